@@ -1,0 +1,1 @@
+"""Nouns, errors, files and seeds: what every other room stands on."""

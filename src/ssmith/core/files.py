@@ -1,0 +1,172 @@
+"""Files that are either whole or absent: write aside, fsync, rename."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ssmith.core.errors import ArtefactError, OutputExistsError
+
+
+def _fsync_path(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace ``path`` with ``content`` atomically (a reader sees old or new, never half).
+
+    Raises:
+        ArtefactError: if the file cannot be written (disk full, no permission).
+    """
+    partial: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        partial = Path(name)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.chmod(0o644)
+        partial.replace(path)
+    except OSError as error:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+        raise ArtefactError(
+            f"cannot write {path}: {error.strerror or error}",
+            next_step="free space or choose another output; nothing was changed",
+        ) from error
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write UTF-8 text atomically."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def to_json(content: Any) -> str:
+    """Render JSON with sorted keys and a final newline; NaN and infinity are refused.
+
+    Raises:
+        ValueError: if a number is not finite (a caller must say so in words instead).
+    """
+    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically (see `to_json`)."""
+    write_text(path, to_json(content))
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        ArtefactError: if the file is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except OSError as error:
+        raise ArtefactError(
+            f"cannot read {path}: {error.strerror or error}", next_step="check the path"
+        ) from error
+    except ValueError as error:
+        raise ArtefactError(
+            f"{path} is not valid JSON ({error})", next_step="restore it from its source"
+        ) from error
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"non-finite number {name}")
+
+
+def finite_or_none(value: float) -> float | None:
+    """Return the value, or None where JSON has no word for it (NaN, ±∞)."""
+    return value if math.isfinite(value) else None
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file as hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def directory_bytes(path: Path) -> int:
+    """Return the summed size in bytes of all files below ``path``."""
+    return sum(item.stat().st_size for item in path.rglob("*") if item.is_file())
+
+
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Raise unless ``path`` is free, an empty directory, or may be replaced.
+
+    Raises:
+        OutputExistsError: if something is there and ``overwrite`` is false.
+    """
+    occupied = path.exists() and not (path.is_dir() and not any(path.iterdir()))
+    if occupied and not overwrite:
+        raise OutputExistsError(
+            f"output {path} already exists",
+            allowed="a path that is free",
+            next_step="choose another path or pass --overwrite",
+        )
+
+
+@contextmanager
+def new_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a scratch directory that becomes ``path`` only if the block succeeds.
+
+    Raises:
+        OutputExistsError: if ``path`` is occupied and ``overwrite`` is false.
+        ArtefactError: if the disk refuses.
+    """
+    refuse_existing(path, overwrite=overwrite)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise ArtefactError(
+            f"cannot write beside {path}: {error.strerror or error}",
+            next_step="free space or choose another output; nothing was changed",
+        ) from error
+    try:
+        yield scratch
+        scratch.chmod(0o755)
+        for item in scratch.rglob("*"):
+            _fsync_path(item)
+        _swap_in(scratch, path)
+    except OSError as error:
+        if isinstance(error, ArtefactError):
+            raise
+        raise ArtefactError(
+            f"cannot write {path}: {error.strerror or error}",
+            next_step="free space or choose another output; nothing was changed",
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _swap_in(scratch: Path, path: Path) -> None:
+    """Move ``scratch`` to ``path``; an older directory leaves only after the new one is in."""
+    if not path.exists():
+        scratch.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent)) / path.name
+    path.rename(old)
+    try:
+        scratch.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    finally:
+        shutil.rmtree(old.parent, ignore_errors=True)

@@ -1,0 +1,111 @@
+"""Receipt: what was done, and what was measured before and after."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ssmith.core.errors import ArtefactError
+from ssmith.core.files import read_json, to_json, write_text
+
+RECEIPT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """The record of one action. A section that was not measured is empty, never invented.
+
+    Args:
+        action: ``"prune"``, ``"compare"``, ``"pilot"``, …
+        model: name, family, digest before and after, parameter counts.
+        method: criterion, settings, budget, surgery mode.
+        seed: the seed everything was derived from, or None if nothing was random.
+        versions: ssmith, Python, torch, numpy and the machine.
+        data: name, sha256, counts per split.
+        removed: per unit: before, after, fraction removed.
+        quality: metric, before, after, interval of the difference, p.
+        speed: code path, per batch and per step, before and after, in seconds.
+        memory: peak bytes of the forward pass, before and after.
+        size: bytes on disk, before and after.
+        parity: worst absolute differences (shrunk = masked, step = scan, saved = loaded).
+        saving: estimate of money or time, with its assumptions.
+        verdict: accepted or not, headline, reasons.
+        findings: everything that was excepted, with its reason.
+        details: further measurements of this action (curves, scores per layer).
+    """
+
+    action: str
+    model: dict[str, Any]
+    method: dict[str, Any]
+    seed: int | None
+    versions: dict[str, str]
+    data: dict[str, Any] = field(default_factory=dict)
+    removed: dict[str, Any] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)
+    speed: dict[str, Any] = field(default_factory=dict)
+    memory: dict[str, Any] = field(default_factory=dict)
+    size: dict[str, Any] = field(default_factory=dict)
+    parity: dict[str, Any] = field(default_factory=dict)
+    saving: dict[str, Any] = field(default_factory=dict)
+    verdict: dict[str, Any] = field(default_factory=dict)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict, with the receipt's own version."""
+        return {"receipt_version": RECEIPT_VERSION, **asdict(self)}
+
+    def to_json(self) -> str:
+        """Render as JSON."""
+        return to_json(self.as_dict())
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, atomically."""
+        write_text(path, self.to_json())
+
+    @classmethod
+    def from_json(cls, content: Any) -> Receipt:
+        """Build a receipt from parsed JSON.
+
+        Raises:
+            ArtefactError: if keys are missing or unknown, or the version is another one.
+        """
+        names = {item.name for item in fields(cls)}
+        if not isinstance(content, dict) or set(content) != names | {"receipt_version"}:
+            raise ArtefactError("not a receipt", allowed=f"exactly the keys {sorted(names)}")
+        if content["receipt_version"] != RECEIPT_VERSION:
+            raise ArtefactError(
+                f"receipt version is {content['receipt_version']!r}", allowed=str(RECEIPT_VERSION)
+            )
+        return cls(**{name: content[name] for name in names})
+
+    @classmethod
+    def load(cls, path: Path) -> Receipt:
+        """Read a receipt (see `from_json` for errors)."""
+        return cls.from_json(read_json(path))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions and the machine that a receipt names."""
+    found = {"python": platform.python_version(), "machine": _machine()}
+    for package in ("ssmith", "torch", "numpy", "safetensors"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def _machine() -> str:
+    """Return the processor's name as the operating system gives it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return (
+                    f"{line.split(':', 1)[1].strip()} ({platform.machine()}, {platform.system()})"
+                )
+    return f"{platform.processor() or 'processor'} ({platform.machine()}, {platform.system()})"

@@ -1,0 +1,94 @@
+"""Sequences and their targets: the one shape in which data travels through the house."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor
+
+from ssmith.core.errors import DataError, InputError
+
+Task = Literal["classification", "regression", "forecast"]
+SPLITS = ("train", "validation", "selection", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequences:
+    """Some sequences of one split, padded on the right to a common length.
+
+    Args:
+        x: a series (float32) or tokens (int64).
+        lengths: valid steps of each sequence; padding follows them.
+        y: class index (int64), or real targets (float32).
+    """
+
+    x: Float32[Tensor, "b l c"] | Int64[Tensor, "b l"]
+    lengths: Int64[Tensor, "b"]
+    y: Int64[Tensor, "b"] | Float32[Tensor, "b ..."]
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+    def take(self, index: Int64[Tensor, "i"]) -> Sequences:
+        """Return the chosen sequences, trimmed to the longest of them."""
+        lengths = self.lengths[index]
+        longest = int(lengths.max()) if len(index) else 0
+        return Sequences(x=self.x[index, :longest], lengths=lengths, y=self.y[index])
+
+    def to(self, device: torch.device | str) -> Sequences:
+        """Return a copy on ``device``."""
+        return Sequences(x=self.x.to(device), lengths=self.lengths.to(device), y=self.y.to(device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceData:
+    """A data set in its splits.
+
+    ``train`` fits weights, ``validation`` stops training, ``selection`` chooses how much to cut,
+    ``test`` is looked at once, at the end. They are disjoint.
+
+    Args:
+        name: what users call it.
+        task: what is predicted.
+        splits: split name → sequences.
+        classes: names of the classes, in index order (classification).
+        vocabulary: number of token ids, or None for real-valued series.
+        sha256: digest over all tensors, so that a receipt can name the very data.
+        source: where it comes from, in words.
+        details: how it was split and scaled, JSON-ready.
+    """
+
+    name: str
+    task: Task
+    splits: dict[str, Sequences]
+    classes: tuple[str, ...] = ()
+    vocabulary: int | None = None
+    sha256: str = ""
+    source: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def split(self, name: str) -> Sequences:
+        """Return one split.
+
+        Raises:
+            InputError: if the split is unknown.
+            DataError: if it is empty.
+        """
+        if name not in self.splits:
+            raise InputError(f"split {name!r}", allowed=", ".join(self.splits))
+        if not len(self.splits[name]):
+            raise DataError(f"split {name!r} of {self.name} is empty")
+        return self.splits[name]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the data section of a receipt."""
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "source": self.source,
+            "counts": {name: len(part) for name, part in self.splits.items()},
+            "details": self.details,
+        }
