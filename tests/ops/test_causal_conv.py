@@ -1,0 +1,63 @@
+"""The causal convolution's definition, and the state it carries."""
+
+import pytest
+import torch
+
+from helpers.scan_cases import scan_inputs
+from ssmith.core.errors import InputError
+from ssmith.ops.causal_conv.reference import causal_conv_reference
+from ssmith.ops.selective_scan.reference import selective_scan_reference
+from ssmith.ops.selective_step.inputs import StepInputs
+from ssmith.ops.selective_step.reference import selective_step_reference
+
+
+def _conv_inputs(b, length, e, k):
+    draw = torch.Generator().manual_seed(length)
+    shapes = ((b, length, e), (e, k), (e,), (b, k - 1, e))
+    return [torch.randn(*shape, generator=draw, dtype=torch.float64) for shape in shapes]
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_reference_equals_torch_convolution(k):
+    x, weight, bias, _ = _conv_inputs(2, 9, 3, k)
+    wanted = torch.nn.functional.conv1d(
+        torch.nn.functional.pad(x.mT, (k - 1, 0)), weight[:, None], bias, groups=3
+    ).mT
+    y, state = causal_conv_reference(x, weight, bias, silu=False)
+    assert torch.allclose(y, wanted, rtol=0, atol=1e-12)
+    assert torch.equal(state, x[:, 9 - (k - 1) :])
+
+
+def test_pieces_with_a_carried_state_equal_the_whole():
+    x, weight, bias, state = _conv_inputs(2, 11, 3, 4)
+    whole, last = causal_conv_reference(x, weight, bias, state)
+    pieces = []
+    for part in x.split([1, 2, 5, 3], dim=1):
+        y, state = causal_conv_reference(part, weight, bias, state)
+        pieces.append(y)
+    assert torch.equal(torch.cat(pieces, dim=1), whole)
+    assert torch.equal(state, last)
+
+
+def test_wrong_shapes_are_named():
+    x, weight, bias, state = _conv_inputs(1, 5, 3, 4)
+    with pytest.raises(InputError, match="state has shape"):
+        causal_conv_reference(x, weight, bias, state[:, 1:])
+    with pytest.raises(InputError, match="weight"):
+        causal_conv_reference(x, weight[:2], bias)
+
+
+def test_steps_equal_the_scan():
+    scan = scan_inputs((2, 7, 3, 4), ("D", "z", "dt_bias", "h0", "h_offset"))
+    wanted, h_last = selective_scan_reference(scan)
+    h = scan.h0
+    for t in range(7):
+        y, h = selective_step_reference(
+            StepInputs(
+                h=h, x=scan.x[:, t], dt=scan.dt[:, t], A=scan.A, B=scan.B[:, t], C=scan.C[:, t],
+                D=scan.D, z=scan.z[:, t], dt_bias=scan.dt_bias, dt_softplus=True,
+                h_offset=scan.h_offset,
+            )
+        )  # fmt: skip
+        assert torch.allclose(y, wanted[:, t], rtol=0, atol=1e-12)
+    assert torch.allclose(h, h_last, rtol=0, atol=1e-12)
