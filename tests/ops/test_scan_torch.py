@@ -18,7 +18,8 @@ from helpers.scan_cases import (
 from ssmith.core.errors import InputError
 from ssmith.ops.selective_scan.chunked import CHUNK, selective_scan_chunked
 from ssmith.ops.selective_scan.reference import selective_scan_reference
-from ssmith.ops.ssd import ssd_chunked, ssd_reference
+from ssmith.ops.ssd.chunked import ssd_chunked
+from ssmith.ops.ssd.reference import ssd_reference
 
 EXACT = 1e-11
 OPTIONS = st.sets(st.sampled_from(EVERYTHING))
