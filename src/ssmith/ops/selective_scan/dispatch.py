@@ -10,6 +10,7 @@ from ssmith.ops.selective_scan.chunked import selective_scan_chunked
 from ssmith.ops.selective_scan.inputs import ScanInputs
 from ssmith.ops.selective_scan.native import selective_scan_native
 from ssmith.ops.selective_scan.reference import selective_scan_reference
+from ssmith.ops.selective_scan.triton import selective_scan_triton
 
 
 def selective_scan(
@@ -28,4 +29,6 @@ def selective_scan(
         return selective_scan_reference(inputs)
     if backend == "native" and inputs.x.numel() and inputs.A.numel():
         return selective_scan_native(inputs)
+    if backend == "triton" and inputs.x.numel() and inputs.A.numel():
+        return selective_scan_triton(inputs)
     return selective_scan_chunked(inputs)
