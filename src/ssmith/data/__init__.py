@@ -1,0 +1,8 @@
+"""Data: named sets and the user's files, in four splits, and batches of them."""
+
+from ssmith.data.batching import batches
+from ssmith.data.digest import digest_of
+from ssmith.data.embedded import TASKS
+from ssmith.data.load import load_data
+
+__all__ = ["TASKS", "batches", "digest_of", "load_data"]
