@@ -1,0 +1,1 @@
+"""Operations: a plain reference beside each fast twin, with one signature."""
