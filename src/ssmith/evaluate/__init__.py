@@ -1,0 +1,1 @@
+"""Measure two models on the same data: quality, speed, memory, parity, and a verdict."""
