@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -33,6 +32,10 @@ def assemble(pool: Pool) -> SequenceData:
     facts: dict[str, Any] = {"duplicates_across_splits": _straddling(splits)}
     if pool.classes:
         facts["majority_rate"] = {name: _majority_rate(part) for name, part in splits.items()}
+        facts["classes_absent"] = {
+            name: [pool.classes[i] for i in _absent(part, len(pool.classes))]
+            for name, part in splits.items()
+        }
     elif "train" in splits:
         y = splits["train"].y.to(torch.float64)
         facts["target_mean"] = float(y.mean())
@@ -72,7 +75,9 @@ def standardise(pool: Pool) -> Pool:
     valid = valid_steps(pool.lengths, pool.x.shape[1])
     seen = pool.x[train][valid[train]].to(torch.float64)
     mean, std = seen.mean(dim=0), seen.std(dim=0, correction=0)
-    divisor = torch.where(std > 0, std, torch.ones_like(std))
+    # Compared by values, because the mean of equal numbers may differ from them by rounding.
+    constant = seen.amax(dim=0) == seen.amin(dim=0)
+    divisor = torch.where(constant, torch.ones_like(std), std)
     scaled = ((pool.x.to(torch.float64) - mean) / divisor).to(torch.float32)
     scaling = {"by": "train, per channel", "mean": mean.tolist(), "std": std.tolist()}
     x = torch.where(valid[..., None], scaled, torch.zeros_like(scaled))
@@ -90,6 +95,9 @@ def _straddling(splits: dict[str, Sequences]) -> int:
     return sum(count > 1 for count in seen.values())
 
 
+def _absent(part: Sequences, classes: int) -> list[int]:
+    return [i for i, count in enumerate(part.y.bincount(minlength=classes).tolist()) if not count]
+
+
 def _majority_rate(part: Sequences) -> float:
-    rate = float(part.y.bincount().max()) / len(part)
-    return rate if math.isfinite(rate) else 0.0
+    return float(part.y.bincount().max()) / len(part)

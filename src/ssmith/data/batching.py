@@ -40,5 +40,5 @@ def _cut(part: Sequences, size: int, generator: torch.Generator | None) -> Itera
         order = torch.arange(count)
     else:
         order = torch.randperm(count, generator=generator, device=generator.device)
-    for index in order.to(part.x.device).split(size):
-        yield part.take(index)
+    for start in range(0, count, size):
+        yield part.take(order[start : start + size].to(part.x.device))

@@ -43,7 +43,7 @@ _ARCHIVES = {
         folder="JapaneseVowels", task="classification", about="nine speakers, cepstra of a vowel"
     ),
     "plaid": _Archive(
-        folder="PLAID", task="classification", about="eleven appliances, current at switch-on"
+        folder="PLAID", task="classification", about="eleven kinds of appliance, electric current"
     ),
     "leaf": _Archive(folder="OSULeaf", task="classification", about="six leaves, outline"),
     "power": _Archive(
@@ -75,6 +75,9 @@ def load_embedded(name: str, *, seed: int) -> SequenceData:
     Args:
         name: one of `TASKS`.
         seed: seed of the generation of ``listops``; the other sets are fixed and ignore it.
+
+    Returns:
+        The data set with all four splits.
 
     Raises:
         InputError: if the name is unknown.

@@ -41,7 +41,11 @@ def encode_labels(
             if all are integers).
         where: the file, for errors.
 
+    Returns:
+        Targets for classification.
+
     Raises:
+        InputError: if ``classes`` names one twice.
         DataError: if there is a single class, or a label that is not in ``classes``.
     """
     names = [str(label) for label in labels]
@@ -75,6 +79,9 @@ def real_targets(y: Tensor, *, task: Task | None, where: str) -> Targets:
         task: regression or forecast; by default regression.
         where: the file, for errors.
 
+    Returns:
+        Targets for that task, in float32.
+
     Raises:
         DataError: if a target is not finite.
     """
@@ -92,6 +99,9 @@ def real_targets(y: Tensor, *, task: Task | None, where: str) -> Targets:
 
 def check_task(task: str | None) -> None:
     """Refuse a task that does not exist.
+
+    Args:
+        task: a name, or None for "not said".
 
     Raises:
         InputError: if it is neither None nor one of the three.

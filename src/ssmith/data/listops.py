@@ -105,6 +105,9 @@ def evaluate_listops(tokens: list[str]) -> int:
     Args:
         tokens: a complete expression, e.g. ``["[MAX", "2", "9", "]"]``.
 
+    Returns:
+        A digit.
+
     Raises:
         InputError: if brackets do not match or a token is unknown.
     """

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from ssmith.core.sequences import Sequences, Task
@@ -60,14 +60,20 @@ def valid_steps(lengths: Int64[Tensor, "b"], longest: int) -> Bool[Tensor, "b l"
     Args:
         lengths: valid steps of each sequence.
         longest: steps of the padded block.
+
+    Returns:
+        True where a step belongs to its sequence.
     """
     return torch.arange(longest, device=lengths.device)[None, :] < lengths[:, None]
 
 
-def pad_series(series: list[Float32[Tensor, "?l c"]]) -> Float32[Tensor, "b l c"]:
+def pad_series(series: list[Float[Tensor, "_ c"]]) -> Float[Tensor, "b l c"]:
     """Stack series of different lengths, padded on the right with 0.
 
     Args:
         series: at least one series, all with the same channels.
+
+    Returns:
+        One block, as long as the longest.
     """
     return torch.nn.utils.rnn.pad_sequence(series, batch_first=True, padding_value=0.0)

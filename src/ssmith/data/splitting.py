@@ -42,6 +42,9 @@ def draw_splits(pool: Pool, *, seed: int) -> Pool:
         pool: the sequences; an earlier assignment is replaced.
         seed: any integer ≥ 0; the same pool and seed give the same splits.
 
+    Returns:
+        The pool with its splits, and how they were drawn in its details.
+
     Raises:
         DataError: if a class has fewer different sequences than there are splits.
     """
@@ -94,8 +97,7 @@ def _units(pool: Pool) -> list[list[int]]:
 
 
 def _require_enough(pool: Pool, strata: dict[str, list[list[int]]]) -> None:
-    poor = {name: len(strata.get(name, [])) for name in pool.classes or ("",)}
-    poor = {name: count for name, count in poor.items() if count < len(SPLITS)}
+    poor = {name: len(units) for name, units in strata.items() if len(units) < len(SPLITS)}
     if not poor:
         return
     what = f"{pool.name} has too few different sequences to split"

@@ -12,7 +12,7 @@ from torch import Tensor
 from ssmith.core.errors import DataError
 
 
-def read_ts(path: Path) -> tuple[list[Float32[Tensor, "?l c"]], list[str]]:
+def read_ts(path: Path) -> tuple[list[Float32[Tensor, "_ c"]], list[str]]:
     """Read the sequences and targets of a ``.ts`` file without time stamps.
 
     Channels are separated by ``:``, steps by ``,``.
