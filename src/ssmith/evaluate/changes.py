@@ -30,8 +30,8 @@ class Change:
 
     kind: Kind
     name: str
-    before: float
-    after: float
+    before: float | int
+    after: float | int
     minima: tuple[float, float] | None = None
     whole: bool = True
 

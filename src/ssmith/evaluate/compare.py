@@ -78,7 +78,7 @@ class Comparison:
         """Number of sequences."""
         return self.before.count
 
-    def count_to_prove(self, max_loss: float) -> int | None:
+    def count_to_prove(self, max_loss: float | int) -> int | None:
         """Return about how many sequences would prove a loss of at most ``max_loss``.
 
         Assumes that a larger test set shows the same loss and the same share of disagreements.
@@ -145,7 +145,7 @@ def one_sided_z(level: float) -> float:
     return two_sided_z(2 * level - 1)
 
 
-def _proves(table: Agreement, count: int, size: int, max_loss: float, z: float) -> bool:
+def _proves(table: Agreement, count: int, size: int, max_loss: float | int, z: float) -> bool:
     """Return whether ``size`` pairs with the same shares bound the loss by ``max_loss``."""
     scale = size / count
     upper = tango(table.only_before * scale, table.only_after * scale, size, z)[1]

@@ -27,8 +27,8 @@ class Limits:
         proof: accept only if the upper bound of the loss is within ``max_loss`` as well.
     """
 
-    max_loss: float = 0.005
-    own_max_loss: float | None = None
+    max_loss: float | int = 0.005
+    own_max_loss: float | int | None = None
     min_gain: float = 0.05
     proof: bool = False
 
@@ -97,7 +97,7 @@ def value_text(comparison: Comparison, value: float) -> str:
     return f"{100 * value:.1f} %" if comparison.metric.proportion else f"{value:.4g}"
 
 
-def _loss_text(comparison: Comparison, loss: float) -> str:
+def _loss_text(comparison: Comparison, loss: float | int) -> str:
     # "+ 0.0" turns a negative zero into zero.
     if comparison.metric.proportion:
         return f"{round(100 * loss, 2) + 0.0:.2f} points"
@@ -105,7 +105,7 @@ def _loss_text(comparison: Comparison, loss: float) -> str:
 
 
 def _quality(comparison: Comparison, limits: Limits) -> dict[str, Any]:
-    def show(loss: float) -> str:
+    def show(loss: float | int) -> str:
         return _loss_text(comparison, loss)
 
     level = f"{100 * comparison.difference.level:g} %"
@@ -129,7 +129,7 @@ def _quality(comparison: Comparison, limits: Limits) -> dict[str, Any]:
     return _reason("quality", within and (proven or not limits.proof), text)
 
 
-def _needed(comparison: Comparison, max_loss: float) -> str:
+def _needed(comparison: Comparison, max_loss: float | int) -> str:
     count = comparison.count_to_prove(max_loss)
     if count is None:
         return "With this loss no larger test set would prove it."
@@ -163,7 +163,7 @@ def _gain(changes: tuple[Change, ...], min_gain: float) -> dict[str, Any]:
     )
 
 
-def _own(own: OwnComparison, max_loss: float | None) -> dict[str, Any]:
+def _own(own: OwnComparison, max_loss: float | int | None) -> dict[str, Any]:
     interval = "no interval" if own.low is None else f"{own.low:.4g} to {own.high:.4g}"
     text = (
         f"{own.metric.name}: {own.before:.4g} → {own.after:.4g}, difference "

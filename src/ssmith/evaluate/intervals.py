@@ -17,7 +17,7 @@ from ssmith.core.seeds import generator
 from ssmith.evaluate.metrics import Metric
 
 _DRAWS_AT_ONCE = 2**20
-_BISECTIONS = 100
+_BISECTIONS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +195,7 @@ def estimate(
     )
 
 
-def _tango_score(plus: float, minus: float, count: float, delta: float) -> float:
+def _tango_score(plus: float | int, minus: float | int, count: float | int, delta: float) -> float:
     """Return the score statistic of H0: difference of the paired shares = ``delta``."""
     linear = -plus - minus + (2 * count - plus + minus) * delta
     constant = -minus * delta * (1 - delta)
@@ -204,7 +204,9 @@ def _tango_score(plus: float, minus: float, count: float, delta: float) -> float
     return (plus - minus - count * delta) / math.sqrt(max(variance, 1e-300))
 
 
-def tango(plus: float, minus: float, count: float, z: float) -> tuple[float, float]:
+def tango(
+    plus: float | int, minus: float | int, count: float | int, z: float
+) -> tuple[float, float]:
     """Return the score interval of a paired difference of shares, (plus − minus) / count.
 
     Unlike the bootstrap it keeps a width when no pair disagrees, which on a small test set is
@@ -228,7 +230,7 @@ def tango(plus: float, minus: float, count: float, z: float) -> tuple[float, flo
     if count <= 0 or plus < 0 or minus < 0 or plus + minus > count:
         raise InputError(f"{plus} and {minus} of {count} pairs", allowed="parts of the whole")
 
-    def upper(first: float, second: float) -> float:
+    def upper(first: float | int, second: float | int) -> float:
         low, high = (first - second) / count, 1.0
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2

@@ -98,9 +98,9 @@ def peak_bytes(run: Callable[[], object], device: torch.device | str = "cpu") ->
         base = torch.cuda.memory_allocated(device)
         run()
         torch.cuda.synchronize(device)
-        peak: int = torch.cuda.max_memory_allocated(device)
-        return peak - base
-    with _LiveBytes() as watch:
+        return int(torch.cuda.max_memory_allocated(device) - base)
+    watch = _LiveBytes()
+    with watch:
         run()
     return watch.peak
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +15,7 @@ from ssmith.core.errors import ModelError
 from ssmith.core.sequences import Sequences
 
 
+@runtime_checkable
 class StepModel(Protocol):
     """The part of a sequence model that runs one time step at a time."""
 
@@ -109,10 +110,9 @@ def stepping(model: nn.Module) -> StepModel:
     Raises:
         ModelError: if it has no ``step`` or no ``initial_state``.
     """
-    missing = [name for name in ("initial_state", "step") if not callable(getattr(model, name, 0))]
-    if missing:
+    if not isinstance(model, StepModel):
         raise ModelError(
-            f"{type(model).__name__} has no {' and no '.join(missing)}",
+            f"{type(model).__name__} cannot step",
             allowed="a sequence model with initial_state(batch_size) and step(x_t, state)",
         )
-    return cast(StepModel, model)
+    return model

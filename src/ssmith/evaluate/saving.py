@@ -23,8 +23,8 @@ class Load:
         currency: as it is printed.
     """
 
-    price_per_hour: float
-    sequences_per_day: float
+    price_per_hour: float | int
+    sequences_per_day: float | int
     currency: str = "EUR"
 
     def __post_init__(self) -> None:
@@ -35,7 +35,7 @@ class Load:
                 raise InputError(f"{name} is {value}", allowed="a finite number ≥ 0")
 
 
-def hours_per_month(sequences_per_day: float, seconds_per_sequence: float) -> float:
+def hours_per_month(sequences_per_day: float | int, seconds_per_sequence: float) -> float:
     """Return the busy hours of a month of 30 days."""
     return sequences_per_day * DAYS_PER_MONTH * seconds_per_sequence / SECONDS_PER_HOUR
 

@@ -89,7 +89,7 @@ def time_pair(
     run_a: Run,
     run_b: Run,
     *,
-    seconds: float,
+    seconds: float | int,
     min_repeats: int = 7,
     synchronise: Callable[[], object] | None = None,
     clock: Callable[[], float] = time.perf_counter,
@@ -163,7 +163,7 @@ class SpeedConfig:
         step_batch_size: sequences that step together, ≥ 1.
     """
 
-    seconds: float = 3.0
+    seconds: float | int = 3.0
     min_repeats: int = 7
     threads: int | None = None
     step_batch_size: int = 1
