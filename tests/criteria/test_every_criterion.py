@@ -207,7 +207,7 @@ def test_random_is_fixed_by_seed_and_layer():
     assert torch.equal(Random(seed=1)(layers[1:]).values["layers.1"], first["layers.1"])
 
 
-@pytest.mark.parametrize("seed", [-1, 0.5, True])
+@pytest.mark.parametrize("seed", [-1, True])
 def test_random_refuses_a_bad_seed(seed):
     with pytest.raises(InputError, match="seed"):
         check_again_with(Random(), seed=seed)
