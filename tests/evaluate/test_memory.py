@@ -77,22 +77,24 @@ def test_the_peak_of_a_forward_pass_is_the_same_every_time_and_grows_with_the_st
     assert 4 < ratio < 8.5
 
 
-def test_state_bytes_of_nested_states():
+def test_state_bytes_of_nested_states_without_what_all_sequences_share():
     @dataclass
     class Cache:
         conv: torch.Tensor
+        shared: torch.Tensor
         count: int
 
     class Nested(Recurrence):
         def initial_state(self, batch_size):
             complex_states = torch.zeros(batch_size, 3, dtype=torch.complex64)
-            return [
-                {"ssm": complex_states},
-                (None, Cache(conv=torch.zeros(batch_size, 5), count=0)),
-            ]
+            cache = Cache(conv=torch.zeros(batch_size, 5), shared=torch.zeros(99), count=0)
+            return [{"ssm": complex_states}, (None, cache)]
 
-    assert state_bytes(Nested()) == 3 * 8 + 5 * 4
-    assert state_bytes(Recurrence(states=6)) == 24
+        def step(self, x_t, state):
+            return x_t, state
+
+    assert state_bytes(Nested(), sequences()) == 3 * 8 + 5 * 4
+    assert state_bytes(Recurrence(states=6), sequences()) == 24
 
 
 def test_parameter_bytes_count_shared_parameters_once():
@@ -125,6 +127,7 @@ def test_peak_rss_is_in_bytes():
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_peak_on_a_gpu():
     device = torch.device("cuda")
     base = torch.zeros(2**18, device=device)

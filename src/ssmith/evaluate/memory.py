@@ -112,11 +112,15 @@ def forward_peak_bytes(model: nn.Module, batch: Sequences) -> int:
         return peak_bytes(lambda: run_forward(model, x, lengths), x.device)
 
 
-def state_bytes(model: nn.Module) -> int:
-    """Return the bytes one sequence's state holds between two steps.
+def state_bytes(model: nn.Module, batch: Sequences) -> int:
+    """Return the bytes one more sequence costs between two steps.
+
+    What all sequences share (discretised parameters) is not counted: the state of two sequences
+    is compared with the state of one, after a step.
 
     Args:
         model: a sequence model.
+        batch: its first step is taken.
 
     Returns:
         Bytes ≥ 0.
@@ -124,9 +128,14 @@ def state_bytes(model: nn.Module) -> int:
     Raises:
         UnsupportedError: if the model cannot run step by step.
     """
+    x, _ = inputs_for(model, batch)
+    stepper, sizes = stepping(model), []
     with evaluating(model):
-        state = stepping(model).initial_state(1)
-    return sum(tensor.numel() * tensor.element_size() for tensor in _tensors(state))
+        for count in (1, 2):
+            first = x[:1, 0].expand(count, *x.shape[2:])
+            _, state = stepper.step(first, stepper.initial_state(count))
+            sizes.append(sum(item.numel() * item.element_size() for item in _tensors(state)))
+    return sizes[1] - sizes[0]
 
 
 def parameter_bytes(model: nn.Module) -> int:
@@ -205,7 +214,7 @@ def measure_memory(before: nn.Module, after: nn.Module, batch: Sequences) -> Mem
     """
     state, why = None, ""
     try:
-        state = state_bytes(before), state_bytes(after)
+        state = state_bytes(before, batch), state_bytes(after, batch)
     except UnsupportedError as error:
         why = error.what
     return Memory(
