@@ -21,6 +21,8 @@ DIGITS = tuple(str(digit) for digit in range(10))
 # Id 0 is padding and never part of an expression.
 TOKENS = ("<pad>", *DIGITS, *OPERATORS, CLOSE)
 _OPERATOR_RATE = 0.25
+# Draws in a row without a new expression, after which there is hardly another one.
+_PATIENCE = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +85,10 @@ def generate_listops(config: ListOps, *, seed: int) -> Pool:
     draw = random.Random(derive(seed, "listops"))
     wanted = sum(config.counts.values())
     values: dict[tuple[str, ...], int] = {}
-    tries = 0
+    fruitless = 0
     while len(values) < wanted:
-        tries += 1
-        if tries > 1000 * wanted:
+        fruitless += 1
+        if fruitless > _PATIENCE:
             raise InputError(
                 f"found only {len(values)} of {wanted} different expressions",
                 allowed="fewer expressions, or wider limits",
@@ -94,6 +96,7 @@ def generate_listops(config: ListOps, *, seed: int) -> Pool:
         expression = _expression(draw, config)
         if expression is not None and tuple(expression) not in values:
             values[tuple(expression)] = evaluate_listops(expression)
+            fruitless = 0
     return _pool(config, values, seed)
 
 

@@ -34,6 +34,12 @@ def load_data(
     A file without splits is split by a seeded draw, stratified by class. The values of a file
     are taken as they are; named sets are scaled.
 
+    ``.npz``: ``x`` (sequences, steps, channels), or (sequences, steps) for one channel or, with
+    ``vocabulary``, for integer tokens; ``y``; optional ``lengths``, ``split``, ``classes`` and
+    ``task``. ``.csv``: one row per step with the columns ``sequence``, ``label``, optional
+    ``time`` and ``split``, and channels. ``.jsonl``: one object per sequence with ``x``, ``y``
+    and optional ``split``.
+
     Args:
         spec: ``embedded:NAME``, or a path that ends in ``.npz``, ``.csv`` or ``.jsonl``.
         seed: seed of the draw and of ``embedded:listops``, any integer ≥ 0. It belongs to the
