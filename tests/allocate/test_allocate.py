@@ -204,6 +204,22 @@ def test_what_must_stay_may_exceed_the_budget(pool):
     assert "at most 0.2500 removed" in text
 
 
+def test_the_fraction_an_error_names_works():
+    scores = scores_of({"a": [3.0], "b": [2.0], "c": [1.0]}, protected={"a": [0]})
+    with pytest.raises(PlanError, match=r"at most 0\.0000 removed"):
+        plan_of(scores, 0.5, min_per_layer=1)
+    two = scores_of({"a": [3.0, 1.0, 2.0]}, protected={"a": [0, 1]})
+    with pytest.raises(PlanError, match=r"at most 0\.3333 removed"):
+        plan_of(two, 0.5)
+    assert plan_of(two, 0.3333).kept == 2
+
+
+def test_protected_units_lift_the_share_of_their_layer():
+    values = {"a": [9.0, 8.0, 7.0, 6.0], "b": [0.0, 0.0, 0.0, 5.0]}
+    plan = plan_of(scores_of(values, "layer", protected={"b": [0, 1, 2]}), 0.5)
+    assert kept(plan) == {"a": [0], "b": [0, 1, 2]}
+
+
 @pytest.mark.parametrize("pool", ["model", "layer"])
 def test_planning_again_on_a_masked_model_removes_nothing_more(pool):
     values = {"a": [4.0, 1.0, 3.0, 2.0], "b": [8.0, 7.0, 6.0, 5.0]}

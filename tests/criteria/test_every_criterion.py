@@ -105,6 +105,13 @@ def test_masked_states_are_absent_and_take_no_part(criterion):
 
 
 @every
+def test_scores_carry_no_gradient(criterion):
+    modes = make_layer(0)
+    live = dataclasses.replace(modes, B_bar=modes.B_bar.requires_grad_())
+    assert not criterion([live]).values[modes.layer].requires_grad
+
+
+@every
 @pytest.mark.parametrize("tensor", ["A_bar", "B_bar", "C", "C_back"])
 def test_broken_weights_are_named(criterion, tensor):
     fine, broken = make_layer(0, two_way=True), make_layer(1, two_way=True)

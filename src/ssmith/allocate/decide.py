@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Bool
 from torch import Tensor
@@ -85,10 +87,12 @@ def _check_forced(pools: list[LayerPool], kept: int, total: int, budget: Budget)
     if forced <= kept:
         return
     protected = sum(pool.protected_count for pool in pools)
+    # Rounded down, so that the fraction named is one that works.
+    most = math.floor(1e4 * (1.0 - forced / total)) / 1e4
     raise PlanError(
         f"removing {budget.states} of {total} units keeps {kept}, but {protected} are protected "
         f"and with a floor of {budget.min_per_layer} per layer {forced} must stay",
-        allowed=f"at most {1.0 - forced / total:.4f} removed",
+        allowed=f"at most {most:.4f} removed",
         next_step="lower the fraction or the floor, or repair the unstable states",
     )
 

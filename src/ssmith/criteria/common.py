@@ -94,7 +94,9 @@ def _measure_rankable(
     modes: Modes, rankable: Bool[Tensor, "s"], measure: Measure
 ) -> Float64[Tensor, "s"]:
     score = torch.zeros(modes.count, dtype=torch.float64)
-    score[rankable] = measure(_select(modes, rankable))
+    # Weights of a live model carry gradients; scores are numbers.
+    with torch.no_grad():
+        score[rankable] = measure(_select(modes, rankable))
     bad = int((~torch.isfinite(score)).sum())
     if bad:
         raise NumericalError(
