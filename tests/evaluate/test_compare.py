@@ -56,6 +56,13 @@ def test_swap_test_finds_nothing_in_equal_models_and_something_in_unequal_ones()
     assert worse == 1 / 501
 
 
+def test_ties_with_the_data_count_as_extreme():
+    # Three equal differences: 2 of the 8 swaps reach them, whatever the rounding.
+    before = torch.tensor([1000.1, 1000.2, 1000.3], dtype=torch.float64)
+    found = swap_test(before, before + 1e-3, MEAN_ABSOLUTE_ERROR, seed=0, resamples=4000)
+    assert found == pytest.approx(0.25, abs=0.03)
+
+
 def test_accuracy_compared():
     found = compare_outcomes(*table(80, 6, 2, 12), ACCURACY, seed=0, resamples=100)
     assert found.agreement.as_dict() == {
