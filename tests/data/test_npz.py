@@ -118,6 +118,16 @@ def test_tokens(write):
         load_data(write(arrays))
 
 
+def test_padding_of_tokens_is_cleaned_and_may_be_anything(write):
+    x = np.arange(240).reshape(40, 6) % 8
+    arrays = {"x": x, "y": np.array([0, 1] * 20), "vocabulary": 8, "lengths": np.full(40, 5)}
+    arrays["lengths"][::3] = 6
+    clean = load_data(write(arrays))
+    x[arrays["lengths"] == 5, 5] = -100
+    assert load_data(write(arrays)).sha256 == clean.sha256
+    assert all(bool((part.x >= 0).all()) for part in clean.splits.values())
+
+
 def test_real_targets_are_regression(arrays, write):
     arrays["y"] = np.linspace(0, 1, 40)
     data = load_data(write(arrays))
@@ -125,6 +135,12 @@ def test_real_targets_are_regression(arrays, write):
     assert data.splits["train"].y.dtype == torch.float32
     assert data.classes == ()
     assert data.details["target_mean"] == pytest.approx(float(data.splits["train"].y.mean()))
+
+
+def test_classes_of_a_regression_are_refused(arrays, write):
+    arrays["y"] = np.linspace(0, 1, 40)
+    with pytest.raises(DataError, match="for regression, but classes are given"):
+        load_data(write(arrays), classes=("a", "b"))
 
 
 def test_task_overrides_what_targets_look_like(arrays, write):

@@ -75,6 +75,12 @@ def pool_of(raw: Raw, *, classes: Sequence[str] | None, task: Task | None) -> Po
         check_tokens(raw.x, valid, vocabulary=raw.vocabulary, where=where)
         x = torch.where(valid, raw.x, torch.zeros_like(raw.x))
     targets = _targets(raw, classes=classes, task=task or raw.task)
+    if targets.task != "classification" and (classes or raw.classes):
+        raise DataError(
+            f"{where} is for {targets.task}, but classes are given",
+            allowed="classes for classification only",
+            next_step="leave classes out, or ask for classification",
+        )
     return Pool(
         name=raw.path.stem,
         source=f"file {where}",
