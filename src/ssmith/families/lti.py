@@ -64,8 +64,9 @@ class Discrete:
 
     Args:
         A_bar: eigenvalues, complex (s,).
-        B_bar: input map; S5 (s, m), S4D (s,).
-        C: read-out with the conjugate factor 2 included; S5 (m, s), S4D (s,).
+        B_bar: input map, in the layout its layer runs with: S5 real (2s, m), real and imaginary
+            rows in turn; S4D complex (s,).
+        C: read-out with the conjugate factor 2 included: S5 real (m, 2s); S4D complex (s,).
         C_back: the same for the backward branch, or None.
     """
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssmith.core.receipt import Receipt
-from ssmith.report.look import find, items, mapping, number, text
+from ssmith.report.look import find, mapping, number, text
 
 
 @dataclass(frozen=True, kw_only=True)

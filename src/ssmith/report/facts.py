@@ -151,7 +151,7 @@ def provenance(receipt: Receipt) -> list[tuple[str, list[Fact]]]:
 def raw_json(receipt: Receipt) -> str:
     """Return the receipt without its long lists, for reading."""
     content = receipt.as_dict()
-    content["details"] = {key: "see the CSV files" for key in content["details"]}
+    content["details"] = dict.fromkeys(content["details"], "see the CSV files")
     # Display only: a value that JSON lacks is shown, not refused.
     return printable(json.dumps(content, indent=2, sort_keys=True, default=str, ensure_ascii=False))
 
@@ -167,7 +167,11 @@ def _value(section: dict[str, Any], key: str, missing: str = NOT_MEASURED) -> st
 
 def _layers(model: dict[str, Any]) -> str:
     value = model.get("layers")
-    return str(len(value)) if isinstance(value, list | dict) else _value(model, "layers", "not recorded")
+    return (
+        str(len(value))
+        if isinstance(value, list | dict)
+        else _value(model, "layers", "not recorded")
+    )
 
 
 def _settings(section: dict[str, Any], prefix: str = "") -> list[Fact]:
@@ -194,4 +198,5 @@ def _plain(value: Any) -> str:
 
 
 def _money(value: float, currency: str) -> str:
-    return f"{value:,.2f} {currency}".replace(",", "\u202f").replace("-", "−").strip()
+    shown = significant(value) if abs(value) < 1 else f"{value:,.2f}".replace(",", "\u202f")
+    return f"{shown} {currency}".replace("-", "−").strip()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssmith.core.receipt import Receipt
-from ssmith.report.look import items, number, text
+from ssmith.report.look import items, number, shorten, text
 from ssmith.report.numbers import percent
 
 
@@ -55,9 +55,34 @@ def read_layers(receipt: Receipt) -> list[Layer]:
 def shared_threshold(layers: list[Layer]) -> float | None:
     """Return the one score that parts kept from removed in all layers, or None."""
     everything = tuple(score for layer in layers for score in layer.scores)
-    return Layer(
-        name="", grid="", before=None, after=None, scores=everything, unscored=0
-    ).threshold
+    return Layer(name="", grid="", before=None, after=None, scores=everything, unscored=0).threshold
+
+
+def short_names(names: list[str], limit: int) -> list[str]:
+    """Return names of at most ``limit`` characters that still differ where the names do.
+
+    Long dotted names lose the parts that all share: ``a.b.0.c.d`` → ``…b.0…``.
+    """
+    if len(names) < 2 or max(map(len, names)) <= limit:
+        return [shorten(name, limit) for name in names]
+    parts = [name.split(".") for name in names]
+    fewest = min(map(len, parts))
+    head = _shared(parts, range(fewest - 1))
+    tail = _shared(parts, range(-1, head - fewest, -1))
+    first = max(head - 1, 0)
+    kept = [".".join(part[first : len(part) - tail]) for part in parts]
+    lead, trail = "…" if first else "", "…" if tail else ""
+    return [shorten(f"{lead}{name}{trail}", limit) for name in kept]
+
+
+def _shared(parts: list[list[str]], places: range) -> int:
+    """Return at how many of the places, in order, all parts are equal."""
+    equal = 0
+    for place in places:
+        if len({part[place] for part in parts}) > 1:
+            break
+        equal += 1
+    return equal
 
 
 def _layer(entry: Any, index: int) -> Layer:

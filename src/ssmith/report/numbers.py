@@ -17,14 +17,15 @@ Format = Callable[[float], str]
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """Render with ``digits`` significant digits and no exponent where that stays short."""
+    """Render with up to ``digits`` significant digits and no exponent where that stays short."""
     if value == 0:
         return "0"
     power = math.floor(math.log10(abs(value)))
     if not -5 < power < 7:
         return f"{value:.{digits - 1}e}".replace("-", _MINUS)
     rounded = round(value, digits - 1 - power)
-    return f"{rounded:.{max(digits - 1 - power, 0)}f}".replace("-", _MINUS)
+    shown = f"{rounded:.{max(digits - 1 - power, 0)}f}".replace("-", _MINUS)
+    return shown.rstrip("0").rstrip(".") if "." in shown else shown
 
 
 def count(value: float) -> str:
@@ -63,7 +64,7 @@ def seconds(value: float) -> str:
 
 def ratio(value: float) -> str:
     """Render a factor: 1.4×."""
-    return f"{significant(value, 2)}×"
+    return f"{value:.{1 if value < 9.95 else 0}f}×"
 
 
 def p_value(value: float) -> str:

@@ -82,6 +82,7 @@ def _context(receipt: Receipt, plots: dict[str, list[Plot]]) -> dict[str, Any]:
         "summary": read_summary(receipt),
         "plots": plots,
         "curves": curves,
+        "test_split": text(receipt.quality, "split"),
         "tolerance": _tolerance(receipt),
         "quality": read_quality(receipt),
         "layers": layers,

@@ -13,7 +13,7 @@ def cost_plot(costs: list[Cost]) -> Plot | None:
     bars = [(cost, cost.pair) for cost in costs if cost.pair and cost.pair.before > 0]
     if not bars:
         return None
-    width, height = 460.0, _ROW * len(bars) + 14
+    width, height = 400.0, _ROW * len(bars) + 14
     most = max(max(pair.after / pair.before, 1.0) for _, pair in bars)
     with canvas(width, height) as figure:
         axes = figure.add_axes((0, 0, 1, 1))

@@ -27,15 +27,15 @@ _DASHES: tuple[Any, ...] = (
     (0, (3, 4)),
     (0, (9, 3)),
 )
-_LABEL_GAP = 15.0
+_LEGEND_GAP = 21.0
 
 
 def quality_plots(curves: Curves) -> list[Plot]:
     """Draw the whole range (for wide and narrow pages) and, where it helps, a close-up."""
     near = _near(curves)
     plots = [
-        _whole(curves, name="quality", width=620, margin=138),
-        _whole(curves, name="quality-narrow", width=380, margin=104),
+        _whole(curves, name="quality", width=620, margin=146),
+        _whole(curves, name="quality-narrow", width=380, margin=116),
     ]
     if near:
         plots.append(_close_up(curves, near))
@@ -49,8 +49,8 @@ def _whole(curves: Curves, *, name: str, width: float, margin: float) -> Plot:
         axes = figure.add_axes(box)
         _draw(axes, curves)
         _pad(axes, curves)
-        _finish(axes, curves)
-        _label_ends(axes, curves, limit=int(margin / 7.2))
+        _finish(axes, curves, title=curves.metric)
+        _legend(axes, curves, limit=int((margin - 44) / 6.8))
         _label_dense(axes, curves)
         _label_chosen(axes, curves)
         return render(figure, name=name, alt=_alt(curves), data=_data(curves))
@@ -62,8 +62,7 @@ def _close_up(curves: Curves, limits: tuple[float, float]) -> Plot:
         axes = figure.add_axes((58 / width, 48 / height, 1 - 70 / width, 1 - 72 / height))
         _draw(axes, curves)
         axes.set_ylim(*limits)
-        _finish(axes, curves)
-        _label_dense(axes, curves)
+        _finish(axes, curves, title=f"{shorten(curves.metric, 40)}, close-up")
         alt = f"Close-up of the same curves around the tolerated {curves.metric}."
         return render(figure, name="quality-near", alt=alt, data=_data(curves))
 
@@ -75,14 +74,7 @@ def _draw(axes: Any, curves: Curves) -> None:
     if curves.dense:
         axes.axhline(curves.dense.value, color=INK, linewidth=1.1, linestyle=(0, (2, 2)), zorder=1)
     for index, points in enumerate(curves.others.values()):
-        axes.plot(
-            *_line(points, curves.dense),
-            color=MUTED,
-            alpha=0.75,
-            linewidth=1.15,
-            linestyle=_DASHES[index % len(_DASHES)],
-            zorder=2,
-        )
+        axes.plot(*_line(points, curves.dense), zorder=2, **_stroke(index))
     chosen = curves.methods.get(curves.chosen, [])
     if chosen:
         _draw_chosen(axes, chosen, curves)
@@ -130,7 +122,7 @@ def _pad(axes: Any, curves: Curves) -> None:
     axes.set_ylim(*((low, high + room) if curves.higher_is_better else (low - room, high)))
 
 
-def _finish(axes: Any, curves: Curves) -> None:
+def _finish(axes: Any, curves: Curves, *, title: str) -> None:
     last = max(points[-1].removed for points in curves.methods.values())
     shown = quality_format(curves.metric)
     low, high = axes.get_ylim()
@@ -139,7 +131,7 @@ def _finish(axes: Any, curves: Curves) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: percent(value, 0))
     axes.yaxis.set_major_formatter(lambda value, _: _tick(value, shown, digits))
     axes.set_xlabel("states removed", loc="right", labelpad=6)
-    axes.set_title(curves.metric[:60], loc="left", fontsize=12, color=MUTED, x=0, pad=8)
+    axes.set_title(shorten(title, 60), loc="left", fontsize=12, color=MUTED, x=0, pad=8)
     axes.spines["left"].set_visible(False)
 
 
@@ -147,62 +139,41 @@ def _tick(value: float, shown: Format, digits: int) -> str:
     return percent(value, digits) if shown is percent else shown(value)
 
 
-def _label_ends(axes: Any, curves: Curves, *, limit: int) -> None:
-    """Name every curve at its right end; names that would touch are spread apart."""
-    right = axes.get_xlim()[1]
-    order = sorted(curves.methods, key=lambda name: curves.methods[name][-1].value)
-    to_pixels = axes.transData.transform
-    ends = [to_pixels((right, curves.methods[name][-1].value))[1] for name in order]
-    bottom, top = axes.bbox.y0, axes.bbox.y1
-    for name, placed in zip(order, spread(ends, _LABEL_GAP, bottom, top), strict=True):
-        last = curves.methods[name][-1]
+def _legend(axes: Any, curves: Curves, *, limit: int) -> None:
+    """List the methods beside the axes, best on average first, each with its line."""
+    names = sorted(curves.methods, key=lambda name: _mean(curves.methods[name]))
+    if curves.higher_is_better:
+        names.reverse()
+    lines = {name: _stroke(index) for index, name in enumerate(curves.others)}
+    lines[curves.chosen] = {"color": ACCENT, "linewidth": 2.6}
+    across, up = 1 / axes.bbox.width, 1 / axes.bbox.height
+    for place, name in enumerate(names):
         chosen = name == curves.chosen
-        fraction = (placed - bottom) / (top - bottom)
-        axes.annotate(
+        y = 1 - (8 + place * _LEGEND_GAP) * up
+        x = [1 + 14 * across, 1 + 38 * across]
+        axes.plot(x, [y, y], transform=axes.transAxes, clip_on=False, **lines[name])
+        axes.text(
+            1 + 44 * across,
+            y,
             shorten(name, limit),
-            xy=(last.removed, last.value),
-            xytext=(1 + 18 / axes.bbox.width, fraction),
-            textcoords="axes fraction",
-            va="center",
-            ha="left",
-            fontsize=12,
+            transform=axes.transAxes,
+            va="center_baseline",
             color=ACCENT if chosen else INK,
             weight="bold" if chosen else "normal",
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": SOFT, "linewidth": 0.9, "shrinkA": 2},
         )
 
 
-def spread(places: list[float], gap: float, low: float, high: float) -> list[float]:
-    """Move rising places apart to at least ``gap``, staying near and, if they fit, in bounds.
-
-    Args:
-        places: positions in rising order.
-        gap: smallest distance between neighbours, > 0.
-        low: lower bound.
-        high: upper bound.
-
-    Returns:
-        New positions in the same order.
-    """
-    groups: list[tuple[float, int]] = []
-    for place in places:
-        groups.append((place, 1))
-        while len(groups) > 1 and _touch(groups[-2], groups[-1], gap):
-            (a, n), (b, m) = groups[-2:]
-            groups[-2:] = [((a * n + b * m) / (n + m), n + m)]
-    moved = [
-        centre + (index - (size - 1) / 2) * gap for centre, size in groups for index in range(size)
-    ]
-    for index in reversed(range(len(moved))):
-        moved[index] = min(moved[index], high - (len(moved) - 1 - index) * gap)
-    for index in range(len(moved)):
-        moved[index] = max(moved[index], low + index * gap)
-    return moved
+def _mean(points: list[Point]) -> float:
+    return sum(point.value for point in points) / len(points)
 
 
-def _touch(lower: tuple[float, int], upper: tuple[float, int], gap: float) -> bool:
-    return upper[0] - lower[0] < gap * (lower[1] + upper[1]) / 2
+def _stroke(index: int) -> dict[str, Any]:
+    """Return the line of the ``index``-th method that was not chosen."""
+    return {
+        "color": MUTED if index < len(_DASHES) else SOFT,
+        "linewidth": 1.25,
+        "linestyle": _DASHES[index % len(_DASHES)],
+    }
 
 
 def _label_dense(axes: Any, curves: Curves) -> None:
@@ -242,6 +213,8 @@ def _label_chosen(axes: Any, curves: Curves) -> None:
         fontsize=12,
         color=ACCENT,
         linespacing=1.3,
+        bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 2},
+        zorder=6,
     )
 
 
@@ -251,11 +224,9 @@ def _near(curves: Curves) -> tuple[float, float] | None:
         return None
     values = [p.value for points in curves.methods.values() for p in points]
     whole = max([*values, curves.dense.value]) - min([*values, curves.dense.value])
-    interval = [v for v in (curves.point.low, curves.point.high) if v] if curves.point else []
-    worse, better = 5 * curves.tolerance, 2.5 * curves.tolerance
+    worse, better = 6 * curves.tolerance, 2 * curves.tolerance
     below, above = (worse, better) if curves.higher_is_better else (better, worse)
-    low = min([curves.dense.value - below, *interval])
-    high = max([curves.dense.value + above, *interval])
+    low, high = curves.dense.value - below, curves.dense.value + above
     return (low, high) if high - low < 0.5 * whole else None
 
 

@@ -80,7 +80,8 @@ def _notes(quality: dict[str, Any]) -> list[str]:
         notes.append(f"Intervals at {percent(level, 0)}{f' ({kinds})' if kinds else ''}.")
     p = number(quality, "p")
     if p is not None:
-        notes.append(f"No difference: {p_value(p)} ({text(quality, 'p_test') or 'test not named'}).")
+        named = text(quality, "p_test") or "name not recorded"
+        notes.append(f"Test of no difference ({named}): {p_value(p)}.")
     elif quality:
         notes.append(f"p value: {NOT_MEASURED}.")
     if mapping(quality) and quality.get("higher_is_better") is False:

@@ -74,16 +74,16 @@ class S5Layer(LTILayer):
         A_bar, gain = discretise(Lambda, dt, self.options.discretisation)
         B_bar = gain.unsqueeze(-1) * torch.view_as_complex(self.get_parameter("B"))
         C, C_back = self._readouts()
-        factor = self._readout_factor()
         if self.state_mask is not None:
             on = self.state_mask.to(A_bar.real.dtype)
             A_bar, B_bar, C = A_bar * on, B_bar * on.unsqueeze(-1), C * on
             C_back = None if C_back is None else C_back * on
+        factor = self._readout_factor()
         return Discrete(
             A_bar=A_bar,
-            B_bar=B_bar,
-            C=factor * C,
-            C_back=None if C_back is None else factor * C_back,
+            B_bar=_input_weight(B_bar),
+            C=_output_weight(factor * C),
+            C_back=None if C_back is None else _output_weight(factor * C_back),
         )
 
     def scan(  # noqa: D102
@@ -149,16 +149,24 @@ class S5Layer(LTILayer):
             self.state_mask = None if bool(rest.all()) else rest
 
 
-def _input_map(u: Float[Tensor, "*b m"], B_bar: Complex[Tensor, "s m"]) -> Tensor:
-    """Return ``B_bar u`` by one real product, real and imaginary parts side by side."""
-    weight = torch.view_as_real(B_bar.resolve_conj()).transpose(1, 2).reshape(-1, B_bar.shape[1])
+def _input_weight(B_bar: Complex[Tensor, "s m"]) -> Float[Tensor, "t m"]:
+    """Lay real and imaginary rows side by side: one real product gives all of ``B_bar u``."""
+    return torch.view_as_real(B_bar).transpose(1, 2).reshape(2 * B_bar.shape[0], B_bar.shape[1])
+
+
+def _output_weight(C: Complex[Tensor, "m s"]) -> Float[Tensor, "m t"]:
+    """Lay columns out so that one real product with x's parts gives ``Re(C x)``."""
+    return torch.stack([C.real, -C.imag], dim=-1).reshape(C.shape[0], 2 * C.shape[1])
+
+
+def _input_map(u: Float[Tensor, "*b m"], weight: Float[Tensor, "t m"]) -> Complex[Tensor, "*b s"]:
+    """Return ``B_bar u``."""
     product = nn.functional.linear(u, weight)
-    return torch.view_as_complex(product.view(*u.shape[:-1], B_bar.shape[0], 2))
+    return torch.view_as_complex(product.view(*u.shape[:-1], weight.shape[0] // 2, 2))
 
 
-def _read_out(x: Complex[Tensor, "*b s"], C: Complex[Tensor, "m s"]) -> Tensor:
-    """Return ``Re(C x)`` by one real product."""
-    weight = torch.stack([C.real, -C.imag], dim=-1).reshape(C.shape[0], -1)
+def _read_out(x: Complex[Tensor, "*b s"], weight: Float[Tensor, "m t"]) -> Float[Tensor, "*b m"]:
+    """Return ``Re(C x)``."""
     return nn.functional.linear(torch.view_as_real(x).flatten(-2), weight)
 
 

@@ -26,6 +26,7 @@ class SequenceConfig:
         vocabulary: number of token ids; None for a series.
         outputs: classes, targets, or for a forecast horizon × channels.
         task: what the head predicts.
+        classes: names of the classes in output order, so that data can be matched to them.
         pooling: ``"mean"`` over valid steps or ``"last"`` valid step.
         activation: ``"gelu"``, ``"half_glu"`` or ``"full_glu"`` after each state space.
         dropout: probability in [0, 1), in training only.
@@ -44,6 +45,7 @@ class SequenceConfig:
     channels: int | None = None
     vocabulary: int | None = None
     task: Task = "classification"
+    classes: tuple[str, ...] = ()
     pooling: Pooling = "mean"
     activation: Activation = "half_glu"
     dropout: float = 0.0
@@ -69,6 +71,10 @@ class SequenceConfig:
             raise InputError("states is empty", allowed="one entry per layer")
         if not 0.0 <= self.dropout < 1.0:
             raise InputError(f"dropout is {self.dropout!r}", allowed="a number in [0, 1)")
+        if self.classes and len(self.classes) != self.outputs:
+            raise InputError(
+                f"{len(self.classes)} classes for {self.outputs} outputs", allowed="one per output"
+            )
         if self.task == "forecast" and (not self.channels or self.outputs % self.channels):
             raise InputError(
                 f"{self.outputs} outputs for a forecast of {self.channels} channels",
@@ -78,6 +84,7 @@ class SequenceConfig:
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
         content = asdict(self)
+        content["classes"] = list(self.classes)
         content["states"] = [
             list(layer) if isinstance(layer, tuple) else layer for layer in self.states
         ]
@@ -96,8 +103,12 @@ class SequenceConfig:
             states = tuple(
                 tuple(layer) if isinstance(layer, list) else layer for layer in content["states"]
             )
-            rest = {key: value for key, value in content.items() if key != "states"}
-            return cls(**{**rest, "states": states, "options": LTIOptions(**content["options"])})
+            own = {
+                "states": states,
+                "classes": tuple(content["classes"]),
+                "options": LTIOptions(**content["options"]),
+            }
+            return cls(**{**content, **own})
         except (KeyError, TypeError, AttributeError, InputError) as error:
             raise ModelError(
                 f"the model's configuration is malformed: {error}",
