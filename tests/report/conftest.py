@@ -97,7 +97,7 @@ def full(**changes):
             "budget": {"states": 0.33, "min_per_layer": 1, "ties": "exact"},
             "mode": "shrink",
             "max_loss": 0.005,
-            "command": "ssmith pilot digits --family s5 --max-loss 0.005 --seed 0 --out pilot-digits",
+            "command": "ssmith pilot digits --family s5 --max-loss 0.005 --seed 0 --out demo",
         },
         "seed": 0,
         "versions": VERSIONS,
@@ -207,7 +207,14 @@ def accepted():
 def refused():
     base = full()
     return full(
-        model=base.model | {"name": "lake-level-forecast-hourly-production-2026-northern-stations"},
+        model=base.model
+        | {
+            "name": "lake-level-forecast-hourly-production-2026-northern-stations",
+            "task": "regression",
+            "layers": 12,
+        },
+        data=base.data | {"name": "lake levels", "source": "own files"},
+        removed={"states": {"before": 1152, "after": 692, "fraction": 0.3993}},
         quality={
             "metric": "RMSE",
             "higher_is_better": False,
@@ -256,7 +263,9 @@ def refused():
         saving={},
         details={
             "curve": _mirrored(curve(chosen=("AIRE", 0.7))),
-            "layers": layers(12, (96,), 0.4, "encoder.stages.{}.blocks.residual_branch.state_space"),
+            "layers": layers(
+                12, (96,), 0.4, "encoder.stages.{}.blocks.residual_branch.state_space"
+            ),
         },
     )
 

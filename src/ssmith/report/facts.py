@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssmith.core.receipt import Receipt
-from ssmith.report.look import find, items, mapping, number, pair, printable, text
+from ssmith.report.look import flag, items, mapping, number, pair, printable, text
 from ssmith.report.numbers import NOT_MEASURED, count, significant
 
 
@@ -62,10 +62,10 @@ def parity_verdict(receipt: Receipt) -> tuple[str, str]:
     tolerance = number(receipt.parity, "tolerance")
     if tolerance is None:
         return "open", f"Tolerance: {NOT_MEASURED}."
-    passed = find(receipt.parity, "passed")
-    said = {True: "all within", False: "not all within"}.get(passed, "not judged against")
+    passed = flag(receipt.parity, "passed")
+    said = {True: "all within", False: "not all within", None: "not judged against"}[passed]
     dtype = text(receipt.parity, "dtype") or "dtype not named"
-    tone = {True: "passed", False: "failed"}.get(passed, "open")
+    tone = {True: "passed", False: "failed", None: "open"}[passed]
     return tone, f"Worst absolute differences, {dtype}; {said} {significant(tolerance, 1)}."
 
 

@@ -46,6 +46,12 @@ def number(section: Any, *keys: str) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+def flag(section: Any, *keys: str) -> bool | None:
+    """Return True or False, or None where neither stands."""
+    value = find(section, *keys)
+    return value if isinstance(value, bool) else None
+
+
 def mapping(section: Any, *keys: str) -> dict[str, Any]:
     """Return a dict, empty if there is none."""
     value = find(section, *keys)

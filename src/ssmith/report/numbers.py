@@ -13,32 +13,37 @@ _SPACE = "\u00a0"
 _MINUS = "−"
 _SHARES = ("accuracy", "f1", "auc", "precision", "recall")
 
-Format = Callable[[float], str]
+Real = float | int
+Format = Callable[[Real], str]
 
 
-def significant(value: float, digits: int = 3) -> str:
+def significant(value: Real, digits: int = 3) -> str:
     """Render with up to ``digits`` significant digits and no exponent where that stays short."""
     if value == 0:
         return "0"
     power = math.floor(math.log10(abs(value)))
     if not -5 < power < 7:
-        return f"{value:.{digits - 1}e}".replace("-", _MINUS)
+        mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+        return f"{_trimmed(mantissa)}e{int(exponent)}".replace("-", _MINUS)
     rounded = round(value, digits - 1 - power)
-    shown = f"{rounded:.{max(digits - 1 - power, 0)}f}".replace("-", _MINUS)
+    return _trimmed(f"{rounded:.{max(digits - 1 - power, 0)}f}").replace("-", _MINUS)
+
+
+def _trimmed(shown: str) -> str:
     return shown.rstrip("0").rstrip(".") if "." in shown else shown
 
 
-def count(value: float) -> str:
+def count(value: Real) -> str:
     """Render a whole number with thin spaces between thousands."""
     return f"{value:,.0f}".replace(",", "\u202f").replace("-", _MINUS)
 
 
-def percent(fraction: float, digits: int = 1) -> str:
+def percent(fraction: Real, digits: int = 1) -> str:
     """Render a fraction in per cent: 0.983 → 98.3 %."""
     return f"{100 * fraction:.{digits}f}{_SPACE}%".replace("-", _MINUS)
 
 
-def signed(value: float, render: Format) -> str:
+def signed(value: Real, render: Format) -> str:
     """Render with an explicit sign, none for what is shown as zero."""
     shown = render(abs(value))
     if not any(digit in "123456789" for digit in shown):
@@ -46,7 +51,7 @@ def signed(value: float, render: Format) -> str:
     return f"{'+' if value > 0 else _MINUS}{shown}"
 
 
-def size(value: float) -> str:
+def size(value: Real) -> str:
     """Render bytes: 1 KB is 1000 bytes."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
         if abs(value) >= factor:
@@ -54,7 +59,7 @@ def size(value: float) -> str:
     return f"{value:.0f}{_SPACE}bytes"
 
 
-def seconds(value: float) -> str:
+def seconds(value: Real) -> str:
     """Render a duration: 0.0021 → 2.10 ms."""
     for unit, factor in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if abs(value) >= factor:
@@ -62,17 +67,17 @@ def seconds(value: float) -> str:
     return f"{significant(value / 1e-9)}{_SPACE}ns"
 
 
-def ratio(value: float) -> str:
+def ratio(value: Real) -> str:
     """Render a factor: 1.4×."""
     return f"{value:.{1 if value < 9.95 else 0}f}×"
 
 
-def p_value(value: float) -> str:
+def p_value(value: Real) -> str:
     """Render a p value, never as zero."""
     return "p < 0.001" if value < 0.001 else f"p = {significant(value, 2)}"
 
 
-def faster(before: float, after: float) -> str:
+def faster(before: Real, after: Real) -> str:
     """Say in words how a duration changed."""
     if before <= 0 or after <= 0:
         return "no ratio"
@@ -83,7 +88,7 @@ def faster(before: float, after: float) -> str:
     return f"no gain ({ratio(before / after)})"
 
 
-def smaller(before: float, after: float) -> str:
+def smaller(before: Real, after: Real) -> str:
     """Say in words how a size changed."""
     if before <= 0:
         return "no ratio"

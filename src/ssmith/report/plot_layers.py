@@ -147,7 +147,12 @@ def _limits(values: list[float]) -> tuple[float, float]:
         room = 0.05 * (high - low) or 1.0
         return min(low - room, 0.0), high + room
     low, high = min(positive), max(positive)
-    return low / (2 if low == high else (high / low) ** 0.05), high * (high / low) ** 0.04 * 1.02
+    if low == high:
+        return low / 2, high * 2
+    span = math.log10(high) - math.log10(low)
+    # Capped where floating point ends; a score there touches the frame.
+    top = min(math.log10(high) + 0.04 * span + 0.01, 307.0)
+    return 10 ** max(math.log10(low) - 0.05 * span, -307.0), max(10**top, high)
 
 
 def _decades(low: float, high: float) -> list[float]:

@@ -34,8 +34,8 @@ def quality_plots(curves: Curves) -> list[Plot]:
     """Draw the whole range (for wide and narrow pages) and, where it helps, a close-up."""
     near = _near(curves)
     plots = [
-        _whole(curves, name="quality", width=620, margin=146),
-        _whole(curves, name="quality-narrow", width=380, margin=116),
+        _whole(curves, name="quality", width=620.0, margin=146.0),
+        _whole(curves, name="quality-narrow", width=380.0, margin=116.0),
     ]
     if near:
         plots.append(_close_up(curves, near))
@@ -100,6 +100,7 @@ def _draw_chosen(axes: Any, points: list[Point], curves: Curves) -> None:
         axes.plot(
             [curves.point.removed],
             [curves.point.value],
+            linestyle="none",
             marker="o",
             markersize=12,
             markerfacecolor=PAPER,

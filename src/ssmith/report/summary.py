@@ -7,7 +7,7 @@ from typing import Any
 
 from ssmith.core.receipt import Receipt
 from ssmith.report.costs import Cost, read_size, read_speed
-from ssmith.report.look import find, items, mapping, number, pair, text
+from ssmith.report.look import flag, items, mapping, number, pair, text
 from ssmith.report.numbers import (
     NOT_MEASURED,
     count,
@@ -51,7 +51,7 @@ class Gate:
     @property
     def tone(self) -> str:
         """Name of the style, and what is read aloud."""
-        return {True: "passed", False: "failed"}.get(self.passed, "open")  # type: ignore[arg-type]
+        return _tone(self.passed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,15 +79,13 @@ class Summary:
 
 def read_summary(receipt: Receipt) -> Summary:
     """Return the first screen of a receipt."""
-    accepted = find(receipt.verdict, "accepted")
-    badge, tone = {True: ("Accepted", "passed"), False: ("Refused", "failed")}.get(
-        accepted, ("Not judged", "open")
-    )
+    accepted = flag(receipt.verdict, "accepted")
+    badge = {True: "Accepted", False: "Refused", None: "Not judged"}[accepted]
     return Summary(
         title=text(receipt.model, "name") or "Unnamed model",
         subtitle=_subtitle(receipt),
         badge=badge,
-        tone=tone,
+        tone=_tone(accepted),
         headline=text(receipt.verdict, "headline") or "This receipt holds no verdict.",
         gates=[_gate(entry) for entry in items(receipt.verdict, "reasons")],
         numbers=[
@@ -149,12 +147,11 @@ def _cost_number(label: str, cost: Cost) -> BigNumber:
 
 
 def _gate(entry: Any) -> Gate:
-    passed = find(entry, "passed")
-    return Gate(
-        name=text(entry, "gate"),
-        passed=passed if isinstance(passed, bool) else None,
-        text=text(entry, "text"),
-    )
+    return Gate(name=text(entry, "gate"), passed=flag(entry, "passed"), text=text(entry, "text"))
+
+
+def _tone(passed: bool | None) -> str:
+    return {True: "passed", False: "failed", None: "open"}[passed]
 
 
 def _subtitle(receipt: Receipt) -> str:
