@@ -212,7 +212,9 @@ def state_at(
     start: Complex[Tensor, "b s"] | None,
 ) -> Complex[Tensor, "b s"]:
     """Return the state after the last valid step of each sequence (``start`` if it has none)."""
+    before = states.new_zeros(states.shape[0], states.shape[2]) if start is None else start
+    if states.shape[1] == 0:
+        return before
     index = (lengths - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, states.shape[2])
     last = states.gather(1, index).squeeze(1)
-    before = torch.zeros_like(last) if start is None else start
     return torch.where((lengths > 0).unsqueeze(1), last, before)

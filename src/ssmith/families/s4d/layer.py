@@ -188,6 +188,8 @@ class S4DLayer(LTILayer):
         self, u: Float[Tensor, "b l m"], run: Discrete, powers: Complex[Tensor, "s l"]
     ) -> Float[Tensor, "b l m"]:
         """Return the response to ``u`` alone, from a zero state."""
+        if u.shape[1] == 0:
+            return u
         y = _convolve(u.mT, self._kernel(run.C * run.B_bar, powers))
         if run.C_back is not None:
             backward = self._kernel(run.C_back * run.B_bar, powers)
@@ -245,9 +247,13 @@ class S4DLayer(LTILayer):
 
 
 def _powers(A_bar: Complex[Tensor, "s"], count: int) -> Complex[Tensor, "s l"]:
-    """Return ``A_bar^t`` for ``t`` in [0, count)."""
+    """Return ``A_bar^t`` for ``t`` in [0, count), with ``0^0 = 1``."""
     exponents = torch.arange(count, device=A_bar.device, dtype=A_bar.real.dtype)
-    return torch.exp(torch.log(A_bar).unsqueeze(-1) * exponents)
+    # A strongly damped mode rounds to 0, which has no logarithm.
+    gone = (A_bar == 0).unsqueeze(-1)
+    log = torch.log(torch.where(gone.squeeze(-1), torch.ones_like(A_bar), A_bar))
+    powers = torch.exp(log.unsqueeze(-1) * exponents)
+    return torch.where(gone, (exponents == 0).to(powers.dtype), powers)
 
 
 def _convolve(u: Float[Tensor, "b m l"], kernel: Float[Tensor, "m l"]) -> Float[Tensor, "b m l"]:

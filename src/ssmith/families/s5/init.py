@@ -48,7 +48,7 @@ def block_diagonal_hippo(
     Lambda, V = hippo_legs_normal(full)
     if conj_sym:
         Lambda, V = Lambda[stored:], V[:, stored:]
-    return Lambda.repeat(blocks), torch.kron(torch.eye(blocks, dtype=V.dtype), V.contiguous())
+    return Lambda.repeat(blocks), torch.block_diag(*[V] * blocks)
 
 
 def log_steps(
