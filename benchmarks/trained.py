@@ -26,11 +26,15 @@ def recipe_of(name: str) -> Recipe:
     return Recipe.load(RECIPES / f"{name}.json")
 
 
+def location(name: str, seed: int) -> Path:
+    """Return where a trained model is kept: a changed recipe is another model."""
+    digest = hashlib.sha256(recipe_of(name).to_json().encode()).hexdigest()[:10]
+    return CACHE / f"{name}-{digest}" / f"seed-{seed}"
+
+
 def trained(name: str, seed: int) -> SequenceModel:
     """Return a reference model, training it if this recipe was not trained with this seed yet."""
-    recipe = recipe_of(name)
-    digest = hashlib.sha256(recipe.to_json().encode()).hexdigest()[:10]
-    path = CACHE / f"{name}-{digest}" / f"seed-{seed}"
+    recipe, path = recipe_of(name), location(name, seed)
     if not path.exists():
 
         def progress(stage: str, done: int, total: int, note: str = "") -> None:

@@ -37,9 +37,11 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     """Compare, print the table, and write the receipt and the page if a place is given."""
     from ssmith.core.files import new_directory, refuse_existing
     from ssmith.jobs.compare import CompareConfig, compare
+    from ssmith.jobs.outputs import refuse_own_input
     from ssmith.report import write_report
 
     if arguments.out is not None:
+        refuse_own_input(arguments.out, arguments.before, arguments.after, arguments.data)
         refuse_existing(arguments.out, overwrite=arguments.overwrite)
     config = flags.config_of(CompareConfig, arguments)
     with output.progress() as progress:

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 from ssmith.cli import (
     compare,
@@ -100,20 +101,36 @@ def main(argv: Sequence[str]) -> int:
 
 def run() -> None:
     """Run the command line of this process and exit."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            # A letter the terminal has no sign for must not end a finished run.
-            stream.reconfigure(errors="replace")
+    _prepare_streams()
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader went away; nothing can be said to it, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = BROKEN_PIPE
+        _forget_stdout()
+    except OSError as error:
+        print(one_line(f"error: cannot print: {error.strerror or error}."), file=sys.stderr)
+        code = SsmithError.exit_code
+        _forget_stdout()
     except KeyboardInterrupt:
         code = INTERRUPTED
     sys.exit(code)
+
+
+def _prepare_streams() -> None:
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            # Closed by whoever started us (`>&-`).
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+        elif hasattr(stream, "reconfigure"):
+            # A letter the terminal has no sign for must not end a finished run.
+            stream.reconfigure(errors="replace")
+
+
+def _forget_stdout() -> None:
+    """Drop what is still to be printed: nobody can take it, and Python would try at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _suggest_command(argv: Sequence[str]) -> None:

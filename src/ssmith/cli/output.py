@@ -103,7 +103,7 @@ class Output:
 
 def print_json(document: dict[str, Any]) -> None:
     """Print one JSON document on stdout, in ASCII so that no terminal setting can spoil it."""
-    print(json.dumps(document, indent=2, sort_keys=True, allow_nan=False))
+    print(json.dumps(document, indent=2, sort_keys=True, allow_nan=False), flush=True)
 
 
 def _nothing(stage: str, done: int, total: int, note: str = "") -> None:

@@ -88,6 +88,8 @@ def _add_load(parser: flags.Parser) -> None:
 
 def kept(arguments: argparse.Namespace) -> str:
     """Say what an interrupted pilot leaves."""
+    if not arguments.out.exists():
+        return "nothing was written"
     return f"finished stages are kept in {arguments.out}; go on with --resume"
 
 
@@ -109,9 +111,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     verdict = receipt.verdict
     output.result(receipt.as_dict())
     output.line(f"{'accepted' if verdict['accepted'] else 'refused'}: {verdict['headline']}")
-    output.table(
-        ("gate", "passed", "reason"),
-        [(item["gate"], item["passed"], item["text"]) for item in verdict["reasons"]],
-    )
+    for item in verdict["reasons"]:
+        output.line(f"{'passed' if item['passed'] else 'failed'}  {item['gate']}: {item['text']}")
     output.line(f"report: {arguments.out / 'report.html'}")
     return 0 if verdict["accepted"] else 1

@@ -78,11 +78,13 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     """Plan, and unless it is a dry run, cut and save."""
     from ssmith import api
     from ssmith.core.files import refuse_existing
+    from ssmith.jobs.outputs import refuse_own_input
     from ssmith.jobs.prune import cut_and_save, plan_for
 
     how = _decision(arguments)
     for path in (None if arguments.dry_run else arguments.out, arguments.plan_out):
         if path is not None:
+            refuse_own_input(path, arguments.model)
             refuse_existing(path, overwrite=arguments.overwrite)
     model = api.load(arguments.model)
     plan = plan_for(model, how)

@@ -20,6 +20,12 @@ def add(subparsers: flags.Subparsers) -> None:
     )
     parser.add_argument("receipt", metavar="RECEIPT.json", type=Path, help="any receipt")
     flags.add_out(parser, "directory for report.html and plots/")
+    parser.set_defaults(kept=kept)
+
+
+def kept(arguments: argparse.Namespace) -> str:
+    """Say what an interrupted rendering leaves."""
+    return f"plots in {arguments.out} may be new while the page is not; run the command again"
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:

@@ -33,7 +33,7 @@ def add(subparsers: flags.Subparsers) -> None:
 
 def kept(arguments: argparse.Namespace) -> str:
     """Say what an interrupted training leaves."""
-    if arguments.checkpoint is None:
+    if arguments.checkpoint is None or not arguments.checkpoint.exists():
         return "nothing was kept; with --checkpoint FILE a training can go on"
     return (
         f"finished epochs are kept in {arguments.checkpoint}; run the same command again to go on"

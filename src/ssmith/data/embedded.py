@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ssmith.core.errors import InputError
 from ssmith.core.optional import require
@@ -31,11 +32,13 @@ class _Archive:
         folder: its name there.
         task: what is predicted.
         about: what it is, in words.
+        wide_range: the scales of its series lie orders of magnitude apart (see `_shape_and_level`).
     """
 
     folder: str
     task: Task
     about: str
+    wide_range: bool = False
 
 
 _ARCHIVES = {
@@ -43,7 +46,10 @@ _ARCHIVES = {
         folder="JapaneseVowels", task="classification", about="nine speakers, cepstra of a vowel"
     ),
     "plaid": _Archive(
-        folder="PLAID", task="classification", about="eleven kinds of appliance, electric current"
+        folder="PLAID",
+        task="classification",
+        about="eleven kinds of appliance, electric current",
+        wide_range=True,
     ),
     "leaf": _Archive(folder="OSULeaf", task="classification", about="six leaves, outline"),
     "power": _Archive(
@@ -125,6 +131,8 @@ def _archive(name: str, archive: _Archive) -> Pool:
     series, labels = read_ts(folder / f"{archive.folder}_TRAIN.ts")
     more_series, more_labels = read_ts(folder / f"{archive.folder}_TEST.ts")
     series, labels = series + more_series, labels + more_labels
+    if archive.wide_range:
+        series = [_shape_and_level(one) for one in series]
     if archive.task == "classification":
         targets = encode_labels(labels, classes=None, where=name)
     else:
@@ -138,5 +146,20 @@ def _archive(name: str, archive: _Archive) -> Pool:
         lengths=torch.tensor([len(one) for one in series]),
         y=targets.y,
         classes=targets.classes,
-        details={"pooled": "the archive's train and test files, then split anew"},
+        details={
+            "pooled": "the archive's train and test files, then split anew",
+            "channels": "shape and level of each series" if archive.wide_range else "as stored",
+        },
     )
+
+
+def _shape_and_level(series: Tensor) -> Tensor:
+    """Split a univariate series into its standardised shape and the logarithm of its scale.
+
+    Where scales span many orders of magnitude, one common scale would leave most series as a
+    flat line. Both channels need the whole series, so this is no preparation for streaming.
+    """
+    wide = series.to(torch.float64)
+    scale = wide.std(dim=0, correction=0).clamp(min=1e-12)
+    shape = (wide - wide.mean(dim=0)) / scale
+    return torch.cat([shape, scale.log10().expand_as(wide)], dim=1).to(series.dtype)

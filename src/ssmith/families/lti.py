@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Bool, Complex, Float, Int64
 from torch import Tensor, nn
 
-from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.checks import check_choice, check_flag, check_number
+from ssmith.core.errors import UnsupportedError
 from ssmith.core.layers import STATES, LayerInfo, Modes
 from ssmith.ops.discretise import Discretisation
 
@@ -46,16 +47,12 @@ class LTIOptions:
     dt_max: float = 1e-1
 
     def __post_init__(self) -> None:
-        if self.discretisation not in ("zoh", "bilinear"):
-            raise InputError(
-                f"discretisation {self.discretisation!r}", allowed="'zoh' or 'bilinear'"
-            )
-        if not 0 < self.dt_min <= self.dt_max:
-            raise InputError(
-                f"dt_min {self.dt_min}, dt_max {self.dt_max}", allowed="0 < dt_min ≤ dt_max"
-            )
-        if not self.step_rescale > 0:
-            raise InputError(f"step_rescale {self.step_rescale}", allowed="a number > 0")
+        check_choice("discretisation", self.discretisation, ("zoh", "bilinear"))
+        for name in ("conj_sym", "bidirectional", "clip_eigs"):
+            check_flag(name, getattr(self, name))
+        check_number("step_rescale", self.step_rescale, above=0)
+        check_number("dt_min", self.dt_min, above=0)
+        check_number("dt_max", self.dt_max, at_least=self.dt_min)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -181,7 +181,8 @@ def _label_dense(axes: Any, curves: Curves) -> None:
     if curves.dense is None:
         return
     label = f"unpruned {quality_format(curves.metric)(curves.dense.value)}"
-    if curves.tolerance is not None:
+    # On a narrow plot the longer label would run into the axis; the legend says it too.
+    if curves.tolerance is not None and axes.bbox.width > 300:
         allowed = difference_format(curves.metric)(curves.tolerance).lstrip("+")
         label += f", tolerance {allowed}"
     above = curves.higher_is_better

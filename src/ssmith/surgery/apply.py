@@ -63,7 +63,7 @@ def prune_(
         action="prune",
         model={
             "name": type(model).__name__,
-            "family": sorted({layer.family for layer in layers.values()}),
+            "family": ", ".join(sorted({layer.family for layer in layers.values()})),
             "layers": len(layers),
             "digest_before": before,
             "digest_after": model_digest(model),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
+from ssmith.core.checks import check_choice, check_integer, check_number
 from ssmith.core.errors import InputError, ModelError
 from ssmith.core.sequences import Task
 from ssmith.families.lti import Initialisation, LTIOptions
@@ -54,10 +55,13 @@ class SequenceConfig:
     options: LTIOptions = field(default_factory=LTIOptions)
 
     def __post_init__(self) -> None:
-        _choose("family", self.family, ("s5", "s4d"))
-        _choose("task", self.task, ("classification", "regression", "forecast"))
-        _choose("pooling", self.pooling, ("mean", "last"))
-        _choose("activation", self.activation, ("gelu", "half_glu", "full_glu"))
+        check_choice("family", self.family, ("s5", "s4d"))
+        check_choice("task", self.task, ("classification", "regression", "forecast"))
+        check_choice("pooling", self.pooling, ("mean", "last"))
+        check_choice("activation", self.activation, ("gelu", "half_glu", "full_glu"))
+        # S5 has one initialisation; another word would be ignored.
+        kinds = ("hippo",) if self.family == "s5" else ("hippo", "legs", "lin", "inv")
+        check_choice("initialisation", self.initialisation, kinds)
         if (self.channels is None) == (self.vocabulary is None):
             raise InputError(
                 f"channels {self.channels}, vocabulary {self.vocabulary}",
@@ -65,12 +69,11 @@ class SequenceConfig:
             )
         for name in ("width", "outputs", "channels", "vocabulary"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise InputError(f"{name} is {value!r}", allowed="an integer ≥ 1")
-        if not self.states:
-            raise InputError("states is empty", allowed="one entry per layer")
-        if not 0.0 <= self.dropout < 1.0:
-            raise InputError(f"dropout is {self.dropout!r}", allowed="a number in [0, 1)")
+            if value is not None or name in ("width", "outputs"):
+                check_integer(name, value, at_least=1)
+        check_integer("blocks", self.blocks, at_least=1)
+        check_number("dropout", self.dropout, at_least=0, below=1)
+        self._check_states()
         if self.classes and len(self.classes) != self.outputs:
             raise InputError(
                 f"{len(self.classes)} classes for {self.outputs} outputs", allowed="one per output"
@@ -80,6 +83,21 @@ class SequenceConfig:
                 f"{self.outputs} outputs for a forecast of {self.channels} channels",
                 allowed="a multiple of the channels: horizon × channels",
             )
+
+    def _check_states(self) -> None:
+        if not self.states:
+            raise InputError("states is empty", allowed="one entry per layer")
+        for layer, entry in enumerate(self.states):
+            counts = entry if isinstance(entry, tuple) and self.family == "s4d" else (entry,)
+            if len(counts) not in (1, self.width) or (counts is entry and len(entry) != self.width):
+                raise InputError(
+                    f"states of layer {layer} are {entry!r}",
+                    allowed=f"one number, or one for each of the {self.width} channels",
+                )
+            for count in counts:
+                check_integer(f"states of layer {layer}", count, at_least=0)
+                if self.family == "s4d" and not self.options.conj_sym and count % 2:
+                    pass
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
@@ -114,11 +132,6 @@ class SequenceConfig:
                 f"the model's configuration is malformed: {error}",
                 next_step="restore the file from its source",
             ) from error
-
-
-def _choose(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InputError(f"{name} is {value!r}", allowed=", ".join(map(repr, allowed)))
 
 
 def _refuse_unknown(content: Any, known: set[str]) -> None:

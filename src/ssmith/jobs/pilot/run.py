@@ -26,6 +26,7 @@ from ssmith.evaluate import (
     predict,
 )
 from ssmith.families import SequenceModel, model_digest
+from ssmith.jobs.outputs import refuse_own_input
 from ssmith.jobs.pilot.config import PilotConfig
 from ssmith.jobs.pilot.costs import measure_costs
 from ssmith.jobs.pilot.store import Store
@@ -72,6 +73,7 @@ def pilot(
         SsmithError: for bad input; nothing is written then.
     """
     settings = config or PilotConfig()
+    refuse_own_input(out, model, data)
     dense = api.load(model)
     sequences = api.load_data(data, dense, needs=("selection", "test"))
     store = Store(out)
