@@ -9,7 +9,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 from ssmith.cli import (
     compare,
@@ -122,7 +121,7 @@ def _prepare_streams() -> None:
         stream = getattr(sys, name)
         if stream is None:
             # Closed by whoever started us (`>&-`).
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
         elif hasattr(stream, "reconfigure"):
             # A letter the terminal has no sign for must not end a finished run.
             stream.reconfigure(errors="replace")

@@ -113,8 +113,13 @@ def _nothing(stage: str, done: int, total: int, note: str = "") -> None:
 def _console(stream: TextIO) -> Any:
     from rich.console import Console
 
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            """Leave it to `run`, where rich would exit with the code of a failed check."""
+            raise BrokenPipeError
+
     width = None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL
-    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+    return Plain(file=stream, width=width, markup=False, highlight=False, emoji=False)
 
 
 def _is_number(item: object) -> bool:
