@@ -12,6 +12,7 @@ from importlib.metadata import version
 
 from ssmith.cli import (
     compare,
+    demo,
     evaluate,
     inspect,
     list_names,
@@ -31,6 +32,7 @@ COMMANDS = {
     "eval": evaluate,
     "compare": compare,
     "pilot": pilot,
+    "demo": demo,
     "verify": verify,
     "train": train,
     "report": report,
