@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ssmith.core.plan import Plan
     from ssmith.core.receipt import Receipt
     from ssmith.core.scores import Scores
-    from ssmith.jobs import PilotConfig, Recipe, pilot, train
+    from ssmith.jobs.pilot import PilotConfig, pilot
+    from ssmith.jobs.train import Recipe, train
     from ssmith.report import write_report
 
 __version__ = version("ssmith")
@@ -59,14 +60,14 @@ __all__ = [
 
 _ROOMS = {
     "Budget": "core.budget",
-    "PilotConfig": "jobs",
+    "PilotConfig": "jobs.pilot",
     "Plan": "core.plan",
     "Receipt": "core.receipt",
-    "Recipe": "jobs",
+    "Recipe": "jobs.train",
     "Scores": "core.scores",
     "SsmithError": "core.errors",
-    "pilot": "jobs",
-    "train": "jobs",
+    "pilot": "jobs.pilot",
+    "train": "jobs.train",
     "write_report": "report",
 }
 

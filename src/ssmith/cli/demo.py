@@ -34,7 +34,8 @@ def add(subparsers: flags.Subparsers) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Run the demo; exit 0 whatever the gates say, for both answers are results."""
-    from ssmith.jobs import PilotConfig, demo
+    from ssmith.jobs.demo import demo
+    from ssmith.jobs.pilot import PilotConfig
 
     with output.progress() as progress:
         page, receipts = demo(
