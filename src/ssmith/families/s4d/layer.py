@@ -273,9 +273,14 @@ def _initial(
 ) -> dict[str, Tensor]:
     """Draw initial values, state axes flat."""
     width = len(counts)
-    most = max(counts, default=0)
-    table = eigenvalues(initialisation, most, options.conj_sym)
-    A = torch.cat([table[:count] for count in counts])
+    # A cut layer may hold an odd number without symmetry: one conjugate is gone.
+    tables = {
+        count: eigenvalues(
+            initialisation, count if options.conj_sym else count + count % 2, options.conj_sym
+        )[:count]
+        for count in set(counts)
+    }
+    A = torch.cat([tables[count] for count in counts])
     low, high = torch.tensor([options.dt_min, options.dt_max], dtype=torch.float64).log()
     draw = torch.rand(width, generator=generator, dtype=torch.float64)
     branches = 2 if options.bidirectional else 1

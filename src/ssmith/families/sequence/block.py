@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Complex, Float, Int64
+from jaxtyping import Bool, Complex, Float, Int64
 from torch import Tensor, nn
 
 from ssmith.families.lti import Discrete, LTILayer
@@ -30,9 +30,9 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, u: Float[Tensor, "b l m"], valid: Float[Tensor, "b l 1"] | None
+        self, u: Float[Tensor, "b l m"], valid: Bool[Tensor, "b l 1"] | None
     ) -> Float[Tensor, "b l m"]:
-        """Run over whole sequences; ``valid`` is 0 at padded steps."""
+        """Run over whole sequences; ``valid`` is False at padded steps."""
         return u + self._after(self.ssm(_clear(self.norm(u), valid)))
 
     def scan(
@@ -40,7 +40,7 @@ class Block(nn.Module):
         u: Float[Tensor, "b l m"],
         state: Complex[Tensor, "b s"],
         lengths: Int64[Tensor, "b"],
-        valid: Float[Tensor, "b l 1"],
+        valid: Bool[Tensor, "b l 1"],
         discrete: Discrete,
     ) -> tuple[Float[Tensor, "b l m"], Complex[Tensor, "b s"]]:
         """Run over sequences from a state, and return the state to continue from."""
@@ -68,6 +68,6 @@ class Block(nn.Module):
         return dropped
 
 
-def _clear(u: Float[Tensor, "b l m"], valid: Float[Tensor, "b l 1"] | None) -> Tensor:
+def _clear(u: Float[Tensor, "b l m"], valid: Bool[Tensor, "b l 1"] | None) -> Tensor:
     """Zero padded steps, so that neither direction of time sees them."""
     return u if valid is None else u * valid

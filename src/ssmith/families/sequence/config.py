@@ -88,16 +88,17 @@ class SequenceConfig:
         if not self.states:
             raise InputError("states is empty", allowed="one entry per layer")
         for layer, entry in enumerate(self.states):
-            counts = entry if isinstance(entry, tuple) and self.family == "s4d" else (entry,)
-            if len(counts) not in (1, self.width) or (counts is entry and len(entry) != self.width):
+            name = f"states of layer {layer}"
+            if not isinstance(entry, tuple):
+                check_integer(name, entry, at_least=0)
+                continue
+            if self.family == "s5" or len(entry) != self.width:
                 raise InputError(
-                    f"states of layer {layer} are {entry!r}",
-                    allowed=f"one number, or one for each of the {self.width} channels",
+                    f"{name} are {entry!r}",
+                    allowed="one number, or in S4D one for each of the width's channels",
                 )
-            for count in counts:
-                check_integer(f"states of layer {layer}", count, at_least=0)
-                if self.family == "s4d" and not self.options.conj_sym and count % 2:
-                    pass
+            for count in entry:
+                check_integer(name, count, at_least=0)
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""

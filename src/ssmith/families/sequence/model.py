@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Complex, Float, Int64
+from jaxtyping import Bool, Complex, Float, Int64
 from torch import Tensor, nn
 
 from ssmith.core.errors import DataError
@@ -79,15 +79,15 @@ class SequenceModel(nn.Module):
             DataError: if the input does not fit the model.
         """
         self._check(x)
-        steps = _all_valid(x) if lengths is None else lengths
-        valid = None if lengths is None else _valid(steps, x.shape[1], self._dtype())
-        u = self.encoder(x)
+        steps = _steps(x, lengths)
+        valid = None if lengths is None else _valid(steps, x.shape[1])
+        u = self._encode(x, valid)
         for block in self._blocks():
             u = block(u, valid)
         if self.config.pooling == "mean":
             kept = u if valid is None else u * valid
             return self._answer(kept.sum(1), steps)
-        return self._answer(_last_valid(u, steps), steps)
+        return self._answer(_last_valid(u, steps, u.new_zeros(u.shape[0], u.shape[2])), steps)
 
     @torch.no_grad()
     def initial_state(self, batch_size: int) -> ModelState:
@@ -117,9 +117,9 @@ class SequenceModel(nn.Module):
             UnsupportedError: if the model is bidirectional.
         """
         self._check(x)
-        steps = _all_valid(x) if lengths is None else lengths
-        valid = _valid(steps, x.shape[1], self._dtype())
-        u = self.encoder(x)
+        steps = _steps(x, lengths)
+        valid = _valid(steps, x.shape[1])
+        u = self._encode(x, valid)
         layers: list[Tensor] = []
         for block, start, discrete in zip(
             self._blocks(), state.layers, state.discrete, strict=True
@@ -129,7 +129,7 @@ class SequenceModel(nn.Module):
         if self.config.pooling == "mean":
             pooled = state.pooled + (u * valid).sum(1)
         else:
-            pooled = torch.where((steps > 0).unsqueeze(1), _last_valid(u, steps), state.pooled)
+            pooled = _last_valid(u, steps, state.pooled)
         new = replace(state, layers=tuple(layers), pooled=pooled, count=state.count + steps)
         return self._answer(new.pooled, new.count), new
 
@@ -139,8 +139,10 @@ class SequenceModel(nn.Module):
         """Take one time step; return the answer so far and the new state.
 
         Raises:
+            DataError: if the input does not fit the model.
             UnsupportedError: if the model is bidirectional.
         """
+        self._check(x, "batch")
         u = self.encoder(x)
         layers: list[Tensor] = []
         for block, start, discrete in zip(
@@ -176,18 +178,26 @@ class SequenceModel(nn.Module):
     def _dtype(self) -> torch.dtype:
         return self.head.weight.dtype
 
-    def _check(self, x: Tensor) -> None:
+    def _encode(self, x: Tensor, valid: Bool[Tensor, "b l 1"] | None) -> Float[Tensor, "b l m"]:
+        """Encode the input; padding may hold anything, so it is blanked first."""
+        if valid is not None:
+            x = x.masked_fill(~(valid if x.ndim == 3 else valid.squeeze(-1)), 0)
+        encoded: Tensor = self.encoder(x)
+        return encoded
+
+    def _check(self, x: Tensor, axes: str = "batch, length") -> None:
         config = self.config
+        leading = axes.count(",") + 1
         if config.vocabulary is not None:
-            if x.ndim != 2 or x.is_floating_point():
+            if x.ndim != leading or x.is_floating_point():
                 raise DataError(
                     f"input of shape {tuple(x.shape)} and type {x.dtype}",
-                    allowed="integer tokens (batch, length)",
+                    allowed=f"integer tokens ({axes})",
                 )
-        elif x.ndim != 3 or x.shape[2] != config.channels:
+        elif x.ndim != leading + 1 or x.shape[-1] != config.channels:
             raise DataError(
                 f"input of shape {tuple(x.shape)}",
-                allowed=f"(batch, length, {config.channels})",
+                allowed=f"({axes}, {config.channels})",
                 next_step="check the data's channel count against the model's",
             )
 
@@ -206,15 +216,30 @@ def _layer(
     return S5Layer(config.width, count, blocks=blocks, options=config.options, generator=generator)
 
 
-def _all_valid(x: Tensor) -> Int64[Tensor, "b"]:
-    return torch.full((x.shape[0],), x.shape[1], dtype=torch.int64, device=x.device)
+def _steps(x: Tensor, lengths: Int64[Tensor, "b"] | None) -> Int64[Tensor, "b"]:
+    """Return the valid steps of each sequence: those given, or all there are."""
+    batch, length = x.shape[:2]
+    if lengths is None:
+        return torch.full((batch,), length, dtype=torch.int64, device=x.device)
+    fits = lengths.shape == (batch,) and bool(((lengths >= 0) & (lengths <= length)).all())
+    if not fits:
+        raise DataError(
+            f"lengths {lengths.tolist()[:8]} for an input of shape {tuple(x.shape)}",
+            allowed=f"one number in [0, {length}] for each of {batch} sequences",
+        )
+    return lengths
 
 
-def _valid(lengths: Int64[Tensor, "b"], length: int, dtype: torch.dtype) -> Tensor:
+def _valid(lengths: Int64[Tensor, "b"], length: int) -> Bool[Tensor, "b l 1"]:
     steps = torch.arange(length, device=lengths.device)
-    return (steps < lengths.unsqueeze(1)).unsqueeze(-1).to(dtype)
+    return (steps < lengths.unsqueeze(1)).unsqueeze(-1)
 
 
-def _last_valid(u: Float[Tensor, "b l m"], lengths: Int64[Tensor, "b"]) -> Float[Tensor, "b m"]:
+def _last_valid(
+    u: Float[Tensor, "b l m"], lengths: Int64[Tensor, "b"], before: Float[Tensor, "b m"]
+) -> Float[Tensor, "b m"]:
+    """Return ``u`` at the last valid step, or ``before`` where there is none."""
+    if u.shape[1] == 0:
+        return before
     index = (lengths - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, u.shape[2])
-    return u.gather(1, index).squeeze(1)
+    return torch.where((lengths > 0).unsqueeze(1), u.gather(1, index).squeeze(1), before)
