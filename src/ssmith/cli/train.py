@@ -15,7 +15,7 @@ def add(subparsers: flags.Subparsers) -> None:
         subparsers,
         "train",
         about="train a model from a recipe",
-        example="ssmith train recipe.json --seed 0 --checkpoint last.pt --out model",
+        example="ssmith train recipe.json --seed 0 --checkpoint last.safetensors --out model",
         run=run,
     )
     parser.add_argument("recipe", metavar="RECIPE.json", type=Path, help="data, model and settings")

@@ -169,7 +169,7 @@ def _step(
     clip_norm: float,
 ) -> float:
     loss = task_loss(model(batch.x, batch.lengths), batch.y, task)
-    value = float(loss)
+    value = loss.item()
     if not math.isfinite(value):
         raise NumericalError(
             f"the training loss became {value}", next_step="lower lr or ssm_lr, or clip_norm"
