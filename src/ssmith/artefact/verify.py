@@ -50,7 +50,7 @@ def verify(spec: str | Path) -> tuple[Check, ...]:
 
 
 def _files(directory: Path) -> list[Check]:
-    said = read_json(directory / MANIFEST).get("files", {})
+    said = _said(directory / MANIFEST)
     real = manifest_of(directory)["files"]
     checks = [
         Check(
@@ -63,6 +63,16 @@ def _files(directory: Path) -> list[Check]:
     strangers = sorted(set(real) - set(said))
     detail = f"not in the manifest: {', '.join(strangers)}" if strangers else "none"
     return [*checks, Check(name="no further files", passed=not strangers, detail=detail)]
+
+
+def _said(path: Path) -> dict[str, dict[str, object]]:
+    content = read_json(path)
+    files = content.get("files") if isinstance(content, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(item, dict) for item in files.values()):
+        raise ArtefactError(
+            f"{path} is not a manifest", next_step="restore the model from its source"
+        )
+    return files
 
 
 def _compare(said: dict[str, object], real: dict[str, object] | None) -> str:

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -161,12 +161,16 @@ def _swap_in(scratch: Path, path: Path) -> None:
     if not path.exists():
         scratch.rename(path)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent)) / path.name
-    path.rename(old)
+    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    old = holder / path.name
     try:
+        path.rename(old)
         scratch.rename(path)
-    except OSError:
-        old.rename(path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        # Removed only if empty: what could not be moved back is never deleted.
+        with suppress(OSError):
+            holder.rmdir()
         raise
-    finally:
-        shutil.rmtree(old.parent, ignore_errors=True)
+    shutil.rmtree(holder, ignore_errors=True)

@@ -72,6 +72,11 @@ class Timing:
         }
 
 
+def _check_seconds(seconds: float | int) -> None:
+    if not math.isfinite(seconds) or seconds <= 0:
+        raise InputError(f"seconds is {seconds}", allowed="a number > 0")
+
+
 @contextmanager
 def _no_collection() -> Iterator[None]:
     """Keep the garbage collector out of the samples."""
@@ -113,8 +118,7 @@ def time_pair(
     Raises:
         InputError: if a setting is out of range.
     """
-    if not math.isfinite(seconds) or seconds <= 0:
-        raise InputError(f"seconds is {seconds}", allowed="a number > 0")
+    _check_seconds(seconds)
     if min_repeats < 3:
         raise InputError(f"min_repeats is {min_repeats}", allowed="an integer ≥ 3")
 
@@ -169,7 +173,8 @@ class SpeedConfig:
     step_batch_size: int = 1
 
     def __post_init__(self) -> None:
-        """Check the counts."""
+        """Check the numbers."""
+        _check_seconds(self.seconds)
         for name in ("threads", "step_batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -54,13 +54,18 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}", allowed="an integer ≥ 1")
+            count = getattr(self, name)
+            if not isinstance(count, int) or count < 1:
+                raise InputError(f"{name} is {count!r}", allowed="an integer ≥ 1")
         for name in ("lr", "ssm_lr", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}", allowed="a number > 0")
-        if not 0 <= self.warmup < 1:
-            raise InputError(f"warmup is {self.warmup}", allowed="a fraction in [0, 1)")
+            self._check_number(name, lambda value: value > 0, "a number > 0")
+        self._check_number("weight_decay", lambda value: value >= 0, "a number ≥ 0")
+        self._check_number("warmup", lambda value: 0 <= value < 1, "a fraction in [0, 1)")
+
+    def _check_number(self, name: str, holds: Callable[[float], bool], allowed: str) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, int | float) or not math.isfinite(value) or not holds(value):
+            raise InputError(f"{name} is {value!r}", allowed=allowed)
 
 
 @dataclass(frozen=True, kw_only=True)
