@@ -42,12 +42,14 @@ def write_bytes(path: Path, content: bytes) -> None:
         partial.chmod(0o644)
         partial.replace(path)
     except OSError as error:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
         raise ArtefactError(
             f"cannot write {path}: {error.strerror or error}",
             next_step="free space or choose another output; nothing was changed",
         ) from error
+    finally:
+        # Gone already if it has become ``path``; a failure or an interrupt leaves no scrap.
+        if partial is not None:
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, content: str) -> None:
@@ -81,7 +83,7 @@ def read_json(path: Path) -> Any:
         raise ArtefactError(
             f"cannot read {path}: {error.strerror or error}", next_step="check the path"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtefactError(
             f"{path} is not valid JSON ({error})", next_step="restore it from its source"
         ) from error

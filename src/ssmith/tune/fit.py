@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssmith.core.errors import ArtefactError, InputError, NumericalError
+from ssmith.core.checks import check_integer, check_number
+from ssmith.core.errors import ArtefactError, NumericalError
 from ssmith.core.seeds import generator, seeded
 from ssmith.core.sequences import SequenceData, Sequences, Task
 from ssmith.families import LTILayer
@@ -54,18 +55,12 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience"):
-            count = getattr(self, name)
-            if not isinstance(count, int) or count < 1:
-                raise InputError(f"{name} is {count!r}", allowed="an integer ≥ 1")
+            check_integer(name, getattr(self, name), at_least=1)
+        check_integer("seed", self.seed, at_least=0)
         for name in ("lr", "ssm_lr", "clip_norm"):
-            self._check_number(name, lambda value: value > 0, "a number > 0")
-        self._check_number("weight_decay", lambda value: value >= 0, "a number ≥ 0")
-        self._check_number("warmup", lambda value: 0 <= value < 1, "a fraction in [0, 1)")
-
-    def _check_number(self, name: str, holds: Callable[[float], bool], allowed: str) -> None:
-        value = getattr(self, name)
-        if not isinstance(value, int | float) or not math.isfinite(value) or not holds(value):
-            raise InputError(f"{name} is {value!r}", allowed=allowed)
+            check_number(name, getattr(self, name), above=0)
+        check_number("weight_decay", self.weight_decay, at_least=0)
+        check_number("warmup", self.warmup, at_least=0, below=1)
 
 
 @dataclass(frozen=True, kw_only=True)

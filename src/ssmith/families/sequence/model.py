@@ -28,7 +28,7 @@ class ModelState:
         discrete: the layers' discretised parameters, fixed when the state was made.
     """
 
-    layers: tuple[Complex[Tensor, "b s"], ...]
+    layers: tuple[Complex[Tensor, "b _"], ...]
     pooled: Float[Tensor, "b m"]
     count: Int64[Tensor, "b"]
     discrete: tuple[Discrete, ...]
