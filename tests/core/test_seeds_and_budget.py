@@ -142,7 +142,7 @@ def test_a_missing_package_names_its_extra():
 @pytest.mark.parametrize("value", [0, -1, 1.0, True, "1", None])
 def test_check_integer(value):
     check_integer("n", 1, at_least=1)
-    with pytest.raises(InputError, match="n is .*an integer ≥ 1"):
+    with pytest.raises(InputError, match=r"n is .*an integer ≥ 1"):
         check_integer("n", value, at_least=1)
 
 
@@ -151,7 +151,7 @@ def test_check_number(value):
     for good in (1, 0.5, 1.999):
         check_number("x", good, above=0, below=2)
     check_number("x", 0, at_least=0)
-    with pytest.raises(InputError, match="x is .*a finite number > 0 and < 2"):
+    with pytest.raises(InputError, match=r"x is .*a finite number > 0 and < 2"):
         check_number("x", value, above=0, below=2)
 
 

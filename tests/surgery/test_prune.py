@@ -98,7 +98,7 @@ def test_training_goes_on_after_a_cut(kind, mode):
 
 def other_layers(model):
     plan = random_plan(model)
-    (name, mask), *rest = plan.keep.items()
+    (_, mask), *rest = plan.keep.items()
     return plan_for(model, {"blocks.9.ssm": mask, **dict(rest)})
 
 
@@ -151,7 +151,7 @@ def test_other_weights_may_be_forced():
 def test_an_unknown_mode_changes_nothing():
     model = make_model(Kind("s5"))
     before = snapshot(model)
-    with pytest.raises(InputError, match="'crush'.*mask, shrink"):
+    with pytest.raises(InputError, match=r"'crush'.*mask, shrink"):
         unchecked(prune_)(model, random_plan(model), "crush")
     assert_untouched(model, before)
 
