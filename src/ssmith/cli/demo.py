@@ -28,20 +28,16 @@ def add(subparsers: flags.Subparsers) -> None:
         metavar="A,B",
         help="shipped models (default: all; see `ssmith list`)",
     )
-    flags.add_speed(parser)
-    flags.add_seed(parser, "resampling and of random pruning")
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Run the demo; exit 0 whatever the gates say, for both answers are results."""
     from ssmith.jobs.demo import demo
-    from ssmith.jobs.pilot import PilotConfig
 
     with output.progress() as progress:
         page, receipts = demo(
             arguments.out,
             names=arguments.models,
-            config=flags.config_of(PilotConfig, arguments),
             resume=arguments.resume,
             overwrite=arguments.overwrite,
             progress=progress,

@@ -23,7 +23,7 @@ from ssmith.evaluate import (
 )
 from ssmith.families import SequenceModel
 from ssmith.jobs.measure import check_split, metric_named
-from ssmith.jobs.pilot.costs import Costs, measure_costs
+from ssmith.jobs.pilot.costs import measure_costs
 from ssmith.jobs.progress import Progress, silent
 
 _ALIKE = ("task", "classes", "outputs", "channels", "vocabulary")
@@ -127,7 +127,8 @@ def compare(
         data=sequences.describe(),
         removed=_removed(found),
         quality=quality,
-        **_cost_sections(costs),
+        details={"changes": [{"kind": item.kind, "text": item.text} for item in costs.changes()]},
+        **costs.sections(),
     )
 
 
@@ -155,20 +156,6 @@ def _quality(
     if own is not None:
         section = compare_own(own, outputs[0], outputs[1], part.y, seed=config.seed).as_dict()
     return comparison.as_dict(split=config.split, own=section)
-
-
-def _cost_sections(costs: Costs) -> dict[str, Any]:
-    return {
-        "speed": costs.speed.as_dict(),
-        "memory": costs.memory.as_dict(),
-        "size": {
-            "bytes": dict(zip(("before", "after"), costs.file_bytes, strict=True)),
-            "parameters": dict(zip(("before", "after"), costs.parameters, strict=True)),
-        },
-        "details": {
-            "changes": [{"kind": item.kind, "text": item.text} for item in costs.changes()]
-        },
-    }
 
 
 def _removed(found: tuple[Inspection, Inspection]) -> dict[str, Any]:

@@ -14,6 +14,10 @@ from ssmith.jobs.train import RECIPE, Recipe
 from ssmith.report import write_index
 
 
+# Coarser than a pilot's own default: the demo is to be watched, not waited for.
+FRACTIONS = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
+
+
 def demo(
     out: Path,
     *,
@@ -28,7 +32,7 @@ def demo(
     Args:
         out: directory for one pilot per model and ``index.html``.
         names: shipped models; all if empty.
-        config: settings of every pilot.
+        config: settings of every pilot; by default a coarse sweep and short timings.
         resume: go on with an interrupted demo.
         overwrite: throw away what is in ``out``.
         progress: told after each part.
@@ -40,6 +44,7 @@ def demo(
         InputError: if a model does not ship.
         OutputExistsError: if something is in the way.
     """
+    settings = config or PilotConfig(fractions=FRACTIONS, speed_seconds=0.7)
     chosen = tuple(names) or embedded_names()
     unknown = sorted(set(chosen) - set(embedded_names()))
     if unknown:
@@ -56,7 +61,7 @@ def demo(
             spec,
             data,
             out / name,
-            config,
+            settings,
             resume=resume,
             overwrite=overwrite,
             command=("ssmith", "pilot", spec, "--data", data, "--out", str(out / name)),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ssmith.core.budget import check_fraction
+from ssmith.core.checks import check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
-from ssmith.criteria import by_name
+from ssmith.criteria import by_name, criterion_label
 from ssmith.evaluate import Limits, Load, SpeedConfig
 
 BASELINES = (
@@ -71,15 +71,24 @@ class PilotConfig:
         if not self.fractions:
             raise InputError("fractions is empty", allowed="at least one fraction")
         for fraction in self.fractions:
-            check_fraction("a fraction", fraction)
+            check_number("a fraction", fraction, above=0, below=1)
         for name, least in (("batch_size", 1), ("refine", 0), ("seed", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise InputError(f"{name} is {value!r}", allowed=f"an integer ≥ {least}")
-        # These check their own numbers.
-        self.limits()
-        self.load()
-        self.speed()
+            check_integer(name, getattr(self, name), at_least=least)
+        if self.threads is not None:
+            check_integer("threads", self.threads, at_least=1)
+        for name in ("max_loss", "own_max_loss", "price_per_hour", "sequences_per_day"):
+            if getattr(self, name) is not None or name != "own_max_loss":
+                check_number(name, getattr(self, name), at_least=0)
+        check_number("speed_seconds", self.speed_seconds, above=0)
+        for name in ("proof", "own_lower_is_better"):
+            check_flag(name, getattr(self, name))
+
+    def criteria(self) -> tuple[str, ...]:
+        """Return the names of all criteria to measure, each once, the method first."""
+        labels: dict[str, str] = {}
+        for name in (self.method, *self.baselines):
+            labels.setdefault(criterion_label(by_name(name)), name)
+        return tuple(labels.values())
 
     def limits(self) -> Limits:
         """Return what the gate accepts."""

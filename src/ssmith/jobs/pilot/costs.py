@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ssmith.core.sequences import Sequences
 from ssmith.evaluate import (
@@ -38,6 +39,17 @@ class Costs:
     def changes(self) -> tuple[Change, ...]:
         """Return every measured change, for the gate."""
         return collect_changes(speed=self.speed, memory=self.memory, file_bytes=self.file_bytes)
+
+    def sections(self) -> dict[str, Any]:
+        """Return the receipt's sections speed, memory and size."""
+        return {
+            "speed": self.speed.as_dict(),
+            "memory": self.memory.as_dict(),
+            "size": {
+                "bytes": dict(zip(("before", "after"), self.file_bytes, strict=True)),
+                "parameters": dict(zip(("before", "after"), self.parameters, strict=True)),
+            },
+        }
 
 
 def measure_costs(

@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssmith import api
+from ssmith import api, families
 from ssmith.artefact import WEIGHTS, locate
 from ssmith.core.budget import Budget
+from ssmith.core.optional import require
 from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.sequences import SequenceData, Sequences
 from ssmith.evaluate import (
+    Comparison,
     Evidence,
     Metric,
+    OwnComparison,
+    OwnMetric,
     compare_outcomes,
     compare_own,
     default_metric,
@@ -29,6 +33,7 @@ from ssmith.families import SequenceModel, model_digest
 from ssmith.jobs.outputs import refuse_own_input
 from ssmith.jobs.pilot.config import PilotConfig
 from ssmith.jobs.pilot.costs import measure_costs
+from ssmith.jobs.pilot.record import make_receipt, nothing_fits
 from ssmith.jobs.pilot.store import Store
 from ssmith.jobs.pilot.sweep import between, criterion_of, layer_details, sweep, within
 from ssmith.jobs.progress import Progress, silent
@@ -73,35 +78,33 @@ def pilot(
         SsmithError: for bad input; nothing is written then.
     """
     settings = config or PilotConfig()
-    refuse_own_input(out, model, data)
+    # Everything that can be refused is refused here, before the first file and any long work.
+    for package in ("matplotlib", "jinja2"):
+        require(package, extra="report", purpose="the report")
+    refuse_own_input(out, model, data, _file_of(settings.own_metric))
     dense = api.load(model)
     sequences = api.load_data(data, dense, needs=("selection", "test"))
-    store = Store(out)
     run = _Run(
-        store=store,
+        store=Store(out),
         config=settings,
         dense=dense,
         data=sequences,
         metric=default_metric(dense.config.task),
+        own=_own(settings),
         progress=progress,
     )
-    if settings.own_metric is not None:
-        # Found before any work, so that a typing mistake costs nothing.
-        own_metric(settings.own_metric)
     identity = {
         "model": {"name": model, "digest": model_digest(dense)},
         "data": sequences.describe(),
         "config": settings.as_dict(),
         "versions": versions(),
     }
-    store.open(identity, resume=resume, overwrite=overwrite)
-    # The first command line stays, so that resuming (--resume) does not change the receipt.
-    first = store.once("command", lambda: list(command))
+    first = run.store.open(identity, command, resume=resume, overwrite=overwrite)
     curve = run.curve()
-    sections = {"quality": {}, "removed": {}, "verdict": _nothing_fits(curve)}
+    sections = {"verdict": nothing_fits(curve)}
     if curve["chosen"] is not None:
         sections = run.cut_and_judge(curve["chosen"]["fraction"], locate(model) / WEIGHTS)
-    receipt = _receipt({**identity, "command": first}, sections, curve)
+    receipt = make_receipt({**identity, "command": first}, run.about(model), curve, sections)
     receipt.save(out / RECEIPT)
     write_report(receipt, out)
     progress("report", 1, 1)
@@ -117,13 +120,24 @@ class _Run:
     dense: SequenceModel
     data: SequenceData
     metric: Metric
+    own: OwnMetric | None
     progress: Progress
+
+    def about(self, name: str) -> dict[str, Any]:
+        """Return what the model is, for the receipt."""
+        layers = families.describe(self.dense)
+        return {
+            "name": name,
+            "family": ", ".join(sorted({layer.family for layer in layers})),
+            "task": self.dense.config.task,
+            "layers": len(layers),
+        }
 
     def curve(self) -> dict[str, Any]:
         """Sweep all criteria, refine the chosen one, and choose the cut."""
         config, part = self.config, self.data.split("selection")
         dense = self.store.once("baseline", lambda: self._measure(part))
-        names = [config.method, *(name for name in config.baselines if name != config.method)]
+        names = config.criteria()
         swept = {}
         for index, name in enumerate(names):
             swept[name] = self._sweep(f"sweep-{name}", name, sorted(config.fractions), part)
@@ -175,33 +189,26 @@ class _Run:
             "layers": layer_details(scores, plan),
             "budget": plan.budget,
             "criterion": plan.criterion,
-            "model": done.model,
+            "digest_after": done.model["digest_after"],
         }
 
     def _measured(
         self, plan: Plan, shrunk: SequenceModel, done: Receipt, weights: Path
     ) -> dict[str, Any]:
-        config, out, test = self.config, self.store.out, self.data.split("test")
+        config, weights_after = self.config, self.store.out / MODEL / WEIGHTS
+        part = self.data.split("selection")
         masked = copy.deepcopy(self.dense)
         api.prune_(masked, plan, "mask")
-        parity = api.parity(masked, shrunk, out / MODEL, self.data.split("selection"))
+        parity = api.parity(masked, shrunk, self.store.out / MODEL, part)
         self.progress("parity", 1, 1)
         costs = measure_costs(
             (self.dense, shrunk),
-            (weights, out / MODEL / WEIGHTS),
-            self.data.split("selection").first(config.batch_size),
+            (weights, weights_after),
+            part.first(config.batch_size),
             config.speed(),
         )
         self.progress("speed", 1, 1)
-        outputs = [predict(item, test, config.batch_size) for item in (self.dense, shrunk)]
-        outcomes = [self.metric.per_sequence(item, test.y) for item in outputs]
-        comparison = compare_outcomes(outcomes[0], outcomes[1], self.metric, seed=config.seed)
-        own = None
-        if config.own_metric is not None:
-            function = own_metric(
-                config.own_metric, higher_is_better=not config.own_lower_is_better
-            )
-            own = compare_own(function, outputs[0], outputs[1], test.y, seed=config.seed)
+        comparison, own = self._compared(shrunk)
         evidence = Evidence(
             comparison=comparison,
             parity=parity,
@@ -209,24 +216,27 @@ class _Run:
             removed=done.removed,
             own=own,
         )
-        speed = costs.speed
         return {
             "quality": comparison.as_dict(split="test", own=None if own is None else own.as_dict()),
             "parity": parity.as_dict(),
-            "speed": speed.as_dict(),
-            "memory": costs.memory.as_dict(),
-            "size": {
-                "bytes": dict(zip(("before", "after"), costs.file_bytes, strict=True)),
-                "parameters": dict(zip(("before", "after"), costs.parameters, strict=True)),
-            },
+            **costs.sections(),
             "saving": estimate_saving(
                 config.load(),
-                seconds_per_sequence=speed.seconds_per_sequence,
-                batch_size=speed.batch_size,
-                path=speed.path,
+                seconds_per_sequence=costs.speed.seconds_per_sequence,
+                batch_size=costs.speed.batch_size,
+                path=costs.speed.path,
             ),
             "verdict": judge(evidence, config.limits()),
         }
+
+    def _compared(self, shrunk: SequenceModel) -> tuple[Comparison, OwnComparison | None]:
+        """Compare on the test split; nothing before this looks at it."""
+        config, test = self.config, self.data.split("test")
+        before, after = (predict(item, test, config.batch_size) for item in (self.dense, shrunk))
+        outcomes = [self.metric.per_sequence(item, test.y) for item in (before, after)]
+        comparison = compare_outcomes(outcomes[0], outcomes[1], self.metric, seed=config.seed)
+        own = self.own and compare_own(self.own, before, after, test.y, seed=config.seed)
+        return comparison, own
 
     def _measure(self, part: Sequences) -> dict[str, Any]:
         found = api.measure(
@@ -252,48 +262,12 @@ class _Run:
         return result
 
 
-def _nothing_fits(curve: dict[str, Any]) -> dict[str, Any]:
-    text = (
-        f"even the smallest cut that was tried loses more than {curve['tolerance']:g} of "
-        f"{curve['metric']} on the {curve['split']} split"
-    )
-    return {
-        "accepted": False,
-        "headline": f"Nothing was cut: {text}",
-        "reasons": [{"gate": "quality", "passed": False, "text": text + "."}],
-    }
+def _own(config: PilotConfig) -> OwnMetric | None:
+    if config.own_metric is None:
+        return None
+    return own_metric(config.own_metric, higher_is_better=not config.own_lower_is_better)
 
 
-def _receipt(identity: dict[str, Any], sections: dict[str, Any], curve: dict[str, Any]) -> Receipt:
-    config = identity["config"]
-    cut_model = sections.get("model", {})
-    return Receipt(
-        action="pilot",
-        model={
-            **cut_model,
-            "name": identity["model"]["name"],
-            "digest_before": identity["model"]["digest"],
-            "digest_after": cut_model.get("digest_after"),
-        },
-        method={
-            "criterion": sections.get("criterion", {"name": config["method"]}),
-            "budget": sections.get("budget", {}),
-            "mode": "shrink",
-            "max_loss": config["max_loss"],
-            "command": identity["command"],
-            "config": config,
-        },
-        seed=config["seed"],
-        versions=identity["versions"],
-        data=identity["data"],
-        removed=sections["removed"],
-        quality=sections["quality"],
-        speed=sections.get("speed", {}),
-        memory=sections.get("memory", {}),
-        size=sections.get("size", {}),
-        parity=sections.get("parity", {}),
-        saving=sections.get("saving", {}),
-        verdict=sections["verdict"],
-        findings=sections.get("findings", []),
-        details={"curve": curve, "layers": sections.get("layers", [])},
-    )
+def _file_of(metric: str | None) -> str:
+    """Return the file of a metric ``"file.py:function"``, or what is no file."""
+    return (metric or "").rpartition(":")[0]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ssmith import api
 from ssmith.core.budget import Budget
+from ssmith.core.errors import NumericalError, PlanError
+from ssmith.core.layers import Finding
 from ssmith.core.plan import Plan
 from ssmith.core.scores import Scores
 from ssmith.core.sequences import Sequences
@@ -37,6 +39,9 @@ def sweep(
 ) -> dict[str, Any]:
     """Measure a model at each fraction of removed states.
 
+    A cut that cannot be made, or whose outputs are not finite, is a result like any other: its
+    value is None, and ``why`` says what happened.
+
     Args:
         model: the dense model; it is not changed.
         criterion: what scores the states; they are scored once.
@@ -52,10 +57,17 @@ def sweep(
     scores = api.score(model, criterion)
     points = []
     for fraction in fractions:
-        plan = api.decide(scores, Budget(states=fraction), model)
-        shrunk = cut(model, plan)
-        found = api.measure(shrunk, part, metric, seed=seed, batch_size=batch_size)
-        points.append({"fraction": fraction, "removed": plan.removed_fraction, **found.as_dict()})
+        point = {"fraction": fraction, "removed": None, "value": None, "low": None, "high": None}
+        points.append(point)
+        try:
+            plan = api.decide(scores, Budget(states=fraction), model)
+            point["removed"] = plan.removed_fraction
+            shrunk = cut(model, plan)
+            found = api.measure(shrunk, part, metric, seed=seed, batch_size=batch_size)
+        except (PlanError, NumericalError) as error:
+            point["why"] = error.what
+        else:
+            point |= found.as_dict()
     return {"label": criterion_label(criterion), "points": points}
 
 
@@ -69,8 +81,8 @@ def cut(model: SequenceModel, plan: Plan) -> SequenceModel:
 def within(points: Sequence[dict[str, Any]], dense: float, metric: Metric, max_loss: float) -> int:
     """Return how many points, from the smallest cut on, lose at most ``max_loss``.
 
-    One point beyond the tolerance ends the count: a larger cut that happens to look better
-    again is luck of the sample, not a safer model.
+    One point beyond the tolerance, or one that could not be measured, ends the count: a larger
+    cut that happens to look better again is luck of the sample, not a safer model.
 
     Args:
         points: from `sweep`, in rising order of the fraction.
@@ -80,7 +92,8 @@ def within(points: Sequence[dict[str, Any]], dense: float, metric: Metric, max_l
     """
     count = 0
     for point in points:
-        if metric.loss(dense, point["value"]) > max_loss + _ROUNDING:
+        value = point["value"]
+        if value is None or metric.loss(dense, value) > max_loss + _ROUNDING:
             break
         count += 1
     return count
@@ -99,6 +112,24 @@ def between(fractions: Sequence[float], good: int, count: int) -> list[float]:
     low = fractions[good - 1] if good else 0.0
     step = (fractions[good] - low) / (count + 1)
     return [round(low + step * k, 6) for k in range(1, count + 1)]
+
+
+def failed_points(methods: Mapping[str, Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return one finding for each point that could not be measured.
+
+    Args:
+        methods: label of the criterion → its points.
+    """
+    return [
+        Finding(
+            layer="",
+            kind="not-measured",
+            message=f"{label}, {point['fraction']:g} of the states: {point['why']}",
+        ).as_dict()
+        for label, points in methods.items()
+        for point in points
+        if point["value"] is None
+    ]
 
 
 def layer_details(scores: Scores, plan: Plan) -> list[dict[str, Any]]:
