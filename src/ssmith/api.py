@@ -143,6 +143,10 @@ def measure(
         metric: accuracy for classes, mean absolute error for real targets if None.
         seed: of the bootstrap, where the interval is one.
         batch_size: sequences per forward pass.
+
+    Raises:
+        ModelError: if no metric is given and the model does not say what it predicts.
+        NumericalError: if an output is not finite.
     """
     chosen = metric or _metric_for(model)
     outcomes = chosen.per_sequence(evaluate.predict(model, part, batch_size), part.y)
@@ -167,6 +171,10 @@ def compare(
         metric: as in `measure`.
         seed: of resampling.
         batch_size: sequences per forward pass.
+
+    Raises:
+        ModelError: as in `measure`.
+        NumericalError: as in `measure`.
     """
     chosen = metric or _metric_for(before)
     outcomes = [

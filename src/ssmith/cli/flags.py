@@ -6,18 +6,15 @@ import argparse
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from ssmith.core.errors import InputError
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 Parser = argparse.ArgumentParser
 # The names of these types in argparse are private.
 Subparsers = Any
 Group = Any
-Config = TypeVar("Config", bound="DataclassInstance")
+Config = TypeVar("Config")
 
 MODEL_HELP = "directory, hub id owner/name, or embedded:NAME"
 DATA_HELP = "embedded:NAME, or a .npz, .csv or .jsonl file"
@@ -28,6 +25,9 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print with its usage.
+
+        Args:
+            message: what is wrong with the command line.
 
         Raises:
             InputError: always.
@@ -203,5 +203,6 @@ def setting(text: str) -> tuple[str, str | int]:
 
 def config_of(kind: type[Config], arguments: argparse.Namespace) -> Config:
     """Build a config from the flags that were given; all others keep the config's defaults."""
-    names = {item.name for item in fields(kind)}
+    # The bound of the variable would be a name that exists for type checkers only.
+    names = {item.name for item in fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: value for name, value in vars(arguments).items() if name in names})

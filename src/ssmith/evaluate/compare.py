@@ -68,6 +68,15 @@ class Comparison:
     p_test: str
     agreement: Agreement | None
 
+    def __str__(self) -> str:
+        return "\n".join(
+            [
+                f"{self.metric.name} before: {self.before}",
+                f"{self.metric.name} after:  {self.after}",
+                f"difference: {self.difference}; p = {self.p:.3g} ({self.p_test})",
+            ]
+        )
+
     @property
     def loss(self) -> float:
         """How much worse the second model is, in the metric's unit (negative: better)."""

@@ -44,6 +44,12 @@ class Estimate:
         """Return value, low and high."""
         return {"value": self.value, "low": self.low, "high": self.high}
 
+    def __str__(self) -> str:
+        return (
+            f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}] "
+            f"({self.method}, {self.level:.0%}, {self.count} sequences)"
+        )
+
 
 def check_level(level: float) -> None:
     """Raise unless ``level`` is a confidence.

@@ -13,6 +13,9 @@ def find_device(text: str) -> str:
     Args:
         text: ``cpu``, ``cuda`` or ``cuda:N``.
 
+    Returns:
+        The name.
+
     Raises:
         InputError: if the name is none, or the device is not there.
     """

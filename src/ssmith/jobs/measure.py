@@ -67,6 +67,9 @@ def metric_named(name: str | None, task: Task) -> Metric:
         name: of the metric; None for the default of the task.
         task: what the model predicts.
 
+    Returns:
+        The metric.
+
     Raises:
         InputError: if there is no such metric, or it does not fit the task.
     """
@@ -86,6 +89,9 @@ def metric_named(name: str | None, task: Task) -> Metric:
 
 def check_split(name: str) -> None:
     """Raise unless there is such a split.
+
+    Args:
+        name: of the split.
 
     Raises:
         InputError: otherwise.

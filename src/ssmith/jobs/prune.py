@@ -47,6 +47,9 @@ class PruneConfig:
     def criterion(self) -> Criterion:
         """Return the criterion with its settings.
 
+        Returns:
+            The criterion.
+
         Raises:
             InputError: if there is no such criterion or setting.
         """
@@ -73,6 +76,9 @@ def plan_for(model: SequenceModel, how: PruneConfig | Path) -> Plan:
     Args:
         model: the model to cut; it is not changed.
         how: what to remove, or the file of a plan.
+
+    Returns:
+        A plan that fits the model.
 
     Raises:
         PlanError: if the plan does not fit the model, or the budget cannot be met.

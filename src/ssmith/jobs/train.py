@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ class Recipe:
         """Read a recipe.
 
         Raises:
-            InputError: if a key is unknown or missing.
+            InputError: if a key is unknown or missing, or a value is of another kind.
             ArtefactError: if the file is unreadable or not JSON.
         """
         content = read_json(path)
@@ -58,7 +59,13 @@ class Recipe:
                 f"{path} is not a recipe",
                 allowed=f"keys {sorted(names)}, at least {sorted(needed)}",
             )
-        return cls(**{**content, "notes": tuple(content.get("notes", ()))})
+        kinds = {"data": str, "model": dict, "fit": dict, "title": str, "notes": list}
+        for name, value in content.items():
+            if not isinstance(value, kinds[name]):
+                raise InputError(
+                    f"{path}: {name} is {value!r}", allowed=f"a {kinds[name].__name__}"
+                )
+        return cls(**{**content, "notes": tuple(map(str, content.get("notes", ())))})
 
     def to_json(self) -> str:
         """Render as JSON."""
@@ -68,10 +75,14 @@ class Recipe:
         """Return the model's configuration for a data set.
 
         Raises:
-            InputError: if a key is unknown, is decided by the data, or a value is not allowed.
+            InputError: if a key is unknown, missing or decided by the data, or a value is not
+                allowed.
         """
         known = {item.name for item in dataclasses.fields(SequenceConfig)} - set(_FROM_DATA)
         _refuse_unknown("model", self.model, known)
+        missing = [name for name in ("family", "width", "states") if name not in self.model]
+        if missing:
+            raise InputError(f"model lacks {', '.join(missing)}", allowed=", ".join(sorted(known)))
         given = dict(self.model)
         states = given.pop("states", None)
         if not isinstance(states, list) or not states:
@@ -82,7 +93,7 @@ class Recipe:
         targets = part.y[0].numel() if len(part) else 1
         return SequenceConfig(
             **given,
-            states=tuple(states),
+            states=tuple(tuple(item) if isinstance(item, list) else item for item in states),
             options=LTIOptions(**options),
             task=data.task,
             classes=data.classes,
@@ -143,7 +154,8 @@ def save_trained(
 ) -> Path:
     """Save a trained model with its recipe and a card that says how good it is.
 
-    Quality is measured on validation, selection and test; test is read here for the first time.
+    Quality is measured on validation, selection and test, where the data has them; test is read
+    here for the first time.
 
     Args:
         model: as `train` returned it.
@@ -152,7 +164,7 @@ def save_trained(
         path: the directory to make.
         overwrite: replace what is there.
     """
-    data = api.load_data(recipe.data, model)
+    data = api.load_data(recipe.data, model, needs=("validation",))
     table: dict[str, str] = {
         "data": f"{data.name}: {data.source}",
         "data sha256": f"`{data.sha256}`",
@@ -160,13 +172,9 @@ def save_trained(
         "seed": str(done.settings["seed"]),
         "best epoch": f"{done.best_epoch} of {len(done.history)}",
     }
+    name = default_metric(model.config.task).name
     for split in ("validation", "selection", "test"):
-        found = api.measure(model, data.split(split))
-        name = default_metric(model.config.task).name
-        table[f"{name}, {split}"] = (
-            f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}] "
-            f"({found.method}, {found.level:.0%}, {found.count} sequences)"
-        )
+        table[f"{name}, {split}"] = _measured(model, data, split)
     retrain = f"ssmith train {RECIPE} --seed {done.settings['seed']} --out DIR"
     table["how to retrain"] = f"`{retrain}` with the `{RECIPE}` in this directory"
     facts = {"title": recipe.title, "text": list(recipe.notes), "table": table}
@@ -179,13 +187,23 @@ def save_trained(
     )
 
 
-def _validator(data: SequenceData) -> Any:
+def _measured(model: SequenceModel, data: SequenceData, split: str) -> str:
+    if split not in data.splits:
+        return "not measured: the data has no such split"
+    found = api.measure(model, data.split(split))
+    return (
+        f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}] "
+        f"({found.method}, {found.level:.0%}, {found.count} sequences)"
+    )
+
+
+def _validator(data: SequenceData) -> Callable[[nn.Module], tuple[float, float]]:
     part = data.split("validation")
     metric = default_metric(data.task)
     # Accuracy moves in steps of one sequence; the loss decides between equal ones.
     finer = METRICS["cross-entropy"] if data.task == "classification" else metric
 
-    def validate(model: nn.Module) -> tuple[float, ...]:
+    def validate(model: nn.Module) -> tuple[float, float]:
         outputs = predict(model, part)
         first = metric.aggregate(metric.per_sequence(outputs, part.y))
         second = finer.aggregate(finer.per_sequence(outputs, part.y))

@@ -81,7 +81,7 @@ def pilot(
     # Everything that can be refused is refused here, before the first file and any long work.
     for package in ("matplotlib", "jinja2"):
         require(package, extra="report", purpose="the report")
-    refuse_own_input(out, model, data, _file_of(settings.own_metric))
+    refuse_own_input(out, model, data, *_file_of(settings.own_metric))
     dense = api.load(model)
     sequences = api.load_data(data, dense, needs=("selection", "test"))
     run = _Run(
@@ -235,8 +235,9 @@ class _Run:
         before, after = (predict(item, test, config.batch_size) for item in (self.dense, shrunk))
         outcomes = [self.metric.per_sequence(item, test.y) for item in (before, after)]
         comparison = compare_outcomes(outcomes[0], outcomes[1], self.metric, seed=config.seed)
-        own = self.own and compare_own(self.own, before, after, test.y, seed=config.seed)
-        return comparison, own
+        if self.own is None:
+            return comparison, None
+        return comparison, compare_own(self.own, before, after, test.y, seed=config.seed)
 
     def _measure(self, part: Sequences) -> dict[str, Any]:
         found = api.measure(
@@ -268,6 +269,6 @@ def _own(config: PilotConfig) -> OwnMetric | None:
     return own_metric(config.own_metric, higher_is_better=not config.own_lower_is_better)
 
 
-def _file_of(metric: str | None) -> str:
-    """Return the file of a metric ``"file.py:function"``, or what is no file."""
-    return (metric or "").rpartition(":")[0]
+def _file_of(metric: str | None) -> list[str]:
+    """Return the file of a metric ``"file.py:function"``; a module's name is no file."""
+    return [] if metric is None else [metric.rpartition(":")[0]]

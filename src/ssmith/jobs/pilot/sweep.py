@@ -57,7 +57,8 @@ def sweep(
     scores = api.score(model, criterion)
     points = []
     for fraction in fractions:
-        point = {"fraction": fraction, "removed": None, "value": None, "low": None, "high": None}
+        point: dict[str, Any] = {"fraction": fraction}
+        point |= dict.fromkeys(("removed", "value", "low", "high"))
         points.append(point)
         try:
             plan = api.decide(scores, Budget(states=fraction), model)
