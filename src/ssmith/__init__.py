@@ -1,1 +1,85 @@
 """Prune, tune and ship state space models, with a receipt for every step."""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssmith import criteria
+    from ssmith.api import (
+        compare,
+        decide,
+        inspect,
+        load,
+        load_data,
+        measure,
+        parity,
+        plan,
+        prune_,
+        save,
+        score,
+        verify,
+    )
+    from ssmith.core.budget import Budget
+    from ssmith.core.errors import SsmithError
+    from ssmith.core.plan import Plan
+    from ssmith.core.receipt import Receipt
+    from ssmith.core.scores import Scores
+    from ssmith.jobs.pilot import PilotConfig, pilot
+    from ssmith.jobs.train import Recipe, train
+    from ssmith.report import write_report
+
+__version__ = version("ssmith")
+
+__all__ = [
+    "Budget",
+    "PilotConfig",
+    "Plan",
+    "Receipt",
+    "Recipe",
+    "Scores",
+    "SsmithError",
+    "__version__",
+    "compare",
+    "criteria",
+    "decide",
+    "inspect",
+    "load",
+    "load_data",
+    "measure",
+    "parity",
+    "pilot",
+    "plan",
+    "prune_",
+    "save",
+    "score",
+    "train",
+    "verify",
+    "write_report",
+]
+
+_ROOMS = {
+    "Budget": "core.budget",
+    "PilotConfig": "jobs.pilot",
+    "Plan": "core.plan",
+    "Receipt": "core.receipt",
+    "Recipe": "jobs.train",
+    "Scores": "core.scores",
+    "SsmithError": "core.errors",
+    "pilot": "jobs.pilot",
+    "train": "jobs.train",
+    "write_report": "report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for, so that ``ssmith --help`` needs no torch."""
+    if name == "criteria":
+        return import_module("ssmith.criteria")
+    if name not in __all__:
+        raise AttributeError(f"module 'ssmith' has no attribute {name!r}")
+    return getattr(import_module(f"ssmith.{_ROOMS.get(name, 'api')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

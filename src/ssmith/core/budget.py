@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.errors import InputError
 
 Ties = Literal["exact", "keep"]
@@ -32,10 +33,8 @@ class Budget:
 
     def __post_init__(self) -> None:
         check_fraction("states", self.states)
-        if not isinstance(self.min_per_layer, int) or self.min_per_layer < 0:
-            raise InputError(f"min_per_layer is {self.min_per_layer!r}", allowed="an integer ≥ 0")
-        if self.ties not in ("exact", "keep"):
-            raise InputError(f"ties is {self.ties!r}", allowed="'exact' or 'keep'")
+        check_integer("min_per_layer", self.min_per_layer, at_least=0)
+        check_choice("ties", self.ties, ("exact", "keep"))
 
     def kept_of(self, total: int) -> int:
         """Return how many of ``total`` units stay: ``max(⌊total·(1 − states)⌋, 1)``.

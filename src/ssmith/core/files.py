@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +42,14 @@ def write_bytes(path: Path, content: bytes) -> None:
         partial.chmod(0o644)
         partial.replace(path)
     except OSError as error:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
         raise ArtefactError(
             f"cannot write {path}: {error.strerror or error}",
             next_step="free space or choose another output; nothing was changed",
         ) from error
+    finally:
+        # Gone already if it has become ``path``; a failure or an interrupt leaves no scrap.
+        if partial is not None:
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, content: str) -> None:
@@ -81,7 +83,7 @@ def read_json(path: Path) -> Any:
         raise ArtefactError(
             f"cannot read {path}: {error.strerror or error}", next_step="check the path"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtefactError(
             f"{path} is not valid JSON ({error})", next_step="restore it from its source"
         ) from error
@@ -161,12 +163,16 @@ def _swap_in(scratch: Path, path: Path) -> None:
     if not path.exists():
         scratch.rename(path)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent)) / path.name
-    path.rename(old)
+    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    old = holder / path.name
     try:
+        path.rename(old)
         scratch.rename(path)
-    except OSError:
-        old.rename(path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        # Removed only if empty: what could not be moved back is never deleted.
+        with suppress(OSError):
+            holder.rmdir()
         raise
-    finally:
-        shutil.rmtree(old.parent, ignore_errors=True)
+    shutil.rmtree(holder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,16 @@ from ssmith.core.files import read_json, to_json, write_text
 from ssmith.core.layers import Finding, count_kept
 
 PLAN_VERSION = 1
+# Far beyond any layer; a larger grid in a file is a mistake that would fill the memory.
+_LARGEST_GRID = 10**9
+
+_KINDS = {
+    "unit": str,
+    "criterion": dict,
+    "budget": dict,
+    "model_digest": str,
+    "threshold": float | int | None,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +102,12 @@ class Plan:
                 f"plan version is {content['version']!r}", allowed=str(PLAN_VERSION),
                 next_step="make the plan again with this version of ssmith",
             )  # fmt: skip
+        for key, kind in _KINDS.items():
+            if not isinstance(content[key], kind):
+                raise PlanError(f"plan has {key} {content[key]!r}", allowed="as ssmith wrote it")
         try:
             keep = {
-                name: _mask(name, tuple(layer["grid"]), layer["keep"])
+                name: _mask(name, layer["grid"], layer["keep"])
                 for name, layer in content["layers"].items()
             }
             findings = tuple(
@@ -149,7 +163,10 @@ def _indices(mask: Bool[Tensor, "..."]) -> list[Any]:
     return [int(index) for index in mask.nonzero().flatten()]
 
 
-def _mask(name: str, grid: tuple[int, ...], kept: Any) -> Bool[Tensor, "..."]:
+def _mask(name: str, grid: Any, kept: Any) -> Bool[Tensor, "..."]:
+    sizes = isinstance(grid, list) and all(type(size) is int and size >= 0 for size in grid)
+    if not sizes or not grid or math.prod(grid) > _LARGEST_GRID:
+        raise PlanError(f"layer {name}: grid is {grid!r}", allowed="the sizes of the layer's axes")
     mask = torch.zeros(grid, dtype=torch.bool)
     _fill(name, mask, kept)
     return mask

@@ -38,6 +38,10 @@ class Sequences:
         longest = int(lengths.max()) if len(index) else 0
         return Sequences(x=self.x[index, :longest], lengths=lengths, y=self.y[index])
 
+    def first(self, count: int) -> Sequences:
+        """Return the first ``count`` sequences, or all if there are fewer."""
+        return self.take(torch.arange(min(count, len(self)), device=self.x.device))
+
     def to(self, device: torch.device | str) -> Sequences:
         """Return a copy on ``device``."""
         return Sequences(x=self.x.to(device), lengths=self.lengths.to(device), y=self.y.to(device))

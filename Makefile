@@ -1,0 +1,35 @@
+# Everything a fresh clone needs: each target sets up its own virtual environment first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: demo test lint check clean reference
+
+demo: $(VENV)/.ready-demo
+	$(BIN)/ssmith demo --out demo-out --overwrite
+
+test: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready-dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/pydoclint --config=pyproject.toml --quiet src/ssmith
+
+# make bench-lti, make bench-lti QUICK=1
+bench-%: $(VENV)/.ready-dev
+	$(BIN)/python benchmarks/$*.py $(if $(QUICK),--quick) $(ARGS)
+
+# Train the shipped models anew and put them into the package (about an hour on two cores).
+reference: $(VENV)/.ready-dev
+	$(BIN)/python benchmarks/ship.py
+
+$(VENV)/.ready-%: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[$*]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo-out .cache

@@ -1,0 +1,196 @@
+"""LTI pruning: accuracy of every criterion against the share of removed states, and its speed.
+
+Full: all reference tasks, all criteria, ratios 0.1 … 0.9 and 0.33, several training seeds, on the
+test split. Quick: the shipped models only, three ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import sys
+from typing import Any
+
+import torch
+
+from record import RESULTS, record
+from ssmith import api
+from ssmith.artefact import EMBEDDED
+from ssmith.core.budget import Budget
+from ssmith.core.files import write_text
+from ssmith.criteria import AIRE, LAMP, LAST, Criterion, Hinf, Magnitude, Random, criterion_label
+from ssmith.evaluate import Timing, time_pair
+from ssmith.families import LTIOptions, S5Layer
+from trained import names, recipe_of, trained
+
+RATIOS = (0.1, 0.2, 0.3, 0.33, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+QUICK_RATIOS = (0.33, 0.6, 0.8)
+TOLERANCES = (0.005, 0.01)
+
+
+def criteria(seed: int) -> list[Criterion]:
+    return [
+        Random(seed=seed),
+        Magnitude(pool="layer"),
+        Magnitude(pool="model"),
+        LAMP(),
+        Hinf(pool="layer"),
+        Hinf(pool="model"),
+        LAST(),
+        AIRE(),
+    ]
+
+
+def quality(seeds: list[int], *, quick: bool) -> list[dict[str, Any]]:
+    """Return one row per task, seed, criterion and ratio."""
+    rows: list[dict[str, Any]] = []
+    for name in names():
+        recipe = recipe_of(name)
+        for seed in seeds:
+            model = api.load(f"{EMBEDDED}{name}") if quick else trained(name, seed)
+            test = api.load_data(recipe.data, model).split("test")
+            if quick:
+                test = test.first(200)
+            dense = api.measure(model, test).value
+            for criterion in criteria(seed):
+                scores = api.score(model, criterion)
+                for ratio in QUICK_RATIOS if quick else RATIOS:
+                    shrunk = copy.deepcopy(model)
+                    plan = api.decide(scores, Budget(states=ratio), model)
+                    api.prune_(shrunk, plan)
+                    rows.append(
+                        {
+                            "task": name,
+                            "seed": seed,
+                            "method": criterion_label(criterion),
+                            "ratio": ratio,
+                            "removed": plan.removed_fraction,
+                            "dense": dense,
+                            "accuracy": api.measure(shrunk, test).value,
+                            "count": len(test),
+                        }
+                    )
+            print(f"{name}, seed {seed}: dense {dense:.4f}", file=sys.stderr)
+    return rows
+
+
+def speed(seconds: float) -> list[dict[str, Any]]:
+    """Time S5 layers against their own shrunk copies, in turns."""
+    rows = []
+    stream = torch.Generator().manual_seed(0)
+    for width, states, b, length in ((128, 256, 8, 1024), (256, 512, 4, 1024)):
+        for kept in (0.75, 0.5, 0.25):
+            options = LTIOptions()
+            dense = S5Layer(width, states, blocks=8, options=options, generator=stream)
+            shrunk = copy.deepcopy(dense)
+            shrunk.shrink_(torch.randperm(states, generator=stream) < round(kept * states))
+            u = torch.randn(b, length, width, generator=stream)
+            with torch.no_grad():
+                whole = time_pair(
+                    lambda u=u, m=dense: m(u), lambda u=u, m=shrunk: m(u), seconds=seconds
+                )
+                step = _steps(dense, shrunk, torch.randn(16, width, generator=stream), seconds)
+            shape = {"width": width, "states": states, "batch": b, "length": length}
+            rows.append(
+                {
+                    **shape,
+                    "kept": kept,
+                    "forward": whole.as_dict(),
+                    "step": step.as_dict(),
+                    "forward_ratio": 1 / whole.speedup,
+                    "step_ratio": 1 / step.speedup,
+                }
+            )
+    return rows
+
+
+def _steps(dense: S5Layer, shrunk: S5Layer, u: torch.Tensor, seconds: float) -> Timing:
+    runs = []
+    for layer in (dense, shrunk):
+        state, discrete = layer.initial_state(len(u)), layer.discretise()
+        runs.append(lambda m=layer, s=state, d=discrete: m.step(u, s, d))
+    return time_pair(runs[0], runs[1], seconds=seconds)
+
+
+def losses(rows: list[dict[str, Any]], method: str, ratio: float) -> list[float]:
+    """Return the losses of a method at a ratio, in points, over tasks and seeds."""
+    return [
+        100 * (row["dense"] - row["accuracy"])
+        for row in rows
+        if row["method"] == method and row["ratio"] == ratio
+    ]
+
+
+def largest_ratio(rows: list[dict[str, Any]], tolerance: float) -> float:
+    """Return the largest ratio up to which every smaller one loses at most ``tolerance``."""
+    best = 0.0
+    for row in sorted(rows, key=lambda item: item["ratio"]):
+        if row["dense"] - row["accuracy"] > tolerance + 1e-12:
+            break
+        best = row["ratio"]
+    return best
+
+
+def summarise(rows: list[dict[str, Any]], timed: list[dict[str, Any]]) -> dict[str, Any]:
+    half = [row for row in timed if row["kept"] == 0.5]
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    at = {method: round(statistics.mean(losses(rows, method, 0.33)), 3) for method in methods}
+    return {
+        "forward_at_half_vs_dense": round(max(row["forward_ratio"] for row in half), 3),
+        "step_at_half_vs_dense": round(max(row["step_ratio"] for row in half), 3),
+        "points_lost_at_33_percent": at,
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Render the rows as Markdown: loss in points, mean over seeds with its spread."""
+    ratios = sorted({row["ratio"] for row in rows})
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    seeds = sorted({row["seed"] for row in rows})
+    lines = [
+        f"Points of test accuracy lost, mean (smallest … largest) over training seeds {seeds}. "
+        "Negative: better than dense. Nothing was trained again.",
+    ]
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    for task in [*tasks, "all tasks"]:
+        chosen = [row for row in rows if task in (row["task"], "all tasks")]
+        dense = sorted({(row["task"], row["seed"], row["dense"]) for row in chosen})
+        mean = statistics.mean(value for *_, value in dense)
+        lines += ["", f"### {task}", "", f"Dense: {100 * mean:.2f} % (mean).", ""]
+        lines.append("| method | " + " | ".join(f"{100 * ratio:g} %" for ratio in ratios) + " | ")
+        lines[-1] += " | ".join(f"within {100 * item:g} point" for item in TOLERANCES) + " |"
+        lines.append("|---" * (1 + len(ratios) + len(TOLERANCES)) + "|")
+        for method in methods:
+            own = [row for row in chosen if row["method"] == method]
+            cells = []
+            for ratio in ratios:
+                lost = losses(own, method, ratio)
+                cells.append(f"{statistics.mean(lost):.2f} ({min(lost):.1f} … {max(lost):.1f})")
+            groups = {(row["task"], row["seed"]) for row in own}
+            for tolerance in TOLERANCES:
+                best = [
+                    largest_ratio([r for r in own if (r["task"], r["seed"]) == key], tolerance)
+                    for key in groups
+                ]
+                cells.append(f"{100 * statistics.mean(best):.0f} % removed")
+            lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--seeds", default="0,1,2", help="training seeds, full run only")
+    options = parser.parse_args()
+    seeds = [0] if options.quick else [int(item) for item in options.seeds.split(",")]
+    timed = speed(0.5 if options.quick else 5.0)
+    rows = quality(seeds, quick=options.quick)
+    if not options.quick:
+        write_text(RESULTS / "lti.md", table(rows))
+    raw = {"quality": rows, "speed": timed, "seeds": seeds, "threads": torch.get_num_threads()}
+    record("lti", raw, summarise(rows, timed), quick=options.quick)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Where MODEL is: a directory, a shipped model, or a repository of a model hub."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from importlib.resources import files
+from pathlib import Path
+
+from ssmith.artefact.layout import CONFIG
+from ssmith.core.errors import ArtefactError, InputError
+from ssmith.core.optional import require
+
+EMBEDDED = "embedded:"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
+
+
+def embedded_names() -> tuple[str, ...]:
+    """Return the names of the models that ship with the package."""
+    return tuple(
+        sorted(item.name for item in _embedded_root().iterdir() if (item / CONFIG).is_file())
+    )
+
+
+def locate(spec: str | Path) -> Path:
+    """Return the directory of a model.
+
+    Args:
+        spec: a directory; ``embedded:NAME``; or a hub id ``owner/name``, which is downloaded
+            (extra ``hub``), JSON, Markdown and safetensors files only.
+
+    Raises:
+        InputError: if there is nothing at ``spec``.
+        ArtefactError: if it is a pickle, or the download fails.
+        MissingExtraError: if a hub id is given without the extra.
+    """
+    text = str(spec)
+    if text.startswith(EMBEDDED):
+        return _embedded(text.removeprefix(EMBEDDED))
+    path = Path(spec)
+    if path.suffix.lower() in _PICKLES:
+        raise ArtefactError(
+            f"{path} is a pickle, which can run code when it is opened",
+            allowed="a directory with model.safetensors and config.json",
+            next_step="convert it to safetensors where you trust it",
+        )
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise InputError(f"{path} is a file", allowed="a model directory")
+    if _HUB_ID.fullmatch(text):
+        return _download(text)
+    raise InputError(
+        f"no model at {text!r}",
+        allowed=f"a directory, a hub id owner/name, or {EMBEDDED}NAME with NAME one of "
+        + ", ".join(embedded_names()),
+    )
+
+
+def _embedded_root() -> Path:
+    return Path(str(files("ssmith.artefact"))) / "embedded"
+
+
+def _embedded(name: str) -> Path:
+    names = embedded_names()
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        raise InputError(
+            f"no embedded model {name!r}",
+            allowed=", ".join(names),
+            next_step=f"did you mean {EMBEDDED}{close[0]}?" if close else "",
+        )
+    return _embedded_root() / name
+
+
+def _download(repository: str) -> Path:
+    hub = require(
+        "huggingface_hub", extra="hub", purpose=f"loading {repository!r} from a model hub"
+    )
+    try:
+        return Path(
+            hub.snapshot_download(repository, allow_patterns=["*.json", "*.safetensors", "*.md"])
+        )
+    except Exception as error:
+        # The hub client raises many kinds (network, login, missing); all mean the same here.
+        raise ArtefactError(
+            f"cannot load {repository!r} from the model hub: {str(error).splitlines()[0]}",
+            next_step="check the id and the network, or give a local directory",
+        ) from error

@@ -1,0 +1,87 @@
+"""Write a model: weights, configuration, card, manifest; whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save as to_safetensors
+from torch import nn
+
+from ssmith.artefact.card import card
+from ssmith.artefact.layout import (
+    CARD,
+    CONFIG,
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST,
+    WEIGHTS,
+    manifest_of,
+)
+from ssmith.core.errors import UnsupportedError
+from ssmith.core.files import new_directory, write_bytes, write_json, write_text
+from ssmith.core.receipt import versions
+from ssmith.families import SequenceModel, find_layers, model_digest
+
+
+def save(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    parent: str | None = None,
+    facts: Mapping[str, Any] | None = None,
+    extra_files: Mapping[str, str] | None = None,
+) -> Path:
+    """Save a model as a directory of safetensors, JSON and a card.
+
+    Args:
+        model: a `SequenceModel`, masked or shrunk as it is.
+        path: the directory to make.
+        overwrite: replace what is there.
+        parent: digest of the model this one was made from; None for one trained from scratch.
+        facts: JSON-ready facts for the card (title, data, metric, how to retrain).
+        extra_files: further text files by name (a receipt, a plan, a recipe).
+
+    Returns:
+        The directory.
+
+    Raises:
+        UnsupportedError: if the model is of a kind this format does not hold.
+        OutputExistsError: if something is at ``path`` and ``overwrite`` is false.
+        ArtefactError: if the disk refuses.
+    """
+    if not isinstance(model, SequenceModel):
+        raise UnsupportedError(
+            f"{type(model).__name__} cannot be saved in this format",
+            allowed="SequenceModel",
+            next_step="save its own state_dict with safetensors",
+        )
+    target = Path(path)
+    config = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "kind": "sequence",
+        "dtype": str(model.head.weight.dtype).removeprefix("torch."),
+        "config": model.current_config().as_dict(),
+        "masked": [
+            name for name, layer in find_layers(model).items() if layer.state_mask is not None
+        ],
+        "semantics": "removed states are absent or masked; a masked state has no recurrence",
+        "digest": model_digest(model),
+        "parent": parent,
+        "versions": versions(),
+        "facts": dict(facts or {}),
+    }
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
+    with new_directory(target, overwrite=overwrite) as scratch:
+        write_bytes(scratch / WEIGHTS, to_safetensors(tensors))
+        write_json(scratch / CONFIG, config)
+        write_text(scratch / CARD, card(model, config))
+        for name, content in (extra_files or {}).items():
+            write_text(scratch / name, content)
+        write_json(scratch / MANIFEST, manifest_of(scratch))
+    return target

@@ -1,0 +1,48 @@
+"""``ssmith inspect``: what a model is made of."""
+
+from __future__ import annotations
+
+import argparse
+
+from ssmith.cli import flags
+from ssmith.cli.output import Output
+
+
+def add(subparsers: flags.Subparsers) -> None:
+    """Add the command."""
+    parser = flags.command(
+        subparsers,
+        "inspect",
+        about="show the layers, states and sizes of a model",
+        example="ssmith inspect embedded:digits-s5",
+        run=run,
+    )
+    flags.add_model(parser)
+
+
+def run(arguments: argparse.Namespace, output: Output) -> int:
+    """Print one row per state space layer."""
+    from ssmith import api
+
+    found = api.inspect(api.load(arguments.model), arguments.model)
+    output.result(found.as_dict())
+    output.line(str(found).splitlines()[0])
+    for name, value in found.facts.items():
+        output.line(f"{name}: {value}")
+    output.table(
+        ("layer", "family", "width", "states", "masked", "grid", "parameters", "notes"),
+        [
+            (
+                layer.name,
+                layer.family,
+                layer.width,
+                layer.units["states"],
+                layer.masked["states"],
+                "×".join(map(str, layer.grid["states"])),
+                layer.parameters,
+                "; ".join(layer.notes),
+            )
+            for layer in found.layers
+        ],
+    )
+    return 0

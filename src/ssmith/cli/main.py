@@ -1,0 +1,179 @@
+"""The door: parse, run one command, turn every end into an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from ssmith.cli import (
+    compare,
+    demo,
+    evaluate,
+    inspect,
+    list_names,
+    pilot,
+    prune,
+    report,
+    train,
+    verify,
+)
+from ssmith.cli.flags import ArgumentParser
+from ssmith.cli.output import Output, one_line, print_json
+from ssmith.core.errors import ArtefactError, InputError, SsmithError
+
+COMMANDS = {
+    "inspect": inspect,
+    "prune": prune,
+    "eval": evaluate,
+    "compare": compare,
+    "pilot": pilot,
+    "demo": demo,
+    "verify": verify,
+    "train": train,
+    "report": report,
+    "list": list_names,
+}
+BUG = 70
+INTERRUPTED = 130
+# 128 + SIGPIPE, as a shell counts it.
+BROKEN_PIPE = 141
+_EPILOG = """\
+exit codes:
+  0    done (pilot: accepted; verify: every check passed)
+  1    done, and a gate or a check says no
+  2    bad input or output; nothing was written
+  3    an optional package is missing; the message names the extra
+  70   a bug in ssmith
+  130  interrupted
+
+example:
+  ssmith pilot embedded:digits-s5 --data embedded:digits --max-loss 0.005 --out pilot
+"""
+
+
+def parser() -> ArgumentParser:
+    """Return the parser of the whole command line."""
+    main_parser = ArgumentParser(
+        prog="ssmith",
+        description="Prune, tune and ship state space models, with a receipt for every step.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    main_parser.add_argument("--version", action="version", version=f"ssmith {version('ssmith')}")
+    subparsers = main_parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in COMMANDS.values():
+        module.add(subparsers)
+    return main_parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after ``ssmith``.
+
+    Returns:
+        The exit code.
+    """
+    output = Output(as_json="--json" in argv, quiet="--quiet" in argv)
+    arguments = argparse.Namespace()
+    try:
+        _suggest_command(argv)
+        parser().parse_args(argv, arguments)
+        arguments.command_line = ("ssmith", *argv)
+        with output.captured():
+            return int(arguments.run(arguments, output))
+    except SystemExit as end:
+        # --help and --version end this way.
+        return end.code if isinstance(end.code, int) else BUG
+    except BrokenPipeError:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        if "--debug" in argv:
+            traceback.print_exc()
+        return _fail(_as_ours(error), output, arguments)
+
+
+def run() -> None:
+    """Run the command line of this process and exit."""
+    _prepare_streams()
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = BROKEN_PIPE
+        _forget_stdout()
+    except OSError as error:
+        print(one_line(f"error: cannot print: {error.strerror or error}."), file=sys.stderr)
+        code = SsmithError.exit_code
+        _forget_stdout()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _prepare_streams() -> None:
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            # Closed by whoever started us (`>&-`).
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+        elif hasattr(stream, "reconfigure"):
+            # A letter the terminal has no sign for must not end a finished run.
+            stream.reconfigure(errors="replace")
+
+
+def _forget_stdout() -> None:
+    """Drop what is still to be printed: nobody can take it, and Python would try at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _suggest_command(argv: Sequence[str]) -> None:
+    if not argv or argv[0].startswith("-") or argv[0] in COMMANDS:
+        return
+    close = difflib.get_close_matches(argv[0], COMMANDS, n=1, cutoff=0.5)
+    raise InputError(
+        f"there is no command {argv[0]!r}",
+        allowed=", ".join(COMMANDS),
+        next_step=f"did you mean {close[0]!r}?" if close else "see `ssmith --help`",
+    )
+
+
+def _as_ours(error: BaseException) -> BaseException:
+    """Say in our words what the operating system refused."""
+    if isinstance(error, OSError) and not isinstance(error, SsmithError):
+        place = f"{error.filename}: " if error.filename else ""
+        return ArtefactError(
+            f"{place}{error.strerror or error}",
+            next_step="check the path, its permissions and the space on the disk",
+        )
+    return error
+
+
+def _fail(error: BaseException, output: Output, arguments: argparse.Namespace) -> int:
+    """Report an error in one line and return its exit code."""
+    allowed = next_step = ""
+    if isinstance(error, SsmithError):
+        code, message, line = error.exit_code, error.what, str(error)
+        allowed, next_step = error.allowed, error.next_step
+    elif isinstance(error, KeyboardInterrupt):
+        code, message = INTERRUPTED, "interrupted"
+        kept = getattr(arguments, "kept", None)
+        next_step = kept(arguments) if kept else "nothing was written"
+        line = f"{message}; {next_step}."
+    else:
+        code, message = BUG, f"unexpected {type(error).__name__}: {error}"
+        next_step = "run again with --debug for the traceback, and report it"
+        line = f"{message}; this is a bug in ssmith; next: {next_step}."
+    print(one_line(f"error: {line}"), file=sys.stderr)
+    if output.as_json:
+        kind = type(error).__name__
+        details = {"message": message, "allowed": allowed, "next_step": next_step}
+        print_json({"error": {"kind": kind, **details}})
+    return code

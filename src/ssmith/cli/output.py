@@ -1,0 +1,134 @@
+"""What a command shows: text and tables, one JSON document, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from ssmith.jobs.progress import Progress
+
+# Wide enough that a table in a pipe or a file is not cut.
+_WIDTH_WITHOUT_TERMINAL = 200
+
+
+def one_line(text: object) -> str:
+    """Return text as one line that a terminal can show: no breaks, no control characters."""
+    joined = " ".join(str(text).split())
+    return "".join(item if item.isprintable() else "?" for item in joined)
+
+
+class Output:
+    """Where a command's results go.
+
+    Args:
+        as_json: print one JSON document on stdout and nothing else there.
+        quiet: print nothing on stdout, and no progress.
+    """
+
+    def __init__(self, *, as_json: bool, quiet: bool) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self._document: dict[str, Any] | None = None
+
+    @property
+    def _silent(self) -> bool:
+        return self.as_json or self.quiet
+
+    def line(self, text: str) -> None:
+        """Print one line, unless it is JSON or silence that was asked for."""
+        if not self._silent:
+            print(one_line(text))
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Print a table; columns of numbers stand to the right."""
+        if self._silent:
+            return
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for index, name in enumerate(columns):
+            right = bool(rows) and all(_is_number(row[index]) for row in rows)
+            table.add_column(name, justify="right" if right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(_cell(item)) for item in row))
+        _console(sys.stdout).print(table)
+
+    def result(self, document: dict[str, Any]) -> None:
+        """Take the JSON document of the command; printed at its end if it was asked for."""
+        self._document = document
+
+    @contextmanager
+    def captured(self) -> Iterator[None]:
+        """Keep stdout free for the document: what else is printed inside goes to stderr."""
+        if not self.as_json:
+            yield
+            return
+        with redirect_stdout(sys.stderr):
+            yield
+        if self._document is not None:
+            print_json(self._document)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Yield a listener that draws bars on stderr, or one that draws nothing."""
+        if self._silent or not sys.stderr.isatty():
+            yield _nothing
+            return
+        from rich import progress
+
+        bars = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(bar_width=24),
+            progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[note]}", markup=False),
+            console=_console(sys.stderr),
+        )
+        tasks: dict[str, progress.TaskID] = {}
+
+        def told(stage: str, done: int, total: int, note: str = "") -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, note="")
+            bars.update(tasks[stage], completed=done, total=total, note=one_line(note))
+
+        with bars:
+            yield told
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print one JSON document on stdout, in ASCII so that no terminal setting can spoil it."""
+    print(json.dumps(document, indent=2, sort_keys=True, allow_nan=False), flush=True)
+
+
+def _nothing(stage: str, done: int, total: int, note: str = "") -> None:
+    """Ignore progress."""
+
+
+def _console(stream: TextIO) -> Any:
+    from rich.console import Console
+
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            """Leave it to `run`, where rich would exit with the code of a failed check."""
+            raise BrokenPipeError
+
+    width = None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL
+    return Plain(file=stream, width=width, markup=False, highlight=False, emoji=False)
+
+
+def _is_number(item: object) -> bool:
+    return isinstance(item, int | float) and not isinstance(item, bool)
+
+
+def _cell(item: object) -> str:
+    if isinstance(item, bool):
+        return "yes" if item else "no"
+    if isinstance(item, int):
+        return f"{item:,}"
+    return f"{item:.4g}" if isinstance(item, float) else one_line(item)

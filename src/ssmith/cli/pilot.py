@@ -1,0 +1,117 @@
+"""``ssmith pilot``: find a safe cut, make it, prove it and report it."""
+
+from __future__ import annotations
+
+import argparse
+
+from ssmith.cli import flags
+from ssmith.cli.output import Output
+
+
+def add(subparsers: flags.Subparsers) -> None:
+    """Add the command."""
+    parser = flags.command(
+        subparsers,
+        "pilot",
+        about="find the largest cut within a tolerance, make it, check it and report it",
+        example="ssmith pilot embedded:digits-s5 --data embedded:digits --max-loss 0.005 "
+        "--out pilot",
+        run=run,
+    )
+    flags.add_model(parser)
+    flags.add_data(parser)
+    flags.add_out(parser, "directory for the model, receipt.json, report.html and plots/")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with an interrupted pilot in --out"
+    )
+    _add_search(parser)
+    _add_limits(parser)
+    _add_load(parser)
+    flags.add_batch_size(parser)
+    flags.add_speed(parser)
+    flags.add_seed(parser, "resampling and of random pruning")
+    parser.set_defaults(kept=kept)
+
+
+def _add_search(parser: flags.Parser) -> None:
+    flags.add_method(parser)
+    parser.add_argument(
+        "--baselines",
+        type=flags.words,
+        default=argparse.SUPPRESS,
+        metavar="A,B",
+        help="criteria measured beside it (default: all others; '' for none)",
+    )
+    parser.add_argument(
+        "--fractions",
+        type=flags.numbers,
+        default=argparse.SUPPRESS,
+        metavar="R,R",
+        help="fractions of states to try (default: 0.1,0.2, … 0.9)",
+    )
+
+
+def _add_limits(parser: flags.Parser) -> None:
+    group = parser.add_argument_group("what is accepted")
+    group.add_argument(
+        "--max-loss",
+        type=flags.number,
+        default=argparse.SUPPRESS,
+        metavar="X",
+        help="largest loss of the metric, in its own unit (default: 0.005, half a point)",
+    )
+    group.add_argument(
+        "--proof",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="accept only a loss that is proven to be within --max-loss",
+    )
+    flags.add_own_metric(group)
+    group.add_argument(
+        "--own-max-loss",
+        type=flags.number,
+        default=argparse.SUPPRESS,
+        metavar="X",
+        help="largest loss of your metric (default: reported, not judged)",
+    )
+
+
+def _add_load(parser: flags.Parser) -> None:
+    group = parser.add_argument_group("estimate of the saving")
+    for flag, kind, letter, text in (
+        ("--price-per-hour", flags.number, "X", "of the machine (default: 1)"),
+        ("--currency", str, "NAME", "of the price (default: USD)"),
+        ("--sequences-per-day", flags.number, "N", "how many are predicted (default: 1e6)"),
+    ):
+        group.add_argument(flag, type=kind, default=argparse.SUPPRESS, metavar=letter, help=text)
+
+
+def kept(arguments: argparse.Namespace) -> str:
+    """Say what an interrupted pilot leaves."""
+    if not arguments.out.exists():
+        return "nothing was written"
+    return f"finished stages are kept in {arguments.out}; go on with --resume"
+
+
+def run(arguments: argparse.Namespace, output: Output) -> int:
+    """Run the pilot; exit 0 if it accepts its cut, 1 if it refuses."""
+    from ssmith.jobs.pilot import PilotConfig, pilot
+
+    with output.progress() as progress:
+        receipt = pilot(
+            arguments.model,
+            arguments.data,
+            arguments.out,
+            flags.config_of(PilotConfig, arguments),
+            resume=arguments.resume,
+            overwrite=arguments.overwrite,
+            command=arguments.command_line,
+            progress=progress,
+        )
+    verdict = receipt.verdict
+    output.result(receipt.as_dict())
+    output.line(f"{'accepted' if verdict['accepted'] else 'refused'}: {verdict['headline']}")
+    for item in verdict["reasons"]:
+        output.line(f"{'passed' if item['passed'] else 'failed'}  {item['gate']}: {item['text']}")
+    output.line(f"report: {arguments.out / 'report.html'}")
+    return 0 if verdict["accepted"] else 1

@@ -1,0 +1,22 @@
+"""Criteria: one paper per file; modes of all layers in, scores out."""
+
+from ssmith.criteria.aire import AIRE
+from ssmith.criteria.hinf import Hinf
+from ssmith.criteria.lamp import LAMP
+from ssmith.criteria.last import LAST
+from ssmith.criteria.magnitude import Magnitude
+from ssmith.criteria.names import by_name, criterion_label
+from ssmith.criteria.protocol import Criterion
+from ssmith.criteria.random import Random
+
+__all__ = [
+    "AIRE",
+    "LAMP",
+    "LAST",
+    "Criterion",
+    "Hinf",
+    "Magnitude",
+    "Random",
+    "by_name",
+    "criterion_label",
+]

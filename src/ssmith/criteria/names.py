@@ -1,0 +1,53 @@
+"""Criteria by the names a command line uses."""
+
+from __future__ import annotations
+
+import difflib
+
+from ssmith.core.errors import InputError
+from ssmith.criteria.aire import AIRE
+from ssmith.criteria.hinf import Hinf
+from ssmith.criteria.lamp import LAMP
+from ssmith.criteria.last import LAST
+from ssmith.criteria.magnitude import Magnitude
+from ssmith.criteria.protocol import Criterion
+from ssmith.criteria.random import Random
+
+
+def by_name(name: str) -> Criterion:
+    """Return a criterion with its default settings.
+
+    Args:
+        name: one of last, aire, hinf-uniform, hinf-global, magnitude-uniform, magnitude-global,
+            lamp, random; case and underscores do not matter.
+
+    Returns:
+        The criterion.
+
+    Raises:
+        InputError: if there is no such criterion; lists all and suggests the closest.
+    """
+    known: dict[str, Criterion] = {
+        "last": LAST(),
+        "aire": AIRE(),
+        "hinf-uniform": Hinf(pool="layer"),
+        "hinf-global": Hinf(pool="model"),
+        "magnitude-uniform": Magnitude(pool="layer"),
+        "magnitude-global": Magnitude(pool="model"),
+        "lamp": LAMP(),
+        "random": Random(),
+    }
+    key = name.strip().lower().replace("_", "-")
+    if key not in known:
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+        raise InputError(
+            f"there is no criterion {name!r}",
+            allowed=", ".join(known),
+            next_step=f"did you mean {close[0]!r}?" if close else "choose one of these",
+        )
+    return known[key]
+
+
+def criterion_label(criterion: Criterion) -> str:
+    """Return the name of a criterion for plots and tables, e.g. ``"Uniform H∞"``."""
+    return criterion.label

@@ -1,0 +1,109 @@
+"""The line format: ``.jsonl`` with one sequence per line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssmith.core.errors import DataError
+from ssmith.data.pool import pad_series
+from ssmith.data.raw import Raw
+from ssmith.data.text import read_text, require_some
+
+
+def read_jsonl(path: Path) -> Raw:
+    """Read one object per line: ``{"x": [...], "y": ..., "split": "train"}``.
+
+    ``x`` is a list of numbers (one channel) or of rows of numbers; ``y`` a string or integer
+    (a class) or a real number or a list of them; ``split`` stands in every line or in none.
+
+    Args:
+        path: the file, UTF-8.
+
+    Returns:
+        What was found, not yet checked against each other.
+
+    Raises:
+        DataError: with the line that cannot be read.
+    """
+    records: list[tuple[str, dict[str, Any]]] = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if line.strip():
+            where = f"{path.name} line {number}"
+            records.append((where, _record(line, where)))
+    require_some(records, path)
+    series = [_matrix(record["x"], where) for where, record in records]
+    _require_equal_channels(series, [where for where, _ in records])
+    return Raw(
+        path=path,
+        x=pad_series(series),
+        lengths=torch.tensor([len(one) for one in series]),
+        y=_json_targets([record["y"] for _, record in records], path),
+        split_of=_json_splits(records),
+        names=[where for where, _ in records],
+    )
+
+
+def _record(line: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where} is not JSON: {error}", allowed="one object per line") from error
+    if not isinstance(record, dict) or not {"x", "y"} <= set(record) <= {"x", "y", "split"}:
+        given = ", ".join(record) if isinstance(record, dict) else type(record).__name__
+        raise DataError(f"{where} has {given or 'nothing'}", allowed="x, y and, if wanted, split")
+    return record
+
+
+def _matrix(x: Any, where: str) -> Tensor:
+    try:
+        values = np.asarray(x)
+    except ValueError as error:
+        raise DataError(f"{where}: rows of x differ in length", allowed="equal rows") from error
+    if values.dtype.kind not in "iuf" or values.ndim not in {1, 2} or not values.size:
+        raise DataError(
+            f"{where}: x has shape {values.shape} and type {values.dtype}",
+            allowed="a list of numbers, or of rows of numbers; tokens go into a .npz",
+        )
+    return torch.from_numpy(values.astype(np.float64).reshape(len(values), -1))
+
+
+def _require_equal_channels(series: list[Tensor], names: list[str]) -> None:
+    for one, name in zip(series, names, strict=True):
+        if one.shape[1] != series[0].shape[1]:
+            raise DataError(
+                f"{name}: x has {one.shape[1]} channel(s)",
+                allowed=f"{series[0].shape[1]}, as the first sequence has",
+            )
+
+
+def _json_targets(y: list[Any], path: Path) -> list[str] | list[int] | Tensor:
+    kinds = {type(value) for value in y}
+    if kinds in ({str}, {int}):
+        return y
+    if kinds <= {int, float, list}:
+        try:
+            values = np.asarray(y)
+        except ValueError:
+            values = np.asarray(None)
+        if values.dtype.kind in "iuf":
+            return torch.from_numpy(values.astype(np.float64))
+    raise DataError(
+        f"{path.name}: y mixes {', '.join(sorted(kind.__name__ for kind in kinds))}, "
+        "or its lists differ in length",
+        allowed="all strings, all integers, all real numbers, or lists of numbers of one length",
+    )
+
+
+def _json_splits(records: list[tuple[str, dict[str, Any]]]) -> list[str] | None:
+    if not any("split" in record for _, record in records):
+        return None
+    for where, record in records:
+        if not isinstance(record.get("split"), str):
+            raise DataError(f"{where} has no split", allowed="a split in every line, or in none")
+    return [record["split"] for _, record in records]

@@ -1,0 +1,118 @@
+"""Targets: which are classes, which are quantities, and which index a class gets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor
+
+from ssmith.core.errors import DataError, InputError
+from ssmith.core.sequences import Task
+
+TARGET_KINDS: tuple[Task, ...] = ("classification", "regression", "forecast")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """Targets in the form the house uses.
+
+    Args:
+        task: what is predicted.
+        y: class index (int64), or real targets (float32).
+        classes: names of the classes, in index order (classification).
+    """
+
+    task: Task
+    y: Int64[Tensor, "b"] | Float32[Tensor, "b ..."]
+    classes: tuple[str, ...] = ()
+
+
+def encode_labels(
+    labels: Sequence[str] | Sequence[int], *, classes: Sequence[str] | None, where: str
+) -> Targets:
+    """Give every label the index of its class.
+
+    Args:
+        labels: one per sequence; strings or integers.
+        classes: the classes in index order; by default those that occur, sorted (as numbers
+            if all are integers).
+        where: the file, for errors.
+
+    Returns:
+        Targets for classification.
+
+    Raises:
+        InputError: if ``classes`` names one twice.
+        DataError: if there is a single class, or a label that is not in ``classes``.
+    """
+    names = [str(label) for label in labels]
+    order = _order(names) if classes is None else [str(name) for name in classes]
+    if len(set(order)) < len(order):
+        raise InputError(f"classes are {', '.join(order)}", allowed="each class once")
+    if len(order) < 2:
+        raise DataError(
+            f"{where} has a single class: {', '.join(order) or 'none'}",
+            allowed="at least two classes",
+            next_step="check the label column",
+        )
+    index = {name: i for i, name in enumerate(order)}
+    unknown = sorted(set(names) - set(index))
+    if unknown:
+        raise DataError(
+            f"{where} has {len(unknown)} unknown label(s), the first is {unknown[0]!r} "
+            f"at sequence {names.index(unknown[0])}",
+            allowed=", ".join(order[:20]),
+            next_step="relabel these sequences or name all classes",
+        )
+    y = torch.tensor([index[name] for name in names], dtype=torch.int64)
+    return Targets(task="classification", y=y, classes=tuple(order))
+
+
+def real_targets(y: Tensor, *, task: Task | None, where: str) -> Targets:
+    """Take real numbers as targets.
+
+    Args:
+        y: one number or one block of numbers per sequence.
+        task: regression or forecast; by default regression.
+        where: the file, for errors.
+
+    Returns:
+        Targets for that task, in float32.
+
+    Raises:
+        DataError: if a target is not finite.
+    """
+    values = y.to(torch.float32)
+    bad = ~values.isfinite().reshape(len(values), -1).all(dim=1)
+    if bool(bad.any()):
+        raise DataError(
+            f"{where}: {int(bad.sum())} target(s) are not finite in float32, the first at "
+            f"sequence {int(bad.nonzero()[0])}",
+            allowed="finite numbers",
+            next_step="drop or repair these sequences",
+        )
+    return Targets(task=task or "regression", y=values)
+
+
+def check_task(task: str | None) -> None:
+    """Refuse a task that does not exist.
+
+    Args:
+        task: a name, or None for "not said".
+
+    Raises:
+        InputError: if it is neither None nor one of the three.
+    """
+    if task is not None and task not in TARGET_KINDS:
+        raise InputError(f"task {task!r}", allowed=", ".join(TARGET_KINDS))
+
+
+def _order(names: list[str]) -> list[str]:
+    present = set(names)
+    try:
+        return sorted(present, key=int)
+    except ValueError:
+        return sorted(present)

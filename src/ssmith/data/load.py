@@ -1,0 +1,104 @@
+"""One door to all data: a named set, or the user's own file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ssmith.core.errors import DataError, InputError
+from ssmith.core.sequences import SPLITS, SequenceData, Task
+from ssmith.data.assemble import assemble
+from ssmith.data.embedded import PREFIX, load_embedded
+from ssmith.data.jsonl import read_jsonl
+from ssmith.data.labels import check_task
+from ssmith.data.npz import read_npz
+from ssmith.data.pool import Pool
+from ssmith.data.raw import pool_of
+from ssmith.data.splitting import draw_splits
+from ssmith.data.table import read_csv
+
+_READERS = {".npz": read_npz, ".csv": read_csv, ".jsonl": read_jsonl}
+
+
+def load_data(
+    spec: str | Path,
+    *,
+    seed: int = 0,
+    classes: Sequence[str] | None = None,
+    task: Task | None = None,
+    needs: Sequence[str] = SPLITS,
+) -> SequenceData:
+    """Load a data set in its splits.
+
+    A file without splits is split by a seeded draw, stratified by class. The values of a file
+    are taken as they are; named sets are scaled.
+
+    ``.npz``: ``x`` (sequences, steps, channels), or (sequences, steps) for one channel or, with
+    ``vocabulary``, for integer tokens; ``y``; optional ``lengths``, ``split``, ``classes`` and
+    ``task``. ``.csv``: one row per step with the columns ``sequence``, ``label``, optional
+    ``time`` and ``split``, and channels. ``.jsonl``: one object per sequence with ``x``, ``y``
+    and optional ``split``.
+
+    Args:
+        spec: ``embedded:NAME``, or a path that ends in ``.npz``, ``.csv`` or ``.jsonl``.
+        seed: seed of the draw and of ``embedded:listops``, any integer ≥ 0. It belongs to the
+            data: keep it while the seed of training varies.
+        classes: classes in index order, e.g. those of a trained model; by default those of the
+            data, sorted.
+        task: what is predicted; by default classification for strings and integers,
+            regression for real targets.
+        needs: splits that must be there.
+
+    Returns:
+        The data set; its details say how it was split and scaled.
+
+    Raises:
+        InputError: if the name, path or an argument is not valid.
+        DataError: if the data is; the message says what and where.
+        MissingExtraError: if the package that holds a named set is not installed.
+    """
+    check_task(task)
+    wrong = [name for name in needs if name not in SPLITS]
+    if wrong:
+        raise InputError(f"needs names split {wrong[0]!r}", allowed=", ".join(SPLITS))
+    if str(spec).startswith(PREFIX):
+        data = load_embedded(str(spec).removeprefix(PREFIX), seed=seed)
+        _require_same(data, classes=classes, task=task)
+        return data
+    return assemble(_with_splits(_read(Path(spec), classes, task), seed=seed, needs=needs))
+
+
+def _read(path: Path, classes: Sequence[str] | None, task: Task | None) -> Pool:
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(
+            f"cannot load {str(path)!r}",
+            allowed=f"{PREFIX}NAME, or a path that ends in {', '.join(_READERS)}",
+        )
+    if not path.is_file():
+        raise InputError(f"there is no file {path}", next_step="check the path")
+    return pool_of(reader(path), classes=classes, task=task)
+
+
+def _with_splits(pool: Pool, *, seed: int, needs: Sequence[str]) -> Pool:
+    if pool.split_of is None:
+        return draw_splits(pool, seed=seed)
+    missing = [name for name in needs if name not in pool.split_of]
+    if missing:
+        raise DataError(
+            f"{pool.source} has no sequence in split {', '.join(missing)}",
+            allowed=f"all of {', '.join(needs)}",
+            next_step="name these splits in the file, or leave splits out to have them drawn",
+        )
+    return replace(pool, details={**pool.details, "split": "as in the file"})
+
+
+def _require_same(data: SequenceData, *, classes: Sequence[str] | None, task: Task | None) -> None:
+    if classes is not None and tuple(classes) != data.classes:
+        raise DataError(
+            f"{data.name} has classes {', '.join(data.classes) or 'none'}",
+            allowed=f"{', '.join(classes)}, as asked for",
+        )
+    if task is not None and task != data.task:
+        raise DataError(f"{data.name} is for {data.task}", allowed=f"{task}, as asked for")

@@ -1,0 +1,139 @@
+"""The table format: ``.csv`` in long form with one step per row."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssmith.core.errors import DataError
+from ssmith.data.pool import pad_series
+from ssmith.data.raw import Raw
+from ssmith.data.text import read_text, require_some
+
+_RESERVED = ("sequence", "time", "label", "split")
+
+
+def read_csv(path: Path) -> Raw:
+    """Read a table in long form: one row per step, a header, columns in any order.
+
+    ``sequence`` and ``label`` are required, ``time`` and ``split`` are not; every other column
+    is a channel. Rows of one sequence are sorted by ``time`` if it is there, else they keep
+    their order. A sequence has one label and one split.
+
+    Args:
+        path: the file, UTF-8.
+
+    Returns:
+        What was found, not yet checked against each other.
+
+    Raises:
+        DataError: with the row that cannot be read.
+    """
+    try:
+        rows = list(csv.reader(io.StringIO(read_text(path), newline=""), strict=True))
+    except csv.Error as error:
+        raise DataError(
+            f"{path.name} is not a table: {error}", allowed="comma-separated"
+        ) from error
+    require_some(rows, path)
+    header = [name.strip() for name in rows[0]]
+    channels = _channels(header, path)
+    found: dict[str, _Sequence] = {}
+    for number, row in enumerate(rows[1:], start=2):
+        if row:
+            _add_row(found, row, header, channels, f"{path.name} row {number}")
+    require_some(list(found), path)
+    series = [one.ordered(f"{path.name} sequence {name!r}") for name, one in found.items()]
+    return Raw(
+        path=path,
+        x=pad_series(series),
+        lengths=torch.tensor([len(one) for one in series]),
+        y=_csv_targets([one.label for one in found.values()]),
+        split_of=[one.split for one in found.values()] if "split" in header else None,
+        names=[repr(name) for name in found],
+    )
+
+
+@dataclass
+class _Sequence:
+    """The rows of one sequence of a table, as they come in."""
+
+    label: str
+    split: str
+    times: list[float] = field(default_factory=list)
+    rows: list[list[float]] = field(default_factory=list)
+
+    def ordered(self, where: str) -> Tensor:
+        """Return the steps in order of time."""
+        steps = torch.tensor(self.rows, dtype=torch.float64)
+        if not self.times:
+            return steps
+        if not np.isfinite(self.times).all():
+            raise DataError(f"{where} has a time that is not finite", allowed="finite numbers")
+        order = sorted(range(len(self.times)), key=self.times.__getitem__)
+        for a, b in pairwise(order):
+            if self.times[a] == self.times[b]:
+                raise DataError(f"{where} has time {self.times[a]:g} twice", allowed="each once")
+        return steps[order]
+
+
+def _add_row(
+    found: dict[str, _Sequence],
+    row: list[str],
+    header: list[str],
+    channels: list[str],
+    where: str,
+) -> None:
+    if len(row) != len(header):
+        raise DataError(f"{where} has {len(row)} cells", allowed=f"{len(header)}, as the header")
+    cells = {name: cell.strip() for name, cell in zip(header, row, strict=True)}
+    label, split = cells["label"], cells.get("split", "")
+    if not label:
+        raise DataError(f"{where} has no label", allowed="the same label in all rows of a sequence")
+    one = found.setdefault(cells["sequence"], _Sequence(label=label, split=split))
+    if (one.label, one.split) != (label, split):
+        raise DataError(
+            f"{where}: sequence {cells['sequence']!r} changes its label or split "
+            f"from {one.label!r}, {one.split!r} to {label!r}, {split!r}",
+            allowed="one label and one split for a sequence",
+        )
+    one.rows.append([_number(cells[name], f"{where}, column {name!r}") for name in channels])
+    if "time" in cells:
+        one.times.append(_number(cells["time"], f"{where}, column 'time'"))
+
+
+def _channels(header: list[str], path: Path) -> list[str]:
+    channels = [name for name in header if name not in _RESERVED]
+    complete = "sequence" in header and "label" in header and channels
+    if not complete or len(set(header)) < len(header) or "" in header:
+        raise DataError(
+            f"{path.name} has columns {', '.join(header)}",
+            allowed="sequence, label, at least one channel, and if wanted time and split; "
+            "each once",
+        )
+    return channels
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise DataError(f"{where}: {text!r} is not a number", allowed="numbers") from error
+
+
+def _csv_targets(labels: list[str]) -> list[str] | list[int] | Tensor:
+    try:
+        return [int(label) for label in labels]
+    except ValueError:
+        pass
+    try:
+        return torch.tensor([float(label) for label in labels], dtype=torch.float64)
+    except ValueError:
+        return labels

@@ -1,0 +1,57 @@
+"""Measure two models on the same data: quality, speed, memory, parity, and a verdict."""
+
+from ssmith.evaluate.changes import Change, collect_changes
+from ssmith.evaluate.compare import Agreement, Comparison, compare_outcomes
+from ssmith.evaluate.gate import Evidence, Limits, judge
+from ssmith.evaluate.intervals import Estimate, estimate
+from ssmith.evaluate.memory import Memory, measure_memory
+from ssmith.evaluate.metrics import ACCURACY, METRICS, Metric, default_metric, find_metric, predict
+from ssmith.evaluate.own import OwnComparison, OwnMetric, compare_own, own_metric
+from ssmith.evaluate.parity import (
+    ParityCheck,
+    ParityReport,
+    check,
+    forward_difference,
+    step_vs_scan,
+)
+from ssmith.evaluate.saving import Load, estimate_saving
+from ssmith.evaluate.speed import Speed, SpeedConfig, Timing, measure_speed, time_pair
+from ssmith.evaluate.state_space import state_space_run
+
+__all__ = [
+    "ACCURACY",
+    "METRICS",
+    "Agreement",
+    "Change",
+    "Comparison",
+    "Estimate",
+    "Evidence",
+    "Limits",
+    "Load",
+    "Memory",
+    "Metric",
+    "OwnComparison",
+    "OwnMetric",
+    "ParityCheck",
+    "ParityReport",
+    "Speed",
+    "SpeedConfig",
+    "Timing",
+    "check",
+    "collect_changes",
+    "compare_outcomes",
+    "compare_own",
+    "default_metric",
+    "estimate",
+    "estimate_saving",
+    "find_metric",
+    "forward_difference",
+    "judge",
+    "measure_memory",
+    "measure_speed",
+    "own_metric",
+    "predict",
+    "state_space_run",
+    "step_vs_scan",
+    "time_pair",
+]

@@ -1,0 +1,118 @@
+"""How a model is run when it is measured: evaluation mode, no gradients, its own dtype."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ssmith.core.errors import ModelError
+from ssmith.core.sequences import Sequences
+
+
+@runtime_checkable
+class StepModel(Protocol):
+    """The part of a sequence model that runs one time step at a time."""
+
+    def initial_state(self, batch_size: int) -> Any:
+        """Return the state before the first step."""
+
+    def step(self, x_t: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Return the output after one more step, and the new state."""
+
+
+@contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """Run the block in evaluation mode without gradients; every submodule gets its mode back."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        for model in models:
+            model.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of the first parameter or buffer (CPU if there is none)."""
+    for tensor in [*model.parameters(), *model.buffers()]:
+        return tensor.device
+    return torch.device("cpu")
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """Return the dtype of the first real floating-point parameter or buffer (else float32)."""
+    for tensor in [*model.parameters(), *model.buffers()]:
+        if tensor.is_floating_point():
+            return tensor.dtype
+    return torch.float32
+
+
+def double_copy(model: nn.Module) -> nn.Module:
+    """Return an independent float64 copy; complex tensors become complex128 as well."""
+    twin = copy.deepcopy(model).double()
+    # Module.double() leaves complex tensors as they are.
+    for tensor in [*twin.parameters(), *twin.buffers()]:
+        if tensor.is_complex():
+            tensor.data = tensor.data.to(torch.complex128)
+    return twin
+
+
+def inputs_for(model: nn.Module, part: Sequences) -> tuple[Tensor, Tensor]:
+    """Return ``x`` and ``lengths`` on the model's device; a series takes the model's dtype."""
+    device = device_of(model)
+    x = part.x.to(device)
+    if x.is_floating_point():
+        x = x.to(dtype_of(model))
+    return x, part.lengths.to(device)
+
+
+def run_forward(model: nn.Module, x: Tensor, lengths: Int[Tensor, "b"]) -> Float[Tensor, "b o"]:
+    """Run the model on one batch.
+
+    Args:
+        model: called as ``model(x, lengths)``.
+        x: a padded series (b, l, c) or tokens (b, l).
+        lengths: valid steps of each sequence.
+
+    Returns:
+        One row of outputs per sequence.
+
+    Raises:
+        ModelError: if the answer is not a real tensor of shape (batch, outputs).
+    """
+    out = model(x, lengths)
+    if not isinstance(out, Tensor) or out.ndim != 2 or out.shape[0] != x.shape[0]:
+        given = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise ModelError(
+            f"the model answered {given} to a batch of {x.shape[0]}",
+            allowed="a tensor of shape (batch, outputs)",
+        )
+    return out
+
+
+def stepping(model: nn.Module) -> StepModel:
+    """Return the model as one that can step.
+
+    Args:
+        model: a sequence model.
+
+    Returns:
+        The same object, typed.
+
+    Raises:
+        ModelError: if it has no ``step`` or no ``initial_state``.
+    """
+    if not isinstance(model, StepModel):
+        raise ModelError(
+            f"{type(model).__name__} cannot step",
+            allowed="a sequence model with initial_state(batch_size) and step(x_t, state)",
+        )
+    return model

@@ -1,0 +1,98 @@
+"""What a faster model saves, by arithmetic from measured times, with its assumptions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ssmith.core.errors import InputError
+
+DAYS_PER_MONTH = 30
+HOURS_PER_MONTH = 24 * DAYS_PER_MONTH
+SECONDS_PER_HOUR = 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What a user pays and how much they run.
+
+    Args:
+        price_per_hour: of the machine, in ``currency``, ≥ 0.
+        sequences_per_day: how many are predicted, ≥ 0.
+        currency: as it is printed.
+    """
+
+    price_per_hour: float | int
+    sequences_per_day: float | int
+    currency: str = "EUR"
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for name in ("price_per_hour", "sequences_per_day"):
+            value = getattr(self, name)
+            if not math.isfinite(value) or value < 0:
+                raise InputError(f"{name} is {value}", allowed="a finite number ≥ 0")
+
+
+def hours_per_month(sequences_per_day: float | int, seconds_per_sequence: float) -> float:
+    """Return the busy hours of a month of 30 days."""
+    return sequences_per_day * DAYS_PER_MONTH * seconds_per_sequence / SECONDS_PER_HOUR
+
+
+def estimate_saving(
+    load: Load, *, seconds_per_sequence: tuple[float, float], batch_size: int, path: str
+) -> dict[str, Any]:
+    """Estimate what a change of speed saves; a slower model shows a negative saving.
+
+    Args:
+        load: price and traffic.
+        seconds_per_sequence: measured, (before, after), > 0.
+        batch_size: sequences per forward pass when it was measured, ≥ 1.
+        path: code path that was timed, e.g. ``"torch, cpu, float32, 2 threads"``.
+
+    Returns:
+        The saving section of a receipt.
+
+    Raises:
+        InputError: if a time is not a positive number.
+    """
+    for seconds in seconds_per_sequence:
+        if not math.isfinite(seconds) or seconds <= 0:
+            raise InputError(f"seconds per sequence is {seconds}", allowed="a number > 0")
+    hours = [hours_per_month(load.sequences_per_day, item) for item in seconds_per_sequence]
+    costs = [item * load.price_per_hour for item in hours]
+    return {
+        "price_per_hour": load.price_per_hour,
+        "currency": load.currency,
+        "sequences_per_day": load.sequences_per_day,
+        "seconds_per_sequence": _pair(seconds_per_sequence),
+        "hours_per_month": _pair(hours),
+        "cost_per_month": _pair(costs),
+        "saved_per_month": costs[0] - costs[1],
+        "assumptions": _assumptions(hours, batch_size, path),
+    }
+
+
+def _pair(values: tuple[float, float] | list[float]) -> dict[str, float]:
+    return {"before": values[0], "after": values[1]}
+
+
+def _assumptions(hours: list[float], batch_size: int, path: str) -> list[str]:
+    plural = "s" if batch_size != 1 else ""
+    found = [
+        "only the time in which the model computes is counted; idle time is paid in both cases",
+        f"sequences arrive in batches of {batch_size} sequence{plural}, as measured",
+        f"the machine in use is as fast as the one measured on ({path})",
+        "sequences are as long as the measured ones",
+        "reading, preparing and sending data cost the same before and after",
+        f"a month has {DAYS_PER_MONTH} days",
+    ]
+    if max(hours) > HOURS_PER_MONTH:
+        found.append(
+            f"the load is split over several processes: up to {max(hours):.0f} busy hours "
+            f"do not fit into the {HOURS_PER_MONTH} hours of a month"
+        )
+    if hours[1] >= hours[0] > 0:
+        found.append("the measured time did not fall, so nothing is saved")
+    return found

@@ -1,0 +1,21 @@
+"""Model families: what a family calls things, where its states live, how to cut them."""
+
+from ssmith.families.lti import LTILayer, LTIOptions
+from ssmith.families.registry import describe, find_layers, model_digest, modes_of
+from ssmith.families.s4d import S4DLayer
+from ssmith.families.s5 import S5Layer
+from ssmith.families.sequence import ModelState, SequenceConfig, SequenceModel
+
+__all__ = [
+    "LTILayer",
+    "LTIOptions",
+    "ModelState",
+    "S4DLayer",
+    "S5Layer",
+    "SequenceConfig",
+    "SequenceModel",
+    "describe",
+    "find_layers",
+    "model_digest",
+    "modes_of",
+]

@@ -1,0 +1,217 @@
+"""What S5 and S4D layers share: the contract of a diagonal LTI layer that can be cut."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Complex, Float, Int64
+from torch import Tensor, nn
+
+from ssmith.core.checks import check_choice, check_flag, check_number
+from ssmith.core.errors import UnsupportedError
+from ssmith.core.layers import STATES, LayerInfo, Modes
+from ssmith.ops.discretise import Discretisation
+
+CLIP_RE = -1e-4
+"""Largest real part an eigenvalue may have when clipping is on (S5's ``clip_eigs``)."""
+
+Initialisation = Literal["hippo", "legs", "lin", "inv"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LTIOptions:
+    """Settings every diagonal LTI layer has.
+
+    Args:
+        discretisation: ``"zoh"`` or ``"bilinear"``.
+        conj_sym: store one of each conjugate pair; the output is then ``2·Re(C x)``.
+        bidirectional: add a branch that runs backwards in time and shares A and B.
+        step_rescale: factor on all step sizes, for input sampled at another rate.
+        clip_eigs: keep the real part of every eigenvalue at or below −1e-4.
+        dt_min: smallest initial step size, > 0.
+        dt_max: largest initial step size, ≥ ``dt_min``.
+
+    Raises:
+        InputError: if a value is outside its domain.
+    """
+
+    discretisation: Discretisation = "zoh"
+    conj_sym: bool = True
+    bidirectional: bool = False
+    step_rescale: float = 1.0
+    clip_eigs: bool = False
+    dt_min: float = 1e-3
+    dt_max: float = 1e-1
+
+    def __post_init__(self) -> None:
+        check_choice("discretisation", self.discretisation, ("zoh", "bilinear"))
+        for name in ("conj_sym", "bidirectional", "clip_eigs"):
+            check_flag(name, getattr(self, name))
+        check_number("step_rescale", self.step_rescale, above=0)
+        check_number("dt_min", self.dt_min, above=0)
+        check_number("dt_max", self.dt_max, at_least=self.dt_min)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discrete:
+    """A layer's parameters after discretisation, ready to be run.
+
+    Args:
+        A_bar: eigenvalues, complex (s,).
+        B_bar: input map, in the layout its layer runs with: S5 real (2s, m), real and imaginary
+            rows in turn; S4D complex (s,).
+        C: read-out with the conjugate factor 2 included: S5 real (m, 2s); S4D complex (s,).
+        C_back: the same for the backward branch, or None.
+    """
+
+    A_bar: Tensor
+    B_bar: Tensor
+    C: Tensor
+    C_back: Tensor | None
+
+
+class LTILayer(nn.Module, ABC):
+    """A diagonal linear time-invariant state space layer on ``m`` channels.
+
+    Args:
+        width: channels ``m``.
+        options: see `LTIOptions`.
+    """
+
+    family: str
+    trainable_ssm: tuple[str, ...]
+    state_mask: Tensor | None
+
+    def __init__(self, width: int, options: LTIOptions) -> None:
+        super().__init__()
+        self.width = width
+        self.options = options
+        # None until the layer is masked, so that an unmasked layer's file has no mask in it.
+        self.register_buffer("state_mask", None)
+
+    @abstractmethod
+    def grid(self) -> tuple[int, ...]:
+        """Return the shape in which the states are scored and masked."""
+
+    @abstractmethod
+    def discretise(self) -> Discrete:
+        """Return the discrete parameters, with masked states switched off."""
+
+    @abstractmethod
+    def scan(
+        self,
+        u: Float[Tensor, "b l m"],
+        state: Complex[Tensor, "b s"] | None = None,
+        lengths: Int64[Tensor, "b"] | None = None,
+        discrete: Discrete | None = None,
+    ) -> tuple[Float[Tensor, "b l m"], Complex[Tensor, "b s"]]:
+        """Run over a whole sequence.
+
+        Args:
+            u: input, zero in padded steps.
+            state: state before the first step; zero if None. Only for unidirectional layers.
+            lengths: valid steps; the returned state is the one after the last valid step.
+            discrete: parameters from `discretise`, to spare doing it again.
+
+        Returns:
+            The output and the state to continue from.
+
+        Raises:
+            UnsupportedError: if a state is given to a bidirectional layer.
+        """
+
+    @abstractmethod
+    def step(
+        self,
+        u: Float[Tensor, "b m"],
+        state: Complex[Tensor, "b s"],
+        discrete: Discrete | None = None,
+    ) -> tuple[Float[Tensor, "b m"], Complex[Tensor, "b s"]]:
+        """Run one time step; equals `scan` step by step.
+
+        Raises:
+            UnsupportedError: for a bidirectional layer, which needs the future.
+        """
+
+    @abstractmethod
+    def modes(self, name: str) -> Modes:
+        """Return the layer as modes in float64 (see `Modes`)."""
+
+    @abstractmethod
+    def shrink_(self, keep: Bool[Tensor, "..."]) -> None:
+        """Remove the states that ``keep`` (in the layer's grid) marks False."""
+
+    def forward(
+        self, u: Float[Tensor, "b l m"], lengths: Int64[Tensor, "b"] | None = None
+    ) -> Float[Tensor, "b l m"]:
+        """Return `scan`'s output from a zero state."""
+        return self.scan(u, lengths=lengths)[0]
+
+    @property
+    def n_states(self) -> int:
+        """Number of stored states ``s``."""
+        count = 1
+        for axis in self.grid():
+            count *= axis
+        return count
+
+    def mask_(self, keep: Bool[Tensor, "..."]) -> None:
+        """Switch off the states that ``keep`` marks False; states already off stay off."""
+        flat = keep.reshape(-1)
+        self.state_mask = flat.clone() if self.state_mask is None else self.state_mask & flat
+
+    def initial_state(self, batch_size: int) -> Complex[Tensor, "b s"]:
+        """Return a zero state."""
+        parameter = next(self.parameters())
+        dtype = torch.complex128 if parameter.dtype == torch.float64 else torch.complex64
+        return torch.zeros(batch_size, self.n_states, dtype=dtype, device=parameter.device)
+
+    def info(self, name: str) -> LayerInfo:
+        """Return what `inspect` shows."""
+        masked = 0 if self.state_mask is None else int((~self.state_mask).sum())
+        notes = []
+        if self.options.bidirectional:
+            notes.append("bidirectional: no step mode")
+        return LayerInfo(
+            name=name,
+            family=self.family,
+            units={STATES: self.n_states},
+            grid={STATES: self.grid()},
+            width=self.width,
+            parameters=sum(parameter.numel() for parameter in self.parameters()),
+            masked={STATES: masked},
+            notes=tuple(notes),
+        )
+
+    def _present(self) -> Bool[Tensor, "s"]:
+        if self.state_mask is None:
+            return torch.ones(self.n_states, dtype=torch.bool)
+        return self.state_mask.cpu().clone()
+
+    def _refuse_bidirectional(self, what: str) -> None:
+        if self.options.bidirectional:
+            raise UnsupportedError(
+                f"{what} is not defined for a bidirectional layer, which needs the future",
+                allowed="unidirectional layers",
+                next_step="run whole sequences, or train with bidirectional=False",
+            )
+
+    def _readout_factor(self) -> float:
+        return 2.0 if self.options.conj_sym else 1.0
+
+
+def state_at(
+    states: Complex[Tensor, "b l s"],
+    lengths: Int64[Tensor, "b"],
+    start: Complex[Tensor, "b s"] | None,
+) -> Complex[Tensor, "b s"]:
+    """Return the state after the last valid step of each sequence (``start`` if it has none)."""
+    before = states.new_zeros(states.shape[0], states.shape[2]) if start is None else start
+    if states.shape[1] == 0:
+        return before
+    index = (lengths - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, states.shape[2])
+    last = states.gather(1, index).squeeze(1)
+    return torch.where((lengths > 0).unsqueeze(1), last, before)

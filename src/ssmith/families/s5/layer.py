@@ -1,0 +1,205 @@
+"""The S5 layer: ``x_t = A_bar x_{t−1} + B_bar u_t``, ``y_t = 2·Re(C x_t) + D ⊙ u_t``."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from jaxtyping import Bool, Complex, Float, Int64
+from torch import Tensor, nn
+
+from ssmith.core.layers import Modes
+from ssmith.families.lti import CLIP_RE, Discrete, LTILayer, LTIOptions, state_at
+from ssmith.families.s5.init import block_diagonal_hippo, log_steps
+from ssmith.ops.diagonal import diagonal_scan
+from ssmith.ops.discretise import discretise
+
+
+class S5Layer(LTILayer):
+    """One MIMO diagonal state space with ``states`` stored complex states.
+
+    Parameters carry the names of the source: ``Lambda_re``, ``Lambda_im`` (s,), ``B`` (s, m, 2),
+    ``C`` (m, s, 2) or ``C1`` and ``C2`` if bidirectional, ``D`` (m,), ``log_step`` (s, 1).
+
+    Args:
+        width: channels ``m``.
+        states: stored states ``s``; with conjugate symmetry each stands for a pair. May be 0.
+        blocks: HiPPO blocks of the initialisation; must divide ``states``.
+        options: see `LTIOptions`.
+        generator: source of the random initial values; torch's global one if None.
+
+    Source: S5 (arXiv 2208.04933) and its released JAX code.
+    Differs: the time axis is scanned in √l chunks; numbers agree to rounding.
+    """
+
+    family = "s5"
+    trainable_ssm = ("Lambda_re", "Lambda_im", "B", "log_step")
+
+    def __init__(
+        self,
+        width: int,
+        states: int,
+        *,
+        blocks: int = 1,
+        options: LTIOptions | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(width, options or LTIOptions())
+        seed = generator or torch.Generator().manual_seed(torch.initial_seed() % 2**63)
+        values = _initial(width, states, blocks, self.options, seed)
+        for name, initial in values.items():
+            self.register_parameter(name, nn.Parameter(initial.to(torch.get_default_dtype())))
+
+    def grid(self) -> tuple[int, ...]:  # noqa: D102
+        return (self.get_parameter("Lambda_re").shape[0],)
+
+    def _continuous(self) -> tuple[Tensor, Tensor]:
+        """Return eigenvalues and step sizes, both (s,)."""
+        real: Tensor = self.get_parameter("Lambda_re")
+        if self.options.clip_eigs:
+            real = real.clamp(max=CLIP_RE)
+        Lambda = torch.complex(real, self.get_parameter("Lambda_im"))
+        dt = self.options.step_rescale * self.get_parameter("log_step").squeeze(-1).exp()
+        return Lambda, dt
+
+    def _readouts(self) -> tuple[Tensor, Tensor | None]:
+        """Return C and C_back as complex (m, s), without the conjugate factor."""
+        if self.options.bidirectional:
+            front, back = self.get_parameter("C1"), self.get_parameter("C2")
+            return torch.view_as_complex(front), torch.view_as_complex(back)
+        return torch.view_as_complex(self.get_parameter("C")), None
+
+    def discretise(self) -> Discrete:  # noqa: D102
+        Lambda, dt = self._continuous()
+        A_bar, gain = discretise(Lambda, dt, self.options.discretisation)
+        B_bar = gain.unsqueeze(-1) * torch.view_as_complex(self.get_parameter("B"))
+        C, C_back = self._readouts()
+        if self.state_mask is not None:
+            on = self.state_mask.to(A_bar.real.dtype)
+            A_bar, B_bar, C = A_bar * on, B_bar * on.unsqueeze(-1), C * on
+            C_back = None if C_back is None else C_back * on
+        factor = self._readout_factor()
+        return Discrete(
+            A_bar=A_bar,
+            B_bar=_input_weight(B_bar),
+            C=_output_weight(factor * C),
+            C_back=None if C_back is None else _output_weight(factor * C_back),
+        )
+
+    def scan(  # noqa: D102
+        self,
+        u: Float[Tensor, "b l m"],
+        state: Complex[Tensor, "b s"] | None = None,
+        lengths: Int64[Tensor, "b"] | None = None,
+        discrete: Discrete | None = None,
+    ) -> tuple[Float[Tensor, "b l m"], Complex[Tensor, "b s"]]:
+        if state is not None:
+            self._refuse_bidirectional("a carried state")
+        run = discrete or self.discretise()
+        Bu = _input_map(u, run.B_bar)
+        states, last = diagonal_scan(run.A_bar, Bu, state)
+        y = _read_out(states, run.C) + self.get_parameter("D") * u
+        if run.C_back is not None:
+            backward, _ = diagonal_scan(run.A_bar, Bu, reverse=True)
+            y = y + _read_out(backward, run.C_back)
+        if lengths is not None:
+            last = state_at(states, lengths, state)
+        return y, last
+
+    def step(  # noqa: D102
+        self,
+        u: Float[Tensor, "b m"],
+        state: Complex[Tensor, "b s"],
+        discrete: Discrete | None = None,
+    ) -> tuple[Float[Tensor, "b m"], Complex[Tensor, "b s"]]:
+        self._refuse_bidirectional("step mode")
+        run = discrete or self.discretise()
+        new = torch.addcmul(_input_map(u, run.B_bar), state, run.A_bar)
+        return _read_out(new, run.C) + self.get_parameter("D") * u, new
+
+    def modes(self, name: str) -> Modes:  # noqa: D102
+        with torch.no_grad():
+            wide = _float64_copy(self)
+            Lambda, dt = wide._continuous()
+            A_bar, gain = discretise(Lambda, dt, self.options.discretisation)
+            B_bar = gain.unsqueeze(-1) * torch.view_as_complex(wide.get_parameter("B"))
+            C, C_back = wide._readouts()
+        return Modes(
+            layer=name,
+            A_bar=A_bar.cpu(),
+            B_bar=B_bar.cpu(),
+            C=C.mT.cpu(),
+            C_back=None if C_back is None else C_back.mT.cpu(),
+            channel=None,
+            conjugate=self.options.conj_sym,
+            grid=self.grid(),
+            present=self._present(),
+        )
+
+    def shrink_(self, keep: Bool[Tensor, "..."]) -> None:  # noqa: D102
+        index = keep.reshape(-1).nonzero().flatten().to(self.get_parameter("D").device)
+        state_axis = {"Lambda_re": 0, "Lambda_im": 0, "B": 0, "log_step": 0}
+        state_axis |= {"C1": 1, "C2": 1} if self.options.bidirectional else {"C": 1}
+        for name, axis in state_axis.items():
+            old = self.get_parameter(name)
+            cut = old.detach().index_select(axis, index).contiguous()
+            self.register_parameter(name, nn.Parameter(cut, requires_grad=old.requires_grad))
+        if self.state_mask is not None:
+            rest = self.state_mask[index]
+            self.state_mask = None if bool(rest.all()) else rest
+
+
+def _input_weight(B_bar: Complex[Tensor, "s m"]) -> Float[Tensor, "t m"]:
+    """Lay real and imaginary rows side by side: one real product gives all of ``B_bar u``."""
+    return torch.view_as_real(B_bar).transpose(1, 2).reshape(2 * B_bar.shape[0], B_bar.shape[1])
+
+
+def _output_weight(C: Complex[Tensor, "m s"]) -> Float[Tensor, "m t"]:
+    """Lay columns out so that one real product with x's parts gives ``Re(C x)``."""
+    return torch.stack([C.real, -C.imag], dim=-1).reshape(C.shape[0], 2 * C.shape[1])
+
+
+def _input_map(u: Float[Tensor, "*b m"], weight: Float[Tensor, "t m"]) -> Complex[Tensor, "*b s"]:
+    """Return ``B_bar u``."""
+    product = nn.functional.linear(u, weight)
+    return torch.view_as_complex(product.view(*u.shape[:-1], weight.shape[0] // 2, 2))
+
+
+def _read_out(x: Complex[Tensor, "*b s"], weight: Float[Tensor, "m t"]) -> Float[Tensor, "*b m"]:
+    """Return ``Re(C x)``."""
+    return nn.functional.linear(torch.view_as_real(x).flatten(-2), weight)
+
+
+def _float64_copy(layer: S5Layer) -> S5Layer:
+    """Return a layer whose parameters are float64 copies, sharing nothing with the original."""
+    return copy.deepcopy(layer).double()
+
+
+def _initial(
+    width: int, states: int, blocks: int, options: LTIOptions, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Draw initial values: HiPPO blocks, B and C random and turned into the eigenbasis."""
+    if states == 0:
+        Lambda, V = (
+            torch.zeros(0, dtype=torch.complex128),
+            torch.zeros(0, 0, dtype=torch.complex128),
+        )
+    else:
+        Lambda, V = block_diagonal_hippo(states, blocks, options.conj_sym)
+    full = V.shape[0]
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    B = V.mH @ (normal(full, width) / max(full, 1) ** 0.5).to(torch.complex128)
+    values: dict[str, Tensor] = {
+        "Lambda_re": Lambda.real,
+        "Lambda_im": Lambda.imag,
+        "B": torch.view_as_real(B.resolve_conj()),
+        "D": normal(width),
+        "log_step": log_steps(states, options.dt_min, options.dt_max, generator),
+    }
+    for name in ("C1", "C2") if options.bidirectional else ("C",):
+        C = (normal(width, full) / max(full, 1) ** 0.5).to(torch.complex128) @ V
+        values[name] = torch.view_as_real(C.resolve_conj())
+    return {name: value.clone().contiguous() for name, value in values.items()}

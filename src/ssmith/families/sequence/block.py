@@ -1,0 +1,73 @@
+"""One residual block: norm, state space, activation, dropout."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Complex, Float, Int64
+from torch import Tensor, nn
+
+from ssmith.families.lti import Discrete, LTILayer
+from ssmith.families.sequence.config import Activation
+
+
+class Block(nn.Module):
+    """``u + dropout(activation(ssm(norm(u))))``.
+
+    Args:
+        ssm: the state space layer.
+        activation: ``"gelu"``; ``"half_glu"``, ``g ⊙ σ(W g)`` with ``g = gelu(y)``; or
+            ``"full_glu"``, ``(V g) ⊙ σ(W g)``.
+        dropout: probability in [0, 1).
+    """
+
+    def __init__(self, ssm: LTILayer, activation: Activation, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(ssm.width)
+        self.ssm = ssm
+        outputs = {"gelu": 0, "half_glu": 1, "full_glu": 2}[activation] * ssm.width
+        self.mix = nn.Linear(ssm.width, outputs) if outputs else None
+        self.activation = activation
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, u: Float[Tensor, "b l m"], valid: Bool[Tensor, "b l 1"] | None
+    ) -> Float[Tensor, "b l m"]:
+        """Run over whole sequences; ``valid`` is False at padded steps."""
+        return u + self._after(self.ssm(_clear(self.norm(u), valid)))
+
+    def scan(
+        self,
+        u: Float[Tensor, "b l m"],
+        state: Complex[Tensor, "b s"],
+        lengths: Int64[Tensor, "b"],
+        valid: Bool[Tensor, "b l 1"],
+        discrete: Discrete,
+    ) -> tuple[Float[Tensor, "b l m"], Complex[Tensor, "b s"]]:
+        """Run over sequences from a state, and return the state to continue from."""
+        y, state = self.ssm.scan(_clear(self.norm(u), valid), state, lengths, discrete)
+        return u + self._after(y), state
+
+    def step(
+        self, u: Float[Tensor, "b m"], state: Complex[Tensor, "b s"], discrete: Discrete
+    ) -> tuple[Float[Tensor, "b m"], Complex[Tensor, "b s"]]:
+        """Run one time step."""
+        y, state = self.ssm.step(self.norm(u), state, discrete)
+        return u + self._after(y), state
+
+    def _after(self, y: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
+        hidden = self._drop(nn.functional.gelu(y))
+        if self.mix is None:
+            return hidden
+        mixed = self.mix(hidden)
+        if self.activation == "half_glu":
+            return self._drop(hidden * torch.sigmoid(mixed))
+        return self._drop(nn.functional.glu(mixed, dim=-1))
+
+    def _drop(self, hidden: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
+        dropped: Tensor = self.dropout(hidden)
+        return dropped
+
+
+def _clear(u: Float[Tensor, "b l m"], valid: Bool[Tensor, "b l 1"] | None) -> Tensor:
+    """Zero padded steps, so that neither direction of time sees them."""
+    return u if valid is None else u * valid

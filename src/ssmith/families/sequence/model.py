@@ -1,0 +1,245 @@
+"""A sequence model for series and tokens: whole, chunk by chunk, or step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Complex, Float, Int64
+from torch import Tensor, nn
+
+from ssmith.core.errors import DataError
+from ssmith.families.lti import Discrete, LTILayer
+from ssmith.families.s4d import S4DLayer
+from ssmith.families.s5 import S5Layer
+from ssmith.families.sequence.block import Block
+from ssmith.families.sequence.config import SequenceConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelState:
+    """What a model remembers between steps, and the constants it runs with.
+
+    Args:
+        layers: the state of each layer.
+        pooled: running sum (mean pooling) or last feature (last pooling).
+        count: valid steps seen so far.
+        discrete: the layers' discretised parameters, fixed when the state was made.
+    """
+
+    layers: tuple[Complex[Tensor, "b _"], ...]
+    pooled: Float[Tensor, "b m"]
+    count: Int64[Tensor, "b"]
+    discrete: tuple[Discrete, ...]
+
+    def bytes_per_sequence(self) -> int:
+        """Return the bytes that each sequence of the batch needs."""
+        parts = [*self.layers, self.pooled, self.count]
+        return sum(part.element_size() * part[0].numel() for part in parts)
+
+
+class SequenceModel(nn.Module):
+    """Encoder, state space blocks, pooling over valid steps, head.
+
+    Args:
+        config: see `SequenceConfig`.
+        generator: source of the state spaces' random initial values; torch's global one if None.
+    """
+
+    def __init__(self, config: SequenceConfig, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.config = config
+        if config.vocabulary is None:
+            self.encoder: nn.Module = nn.Linear(config.channels or 1, config.width)
+        else:
+            self.encoder = nn.Embedding(config.vocabulary, config.width)
+        self.blocks = nn.ModuleList(
+            Block(_layer(config, states, generator), config.activation, config.dropout)
+            for states in config.states
+        )
+        self.norm = nn.LayerNorm(config.width)
+        self.head = nn.Linear(config.width, config.outputs)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b l c"] | Int64[Tensor, "b l"],
+        lengths: Int64[Tensor, "b"] | None = None,
+    ) -> Float[Tensor, "b o"]:
+        """Return the head's output for whole sequences, padded on the right.
+
+        Args:
+            x: a series or tokens.
+            lengths: valid steps of each sequence; all of them if None.
+
+        Returns:
+            Logits, targets, or a forecast flattened to horizon × channels.
+
+        Raises:
+            DataError: if the input does not fit the model.
+        """
+        self._check(x)
+        steps = _steps(x, lengths)
+        valid = None if lengths is None else _valid(steps, x.shape[1])
+        u = self._encode(x, valid)
+        for block in self._blocks():
+            u = block(u, valid)
+        if self.config.pooling == "mean":
+            kept = u if valid is None else u * valid
+            return self._answer(kept.sum(1), steps)
+        return self._answer(_last_valid(u, steps, u.new_zeros(u.shape[0], u.shape[2])), steps)
+
+    @torch.no_grad()
+    def initial_state(self, batch_size: int) -> ModelState:
+        """Return the state before the first step.
+
+        Raises:
+            UnsupportedError: on use, if the model is bidirectional.
+        """
+        device = self.head.weight.device
+        return ModelState(
+            layers=tuple(block.ssm.initial_state(batch_size) for block in self._blocks()),
+            pooled=torch.zeros(batch_size, self.config.width, dtype=self._dtype(), device=device),
+            count=torch.zeros(batch_size, dtype=torch.int64, device=device),
+            discrete=tuple(block.ssm.discretise() for block in self._blocks()),
+        )
+
+    def scan(
+        self,
+        x: Float[Tensor, "b l c"] | Int64[Tensor, "b l"],
+        state: ModelState,
+        lengths: Int64[Tensor, "b"] | None = None,
+    ) -> tuple[Float[Tensor, "b o"], ModelState]:
+        """Continue from a state over a chunk; return the answer so far and the new state.
+
+        Raises:
+            DataError: if the input does not fit the model.
+            UnsupportedError: if the model is bidirectional.
+        """
+        self._check(x)
+        steps = _steps(x, lengths)
+        valid = _valid(steps, x.shape[1])
+        u = self._encode(x, valid)
+        layers: list[Tensor] = []
+        for block, start, discrete in zip(
+            self._blocks(), state.layers, state.discrete, strict=True
+        ):
+            u, last = block.scan(u, start, steps, valid, discrete)
+            layers.append(last)
+        if self.config.pooling == "mean":
+            pooled = state.pooled + (u * valid).sum(1)
+        else:
+            pooled = _last_valid(u, steps, state.pooled)
+        new = replace(state, layers=tuple(layers), pooled=pooled, count=state.count + steps)
+        return self._answer(new.pooled, new.count), new
+
+    def step(
+        self, x: Float[Tensor, "b c"] | Int64[Tensor, "b"], state: ModelState
+    ) -> tuple[Float[Tensor, "b o"], ModelState]:
+        """Take one time step; return the answer so far and the new state.
+
+        Raises:
+            DataError: if the input does not fit the model.
+            UnsupportedError: if the model is bidirectional.
+        """
+        self._check(x, "batch")
+        u = self.encoder(x)
+        layers: list[Tensor] = []
+        for block, start, discrete in zip(
+            self._blocks(), state.layers, state.discrete, strict=True
+        ):
+            u, last = block.step(u, start, discrete)
+            layers.append(last)
+        pooled = state.pooled + u if self.config.pooling == "mean" else u
+        new = replace(state, layers=tuple(layers), pooled=pooled, count=state.count + 1)
+        return self._answer(new.pooled, new.count), new
+
+    def current_config(self) -> SequenceConfig:
+        """Return the configuration with the states the layers have now."""
+        states: list[int | tuple[int, ...]] = []
+        for block in self._blocks():
+            layer = block.ssm
+            if isinstance(layer, S4DLayer):
+                counts = layer.counts()
+                states.append(counts[0] if len(set(counts)) == 1 else tuple(counts))
+            else:
+                states.append(layer.n_states)
+        return replace(self.config, states=tuple(states))
+
+    def _answer(self, pooled: Float[Tensor, "b m"], count: Int64[Tensor, "b"]) -> Tensor:
+        if self.config.pooling == "mean":
+            pooled = pooled / count.clamp(min=1).unsqueeze(1)
+        out: Tensor = self.head(self.norm(pooled))
+        return out
+
+    def _blocks(self) -> Sequence[Block]:
+        return [block for block in self.blocks if isinstance(block, Block)]
+
+    def _dtype(self) -> torch.dtype:
+        return self.head.weight.dtype
+
+    def _encode(self, x: Tensor, valid: Bool[Tensor, "b l 1"] | None) -> Float[Tensor, "b l m"]:
+        """Encode the input; padding may hold anything, so it is blanked first."""
+        if valid is not None:
+            x = x.masked_fill(~(valid if x.ndim == 3 else valid.squeeze(-1)), 0)
+        encoded: Tensor = self.encoder(x)
+        return encoded
+
+    def _check(self, x: Tensor, axes: str = "batch, length") -> None:
+        config = self.config
+        leading = axes.count(",") + 1
+        if config.vocabulary is not None:
+            if x.ndim != leading or x.is_floating_point():
+                raise DataError(
+                    f"input of shape {tuple(x.shape)} and type {x.dtype}",
+                    allowed=f"integer tokens ({axes})",
+                )
+        elif x.ndim != leading + 1 or x.shape[-1] != config.channels:
+            raise DataError(
+                f"input of shape {tuple(x.shape)}",
+                allowed=f"({axes}, {config.channels})",
+                next_step="check the data's channel count against the model's",
+            )
+
+
+def _layer(
+    config: SequenceConfig, states: int | tuple[int, ...], generator: torch.Generator | None
+) -> LTILayer:
+    if config.family == "s4d":
+        kind = "legs" if config.initialisation == "hippo" else config.initialisation
+        return S4DLayer(
+            config.width, states, initialisation=kind, options=config.options, generator=generator
+        )
+    count = states if isinstance(states, int) else sum(states)
+    # A cut layer's states need not divide into blocks; its values are loaded, not drawn.
+    blocks = config.blocks if count % config.blocks == 0 else 1
+    return S5Layer(config.width, count, blocks=blocks, options=config.options, generator=generator)
+
+
+def _steps(x: Tensor, lengths: Int64[Tensor, "b"] | None) -> Int64[Tensor, "b"]:
+    """Return the valid steps of each sequence: those given, or all there are."""
+    batch, length = x.shape[:2]
+    if lengths is None:
+        return torch.full((batch,), length, dtype=torch.int64, device=x.device)
+    fits = lengths.shape == (batch,) and bool(((lengths >= 0) & (lengths <= length)).all())
+    if not fits:
+        raise DataError(
+            f"lengths {lengths.tolist()[:8]} for an input of shape {tuple(x.shape)}",
+            allowed=f"one number in [0, {length}] for each of {batch} sequences",
+        )
+    return lengths
+
+
+def _valid(lengths: Int64[Tensor, "b"], length: int) -> Bool[Tensor, "b l 1"]:
+    steps = torch.arange(length, device=lengths.device)
+    return (steps < lengths.unsqueeze(1)).unsqueeze(-1)
+
+
+def _last_valid(
+    u: Float[Tensor, "b l m"], lengths: Int64[Tensor, "b"], before: Float[Tensor, "b m"]
+) -> Float[Tensor, "b m"]:
+    """Return ``u`` at the last valid step, or ``before`` where there is none."""
+    if u.shape[1] == 0:
+        return before
+    index = (lengths - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, u.shape[2])
+    return torch.where((lengths > 0).unsqueeze(1), u.gather(1, index).squeeze(1), before)

@@ -1,0 +1,63 @@
+"""Every name that a user can say: models, data sets, criteria, metrics."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+
+from ssmith.artefact import EMBEDDED, embedded_names
+from ssmith.artefact.load import read_config
+from ssmith.artefact.locate import locate
+from ssmith.criteria import by_name, criterion_label
+from ssmith.data import TASKS
+from ssmith.evaluate import METRICS
+from ssmith.jobs.pilot import PilotConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One name.
+
+    Args:
+        name: as it is said.
+        about: what it is, in a few words.
+    """
+
+    name: str
+    about: str
+
+
+def criterion_names() -> tuple[str, ...]:
+    """Return the names of all criteria."""
+    default = PilotConfig()
+    return (default.method, *default.baselines)
+
+
+def catalogue() -> dict[str, list[Entry]]:
+    """Return all names by kind."""
+    return {
+        "model": [_model(EMBEDDED + name) for name in embedded_names()],
+        "data": [Entry(name=EMBEDDED + name, about=about) for name, about in _data().items()],
+        "criterion": [_criterion(name) for name in criterion_names()],
+        "metric": [
+            Entry(
+                name=name.replace(" ", "-"),
+                about="higher is better" if metric.higher_is_better else "lower is better",
+            )
+            for name, metric in METRICS.items()
+        ],
+    }
+
+
+def _model(spec: str) -> Entry:
+    return Entry(name=spec, about=str(read_config(locate(spec))["facts"].get("title", "")))
+
+
+def _data() -> dict[str, str]:
+    return dict.fromkeys(TASKS, "")
+
+
+def _criterion(name: str) -> Entry:
+    criterion = by_name(name)
+    first = (inspect.getdoc(type(criterion)) or "").partition("\n")[0].rstrip(".")
+    return Entry(name=name, about=f"{criterion_label(criterion)}: {first}")

@@ -1,0 +1,27 @@
+"""Where a job may write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ssmith.core.errors import OutputExistsError
+
+
+def refuse_own_input(out: Path, *inputs: str | Path) -> None:
+    """Raise if an output would replace what the job reads, whether or not it may overwrite.
+
+    Args:
+        out: the directory to make.
+        *inputs: models and data; what is no path on this machine does not matter.
+
+    Raises:
+        OutputExistsError: if an input is ``out`` or lies in it.
+    """
+    place = out.resolve()
+    for item in inputs:
+        path = Path(item)
+        if path.exists() and place in (path.resolve(), *path.resolve().parents):
+            raise OutputExistsError(
+                f"output {out} would replace the input {item}",
+                next_step="choose another output",
+            )

@@ -1,0 +1,112 @@
+"""Settings of a pilot."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ssmith.core.checks import check_flag, check_integer, check_number
+from ssmith.core.errors import InputError
+from ssmith.criteria import by_name, criterion_label
+from ssmith.evaluate import Limits, Load, SpeedConfig
+
+BASELINES = (
+    "aire",
+    "hinf-global",
+    "hinf-uniform",
+    "lamp",
+    "magnitude-global",
+    "magnitude-uniform",
+    "random",
+)
+FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PilotConfig:
+    """What to try, what to accept, what it costs.
+
+    Args:
+        method: criterion that cuts, by name (see `ssmith list`).
+        baselines: criteria measured beside it; the method itself is left out of them.
+        fractions: fractions of states to remove in the first sweep, each in (0, 1).
+        refine: further fractions between the last one within tolerance and the first beyond.
+        max_loss: largest loss of the task metric, in its own unit (0.005 is half a point).
+        own_metric: the user's own metric, ``"module:function"`` or ``"file.py:function"``.
+        own_lower_is_better: direction of the own metric.
+        own_max_loss: largest loss of the own metric; None reports it without judging.
+        proof: accept only a loss that is proven to be within ``max_loss``.
+        seed: of resampling and of random pruning.
+        batch_size: sequences per forward pass, also when timed.
+        threads: CPU threads; None leaves PyTorch's setting.
+        speed_seconds: time for each of the three speed measurements.
+        price_per_hour: of the machine, for the estimate of the saving.
+        currency: as it is printed.
+        sequences_per_day: load, for the estimate of the saving.
+
+    Raises:
+        InputError: if a value is outside its domain.
+    """
+
+    method: str = "last"
+    baselines: tuple[str, ...] = BASELINES
+    fractions: tuple[float, ...] = FRACTIONS
+    refine: int = 4
+    max_loss: float = 0.005
+    own_metric: str | None = None
+    own_lower_is_better: bool = False
+    own_max_loss: float | None = None
+    proof: bool = False
+    seed: int = 0
+    batch_size: int = 64
+    threads: int | None = None
+    speed_seconds: float = 2.0
+    price_per_hour: float = 1.0
+    currency: str = "USD"
+    sequences_per_day: float = 1e6
+
+    def __post_init__(self) -> None:
+        for name in (self.method, *self.baselines):
+            by_name(name)
+        if not self.fractions:
+            raise InputError("fractions is empty", allowed="at least one fraction")
+        for fraction in self.fractions:
+            check_number("a fraction", fraction, above=0, below=1)
+        for name, least in (("batch_size", 1), ("refine", 0), ("seed", 0)):
+            check_integer(name, getattr(self, name), at_least=least)
+        if self.threads is not None:
+            check_integer("threads", self.threads, at_least=1)
+        for name in ("max_loss", "own_max_loss", "price_per_hour", "sequences_per_day"):
+            if getattr(self, name) is not None or name != "own_max_loss":
+                check_number(name, getattr(self, name), at_least=0)
+        check_number("speed_seconds", self.speed_seconds, above=0)
+        for name in ("proof", "own_lower_is_better"):
+            check_flag(name, getattr(self, name))
+
+    def criteria(self) -> tuple[str, ...]:
+        """Return the names of all criteria to measure, each once, the method first."""
+        labels: dict[str, str] = {}
+        for name in (self.method, *self.baselines):
+            labels.setdefault(criterion_label(by_name(name)), name)
+        return tuple(labels.values())
+
+    def limits(self) -> Limits:
+        """Return what the gate accepts."""
+        return Limits(max_loss=self.max_loss, own_max_loss=self.own_max_loss, proof=self.proof)
+
+    def load(self) -> Load:
+        """Return the price and the traffic."""
+        return Load(
+            price_per_hour=self.price_per_hour,
+            currency=self.currency,
+            sequences_per_day=self.sequences_per_day,
+        )
+
+    def speed(self) -> SpeedConfig:
+        """Return how speed is measured."""
+        return SpeedConfig(seconds=self.speed_seconds, threads=self.threads)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        content = asdict(self)
+        return {**content, "baselines": list(self.baselines), "fractions": list(self.fractions)}

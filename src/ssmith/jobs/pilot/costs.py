@@ -1,0 +1,83 @@
+"""Speed, memory and size of two models, on the same batch and the same machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssmith.core.sequences import Sequences
+from ssmith.evaluate import (
+    Change,
+    Memory,
+    Speed,
+    SpeedConfig,
+    collect_changes,
+    measure_memory,
+    measure_speed,
+    state_space_run,
+)
+from ssmith.families import SequenceModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What two models cost to run and to keep, (before, after).
+
+    Args:
+        speed: times.
+        memory: bytes while running.
+        file_bytes: bytes of the weights on disk.
+        parameters: numbers of parameters.
+    """
+
+    speed: Speed
+    memory: Memory
+    file_bytes: tuple[int, int]
+    parameters: tuple[int, int]
+
+    def changes(self) -> tuple[Change, ...]:
+        """Return every measured change, for the gate."""
+        return collect_changes(speed=self.speed, memory=self.memory, file_bytes=self.file_bytes)
+
+    def sections(self) -> dict[str, Any]:
+        """Return the receipt's sections speed, memory and size."""
+        return {
+            "speed": self.speed.as_dict(),
+            "memory": self.memory.as_dict(),
+            "size": {
+                "bytes": dict(zip(("before", "after"), self.file_bytes, strict=True)),
+                "parameters": dict(zip(("before", "after"), self.parameters, strict=True)),
+            },
+        }
+
+
+def measure_costs(
+    models: tuple[SequenceModel, SequenceModel],
+    weights: tuple[Path, Path],
+    batch: Sequences,
+    config: SpeedConfig,
+) -> Costs:
+    """Measure two models, (before, after).
+
+    Args:
+        models: the models.
+        weights: their weight files.
+        batch: the sequences of one forward pass.
+        config: how speed is measured.
+    """
+    before, after = models
+    first, second = (sum(item.numel() for item in model.parameters()) for model in models)
+    speed = measure_speed(
+        before,
+        after,
+        batch,
+        config=config,
+        state_space=(state_space_run(before, batch), state_space_run(after, batch)),
+    )
+    return Costs(
+        speed=speed,
+        memory=measure_memory(before, after, batch),
+        file_bytes=(weights[0].stat().st_size, weights[1].stat().st_size),
+        parameters=(first, second),
+    )

@@ -1,0 +1,71 @@
+"""From the results of the stages to one receipt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ssmith.core.receipt import Receipt
+from ssmith.jobs.pilot.sweep import failed_points
+
+
+def nothing_fits(curve: dict[str, Any]) -> dict[str, Any]:
+    """Return the verdict where no cut that was tried is within tolerance.
+
+    Args:
+        curve: the sweep, as it stands in the receipt.
+    """
+    text = (
+        f"even the smallest cut that was tried loses more than {curve['tolerance']:g} of "
+        f"{curve['metric']} on the {curve['split']} split, or could not be measured"
+    )
+    return {
+        "accepted": False,
+        "headline": f"Nothing was cut: {text}",
+        "reasons": [{"gate": "quality", "passed": False, "text": f"{text}."}],
+    }
+
+
+def make_receipt(
+    run: dict[str, Any], about: dict[str, Any], curve: dict[str, Any], sections: dict[str, Any]
+) -> Receipt:
+    """Put a pilot's receipt together.
+
+    Args:
+        run: model, data, config, versions and command.
+        about: name, family, task and layers of the model.
+        curve: the sweep.
+        sections: what the cut was measured to be; only a verdict if nothing was cut.
+
+    Returns:
+        The receipt; a section that was not measured is empty.
+    """
+    config = run["config"]
+    return Receipt(
+        action="pilot",
+        model={
+            **about,
+            "digest_before": run["model"]["digest"],
+            "digest_after": sections.get("digest_after"),
+        },
+        method={
+            "criterion": sections.get("criterion", {"name": config["method"]}),
+            "budget": sections.get("budget", {}),
+            "mode": "shrink",
+            "max_loss": config["max_loss"],
+            "command": run["command"],
+            "config": config,
+        },
+        seed=config["seed"],
+        versions=run["versions"],
+        data=run["data"],
+        removed=sections.get("removed", {}),
+        quality=sections.get("quality", {}),
+        speed=sections.get("speed", {}),
+        memory=sections.get("memory", {}),
+        size=sections.get("size", {}),
+        parity=sections.get("parity", {}),
+        saving=sections.get("saving", {}),
+        verdict=sections["verdict"],
+        findings=[*sections.get("findings", []), *failed_points(curve["methods"])],
+        details={"curve": curve, "layers": sections.get("layers", [])},
+    )

@@ -1,0 +1,274 @@
+"""The pilot, stage by stage."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssmith import api, families
+from ssmith.artefact import WEIGHTS, locate
+from ssmith.core.budget import Budget
+from ssmith.core.optional import require
+from ssmith.core.plan import Plan
+from ssmith.core.receipt import Receipt, versions
+from ssmith.core.sequences import SequenceData, Sequences
+from ssmith.evaluate import (
+    Comparison,
+    Evidence,
+    Metric,
+    OwnComparison,
+    OwnMetric,
+    compare_outcomes,
+    compare_own,
+    default_metric,
+    estimate_saving,
+    judge,
+    own_metric,
+    predict,
+)
+from ssmith.families import SequenceModel, model_digest
+from ssmith.jobs.outputs import refuse_own_input
+from ssmith.jobs.pilot.config import PilotConfig
+from ssmith.jobs.pilot.costs import measure_costs
+from ssmith.jobs.pilot.record import make_receipt, nothing_fits
+from ssmith.jobs.pilot.store import Store
+from ssmith.jobs.pilot.sweep import between, criterion_of, layer_details, sweep, within
+from ssmith.jobs.progress import Progress, silent
+from ssmith.report import write_report
+
+MODEL = "model"
+PLAN = "plan.json"
+RECEIPT = "receipt.json"
+
+
+def pilot(
+    model: str,
+    data: str,
+    out: Path,
+    config: PilotConfig | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    command: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Receipt:
+    """Find the largest cut within a tolerance, make it, prove it, judge it and report it.
+
+    The cut is chosen on the selection split and judged on the test split, which is read once.
+    Leaves ``receipt.json``, ``report.html``, ``plots/``, ``plan.json``, ``model/`` and the
+    intermediate results in ``stages/``. A killed run that is resumed ends with the same bytes.
+
+    Args:
+        model: a directory, a hub id or ``embedded:NAME``.
+        data: ``embedded:NAME`` or a file.
+        out: directory for everything.
+        config: what to try and what to accept.
+        resume: go on with an interrupted run in ``out``.
+        overwrite: throw away what is in ``out``.
+        command: the command line to repeat it, for the receipt.
+        progress: told after each part.
+
+    Returns:
+        The receipt; ``verdict["accepted"]`` says how it went.
+
+    Raises:
+        SsmithError: for bad input; nothing is written then.
+    """
+    settings = config or PilotConfig()
+    # Everything that can be refused is refused here, before the first file and any long work.
+    for package in ("matplotlib", "jinja2"):
+        require(package, extra="report", purpose="the report")
+    refuse_own_input(out, model, data, *_file_of(settings.own_metric))
+    dense = api.load(model)
+    sequences = api.load_data(data, dense, needs=("selection", "test"))
+    run = _Run(
+        store=Store(out),
+        config=settings,
+        dense=dense,
+        data=sequences,
+        metric=default_metric(dense.config.task),
+        own=_own(settings),
+        progress=progress,
+    )
+    identity = {
+        "model": {"name": model, "digest": model_digest(dense)},
+        "data": sequences.describe(),
+        "config": settings.as_dict(),
+        "versions": versions(),
+    }
+    first = run.store.open(identity, command, resume=resume, overwrite=overwrite)
+    curve = run.curve()
+    sections = {"verdict": nothing_fits(curve)}
+    if curve["chosen"] is not None:
+        sections = run.cut_and_judge(curve["chosen"]["fraction"], locate(model) / WEIGHTS)
+    receipt = make_receipt({**identity, "command": first}, run.about(model), curve, sections)
+    receipt.save(out / RECEIPT)
+    write_report(receipt, out)
+    progress("report", 1, 1)
+    return receipt
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What the stages of one pilot share."""
+
+    store: Store
+    config: PilotConfig
+    dense: SequenceModel
+    data: SequenceData
+    metric: Metric
+    own: OwnMetric | None
+    progress: Progress
+
+    def about(self, name: str) -> dict[str, Any]:
+        """Return what the model is, for the receipt."""
+        layers = families.describe(self.dense)
+        return {
+            "name": name,
+            "family": ", ".join(sorted({layer.family for layer in layers})),
+            "task": self.dense.config.task,
+            "layers": len(layers),
+        }
+
+    def curve(self) -> dict[str, Any]:
+        """Sweep all criteria, refine the chosen one, and choose the cut."""
+        config, part = self.config, self.data.split("selection")
+        dense = self.store.once("baseline", lambda: self._measure(part))
+        names = config.criteria()
+        swept = {}
+        for index, name in enumerate(names):
+            swept[name] = self._sweep(f"sweep-{name}", name, sorted(config.fractions), part)
+            self.progress("sweep", index + 1, len(names), swept[name]["label"])
+        own = swept[config.method]
+        good = within(own["points"], dense["value"], self.metric, config.max_loss)
+        more = between(sorted(config.fractions), good, config.refine)
+        if more:
+            refined = self._sweep(f"refine-{config.method}", config.method, more, part)
+            points = sorted(own["points"] + refined["points"], key=lambda item: item["fraction"])
+            own = swept[config.method] = {**own, "points": points}
+            good = within(points, dense["value"], self.metric, config.max_loss)
+        best = own["points"][good - 1] if good else None
+        return {
+            "metric": self.metric.name,
+            "higher_is_better": self.metric.higher_is_better,
+            "split": "selection",
+            "count": len(part),
+            "dense": dense,
+            "tolerance": config.max_loss,
+            "chosen": best and {"method": own["label"], **best},
+            "methods": {item["label"]: item["points"] for item in swept.values()},
+        }
+
+    def cut_and_judge(self, fraction: float, weights: Path) -> dict[str, Any]:
+        """Cut, save, check, measure and judge; return the receipt's sections."""
+        config, out = self.config, self.store.out
+        scores = api.score(self.dense, criterion_of(config.method, config.seed))
+        plan = api.decide(scores, Budget(states=fraction), self.dense)
+        plan.save(out / PLAN)
+        shrunk = copy.deepcopy(self.dense)
+        done = api.prune_(shrunk, plan, "shrink")
+        # Written anew also by a resumed run: the same bytes, and never half of them.
+        api.save(
+            shrunk,
+            out / MODEL,
+            overwrite=True,
+            parent=plan.model_digest,
+            facts={"title": "Shrunk state space model", "text": [str(plan).splitlines()[0] + "."]},
+            extra_files={PLAN: plan.to_json(), RECEIPT: done.to_json()},
+        )
+        self.progress("cut", 1, 1, f"{plan.kept} of {plan.total} states kept")
+        measured = self.store.once("measured", lambda: self._measured(plan, shrunk, done, weights))
+        self.progress("compare", 1, 1, str(measured["verdict"]["headline"]))
+        return {
+            **measured,
+            "removed": done.removed,
+            "findings": done.findings,
+            "layers": layer_details(scores, plan),
+            "budget": plan.budget,
+            "criterion": plan.criterion,
+            "digest_after": done.model["digest_after"],
+        }
+
+    def _measured(
+        self, plan: Plan, shrunk: SequenceModel, done: Receipt, weights: Path
+    ) -> dict[str, Any]:
+        config, weights_after = self.config, self.store.out / MODEL / WEIGHTS
+        part = self.data.split("selection")
+        masked = copy.deepcopy(self.dense)
+        api.prune_(masked, plan, "mask")
+        parity = api.parity(masked, shrunk, self.store.out / MODEL, part)
+        self.progress("parity", 1, 1)
+        costs = measure_costs(
+            (self.dense, shrunk),
+            (weights, weights_after),
+            part.first(config.batch_size),
+            config.speed(),
+        )
+        self.progress("speed", 1, 1)
+        comparison, own = self._compared(shrunk)
+        evidence = Evidence(
+            comparison=comparison,
+            parity=parity,
+            changes=costs.changes(),
+            removed=done.removed,
+            own=own,
+        )
+        return {
+            "quality": comparison.as_dict(split="test", own=None if own is None else own.as_dict()),
+            "parity": parity.as_dict(),
+            **costs.sections(),
+            "saving": estimate_saving(
+                config.load(),
+                seconds_per_sequence=costs.speed.seconds_per_sequence,
+                batch_size=costs.speed.batch_size,
+                path=costs.speed.path,
+            ),
+            "verdict": judge(evidence, config.limits()),
+        }
+
+    def _compared(self, shrunk: SequenceModel) -> tuple[Comparison, OwnComparison | None]:
+        """Compare on the test split; nothing before this looks at it."""
+        config, test = self.config, self.data.split("test")
+        before, after = (predict(item, test, config.batch_size) for item in (self.dense, shrunk))
+        outcomes = [self.metric.per_sequence(item, test.y) for item in (before, after)]
+        comparison = compare_outcomes(outcomes[0], outcomes[1], self.metric, seed=config.seed)
+        if self.own is None:
+            return comparison, None
+        return comparison, compare_own(self.own, before, after, test.y, seed=config.seed)
+
+    def _measure(self, part: Sequences) -> dict[str, Any]:
+        found = api.measure(
+            self.dense, part, self.metric, seed=self.config.seed, batch_size=self.config.batch_size
+        )
+        return found.as_dict()
+
+    def _sweep(
+        self, stage: str, name: str, fractions: Sequence[float], part: Sequences
+    ) -> dict[str, Any]:
+        result: dict[str, Any] = self.store.once(
+            stage,
+            lambda: sweep(
+                self.dense,
+                criterion_of(name, self.config.seed),
+                fractions,
+                part,
+                metric=self.metric,
+                seed=self.config.seed,
+                batch_size=self.config.batch_size,
+            ),
+        )
+        return result
+
+
+def _own(config: PilotConfig) -> OwnMetric | None:
+    if config.own_metric is None:
+        return None
+    return own_metric(config.own_metric, higher_is_better=not config.own_lower_is_better)
+
+
+def _file_of(metric: str | None) -> list[str]:
+    """Return the file of a metric ``"file.py:function"``; a module's name is no file."""
+    return [] if metric is None else [metric.rpartition(":")[0]]

@@ -1,0 +1,148 @@
+"""Quality against removed states, for every criterion, on the selection split."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ssmith import api
+from ssmith.core.budget import Budget
+from ssmith.core.errors import NumericalError, PlanError
+from ssmith.core.layers import Finding
+from ssmith.core.plan import Plan
+from ssmith.core.scores import Scores
+from ssmith.core.sequences import Sequences
+from ssmith.criteria import Criterion, Random, by_name, criterion_label
+from ssmith.evaluate import Metric
+from ssmith.families import SequenceModel
+
+# A loss equal to the tolerance is within it, also after rounding of the last bit.
+_ROUNDING = 1e-12
+
+
+def criterion_of(name: str, seed: int) -> Criterion:
+    """Return a criterion by name; the random one takes the pilot's seed."""
+    found = by_name(name)
+    return Random(seed=seed, pool=found.pool) if isinstance(found, Random) else found
+
+
+def sweep(
+    model: SequenceModel,
+    criterion: Criterion,
+    fractions: Sequence[float],
+    part: Sequences,
+    *,
+    metric: Metric,
+    seed: int,
+    batch_size: int,
+) -> dict[str, Any]:
+    """Measure a model at each fraction of removed states.
+
+    A cut that cannot be made, or whose outputs are not finite, is a result like any other: its
+    value is None, and ``why`` says what happened.
+
+    Args:
+        model: the dense model; it is not changed.
+        criterion: what scores the states; they are scored once.
+        fractions: fractions of all states to remove.
+        part: sequences to measure on.
+        metric: what to measure.
+        seed: of the intervals.
+        batch_size: sequences per forward pass.
+
+    Returns:
+        ``label`` and ``points``: fraction asked for, fraction removed, value, low, high.
+    """
+    scores = api.score(model, criterion)
+    points = []
+    for fraction in fractions:
+        point: dict[str, Any] = {"fraction": fraction}
+        point |= dict.fromkeys(("removed", "value", "low", "high"))
+        points.append(point)
+        try:
+            plan = api.decide(scores, Budget(states=fraction), model)
+            point["removed"] = plan.removed_fraction
+            shrunk = cut(model, plan)
+            found = api.measure(shrunk, part, metric, seed=seed, batch_size=batch_size)
+        except (PlanError, NumericalError) as error:
+            point["why"] = error.what
+        else:
+            point |= found.as_dict()
+    return {"label": criterion_label(criterion), "points": points}
+
+
+def cut(model: SequenceModel, plan: Plan) -> SequenceModel:
+    """Return a shrunk copy of a model."""
+    shrunk = copy.deepcopy(model)
+    api.prune_(shrunk, plan, "shrink")
+    return shrunk
+
+
+def within(points: Sequence[dict[str, Any]], dense: float, metric: Metric, max_loss: float) -> int:
+    """Return how many points, from the smallest cut on, lose at most ``max_loss``.
+
+    One point beyond the tolerance, or one that could not be measured, ends the count: a larger
+    cut that happens to look better again is luck of the sample, not a safer model.
+
+    Args:
+        points: from `sweep`, in rising order of the fraction.
+        dense: the metric of the model as it is.
+        metric: gives the direction.
+        max_loss: largest loss, in the metric's unit.
+    """
+    count = 0
+    for point in points:
+        value = point["value"]
+        if value is None or metric.loss(dense, value) > max_loss + _ROUNDING:
+            break
+        count += 1
+    return count
+
+
+def between(fractions: Sequence[float], good: int, count: int) -> list[float]:
+    """Return ``count`` fractions between the last good one and the next, evenly spaced.
+
+    Args:
+        fractions: rising.
+        good: how many of them, from the first on, are within tolerance.
+        count: how many to return; none if all are good.
+    """
+    if good == len(fractions):
+        return []
+    low = fractions[good - 1] if good else 0.0
+    step = (fractions[good] - low) / (count + 1)
+    return [round(low + step * k, 6) for k in range(1, count + 1)]
+
+
+def failed_points(methods: Mapping[str, Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return one finding for each point that could not be measured.
+
+    Args:
+        methods: label of the criterion → its points.
+    """
+    return [
+        Finding(
+            layer="",
+            kind="not-measured",
+            message=f"{label}, {point['fraction']:g} of the states: {point['why']}",
+        ).as_dict()
+        for label, points in methods.items()
+        for point in points
+        if point["value"] is None
+    ]
+
+
+def layer_details(scores: Scores, plan: Plan) -> list[dict[str, Any]]:
+    """Return each layer's scores and kept states, for the report."""
+    return [
+        {
+            "name": name,
+            "grid": list(keep.shape),
+            "before": keep.numel(),
+            "after": int(keep.sum()),
+            "scores": scores.values[name].flatten().tolist(),
+            "kept": keep.flatten().tolist(),
+        }
+        for name, keep in plan.keep.items()
+    ]

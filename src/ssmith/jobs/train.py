@@ -1,0 +1,218 @@
+"""Train a sequence model from a recipe: one JSON file says everything."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ssmith import api
+from ssmith.core.errors import InputError
+from ssmith.core.files import read_json, to_json
+from ssmith.core.seeds import generator, seeded
+from ssmith.core.sequences import SequenceData
+from ssmith.evaluate import METRICS, default_metric, predict
+from ssmith.families import LTIOptions, SequenceConfig, SequenceModel
+from ssmith.jobs.progress import Progress, silent
+from ssmith.tune import Fit, FitConfig, fit
+
+_FROM_DATA = ("channels", "vocabulary", "outputs", "task", "classes")
+RECIPE = "recipe.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything a training run depends on but its seed.
+
+    Args:
+        data: ``embedded:NAME`` or a file (see `ssmith.load_data`).
+        model: settings of `SequenceConfig` but those the data decides.
+        fit: settings of `FitConfig` but the seed.
+        title: headline of the model's card.
+        notes: sentences for the card.
+    """
+
+    data: str
+    model: dict[str, Any]
+    fit: dict[str, Any]
+    title: str = ""
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, path: Path) -> Recipe:
+        """Read a recipe.
+
+        Raises:
+            InputError: if a key is unknown or missing, or a value is of another kind.
+            ArtefactError: if the file is unreadable or not JSON.
+        """
+        content = read_json(path)
+        names = {item.name for item in dataclasses.fields(cls)}
+        needed = {"data", "model", "fit"}
+        if not isinstance(content, dict) or not needed <= set(content) <= names:
+            raise InputError(
+                f"{path} is not a recipe",
+                allowed=f"keys {sorted(names)}, at least {sorted(needed)}",
+            )
+        kinds = {"data": str, "model": dict, "fit": dict, "title": str, "notes": list}
+        for name, value in content.items():
+            if not isinstance(value, kinds[name]):
+                raise InputError(
+                    f"{path}: {name} is {value!r}", allowed=f"a {kinds[name].__name__}"
+                )
+        return cls(**{**content, "notes": tuple(map(str, content.get("notes", ())))})
+
+    def to_json(self) -> str:
+        """Render as JSON."""
+        return to_json(dataclasses.asdict(self))
+
+    def model_config(self, data: SequenceData) -> SequenceConfig:
+        """Return the model's configuration for a data set.
+
+        Raises:
+            InputError: if a key is unknown, missing or decided by the data, or a value is not
+                allowed.
+        """
+        known = {item.name for item in dataclasses.fields(SequenceConfig)} - set(_FROM_DATA)
+        _refuse_unknown("model", self.model, known)
+        missing = [name for name in ("family", "width", "states") if name not in self.model]
+        if missing:
+            raise InputError(f"model lacks {', '.join(missing)}", allowed=", ".join(sorted(known)))
+        given = dict(self.model)
+        states = given.pop("states", None)
+        if not isinstance(states, list) or not states:
+            raise InputError(f"model.states is {states!r}", allowed="one number per layer")
+        options = given.pop("options", {})
+        _refuse_unknown("model.options", options, {f.name for f in dataclasses.fields(LTIOptions)})
+        part = data.split("train")
+        targets = part.y[0].numel() if len(part) else 1
+        return SequenceConfig(
+            **given,
+            states=tuple(tuple(item) if isinstance(item, list) else item for item in states),
+            options=LTIOptions(**options),
+            task=data.task,
+            classes=data.classes,
+            outputs=len(data.classes) if data.task == "classification" else targets,
+            channels=None if data.vocabulary is not None else part.x.shape[2],
+            vocabulary=data.vocabulary,
+        )
+
+    def fit_config(self, seed: int) -> FitConfig:
+        """Return the training settings with a seed.
+
+        Raises:
+            InputError: if a key is unknown or a value is not allowed.
+        """
+        known = {item.name for item in dataclasses.fields(FitConfig)} - {"seed"}
+        _refuse_unknown("fit", self.fit, known)
+        return FitConfig(**self.fit, seed=seed)
+
+
+def train(
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    progress: Progress = silent,
+) -> tuple[SequenceModel, Fit]:
+    """Train a model; the same recipe and seed give the same weights on the same machine.
+
+    The validation split stops the training and picks the epoch; selection and test are not read.
+
+    Args:
+        recipe: data, model and settings.
+        seed: initial values, order and dropout are derived from it.
+        device: where to train; the model comes back on the CPU.
+        checkpoint: file to resume from and to write after each epoch.
+        progress: told after each epoch.
+
+    Returns:
+        The model in evaluation mode, and what happened.
+    """
+    data = api.load_data(recipe.data, needs=("train", "validation"))
+    config = recipe.fit_config(seed)
+    with seeded(seed, "initial values"):
+        model = SequenceModel(recipe.model_config(data), generator(seed, "state space"))
+    model.to(torch.device(device))
+
+    def told(epoch: int, numbers: dict[str, float]) -> None:
+        note = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        progress("train", epoch, config.epochs, note)
+
+    done = fit(model, data, config, _validator(data), checkpoint=checkpoint, progress=told)
+    return model.to("cpu").eval(), done
+
+
+def save_trained(
+    model: SequenceModel, recipe: Recipe, done: Fit, path: Path, *, overwrite: bool = False
+) -> Path:
+    """Save a trained model with its recipe and a card that says how good it is.
+
+    Quality is measured on validation, selection and test, where the data has them; test is read
+    here for the first time.
+
+    Args:
+        model: as `train` returned it.
+        recipe: what it was trained from.
+        done: what happened in training.
+        path: the directory to make.
+        overwrite: replace what is there.
+    """
+    data = api.load_data(recipe.data, model, needs=("validation",))
+    table: dict[str, str] = {
+        "data": f"{data.name}: {data.source}",
+        "data sha256": f"`{data.sha256}`",
+        "splits": ", ".join(f"{name} {len(part)}" for name, part in data.splits.items()),
+        "seed": str(done.settings["seed"]),
+        "best epoch": f"{done.best_epoch} of {len(done.history)}",
+    }
+    name = default_metric(model.config.task).name
+    for split in ("validation", "selection", "test"):
+        table[f"{name}, {split}"] = _measured(model, data, split)
+    retrain = f"ssmith train {RECIPE} --seed {done.settings['seed']} --out DIR"
+    table["how to retrain"] = f"`{retrain}` with the `{RECIPE}` in this directory"
+    facts = {"title": recipe.title, "text": list(recipe.notes), "table": table}
+    return api.save(
+        model,
+        path,
+        overwrite=overwrite,
+        facts=facts,
+        extra_files={RECIPE: recipe.to_json(), "history.json": to_json(dataclasses.asdict(done))},
+    )
+
+
+def _measured(model: SequenceModel, data: SequenceData, split: str) -> str:
+    if split not in data.splits:
+        return "not measured: the data has no such split"
+    found = api.measure(model, data.split(split))
+    return (
+        f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}] "
+        f"({found.method}, {found.level:.0%}, {found.count} sequences)"
+    )
+
+
+def _validator(data: SequenceData) -> Callable[[nn.Module], tuple[float, float]]:
+    part = data.split("validation")
+    metric = default_metric(data.task)
+    # Accuracy moves in steps of one sequence; the loss decides between equal ones.
+    finer = METRICS["cross-entropy"] if data.task == "classification" else metric
+
+    def validate(model: nn.Module) -> tuple[float, float]:
+        outputs = predict(model, part)
+        first = metric.aggregate(metric.per_sequence(outputs, part.y))
+        second = finer.aggregate(finer.per_sequence(outputs, part.y))
+        return (first if metric.higher_is_better else -first, -second)
+
+    return validate
+
+
+def _refuse_unknown(name: str, given: object, known: set[str]) -> None:
+    if not isinstance(given, dict) or set(given) - known:
+        wrong = sorted(set(given) - known) if isinstance(given, dict) else given
+        raise InputError(f"{name} has unknown settings {wrong}", allowed=", ".join(sorted(known)))

@@ -1,0 +1,88 @@
+"""The diagonal scan in two levels: √l steps inside all chunks at once, then √l carries."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Complex
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def diagonal_scan(
+    A_bar: Complex[Tensor, "s"],
+    Bu: Complex[Tensor, "b l s"],
+    x0: Complex[Tensor, "b s"] | None = None,
+    *,
+    reverse: bool = False,
+) -> tuple[Complex[Tensor, "b l s"], Complex[Tensor, "b s"]]:
+    """Run ``x_t = A_bar x_{t−1} + Bu_t``.
+
+    Args:
+        A_bar: discrete eigenvalues.
+        Bu: inputs to the states.
+        x0: the state before the first step; zero if None.
+        reverse: run from the last step to the first, ``x_t = A_bar x_{t+1} + Bu_t``.
+
+    Returns:
+        All states, and the state after the last step that was run (with ``reverse``, that is the
+        state at the first time step). With no steps that state is ``x0``.
+    """
+    start = Bu.new_zeros(Bu.shape[0], Bu.shape[2]) if x0 is None else x0
+    if Bu.shape[1] == 0:
+        return Bu, start
+    states: Tensor = _Scan.apply(A_bar, Bu, start, reverse)  # type: ignore[no-untyped-call]
+    return states, states[:, 0] if reverse else states[:, -1]
+
+
+class _Scan(torch.autograd.Function):
+    """Keeps the states for its backward, which is the same scan run the other way."""
+
+    @staticmethod
+    def forward(ctx: Any, A_bar: Tensor, Bu: Tensor, x0: Tensor, reverse: bool) -> Tensor:
+        states = _scan(A_bar, Bu, x0, reverse)
+        ctx.save_for_backward(A_bar, states, x0)
+        ctx.reverse = reverse
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        A_bar, states, x0 = ctx.saved_tensors
+        reverse: bool = ctx.reverse
+        decay = A_bar.conj().resolve_conj()
+        adjoint = _scan(decay, grad, torch.zeros_like(x0), not reverse)
+        before = x0.unsqueeze(1)
+        if reverse:
+            previous = torch.cat([states[:, 1:], before], dim=1)
+            grad_x0 = decay * adjoint[:, -1]
+        else:
+            previous = torch.cat([before, states[:, :-1]], dim=1)
+            grad_x0 = decay * adjoint[:, 0]
+        grad_A = (adjoint * previous.conj()).sum(dim=(0, 1))
+        return grad_A, adjoint, grad_x0, None
+
+
+def _scan(A_bar: Tensor, Bu: Tensor, x0: Tensor, reverse: bool) -> Tensor:
+    b, length, s = Bu.shape
+    width = max(1, math.isqrt(length))
+    chunks = -(-length // width)
+    padding = chunks * width - length
+    source = Bu.flip(1) if reverse else Bu
+    x = torch.nn.functional.pad(source, (0, 0, 0, padding)) if padding else source.clone()
+    x = x.view(b, chunks, width, s)
+    for t in range(1, width):
+        x[:, :, t].addcmul_(x[:, :, t - 1], A_bar)
+    # Repeated multiplication, not exp(t·log λ): exact zeros stay zeros and λ may be 0.
+    powers = A_bar.expand(width, s).cumprod(dim=0)
+    carry = x0
+    for j in range(chunks):
+        # The carry enters the last step of the chunk first, so that the next chunk can start.
+        incoming = carry
+        carry = torch.addcmul(x[:, j, -1], incoming, powers[-1])
+        x[:, j, :-1].addcmul_(incoming.unsqueeze(1), powers[:-1])
+        x[:, j, -1] = carry
+    states = x.view(b, chunks * width, s)[:, :length]
+    return states.flip(1) if reverse else states

@@ -1,0 +1,130 @@
+"""Apply a plan: switch states off, or really remove them."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from torch import nn
+
+from ssmith.core.errors import InputError, PlanError
+from ssmith.core.layers import STATES
+from ssmith.core.plan import Plan
+from ssmith.core.receipt import Receipt, versions
+from ssmith.families import LTILayer, SequenceModel, find_layers, model_digest
+
+Mode = Literal["mask", "shrink"]
+MODES: tuple[str, ...] = get_args(Mode)
+
+
+def prune_(
+    model: nn.Module, plan: Plan, mode: Mode = "shrink", *, check_weights: bool = True
+) -> Receipt:
+    """Cut a model in place.
+
+    ``mask`` keeps every tensor and multiplies the eigenvalue, the input row and the read-out of a
+    removed state by zero; ``shrink`` removes them from the tensors. Both compute the same outputs:
+    there is no state left at the removed entry (semantics "S-remove"). Either everything the plan
+    says is done, or, if it does not fit, nothing.
+
+    Args:
+        model: changed in place.
+        plan: what to keep.
+        mode: ``"mask"`` or ``"shrink"``.
+        check_weights: refuse a plan that was made for other weights.
+
+    Returns:
+        What was removed, with digests, tensors and parameters before and after.
+
+    Raises:
+        InputError: if the mode is unknown.
+        PlanError: if the plan does not fit the model.
+    """
+    if mode not in MODES:
+        raise InputError(f"mode is {mode!r}", allowed=", ".join(MODES))
+    layers = check_fits(model, plan)
+    before = model_digest(model)
+    if check_weights and plan.model_digest != before:
+        raise PlanError(
+            f"the plan is for weights {plan.model_digest[:12]}…, the model has {before[:12]}…",
+            allowed="the model the plan was made for",
+            next_step="make the plan again, or pass check_weights=False to apply it anyway",
+        )
+    sizes = [_sizes(model, layers)]
+    for name, keep in plan.keep.items():
+        if mode == "mask":
+            layers[name].mask_(keep.to(next(layers[name].parameters()).device))
+        else:
+            layers[name].shrink_(keep)
+    sizes.append(_sizes(model, layers))
+    if isinstance(model, SequenceModel):
+        model.config = model.current_config()
+    first, second = sizes
+    return Receipt(
+        action="prune",
+        model={
+            "name": type(model).__name__,
+            "family": ", ".join(sorted({layer.family for layer in layers.values()})),
+            "layers": len(layers),
+            "digest_before": before,
+            "digest_after": model_digest(model),
+        },
+        method={"criterion": plan.criterion, "budget": plan.budget, "mode": mode},
+        seed=None,
+        versions=versions(),
+        removed={
+            plan.unit: {
+                "before": first["active"],
+                "after": second["active"],
+                "fraction": 1 - second["active"] / first["active"] if first["active"] else 0.0,
+            }
+        },
+        size={
+            "parameters": {"before": first["parameters"], "after": second["parameters"]},
+            "tensor_bytes": {"before": first["bytes"], "after": second["bytes"]},
+        },
+        findings=[finding.as_dict() for finding in plan.findings],
+        details={
+            "layers": [
+                {"name": name, "grid": list(keep.shape), "before": keep.numel(),
+                 "after": int(keep.sum())}
+                for name, keep in plan.keep.items()
+            ]
+        },
+    )  # fmt: skip
+
+
+def check_fits(model: nn.Module, plan: Plan) -> dict[str, LTILayer]:
+    """Return the layers a plan cuts.
+
+    Raises:
+        PlanError: if a layer is missing, unknown or of another shape, or the unit is not states.
+    """
+    layers = find_layers(model)
+    if plan.unit != STATES:
+        raise PlanError(f"the plan cuts {plan.unit!r}", allowed=f"{STATES!r}")
+    if set(plan.keep) != set(layers):
+        missing = sorted(set(layers) - set(plan.keep))
+        unknown = sorted(set(plan.keep) - set(layers))
+        raise PlanError(
+            f"the plan lacks the layers {missing} and names unknown ones {unknown}",
+            allowed=f"exactly {sorted(layers)}",
+            next_step="make the plan for this model",
+        )
+    for name, keep in plan.keep.items():
+        if tuple(keep.shape) != layers[name].grid():
+            raise PlanError(
+                f"layer {name}: the plan has states of shape {tuple(keep.shape)}",
+                allowed=str(layers[name].grid()),
+                next_step="make the plan for this model; a shrunk model needs a new one",
+            )
+    return layers
+
+
+def _sizes(model: nn.Module, layers: dict[str, LTILayer]) -> dict[str, int]:
+    """Return stored states that are on, parameters, and bytes of all tensors."""
+    infos = [layer.info(name) for name, layer in layers.items()]
+    return {
+        "active": sum(info.units[STATES] - info.masked[STATES] for info in infos),
+        "parameters": sum(item.numel() for item in model.parameters()),
+        "bytes": sum(item.numel() * item.element_size() for item in model.state_dict().values()),
+    }

@@ -1,0 +1,368 @@
+"""Every mistake: one line on stderr, the right exit code, and nothing written."""
+
+import importlib
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from cli.conftest import CLASSES, listing, tiny_data, tiny_model
+from ssmith import api
+from ssmith.data import save_npz
+
+PRUNE = ("prune", "model", "--out", "small")
+EVAL = ("eval", "model", "--data")
+PILOT = ("pilot", "model", "--data", "data.npz", "--out", "pilot")
+COMPARE = ("compare", "model", "model", "--data", "data.npz", "--out", "page")
+
+
+def weights(change):
+    """Change the tensors of the saved model."""
+
+    def prepare():
+        path = Path("model/model.safetensors")
+        save_file(change(load_file(path)), path)
+
+    return prepare
+
+
+def config(**changes):
+    def prepare():
+        path = Path("model/config.json")
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return prepare
+
+
+def model_config(**changes):
+    def prepare():
+        path = Path("model/config.json")
+        content = json.loads(path.read_text())
+        content["config"].update(changes)
+        path.write_text(json.dumps(content))
+
+    return prepare
+
+
+def with_nan(tensors):
+    return {**tensors, "head.bias": tensors["head.bias"] * float("nan")}
+
+
+def foreign(tensors):
+    return {"transformer.h.0.weight": torch.zeros(2, 2)}
+
+
+def truncated():
+    path = Path("model/model.safetensors")
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def pickled():
+    Path("model.pkl").write_bytes(pickle.dumps({"a": 1}))
+
+
+def pickle_in_place():
+    Path("model/model.safetensors").unlink()
+    Path("model/pytorch_model.bin").write_bytes(pickle.dumps({"a": 1}))
+
+
+def transformers_model():
+    Path("model/config.json").write_text(json.dumps({"model_type": "mamba"}))
+
+
+def data(**arrays):
+    def prepare():
+        with np.load("data.npz") as found:
+            content = dict(found)
+        np.savez("bad.npz", **{**content, **arrays})
+
+    return prepare
+
+
+def other_data(**settings):
+    return lambda: save_npz(tiny_data(**settings), "bad.npz")
+
+
+def nan_data():
+    with np.load("data.npz") as found:
+        content = dict(found)
+    content["x"][3, 0, 0] = np.nan
+    np.savez("bad.npz", **content)
+
+
+def plan(change=lambda content: None, seed=0):
+    """Write a plan for a model, changed."""
+
+    def prepare():
+        model = tiny_model(seed=seed)
+        made = api.plan(model, importlib.import_module("ssmith.criteria").LAST(), _half())
+        content = json.loads(made.to_json())
+        change(content)
+        Path("plan.json").write_text(json.dumps(content))
+
+    return prepare
+
+
+def _half():
+    return importlib.import_module("ssmith.core.budget").Budget(states=0.5)
+
+
+def keep(indices):
+    return lambda content: content["layers"]["blocks.0.ssm"].update(keep=indices)
+
+
+def grid(shape):
+    return lambda content: content["layers"]["blocks.0.ssm"].update(grid=shape)
+
+
+def recipe(**changes):
+    content = {
+        "data": "data.npz",
+        "model": {"family": "s5", "width": 4, "states": [4]},
+        "fit": {"epochs": 1},
+    }
+
+    def prepare():
+        merged = {
+            key: {**value, **changes.get(key, {})} if isinstance(value, dict) else value
+            for key, value in content.items()
+        }
+        Path("recipe.json").write_text(json.dumps(merged))
+
+    return prepare
+
+
+def text(name, content):
+    return lambda: Path(name).write_text(content)
+
+
+def nothing():
+    pass
+
+
+TRAIN = ("train", "recipe.json", "--out", "trained")
+BY_PLAN = (*PRUNE, "--plan-in", "plan.json")
+# (name, what to prepare, words, exit code, a word of the message)
+CASES = [
+    ("no command", nothing, (), 2, "COMMAND"),
+    ("unknown command", nothing, ("prun",), 2, "did you mean 'prune'"),
+    ("unknown flag", nothing, ("inspect", "model", "--nope"), 2, "--nope"),
+    ("flag cut short", nothing, (*PRUNE, "--rat", "0.5"), 2, "--rat"),
+    ("no model", nothing, ("inspect",), 2, "MODEL"),
+    ("ratio below", nothing, (*PRUNE, "--ratio", "-0.1"), 2, "[0, 1)"),
+    ("ratio one", nothing, (*PRUNE, "--ratio", "1.0"), 2, "[0, 1)"),
+    ("ratio above", nothing, (*PRUNE, "--ratio", "1.5"), 2, "[0, 1)"),
+    ("ratio nan", nothing, (*PRUNE, "--ratio", "nan"), 2, "[0, 1)"),
+    ("ratio word", nothing, (*PRUNE, "--ratio", "abc"), 2, "'abc' is not a number"),
+    ("ratio missing", nothing, PRUNE, 2, "--ratio is missing"),
+    ("out missing", nothing, ("prune", "model", "--ratio", "0.5"), 2, "--out is missing"),
+    ("mode", nothing, (*PRUNE, "--ratio", "0.5", "--mode", "burn"), 2, "mask, shrink"),
+    ("method", nothing, (*PRUNE, "--ratio", "0.5", "--method", "lst"), 2, "did you mean 'last'"),
+    ("setting", nothing, (*PRUNE, "--ratio", "0.5", "--set", "color=red"), 2, "variant"),
+    ("setting's value", nothing, (*PRUNE, "--ratio", "0.5", "--set", "norm=x"), 2, "'exact'"),
+    ("setting's form", nothing, (*PRUNE, "--ratio", "0.5", "--set", "norm"), 2, "NAME=VALUE"),
+    ("seed below", nothing, (*EVAL, "data.npz", "--metric", "cross-entropy", "--seed", "-1"),
+     2, "integer ≥ 0"),
+    ("floor below", nothing, (*PRUNE, "--ratio", "0.5", "--min-per-layer", "-1"), 2, "≥ 0"),
+    ("floor too high", nothing, (*PRUNE, "--ratio", "0.5", "--min-per-layer", "5"), 2, "at most"),
+    ("missing model", nothing, ("inspect", "./nowhere"), 2, "nowhere"),
+    ("model is a file", nothing, ("inspect", "data.npz"), 2, "a model directory"),
+    ("embedded model", nothing, ("inspect", "embedded:nope"), 2, "nope"),
+    ("a pickle", pickled, ("inspect", "model.pkl"), 2, "pickle"),
+    ("a pickle inside", pickle_in_place, ("inspect", "model"), 2, "pickle"),
+    ("truncated", truncated, (*PRUNE, "--ratio", "0.5"), 2, "truncated"),
+    ("foreign weights", weights(foreign), (*PRUNE, "--ratio", "0.5"), 2, "another model"),
+    ("model type", transformers_model, (*PRUNE, "--ratio", "0.5"), 2, "'mamba'"),
+    ("family", model_config(family="s6"), (*PRUNE, "--ratio", "0.5"), 2, "'s6'"),
+    ("states below", model_config(states=[-3, 6]), ("inspect", "model"), 2, "states"),
+    ("width text", model_config(width="six"), ("inspect", "model"), 2, "width"),
+    ("classes", model_config(classes=["a"]), ("inspect", "model"), 2, "1 classes"),
+    ("dtype", config(dtype="int8"), ("inspect", "model"), 2, "int8"),
+    ("masked", config(masked=["blocks.9"]), ("inspect", "model"), 2, "blocks.9"),
+    ("version", config(version=99), ("inspect", "model"), 2, "99"),
+    ("not JSON", text("model/config.json", "{"), ("inspect", "model"), 2, "JSON"),
+    ("NaN weights", weights(with_nan), (*PRUNE, "--ratio", "0.5"), 2, "non-finite"),
+    ("no manifest", lambda: Path("model/manifest.json").unlink(), ("verify", "model"), 2,
+     "manifest"),
+    ("bad manifest", text("model/manifest.json", "[]"), ("verify", "model"), 2, "manifest"),
+    ("no data", nothing, (*EVAL, "nowhere.npz"), 2, "nowhere.npz"),
+    ("kind of data", nothing, (*EVAL, "model"), 2, ".npz"),
+    ("embedded data", nothing, (*EVAL, "embedded:digit"), 2, "did you mean embedded:digits"),
+    ("broken data", text("bad.npz", "PK?"), (*EVAL, "bad.npz"), 2, "bad.npz"),
+    ("channels", other_data(channels=3), (*EVAL, "bad.npz"), 2, "channel"),
+    ("classes of data", other_data(classes=(*CLASSES, "d")), (*EVAL, "bad.npz"), 2, "d"),
+    ("label count", data(y=np.zeros(5, dtype=np.int64)), (*EVAL, "bad.npz"), 2, "5"),
+    ("NaN data", nan_data, (*EVAL, "bad.npz"), 2, "finite"),
+    ("split", nothing, (*EVAL, "data.npz", "--split", "tst"), 2, "selection"),
+    ("metric", nothing, (*EVAL, "data.npz", "--metric", "f1"), 2, "cross-entropy"),
+    ("metric of another task", nothing, (*EVAL, "data.npz", "--metric", "rmse"), 2, "accuracy"),
+    ("batch size", nothing, (*EVAL, "data.npz", "--batch-size", "0"), 2, "≥ 1"),
+    ("out exists", lambda: Path("small").mkdir() or Path("small/a").touch(),
+     (*PRUNE, "--ratio", "0.5"), 2, "--overwrite"),
+    ("out is a file", text("small", ""), (*PRUNE, "--ratio", "0.5"), 2, "--overwrite"),
+    ("out below a file", nothing, ("prune", "model", "--ratio", "0.5", "--out", "data.npz/a"),
+     2, "data.npz"),
+    ("out is the model", nothing,
+     ("prune", "model", "--ratio", "0.5", "--out", "model", "--overwrite"), 2, "input"),
+    ("out holds the model", nothing,
+     ("compare", "model", "model", "--data", "data.npz", "--out", ".", "--overwrite"), 2, "input"),
+    ("pilot's out holds the data", nothing,
+     ("pilot", "model", "--data", "data.npz", "--out", ".", "--overwrite"), 2, "input"),
+    ("plan missing", nothing, BY_PLAN, 2, "plan.json"),
+    ("plan and ratio", plan(), (*BY_PLAN, "--ratio", "0.5"), 2, "both decide"),
+    ("plan of another model", plan(seed=1), BY_PLAN, 2, "the plan is for weights"),
+    ("plan of another model, dry", plan(seed=1),
+     ("prune", "model", "--dry-run", "--plan-in", "plan.json"), 2, "the plan is for weights"),
+    ("plan's index", plan(keep([0, 6])), BY_PLAN, 2, "index 6"),
+    ("plan's index below", plan(keep([-1])), BY_PLAN, 2, "index -1"),
+    ("plan's index text", plan(keep(["a"])), BY_PLAN, 2, "'a'"),
+    ("plan's index true", plan(keep([True])), BY_PLAN, 2, "True"),
+    ("plan's keep", plan(keep(3)), BY_PLAN, 2, "a list"),
+    ("plan's grid", plan(grid([7])), BY_PLAN, 2, "(7,)"),
+    ("plan's grid below", plan(grid([-1])), BY_PLAN, 2, "grid"),
+    ("plan's grid text", plan(grid(["a"])), BY_PLAN, 2, "grid"),
+    ("plan's grid huge", plan(grid([10**15])), BY_PLAN, 2, "grid"),
+    ("plan's layers", plan(lambda item: item.update(layers=[])), BY_PLAN, 2, "plan"),
+    ("plan's layer", plan(lambda item: item["layers"].popitem()), BY_PLAN, 2, "lacks"),
+    ("plan's unit", plan(lambda item: item.update(unit="heads")), BY_PLAN, 2, "heads"),
+    ("plan's criterion", plan(lambda item: item.update(criterion=3)), BY_PLAN, 2, "criterion"),
+    ("plan's key", plan(lambda item: item.update(extra=1)), BY_PLAN, 2, "extra"),
+    ("plan's NaN", plan(lambda item: item.update(threshold=float("nan"))), BY_PLAN, 2, "NaN"),
+    ("max loss", nothing, (*PILOT, "--max-loss", "-1"), 2, "≥ 0"),
+    ("max loss nan", nothing, (*PILOT, "--max-loss", "nan"), 2, "≥ 0"),
+    ("fractions", nothing, (*PILOT, "--fractions", "0.1,1.2"), 2, "[0, 1)"),
+    ("fractions words", nothing, (*PILOT, "--fractions", "0.1;0.2"), 2, "not a number"),
+    ("fractions empty", nothing, (*PILOT, "--fractions", ""), 2, "at least one"),
+    ("baseline", nothing, (*PILOT, "--baselines", "aire,rndom"), 2, "did you mean 'random'"),
+    ("threads", nothing, (*PILOT, "--threads", "0"), 2, "≥ 1"),
+    ("speed seconds", nothing, (*PILOT, "--speed-seconds", "0"), 2, "> 0"),
+    ("price", nothing, (*PILOT, "--price-per-hour", "-3"), 2, "≥ 0"),
+    ("own metric", nothing, (*PILOT, "--own-metric", "mine"), 2, "function"),
+    ("own metric's file", nothing, (*PILOT, "--own-metric", "mine.py:f"), 2, "mine.py"),
+    ("compare own metric", nothing, (*COMPARE, "--own-metric", "math:nope"), 2, "nope"),
+    ("compare seconds", nothing, (*COMPARE, "--speed-seconds", "nan"), 2, "> 0"),
+    ("unlike models", lambda: api.save(tiny_model(channels=3), "wide"),
+     ("compare", "model", "wide", "--data", "data.npz"), 2, "channels"),
+    ("no receipt", nothing, ("report", "receipt.json", "--out", "page"), 2, "receipt.json"),
+    ("not a receipt", text("receipt.json", "{}"), ("report", "receipt.json", "--out", "page"),
+     2, "not a receipt"),
+    ("no recipe", nothing, TRAIN, 2, "recipe.json"),
+    ("not a recipe", text("recipe.json", "[1]"), TRAIN, 2, "not a recipe"),
+    ("recipe's model", recipe(model={"depth": 3}), TRAIN, 2, "depth"),
+    ("recipe's width", recipe(model={"width": -3}), TRAIN, 2, "width"),
+    ("recipe's width text", recipe(model={"width": "x"}), TRAIN, 2, "width"),
+    ("recipe's states", recipe(model={"states": ["x"]}), TRAIN, 2, "states"),
+    ("recipe's fit", recipe(fit={"epoch": 3}), TRAIN, 2, "epoch"),
+    ("recipe's epochs", recipe(fit={"epochs": 0}), TRAIN, 2, "epochs"),
+    ("recipe's rate", recipe(fit={"lr": "high"}), TRAIN, 2, "lr"),
+    ("device", recipe(), (*TRAIN, "--device", "gpu"), 2, "cuda"),
+    ("device not there", recipe(), (*TRAIN, "--device", "cuda:99"), 2, "not there"),
+    ("train's seed", recipe(), (*TRAIN, "--seed", "-1"), 2, "≥ 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words", "code", "said"), [case[1:] for case in CASES], ids=[c[0] for c in CASES]
+)
+def test_mistake(place, ssmith, prepare, words, code, said):
+    prepare()
+    before = listing(place.parent)
+    ended = ssmith(*words)
+    assert ended.code == code, ended.err
+    assert ended.err.startswith("error: ")
+    assert ended.err.count("\n") == 1
+    assert said in ended.err
+    assert ended.out == ""
+    assert listing(place.parent) == before
+    as_json = ssmith(*words, "--json")
+    assert as_json.code == code
+    error = as_json.document["error"]
+    assert set(error) == {"kind", "message", "allowed", "next_step"}
+    assert said in " ".join(error.values())
+    assert listing(place.parent) == before
+
+
+HIDDEN = [
+    ("matplotlib", (*COMPARE, "--speed-seconds", "0.01"), "ssmith[report]"),
+    ("sklearn", (*EVAL, "embedded:digits"), "ssmith[data]"),
+    ("huggingface_hub", ("inspect", "owner/name"), "ssmith[hub]"),
+]
+
+
+@pytest.mark.parametrize(("package", "words", "said"), HIDDEN, ids=[case[0] for case in HIDDEN])
+def test_a_missing_extra_is_named(place, ssmith, monkeypatch, package, words, said):
+    real = importlib.import_module
+
+    def hide(name, *more):
+        if name.partition(".")[0] == package:
+            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+        return real(name, *more)
+
+    monkeypatch.setattr(importlib, "import_module", hide)
+    before = listing(place)
+    ended = ssmith(*words)
+    assert ended.code == 3
+    assert said in ended.err
+    assert ended.err.count("\n") == 1
+    assert listing(place) == before
+
+
+def refuse_fsync(descriptor):
+    raise OSError(28, "No space left on device")
+
+
+def refuse_rename(self, target):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "broken"),
+    [(os, "fsync", refuse_fsync), (Path, "rename", refuse_rename)],
+    ids=["fsync", "rename"],
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_full_disk_leaves_what_was_there(
+    place, ssmith, monkeypatch, owner, name, broken, overwrite
+):
+    words = (*PRUNE, "--ratio", "0.5")
+    if overwrite:
+        assert ssmith(*words).code == 0
+        words = (*PRUNE, "--ratio", "0.2", "--overwrite")
+    before = listing(place)
+    monkeypatch.setattr(owner, name, broken)
+    ended = ssmith(*words)
+    assert ended.code == 2
+    assert "No space left on device" in ended.err
+    assert ended.err.count("\n") == 1
+    assert listing(place) == before
+
+
+def test_a_read_only_place(place, ssmith, monkeypatch):
+    def refuse(*more, **settings):
+        raise PermissionError(13, "Permission denied", "small")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    before = listing(place)
+    ended = ssmith(*PRUNE, "--ratio", "0.5")
+    assert ended.code == 2
+    assert "Permission denied" in ended.err
+    assert listing(place) == before
+
+
+def test_a_message_stays_on_one_line(place, ssmith):
+    Path("mine.py").write_text("def f(outputs, y):\n    raise ValueError('a\\nb\\x1b[2J')\n")
+    ended = ssmith(*COMPARE, "--own-metric", "mine.py:f", "--speed-seconds", "0.01")
+    assert ended.code == 2
+    assert ended.err.count("\n") == 1
+    assert "a b?[2J" in ended.err
+
+
+def test_a_json_error_has_the_parts_of_the_message(place, ssmith):
+    found = ssmith("prune", "model", "--ratio", "2", "--out", "small", "--json").document
+    assert found["error"]["kind"] == "InputError"
+    assert found["error"]["allowed"] == "a fraction to remove in [0, 1)"

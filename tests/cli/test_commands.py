@@ -1,0 +1,248 @@
+import json
+
+import pytest
+import torch
+
+from ssmith import api
+from ssmith.cli.main import COMMANDS
+from ssmith.core.plan import Plan
+from ssmith.core.receipt import Receipt
+from ssmith.criteria import by_name
+from ssmith.jobs.catalogue import criterion_names
+from ssmith.jobs.pilot import PilotConfig
+
+FAST = ("--speed-seconds", "0.01")
+
+
+def test_inspect(place, ssmith):
+    text = ssmith("inspect", "model")
+    assert text.code == 0
+    assert "blocks.1.ssm" in text.out
+    assert text.err == ""
+    found = ssmith("inspect", "model", "--json").document
+    assert found["digest"] == api.inspect(api.load("model")).digest
+    assert [layer["units"]["states"] for layer in found["layers"]] == [6, 6]
+
+
+def test_verify_passes_then_fails(place, ssmith):
+    assert ssmith("verify", "model").code == 0
+    (place / "model" / "README.md").write_text("other words")
+    text = ssmith("verify", "model")
+    assert text.code == 1
+    assert "1 of" in text.out
+    found = ssmith("verify", "model", "--json")
+    assert found.code == 1
+    assert found.document["passed"] is False
+    assert [item["name"] for item in found.document["checks"] if not item["passed"]] == [
+        "file README.md"
+    ]
+
+
+def test_eval_says_what_measure_finds(place, ssmith):
+    found = ssmith("eval", "model", "--data", "data.npz", "--json").document
+    model = api.load("model")
+    expected = api.measure(model, api.load_data("data.npz", model).split("test"))
+    assert found["estimate"] == expected.as_dict()
+    assert found["metric"] == "accuracy"
+    text = ssmith("eval", "model", "--data", "data.npz", "--metric", "cross_entropy")
+    assert text.code == 0
+    assert "cross-entropy on test" in text.out
+
+
+def test_prune_dry_run_cuts_nothing_and_writes_the_plan(place, ssmith):
+    text = ssmith("prune", "model", "--ratio", "0.5", "--dry-run", "--plan-out", "plan.json")
+    assert text.code == 0
+    assert "keep 6 of 12" in text.out
+    assert Plan.load(place / "plan.json").kept == 6
+    assert sorted(item.name for item in place.iterdir()) == ["data.npz", "model", "plan.json"]
+
+
+def test_prune_saves_a_model_that_verifies(place, ssmith):
+    found = ssmith("prune", "model", "--ratio", "0.5", "--out", "small", "--json")
+    assert found.code == 0
+    before, after = api.load("model"), api.load("small")
+    receipt = Receipt.load(place / "small" / "receipt.json")
+    assert found.document["receipt"] == receipt.as_dict()
+    assert receipt.model["digest_before"] == api.inspect(before).digest
+    assert receipt.model["digest_after"] == api.inspect(after).digest
+    assert receipt.method["command"][:3] == ["ssmith", "prune", "model"]
+    assert Plan.load(place / "small" / "plan.json").kept == 6
+    assert (
+        json.loads((place / "small" / "config.json").read_text())["parent"]
+        == (receipt.model["digest_before"])
+    )
+    assert sum(layer.units["states"] for layer in api.inspect(after).layers) == 6
+    assert ssmith("verify", "small").code == 0
+
+
+def test_prune_by_an_edited_plan(place, ssmith):
+    ssmith("prune", "model", "--ratio", "0.5", "--dry-run", "--plan-out", "plan.json")
+    plan = json.loads((place / "plan.json").read_text())
+    plan["layers"]["blocks.0.ssm"]["keep"] = [1, 4]
+    (place / "plan.json").write_text(json.dumps(plan))
+    ended = ssmith("prune", "model", "--plan-in", "plan.json", "--mode", "mask", "--out", "masked")
+    assert ended.code == 0
+    layer = api.inspect(api.load("masked")).layers[0]
+    assert (layer.units["states"], layer.masked["states"]) == (6, 4)
+
+
+def test_prune_takes_settings_of_the_criterion(place, ssmith):
+    found = ssmith(
+        "prune", "model", "--ratio", "0.5", "--dry-run", "--method", "random",
+        "--set", "seed=3", "pool=layer", "--min-per-layer", "1", "--json",
+    ).document["plan"]  # fmt: skip
+    assert found["criterion"] == {"name": "Random", "seed": 3, "pool": "layer"}
+    assert found["budget"]["min_per_layer"] == 1
+
+
+def test_overwrite_replaces(place, ssmith):
+    (place / "small").mkdir()
+    (place / "small" / "old").write_text("old")
+    command = ("prune", "model", "--ratio", "0.5", "--out", "small")
+    assert ssmith(*command).code == 2
+    assert ssmith(*command, "--overwrite").code == 0
+    assert not (place / "small" / "old").exists()
+
+
+def test_compare_prints_and_writes(place, ssmith):
+    ssmith("prune", "model", "--ratio", "0.5", "--out", "small")
+    command = ("compare", "model", "small", "--data", "data.npz", *FAST)
+    text = ssmith(*command, "--out", "page")
+    assert text.code == 0
+    assert "accuracy, test" in text.out
+    assert "McNemar" in text.out
+    assert (place / "page" / "report.html").is_file()
+    receipt = Receipt.load(place / "page" / "receipt.json")
+    assert receipt.action == "compare"
+    assert receipt.verdict == {}
+    assert receipt.removed["states"] == {"before": 12, "after": 6, "fraction": 0.5}
+    model = api.load("model")
+    part = api.load_data("data.npz", model).split("test")
+    expected = api.compare(model, api.load("small"), part).as_dict(split="test")
+    assert receipt.quality == expected
+
+
+def test_compare_with_an_own_metric_that_prints(place, ssmith):
+    (place / "mine.py").write_text(
+        "def worst(outputs, y):\n    print('hello')\n    return float(outputs.max())\n"
+    )
+    ended = ssmith(
+        "compare", "model", "model", "--data", "data.npz", *FAST, "--json",
+        "--own-metric", "mine.py:worst", "--own-lower-is-better",
+    )  # fmt: skip
+    assert ended.code == 0
+    own = ended.document["quality"]["own"]
+    assert own["higher_is_better"] is False
+    assert own["difference"]["value"] == 0
+    assert "hello" in ended.err
+
+
+def pilot(*more):
+    return (
+        "pilot", "model", "--data", "data.npz", "--out", "pilot", *FAST,
+        "--fractions", "0.3,0.6", "--baselines", "random", *more,
+    )  # fmt: skip
+
+
+def test_pilot_accepts_then_resumes_then_refuses(place, ssmith):
+    text = ssmith(*pilot("--max-loss", "1"))
+    assert text.code == 0, text.err
+    assert text.out.startswith("accepted: ")
+    receipt = (place / "pilot" / "receipt.json").read_bytes()
+    assert ssmith(*pilot("--max-loss", "1")).code == 2
+    again = ssmith(*pilot("--max-loss", "1", "--resume", "--json"))
+    assert again.code == 0
+    assert (place / "pilot" / "receipt.json").read_bytes() == receipt
+    assert again.document == json.loads(receipt)
+    assert again.document["method"]["config"]["baselines"] == ["random"]
+    refused = ssmith(*pilot("--max-loss", "0", "--proof", "--overwrite", "--json"))
+    assert refused.code == 1
+    assert refused.document["verdict"]["accepted"] is False
+
+
+def test_report_again(place, ssmith):
+    ssmith("prune", "model", "--ratio", "0.5", "--out", "small")
+    command = ("report", "small/receipt.json", "--out", "page")
+    assert ssmith(*command).code == 0
+    page = (place / "page" / "report.html").read_bytes()
+    assert ssmith(*command).code == 2
+    found = ssmith(*command, "--overwrite", "--json")
+    assert found.document == {"report": "page/report.html"}
+    assert (place / "page" / "report.html").read_bytes() == page
+
+
+def recipe(place):
+    content = {
+        "data": "data.npz",
+        "model": {"family": "s5", "width": 4, "states": [4]},
+        "fit": {"epochs": 2, "batch_size": 6, "warmup": 0.5},
+    }
+    (place / "recipe.json").write_text(json.dumps(content))
+
+
+def test_train_is_repeatable(place, ssmith):
+    recipe(place)
+    found = ssmith("train", "recipe.json", "--seed", "1", "--out", "one", "--json")
+    assert found.code == 0, found.err
+    assert found.document["model"] == "one"
+    assert found.document["epochs"] == 2
+    assert ssmith("train", "recipe.json", "--seed", "1", "--out", "two").code == 0
+    first, second = (api.load(name).state_dict() for name in ("one", "two"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert ssmith("verify", "one").code == 0
+
+
+def test_list_names_what_the_rooms_know(ssmith):
+    found = ssmith("list", "--json").document
+    assert [item["name"] for item in found["criterion"]] == list(criterion_names())
+    assert "embedded:digits" in [item["name"] for item in found["data"]]
+    assert all(item["about"] for item in found["criterion"])
+    assert "embedded:listops" in ssmith("list").out
+
+
+def test_every_criterion_is_listed():
+    with pytest.raises(ValueError, match="no criterion") as caught:
+        by_name("")
+    assert sorted(caught.value.allowed.split(", ")) == sorted(criterion_names())
+
+
+def test_defaults_in_the_help_are_the_configs(ssmith):
+    text = " ".join(ssmith("pilot", "--help").out.split())
+    default = PilotConfig()
+    for words in (
+        f"(default: {default.method};",
+        f"(default: {default.max_loss},",
+        f"(default: {default.batch_size})",
+        f"(default: {default.speed_seconds:g})",
+        f"(default: {default.price_per_hour:g})",
+        f"(default: {default.currency})",
+        f"(default: {default.seed})",
+    ):
+        assert words in text, words
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(ssmith, name):
+    ended = ssmith(name, "--help")
+    assert ended.code == 0
+    assert f"example:\n  ssmith {name}" in ended.out
+
+
+# The demo runs whole pilots of the shipped models.
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"demo"}))
+def test_quiet_prints_nothing(place, ssmith, name):
+    recipe(place)
+    ssmith("prune", "model", "--ratio", "0.5", "--out", "small", "--quiet")
+    words = {
+        "inspect": ("model",),
+        "prune": ("model", "--ratio", "0.5", "--out", "other"),
+        "eval": ("model", "--data", "data.npz"),
+        "compare": ("model", "small", "--data", "data.npz", *FAST),
+        "pilot": pilot("--max-loss", "1")[1:],
+        "verify": ("model",),
+        "train": ("recipe.json", "--out", "trained"),
+        "report": ("small/receipt.json", "--out", "page"),
+        "list": (),
+    }[name]
+    ended = ssmith(name, *words, "--quiet")
+    assert (ended.code, ended.out, ended.err) == (0, "", "")

@@ -1,0 +1,26 @@
+"""What every test runs under: one thread, poisoned memory, the same examples each time."""
+
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("house", deadline=None, max_examples=30, derandomize=True, database=None)
+settings.load_profile("house")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Spare the machine: tiny tensors gain nothing from threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def poisoned_memory():
+    """Fill uninitialised memory with NaN, so that reading it cannot go unnoticed."""
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    yield
+    torch.use_deterministic_algorithms(False)

@@ -1,0 +1,136 @@
+"""Receipts, inspections, modes and sequences: the nouns that carry facts."""
+
+import json
+
+import pytest
+import torch
+
+from ssmith.core.axes import AXES
+from ssmith.core.errors import ArtefactError, DataError, InputError
+from ssmith.core.inspection import Inspection
+from ssmith.core.layers import LayerInfo
+from ssmith.core.receipt import Receipt, versions
+from ssmith.core.sequences import SequenceData, Sequences
+
+
+def make_receipt(**changes):
+    base = {"action": "prune", "model": {"name": "x"}, "method": {}, "seed": 3}
+    return Receipt(**{**base, "versions": versions(), **changes})
+
+
+def test_a_receipt_comes_back_as_it_went(tmp_path):
+    receipt = make_receipt(removed={"states": {"before": 4, "after": 2}}, findings=[{"kind": "x"}])
+    receipt.save(tmp_path / "receipt.json")
+    assert Receipt.load(tmp_path / "receipt.json") == receipt
+    assert json.loads(receipt.to_json())["receipt_version"] == 1
+
+
+def test_what_was_not_measured_is_empty():
+    receipt = make_receipt()
+    assert receipt.quality == receipt.speed == receipt.memory == receipt.saving == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.pop("seed"),
+        lambda content: content.update(extra=1),
+        lambda content: content.update(receipt_version=2),
+        lambda content: content.pop("receipt_version"),
+    ],
+    ids=range(4),
+)
+def test_another_receipt_is_refused(change):
+    content = make_receipt().as_dict()
+    change(content)
+    with pytest.raises(ArtefactError):
+        Receipt.from_json(content)
+
+
+@pytest.mark.parametrize("content", [None, [], "receipt", {}], ids=str)
+def test_what_is_no_receipt(content):
+    with pytest.raises(ArtefactError, match="not a receipt"):
+        Receipt.from_json(content)
+
+
+def test_a_number_that_is_not_finite_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        make_receipt(speed={"seconds": float("nan")}).save(tmp_path / "receipt.json")
+    assert not (tmp_path / "receipt.json").exists()
+
+
+def test_versions_name_what_matters():
+    found = versions()
+    assert found["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
+    assert set(found) == {"python", "machine", "ssmith", "torch", "numpy", "safetensors"}
+    assert all(found.values())
+
+
+def test_an_inspection_is_text_and_json():
+    layer = LayerInfo(
+        name="blocks.0.ssm",
+        family="s5",
+        units={"states": 6},
+        grid={"states": (6,)},
+        width=3,
+        parameters=50,
+        masked={"states": 2},
+        notes=("bidirectional: no step mode",),
+    )
+    inspection = Inspection(
+        name="digits",
+        digest="ab",
+        parameters=200,
+        tensor_bytes=800,
+        layers=(layer,),
+        facts={"task": "classification"},
+    )
+    text = str(inspection)
+    for words in ("digits: 200 parameters", "25%", "6 states (2 masked)", "no step mode", "task"):
+        assert words in text
+    assert json.loads(json.dumps(inspection.as_dict()))["layers"][0]["grid"]["states"] == [6]
+
+
+def make_sequences(count=4):
+    return Sequences(
+        x=torch.arange(count * 5 * 2, dtype=torch.float32).reshape(count, 5, 2),
+        lengths=torch.tensor([5, 2, 3, 1])[:count],
+        y=torch.arange(count),
+    )
+
+
+def test_taking_sequences_trims_to_the_longest_of_them():
+    taken = make_sequences().take(torch.tensor([3, 1]))
+    assert taken.x.shape == (2, 2, 2)
+    assert taken.lengths.tolist() == [1, 2]
+    assert taken.y.tolist() == [3, 1]
+    assert torch.equal(taken.x[1], make_sequences().x[1, :2])
+    assert len(make_sequences().take(torch.tensor([], dtype=torch.int64))) == 0
+
+
+def test_the_first_few():
+    assert make_sequences().first(2).y.tolist() == [0, 1]
+    assert len(make_sequences().first(99)) == 4
+    assert len(make_sequences().first(0)) == 0
+
+
+def test_splits_by_name():
+    data = SequenceData(
+        name="tiny",
+        task="classification",
+        splits={"train": make_sequences(), "test": make_sequences(0)},
+        sha256="ab",
+        source="here",
+    )
+    assert len(data.split("train")) == 4
+    with pytest.raises(DataError, match="'test' of tiny is empty"):
+        data.split("test")
+    with pytest.raises(InputError, match="train, test"):
+        data.split("valid")
+    assert data.describe()["counts"] == {"train": 4, "test": 0}
+
+
+def test_every_axis_has_one_letter():
+    letters = [axis.letter for axis in AXES]
+    assert len(set(letters)) == len(letters)
+    assert all(letter.islower() and len(letter) == 1 for letter in letters)

@@ -1,0 +1,238 @@
+"""The page: self-contained, escaped, deterministic, complete."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import matplotlib
+import pytest
+
+from ssmith.core.receipt import Receipt
+from ssmith.report import write_index, write_report
+
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+SECTIONS = ["why", "curves", "quality", "layers", "scores", "speed", "parity", "saving"]
+EVERY = ["accepted", "refused", "grid", "empty"]
+HOSTILE = '</style></svg><script>alert("x")</script><img src=x onerror=1>$\\frac{1}{2}$ \x00\ud800'
+
+
+class Page(HTMLParser):
+    """Collects what the tests ask about, and insists on balanced tags."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.stack, self.tags, self.ids, self.words = [], [], [], []
+        self.feed(source)
+        self.close()
+        assert self.stack == []
+
+    def handle_starttag(self, tag, attrs):
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [value for key, value in attrs if key == "id"]
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.stack:
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(params=EVERY)
+def receipt(request):
+    return request.getfixturevalue(request.param)
+
+
+def written(receipt, directory):
+    return write_report(receipt, directory).read_text(encoding="utf-8")
+
+
+def test_nothing_is_loaded_from_elsewhere(receipt, tmp_path):
+    source = written(receipt, tmp_path)
+    assert not re.search(r"https?://|//\w+\.\w+|@import|@font-face|url\((?!#)", source)
+    loads = [
+        (tag, value)
+        for tag, attributes in Page(source).tags
+        for key, value in attributes.items()
+        if key in ("src", "href", "srcset", "data", "action") and not value.startswith("#")
+    ]
+    assert loads == []
+    assert "<script" not in source
+
+
+def test_tags_balance_and_ids_are_unique(receipt, tmp_path):
+    page = Page(written(receipt, tmp_path))
+    assert len(page.ids) == len(set(page.ids))
+    references = set(
+        re.findall(r'(?:href="#|url\(#)([^")]+)', (tmp_path / "report.html").read_text())
+    )
+    assert references <= set(page.ids)
+    assert sum(tag == "h1" for tag, _ in page.tags) == 1
+
+
+def test_every_section_is_there(receipt, tmp_path):
+    page = Page(written(receipt, tmp_path))
+    assert [name for name in SECTIONS if name not in page.ids] == []
+    assert {"findings", "provenance"} <= set(page.ids)
+
+
+def test_every_plot_says_what_it_shows(accepted, tmp_path):
+    plots = [
+        attributes for tag, attributes in Page(written(accepted, tmp_path)).tags if tag == "svg"
+    ]
+    assert len(plots) == 3 + 4 + 1 + 1
+    assert all(plot["role"] == "img" and len(plot["aria-label"]) > 20 for plot in plots)
+
+
+def test_the_first_screen(accepted, tmp_path):
+    said = Page(written(accepted, tmp_path)).text.replace("\u00a0", " ")
+    for words in (
+        "✓ Accepted",
+        "33.2 % 256 → 171",
+        "98.3 % → 98.1 % −0.3 points (−1.1 to +0.6)",
+        "312 KB → 214 KB 31.3 % smaller",
+        "2.14 ms → 1.53 ms 1.4× faster",
+    ):
+        assert words in said
+
+
+def test_a_refusal_is_as_plain(refused, tmp_path):
+    said = Page(written(refused, tmp_path)).text.replace("\u00a0", " ")
+    assert "✕ Refused" in said
+    assert "not available: bidirectional" in said
+    assert "no gain (−1.2 %)" in said
+    assert "missed floods (own metric) 3 7 +4 (+1 to +8)" in said
+    assert "Lower is better." in said
+
+
+def test_what_was_not_measured_is_named(empty, tmp_path):
+    said = Page(written(empty, tmp_path)).text
+    assert "Not judged" in said
+    assert "No gate was applied." in said
+    assert said.count("not measured") + said.count("Not measured") >= 15
+    assert list(tmp_path.glob("plots/*")) == []
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "data",
+        "removed",
+        "quality",
+        "speed",
+        "memory",
+        "size",
+        "parity",
+        "saving",
+        "verdict",
+        "details",
+    ],
+)
+def test_any_section_may_be_missing(accepted, tmp_path, section):
+    Page(written(replace(accepted, **{section: {}}), tmp_path))
+
+
+@pytest.mark.parametrize("rubbish", [None, [], "x", 3, {"before": "x"}, {"before": None}])
+def test_rubbish_inside_a_section_is_not_a_crash(accepted, tmp_path, rubbish):
+    changes = {}
+    for name in ("model", "data", "removed", "quality", "speed", "memory", "size", "parity"):
+        changes[name] = dict.fromkeys(getattr(accepted, name), rubbish)
+    changes["saving"] = dict.fromkeys(accepted.saving, rubbish)
+    changes["verdict"] = dict.fromkeys(accepted.verdict, rubbish)
+    changes["details"] = {"curve": rubbish, "layers": [rubbish]}
+    Page(written(replace(accepted, **changes), tmp_path))
+
+
+def test_a_hostile_receipt_is_only_text(accepted, tmp_path):
+    curve = accepted.details["curve"]
+    methods = {HOSTILE if name == "LAST" else name: p for name, p in curve["methods"].items()}
+    layers = [
+        row | {"name": f"{index}{HOSTILE}"} for index, row in enumerate(accepted.details["layers"])
+    ]
+    hostile = replace(
+        accepted,
+        model=dict.fromkeys(accepted.model, HOSTILE),
+        method={"command": HOSTILE, HOSTILE: HOSTILE},
+        verdict={"headline": HOSTILE, "reasons": [{"gate": HOSTILE, "text": HOSTILE}]},
+        findings=[{"layer": HOSTILE, "kind": HOSTILE, "message": HOSTILE, "units": [HOSTILE]}],
+        details={
+            "curve": curve
+            | {
+                "methods": methods,
+                "metric": HOSTILE,
+                "chosen": curve["chosen"] | {"method": HOSTILE},
+            },
+            "layers": layers,
+        },
+    )
+    source = written(hostile, tmp_path)
+    page = Page(source)
+    assert not {"script", "img"} & {tag for tag, _ in page.tags}
+    assert sum(tag == "style" for tag, _ in page.tags) == 1
+    assert "<script>" in page.text
+    for path in tmp_path.glob("plots/*.svg"):
+        ElementTree.fromstring(path.read_bytes())
+
+
+def test_letters_that_the_layout_font_lacks_are_no_warning(accepted, tmp_path):
+    layers = [row | {"name": f"层.{index}"} for index, row in enumerate(accepted.details["layers"])]
+    source = written(replace(accepted, details=accepted.details | {"layers": layers}), tmp_path)
+    assert "层.3" in source
+
+
+def test_the_same_receipt_gives_the_same_bytes(accepted, tmp_path):
+    again = Receipt.from_json(accepted.as_dict())
+    write_report(accepted, tmp_path / "a")
+    write_report(again, tmp_path / "b")
+    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
+    assert len(files) == 1 + 2 * 9
+    for name in files:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_users_matplotlib_settings_change_nothing_and_stay(accepted, tmp_path):
+    plain = written(accepted, tmp_path)
+    with matplotlib.rc_context({"font.size": 31, "axes.facecolor": "red", "svg.fonttype": "path"}):
+        assert written(accepted, tmp_path) == plain
+        assert matplotlib.rcParams["font.size"] == 31
+
+
+def test_outdated_plots_leave_and_foreign_files_stay(accepted, refused, tmp_path):
+    write_report(refused, tmp_path)
+    (tmp_path / "plots" / "scores-mine.svg").write_text("mine")
+    write_report(accepted, tmp_path)
+    left = {path.name for path in tmp_path.glob("plots/scores-*.svg")}
+    assert left == {"scores-mine.svg", *(f"scores-{index}.svg" for index in range(1, 5))}
+
+
+def test_the_list_of_pilots(accepted, refused, empty, tmp_path):
+    report = write_report(accepted, tmp_path / "one & two")
+    rows = [
+        ("one", report, accepted),
+        (HOSTILE, tmp_path / "javascript:x", refused),
+        ("three", tmp_path / "three", empty),
+    ]
+    path = write_index(rows, tmp_path / "out")
+    page = Page(path.read_text(encoding="utf-8"))
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert links == [
+        "../one%20%26%20two/report.html",
+        "../javascript%3Ax/report.html",
+        "../three/report.html",
+    ]
+    assert "1 of 3 accepted" in page.text
+    assert "script" not in {tag for tag, _ in page.tags}
+
+
+def test_an_empty_list_of_pilots(tmp_path):
+    assert "No pilot yet" in Page(write_index([], tmp_path).read_text(encoding="utf-8")).text

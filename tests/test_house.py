@@ -1,0 +1,144 @@
+"""The rules of the house that a machine can check: who imports whom, sizes, and who prints."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "src" / "ssmith"
+FILES = sorted(ROOT.rglob("*.py"))
+LONGEST = 500
+
+VERBS = {"allocate", "artefact", "calibrate", "criteria", "data", "evaluate", "surgery", "tune"}
+MAY_IMPORT = {
+    "core": set(),
+    "ops": {"core"},
+    "data": {"core"},
+    "allocate": {"core"},
+    "report": {"core"},
+    "families": {"core", "ops"},
+    "criteria": {"core", "ops"},
+    "calibrate": {"core", "ops", "families"},
+    "surgery": {"core", "families"},
+    "evaluate": {"core", "families"},
+    "tune": {"core", "ops", "families"},
+    "artefact": {"core", "families", "surgery", "tune"},
+    "api": {"core", "ops", "families", *VERBS},
+    # A job is a whole program made of the spine's steps.
+    "jobs": {"api", "core", "families", "report", *VERBS},
+    "cli": {"api", "core", "jobs", "report"},
+}
+
+
+def module_of(path):
+    parts = ("ssmith", *path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def room_of(module):
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def imports(path):
+    """Every module of ours that a file names, wherever in the file, with its line."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.append((inner if inner in MODULES else node.module, node.lineno))
+    return [(name, line) for name, line in found if name.split(".")[0] == "ssmith"]
+
+
+def test_the_tree_was_found():
+    assert len(FILES) > 100
+    rooms = {room_of(module) for module in MODULES} - {"", "__main__"}
+    assert rooms <= set(MAY_IMPORT), "a room without a line in the import table"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_rooms_import_only_what_they_may(module):
+    room = room_of(module)
+    if room in ("", "__main__"):
+        pytest.skip("the catalogue and the entry point have their own tests")
+    for name, line in imports(MODULES[module]):
+        other = room_of(name)
+        allowed = other == room or other in MAY_IMPORT[room]
+        assert allowed, f"{MODULES[module]}:{line}: {room} may not import {name}"
+
+
+def test_the_catalogue_reads_the_spine_and_what_it_returns():
+    rooms = {room_of(name) for name, _ in imports(ROOT / "__init__.py")}
+    assert rooms <= {"api", "core", "criteria", "jobs", "report"}
+
+
+def test_verb_rooms_do_not_import_each_other():
+    # The one exception the table makes: what is saved may be cut or adapted.
+    assert MAY_IMPORT["artefact"] & VERBS == {"surgery", "tune"}
+    for room in VERBS - {"artefact"}:
+        assert not MAY_IMPORT[room] & (VERBS - {room})
+
+
+def test_no_file_imports_itself_through_others():
+    edges = {module: {name for name, _ in imports(path)} for module, path in MODULES.items()}
+    done: set[str] = set()
+
+    def visit(module, trail):
+        assert module not in trail, " → ".join([*trail[trail.index(module) :], module])
+        if module in done:
+            return
+        for other in sorted(edges.get(module, ())):
+            visit(other, [*trail, module])
+        done.add(module)
+
+    for module in edges:
+        visit(module, [])
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_files_stay_short(module):
+    lines = MODULES[module].read_text(encoding="utf-8").count("\n")
+    assert lines <= LONGEST, f"{MODULES[module]} has {lines} lines"
+
+
+def test_tests_stay_short_too():
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        assert path.read_text(encoding="utf-8").count("\n") <= LONGEST, path
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_only_the_command_line_prints(module):
+    if room_of(module) in ("cli", "__main__"):
+        pytest.skip("it may")
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        printed = isinstance(node, ast.Call) and getattr(node.func, "id", None) == "print"
+        stream = isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr")
+        rich = isinstance(node, ast.Import | ast.ImportFrom) and "rich" in ast.dump(node)
+        assert not (printed or stream or rich), f"{MODULES[module]}:{node.lineno} prints"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_every_file_says_what_it_is(module):
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree), MODULES[module]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_no_own_kwargs_star_imports_or_globals(module):
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        where = f"{MODULES[module]}:{getattr(node, 'lineno', '')}"
+        assert not isinstance(node, ast.Global), where
+        if isinstance(node, ast.FunctionDef):
+            assert node.args.kwarg is None, f"{where}: own **kwargs"
+            defaults = [*node.args.defaults, *node.args.kw_defaults]
+            mutable = any(isinstance(item, ast.List | ast.Dict | ast.Set) for item in defaults)
+            assert not mutable, f"{where}: a mutable default"
+        if isinstance(node, ast.ImportFrom):
+            assert all(alias.name != "*" for alias in node.names), where
