@@ -16,9 +16,9 @@ CONFIGS = {
 }
 
 
-def checkpoint(name):
+def checkpoint(name, tied=True):
     """A model and its weights as mamba_ssm would have saved them."""
-    model = tiny(name, vocab_size=64, hidden_size=20)
+    model = tiny(name, vocab_size=64, hidden_size=20, tie_word_embeddings=tied)
     weights = {
         key.replace("backbone.embeddings.", "backbone.embedding."): value
         for key, value in model.state_dict().items()
@@ -29,14 +29,21 @@ def checkpoint(name):
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("tied", [True, False])
 def test_weights_arrive_where_they_belong(name, tied):
-    model, weights = checkpoint(name)
+    model, weights = checkpoint(name, tied)
     if tied:
         del weights["lm_head.weight"]
-    loaded = from_mamba_ssm(CONFIGS[name], weights)
+    loaded = from_mamba_ssm({**CONFIGS[name], "tie_embeddings": tied}, weights)
     ids = tokens(2, 12)
     with torch.no_grad():
-        assert torch.equal(loaded(ids).logits, model(ids).logits)
+        assert torch.allclose(loaded(ids).logits, model(ids).logits, rtol=0, atol=1e-5)
     assert loaded.config.vocab_size == 64
+
+
+def test_a_head_that_is_not_the_embedding_is_refused_where_they_are_tied():
+    _, weights = checkpoint("mamba")
+    weights["lm_head.weight"] = weights["lm_head.weight"] + 1
+    with pytest.raises(ModelError, match="tie_embeddings"):
+        from_mamba_ssm(CONFIGS["mamba"], weights)
 
 
 @pytest.mark.parametrize(

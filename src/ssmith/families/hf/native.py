@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ssmith.core.errors import ModelError
@@ -91,8 +92,14 @@ def _load(model: nn.Module, weights: Mapping[str, Tensor], *, tied: bool) -> nn.
         name.replace("backbone.embedding.", "backbone.embeddings."): tensor
         for name, tensor in weights.items()
     }
-    if tied and "lm_head.weight" not in renamed:
-        renamed["lm_head.weight"] = renamed["backbone.embeddings.weight"]
+    embedding = renamed.get("backbone.embeddings.weight")
+    if tied and embedding is not None:
+        head = renamed.setdefault("lm_head.weight", embedding)
+        if not torch.equal(head, embedding):
+            raise ModelError(
+                "lm_head.weight is not the embedding, though tie_embeddings is true",
+                next_step="set tie_embeddings to false in config.json",
+            )
     wanted = model.state_dict()
     wrong = sorted(
         [f"{name} is missing" for name in wanted.keys() - renamed.keys()]
