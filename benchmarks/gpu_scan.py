@@ -70,8 +70,8 @@ def worst_error() -> dict[str, float]:
     worst: dict[str, float] = {}
     for sizes in ODD_SIZES:
         inputs = scan_inputs(sizes)
-        on_gpu = inputs.with_tensors(
-            **{name: tensor.cuda() for name, tensor in inputs.tensors().items()}
+        on_gpu = replace(
+            inputs, **{name: tensor.cuda() for name, tensor in inputs.tensors().items()}
         )
         wanted = run_with_gradients(selective_scan_chunked, on_gpu)
         for launch in (Launch(), Launch(channels=64, gradient_channels=64, shortest=32)):

@@ -116,7 +116,7 @@ def test_extreme_steps(level, value):
     inputs = scan_inputs((1, 70, 20, 3), ("h0",), softplus=False, dtype=torch.float32)
     dt = inputs.dt.clone()
     dt[0, 40, 7] = value
-    inputs = inputs.with_tensors(dt=dt)
+    inputs = replace(inputs, dt=dt)
     wanted, _ = selective_scan_reference(inputs)
     got, _ = selective_scan_native(inputs)
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4, equal_nan=True)
@@ -126,7 +126,7 @@ def test_a_memoryless_state_is_allowed(level):
     inputs = scan_inputs((1, 70, 20, 3), ("h0", "D"), dtype=torch.float32)
     A = inputs.A.clone()
     A[:, 1] = -torch.inf
-    inputs = inputs.with_tensors(A=A)
+    inputs = replace(inputs, A=A)
     for one, other in zip(
         selective_scan_native(inputs), selective_scan_reference(inputs), strict=True
     ):

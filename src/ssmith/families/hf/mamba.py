@@ -20,7 +20,6 @@ def mamba_forward(
     hidden_states: Tensor,
     cache_params: Any = None,
     attention_mask: Tensor | None = None,
-    **_: Any,
 ) -> Tensor:
     """Run one mixer: same weights and result as transformers' own forward, one path for all uses.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -45,10 +45,6 @@ class ScanInputs:
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that are given, by name."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-
-    def with_tensors(self, **tensors: Tensor) -> ScanInputs:
-        """Return a copy with some tensors replaced."""
-        return replace(self, **tensors)  # type: ignore[arg-type]
 
     def check(self) -> None:
         """Raise `InputError`, naming the first tensor whose shape or device does not fit."""
