@@ -44,6 +44,14 @@ def load_checkpoint(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Restore a model and its optimiser in place; return the best weights and the facts.
 
+    Args:
+        path: the file.
+        model: takes the saved weights.
+        optimizer: takes the saved moments.
+
+    Returns:
+        The best weights so far, and the facts.
+
     Raises:
         ArtefactError: if the file is not a checkpoint of this model.
     """
