@@ -170,7 +170,7 @@ def test_verify_needs_a_manifest_and_names_every_difference(saved):
     (saved / "stranger.txt").write_text("x")
     assert failed(saved) == ["file README.md", "no further files"]
     (saved / MANIFEST).unlink()
-    with pytest.raises(ArtefactError, match="no manifest.json"):
+    with pytest.raises(ArtefactError, match=r"no manifest\.json"):
         verify(saved)
 
 
