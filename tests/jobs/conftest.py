@@ -31,10 +31,12 @@ def quick():
 
 
 @pytest.fixture
-def start(shelf, tmp_path):
-    """Run a pilot of the toy model."""
+def start(shelf, tmp_path, monkeypatch):
+    """Run a pilot of the toy model; its report is drawn only if asked for, which takes a second."""
 
-    def run(config=QUICK, *, data=None, model=None, out=None, **options):
+    def run(config=QUICK, *, data=None, model=None, out=None, report=False, **options):
+        if not report:
+            monkeypatch.setattr("ssmith.jobs.pilot.run.write_report", lambda *_: None)
         return pilot(
             str(model or shelf / "model"),
             str(data or shelf / "data.npz"),
