@@ -63,7 +63,7 @@ def load_checkpoint(
     for group in ("model", "best"):
         if {name: value.shape for name, value in groups[group].items()} != expected:
             raise ArtefactError(
-                f"{path} is a checkpoint of another model", next_step="delete it to start again"
+                f"{path} is not a checkpoint of this model", next_step="delete it to start again"
             )
     model.load_state_dict(groups["model"])
     state: dict[int, dict[str, Tensor]] = {}
