@@ -33,6 +33,9 @@ def inspect(model: nn.Module, name: str = "") -> Inspection:
         model: any module with S5 or S4D layers inside.
         name: what to call it; the class name if empty.
 
+    Returns:
+        An inspection; printing it shows a summary.
+
     Raises:
         ModelError: if there is no state space layer.
     """
@@ -69,6 +72,9 @@ def load_data(
         seed: seed of the split, where the data has none.
         needs: splits that must be there.
 
+    Returns:
+        The data set.
+
     Raises:
         InputError: if there is no such data.
         DataError: if the data is malformed or does not fit the model.
@@ -100,6 +106,9 @@ def score(model: nn.Module, criterion: Criterion) -> Scores:
         model: any module with S5 or S4D layers inside; it is not changed.
         criterion: e.g. ``ssmith.criteria.LAST()``.
 
+    Returns:
+        One score per state, larger is kept longer.
+
     Raises:
         ModelError: if there is no state space layer.
         NumericalError: if a weight is not finite.
@@ -114,6 +123,9 @@ def plan(model: nn.Module, criterion: Criterion, budget: Budget) -> Plan:
         model: any module with S5 or S4D layers inside; it is not changed.
         criterion: e.g. ``ssmith.criteria.LAST()``.
         budget: e.g. ``ssmith.Budget(states=0.33)``.
+
+    Returns:
+        The plan: which states stay.
 
     Raises:
         PlanError: if the budget cannot be met.
@@ -144,6 +156,9 @@ def measure(
         seed: of the bootstrap, where the interval is one.
         batch_size: sequences per forward pass.
 
+    Returns:
+        The metric with its interval.
+
     Raises:
         ModelError: if no metric is given and the model does not say what it predicts.
         NumericalError: if an output is not finite.
@@ -172,6 +187,9 @@ def compare(
         seed: of resampling.
         batch_size: sequences per forward pass.
 
+    Returns:
+        Both metrics, their difference with its interval, and a test.
+
     Raises:
         ModelError: as in `measure`.
         NumericalError: as in `measure`.
@@ -194,6 +212,9 @@ def parity(
         shrunk: the model with the states removed.
         saved: where the shrunk model was saved.
         part: sequences to compare on; the first few are used.
+
+    Returns:
+        The largest absolute differences in float64.
     """
     few = part.first(PARITY_SEQUENCES)
     return evaluate.ParityReport(

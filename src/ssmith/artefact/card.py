@@ -13,6 +13,9 @@ def card(model: SequenceModel, config: dict[str, Any]) -> str:
     Args:
         model: the model that is saved.
         config: the content of ``config.json``.
+
+    Returns:
+        Markdown.
     """
     facts = config["facts"]
     lines = [

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ssmith.core.files import sha256_file
 
 FORMAT = "ssmith-model"
@@ -16,6 +18,10 @@ CARD = "README.md"
 MANIFEST = "manifest.json"
 RECEIPT = "receipt.json"
 PLAN = "plan.json"
+
+
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def manifest_of(directory: Path) -> dict[str, Any]:

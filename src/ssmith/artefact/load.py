@@ -9,13 +9,18 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ssmith.artefact.layout import CONFIG, FORMAT, FORMAT_VERSION, WEIGHTS
+from ssmith.artefact.layout import (
+    CONFIG,
+    DTYPES,
+    FORMAT,
+    FORMAT_VERSION,
+    PICKLES,
+    WEIGHTS,
+)
 from ssmith.artefact.locate import locate
 from ssmith.core.errors import ArtefactError, ModelError
 from ssmith.core.files import read_json
 from ssmith.families import SequenceConfig, SequenceModel, find_layers
-
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def load(spec: str | Path) -> SequenceModel:
@@ -24,6 +29,9 @@ def load(spec: str | Path) -> SequenceModel:
     Args:
         spec: a directory, ``embedded:NAME`` or a hub id (see `locate`).
 
+    Returns:
+        The model.
+
     Raises:
         InputError: if there is nothing at ``spec``.
         ArtefactError: if a file is missing, truncated, a pickle, or not this format.
@@ -31,19 +39,27 @@ def load(spec: str | Path) -> SequenceModel:
     """
     directory = locate(spec)
     content = read_config(directory)
-    model = SequenceModel(SequenceConfig.from_dict(content["config"]))
-    model.to(_dtype(content))
+    tensors = read_weights(directory)
+    config = SequenceConfig.from_dict(content["config"])
+    _check_size(config, tensors, directory)
+    model = SequenceModel(config).to(_dtype(content))
     layers = find_layers(model)
     for name in content["masked"]:
         if name not in layers:
             raise ArtefactError(f"{directory}: masked layer {name!r} does not exist")
         layers[name].mask_(torch.ones(layers[name].grid(), dtype=torch.bool))
-    _fill(model, read_weights(directory), directory)
+    _fill(model, tensors, directory)
     return model.eval()
 
 
 def read_config(directory: Path) -> dict[str, Any]:
     """Return a saved model's configuration.
+
+    Args:
+        directory: of the model.
+
+    Returns:
+        The parsed ``config.json``.
 
     Raises:
         ArtefactError: if it is missing or malformed.
@@ -71,18 +87,27 @@ def read_config(directory: Path) -> dict[str, Any]:
     missing = sorted({"config", "masked", "dtype", "digest"} - set(content))
     if missing:
         raise ArtefactError(f"{path} lacks {missing}", next_step="restore it from its source")
+    masked = content["masked"]
+    if not isinstance(masked, list) or not all(isinstance(name, str) for name in masked):
+        raise ArtefactError(f"{path}: masked is {masked!r}", allowed="a list of layer names")
     return content
 
 
 def read_weights(directory: Path) -> dict[str, torch.Tensor]:
     """Return a saved model's tensors.
 
+    Args:
+        directory: of the model.
+
+    Returns:
+        Tensors by name.
+
     Raises:
         ArtefactError: if the file is missing, truncated or not safetensors.
     """
     path = directory / WEIGHTS
     if not path.is_file():
-        pickles = [item.name for item in directory.iterdir() if item.suffix in (".bin", ".pt")]
+        pickles = [item.name for item in directory.iterdir() if item.suffix in PICKLES]
         found = f"; {pickles[0]} is a pickle and is not opened" if pickles else ""
         raise ArtefactError(f"{directory} has no {WEIGHTS}{found}", allowed="safetensors weights")
     try:
@@ -94,10 +119,23 @@ def read_weights(directory: Path) -> dict[str, torch.Tensor]:
         ) from error
 
 
+def _check_size(config: SequenceConfig, tensors: dict[str, torch.Tensor], directory: Path) -> None:
+    """Refuse a configuration of more than the weights hold, before memory is asked for it."""
+    held = sum(tensor.numel() for tensor in tensors.values())
+    named = [config.width, config.outputs, config.channels or 0, config.vocabulary or 0]
+    for layer in config.states:
+        named += layer if isinstance(layer, tuple) else [layer]
+    if max(named) > held:
+        raise ArtefactError(
+            f"{directory}: {CONFIG} names a size of {max(named)}, the weights hold {held} numbers",
+            next_step="the files do not belong together; restore them from their source",
+        )
+
+
 def _dtype(content: dict[str, Any]) -> torch.dtype:
-    if content["dtype"] not in _DTYPES:
-        raise ModelError(f"weights of type {content['dtype']!r}", allowed=", ".join(_DTYPES))
-    return _DTYPES[content["dtype"]]
+    if not isinstance(content["dtype"], str) or content["dtype"] not in DTYPES:
+        raise ModelError(f"weights of type {content['dtype']!r}", allowed=", ".join(DTYPES))
+    return DTYPES[content["dtype"]]
 
 
 def _fill(model: SequenceModel, tensors: dict[str, torch.Tensor], directory: Path) -> None:

@@ -7,13 +7,12 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
-from ssmith.artefact.layout import CONFIG
+from ssmith.artefact.layout import CONFIG, PICKLES
 from ssmith.core.errors import ArtefactError, InputError
 from ssmith.core.optional import require
 
 EMBEDDED = "embedded:"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 
 
 def embedded_names() -> tuple[str, ...]:
@@ -30,6 +29,9 @@ def locate(spec: str | Path) -> Path:
         spec: a directory; ``embedded:NAME``; or a hub id ``owner/name``, which is downloaded
             (extra ``hub``), JSON, Markdown and safetensors files only.
 
+    Returns:
+        A directory on this machine.
+
     Raises:
         InputError: if there is nothing at ``spec``.
         ArtefactError: if it is a pickle, or the download fails.
@@ -39,7 +41,7 @@ def locate(spec: str | Path) -> Path:
     if text.startswith(EMBEDDED):
         return _embedded(text.removeprefix(EMBEDDED))
     path = Path(spec)
-    if path.suffix.lower() in _PICKLES:
+    if path.suffix.lower() in PICKLES:
         raise ArtefactError(
             f"{path} is a pickle, which can run code when it is opened",
             allowed="a directory with model.safetensors and config.json",
@@ -76,7 +78,9 @@ def _embedded(name: str) -> Path:
 
 def _download(repository: str) -> Path:
     hub = require(
-        "huggingface_hub", extra="hub", purpose=f"loading {repository!r} from a model hub"
+        "huggingface_hub",
+        extra="hub",
+        purpose=f"there is no directory {repository!r}, and loading it from a model hub",
     )
     try:
         return Path(
@@ -84,7 +88,8 @@ def _download(repository: str) -> Path:
         )
     except Exception as error:
         # The hub client raises many kinds (network, login, missing); all mean the same here.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ArtefactError(
-            f"cannot load {repository!r} from the model hub: {str(error).splitlines()[0]}",
+            f"cannot load {repository!r} from the model hub: {reason}",
             next_step="check the id and the network, or give a local directory",
         ) from error

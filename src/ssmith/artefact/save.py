@@ -6,20 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save as to_safetensors
-from torch import nn
+from torch import Tensor, nn
 
 from ssmith.artefact.card import card
 from ssmith.artefact.layout import (
     CARD,
     CONFIG,
+    DTYPES,
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,
     WEIGHTS,
     manifest_of,
 )
-from ssmith.core.errors import UnsupportedError
+from ssmith.core.errors import InputError, NumericalError, UnsupportedError
 from ssmith.core.files import new_directory, write_bytes, write_json, write_text
 from ssmith.core.receipt import versions
 from ssmith.families import SequenceModel, find_layers, model_digest
@@ -48,7 +50,9 @@ def save(
         The directory.
 
     Raises:
-        UnsupportedError: if the model is of a kind this format does not hold.
+        UnsupportedError: if the model is of a kind or type this format does not hold.
+        NumericalError: if a weight is not finite, so that the model could not be loaded again.
+        InputError: if a further file has a name that is taken or leaves the directory.
         OutputExistsError: if something is at ``path`` and ``overwrite`` is false.
         ArtefactError: if the disk refuses.
     """
@@ -59,6 +63,10 @@ def save(
             next_step="save its own state_dict with safetensors",
         )
     target = Path(path)
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
+    _check(tensors, extra_files or {})
     config = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -74,9 +82,6 @@ def save(
         "versions": versions(),
         "facts": dict(facts or {}),
     }
-    tensors = {
-        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
-    }
     with new_directory(target, overwrite=overwrite) as scratch:
         write_bytes(scratch / WEIGHTS, to_safetensors(tensors))
         write_json(scratch / CONFIG, config)
@@ -85,3 +90,26 @@ def save(
             write_text(scratch / name, content)
         write_json(scratch / MANIFEST, manifest_of(scratch))
     return target
+
+
+def _check(tensors: Mapping[str, Tensor], extra_files: Mapping[str, str]) -> None:
+    """Refuse what could not be read back."""
+    real = {name: value for name, value in tensors.items() if value.is_floating_point()}
+    types = sorted({str(value.dtype).removeprefix("torch.") for value in real.values()})
+    if len(types) != 1 or types[0] not in DTYPES:
+        raise UnsupportedError(
+            f"a model with weights of type {', '.join(types)} cannot be saved",
+            allowed=f"one of {', '.join(DTYPES)} for all",
+            next_step="convert it, e.g. model.float()",
+        )
+    bad = [name for name, value in real.items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise NumericalError(
+            f"{bad[0]} has non-finite values", next_step="train again with a lower rate"
+        )
+    taken = {CARD, CONFIG, MANIFEST, WEIGHTS}
+    for name in extra_files:
+        if not name or name in taken or Path(name).name != name:
+            raise InputError(
+                f"further file {name!r}", allowed=f"a plain name, none of {sorted(taken)}"
+            )

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ssmith.jobs.progress import Progress
@@ -110,7 +110,7 @@ def _nothing(stage: str, done: int, total: int, note: str = "") -> None:
     """Ignore progress."""
 
 
-def _console(stream: TextIO) -> Any:
+def _console(stream: Any) -> Any:
     from rich.console import Console
 
     class Plain(Console):

@@ -56,6 +56,10 @@ class Budget:
 def check_fraction(name: str, value: object) -> None:
     """Raise unless ``value`` is a real number in [0, 1).
 
+    Args:
+        name: of the argument, for the error.
+        value: what was given.
+
     Raises:
         InputError: otherwise, naming the argument.
     """

@@ -11,6 +11,11 @@ from ssmith.core.errors import InputError
 def check_integer(name: str, value: object, at_least: int) -> None:
     """Raise unless ``value`` is an integer ≥ ``at_least`` (True and False are none).
 
+    Args:
+        name: the setting.
+        value: what was given.
+        at_least: smallest value allowed.
+
     Raises:
         InputError: otherwise.
     """
@@ -49,6 +54,11 @@ def check_number(
 def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
     """Raise unless ``value`` is one of the allowed words.
 
+    Args:
+        name: the setting.
+        value: what was given.
+        allowed: the words.
+
     Raises:
         InputError: otherwise.
     """
@@ -58,6 +68,10 @@ def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
 
 def check_flag(name: str, value: object) -> None:
     """Raise unless ``value`` is True or False.
+
+    Args:
+        name: the setting.
+        value: what was given.
 
     Raises:
         InputError: otherwise.

@@ -27,6 +27,10 @@ def _fsync_path(path: Path) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace ``path`` with ``content`` atomically (a reader sees old or new, never half).
 
+    Args:
+        path: the file; its directory is made if need be.
+        content: all of it.
+
     Raises:
         ArtefactError: if the file cannot be written (disk full, no permission).
     """
@@ -60,6 +64,12 @@ def write_text(path: Path, content: str) -> None:
 def to_json(content: Any) -> str:
     """Render JSON with sorted keys and a final newline; NaN and infinity are refused.
 
+    Args:
+        content: dicts, lists, strings, numbers, booleans and None.
+
+    Returns:
+        The text.
+
     Raises:
         ValueError: if a number is not finite (a caller must say so in words instead).
     """
@@ -73,6 +83,12 @@ def write_json(path: Path, content: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Read JSON.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The parsed content.
 
     Raises:
         ArtefactError: if the file is missing, unreadable or not JSON.
@@ -112,6 +128,10 @@ def directory_bytes(path: Path) -> int:
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
     """Raise unless ``path`` is free, an empty directory, or may be replaced.
 
+    Args:
+        path: where something is to be written.
+        overwrite: whether it may be replaced.
+
     Raises:
         OutputExistsError: if something is there and ``overwrite`` is false.
     """
@@ -127,6 +147,13 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
 @contextmanager
 def new_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a scratch directory that becomes ``path`` only if the block succeeds.
+
+    Args:
+        path: the directory to make.
+        overwrite: whether it may be replaced.
+
+    Yields:
+        The scratch directory.
 
     Raises:
         OutputExistsError: if ``path`` is occupied and ``overwrite`` is false.

@@ -87,6 +87,12 @@ class Plan:
     def from_json(cls, content: Any) -> Plan:
         """Build a plan from parsed JSON.
 
+        Args:
+            content: what `to_json` rendered, parsed.
+
+        Returns:
+            The plan.
+
         Raises:
             PlanError: if a key is missing or unknown, or an index is outside its layer.
         """

@@ -70,6 +70,12 @@ class Receipt:
     def from_json(cls, content: Any) -> Receipt:
         """Build a receipt from parsed JSON.
 
+        Args:
+            content: what `to_json` rendered, parsed.
+
+        Returns:
+            The receipt.
+
         Raises:
             ArtefactError: if keys are missing or unknown, or the version is another one.
         """

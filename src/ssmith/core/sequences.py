@@ -77,6 +77,12 @@ class SequenceData:
     def split(self, name: str) -> Sequences:
         """Return one split.
 
+        Args:
+            name: of the split.
+
+        Returns:
+            Its sequences, at least one.
+
         Raises:
             InputError: if the split is unknown.
             DataError: if it is empty.

@@ -20,6 +20,9 @@ def state_space_run(model: nn.Module, batch: Sequences) -> Callable[[], None]:
     Args:
         model: any module with state space layers.
         batch: gives the number of sequences and their length.
+
+    Returns:
+        A function without arguments that runs the layers once.
     """
     stream = torch.Generator().manual_seed(0)
     layers = list(find_layers(model).values())

@@ -132,6 +132,14 @@ class LTILayer(nn.Module, ABC):
     ) -> tuple[Float[Tensor, "b m"], Complex[Tensor, "b s"]]:
         """Run one time step; equals `scan` step by step.
 
+        Args:
+            u: input of this step.
+            state: state before the step.
+            discrete: parameters from `discretise`, to spare doing it again.
+
+        Returns:
+            The output and the state after the step.
+
         Raises:
             UnsupportedError: for a bidirectional layer, which needs the future.
         """

@@ -15,6 +15,12 @@ from ssmith.families.lti import LTILayer
 def find_layers(model: nn.Module) -> dict[str, LTILayer]:
     """Return every state space layer by its dotted name, in the model's order.
 
+    Args:
+        model: any module.
+
+    Returns:
+        Layers by name, at least one.
+
     Raises:
         ModelError: if there is none.
     """
@@ -42,7 +48,8 @@ def model_digest(model: nn.Module) -> str:
     """Return a SHA-256 over the names, types, shapes and bytes of all tensors of a model."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        value = tensor.detach().cpu().contiguous()
+        # An empty tensor may have any strides and still call itself contiguous; a clone may not.
+        value = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -47,6 +47,12 @@ class Recipe:
     def load(cls, path: Path) -> Recipe:
         """Read a recipe.
 
+        Args:
+            path: a JSON file.
+
+        Returns:
+            The recipe.
+
         Raises:
             InputError: if a key is unknown or missing, or a value is of another kind.
             ArtefactError: if the file is unreadable or not JSON.
@@ -73,6 +79,12 @@ class Recipe:
 
     def model_config(self, data: SequenceData) -> SequenceConfig:
         """Return the model's configuration for a data set.
+
+        Args:
+            data: decides inputs, outputs and task.
+
+        Returns:
+            The configuration.
 
         Raises:
             InputError: if a key is unknown, missing or decided by the data, or a value is not
@@ -104,6 +116,12 @@ class Recipe:
 
     def fit_config(self, seed: int) -> FitConfig:
         """Return the training settings with a seed.
+
+        Args:
+            seed: everything random is derived from it.
+
+        Returns:
+            The settings.
 
         Raises:
             InputError: if a key is unknown or a value is not allowed.
@@ -163,6 +181,9 @@ def save_trained(
         done: what happened in training.
         path: the directory to make.
         overwrite: replace what is there.
+
+    Returns:
+        The directory.
     """
     data = api.load_data(recipe.data, model, needs=("validation",))
     table: dict[str, str] = {

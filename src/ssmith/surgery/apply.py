@@ -96,6 +96,13 @@ def prune_(
 def check_fits(model: nn.Module, plan: Plan) -> dict[str, LTILayer]:
     """Return the layers a plan cuts.
 
+    Args:
+        model: the model to cut.
+        plan: what to keep.
+
+    Returns:
+        The layers by name.
+
     Raises:
         PlanError: if a layer is missing, unknown or of another shape, or the unit is not states.
     """

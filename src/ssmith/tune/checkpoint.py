@@ -29,7 +29,7 @@ def save_checkpoint(
         model: the model as it is now.
         optimizer: AdamW over ``model``'s parameters.
         best: the best weights so far.
-        facts: JSON-ready facts (epoch, history, the run's identity).
+        facts: JSON-ready: the run's ``identity`` and its ``history``.
     """
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"best/{name}": value for name, value in best.items()}
@@ -40,26 +40,32 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, model: nn.Module, optimizer: Optimizer
+    path: Path, model: nn.Module, optimizer: Optimizer, identity: dict[str, Any]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Restore a model and its optimiser in place; return the best weights and the facts.
 
+    Args:
+        path: the file.
+        model: changed only if the checkpoint is its own.
+        optimizer: AdamW over ``model``'s parameters.
+        identity: what the facts must say the run is.
+
     Raises:
-        ArtefactError: if the file is not a checkpoint of this model.
+        ArtefactError: if the file is not a checkpoint of this model and this run.
     """
-    groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
-    try:
-        with safe_open(path, framework="pt") as stream:
-            facts: dict[str, Any] = json.loads((stream.metadata() or {})["facts"])
-            for key in stream.keys():  # noqa: SIM118 - safe_open is not a mapping
-                group, _, name = key.partition("/")
-                groups[group][name] = stream.get_tensor(key)
-        model.load_state_dict(groups["model"])
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+    groups, facts = _read(path)
+    if facts["identity"] != identity:
         raise ArtefactError(
-            f"{path} is not a checkpoint of this model ({error})",
+            f"{path} belongs to a run with other settings or data",
             next_step="delete it to start again",
-        ) from error
+        )
+    expected = {name: value.shape for name, value in model.state_dict().items()}
+    for group in ("model", "best"):
+        if {name: value.shape for name, value in groups[group].items()} != expected:
+            raise ArtefactError(
+                f"{path} is not a checkpoint of this model", next_step="delete it to start again"
+            )
+    model.load_state_dict(groups["model"])
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in groups["optimizer"].items():
         index, _, name = key.partition("/")
@@ -68,3 +74,18 @@ def load_checkpoint(
         {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
     )
     return groups["best"], facts
+
+
+def _read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+    try:
+        with safe_open(path, framework="pt") as stream:
+            facts: dict[str, Any] = json.loads((stream.metadata() or {})["facts"])
+            for key in stream.keys():  # noqa: SIM118 - safe_open is not a mapping
+                group, _, name = key.partition("/")
+                groups[group][name] = stream.get_tensor(key)
+        return groups, {"identity": facts["identity"], "history": facts["history"]}
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ArtefactError(
+            f"{path} is not a checkpoint ({error})", next_step="delete it to start again"
+        ) from error

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ssmith.core.checks import check_integer, check_number
-from ssmith.core.errors import ArtefactError, NumericalError
+from ssmith.core.errors import NumericalError
 from ssmith.core.seeds import generator, seeded
 from ssmith.core.sequences import SequenceData, Sequences, Task
 from ssmith.families import LTILayer
@@ -106,7 +106,7 @@ def fit(
         What happened.
 
     Raises:
-        NumericalError: if the loss is not finite.
+        NumericalError: if the loss or the validation result is not finite.
         ArtefactError: if the checkpoint belongs to another run.
     """
     part = data.split("train").to(next(model.parameters()).device)
@@ -117,12 +117,7 @@ def fit(
     best = _copy(model)
     history: list[dict[str, Any]] = []
     if checkpoint is not None and checkpoint.exists():
-        best, facts = load_checkpoint(checkpoint, model, optimizer)
-        if facts["identity"] != identity:
-            raise ArtefactError(
-                f"{checkpoint} belongs to a run with other settings or data",
-                next_step="delete it to start again",
-            )
+        best, facts = load_checkpoint(checkpoint, model, optimizer, identity)
         history = facts["history"]
     while len(history) < config.epochs and _since_best(history) < config.patience:
         epoch = len(history)
@@ -136,6 +131,10 @@ def fit(
                 batch = part.take(index.to(part.x.device))
                 loss += _step(model, batch, data.task, optimizer, config.clip_norm) * len(batch)
         score = validate(model)
+        if not all(map(math.isfinite, score)):
+            raise NumericalError(
+                f"the validation result became {score}", next_step="lower lr or ssm_lr"
+            )
         history.append({"train_loss": loss / len(part), "validation": list(score)})
         if _since_best(history) == 0:
             best = _copy(model)

@@ -24,6 +24,9 @@ def eigenvalues(kind: Initialisation, states: int, conj_sym: bool) -> Complex[Te
         states: stored states per channel.
         conj_sym: whether each stored state stands for a pair; otherwise both are returned.
 
+    Returns:
+        Eigenvalues with negative real parts.
+
     Raises:
         InputError: if the kind is unknown, or an odd number is asked for without symmetry.
 

@@ -113,6 +113,12 @@ class SequenceConfig:
     def from_dict(cls, content: Any) -> SequenceConfig:
         """Build a configuration from parsed JSON.
 
+        Args:
+            content: what `as_dict` returned, parsed from JSON.
+
+        Returns:
+            The configuration.
+
         Raises:
             ModelError: if a key is unknown or missing, or a value does not fit.
         """

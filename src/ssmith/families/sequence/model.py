@@ -93,6 +93,12 @@ class SequenceModel(nn.Module):
     def initial_state(self, batch_size: int) -> ModelState:
         """Return the state before the first step.
 
+        Args:
+            batch_size: sequences that run together, ≥ 1.
+
+        Returns:
+            Zero states, with the parameters as they are now.
+
         Raises:
             UnsupportedError: on use, if the model is bidirectional.
         """
@@ -111,6 +117,14 @@ class SequenceModel(nn.Module):
         lengths: Int64[Tensor, "b"] | None = None,
     ) -> tuple[Float[Tensor, "b o"], ModelState]:
         """Continue from a state over a chunk; return the answer so far and the new state.
+
+        Args:
+            x: a chunk of series or tokens, padded on the right.
+            state: from `initial_state` or an earlier chunk.
+            lengths: valid steps of each sequence in this chunk; all if None.
+
+        Returns:
+            The head's output over everything seen so far, and the new state.
 
         Raises:
             DataError: if the input does not fit the model.
@@ -137,6 +151,13 @@ class SequenceModel(nn.Module):
         self, x: Float[Tensor, "b c"] | Int64[Tensor, "b"], state: ModelState
     ) -> tuple[Float[Tensor, "b o"], ModelState]:
         """Take one time step; return the answer so far and the new state.
+
+        Args:
+            x: one time step.
+            state: from `initial_state` or an earlier step.
+
+        Returns:
+            The head's output over everything seen so far, and the new state.
 
         Raises:
             DataError: if the input does not fit the model.

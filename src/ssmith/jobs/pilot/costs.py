@@ -65,6 +65,9 @@ def measure_costs(
         weights: their weight files.
         batch: the sequences of one forward pass.
         config: how speed is measured.
+
+    Returns:
+        All costs.
     """
     before, after = models
     first, second = (sum(item.numel() for item in model.parameters()) for model in models)

@@ -13,6 +13,9 @@ def nothing_fits(curve: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         curve: the sweep, as it stands in the receipt.
+
+    Returns:
+        The verdict section of a receipt.
     """
     text = (
         f"even the smallest cut that was tried loses more than {curve['tolerance']:g} of "

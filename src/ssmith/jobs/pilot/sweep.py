@@ -90,6 +90,9 @@ def within(points: Sequence[dict[str, Any]], dense: float, metric: Metric, max_l
         dense: the metric of the model as it is.
         metric: gives the direction.
         max_loss: largest loss, in the metric's unit.
+
+    Returns:
+        A number of points, from 0 to all.
     """
     count = 0
     for point in points:
@@ -107,6 +110,9 @@ def between(fractions: Sequence[float], good: int, count: int) -> list[float]:
         fractions: rising.
         good: how many of them, from the first on, are within tolerance.
         count: how many to return; none if all are good.
+
+    Returns:
+        Fractions in rising order.
     """
     if good == len(fractions):
         return []
@@ -120,6 +126,9 @@ def failed_points(methods: Mapping[str, Sequence[dict[str, Any]]]) -> list[dict[
 
     Args:
         methods: label of the criterion → its points.
+
+    Returns:
+        What failed.
     """
     return [
         Finding(
