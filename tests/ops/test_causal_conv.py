@@ -7,7 +7,7 @@ from helpers.scan_cases import scan_inputs
 from ssmith.core.errors import InputError
 from ssmith.ops.causal_conv import causal_conv
 from ssmith.ops.causal_conv.native import causal_conv_native
-from ssmith.ops.causal_conv.reference import causal_conv_reference
+from ssmith.ops.causal_conv.reference import causal_conv_reference, check_conv
 from ssmith.ops.native import LEVELS, force_level, library
 from ssmith.ops.selective_scan.reference import selective_scan_reference
 from ssmith.ops.selective_step.inputs import StepInputs
@@ -45,9 +45,9 @@ def test_pieces_with_a_carried_state_equal_the_whole():
 def test_wrong_shapes_are_named():
     x, weight, bias, state = _conv_inputs(1, 5, 3, 4)
     with pytest.raises(InputError, match="state has shape"):
-        causal_conv_reference(x, weight, bias, state[:, 1:])
+        check_conv(x, weight, bias, state[:, 1:])
     with pytest.raises(InputError, match="weight"):
-        causal_conv_reference(x, weight[:2], bias)
+        check_conv(x, weight[:2], bias, None)
 
 
 def test_steps_equal_the_scan():

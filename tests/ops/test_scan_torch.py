@@ -17,6 +17,9 @@ from helpers.scan_cases import (
     ssd_inputs,
 )  # fmt: skip
 from ssmith.core.errors import InputError
+from ssmith.ops.backends import use_backend
+from ssmith.ops.causal_conv import causal_conv
+from ssmith.ops.selective_scan import selective_scan
 from ssmith.ops.selective_scan.chunked import CHUNK, selective_scan_chunked
 from ssmith.ops.selective_scan.reference import selective_scan_reference
 from ssmith.ops.ssd.chunked import ssd_chunked
@@ -96,9 +99,24 @@ def test_no_steps_return_the_initial_state():
 
 def test_wrong_shapes_are_named():
     inputs = scan_inputs((1, 4, 3, 2))
+    # Past the type checker of these tests, which users do not run.
+    object.__setattr__(inputs, "h0", torch.zeros(1, 2, 2).double())
     with pytest.raises(InputError, match=r"h0 has shape \(1, 2, 2\)"):
-        selective_scan_chunked(replace(inputs, h0=torch.zeros(1, 2, 2).double()))
+        selective_scan_chunked(inputs)
     with pytest.raises(InputError, match="multiple of g"):
         ssd_chunked(ssd_inputs((1, 4, 3, 2, 2, 2)))
     with pytest.raises(InputError, match="chunk is 0"):
         ssd_chunked(ssd_inputs((1, 4, 2, 2, 2, 2)), chunk=0)
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_plain_paths_take_mixed_precision(backend):
+    inputs = scan_inputs((2, 9, 3, 2), ("D", "z"), dtype=torch.float32)
+    wanted, _ = selective_scan_reference(inputs)
+    narrow = replace(inputs, x=inputs.x.bfloat16(), B=inputs.B.bfloat16())
+    with use_backend(backend):
+        y, h_last = selective_scan(narrow)
+        z, state = causal_conv(narrow.x, torch.ones(3, 4))
+    assert (y.dtype, h_last.dtype) == (torch.bfloat16, torch.float32)
+    assert (z.dtype, state.dtype) == (torch.bfloat16, torch.bfloat16)
+    assert torch.allclose(y.float(), wanted, rtol=0.1, atol=0.1)

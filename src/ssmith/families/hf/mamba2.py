@@ -50,12 +50,10 @@ def mamba2_forward(
         h0 = self.initial_state.expand(x.shape[0], -1, -1, -1)
     y, h = ssd(
         SSDInputs(
-            x=at_least_float32(x).unflatten(-1, (self.num_heads, self.head_dim)),
-            dt=at_least_float32(dt), A=-at_least_float32(self.A_log).exp(),
-            B=at_least_float32(B).unflatten(-1, groups),
-            C=at_least_float32(C).unflatten(-1, groups),
-            D=at_least_float32(self.D), dt_bias=at_least_float32(self.dt_bias), dt_softplus=True,
-            dt_limit=self.time_step_limit, h0=None if h0 is None else at_least_float32(h0),
+            x=x.unflatten(-1, (self.num_heads, self.head_dim)), dt=dt,
+            A=-at_least_float32(self.A_log).exp(), B=B.unflatten(-1, groups),
+            C=C.unflatten(-1, groups), D=self.D, dt_bias=self.dt_bias, dt_softplus=True,
+            dt_limit=self.time_step_limit, h0=h0,
             h_offset=getattr(self, "state_offset", None),
             valid=None if padding is None else padding.valid,
         )

@@ -77,11 +77,11 @@ def logits_in_chunks(
 
 def logits_after_padding(
     model: Any,
-    rows: list[Int64[Tensor, "l"]],
+    rows: list[Int64[Tensor, "_"]],
     following: Int64[Tensor, "b f"],
     *,
     left: bool,
-) -> list[Float[Tensor, "l v"]]:
+) -> list[Float[Tensor, "_ v"]]:
     """Return each row's logits when the rows share one padded batch, and are then continued.
 
     Args:

@@ -8,6 +8,7 @@ from torch import Tensor
 from ssmith.ops.backends import chosen
 from ssmith.ops.causal_conv.native import MAX_TAPS, causal_conv_native
 from ssmith.ops.causal_conv.reference import causal_conv_reference
+from ssmith.ops.precision import common_dtype
 
 
 def causal_conv(
@@ -33,4 +34,10 @@ def causal_conv(
     native = chosen("causal_conv", x) == "native"
     if native and x.numel() and weight.shape[1] <= MAX_TAPS:
         return causal_conv_native(x, weight, bias, state, silu=silu)
-    return causal_conv_reference(x, weight, bias, state, silu=silu)
+    given = [tensor for tensor in (x, weight, bias, state) if tensor is not None]
+    dtype = common_dtype(given)
+    y, last = causal_conv_reference(
+        x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype),
+        None if state is None else state.to(dtype), silu=silu,
+    )  # fmt: skip
+    return y.to(x.dtype), last.to(x.dtype)

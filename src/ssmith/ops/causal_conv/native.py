@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssmith.ops.causal_conv.reference import check_conv
-from ssmith.ops.native.library import Library, library, parts
+from ssmith.ops.native.loading import Library, library, parts
 from ssmith.ops.native.structs import ConvArgs, address, rows
 
 MAX_TAPS = 4

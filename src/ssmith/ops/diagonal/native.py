@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Complex
 from torch import Tensor
 
-from ssmith.ops.native.library import library, parts
+from ssmith.ops.native.loading import library, parts
 from ssmith.ops.native.structs import DiagonalArgs, address
 
 

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssmith.ops.backends import chosen
+from ssmith.ops.precision import widened
 from ssmith.ops.selective_scan.chunked import selective_scan_chunked
 from ssmith.ops.selective_scan.inputs import ScanInputs
 from ssmith.ops.selective_scan.native import selective_scan_native
@@ -25,10 +26,10 @@ def selective_scan(
         The outputs in the dtype of ``x``, and the state after the last step (float32 or wider).
     """
     backend = chosen("selective_scan", inputs.x)
-    if backend == "reference":
-        return selective_scan_reference(inputs)
     if backend == "native" and inputs.x.numel() and inputs.A.numel():
         return selective_scan_native(inputs)
     if backend == "triton" and inputs.x.numel() and inputs.A.numel():
         return selective_scan_triton(inputs)
-    return selective_scan_chunked(inputs)
+    plain = selective_scan_reference if backend == "reference" else selective_scan_chunked
+    y, h_last = plain(widened(inputs))
+    return y.to(inputs.x.dtype), h_last

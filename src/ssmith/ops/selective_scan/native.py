@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ssmith.ops.native.library import Library, library, parts
+from ssmith.ops.native.loading import Library, library, parts
 from ssmith.ops.native.structs import ScanArgs, address, rows
 from ssmith.ops.selective_scan.inputs import ScanInputs
 

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssmith.ops.backends import chosen
+from ssmith.ops.precision import widened
 from ssmith.ops.selective_scan import selective_scan
 from ssmith.ops.selective_step.inputs import StepInputs
 from ssmith.ops.selective_step.native import selective_step_native
@@ -25,7 +26,8 @@ def selective_step(
         The output in the dtype of ``x`` and the new state.
     """
     if chosen("selective_step", inputs.x) == "reference":
-        return selective_step_reference(inputs)
+        y, h = selective_step_reference(widened(inputs))
+        return y.to(inputs.x.dtype), h
     tensors = [value for value in vars(inputs).values() if isinstance(value, Tensor)]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         y, h = selective_scan(inputs.as_scan())

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ssmith.ops.native.library import library, parts
+from ssmith.ops.native.loading import library, parts
 from ssmith.ops.native.structs import StepArgs, address, rows
 from ssmith.ops.selective_step.inputs import StepInputs
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
-from importlib import import_module
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import torch
@@ -65,10 +65,18 @@ class Library:
         return self.best_level if forced is None else forced
 
 
+def _places() -> list[Path]:
+    """Return where the library may be: beside this file, or where an editable install put it."""
+    places = [Path(__file__).parent / _FILE]
+    with suppress(PackageNotFoundError):
+        installed = distribution("ssmith").locate_file(f"ssmith/ops/native/{_FILE}")
+        places.append(Path(str(installed)))
+    return places
+
+
 @cache
 def _load() -> Library | str:
-    paths = [Path(folder) / _FILE for folder in import_module(__package__).__path__]
-    for path in paths:
+    for path in _places():
         if path.exists():
             try:
                 return Library(path)
