@@ -2,5 +2,16 @@
 
 from ssmith.ops.selective_scan.dispatch import selective_scan
 from ssmith.ops.selective_scan.inputs import ScanInputs
+from ssmith.ops.selective_scan.statistics import (
+    ScanStatistics,
+    StatisticsConfig,
+    selective_scan_statistics,
+)
 
-__all__ = ["ScanInputs", "selective_scan"]
+__all__ = [
+    "ScanInputs",
+    "ScanStatistics",
+    "StatisticsConfig",
+    "selective_scan",
+    "selective_scan_statistics",
+]

@@ -37,7 +37,7 @@ def selective_scan_chunked(
     return read_out(inputs, y), h_last
 
 
-def _states(
+def chunk_states(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, h: Tensor
 ) -> tuple[Float[Tensor, "l b e n"], Float[Tensor, "l b e n"]]:
     """Return Ā and h at every step of one chunk, time first."""
@@ -59,7 +59,7 @@ class _Core(torch.autograd.Function):
         for start in range(0, x.shape[1], CHUNK):
             part = slice(start, start + CHUNK)
             boundaries.append(h)
-            _, states = _states(x[:, part], dt[:, part], A, B[:, part], h)
+            _, states = chunk_states(x[:, part], dt[:, part], A, B[:, part], h)
             outputs.append(torch.einsum("lben,bln->ble", states, C[:, part]))
             h = states[-1].clone()
         ctx.save_for_backward(x, dt, A, B, C, *boundaries)
@@ -77,7 +77,7 @@ class _Core(torch.autograd.Function):
         for number in reversed(range(len(boundaries))):
             part = slice(number * CHUNK, (number + 1) * CHUNK)
             chunk = (x[:, part], dt[:, part], A, B[:, part])
-            A_bar, states = _states(*chunk, boundaries[number])
+            A_bar, states = chunk_states(*chunk, boundaries[number])
             dC[:, part] = torch.einsum("ble,lben->bln", dy[:, part], states)
             grads, carry = _adjoint_states(A_bar, dy[:, part], C[:, part], carry)
             before = torch.cat([boundaries[number][None], states[:-1]])
