@@ -179,3 +179,17 @@ def test_step_is_differentiable():
     (gradient,) = torch.autograd.grad(selective_step(inputs)[0].sum(), h)
     (wanted,) = torch.autograd.grad(selective_step_reference(inputs)[0].sum(), h)
     torch.testing.assert_close(gradient, wanted)
+
+
+def test_a_compiled_program_takes_the_kernels_without_a_break():
+    inputs, found = leaves(scan_inputs((1, 20, 8, 4), ("D", "z")), torch.float32)
+
+    def run(x, dt):
+        return selective_scan(replace(inputs, x=x, dt=dt))[0]
+
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+    y = compiled(inputs.x, inputs.dt)
+    assert torch.equal(y, run(inputs.x, inputs.dt))
+    gradient = torch.autograd.grad(y.sum(), found["x"])[0]
+    wanted = torch.autograd.grad(run(inputs.x, inputs.dt).sum(), found["x"])[0]
+    assert torch.allclose(gradient, wanted, rtol=1e-5, atol=1e-6)

@@ -62,16 +62,20 @@ def choose(op: Op, like: Tensor) -> Choice:
     Returns:
         The path and the reason for it.
     """
+    return _choose(op, like.device.type, like.dtype)
+
+
+def _choose(op: Op, device: str, dtype: torch.dtype) -> Choice:
     forced = _forced.get()
     if forced is not None:
         # Where an operation lacks the forced path, its definition is the nearest thing to judge by.
         given = forced if forced in _SUPPORTED[op] else "reference"
         return Choice(op=op, backend=given, reason=f"forced by use_backend({forced!r})")
-    if like.device.type == "cpu" and "native" in _SUPPORTED[op]:
-        return _choose_on_cpu(op, like)
+    if device == "cpu" and "native" in _SUPPORTED[op]:
+        return _choose_on_cpu(op, dtype)
     plain = _plain(op)
-    if like.device.type != "cuda" or "triton" not in _SUPPORTED[op] or like.dtype == torch.float64:
-        return Choice(op=op, backend=plain, reason=f"the only path for {like.dtype} there")
+    if device != "cuda" or "triton" not in _SUPPORTED[op] or dtype == torch.float64:
+        return Choice(op=op, backend=plain, reason=f"the only path for {dtype} on {device}")
     if find_spec("triton") is None:
         return Choice(op=op, backend=plain, reason="no triton", remedy="pip install triton")
     return Choice(op=op, backend="triton", reason="the tensors are on a GPU")
@@ -81,9 +85,9 @@ def _plain(op: Op) -> Backend:
     return "torch" if "torch" in _SUPPORTED[op] else "reference"
 
 
-def _choose_on_cpu(op: Op, like: Tensor) -> Choice:
-    if like.dtype not in _NATIVE_DTYPES:
-        reason = f"the CPU kernels do not compute in {like.dtype}"
+def _choose_on_cpu(op: Op, dtype: torch.dtype) -> Choice:
+    if dtype not in _NATIVE_DTYPES:
+        reason = f"the CPU kernels do not compute in {dtype}"
         return Choice(op=op, backend=_plain(op), reason=reason)
     kernels = library()
     if kernels is None:
@@ -95,15 +99,25 @@ def _choose_on_cpu(op: Op, like: Tensor) -> Choice:
 
 def chosen(op: Op, like: Tensor) -> Backend:
     """Return the path of `choose`, and warn once per operation where it is the slow one."""
-    choice = choose(op, like)
+    if torch.compiler.is_compiling():
+        return _chosen_while_compiling(op, like.device.type, like.dtype)
+    return _chosen(op, like.device.type, like.dtype)
+
+
+def _chosen(op: Op, device: str, dtype: torch.dtype) -> Backend:
+    choice = _choose(op, device, dtype)
     if choice.remedy and op not in _warned:
         _warned.add(op)
         warnings.warn(
             f"{op} takes the slow path {choice.backend!r}: {choice.reason}. {choice.remedy}.",
             SlowPathWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return choice.backend
+
+
+# A compiled program keeps the path that was chosen when it was compiled.
+_chosen_while_compiling = torch.compiler.assume_constant_result(_chosen)
 
 
 def describe(
