@@ -100,7 +100,8 @@ def _choose_on_cpu(op: Op, dtype: torch.dtype) -> Choice:
 def chosen(op: Op, like: Tensor) -> Backend:
     """Return the path of `choose`, and warn once per operation where it is the slow one."""
     if torch.compiler.is_compiling():
-        return _chosen_while_compiling(op, like.device.type, like.dtype)
+        constant: Backend = _chosen_while_compiling(op, like.device.type, like.dtype)
+        return constant
     return _chosen(op, like.device.type, like.dtype)
 
 

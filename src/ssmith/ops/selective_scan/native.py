@@ -111,7 +111,8 @@ def _forward(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
 _GRADIENTS = ("x", "dt", "A", "B", "C", "D", "z", "dt_bias", "h0", "h_offset")
 
 
-def _gradient_shapes(tensors: list[Tensor | None], split: int) -> dict[str, tuple[int, ...]]:
+def _gradient_shapes(tensors: list[Tensor | None], split: int) -> dict[str, Any]:
+    """Return the shape of every gradient as the kernel writes it; sizes may be symbolic."""
     given = dict(zip(_ORDER, tensors, strict=True))
     x, A = given["x"], given["A"]
     if x is None or A is None:
