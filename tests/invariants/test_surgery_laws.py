@@ -46,7 +46,7 @@ def assert_same(first, second, x):
 
 
 @given(kind=kinds, seed=seeds, share=st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0]))
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_shrunk_is_masked(kind, seed, share):
     model = make_model(kind, seed=seed)
     plan = random_plan(model, seed=seed, keep=share)
