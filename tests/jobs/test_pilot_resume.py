@@ -176,13 +176,21 @@ def test_an_occupied_output_is_refused(finished, copy_of, start):
 
 
 @pytest.mark.parametrize("name", ["notes.txt", ".notes", "stages/notes.txt", ".a.12345678/b"])
-def test_a_directory_that_holds_no_pilot_is_not_resumed(start, tmp_path, name):
+@pytest.mark.parametrize("how", ["resume", "overwrite"])
+def test_a_directory_that_holds_no_pilot_is_left_alone(start, tmp_path, name, how):
     path = tmp_path / "out" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("mine")
     with pytest.raises(OutputExistsError, match="holds no pilot"):
-        start(resume=True)
+        start(**{how: True})
     assert contents(tmp_path / "out") == {name: b"mine"}
+
+
+def test_a_file_is_never_replaced(start, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(OutputExistsError, match="holds no pilot"):
+        start(overwrite=True)
+    assert (tmp_path / "out").read_text() == "mine"
 
 
 def test_resume_without_anything_is_a_fresh_start(start, quick, tmp_path):
