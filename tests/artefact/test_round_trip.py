@@ -48,7 +48,7 @@ def test_loaded_is_saved(kind, dtype, tmp_path):
     share=st.sampled_from([0.0, 0.3, 0.7]),
     modes=st.lists(st.sampled_from(["mask", "shrink"]), min_size=1, max_size=3),
 )
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_cut_models_come_back_too(kind, seed, share, modes, tmp_path):
     model = make_model(kind, seed=seed)
     for index, mode in enumerate(modes):
@@ -159,3 +159,12 @@ def test_shipped_models_verify(name):
     checks = verify(f"embedded:{name}")
     assert [check.name for check in checks if not check.passed] == []
     assert load(f"embedded:{name}").config.states
+
+
+def test_only_an_earlier_model_is_overwritten(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(OutputExistsError, match="not replaced"):
+        save(make_model(KINDS[0]), other, overwrite=True)
+    assert [item.name for item in other.iterdir()] == ["thesis.txt"]

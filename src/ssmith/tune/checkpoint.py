@@ -42,13 +42,16 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, model: nn.Module, optimizer: Optimizer, identity: dict[str, Any]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Restore a model and its optimiser in place; return the best weights and the facts.
+    """Restore a model and its optimiser in place.
 
     Args:
         path: the file.
         model: changed only if the checkpoint is its own.
         optimizer: AdamW over ``model``'s parameters.
         identity: what the facts must say the run is.
+
+    Returns:
+        The best weights and the facts.
 
     Raises:
         ArtefactError: if the file is not a checkpoint of this model and this run.
