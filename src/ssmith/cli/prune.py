@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         if path is not None:
             refuse_own_input(path, arguments.model)
             refuse_existing(path, overwrite=arguments.overwrite)
-    model = api.load(arguments.model)
+    model = api.load_sequence_model(arguments.model)
     plan = plan_for(model, how)
     receipt = None
     if not arguments.dry_run:
