@@ -1,6 +1,8 @@
 """The README's Python runs as it stands there, and its shell lines name real commands."""
 
+import json
 import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,21 @@ def test_the_make_targets_exist():
     for name in re.findall(r"make ([\w-]+)", README.read_text(encoding="utf-8")):
         target = "bench-%" if name.startswith("bench-") else name
         assert re.search(rf"^{re.escape(target)}:", makefile, re.M), name
+
+
+def test_the_table_of_losses_is_what_was_measured():
+    results = json.loads((README.parent / "benchmarks/results/lti.json").read_text("utf-8"))
+    rows = [row for row in results["quality"] if row["ratio"] == 0.33]
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    text = README.read_text(encoding="utf-8")
+    for method in dict.fromkeys(row["method"] for row in rows):
+        means = [
+            statistics.mean(
+                100 * (row["dense"] - row["accuracy"])
+                for row in rows
+                if (row["method"], row["task"]) == (method, task)
+            )
+            for task in tasks
+        ]
+        cells = [f"{value + 0.0:.2f}" for value in (*means, statistics.mean(means))]
+        assert f"| {method} | {' | '.join(cells)} |" in text
