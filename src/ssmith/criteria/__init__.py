@@ -8,6 +8,7 @@ from ssmith.criteria.magnitude import Magnitude
 from ssmith.criteria.names import by_name, criterion_label
 from ssmith.criteria.protocol import Criterion
 from ssmith.criteria.random import Random
+from ssmith.criteria.state_obs import StateOBS
 
 __all__ = [
     "AIRE",
@@ -17,6 +18,7 @@ __all__ = [
     "Hinf",
     "Magnitude",
     "Random",
+    "StateOBS",
     "by_name",
     "criterion_label",
 ]

@@ -12,6 +12,7 @@ from ssmith.criteria.last import LAST
 from ssmith.criteria.magnitude import Magnitude
 from ssmith.criteria.protocol import Criterion
 from ssmith.criteria.random import Random
+from ssmith.criteria.state_obs import StateOBS
 
 
 def by_name(name: str) -> Criterion:
@@ -19,7 +20,7 @@ def by_name(name: str) -> Criterion:
 
     Args:
         name: one of last, aire, hinf-uniform, hinf-global, magnitude-uniform, magnitude-global,
-            lamp, random; case and underscores do not matter.
+            lamp, random, state-obs; case and underscores do not matter.
 
     Returns:
         The criterion.
@@ -36,6 +37,7 @@ def by_name(name: str) -> Criterion:
         "magnitude-global": Magnitude(pool="model"),
         "lamp": LAMP(),
         "random": Random(),
+        "state-obs": StateOBS(),
     }
     key = name.strip().lower().replace("_", "-")
     if key not in known:

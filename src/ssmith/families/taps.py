@@ -1,0 +1,38 @@
+"""What goes into and comes out of every state space layer while a model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from ssmith.families.registry import find_layers
+
+Tap = dict[str, tuple[Tensor, Tensor]]
+
+
+@contextmanager
+def tapped(model: nn.Module) -> Iterator[Tap]:
+    """Record input and output of each state space layer, the latest forward pass only.
+
+    Args:
+        model: any module with S5 or S4D layers inside; run it within the block.
+
+    Yields:
+        Layer name → (input, output), both (b, l, m), detached. Filled by each forward pass.
+    """
+    seen: Tap = {}
+    hooks = []
+    for name, layer in find_layers(model).items():
+
+        def record(_: nn.Module, given: tuple[Any, ...], out: Tensor, name: str = name) -> None:
+            seen[name] = (given[0].detach(), out.detach())
+
+        hooks.append(layer.register_forward_hook(record))
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
