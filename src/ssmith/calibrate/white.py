@@ -40,17 +40,18 @@ def white_moments(modes: Modes) -> Moments:
     gram = _real_gram(rows, poles, layout.directions)
     # White noise meets itself only in the latest input: E[x u] = B̄.
     direct = layout.features(B.mT, B.mT if layout.directions == 2 else None).mT
-    g, o = direct.shape[0], direct.shape[2]
+    g, i = direct.shape[0], direct.shape[2]
+    o = modes.C.shape[1]
     return Moments(
         layer=modes.layer,
         source="white",
         steps=0,
         gram=gram,
-        error=torch.zeros_like(direct),
+        error=torch.zeros(g, gram.shape[1], o, dtype=torch.float64),
         error_energy=torch.zeros(g, o, dtype=torch.float64),
         input=direct,
-        input_energy=torch.ones(g, o, dtype=torch.float64),
-        input_error=torch.zeros(g, o, dtype=torch.float64),
+        input_energy=torch.ones(g, i, dtype=torch.float64),
+        input_error=torch.zeros(g, i, dtype=torch.float64),
     )
 
 

@@ -19,7 +19,8 @@ class System:
     """The regression of one layer, in features of energy one.
 
     Args:
-        weight: the read-out there is, per feature.
+        weight: the read-out there is, per feature; 0 at features that are always zero.
+        silent: the read-out of features that are always zero, of which no data tells anything.
         gram: correlations of the features plus the ridge; features that are always zero are
             replaced by independent ones that no output uses.
         error: products of the features with what the output lacks.
@@ -31,12 +32,13 @@ class System:
     """
 
     weight: Float64[Tensor, "g f o"]
+    silent: Float64[Tensor, "g f o"]
     gram: Float64[Tensor, "g f f"]
     error: Float64[Tensor, "g f o"]
     error_energy: Float64[Tensor, "g o"]
-    input: Float64[Tensor, "g f o"]
-    input_energy: Float64[Tensor, "g o"]
-    input_error: Float64[Tensor, "g o"]
+    input: Float64[Tensor, "g f i"]
+    input_energy: Float64[Tensor, "g i"]
+    input_error: Float64[Tensor, "g i"]
     scale: Float64[Tensor, "g f"]
 
 
@@ -76,6 +78,7 @@ def system_of(layout: Layout, modes: Modes, moments: Moments, ridge: float) -> S
     column = scale.unsqueeze(-1)
     return System(
         weight=torch.where(dead.unsqueeze(-1), 0.0, weight * column),
+        silent=torch.where(dead.unsqueeze(-1), weight, 0.0),
         gram=gram,
         error=moments.error / column,
         error_energy=moments.error_energy,

@@ -84,7 +84,7 @@ def prune_(
             "criterion": plan.criterion,
             "budget": plan.budget,
             "mode": mode,
-            "refit": {} if compensation is None else compensation.settings,
+            **({} if compensation is None else {"refit": compensation.settings}),
         },
         seed=None,
         versions=versions(),

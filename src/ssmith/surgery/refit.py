@@ -111,9 +111,8 @@ def refit_readout(
         change = change - direct.unsqueeze(1) * aside
     before = _error(system, -removed, torch.zeros_like(direct))
     after = _error(system, change - removed, direct)
-    C, C_back = layout.readout(
-        torch.where(on, system.weight + change, 0.0) / system.scale.unsqueeze(-1)
-    )
+    fitted = (system.weight + change) / system.scale.unsqueeze(-1) + system.silent
+    C, C_back = layout.readout(torch.where(on, fitted, 0.0))
     if not bool(torch.isfinite(torch.view_as_real(C)).all()) or not math.isfinite(after):
         raise NumericalError(
             f"layer {modes.layer}: the refitted read-out is not finite",
