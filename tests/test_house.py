@@ -1,6 +1,7 @@
 """The rules of the house that a machine can check: who imports whom, sizes, and who prints."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,11 @@ MAY_IMPORT = {
 }
 
 
+@cache
+def parse(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def module_of(path):
     parts = ("ssmith", *path.relative_to(ROOT).with_suffix("").parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -46,7 +52,7 @@ def room_of(module):
 def imports(path):
     """Every module of ours that a file names, wherever in the file, with its line."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -117,7 +123,7 @@ def test_tests_stay_short_too():
 def test_only_the_command_line_prints(module):
     if room_of(module) in ("cli", "__main__"):
         pytest.skip("it may")
-    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(MODULES[module])):
         printed = isinstance(node, ast.Call) and getattr(node.func, "id", None) == "print"
         stream = isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr")
         rich = isinstance(node, ast.Import | ast.ImportFrom) and "rich" in ast.dump(node)
@@ -126,13 +132,13 @@ def test_only_the_command_line_prints(module):
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_every_file_says_what_it_is(module):
-    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    tree = parse(MODULES[module])
     assert ast.get_docstring(tree), MODULES[module]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_no_own_kwargs_star_imports_or_globals(module):
-    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(MODULES[module])):
         where = f"{MODULES[module]}:{getattr(node, 'lineno', '')}"
         assert not isinstance(node, ast.Global), where
         if isinstance(node, ast.FunctionDef):

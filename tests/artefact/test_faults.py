@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -37,11 +38,16 @@ class Bomb:
         return Path.touch, (self.armed,)
 
 
-@pytest.fixture
-def saved(tmp_path):
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
     model = make_model(Kind("s5"), dtype=torch.float32)
     prune_(model, random_plan(model, seed=1), "mask")
-    return save(model, tmp_path / "model")
+    return save(model, tmp_path_factory.mktemp("original") / "model")
+
+
+@pytest.fixture
+def saved(original, tmp_path):
+    return Path(shutil.copytree(original, tmp_path / "model"))
 
 
 def refuse(path, kind, words=None):

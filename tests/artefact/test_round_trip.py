@@ -48,7 +48,7 @@ def test_loaded_is_saved(kind, dtype, tmp_path):
     share=st.sampled_from([0.0, 0.3, 0.7]),
     modes=st.lists(st.sampled_from(["mask", "shrink"]), min_size=1, max_size=3),
 )
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_cut_models_come_back_too(kind, seed, share, modes, tmp_path):
     model = make_model(kind, seed=seed)
     for index, mode in enumerate(modes):

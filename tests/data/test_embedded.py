@@ -15,7 +15,7 @@ FACTS = {
     # name: (channels or None, longest, classes, sequences after duplicates left)
     "digits": (1, 64, 10, 1797),
     "vowels": (12, 29, 9, 640),
-    "plaid": (1, 1344, 11, 1069),
+    "plaid": (2, 1344, 11, 1069),
     "leaf": (1, 427, 6, 442),
     "power": (1, 24, 2, 1096),
     "listops": (None, 100, 10, 30_000),
@@ -142,3 +142,15 @@ def test_classes_and_task_must_agree(loaded):
         load_data("embedded:power", classes=("2", "1"))
     with pytest.raises(DataError, match="is for classification"):
         load_data("embedded:power", task="regression")
+
+
+def test_plaid_holds_the_shape_and_the_level_of_each_series(loaded):
+    part = loaded["plaid"].splits["selection"]
+    shape_std = []
+    for x, length in zip(part.x[:50], part.lengths[:50], strict=True):
+        assert float(x[:length, 1].std()) < 1e-5
+        shape_std.append(float(x[:length, 0].std(correction=0)))
+    # Each series has scale 1 before the training split's statistics scale all of them alike.
+    assert max(shape_std) - min(shape_std) < 1e-3
+    levels = part.x[:, 0, 1]
+    assert float(levels.max() - levels.min()) > 2

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.models import KINDS, ONE_WAY, make_input, make_model, random_mask
+from helpers.orders import permute_
 from helpers.plans import plan_for, random_plan
 from helpers.tolerances import assert_close
 from ssmith.families import find_layers
@@ -46,7 +47,7 @@ def assert_same(first, second, x):
 
 
 @given(kind=kinds, seed=seeds, share=st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0]))
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_shrunk_is_masked(kind, seed, share):
     model = make_model(kind, seed=seed)
     plan = random_plan(model, seed=seed, keep=share)
@@ -80,29 +81,6 @@ def test_the_order_of_states_does_not_matter(kind, seed):
     for layer in find_layers(other).values():
         permute_(layer, seed)
     assert_same(other, model, make_input(model, length=7))
-
-
-def permute_(layer, seed):
-    """Put a layer's states in another order, in S4D within their channels."""
-    draw = torch.Generator().manual_seed(seed)
-    if layer.family == "s5":
-        order = torch.randperm(layer.n_states, generator=draw)
-    else:
-        order = torch.cat([own[torch.randperm(len(own), generator=draw)] for own in owned(layer)])
-    state_axis = {"Lambda_re": 0, "Lambda_im": 0, "B": 0, "log_step": 0, "C1": 1, "C2": 1}
-    with torch.no_grad():
-        for name, item in layer.named_parameters():
-            if layer.family == "s5" and name in {**state_axis, "C": 1}:
-                item.copy_(item.index_select({**state_axis, "C": 1}[name], order))
-            elif name in ("log_A_real", "A_imag"):
-                item.copy_(item.reshape(-1)[order].reshape(item.shape))
-            elif name == "C":
-                flat = item.reshape(-1, layer.n_states, 2)
-                item.copy_(flat[:, order].reshape(item.shape))
-
-
-def owned(layer):
-    return [(layer.channel == channel).nonzero().flatten() for channel in range(layer.width)]
 
 
 @given(kind=kinds, seed=seeds, first=st.sampled_from(["mask", "shrink"]))

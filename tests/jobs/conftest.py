@@ -1,6 +1,7 @@
 """A tiny model that was really trained, the data it was trained on, and a pilot of it."""
 
 import dataclasses
+import gc
 import shutil
 
 import pytest
@@ -11,6 +12,14 @@ from ssmith.jobs.pilot import pilot
 from ssmith.jobs.train import save_trained, train
 
 COMMAND = ("ssmith", "pilot", "model")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_collections():
+    """Set everything that lives now apart: a speed measurement collects garbage each time."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
@@ -31,10 +40,12 @@ def quick():
 
 
 @pytest.fixture
-def start(shelf, tmp_path):
-    """Run a pilot of the toy model."""
+def start(shelf, tmp_path, monkeypatch):
+    """Run a pilot of the toy model; its report is drawn only if asked for, which takes a second."""
 
-    def run(config=QUICK, *, data=None, model=None, out=None, **options):
+    def run(config=QUICK, *, data=None, model=None, out=None, report=False, **options):
+        if not report:
+            monkeypatch.setattr("ssmith.jobs.pilot.run.write_report", lambda *_: None)
         return pilot(
             str(model or shelf / "model"),
             str(data or shelf / "data.npz"),

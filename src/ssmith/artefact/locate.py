@@ -78,7 +78,9 @@ def _embedded(name: str) -> Path:
 
 def _download(repository: str) -> Path:
     hub = require(
-        "huggingface_hub", extra="hub", purpose=f"loading {repository!r} from a model hub"
+        "huggingface_hub",
+        extra="hub",
+        purpose=f"there is no directory {repository!r}, and loading it from a model hub",
     )
     try:
         return Path(

@@ -65,31 +65,47 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
 def _show(output: Output, receipt: Receipt) -> None:
     output.result(receipt.as_dict())
-    quality, removed = receipt.quality, receipt.removed.get("states")
+    quality = receipt.quality
     rows: list[tuple[object, ...]] = []
-    if removed:
-        rows.append(("states", str(removed["before"]), str(removed["after"]), ""))
+    if "states" in receipt.removed:
+        states = receipt.removed["states"]
+        text = f"{states['fraction']:.1%} removed"
+        rows.append(("states", _count(states["before"]), _count(states["after"]), text))
     rows.append(_quality_row(f"{quality['metric']}, {quality['split']}", quality))
     if quality["own"] is not None:
         own = quality["own"]
         values = {name: {"value": own[name]} for name in ("before", "after")}
         rows.append(_quality_row(own["name"], {**values, "difference": own["difference"]}))
-    for name, section, shown in (
-        ("file, bytes", receipt.size["bytes"], _count),
-        ("parameters", receipt.size["parameters"], _count),
-        ("peak memory of a batch, bytes", receipt.memory["peak_forward_bytes"], _count),
-        ("batch, ms", receipt.speed["per_batch"], _milliseconds),
-        ("step, ms", receipt.speed["per_step"], _milliseconds),
+    output.table(("", "before", "after", "change [interval]"), [*rows, *_cost_rows(receipt)])
+    output.line(
+        f"{quality['p_test']}: p = {quality['p']:.2g} on {quality['count']} sequences; "
+        f"intervals at {quality['level']:.0%}; a time has changed only if both its median and "
+        "its least value have"
+    )
+
+
+def _cost_rows(receipt: Receipt) -> list[tuple[object, ...]]:
+    texts = {item["name"]: item["text"] for item in receipt.details["changes"]}
+    parameters = receipt.size["parameters"]
+    rows: list[tuple[object, ...]] = [
+        ("parameters", _count(parameters["before"]), _count(parameters["after"]), "")
+    ]
+    for name, section in (
+        ("file", receipt.size["bytes"]),
+        ("peak memory of a batch", receipt.memory["peak_forward_bytes"]),
+        ("state per sequence", receipt.memory["state_bytes_per_sequence"]),
     ):
         if section["before"] is not None:
-            rows.append((name, shown(section["before"]), shown(section["after"]), ""))
-    output.table(("", "before", "after", "difference [interval]"), rows)
-    output.line(
-        f"{quality['p_test']}: p = {quality['p']:.2g} on {quality['count']} sequences, "
-        f"intervals at {quality['level']:.0%}"
-    )
-    for change in receipt.details["changes"]:
-        output.line(change["text"])
+            numbers = (_count(section["before"]), _count(section["after"]))
+            rows.append((f"{name}, bytes", *numbers, texts.get(name, "")))
+    for name, section in (
+        ("batch", receipt.speed["per_batch"]),
+        ("step", receipt.speed["per_step"]),
+    ):
+        if section["before"] is not None:
+            rows.append((f"{name}, ms (median)", *_milliseconds(section), texts.get(name, "")))
+            rows.append((f"{name}, ms (least)", *_milliseconds(section["minimum"]), ""))
+    return rows
 
 
 def _quality_row(name: str, section: dict[str, Any]) -> tuple[object, ...]:
@@ -105,5 +121,5 @@ def _count(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def _milliseconds(value: float) -> str:
-    return f"{1000 * value:.4g}"
+def _milliseconds(section: dict[str, Any]) -> tuple[str, str]:
+    return f"{1000 * section['before']:.4g}", f"{1000 * section['after']:.4g}"

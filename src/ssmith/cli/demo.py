@@ -28,6 +28,14 @@ def add(subparsers: flags.Subparsers) -> None:
         metavar="A,B",
         help="shipped models (default: all; see `ssmith list`)",
     )
+    parser.set_defaults(kept=kept)
+
+
+def kept(arguments: argparse.Namespace) -> str:
+    """Say what an interrupted demo leaves."""
+    if not arguments.out.exists():
+        return "nothing was written"
+    return f"finished stages are kept in {arguments.out}; go on with --resume"
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:

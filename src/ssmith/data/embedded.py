@@ -75,6 +75,16 @@ TASKS: tuple[str, ...] = (
 )
 
 
+def about(name: str) -> str:
+    """Return what a named data set is, in a few words (``name`` is one of `TASKS`)."""
+    if name in _ARCHIVES:
+        return f"{_ARCHIVES[name].about} ({_ARCHIVES[name].task})"
+    return {
+        "digits": "handwritten digits, pixels row by row (classification)",
+        "listops": "nested operations on lists of digits, generated (classification)",
+    }[name]
+
+
 def load_embedded(name: str, *, seed: int) -> SequenceData:
     """Load a named data set, split and scaled.
 

@@ -9,7 +9,7 @@ from ssmith.artefact import EMBEDDED, embedded_names
 from ssmith.artefact.load import read_config
 from ssmith.artefact.locate import locate
 from ssmith.criteria import by_name, criterion_label
-from ssmith.data import TASKS
+from ssmith.data import TASKS, about
 from ssmith.evaluate import METRICS
 from ssmith.jobs.pilot import PilotConfig
 
@@ -37,7 +37,7 @@ def catalogue() -> dict[str, list[Entry]]:
     """Return all names by kind."""
     return {
         "model": [_model(EMBEDDED + name) for name in embedded_names()],
-        "data": [Entry(name=EMBEDDED + name, about=about) for name, about in _data().items()],
+        "data": [Entry(name=EMBEDDED + name, about=about(name)) for name in TASKS],
         "criterion": [_criterion(name) for name in criterion_names()],
         "metric": [
             Entry(
@@ -51,10 +51,6 @@ def catalogue() -> dict[str, list[Entry]]:
 
 def _model(spec: str) -> Entry:
     return Entry(name=spec, about=str(read_config(locate(spec))["facts"].get("title", "")))
-
-
-def _data() -> dict[str, str]:
-    return dict.fromkeys(TASKS, "")
 
 
 def _criterion(name: str) -> Entry:

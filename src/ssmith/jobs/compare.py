@@ -127,7 +127,12 @@ def compare(
         data=sequences.describe(),
         removed=_removed(found),
         quality=quality,
-        details={"changes": [{"kind": item.kind, "text": item.text} for item in costs.changes()]},
+        details={
+            "changes": [
+                {"kind": item.kind, "name": item.name, "text": item.text}
+                for item in costs.changes()
+            ]
+        },
         **costs.sections(),
     )
 

@@ -17,7 +17,6 @@ from ssmith.report import write_index
 
 # Coarser than a pilot's own default: the demo is to be watched, not waited for.
 FRACTIONS = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
-
 INDEX = "index.html"
 
 
@@ -49,10 +48,7 @@ def demo(
     """
     settings = config or PilotConfig(fractions=FRACTIONS, speed_seconds=0.7)
     chosen = _chosen(names)
-    page = out / INDEX
-    if page.exists() and not (overwrite or resume):
-        refuse_existing(page, overwrite=False)
-    settings = config or PilotConfig()
+    refuse_existing(out / INDEX, overwrite=overwrite or resume)
     receipts = {}
     for name in chosen:
         spec = f"{EMBEDDED}{name}"

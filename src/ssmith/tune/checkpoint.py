@@ -42,13 +42,16 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, model: nn.Module, optimizer: Optimizer, identity: dict[str, Any]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Restore a model and its optimiser in place; return the best weights and the facts.
+    """Restore a model and its optimiser in place.
 
     Args:
         path: the file.
         model: changed only if the checkpoint is its own.
         optimizer: AdamW over ``model``'s parameters.
         identity: what the facts must say the run is.
+
+    Returns:
+        The best weights and the facts.
 
     Raises:
         ArtefactError: if the file is not a checkpoint of this model and this run.
@@ -63,7 +66,7 @@ def load_checkpoint(
     for group in ("model", "best"):
         if {name: value.shape for name, value in groups[group].items()} != expected:
             raise ArtefactError(
-                f"{path} is a checkpoint of another model", next_step="delete it to start again"
+                f"{path} is not a checkpoint of this model", next_step="delete it to start again"
             )
     model.load_state_dict(groups["model"])
     state: dict[int, dict[str, Tensor]] = {}

@@ -99,7 +99,9 @@ def pilot(
         "config": settings.as_dict(),
         "versions": versions(),
     }
-    first = run.store.open(identity, command, resume=resume, overwrite=overwrite)
+    # A run killed before its first file was whole has left no command: the resumed one counts.
+    words = [word for word in command if word != "--resume"]
+    first = run.store.open(identity, words, resume=resume, overwrite=overwrite)
     curve = run.curve()
     sections = {"verdict": nothing_fits(curve)}
     if curve["chosen"] is not None:

@@ -39,7 +39,7 @@ class Store:
             identity: everything the results depend on.
             command: the command line of this run.
             resume: go on with an interrupted run; a fresh start if there is none.
-            overwrite: throw away what is there.
+            overwrite: throw away an earlier pilot; nothing else is ever thrown away.
 
         Returns:
             The command line of the first run, so that resuming does not change the receipt.
@@ -50,13 +50,13 @@ class Store:
             ArtefactError: if the disk refuses.
         """
         path = self._path(RUN)
-        if overwrite:
+        if overwrite and (path.is_file() or self._barely_begun()):
             _remove(self.out)
         elif resume and (path.is_file() or self._barely_begun()):
             for item in self._leftovers():
                 _remove(item)
         else:
-            self._refuse_occupied(resume=resume)
+            self._refuse_occupied(foreign=resume or overwrite)
         if not path.is_file():
             # One file, so that there is no moment at which only half of it is known.
             write_json(path, {"identity": identity, "command": list(command)})
@@ -86,14 +86,14 @@ class Store:
         found = set(self.out.rglob("*")) - set(self._leftovers())
         return self.out.is_dir() and found <= {self.out / STAGES}
 
-    def _refuse_occupied(self, *, resume: bool) -> None:
+    def _refuse_occupied(self, *, foreign: bool) -> None:
         if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
             return
         raise OutputExistsError(
-            f"output {self.out} already exists" + (" and holds no pilot" if resume else ""),
+            f"output {self.out} already exists" + (" and holds no pilot" if foreign else ""),
             allowed="a path that is free",
-            next_step="choose another path, or pass --overwrite"
-            + ("" if resume else ", or --resume to go on with an interrupted pilot"),
+            next_step="choose another path"
+            + ("" if foreign else ", or pass --overwrite, or --resume an interrupted pilot"),
         )
 
 
