@@ -9,23 +9,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.models import KINDS, Kind, make_input, make_layer, make_model
+from helpers.models import KINDS, Kind, make_layer, make_model
+from helpers.parts import make_part
 from helpers.regression import features
 from helpers.unchecked import unchecked
 from ssmith.calibrate import measure_moments, white_moments
 from ssmith.core.errors import DataError, InputError, NumericalError
 from ssmith.core.layout import Layout
-from ssmith.core.sequences import Sequences
 from ssmith.families import find_layers, tapped
 
 kinds = pytest.mark.parametrize("kind", KINDS, ids=str)
 LENGTHS = [9, 4, 1, 7]
-
-
-def make_part(model, lengths=LENGTHS, **changes):
-    x = make_input(model, batch=len(lengths), length=max(lengths), **changes)
-    count = torch.tensor(lengths)
-    return Sequences(x=x, lengths=count, y=torch.zeros(len(lengths), dtype=torch.int64))
 
 
 def grouped(layer, table):
@@ -44,10 +38,10 @@ def grouped(layer, table):
 @kinds
 def test_moments_are_those_of_plain_loops(kind):
     model = make_model(kind)
-    part = make_part(model)
+    part = make_part(model, LENGTHS)
     found = measure_moments(model, part)
     with tapped(model) as tap, torch.no_grad():
-        model(part.x, part.lengths)
+        model(part.x.double(), part.lengths)
     for name, layer in find_layers(model).items():
         u, _ = tap[name]
         z = np.concatenate(
@@ -80,7 +74,7 @@ def test_moments_are_those_of_plain_loops(kind):
 )
 def test_streamed_is_one_shot_in_any_order(order, batch_size, kind):
     model = make_model(kind)
-    part = make_part(model)
+    part = make_part(model, LENGTHS)
     whole = measure_moments(model, part, batch_size=100)
     pieces = measure_moments(model, part.take(torch.tensor(order)), batch_size=batch_size)
     for name, moments in whole.items():
@@ -95,7 +89,7 @@ def test_streamed_is_one_shot_in_any_order(order, batch_size, kind):
 @pytest.mark.parametrize("kind", [Kind("s5", bidirectional=True), Kind("s4d")], ids=str)
 def test_what_stands_in_padded_steps_does_not_matter(kind):
     model = make_model(kind)
-    part = make_part(model)
+    part = make_part(model, LENGTHS)
     noisy = part.x.clone()
     for row, length in enumerate(LENGTHS):
         noisy[row, length:] = 1e3
@@ -128,10 +122,10 @@ def test_white_moments_are_the_sum_over_all_impulses(kind):
 @kinds
 def test_what_is_lacking_is_measured_against_the_reference(kind):
     model, other = make_model(kind), make_model(kind)
-    name = list(find_layers(model))[0]
+    name = next(iter(find_layers(model)))
     with torch.no_grad():
         find_layers(other)[name].get_parameter("D").add_(1.0)
-    part = make_part(model)
+    part = make_part(model, LENGTHS)
     found = measure_moments(model, part, reference=other, layers=[name])
     assert list(found) == [name]
     # The reference adds the input once more, so that is what the layer's output lacks.
@@ -148,7 +142,7 @@ def test_a_switched_off_state_has_no_moments():
     keep[2] = False
     layer.mask_(keep)
     for moments in (
-        measure_moments(model, make_part(model))["blocks.0.ssm"],
+        measure_moments(model, make_part(model, LENGTHS))["blocks.0.ssm"],
         white_moments(layer.modes("layer")),
     ):
         dead = (moments.gram[0].diagonal() == 0).nonzero().flatten().tolist()
@@ -159,8 +153,8 @@ def test_the_model_comes_back_as_it_was():
     model = make_model(Kind("s5"), dropout=0.5).train()
     model.head.eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    first = measure_moments(model, make_part(model))
-    second = measure_moments(model, make_part(model))
+    first = measure_moments(model, make_part(model, LENGTHS))
+    second = measure_moments(model, make_part(model, LENGTHS))
     assert torch.equal(first["blocks.1.ssm"].gram, second["blocks.1.ssm"].gram)
     assert model.training
     assert not model.head.training
@@ -172,7 +166,7 @@ def test_the_model_comes_back_as_it_was():
 
 def test_long_sequences_are_cut_into_smaller_batches(monkeypatch):
     model = make_model(Kind("s5", bidirectional=True))
-    part = make_part(model)
+    part = make_part(model, LENGTHS)
     whole = measure_moments(model, part)
     monkeypatch.setattr("ssmith.calibrate.stream.ROWS", 1)
     for name, moments in measure_moments(model, part).items():
@@ -181,7 +175,7 @@ def test_long_sequences_are_cut_into_smaller_batches(monkeypatch):
 
 def test_bad_input_is_named():
     model = make_model(Kind("s5"))
-    part = make_part(model)
+    part = make_part(model, LENGTHS)
     with pytest.raises(InputError, match=r"no layers \['x'\]; allowed: blocks\.0\.ssm"):
         measure_moments(model, part, layers=["x"])
     with pytest.raises(InputError, match="batch_size is 0"):

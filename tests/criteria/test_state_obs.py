@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from criteria.layers import check_again_with, make_layer
-from helpers.models import KINDS, Kind, make_model
+from helpers.models import KINDS, make_model
+from helpers.parts import make_part
 from helpers.regression import features, residual, weights
 from ssmith.calibrate import measure_moments, white_moments
 from ssmith.core.errors import InputError, NumericalError
-from ssmith.core.sequences import Sequences
 from ssmith.criteria import AIRE, StateOBS, by_name
 from ssmith.criteria.elimination import REFRESH, eliminate
 from ssmith.families import find_layers, modes_of, tapped
@@ -101,19 +101,13 @@ def test_a_singular_second_moment_is_an_error():
         eliminate(gram, torch.ones(1, 4, 1, dtype=torch.float64), present=yes, removable=yes)
 
 
-def make_part(model, lengths=(12, 7, 12, 3)):
-    draw = torch.Generator().manual_seed(0)
-    x = torch.randn(len(lengths), max(lengths), 2, generator=draw, dtype=torch.float64)
-    return Sequences(x=x, lengths=torch.tensor(lengths), y=torch.zeros(len(lengths)).long())
-
-
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.conj_sym], ids=str)
 def test_scores_on_sequences_are_brute_force(kind):
     model = make_model(kind, layers=1)
-    part = make_part(model)
+    part = make_part(model, (12, 7, 12, 3))
     ((name, layer),) = find_layers(model).items()
     with tapped(model) as tap, torch.no_grad():
-        model(part.x, part.lengths)
+        model(part.x.double(), part.lengths)
     z = np.concatenate(
         [features(layer, tap[name][0][i], n) for i, n in enumerate(part.lengths.tolist())]
     )
@@ -237,8 +231,3 @@ def test_it_says_what_it_lacks():
 def test_bad_settings_are_named(setting, value):
     with pytest.raises(InputError, match=setting):
         check_again_with(StateOBS(), **{setting: value})
-
-
-def test_both_directions_of_kind_are_covered():
-    assert any(kind.bidirectional for kind in KINDS)
-    assert Kind("s4d_ragged") in KINDS

@@ -1,4 +1,4 @@
-"""Features of a layer's states on real sequences, step by step, and least squares without tricks."""
+"""Features of a layer's states on real sequences, step by step, and plain least squares."""
 
 import numpy as np
 

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.models import KINDS, Kind, make_input, make_model, random_mask
+from helpers.parts import make_part
 from helpers.plans import plan_for, random_plan
 from helpers.regression import features
 from helpers.tolerances import assert_close
@@ -17,33 +19,27 @@ from helpers.unchecked import build
 from ssmith.calibrate import measure_moments, white_moments
 from ssmith.core.compensation import Compensation, RefitConfig
 from ssmith.core.errors import InputError, PlanError
-from ssmith.core.sequences import Sequences
 from ssmith.families import find_layers, modes_of, tapped
 from ssmith.surgery import prune_, refit
 
 kinds = pytest.mark.parametrize("kind", KINDS, ids=str)
-LENGTHS = torch.tensor([40, 33, 40, 12])
-
-
-def make_part(model, seed=1):
-    x = make_input(model, batch=len(LENGTHS), length=int(LENGTHS.max()), seed=seed)
-    return Sequences(x=x, lengths=LENGTHS, y=torch.zeros(len(LENGTHS)).long())
+LENGTHS = [40, 33, 40, 12]
 
 
 def recorded(model, part, name):
     """Input and output of a layer at the valid steps, the former per sequence."""
     with tapped(model) as tap, torch.no_grad():
-        model(part.x, part.lengths)
+        model(part.x.double(), part.lengths)
     u, y = tap[name]
-    inputs = [row[:n] for row, n in zip(u, LENGTHS.tolist(), strict=True)]
-    return inputs, torch.cat([row[:n] for row, n in zip(y, LENGTHS.tolist(), strict=True)]).numpy()
+    inputs = [row[:n] for row, n in zip(u, LENGTHS, strict=True)]
+    return inputs, torch.cat([row[:n] for row, n in zip(y, LENGTHS, strict=True)]).numpy()
 
 
 @kinds
 @pytest.mark.parametrize("direct", [False, True])
 def test_refit_is_least_squares_on_explicit_features(kind, direct):
     model = make_model(kind, layers=1)
-    part = make_part(model)
+    part = make_part(model, LENGTHS)
     ((name, layer),) = find_layers(model).items()
     plan = random_plan(model, seed=3, keep=0.6)
     keep = plan.keep[name].flatten()
@@ -84,7 +80,7 @@ def test_refit_is_least_squares_on_explicit_features(kind, direct):
 def test_refit_never_raises_the_error_on_what_it_was_fitted_to(kind, seed, keep, direct):
     model = make_model(kind, seed=seed)
     plan = random_plan(model, seed=seed, keep=keep)
-    part = make_part(model, seed=seed)
+    part = make_part(model, LENGTHS, seed=seed)
     for moments in (
         measure_moments(model, part),
         {modes.layer: white_moments(modes) for modes in modes_of(model)},
@@ -98,7 +94,7 @@ def test_refit_never_raises_the_error_on_what_it_was_fitted_to(kind, seed, keep,
 def test_keeping_everything_changes_nothing(kind):
     model = make_model(kind)
     plan = random_plan(model, keep=1.1)
-    found = refit(model, plan, measure_moments(model, make_part(model)))
+    found = refit(model, plan, measure_moments(model, make_part(model, LENGTHS)))
     other = copy.deepcopy(model)
     prune_(other, plan, compensation=found)
     for name, value in model.state_dict().items():
@@ -112,7 +108,7 @@ def test_shrunk_is_the_compensated_mask(kind, direct):
     plan = random_plan(model, seed=5)
     x = make_input(model)
     found = refit(
-        model, plan, measure_moments(model, make_part(model)), RefitConfig(direct=direct)
+        model, plan, measure_moments(model, make_part(model, LENGTHS)), RefitConfig(direct=direct)
     )
     models = {mode: copy.deepcopy(model) for mode in ("mask", "shrink")}
     for mode, other in models.items():
@@ -125,11 +121,12 @@ def test_shrunk_is_the_compensated_mask(kind, direct):
 @kinds
 def test_white_moments_give_the_h2_optimal_readout(kind):
     """No other read-out of the kept states has a response closer to the dense layer's."""
-    model = make_model(kind, layers=1, options={"dt_min": 0.3, "dt_max": 0.5})
+    model = make_model(kind, layers=1, options={"step_rescale": 3.0})
     ((name, layer),) = find_layers(model).items()
     plan = random_plan(model, seed=1, keep=0.6)
     found = refit(model, plan, {name: white_moments(layer.modes(name))})
-    length = 400
+    slowest = float(layer.modes(name).A_bar.abs().max())
+    length = 2 * math.ceil(math.log(1e-10) / math.log(slowest))
     u = torch.zeros(layer.width, length, layer.width, dtype=torch.float64)
     u[torch.arange(layer.width), length // 2, torch.arange(layer.width)] = 1.0
 
@@ -154,7 +151,7 @@ def test_white_moments_give_the_h2_optimal_readout(kind):
 
 def test_a_masked_state_stays_out_of_the_fit():
     model = make_model(Kind("s5"))
-    part = make_part(model)
+    part = make_part(model, LENGTHS)
     first = random_plan(model, seed=2, keep=0.6)
     prune_(model, first, "mask")
     found = refit(model, random_plan(model, keep=1.1), measure_moments(model, part))
@@ -166,12 +163,14 @@ def test_a_masked_state_stays_out_of_the_fit():
 def test_the_receipt_says_how_it_was_refitted():
     model = make_model(Kind("s5"))
     plan = random_plan(model)
-    found = refit(model, plan, measure_moments(model, make_part(model)), RefitConfig(ridge=1e-6))
+    found = refit(
+        model, plan, measure_moments(model, make_part(model, LENGTHS)), RefitConfig(ridge=1e-6)
+    )
     receipt = prune_(model, plan, compensation=found)
     assert receipt.method["refit"] == {
         "fitted": "all layers at once",
         "source": "data",
-        "steps": int(LENGTHS.sum()),
+        "steps": sum(LENGTHS),
         "ridge": 1e-6,
         "direct": False,
     }
@@ -183,7 +182,7 @@ def test_a_compensation_that_does_not_fit_changes_nothing():
     model = make_model(Kind("s5"))
     plan = random_plan(model)
     before = copy.deepcopy(model.state_dict())
-    found = refit(model, plan, measure_moments(model, make_part(model)))
+    found = refit(model, plan, measure_moments(model, make_part(model, LENGTHS)))
     name, readout = next(iter(found.readouts.items()))
     short = dataclasses.replace(readout, C=readout.C[1:])
     for broken, match in (
@@ -198,12 +197,10 @@ def test_a_compensation_that_does_not_fit_changes_nothing():
 
 def test_missing_moments_are_named():
     model = make_model(Kind("s5"))
-    moments = measure_moments(model, make_part(model), layers=["blocks.1.ssm"])
+    moments = measure_moments(model, make_part(model, LENGTHS), layers=["blocks.1.ssm"])
     with pytest.raises(InputError, match=r"no moments of layer blocks\.0\.ssm"):
         refit(model, random_plan(model), moments)
-    other = measure_moments(
-        make_model(Kind("s5"), states=(4, 4)), make_part(make_model(Kind("s5")))
-    )
+    other = measure_moments(make_model(Kind("s5"), states=(4, 4)), make_part(model, LENGTHS))
     with pytest.raises(InputError, match=r"blocks\.0\.ssm: moments of shape"):
         refit(model, random_plan(model), other)
 
@@ -218,7 +215,7 @@ def test_an_emptied_layer_is_compensated_by_its_skip_path_alone():
     model = make_model(Kind("s5"), layers=1)
     ((name, layer),) = find_layers(model).items()
     keep = {name: random_mask(layer.grid(), keep=0.0)}
-    part = make_part(model)
+    part = make_part(model, LENGTHS)
     inputs, y = recorded(model, part, name)
     found = refit(
         model, plan_for(model, keep), measure_moments(model, part), RefitConfig(direct=True)

@@ -109,8 +109,8 @@ def refit_readout(
         usable = free > 1e-12 * system.input_energy
         direct = torch.where(usable, against / torch.where(usable, free, 1.0), 0.0)
         change = change - direct.unsqueeze(1) * aside
-    before = _error(system, -removed, torch.zeros_like(direct))
-    after = _error(system, change - removed, direct)
+    before = _error(system, -removed, torch.zeros_like(direct), config.ridge)
+    after = _error(system, change - removed, direct, config.ridge)
     fitted = (system.weight + change) / system.scale.unsqueeze(-1) + system.silent
     C, C_back = layout.readout(torch.where(on, fitted, 0.0))
     if not bool(torch.isfinite(torch.view_as_real(C)).all()) or not math.isfinite(after):
@@ -123,9 +123,11 @@ def refit_readout(
     )
 
 
-def _error(system: System, change: Float64[Tensor, "g f o"], direct: Tensor) -> float:
-    """Return ``E‖e − changeᵀz − direct·u‖²``, summed over outputs."""
-    quadratic = (change * (system.gram @ change)).sum(1)
+def _error(
+    system: System, change: Float64[Tensor, "g f o"], direct: Float64[Tensor, "g o"], ridge: float
+) -> float:
+    """Return ``E‖e − changeᵀz − direct·u‖²``, summed over outputs, without the ridge's noise."""
+    quadratic = (change * (system.gram @ change - ridge * change)).sum(1)
     crossed = direct * (system.input * change).sum(1) - (system.error * change).sum(1)
     own = system.error_energy + direct * (direct * system.input_energy)
     return float((own + quadratic + 2 * crossed - 2 * direct * system.input_error).sum())
