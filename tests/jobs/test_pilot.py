@@ -245,6 +245,13 @@ def test_a_two_way_model_has_no_step_and_says_why(start, quick, tmp_path):
     assert receipt.parity["step_vs_scan"] is None
     assert "bidirectional" in receipt.parity["why_null"]["step_vs_scan"]
     assert receipt.parity["passed"]
+    # It was never trained: that nothing is lost by cutting it proves nothing.
+    assert [item["kind"] for item in receipt.findings] == ["weak-model"]
+    assert "most frequent class (50.0%)" in receipt.findings[0]["message"]
+
+
+def test_a_good_model_is_not_called_weak(receipt):
+    assert receipt.findings == []
 
 
 def test_a_regression_is_judged_by_its_error(start, quick, tmp_path):

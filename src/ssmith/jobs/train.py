@@ -163,7 +163,15 @@ def train(
         note = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
         progress("train", epoch, config.epochs, note)
 
-    done = fit(model, data, config, _validator(data), checkpoint=checkpoint, progress=told)
+    done = fit(
+        model,
+        data,
+        config,
+        _validator(data),
+        checkpoint=checkpoint,
+        facts={"model": model.config.as_dict()},
+        progress=told,
+    )
     return model.to("cpu").eval(), done
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,7 @@ def fit(
     validate: Validate,
     *,
     checkpoint: Path | None = None,
+    facts: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Fit:
     """Train on ``data``'s training split and keep the weights that validate best.
@@ -100,6 +101,8 @@ def fit(
         config: see `FitConfig`.
         validate: called after each epoch.
         checkpoint: file to resume from and to write after each epoch; None for neither.
+        facts: JSON-ready facts that a checkpoint must share to be resumed, e.g. the settings of
+            the model, which do not all show in its weights.
         progress: called after each epoch with its number and its numbers.
 
     Returns:
@@ -113,12 +116,12 @@ def fit(
     optimizer = torch.optim.AdamW(_groups(model, config), betas=(0.9, 0.999))
     peaks = [float(group["lr"]) for group in optimizer.param_groups]
     steps_per_epoch = -(-len(part) // config.batch_size)
-    identity = {"settings": asdict(config), "data": data.sha256}
+    identity = {"settings": asdict(config), "data": data.sha256, "facts": dict(facts or {})}
     best = _copy(model)
     history: list[dict[str, Any]] = []
     if checkpoint is not None and checkpoint.exists():
-        best, facts = load_checkpoint(checkpoint, model, optimizer, identity)
-        history = facts["history"]
+        best, saved = load_checkpoint(checkpoint, model, optimizer, identity)
+        history = saved["history"]
     while len(history) < config.epochs and _since_best(history) < config.patience:
         epoch = len(history)
         loss = 0.0
@@ -139,8 +142,8 @@ def fit(
         if _since_best(history) == 0:
             best = _copy(model)
         if checkpoint is not None:
-            facts = {"identity": identity, "history": history}
-            save_checkpoint(checkpoint, model, optimizer, best, facts)
+            saved = {"identity": identity, "history": history}
+            save_checkpoint(checkpoint, model, optimizer, best, saved)
         if progress is not None:
             progress(epoch + 1, {"loss": loss / len(part), "validation": score[0]})
     model.load_state_dict(best)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ssmith.core.layers import Finding
 from ssmith.core.receipt import Receipt
 from ssmith.jobs.pilot.sweep import failed_points
 
@@ -43,6 +44,7 @@ def make_receipt(
         The receipt; a section that was not measured is empty.
     """
     config = run["config"]
+    quality = sections.get("quality", {})
     return Receipt(
         action="pilot",
         model={
@@ -62,13 +64,29 @@ def make_receipt(
         versions=run["versions"],
         data=run["data"],
         removed=sections.get("removed", {}),
-        quality=sections.get("quality", {}),
+        quality=quality,
         speed=sections.get("speed", {}),
         memory=sections.get("memory", {}),
         size=sections.get("size", {}),
         parity=sections.get("parity", {}),
         saving=sections.get("saving", {}),
         verdict=sections["verdict"],
-        findings=[*sections.get("findings", []), *failed_points(curve["methods"])],
+        findings=[
+            *sections.get("findings", []),
+            *failed_points(curve["methods"]),
+            *_weak_model(quality, run["data"]),
+        ],
         details={"curve": curve, "layers": sections.get("layers", [])},
     )
+
+
+def _weak_model(quality: dict[str, Any], data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Say so if the model guesses: anything can be cut from it without a loss."""
+    guess = data["details"].get("majority_rate", {}).get("test")
+    if quality.get("metric") != "accuracy" or guess is None or quality["before"]["low"] > guess:
+        return []
+    message = (
+        f"the model before the cut is right on {quality['before']['value']:.1%} of the test split, "
+        f"which is not proven better than always naming its most frequent class ({guess:.1%})"
+    )
+    return [Finding(layer="", kind="weak-model", message=message).as_dict()]
