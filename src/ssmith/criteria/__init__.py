@@ -5,7 +5,7 @@ from ssmith.criteria.hinf import Hinf
 from ssmith.criteria.lamp import LAMP
 from ssmith.criteria.last import LAST
 from ssmith.criteria.magnitude import Magnitude
-from ssmith.criteria.names import by_name, criterion_label
+from ssmith.criteria.names import by_name, criterion_label, criterion_names
 from ssmith.criteria.protocol import Criterion
 from ssmith.criteria.random import Random
 from ssmith.criteria.state_obs import StateOBS
@@ -21,4 +21,5 @@ __all__ = [
     "StateOBS",
     "by_name",
     "criterion_label",
+    "criterion_names",
 ]

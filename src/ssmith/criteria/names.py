@@ -28,7 +28,25 @@ def by_name(name: str) -> Criterion:
     Raises:
         InputError: if there is no such criterion; lists all and suggests the closest.
     """
-    known: dict[str, Criterion] = {
+    known = _known()
+    key = name.strip().lower().replace("_", "-")
+    if key not in known:
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+        raise InputError(
+            f"there is no criterion {name!r}",
+            allowed=", ".join(known),
+            next_step=f"did you mean {close[0]!r}?" if close else "choose one of these",
+        )
+    return known[key]
+
+
+def criterion_names() -> tuple[str, ...]:
+    """Return every name that `by_name` knows."""
+    return tuple(_known())
+
+
+def _known() -> dict[str, Criterion]:
+    return {
         "last": LAST(),
         "aire": AIRE(),
         "hinf-uniform": Hinf(pool="layer"),
@@ -39,15 +57,6 @@ def by_name(name: str) -> Criterion:
         "random": Random(),
         "state-obs": StateOBS(),
     }
-    key = name.strip().lower().replace("_", "-")
-    if key not in known:
-        close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-        raise InputError(
-            f"there is no criterion {name!r}",
-            allowed=", ".join(known),
-            next_step=f"did you mean {close[0]!r}?" if close else "choose one of these",
-        )
-    return known[key]
 
 
 def criterion_label(criterion: Criterion) -> str:
