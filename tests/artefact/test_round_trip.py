@@ -159,3 +159,12 @@ def test_shipped_models_verify(name):
     checks = verify(f"embedded:{name}")
     assert [check.name for check in checks if not check.passed] == []
     assert load(f"embedded:{name}").config.states
+
+
+def test_only_an_earlier_model_is_overwritten(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(OutputExistsError, match="not replaced"):
+        save(make_model(KINDS[0]), other, overwrite=True)
+    assert [item.name for item in other.iterdir()] == ["thesis.txt"]

@@ -95,12 +95,20 @@ def test_prune_takes_settings_of_the_criterion(place, ssmith):
 
 
 def test_overwrite_replaces(place, ssmith):
-    (place / "small").mkdir()
-    (place / "small" / "old").write_text("old")
     command = ("prune", "model", "--ratio", "0.5", "--out", "small")
+    assert ssmith(*command).code == 0
+    (place / "small" / "old").write_text("old")
     assert ssmith(*command).code == 2
     assert ssmith(*command, "--overwrite").code == 0
     assert not (place / "small" / "old").exists()
+
+
+def test_overwrite_spares_what_is_no_model(place, ssmith):
+    (place / "thesis").mkdir()
+    (place / "thesis" / "text").write_text("years of work")
+    ended = ssmith("prune", "model", "--ratio", "0.5", "--out", "thesis", "--overwrite")
+    assert ended.code == 2
+    assert (place / "thesis" / "text").read_text() == "years of work"
 
 
 def test_compare_prints_and_writes(place, ssmith):

@@ -1,7 +1,8 @@
 """Run pilots that are killed: ``python killed.py MODEL DATA ROOT COMMAND SPEC…`` as a program.
 
-Each SPEC is a series of attempts at one pilot, e.g. ``write:3,tell:2``: the first dies within
-its third write, the second, which resumes, when it tells of its second part. ``after:0.5`` is
+Each SPEC is a series of attempts at one pilot, e.g. ``write:run.json,tell:2``: the first dies
+while it writes that file, the second, which resumes, when it tells of its second part, and
+``rename:1`` when it moves its first directory into place. ``after:0.5`` is
 killed from outside after that many seconds. A last attempt resumes and may finish. What each
 attempt has left is copied to ``ROOT/SPEC.N`` before the next one starts.
 """
@@ -39,8 +40,13 @@ def attempt(kill, place, model, data, command):
     if what == "tell":
         progress = [die_at(int(when))]
     if what == "write":
-        # The new bytes are in a file beside, and have not got their name.
-        os.fsync = die_at(int(when))
+        replace = Path.replace
+
+        def give_name(self, target):
+            # The new bytes are in a file beside, and have not got their name.
+            return os._exit(9) if target.name == when else replace(self, target)
+
+        Path.replace = give_name
     if what == "rename":
         real, before = Path.rename, die_at(int(when))
 

@@ -16,15 +16,15 @@ from ssmith.core.errors import InputError, MissingExtraError, OutputExistsError
 from ssmith.data import save_npz
 
 POINTS = {
-    "in the first file": "write:1",
+    "in the first file": "write:run.json",
     "between the sweeps": "tell:2",
-    "in a later file": "write:3",
+    "in a later file": "write:sweep-random.json",
     "before the model has its place": "rename:1",
     "after the cut": "tell:4",
     "while the model is replaced": "rename:2",
     "before the test split is read": "tell:6",
     "before the report": "tell:7",
-    "among the plots": "write:25",
+    "among the plots": "write:quality.csv",
 }
 SERIES = {"nine times": ",".join(POINTS.values()), "once": POINTS["before the test split is read"]}
 AT_RANDOM = ["at random, early", "at random, late"]
@@ -110,7 +110,7 @@ def test_the_points_are_where_they_are_said_to_be(killed):
     }
     assert scraps["in the first file"][0].startswith("stages/.run.json.")
     assert "stages/sweep-random.json" not in left["between the sweeps"]
-    assert scraps["in a later file"]
+    assert scraps["in a later file"][0].startswith("stages/.sweep-random.json.")
     assert "model/config.json" not in left["before the model has its place"]
     assert any(file.startswith(".model.") for file in scraps["before the model has its place"])
     assert "model/config.json" in left["after the cut"]
@@ -119,7 +119,7 @@ def test_the_points_are_where_they_are_said_to_be(killed):
     assert "stages/measured.json" not in left["before the test split is read"]
     assert "stages/measured.json" in left["before the report"]
     assert "receipt.json" not in left["before the report"]
-    assert scraps["among the plots"][0].startswith("plots/.")
+    assert scraps["among the plots"][0].startswith("plots/.quality.csv.")
 
 
 def test_resuming_a_finished_pilot_changes_no_byte(finished, copy_of, start):
@@ -176,13 +176,21 @@ def test_an_occupied_output_is_refused(finished, copy_of, start):
 
 
 @pytest.mark.parametrize("name", ["notes.txt", ".notes", "stages/notes.txt", ".a.12345678/b"])
-def test_a_directory_that_holds_no_pilot_is_not_resumed(start, tmp_path, name):
+@pytest.mark.parametrize("how", ["resume", "overwrite"])
+def test_a_directory_that_holds_no_pilot_is_left_alone(start, tmp_path, name, how):
     path = tmp_path / "out" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("mine")
     with pytest.raises(OutputExistsError, match="holds no pilot"):
-        start(resume=True)
+        start(**{how: True})
     assert contents(tmp_path / "out") == {name: b"mine"}
+
+
+def test_a_file_is_never_replaced(start, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(OutputExistsError, match="holds no pilot"):
+        start(overwrite=True)
+    assert (tmp_path / "out").read_text() == "mine"
 
 
 def test_resume_without_anything_is_a_fresh_start(start, quick, tmp_path):

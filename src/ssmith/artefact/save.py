@@ -41,7 +41,7 @@ def save(
     Args:
         model: a `SequenceModel`, masked or shrunk as it is.
         path: the directory to make.
-        overwrite: replace what is there.
+        overwrite: replace an earlier model; nothing else is ever replaced.
         parent: digest of the model this one was made from; None for one trained from scratch.
         facts: JSON-ready facts for the card (title, data, metric, how to retrain).
         extra_files: further text files by name (a receipt, a plan, a recipe).
@@ -53,7 +53,7 @@ def save(
         UnsupportedError: if the model is of a kind or type this format does not hold.
         NumericalError: if a weight is not finite, so that the model could not be loaded again.
         InputError: if a further file has a name that is taken or leaves the directory.
-        OutputExistsError: if something is at ``path`` and ``overwrite`` is false.
+        OutputExistsError: if something is at ``path`` that may not be replaced.
         ArtefactError: if the disk refuses.
     """
     if not isinstance(model, SequenceModel):
@@ -82,7 +82,7 @@ def save(
         "versions": versions(),
         "facts": dict(facts or {}),
     }
-    with new_directory(target, overwrite=overwrite) as scratch:
+    with new_directory(target, overwrite=overwrite, marker=MANIFEST) as scratch:
         write_bytes(scratch / WEIGHTS, to_safetensors(tensors))
         write_json(scratch / CONFIG, config)
         write_text(scratch / CARD, card(model, config))

@@ -38,11 +38,12 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     from ssmith.core.files import new_directory, refuse_existing
     from ssmith.jobs.compare import CompareConfig, compare
     from ssmith.jobs.outputs import refuse_own_input
+    from ssmith.jobs.prune import RECEIPT
     from ssmith.report import write_report
 
     if arguments.out is not None:
         refuse_own_input(arguments.out, arguments.before, arguments.after, arguments.data)
-        refuse_existing(arguments.out, overwrite=arguments.overwrite)
+        refuse_existing(arguments.out, overwrite=arguments.overwrite, marker=RECEIPT)
     config = flags.config_of(CompareConfig, arguments)
     with output.progress() as progress:
         receipt = compare(
@@ -54,8 +55,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             progress=progress,
         )
     if arguments.out is not None:
-        with new_directory(arguments.out, overwrite=arguments.overwrite) as scratch:
-            receipt.save(scratch / "receipt.json")
+        with new_directory(arguments.out, overwrite=arguments.overwrite, marker=RECEIPT) as scratch:
+            receipt.save(scratch / RECEIPT)
             write_report(receipt, scratch)
     _show(output, receipt)
     if arguments.out is not None:

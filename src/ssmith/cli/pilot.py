@@ -56,6 +56,13 @@ def _add_search(parser: flags.Parser) -> None:
         metavar="R,R",
         help="fractions of states to try (default: 0.1,0.2, … 0.9)",
     )
+    parser.add_argument(
+        "--refine",
+        type=flags.whole,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="further fractions around the best one (default: 4)",
+    )
 
 
 def _add_limits(parser: flags.Parser) -> None:

@@ -125,41 +125,54 @@ def directory_bytes(path: Path) -> int:
     return sum(item.stat().st_size for item in path.rglob("*") if item.is_file())
 
 
-def refuse_existing(path: Path, *, overwrite: bool) -> None:
+def refuse_existing(path: Path, *, overwrite: bool, marker: str | None = None) -> None:
     """Raise unless ``path`` is free, an empty directory, or may be replaced.
 
     Args:
         path: where something is to be written.
         overwrite: whether it may be replaced.
+        marker: a file that an earlier output of the same kind holds; a directory without it is
+            somebody else's and is not replaced.
 
     Raises:
-        OutputExistsError: if something is there and ``overwrite`` is false.
+        OutputExistsError: if something is there that may not be replaced.
     """
     occupied = path.exists() and not (path.is_dir() and not any(path.iterdir()))
-    if occupied and not overwrite:
+    if not occupied:
+        return
+    if not overwrite:
         raise OutputExistsError(
             f"output {path} already exists",
             allowed="a path that is free",
             next_step="choose another path or pass --overwrite",
         )
+    if marker is not None and not (path / marker).is_file():
+        raise OutputExistsError(
+            f"output {path} already exists and has no {marker}, so it is not replaced",
+            allowed="a path that is free, or an earlier output of the same kind",
+            next_step="choose another path",
+        )
 
 
 @contextmanager
-def new_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def new_directory(
+    path: Path, *, overwrite: bool = False, marker: str | None = None
+) -> Iterator[Path]:
     """Yield a scratch directory that becomes ``path`` only if the block succeeds.
 
     Args:
         path: the directory to make.
         overwrite: whether it may be replaced.
+        marker: see `refuse_existing`.
 
     Yields:
         The scratch directory.
 
     Raises:
-        OutputExistsError: if ``path`` is occupied and ``overwrite`` is false.
+        OutputExistsError: if ``path`` is occupied and may not be replaced.
         ArtefactError: if the disk refuses.
     """
-    refuse_existing(path, overwrite=overwrite)
+    refuse_existing(path, overwrite=overwrite, marker=marker)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))

@@ -58,9 +58,10 @@ def pilot(
 ) -> Receipt:
     """Find the largest cut within a tolerance, make it, prove it, judge it and report it.
 
-    The cut is chosen on the selection split and judged on the test split, which is read once.
-    Leaves ``receipt.json``, ``report.html``, ``plots/``, ``plan.json``, ``model/`` and the
-    intermediate results in ``stages/``. A killed run that is resumed ends with the same bytes.
+    The cut is chosen on the selection split and judged on the test split, which nothing
+    else looks at. Leaves ``receipt.json``, ``report.html``, ``plots/``, ``plan.json``, ``model/``
+    and the intermediate results in ``stages/``. A killed run that is resumed ends with the same
+    bytes.
 
     Args:
         model: a directory, a hub id or ``embedded:NAME``.
@@ -68,7 +69,7 @@ def pilot(
         out: directory for everything.
         config: what to try and what to accept.
         resume: go on with an interrupted run in ``out``.
-        overwrite: throw away what is in ``out``.
+        overwrite: throw away an earlier pilot in ``out``.
         command: the command line to repeat it, for the receipt.
         progress: told after each part.
 

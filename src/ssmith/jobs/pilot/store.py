@@ -45,18 +45,19 @@ class Store:
             The command line of the first run, so that resuming does not change the receipt.
 
         Raises:
-            OutputExistsError: if something is there and neither was asked for.
+            OutputExistsError: if something is there that is no pilot, or neither was asked for.
             InputError: if what is there was run with other settings, model or data.
             ArtefactError: if the disk refuses.
         """
         path = self._path(RUN)
-        if overwrite and (path.is_file() or self._barely_begun()):
+        ours = path.is_file() or self._barely_begun()
+        if ours and overwrite:
             _remove(self.out)
-        elif resume and (path.is_file() or self._barely_begun()):
+        elif ours and resume:
             for item in self._leftovers():
                 _remove(item)
         else:
-            self._refuse_occupied(foreign=resume or overwrite)
+            self._refuse_occupied(ours=ours)
         if not path.is_file():
             # One file, so that there is no moment at which only half of it is known.
             write_json(path, {"identity": identity, "command": list(command)})
@@ -86,14 +87,14 @@ class Store:
         found = set(self.out.rglob("*")) - set(self._leftovers())
         return self.out.is_dir() and found <= {self.out / STAGES}
 
-    def _refuse_occupied(self, *, foreign: bool) -> None:
+    def _refuse_occupied(self, *, ours: bool) -> None:
         if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
             return
         raise OutputExistsError(
-            f"output {self.out} already exists" + (" and holds no pilot" if foreign else ""),
-            allowed="a path that is free",
+            f"output {self.out} already exists" + ("" if ours else " and holds no pilot"),
+            allowed="a path that is free, or an earlier pilot with --overwrite or --resume",
             next_step="choose another path"
-            + ("" if foreign else ", or pass --overwrite, or --resume an interrupted pilot"),
+            + (", pass --overwrite, or --resume to go on with it" if ours else ""),
         )
 
 
