@@ -44,6 +44,7 @@ REFITTED = (
     "AIRE, refit by layer",
     "State-OBS, data, refit by layer",
     "State-OBS, chosen and refit by layer",
+    "State-OBS, sensitivity, chosen and refit by layer",
 )
 OURS = REFITTED[-1]
 
@@ -70,8 +71,12 @@ def cuts(
                 yield f"{name}, refit on white", ratio, plan, api.refit(model, plan, white)
                 continue
             yield f"{name}, refit by layer", ratio, *api.refit_by_layer(model, plan, part)
-        plan = api.decide(scored["State-OBS, data"], Budget(states=ratio), model)
-        yield OURS, ratio, *api.refit_by_layer(model, plan, part, criterion=StateOBS())
+        for method, criterion in (
+            (REFITTED[-2], StateOBS()),
+            (OURS, StateOBS(weigh="sensitivity")),
+        ):
+            plan = api.plan(model, criterion, Budget(states=ratio), measured)
+            yield method, ratio, *api.refit_by_layer(model, plan, part, criterion=criterion)
 
 
 def quality(seeds: list[int], tasks: list[str], *, quick: bool) -> list[dict[str, Any]]:
@@ -171,7 +176,13 @@ def summarise(rows: list[dict[str, Any]], timed: list[dict[str, Any]]) -> dict[s
         "points_lost": {
             f"{ratio:g}": {
                 method: round(statistics.mean(lost(rows, method, ratio)), 3)
-                for method in ("LAST", "AIRE", "LAST, refit by layer", "AIRE, refit by layer", OURS)
+                for method in (
+                    "LAST",
+                    "AIRE",
+                    "LAST, refit by layer",
+                    "AIRE, refit by layer",
+                    *REFITTED[-2:],
+                )
             }
             for ratio in (0.8, 0.9)
         },

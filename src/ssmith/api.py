@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64
 from torch import Tensor, nn
 
 from ssmith import allocate, artefact, data, evaluate, families, surgery
@@ -124,7 +124,8 @@ def moments(
         DataError: if there is no sequence.
         NumericalError: if a state is not finite.
     """
-    return calibration.measure_moments(model, part, batch_size=batch_size)
+    found = calibration.measure_moments(model, part, batch_size=batch_size)
+    return calibration.with_sensitivity(model, found, _sensitivity(model, part, batch_size))
 
 
 def white_moments(model: nn.Module) -> dict[str, Moments]:
@@ -226,11 +227,14 @@ def refit_by_layer(
     """
     chosen = config or RefitConfig()
     work = copy.deepcopy(model)
+    slopes = _sensitivity(model, part, batch_size) if criterion and criterion.needs else None
     keep, readouts, steps = {}, {}, 0
     for name, layer in surgery.check_fits(work, plan).items():
         found = calibration.measure_moments(
             work, part, reference=model, layers=[name], batch_size=batch_size
         )
+        if slopes is not None:
+            found = calibration.with_sensitivity(work, found, slopes)
         modes = layer.modes(name)
         mask = keep[name] = _chosen_anew(plan.keep[name], modes, found, criterion)
         readouts[name] = surgery.refit_readout(
@@ -241,6 +245,13 @@ def refit_by_layer(
         steps = found[name].steps
     settings = {"fitted": "layer by layer", "source": "data", "steps": steps, **asdict(chosen)}
     return replace(plan, keep=keep), Compensation(readouts=readouts, settings=settings)
+
+
+def _sensitivity(
+    model: nn.Module, part: Sequences, batch_size: int
+) -> dict[str, Float64[Tensor, "m m"]]:
+    classes = isinstance(model, SequenceModel) and model.config.task == "classification"
+    return calibration.measure_sensitivity(model, part, centred=classes, batch_size=batch_size)
 
 
 def _chosen_anew(

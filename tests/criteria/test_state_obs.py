@@ -1,6 +1,7 @@
 """State-OBS against brute force: explicit data, every removal tried, every fit done anew."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from helpers.parts import make_part
 from helpers.regression import features, residual, weights
 from ssmith.calibrate import measure_moments, white_moments
 from ssmith.core.errors import InputError, NumericalError
+from ssmith.core.layout import Layout
 from ssmith.criteria import AIRE, StateOBS, by_name
 from ssmith.criteria.elimination import REFRESH, eliminate
 from ssmith.families import find_layers, modes_of, tapped
@@ -222,12 +224,53 @@ def test_it_says_what_it_lacks():
     with pytest.raises(InputError, match=r"layers\.0: moments of shape"):
         StateOBS()([modes], {modes.layer: other})
     assert StateOBS.needs == ("moments",)
-    assert by_name("state-obs") == StateOBS()
+    assert by_name("state-obs") == StateOBS(weigh="sensitivity")
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("ridge", 0.0), ("ridge", float("nan")), ("share", "both")]
+    ("setting", "value"),
+    [("ridge", 0.0), ("ridge", float("nan")), ("share", "both"), ("weigh", "")],
 )
 def test_bad_settings_are_named(setting, value):
     with pytest.raises(InputError, match=setting):
         check_again_with(StateOBS(), **{setting: value})
+
+
+def with_slopes(moments, seed=0, scale=1.0):
+    """The same moments with a random sensitivity."""
+    g, _, o = moments.error.shape
+    draw = torch.Generator().manual_seed(seed)
+    root = scale * torch.randn(g, o, o, generator=draw, dtype=torch.float64)
+    return dataclasses.replace(moments, sensitivity=root @ root.mT)
+
+
+@pytest.mark.parametrize("channels", [None, 3])
+def test_sensitivity_weighs_the_error_of_every_output(channels):
+    modes = make_layer(1, states=4, channels=channels)
+    moments = with_slopes(white_moments(modes))
+    criterion = StateOBS(weigh="sensitivity", share="cumulative", ridge=TINY)
+    values = criterion([modes], {modes.layer: moments}).values[modes.layer]
+    weight = Layout.of(modes).weight(modes.C, modes.C_back)
+    for group, scores in enumerate(values.reshape(len(weight), -1)):
+        # Rows of data with the Gramian as their second moment, one column per weighted output.
+        z = np.linalg.cholesky(moments.gram[group].numpy()).T * math.sqrt(len(moments.gram[group]))
+        root = np.linalg.cholesky(moments.sensitivity[group].numpy() + 1e-15)
+        order, costs = brute_force(z, weight[group].numpy() @ root, 2, set(range(4)))
+        assert scores.argsort().tolist() == order
+        np.testing.assert_allclose(scores[order], np.cumsum(costs), rtol=1e-3)
+
+
+def test_a_layer_the_model_heeds_more_scores_higher():
+    modes = make_layer(1)
+    white = white_moments(modes)
+    low, high = (
+        StateOBS(weigh="sensitivity")([modes], {modes.layer: with_slopes(white, scale=scale)})
+        for scale in (1.0, 2.0)
+    )
+    torch.testing.assert_close(4 * low.values[modes.layer], high.values[modes.layer])
+
+
+def test_sensitivity_must_have_been_measured():
+    modes = make_layer(1)
+    with pytest.raises(InputError, match=r"layer layers\.1 hold no sensitivity"):
+        StateOBS(weigh="sensitivity")([modes], {modes.layer: white_moments(modes)})

@@ -23,7 +23,8 @@ def test_a_name_says_criterion_and_refit():
     assert (plain.criterion, plain.refit, plain.label) == (LAST(), False, "LAST")
     assert (refitted.criterion, refitted.refit, refitted.label) == (LAST(), True, "LAST + refit")
     ours = method_named("state_obs")
-    assert (ours.criterion, ours.refit, ours.label) == (StateOBS(), True, "State-OBS")
+    assert (ours.criterion, ours.refit) == (StateOBS(weigh="sensitivity"), True)
+    assert ours.label == "State-OBS (sensitivity)"
     assert method_named("random+refit", seed=4).criterion == Random(seed=4)
     with pytest.raises(InputError, match="did you mean 'last'"):
         method_named("lasst+refit")
@@ -83,8 +84,10 @@ def test_the_best_removes_most_and_the_first_wins_a_tie():
 def test_a_pilot_with_refits_is_told_as_it_was_done(start, quick, method, tmp_path):
     receipt = start(quick(method=method, baselines=("last",), fractions=(0.5, 0.75), refine=0))
     curve = receipt.details["curve"]
-    expected = ["State-OBS", "AIRE + refit", "AIRE", "LAST"] if method == "auto" else []
-    assert list(curve["methods"]) == (expected or ["State-OBS", "LAST"])
+    expected = (
+        ["State-OBS (sensitivity)", "AIRE + refit", "AIRE", "LAST"] if method == "auto" else []
+    )
+    assert list(curve["methods"]) == (expected or ["State-OBS (sensitivity)", "LAST"])
     assert curve["method"] in CANDIDATES
     plan = json.loads((tmp_path / "out" / "plan.json").read_text())
     assert plan["model_digest"] == receipt.model["digest_before"]

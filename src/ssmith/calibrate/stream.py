@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -152,16 +153,27 @@ def measure_moments(
     return {name: total.result() for name, total in sums.items()}
 
 
-def _run(model: nn.Module, batch: Sequences) -> Tap:
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Run the block in evaluation mode; every part of the model gets its own mode back."""
+    training = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, before in training.items():
+            part.training = before
+
+
+def inputs_of(model: nn.Module, batch: Sequences) -> tuple[Tensor, Tensor]:
+    """Return a batch's ``x`` and ``lengths`` in the model's type and on its device."""
     parameter = next(model.parameters())
     x = batch.x.to(parameter.device)
     x = x.to(parameter.dtype) if x.is_floating_point() else x
-    training = {part: part.training for part in model.modules()}
-    with tapped(model) as tap:
-        model.eval()
-        try:
-            model(x, batch.lengths.to(parameter.device))
-        finally:
-            for part, before in training.items():
-                part.training = before
+    return x, batch.lengths.to(parameter.device)
+
+
+def _run(model: nn.Module, batch: Sequences) -> Tap:
+    with evaluating(model), tapped(model) as tap:
+        model(*inputs_of(model, batch))
     return tap

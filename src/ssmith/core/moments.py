@@ -29,6 +29,8 @@ class Moments:
         input: E[z u].
         input_energy: E[u²].
         input_error: E[u e].
+        sensitivity: E[g gᵀ], g the gradient of the model's outputs with respect to the layer's;
+            None where it was not measured.
     """
 
     layer: str
@@ -40,3 +42,4 @@ class Moments:
     input: Float64[Tensor, "g f i"]
     input_energy: Float64[Tensor, "g i"]
     input_error: Float64[Tensor, "g i"]
+    sensitivity: Float64[Tensor, "g o o"] | None = None

@@ -55,7 +55,7 @@ def _known() -> dict[str, Criterion]:
         "magnitude-global": Magnitude(pool="model"),
         "lamp": LAMP(),
         "random": Random(),
-        "state-obs": StateOBS(),
+        "state-obs": StateOBS(weigh="sensitivity"),
     }
 
 

@@ -21,6 +21,7 @@ from ssmith.criteria.common import check_choice, score_modes
 from ssmith.criteria.elimination import Elimination, eliminate
 
 Share = Literal["marginal", "cumulative"]
+Weigh = Literal["energy", "sensitivity"]
 
 
 @final
@@ -36,6 +37,9 @@ class StateOBS:
         share: ``"marginal"``: what the removal adds to the layer's relative error (its running
             maximum), so that the sum of errors over layers stays small. ``"cumulative"``: the
             whole relative error once the state is gone, so that all layers end equally wrong.
+        weigh: ``"energy"``: errors count relative to the layer's output energy.
+            ``"sensitivity"``: by how far they move the model's outputs, to first order, which the
+            moments must hold.
 
     Raises:
         InputError: if a setting is outside its domain.
@@ -48,15 +52,19 @@ class StateOBS:
 
     ridge: float = 1e-9
     share: Share = "marginal"
+    weigh: Weigh = "energy"
 
     def __post_init__(self) -> None:
         check_number("ridge", self.ridge, above=0)
         check_choice("share", self.share, Share)
+        check_choice("weigh", self.weigh, Weigh)
 
     @property
     def label(self) -> str:
         """Name for plots and tables."""
-        return "State-OBS" if self.share == "marginal" else "State-OBS (cumulative)"
+        extras = ["cumulative"] * (self.share == "cumulative")
+        extras += ["sensitivity"] * (self.weigh == "sensitivity")
+        return f"State-OBS ({', '.join(extras)})" if extras else "State-OBS"
 
     def __call__(
         self, layers: Sequence[Modes], stats: Mapping[str, object] | None = None
@@ -77,13 +85,19 @@ class StateOBS:
         present = layout.place(modes.present)
         features = present.repeat_interleave(layout.parts, dim=-1)
         best = system.weight + solve_kept(system.gram, system.error, features)
+        if self.weigh == "sensitivity":
+            best = best @ _root(modes, moments.sensitivity)
         found = eliminate(
             system.gram,
             best,
             present=present,
             removable=layout.place(modes.present & ~modes.is_unstable()),
         )
-        return layout.flat(self._rising(found, _energy(system, best)))
+        unit = _energy(system, best)
+        if self.weigh == "sensitivity" and unit > 0:
+            # The costs of all layers are in the unit of the model's outputs already.
+            unit = 1.0
+        return layout.flat(self._rising(found, unit))
 
     def _rising(self, found: Elimination, energy: float) -> Float64[Tensor, "g n"]:
         """Lay scores out in the states' places, strictly rising along each group's order."""
@@ -123,6 +137,19 @@ def moments_of(modes: Modes, stats: Mapping[str, object] | None) -> Moments:
             next_step="measure them on sequences, or take those of white noise",
         )
     return found
+
+
+def _root(modes: Modes, sensitivity: Float64[Tensor, "g o o"] | None) -> Float64[Tensor, "g o o"]:
+    """Return R with ``R Rᵀ`` the sensitivity, so that weighted errors are plain sums of squares."""
+    if sensitivity is None:
+        raise InputError(
+            f"the moments of layer {modes.layer} hold no sensitivity",
+            allowed="weigh='energy' with these moments",
+            next_step="measure the moments on sequences",
+        )
+    values, vectors = torch.linalg.eigh(sensitivity)
+    root: Tensor = vectors * values.clamp(min=0).sqrt().unsqueeze(-2)
+    return root
 
 
 def _energy(system: System, best: Float64[Tensor, "g f o"]) -> float:

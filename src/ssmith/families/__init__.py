@@ -5,7 +5,7 @@ from ssmith.families.registry import describe, find_layers, model_digest, modes_
 from ssmith.families.s4d import S4DLayer
 from ssmith.families.s5 import S5Layer
 from ssmith.families.sequence import ModelState, SequenceConfig, SequenceModel
-from ssmith.families.taps import Tap, tapped
+from ssmith.families.taps import Tap, probed, tapped
 
 __all__ = [
     "LTILayer",
@@ -20,5 +20,6 @@ __all__ = [
     "find_layers",
     "model_digest",
     "modes_of",
+    "probed",
     "tapped",
 ]
