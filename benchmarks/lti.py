@@ -1,4 +1,4 @@
-"""LTI pruning: accuracy of every criterion against the share of removed states, and its speed.
+"""LTI pruning: test accuracy of every criterion against the share of removed states.
 
 Full: all reference tasks, all criteria, ratios 0.1 … 0.9 and 0.33, several training seeds, on the
 test split. Quick: the shipped models only, three ratios.
@@ -12,16 +12,12 @@ import statistics
 import sys
 from typing import Any
 
-import torch
-
 from record import RESULTS, record
 from ssmith import api
 from ssmith.artefact import EMBEDDED
 from ssmith.core.budget import Budget
 from ssmith.core.files import write_text
 from ssmith.criteria import AIRE, LAMP, LAST, Criterion, Hinf, Magnitude, Random, criterion_label
-from ssmith.evaluate import Timing, time_pair
-from ssmith.families import LTIOptions, S5Layer
 from trained import names, recipe_of, trained
 
 RATIOS = (0.1, 0.2, 0.3, 0.33, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -75,44 +71,6 @@ def quality(seeds: list[int], *, quick: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def speed(seconds: float) -> list[dict[str, Any]]:
-    """Time S5 layers against their own shrunk copies, in turns."""
-    rows = []
-    stream = torch.Generator().manual_seed(0)
-    for width, states, b, length in ((128, 256, 8, 1024), (256, 512, 4, 1024)):
-        for kept in (0.75, 0.5, 0.25):
-            options = LTIOptions()
-            dense = S5Layer(width, states, blocks=8, options=options, generator=stream)
-            shrunk = copy.deepcopy(dense)
-            shrunk.shrink_(torch.randperm(states, generator=stream) < round(kept * states))
-            u = torch.randn(b, length, width, generator=stream)
-            with torch.no_grad():
-                whole = time_pair(
-                    lambda u=u, m=dense: m(u), lambda u=u, m=shrunk: m(u), seconds=seconds
-                )
-                step = _steps(dense, shrunk, torch.randn(16, width, generator=stream), seconds)
-            shape = {"width": width, "states": states, "batch": b, "length": length}
-            rows.append(
-                {
-                    **shape,
-                    "kept": kept,
-                    "forward": whole.as_dict(),
-                    "step": step.as_dict(),
-                    "forward_ratio": 1 / whole.speedup,
-                    "step_ratio": 1 / step.speedup,
-                }
-            )
-    return rows
-
-
-def _steps(dense: S5Layer, shrunk: S5Layer, u: torch.Tensor, seconds: float) -> Timing:
-    runs = []
-    for layer in (dense, shrunk):
-        state, discrete = layer.initial_state(len(u)), layer.discretise()
-        runs.append(lambda m=layer, s=state, d=discrete: m.step(u, s, d))
-    return time_pair(runs[0], runs[1], seconds=seconds)
-
-
 def losses(rows: list[dict[str, Any]], method: str, ratio: float) -> list[float]:
     """Return the losses of a method at a ratio, in points, over tasks and seeds."""
     return [
@@ -132,14 +90,13 @@ def largest_ratio(rows: list[dict[str, Any]], tolerance: float) -> float:
     return best
 
 
-def summarise(rows: list[dict[str, Any]], timed: list[dict[str, Any]]) -> dict[str, Any]:
-    half = [row for row in timed if row["kept"] == 0.5]
+def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    at = {method: round(statistics.mean(losses(rows, method, 0.33)), 3) for method in methods}
     return {
-        "forward_at_half_vs_dense": round(max(row["forward_ratio"] for row in half), 3),
-        "step_at_half_vs_dense": round(max(row["step_ratio"] for row in half), 3),
-        "points_lost_at_33_percent": at,
+        f"points_lost_at_{ratio:g}": {
+            method: round(statistics.mean(losses(rows, method, ratio)), 3) for method in methods
+        }
+        for ratio in QUICK_RATIOS
     }
 
 
@@ -184,12 +141,10 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2", help="training seeds, full run only")
     options = parser.parse_args()
     seeds = [0] if options.quick else [int(item) for item in options.seeds.split(",")]
-    timed = speed(0.5 if options.quick else 5.0)
     rows = quality(seeds, quick=options.quick)
     if not options.quick:
         write_text(RESULTS / "lti.md", table(rows))
-    raw = {"quality": rows, "speed": timed, "seeds": seeds, "threads": torch.get_num_threads()}
-    record("lti", raw, summarise(rows, timed), quick=options.quick)
+    record("lti", {"quality": rows, "seeds": seeds}, summarise(rows), quick=options.quick)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ ROOT = Path(__file__).parents[1] / "src" / "ssmith"
 FILES = sorted(ROOT.rglob("*.py"))
 LONGEST = 500
 
+# Stands in for a method of another library and hands it whatever it was given.
+PASSES_FOREIGN_ARGUMENTS_ON = {"ssmith.families.hf.engine._generate"}
 VERBS = {"allocate", "artefact", "calibrate", "criteria", "data", "evaluate", "surgery", "tune"}
 MAY_IMPORT = {
     "core": set(),
@@ -142,7 +144,8 @@ def test_no_own_kwargs_star_imports_or_globals(module):
         where = f"{MODULES[module]}:{getattr(node, 'lineno', '')}"
         assert not isinstance(node, ast.Global), where
         if isinstance(node, ast.FunctionDef):
-            assert node.args.kwarg is None, f"{where}: own **kwargs"
+            foreign = f"{module}.{node.name}" in PASSES_FOREIGN_ARGUMENTS_ON
+            assert node.args.kwarg is None or foreign, f"{where}: own **kwargs"
             defaults = [*node.args.defaults, *node.args.kw_defaults]
             mutable = any(isinstance(item, ast.List | ast.Dict | ast.Set) for item in defaults)
             assert not mutable, f"{where}: a mutable default"

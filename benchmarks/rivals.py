@@ -1,0 +1,62 @@
+"""What the scans are measured against: the forms other packages use, and the best plain ones."""
+
+from __future__ import annotations
+
+import torch
+from mambapy import pscan
+from torch import Tensor
+from torch.nn import functional
+from transformers.models.mamba.modeling_mamba import mamba_selective_scan
+
+from ssmith.ops.selective_scan.inputs import ScanInputs
+
+UNROLLED = 16
+
+# transformers falls back to its loop in silence where mambapy is missing; importing it does not.
+assert pscan
+
+
+def transformers_scan(inputs: ScanInputs, *, mambapy: bool) -> Tensor:
+    """transformers' own loop, or mambapy's parallel scan behind the same door."""
+    return mamba_selective_scan(
+        inputs.x.mT, inputs.dt.mT, inputs.A, inputs.B.mT, inputs.C.mT, D=inputs.D,
+        z=None if inputs.z is None else inputs.z.mT, delta_bias=inputs.dt_bias,
+        delta_softplus=inputs.dt_softplus, use_mambapy=mambapy,
+    )  # fmt: skip
+
+
+def unrolled_chunk(  # noqa: PLR0917
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Sixteen steps written out, for a compiler to fuse."""
+    outputs = []
+    for t in range(x.shape[1]):
+        h = torch.exp(dt[:, t, :, None] * A) * h + (dt[:, t] * x[:, t])[..., None] * B[:, t, None]
+        outputs.append((h * C[:, t, None]).sum(-1))
+    return torch.stack(outputs, 1), h
+
+
+def compiled_scan(chunk, inputs: ScanInputs) -> Tensor:
+    """The best compiled form: a compiled chunk of unrolled steps inside a Python loop."""
+    dt = functional.softplus(inputs.dt + inputs.dt_bias)
+    h = inputs.x.new_zeros(inputs.x.shape[0], *inputs.A.shape)
+    pieces = []
+    for start in range(0, inputs.x.shape[1], UNROLLED):
+        part = slice(start, start + UNROLLED)
+        y, h = chunk(
+            inputs.x[:, part], dt[:, part], inputs.A, inputs.B[:, part], inputs.C[:, part], h
+        )
+        pieces.append(y)
+    return (torch.cat(pieces, 1) + inputs.D * inputs.x) * functional.silu(inputs.z)
+
+
+def kogge_stone(A_bar: Tensor, Bu: Tensor, x0=None, *, reverse: bool = False):
+    """The textbook parallel scan of a diagonal LTI layer: log₂ l passes over all states."""
+    states = Bu.flip(1) if reverse else Bu
+    if x0 is not None:
+        states = torch.cat([states[:, :1] + A_bar * x0[:, None], states[:, 1:]], dim=1)
+    power, step = A_bar, 1
+    while step < states.shape[1]:
+        states = torch.cat([states[:, :step], states[:, step:] + power * states[:, :-step]], dim=1)
+        power, step = power * power, 2 * step
+    return (states.flip(1), states[:, -1]) if reverse else (states, states[:, -1])

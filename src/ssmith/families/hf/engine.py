@@ -1,0 +1,163 @@
+"""Hugging Face models on our scans: a swap of the mixers' class, per instance, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from torch import Tensor, nn
+
+from ssmith.core.errors import UnsupportedError
+from ssmith.families.hf.mamba import mamba_forward
+from ssmith.families.hf.mamba2 import mamba2_forward
+from ssmith.ops.backends import Choice, Op, choose
+
+_FORWARDS: dict[str, tuple[Callable[..., Tensor], tuple[Op, ...]]] = {
+    "MambaMixer": (mamba_forward, ("causal_conv", "selective_scan", "selective_step")),
+    "FalconMambaMixer": (mamba_forward, ("causal_conv", "selective_scan", "selective_step")),
+    "Mamba2Mixer": (mamba2_forward, ("causal_conv", "ssd")),
+}
+_STOCK = "_ssmith_stock_class"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineReport:
+    """What the engine did to a model.
+
+    Args:
+        layers: dotted names of the mixers that were swapped.
+        left: dotted name and reason of every mixer that was left as it is.
+        paths: the path each operation takes for this model's device and dtype, and why.
+    """
+
+    layers: tuple[str, ...]
+    left: tuple[tuple[str, str], ...]
+    paths: tuple[Choice, ...]
+
+
+def accelerate_(model: nn.Module) -> EngineReport:
+    """Run a model's selective layers on our scans until `restore_` is called.
+
+    Parameters, buffers, names and ``state_dict`` stay as they are; each mixer's class is replaced
+    by a subclass of it, for this instance alone. Works under ``generate``, ``Trainer``, autocast
+    and gradient checkpointing.
+
+    Args:
+        model: a transformers model, or any module that holds one.
+
+    Returns:
+        What was swapped, what was left, and which paths run.
+
+    Raises:
+        UnsupportedError: if the model has no mixer the engine knows, or is offloaded.
+    """
+    found, left = _mixers(model)
+    if not found:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left)
+        raise UnsupportedError(
+            f"{type(model).__name__} has no mixer the engine can run"
+            + (f" ({reasons})" * bool(left)),
+            allowed=f"models with {', '.join(_FORWARDS)}",
+            next_step="use the model as it is",
+        )
+    operations: dict[Op, None] = {}
+    for mixer in found.values():
+        forward, needed = _FORWARDS[_stock(type(mixer)).__name__]
+        operations |= dict.fromkeys(needed)
+        if type(mixer) is _stock(type(mixer)):
+            mixer.__class__ = _subclass(_stock(type(mixer)), "forward", forward)
+    for part in model.modules():
+        if hasattr(part, "generate") and type(part) is _stock(type(part)):
+            part.__class__ = _subclass(_stock(type(part)), "generate", _generate)
+    like = next(iter(found.values())).A_log
+    return EngineReport(
+        layers=tuple(found), left=tuple(left), paths=tuple(choose(op, like) for op in operations)
+    )
+
+
+def restore_(model: nn.Module) -> tuple[str, ...]:
+    """Give every module the engine swapped its own class back.
+
+    Args:
+        model: a model `accelerate_` was called on; one it was not called on is left as it is.
+
+    Returns:
+        Dotted names of the modules that were given their class back.
+    """
+    restored = []
+    for name, part in model.named_modules():
+        if _stock(type(part)) is not type(part):
+            part.__class__ = _stock(type(part))
+            restored.append(name)
+    return tuple(restored)
+
+
+@contextmanager
+def engine(model: nn.Module) -> Iterator[EngineReport]:
+    """Run a model's selective layers on our scans inside the block (see `accelerate_`).
+
+    Inside another engine block, or on a model that was accelerated for good, it changes nothing.
+    """
+    before = {id(part) for part in model.modules() if _stock(type(part)) is not type(part)}
+    report = accelerate_(model)
+    try:
+        yield report
+    finally:
+        for part in model.modules():
+            if id(part) not in before:
+                part.__class__ = _stock(type(part))
+
+
+def _mixers(model: nn.Module) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Return the mixers the engine knows, and those it does not with the reason."""
+    found: dict[str, Any] = {}
+    left = []
+    for name, part in model.named_modules():
+        stock = _stock(type(part))
+        if not hasattr(part, "A_log"):
+            continue
+        if stock.__name__ not in _FORWARDS or not stock.__module__.startswith("transformers."):
+            left.append((name, f"{stock.__name__} is not a mixer the engine knows"))
+        elif any(hasattr(inner, "_hf_hook") for inner in part.modules()):
+            left.append((name, "its weights are offloaded by accelerate"))
+        else:
+            found[name] = part
+    return found, left
+
+
+def _stock(kind: type) -> Any:
+    """Return the class a module had before the engine; its own if it never was swapped."""
+    return kind.__dict__.get(_STOCK, kind)
+
+
+@cache
+def _subclass(stock: Any, name: str, method: Callable[..., Any]) -> Any:
+    """Return a subclass with one method replaced and the names a saved model records unchanged."""
+    body = {
+        name: method, _STOCK: stock, "__module__": stock.__module__, "__doc__": stock.__doc__,
+        "__qualname__": stock.__qualname__, "__reduce_ex__": _reduce_as_stock,
+    }  # fmt: skip
+    return type(stock.__name__, (stock,), body)
+
+
+def _reduce_as_stock(self: Any, protocol: Any) -> Any:
+    """Copy and pickle as the stock class: a copy starts without the engine."""
+    made = object.__reduce_ex__(self, protocol)
+    stock = _stock(type(self))
+    arguments = tuple(stock if item is type(self) else item for item in made[1])
+    return (made[0], arguments, *made[2:])
+
+
+def _generate(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Generate as stock does, but refuse padding on the right: no token ends such a prompt."""
+    mask = kwargs.get("attention_mask")
+    if isinstance(mask, Tensor) and mask.ndim == 2 and not bool((mask[:, -1] != 0).all()):
+        raise UnsupportedError(
+            "a prompt is padded on the right, so its last step is no token to continue from",
+            allowed="prompts padded on the left",
+            next_step="set tokenizer.padding_side = 'left'",
+        )
+    return _stock(type(self)).generate(self, *args, **kwargs)

@@ -1,0 +1,96 @@
+"""The forward of Mamba's and Falcon-Mamba's mixer on our scans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssmith.families.hf.cache import Carried, conv_state, read, write
+from ssmith.families.hf.padding import Padding
+from ssmith.ops.causal_conv import causal_conv
+from ssmith.ops.selective_scan import ScanInputs, selective_scan
+from ssmith.ops.selective_step import StepInputs, selective_step
+
+
+def mamba_forward(
+    self: Any,
+    hidden_states: Tensor,
+    cache_params: Any = None,
+    attention_mask: Tensor | None = None,
+) -> Tensor:
+    """Run one mixer: same weights and result as transformers' own forward, one path for all uses.
+
+    Prefill, continuation from a cache by any number of steps, and decoding share one formula; the
+    state is carried in float32; padding on any side leaves no trace. A mixer that carries tensors
+    ``state_offset`` or ``initial_state``, each (e, n), has them added in the read-out, or used as
+    the state before the first step.
+
+    Args:
+        self: a ``MambaMixer`` or ``FalconMambaMixer``.
+        hidden_states: (b, l, m).
+        cache_params: a transformers cache to continue from and to update, or None.
+        attention_mask: (b, l), 0 where a step is padding; or None.
+
+    Returns:
+        (b, l, m) in the dtype of ``hidden_states``.
+
+    Differs: transformers drops the cached state when more than one step follows it, and stores
+        padding in it; here neither happens.
+    """
+    padding = Padding.of(attention_mask, hidden_states.shape[1])
+    carried = read(cache_params, self.layer_idx)
+    hidden = hidden_states if padding is None else padding.sort(hidden_states)
+    raw, z = self.in_proj(hidden).chunk(2, dim=-1)
+    x = convolve(self, raw, conv_state(carried))
+    y, h = _scan(self, x, z, carried, None if padding is None else padding.valid)
+    write(cache_params, self.layer_idx, self.conv1d.kernel_size[0], (raw, carried, padding), h)
+    out: Tensor = self.out_proj(y.to(hidden_states.dtype))
+    return out if padding is None else padding.restore(out)
+
+
+def convolve(mixer: Any, x: Tensor, state: Tensor | None) -> Tensor:
+    """Return the mixer's convolution of ``x``, activated."""
+    silu = mixer.activation in ("silu", "swish")
+    conv = mixer.conv1d
+    y, _ = causal_conv(x, conv.weight.squeeze(1), conv.bias, state, silu=silu)
+    activated: Tensor = y if silu else mixer.act(y)
+    return activated
+
+
+def _scan(
+    mixer: Any, x: Tensor, z: Tensor, carried: Carried, valid: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    n = mixer.A_log.shape[1]
+    projected = mixer.x_proj(x)
+    rank, B, C = projected.split([projected.shape[-1] - 2 * n, n, n], dim=-1)
+    if hasattr(mixer, "dt_layernorm"):
+        rank, B, C = mixer.dt_layernorm(rank), mixer.b_layernorm(B), mixer.c_layernorm(C)
+    dt, dt_bias = _step_logits(mixer, rank)
+    common = {
+        "A": -at_least_float32(mixer.A_log).exp(), "D": mixer.D, "dt_bias": dt_bias,
+        "dt_softplus": True, "h_offset": getattr(mixer, "state_offset", None),
+    }  # fmt: skip
+    h = carried.recurrent
+    if h is None and getattr(mixer, "initial_state", None) is not None:
+        h = mixer.initial_state.expand(x.shape[0], -1, -1)
+    if x.shape[1] == 1 and h is not None and valid is None:
+        step = StepInputs(h=h, x=x[:, 0], dt=dt[:, 0], B=B[:, 0], C=C[:, 0], z=z[:, 0], **common)
+        y, h = selective_step(step)
+        return y[:, None], h
+    return selective_scan(ScanInputs(x=x, dt=dt, B=B, C=C, z=z, h0=h, valid=valid, **common))
+
+
+def _step_logits(mixer: Any, rank: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return Δ's logits and the bias still to be added to them."""
+    if type(mixer.dt_proj) is nn.Linear:
+        return functional.linear(rank, mixer.dt_proj.weight), mixer.dt_proj.bias
+    # An adapter or a quantised layer stands here: it is called, so that it takes part.
+    return mixer.dt_proj(rank), None
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return float64 as it is, and everything narrower in float32."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -1,0 +1,72 @@
+// The plain C interface of the CPU kernels: pointers, sizes and strides, nothing of torch.
+// Every field is eight bytes wide, so that a caller can fill a struct as an array.
+// Axes: b batch, l time, e channel, n state, k taps, s diagonal states. All data is fp32.
+// Tensors over time are (b, l, ·) with a free stride for b and l and stride 1 for the last axis.
+// Tensors per state are state-major, (n, e) or (b, n, e), without gaps: a vector holds channels.
+// A null pointer stands for an option that is not used.
+#pragma once
+#include <cstdint>
+
+#if defined(_WIN32)
+#define SSMITH_EXPORT extern "C" __declspec(dllexport)
+#else
+#define SSMITH_EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+// States are kept before every chunk of this many steps; the backward recomputes the others.
+constexpr int64_t kChunk = 64;
+
+struct Rows {
+  float* data;
+  int64_t stride_b, stride_l;
+};
+
+struct ScanArgs {
+  int64_t b, l, e, n, parts, softplus;
+  Rows x, dt, z, B, C;
+  const float *A, *D, *dt_bias, *h0, *h_offset;
+  // Outputs of the forward; dense. `bounds` is (b, chunks, n, e).
+  float *y, *h_last, *bounds;
+  // Inputs of the backward.
+  Rows dy;
+  const float* dh_last;
+  // Outputs of the backward; dense over time. Per-batch partial sums: dA (b, n, e), dD and ddt_bias
+  // (b, e), dh_offset (b, n, e). Per-part sums: dB and dC (parts, b, n, l). All partials start at 0.
+  float *dx, *ddt, *dz, *dA, *dB, *dC, *dD, *ddt_bias, *dh0, *dh_offset;
+};
+
+struct ConvArgs {
+  int64_t b, l, e, k, parts, silu;
+  Rows x;
+  const float *weight, *bias, *state;  // weight (k, e), state (b, k-1, e)
+  float* y;
+  Rows dy;
+  float *dx, *dweight, *dbias, *dstate;  // dweight (b, k, e), dbias (b, e): per-batch sums
+};
+
+struct StepArgs {
+  int64_t b, e, n, parts, softplus;
+  Rows x, dt, z, B, C;                      // stride_l unused
+  const float *A, *D, *dt_bias, *h_offset;  // A and h_offset channel-major, (e, n)
+  const float* h;                           // (b, e, n)
+  float *y, *h_new;
+};
+
+struct DiagonalArgs {
+  int64_t b, l, s, parts, reverse;
+  const float *A_bar, *Bu, *x0;  // complex as (re, im) pairs, dense
+  float* x;
+  // Set for the adjoint pass: `states` are those of the forward, and dA (b, s) collects
+  // Σ_t x[t]·conj(states before t), where x is what this pass computes.
+  const float *states, *start;
+  float* dA;
+};
+
+struct Kernels {
+  void (*scan_forward)(const ScanArgs*);
+  void (*scan_backward)(const ScanArgs*);
+  void (*conv_forward)(const ConvArgs*);
+  void (*conv_backward)(const ConvArgs*);
+  void (*step)(const StepArgs*);
+  void (*diagonal)(const DiagonalArgs*);
+};

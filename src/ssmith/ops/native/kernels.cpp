@@ -1,0 +1,12 @@
+// All kernels at one instruction set level. This file is compiled once per level, with
+// SSMITH_LEVEL naming the table it defines; nothing else in it has a name outside the file.
+#include "abi.h"
+#include "conv.h"
+#include "diagonal.h"
+#include "scan_backward.h"
+#include "scan_forward.h"
+#include "step.h"
+
+extern "C" const Kernels SSMITH_LEVEL;
+extern "C" const Kernels SSMITH_LEVEL = {scan_forward,  scan_backward, conv_forward,
+                                         conv_backward, step,          diagonal};

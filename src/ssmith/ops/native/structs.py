@@ -1,0 +1,72 @@
+"""The structs of ``abi.h``, field by field. Every field is eight bytes wide."""
+
+from __future__ import annotations
+
+import ctypes
+
+from torch import Tensor
+
+ABI = 1
+
+
+def _rows(name: str) -> list[str]:
+    return [name, f"{name}_b", f"{name}_l"]
+
+
+def _fields(*names: str | list[str]) -> list[tuple[str, type[ctypes.c_int64]]]:
+    flat = [part for name in names for part in ([name] if isinstance(name, str) else name)]
+    return [(name, ctypes.c_int64) for name in flat]
+
+
+class ScanArgs(ctypes.Structure):
+    """Arguments of the selective scan, both directions."""
+
+    _fields_ = _fields(
+        "b", "l", "e", "n", "parts", "softplus",
+        _rows("x"), _rows("dt"), _rows("z"), _rows("B"), _rows("C"),
+        "A", "D", "dt_bias", "h0", "h_offset",
+        "y", "h_last", "bounds",
+        _rows("dy"), "dh_last",
+        "dx", "ddt", "dz", "dA", "dB", "dC", "dD", "ddt_bias", "dh0", "dh_offset",
+    )  # fmt: skip
+
+
+class ConvArgs(ctypes.Structure):
+    """Arguments of the causal convolution, both directions."""
+
+    _fields_ = _fields(
+        "b", "l", "e", "k", "parts", "silu",
+        _rows("x"), "weight", "bias", "state", "y",
+        _rows("dy"), "dx", "dweight", "dbias", "dstate",
+    )  # fmt: skip
+
+
+class StepArgs(ctypes.Structure):
+    """Arguments of one step of the selective scan."""
+
+    _fields_ = _fields(
+        "b", "e", "n", "parts", "softplus",
+        _rows("x"), _rows("dt"), _rows("z"), _rows("B"), _rows("C"),
+        "A", "D", "dt_bias", "h_offset", "h", "y", "h_new",
+    )  # fmt: skip
+
+
+class DiagonalArgs(ctypes.Structure):
+    """Arguments of the diagonal scan and of its adjoint."""
+
+    _fields_ = _fields(
+        "b", "l", "s", "parts", "reverse", "A_bar", "Bu", "x0", "x", "states", "start", "dA"
+    )
+
+
+def address(tensor: Tensor | None) -> int:
+    """Return where a tensor's data starts; 0 for an option that is not used."""
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def rows(name: str, tensor: Tensor | None) -> dict[str, int]:
+    """Return the three fields of a tensor over time, ``(b, l, ·)``, or over batch, ``(b, ·)``."""
+    if tensor is None:
+        return {}
+    over_time = tensor.stride(1) if tensor.ndim == 3 else 0
+    return {name: tensor.data_ptr(), f"{name}_b": tensor.stride(0), f"{name}_l": over_time}

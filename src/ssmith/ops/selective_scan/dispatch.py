@@ -1,0 +1,35 @@
+"""The selective scan on the best path there is."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ssmith.ops.backends import chosen
+from ssmith.ops.precision import widened
+from ssmith.ops.selective_scan.chunked import selective_scan_chunked
+from ssmith.ops.selective_scan.inputs import ScanInputs
+from ssmith.ops.selective_scan.native import selective_scan_native
+from ssmith.ops.selective_scan.reference import selective_scan_reference
+from ssmith.ops.selective_scan.triton import selective_scan_triton
+
+
+def selective_scan(
+    inputs: ScanInputs,
+) -> tuple[Float[Tensor, "b l e"], Float[Tensor, "b e n"]]:
+    """Run the selective scan; differentiable in every tensor, linear in length in both directions.
+
+    Args:
+        inputs: see `ScanInputs`.
+
+    Returns:
+        The outputs in the dtype of ``x``, and the state after the last step (float32 or wider).
+    """
+    backend = chosen("selective_scan", inputs.x)
+    if backend == "native" and inputs.x.numel() and inputs.A.numel():
+        return selective_scan_native(inputs)
+    if backend == "triton" and inputs.x.numel() and inputs.A.numel():
+        return selective_scan_triton(inputs)
+    plain = selective_scan_reference if backend == "reference" else selective_scan_chunked
+    y, h_last = plain(widened(inputs))
+    return y.to(inputs.x.dtype), h_last

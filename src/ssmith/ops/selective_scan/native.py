@@ -1,0 +1,200 @@
+"""The selective scan on the CPU kernels: a torch operator with its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ssmith.ops.native.loading import Library, library, parts
+from ssmith.ops.native.structs import ScanArgs, address, rows
+from ssmith.ops.selective_scan.inputs import ScanInputs
+
+CHUNK = 64
+"""States are kept before every chunk of this many steps, as in ``abi.h``."""
+
+_ORDER = ("x", "dt", "A", "B", "C", "D", "z", "dt_bias", "h0", "h_offset")
+_OVER_TIME = ("x", "dt", "B", "C", "z")
+_OVER_STATES = ("A", "h0", "h_offset")
+
+
+def selective_scan_native(
+    inputs: ScanInputs,
+) -> tuple[Float[Tensor, "b l e"], Float[Tensor, "b e n"]]:
+    """Run the scan of `selective_scan_reference` on the CPU kernels.
+
+    The kernels compute in float32 whatever comes in; the state is always float32. The backward
+    recomputes states from chunk boundaries, so memory grows with l·n·e / 64.
+
+    Args:
+        inputs: see `ScanInputs`; on the CPU, any floating-point types.
+
+    Returns:
+        The outputs in the dtype of ``x`` and the state after the last step in float32.
+    """
+    inputs.check()
+    if not inputs.x.numel() or not inputs.A.numel():
+        raise ValueError("the kernels need at least one sequence, step, channel and state")
+    given = {name: getattr(inputs, name) for name in _ORDER}
+    if inputs.valid is not None:
+        # softplus(−∞) is exactly 0: the step leaves the state as it was.
+        nothing = -torch.inf if inputs.dt_softplus else 0.0
+        given["dt"] = inputs.dt.masked_fill(~inputs.valid[:, :, None], nothing)
+        if inputs.dt_bias is not None and not inputs.dt_softplus:
+            given["dt"] = (inputs.dt + inputs.dt_bias) * inputs.valid[:, :, None]
+            given["dt_bias"] = None
+    tensors = [None if tensor is None else _prepare(name, tensor) for name, tensor in given.items()]
+    needs_grad = torch.is_grad_enabled() and any(
+        tensor is not None and tensor.requires_grad for tensor in tensors
+    )
+    if needs_grad or torch.compiler.is_compiling():
+        y, h_last, _ = torch.ops.ssmith.selective_scan(*tensors, inputs.dt_softplus, needs_grad)
+    else:
+        y, h_last, _ = _forward(*tensors, inputs.dt_softplus, False)
+    return y.to(inputs.x.dtype), h_last.mT
+
+
+def _prepare(name: str, tensor: Tensor) -> Tensor:
+    """Return float32 in the layout the kernels read: rows over time, or state-major."""
+    tensor = tensor.float()
+    if name in _OVER_STATES:
+        return tensor.mT.contiguous()
+    return tensor if name in _OVER_TIME and tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def _kernels() -> Library:
+    kernels = library()
+    if kernels is None:
+        raise RuntimeError("the CPU kernels are not loaded")
+    return kernels
+
+
+def _arguments(tensors: tuple[Tensor | None, ...], softplus: bool) -> dict[str, int]:
+    given = dict(zip(_ORDER, tensors, strict=True))
+    x, A = given["x"], given["A"]
+    if x is None or A is None:
+        raise RuntimeError("x and A are required")
+    b, length, e = x.shape
+    fields = {"b": b, "l": length, "e": e, "n": A.shape[0]}
+    fields |= {"parts": parts(), "softplus": int(softplus)}
+    for name, tensor in given.items():
+        fields |= rows(name, tensor) if name in _OVER_TIME else {name: address(tensor)}
+    return fields
+
+
+_SCHEMA = (
+    "(Tensor x, Tensor dt, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? dt_bias, "
+    "Tensor? h0, Tensor? h_offset, bool softplus, bool keep) -> (Tensor, Tensor, Tensor)"
+)
+
+
+def _outputs(x: Tensor, A: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+    b, length, e = x.shape
+    n = A.shape[0]
+    chunks = -(-length // CHUNK) if keep else 0
+    return x.new_empty(b, length, e), x.new_empty(b, n, e), x.new_empty(b, chunks, n, e)
+
+
+def _forward(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *tensors, softplus, keep = given
+    y, h_last, bounds = _outputs(tensors[0], tensors[2], keep)
+    args = ScanArgs(
+        **_arguments(tuple(tensors), softplus),
+        y=address(y), h_last=address(h_last), bounds=address(bounds) if keep else 0,
+    )  # fmt: skip
+    _kernels().call("scan_forward", args)
+    return y, h_last, bounds
+
+
+_GRADIENTS = ("x", "dt", "A", "B", "C", "D", "z", "dt_bias", "h0", "h_offset")
+
+
+def _gradient_shapes(tensors: list[Tensor | None], split: int) -> dict[str, Any]:
+    """Return the shape of every gradient as the kernel writes it; sizes may be symbolic."""
+    given = dict(zip(_ORDER, tensors, strict=True))
+    x, A = given["x"], given["A"]
+    if x is None or A is None:
+        raise RuntimeError("x and A are required")
+    (b, length, e), n = x.shape, A.shape[0]
+    over_time, over_states, sums = (b, length, e), (b, n, e), (split, b, n, length)
+    shapes = {"x": over_time, "dt": over_time, "A": over_states, "B": sums, "C": sums}
+    shapes |= {"D": (b, e), "z": over_time, "dt_bias": (b, e)}
+    shapes |= {"h0": over_states, "h_offset": over_states}
+    for name in ("z", "h_offset"):
+        if given[name] is None:
+            shapes[name] = (0,)
+    return shapes
+
+
+def _backward(*given: Any) -> list[Tensor]:
+    *tensors, bounds, dy, dh_last, softplus = given
+    x = tensors[0]
+    fields = _arguments(tuple(tensors), softplus)
+    shapes = _gradient_shapes(tensors, fields["parts"])
+    made = {
+        name: x.new_zeros(shape) if name in ("B", "C", "D", "dt_bias") else x.new_empty(shape)
+        for name, shape in shapes.items()
+    }
+    args = ScanArgs(
+        **fields, **rows("dy", dy), bounds=address(bounds), dh_last=address(dh_last),
+        **{f"d{name}": address(tensor) if tensor.numel() else 0 for name, tensor in made.items()},
+    )  # fmt: skip
+    _kernels().call("scan_backward", args)
+    for name in ("A", "D", "dt_bias"):
+        made[name] = made[name].sum(0)
+    if made["h_offset"].numel():
+        made["h_offset"] = made["h_offset"].sum(0)
+    for name in ("B", "C"):
+        made[name] = made[name].sum(0).mT.contiguous()
+    return [made[name] for name in _GRADIENTS]
+
+
+_BACKWARD_SCHEMA = (
+    "(Tensor x, Tensor dt, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? dt_bias, "
+    "Tensor? h0, Tensor? h_offset, Tensor bounds, Tensor dy, Tensor dh_last, bool softplus) "
+    "-> Tensor[]"
+)
+
+
+def _fake_backward(*given: Any) -> list[Tensor]:
+    *tensors, _, _, _, _ = given
+    shapes = _gradient_shapes(tensors, 1)
+    x, A, B = tensors[0], tensors[2], tensors[3]
+    final = {"A": A.shape, "B": B.shape, "C": B.shape, "D": shapes["D"][1:]}
+    final |= {"dt_bias": shapes["dt_bias"][1:]}
+    if tensors[9] is not None:
+        final["h_offset"] = A.shape
+    return [x.new_empty(final.get(name, shapes[name])) for name in _GRADIENTS]
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, softplus, _ = inputs
+    ctx.save_for_backward(*tensors, output[2])
+    ctx.softplus = softplus
+
+
+def _autograd(ctx: Any, dy: Tensor, dh_last: Tensor, _: Tensor) -> tuple[Any, ...]:
+    *tensors, bounds = ctx.saved_tensors
+    if dy.stride(-1) != 1:
+        dy = dy.contiguous()
+    gradients = torch.ops.ssmith.selective_scan_backward(
+        *tensors, bounds, dy, dh_last.contiguous(), ctx.softplus
+    )
+    wanted = [
+        gradient if tensor is not None else None
+        for tensor, gradient in zip(tensors, gradients, strict=True)
+    ]
+    return (*wanted, None, None)
+
+
+_op = torch.library.custom_op(
+    "ssmith::selective_scan", _forward, mutates_args=(), device_types="cpu", schema=_SCHEMA
+)
+_op.register_fake(lambda *given: _outputs(given[0], given[2], given[-1]))
+_op.register_autograd(_autograd, setup_context=_setup_context)
+torch.library.custom_op(
+    "ssmith::selective_scan_backward", _backward, mutates_args=(), device_types="cpu",
+    schema=_BACKWARD_SCHEMA,
+).register_fake(_fake_backward)  # fmt: skip
