@@ -20,10 +20,14 @@ from ssmith.jobs.prune import PruneConfig, decide
 
 def test_a_name_says_criterion_and_refit():
     plain, refitted = method_named("LAST"), method_named("Last+Refit")
-    assert (plain.criterion, plain.refit, plain.label) == (LAST(), False, "LAST")
-    assert (refitted.criterion, refitted.refit, refitted.label) == (LAST(), True, "LAST + refit")
+    assert (plain.criterion, plain.refit, plain.label) == (LAST(), "none", "LAST")
+    assert (refitted.criterion, refitted.refit) == (LAST(), "by layer")
+    assert refitted.label == "LAST + refit"
+    once = method_named("aire+refit-once")
+    assert (once.refit, once.label) == ("at once", "AIRE + refit at once")
+    assert method_named("state-obs+refit-once").refit == "at once"
     ours = method_named("state_obs")
-    assert (ours.criterion, ours.refit) == (StateOBS(weigh="sensitivity"), True)
+    assert (ours.criterion, ours.refit) == (StateOBS(weigh="sensitivity"), "by layer")
     assert ours.label == "State-OBS (sensitivity)"
     assert method_named("random+refit", seed=4).criterion == Random(seed=4)
     with pytest.raises(InputError, match="did you mean 'last'"):
@@ -84,10 +88,11 @@ def test_the_best_removes_most_and_the_first_wins_a_tie():
 def test_a_pilot_with_refits_is_told_as_it_was_done(start, quick, method, tmp_path):
     receipt = start(quick(method=method, baselines=("last",), fractions=(0.5, 0.75), refine=0))
     curve = receipt.details["curve"]
-    expected = (
-        ["State-OBS (sensitivity)", "AIRE + refit", "AIRE", "LAST"] if method == "auto" else []
-    )
-    assert list(curve["methods"]) == (expected or ["State-OBS (sensitivity)", "LAST"])
+    ours = "State-OBS (sensitivity)"
+    expected = [ours, "LAST"]
+    if method == "auto":
+        expected = [ours, f"{ours} + refit at once", "AIRE + refit", "AIRE", "LAST"]
+    assert list(curve["methods"]) == expected
     assert curve["method"] in CANDIDATES
     plan = json.loads((tmp_path / "out" / "plan.json").read_text())
     assert plan["model_digest"] == receipt.model["digest_before"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -17,11 +18,12 @@ from ssmith.core.seeds import generator
 from ssmith.core.sequences import SequenceData, Sequences
 from ssmith.criteria import Criterion, Random, StateOBS, by_name, criterion_label
 
-REFIT = "+refit"
 AUTO = "auto"
+Refit = Literal["none", "at once", "by layer"]
+SUFFIXES: dict[str, Refit] = {"+refit-once": "at once", "+refit": "by layer"}
 CALIBRATION = 256
 """Training sequences that refits are fitted to, unless told otherwise."""
-CANDIDATES = ("state-obs", "aire+refit", "aire", "last")
+CANDIDATES = ("state-obs", "state-obs+refit-once", "aire+refit", "aire", "last")
 """What ``auto`` chooses from, in order of preference where they are equally good."""
 
 
@@ -31,18 +33,21 @@ class Method:
 
     Args:
         criterion: what scores the states.
-        refit: refit the read-outs layer by layer on training sequences.
+        refit: refit the read-outs of what stays on training sequences: not, all layers at once
+            on what the dense model does, or layer by layer on what the cut layers hand on.
     """
 
     criterion: Criterion
-    refit: bool
+    refit: Refit
 
     @property
     def label(self) -> str:
         """Name for plots and tables."""
         name = criterion_label(self.criterion)
+        if self.refit == "at once":
+            return f"{name} + refit at once"
         # A refit is part of State-OBS: its scores say what a state costs after one.
-        return name if not self.refit or self._anew else f"{name} + refit"
+        return name if self.refit == "none" or self._anew else f"{name} + refit"
 
     @property
     def _anew(self) -> bool:
@@ -86,8 +91,10 @@ class Method:
             NumericalError: if a refit does not give finite numbers.
         """
         plan = api.decide(scores, budget, model)
-        if not self.refit:
+        if self.refit == "none":
             return plan, None
+        if self.refit == "at once":
+            return plan, api.refit(model, plan, api.moments(model, _needed(part)))
         criterion = self.criterion if self._anew else None
         return api.refit_by_layer(model, plan, _needed(part), criterion=criterion)
 
@@ -96,7 +103,8 @@ def method_named(name: str, seed: int = 0) -> Method:
     """Return a method by name.
 
     Args:
-        name: of a criterion; with ``+refit`` behind it, the read-outs are refitted.
+        name: of a criterion; with ``+refit`` behind it, read-outs are refitted layer by layer,
+            with ``+refit-once`` all at once. State-OBS refits layer by layer unless told.
         seed: of the random criterion.
 
     Returns:
@@ -106,10 +114,12 @@ def method_named(name: str, seed: int = 0) -> Method:
         InputError: if there is no such method.
     """
     key = name.strip().lower().replace("_", "-")
-    found = by_name(key.removesuffix(REFIT))
+    suffix = next((end for end in SUFFIXES if key.endswith(end)), "")
+    found = by_name(key.removesuffix(suffix))
     if isinstance(found, Random):
         found = Random(seed=seed, pool=found.pool)
-    return Method(criterion=found, refit=key.endswith(REFIT) or isinstance(found, StateOBS))
+    usual: Refit = "by layer" if isinstance(found, StateOBS) else "none"
+    return Method(criterion=found, refit=SUFFIXES.get(suffix, usual))
 
 
 def calibration(data: SequenceData, count: int = CALIBRATION, seed: int = 0) -> Sequences:

@@ -113,7 +113,8 @@ def decide(
         plan, found = api.refit_by_layer(model, plan, part)
         return Decision(plan=plan, compensation=found)
     method = how.how()
-    method = dataclasses.replace(method, refit=method.refit or part is not None)
+    if part is not None and method.refit == "none":
+        method = dataclasses.replace(method, refit="by layer")
     scores = method.score(model, part)
     plan, compensation = method.decide(model, scores, how.budget(), part)
     return Decision(plan=plan, compensation=compensation)

@@ -28,8 +28,9 @@ class PilotConfig:
     """What to try, what to accept, what it costs.
 
     Args:
-        method: what cuts: a criterion by name (see `ssmith list`), with ``+refit`` behind it to
-            refit the read-outs of what stays, or ``"auto"`` for the best on the selection split.
+        method: what cuts: a criterion by name (see `ssmith list`), with ``+refit`` or
+            ``+refit-once`` behind it to refit the read-outs of what stays, layer by layer or at
+            once; or ``"auto"`` for the best on the selection split.
         baselines: methods measured beside it; the method itself is left out of them.
         calibration: training sequences that refits are fitted to, ≥ 1.
         fractions: fractions of states to remove in the first sweep, each in (0, 1).
@@ -100,7 +101,7 @@ class PilotConfig:
 
     def needs_data(self) -> bool:
         """Return whether a method is fitted to training sequences."""
-        return any(method_named(name).refit for name in self.methods())
+        return any(method_named(name).refit != "none" for name in self.methods())
 
     def limits(self) -> Limits:
         """Return what the gate accepts."""
