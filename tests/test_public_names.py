@@ -17,6 +17,7 @@ PUBLIC = [
     "Plan",
     "Receipt",
     "Recipe",
+    "RefitConfig",
     "Scores",
     "SsmithError",
     "__version__",
@@ -27,17 +28,21 @@ PUBLIC = [
     "load",
     "load_data",
     "measure",
+    "moments",
     "parity",
     "pilot",
     "plan",
     "prune_",
+    "refit",
+    "refit_by_layer",
     "save",
     "score",
     "train",
     "verify",
+    "white_moments",
     "write_report",
 ]
-CRITERIA = ["AIRE", "LAMP", "LAST", "Criterion", "Hinf", "Magnitude", "Random"]
+CRITERIA = ["AIRE", "LAMP", "LAST", "Criterion", "Hinf", "Magnitude", "Random", "StateOBS"]
 
 
 def test_no_name_came_or_went_unnoticed():

@@ -13,14 +13,19 @@ if TYPE_CHECKING:
         load,
         load_data,
         measure,
+        moments,
         parity,
         plan,
         prune_,
+        refit,
+        refit_by_layer,
         save,
         score,
         verify,
+        white_moments,
     )
     from ssmith.core.budget import Budget
+    from ssmith.core.compensation import RefitConfig
     from ssmith.core.errors import SsmithError
     from ssmith.core.plan import Plan
     from ssmith.core.receipt import Receipt
@@ -37,6 +42,7 @@ __all__ = [
     "Plan",
     "Receipt",
     "Recipe",
+    "RefitConfig",
     "Scores",
     "SsmithError",
     "__version__",
@@ -47,14 +53,18 @@ __all__ = [
     "load",
     "load_data",
     "measure",
+    "moments",
     "parity",
     "pilot",
     "plan",
     "prune_",
+    "refit",
+    "refit_by_layer",
     "save",
     "score",
     "train",
     "verify",
+    "white_moments",
     "write_report",
 ]
 

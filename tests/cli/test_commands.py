@@ -7,8 +7,7 @@ from ssmith import api
 from ssmith.cli.main import COMMANDS
 from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt
-from ssmith.criteria import by_name
-from ssmith.jobs.catalogue import criterion_names
+from ssmith.criteria import by_name, criterion_names
 from ssmith.jobs.pilot import PilotConfig
 
 FAST = ("--speed-seconds", "0.01")
@@ -254,3 +253,18 @@ def test_quiet_prints_nothing(place, ssmith, name):
     }[name]
     ended = ssmith(name, *words, "--quiet")
     assert (ended.code, ended.out, ended.err) == (0, "", "")
+
+
+def test_prune_refits_on_data(place, ssmith):
+    command = ("prune", "model", "--ratio", "0.5", "--method", "state-obs")
+    refused = ssmith(*command, "--out", "small")
+    assert refused.code == 2
+    assert "sequences" in refused.err
+    assert not (place / "small").exists()
+    ended = ssmith(*command, "--refit-on", "data.npz", "--out", "small", "--json")
+    assert ended.code == 0
+    receipt = ended.document["receipt"]
+    assert receipt["method"]["refit"]["fitted"] == "layer by layer"
+    assert receipt["removed"]["states"]["after"] == 6
+    for layer in receipt["details"]["layers"]:
+        assert layer["error"]["after"] <= layer["error"]["before"] + 1e-9

@@ -18,6 +18,7 @@ from ssmith.core.sequences import Sequences
 from ssmith.criteria import LAST, Magnitude, Random
 from ssmith.data import save_npz
 from ssmith.evaluate import ACCURACY, METRICS, predict
+from ssmith.jobs.methods import method_named
 from ssmith.jobs.pilot import PilotConfig
 from ssmith.jobs.pilot.sweep import between, failed_points, sweep, within
 
@@ -97,7 +98,7 @@ def test_another_selection_split_can_change_the_choice(start, quick, shelf, tmp_
 
 def test_each_criterion_is_measured_once_whatever_its_names(start, quick):
     how = quick(method="LAST", baselines=("last", "random", "Random"), fractions=(0.9, 0.25))
-    assert how.criteria() == ("LAST", "random")
+    assert how.methods() == ("LAST", "random")
     curve = start(how).details["curve"]
     assert list(curve["methods"]) == ["LAST", "Random"]
     chosen = {name: value for name, value in curve["chosen"].items() if name != "method"}
@@ -202,7 +203,9 @@ def test_a_cut_into_protected_states_is_a_failed_point(shelf):
         for layer in api.families.find_layers(model).values():
             layer.Lambda_re[:4] = 1e-4
     part = toy().split("selection")
-    found = sweep(model, LAST(), (0.25, 0.75), part, metric=ACCURACY, seed=0, batch_size=32)
+    found = sweep(
+        model, method_named("last"), (0.25, 0.75), lambda other: api.measure(other, part, ACCURACY)
+    )
     first, second = found["points"]
     assert math.isfinite(first["value"])
     assert second["value"] is None

@@ -104,7 +104,8 @@ def add_method(parser: Parser) -> None:
         "--method",
         default=argparse.SUPPRESS,
         metavar="NAME",
-        help="criterion that cuts (default: last; all are in `ssmith list`)",
+        help="criterion that cuts (default: last; all are in `ssmith list`); with +refit behind "
+        "it, read-outs of what stays are refitted",
     )
 
 

@@ -36,6 +36,13 @@ def add(subparsers: flags.Subparsers) -> None:
 def _add_search(parser: flags.Parser) -> None:
     flags.add_method(parser)
     parser.add_argument(
+        "--calibration",
+        type=flags.whole,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="training sequences that refits are fitted to (default: 256)",
+    )
+    parser.add_argument(
         "--baselines",
         type=flags.words,
         default=argparse.SUPPRESS,

@@ -70,6 +70,12 @@ def _add_decision(parser: flags.Parser) -> None:
         help="states that stay in every layer at least (default: 0)",
     )
     parser.add_argument(
+        "--refit-on",
+        metavar="DATA",
+        help="refit the read-outs of what stays, layer by layer, on the training split of this "
+        "data (state-obs needs it)",
+    )
+    parser.add_argument(
         "--plan-in", type=Path, metavar="FILE", help="cut what this plan says, instead of --ratio"
     )
 
@@ -78,21 +84,26 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     """Plan, and unless it is a dry run, cut and save."""
     from ssmith import api
     from ssmith.core.files import refuse_existing
+    from ssmith.jobs.methods import calibration
     from ssmith.jobs.outputs import refuse_own_input
-    from ssmith.jobs.prune import cut_and_save, plan_for
+    from ssmith.jobs.prune import cut_and_save, decide
 
     how = _decision(arguments)
     for path in (None if arguments.dry_run else arguments.out, arguments.plan_out):
         if path is not None:
-            refuse_own_input(path, arguments.model)
+            refuse_own_input(path, arguments.model, *filter(None, [arguments.refit_on]))
             refuse_existing(path, overwrite=arguments.overwrite)
     model = api.load_sequence_model(arguments.model)
-    plan = plan_for(model, how)
+    part = None
+    if arguments.refit_on is not None:
+        part = calibration(api.load_data(arguments.refit_on, model, needs=("train",)))
+    decision = decide(model, how, part)
+    plan = decision.plan
     receipt = None
     if not arguments.dry_run:
         receipt = cut_and_save(
             model,
-            plan,
+            decision,
             arguments.mode,
             arguments.out,
             name=arguments.model,

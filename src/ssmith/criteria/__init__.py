@@ -5,9 +5,10 @@ from ssmith.criteria.hinf import Hinf
 from ssmith.criteria.lamp import LAMP
 from ssmith.criteria.last import LAST
 from ssmith.criteria.magnitude import Magnitude
-from ssmith.criteria.names import by_name, criterion_label
+from ssmith.criteria.names import by_name, criterion_label, criterion_names
 from ssmith.criteria.protocol import Criterion
 from ssmith.criteria.random import Random
+from ssmith.criteria.state_obs import StateOBS
 
 __all__ = [
     "AIRE",
@@ -17,6 +18,8 @@ __all__ = [
     "Hinf",
     "Magnitude",
     "Random",
+    "StateOBS",
     "by_name",
     "criterion_label",
+    "criterion_names",
 ]

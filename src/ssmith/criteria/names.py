@@ -12,6 +12,7 @@ from ssmith.criteria.last import LAST
 from ssmith.criteria.magnitude import Magnitude
 from ssmith.criteria.protocol import Criterion
 from ssmith.criteria.random import Random
+from ssmith.criteria.state_obs import StateOBS
 
 
 def by_name(name: str) -> Criterion:
@@ -19,7 +20,7 @@ def by_name(name: str) -> Criterion:
 
     Args:
         name: one of last, aire, hinf-uniform, hinf-global, magnitude-uniform, magnitude-global,
-            lamp, random; case and underscores do not matter.
+            lamp, random, state-obs; case and underscores do not matter.
 
     Returns:
         The criterion.
@@ -27,16 +28,7 @@ def by_name(name: str) -> Criterion:
     Raises:
         InputError: if there is no such criterion; lists all and suggests the closest.
     """
-    known: dict[str, Criterion] = {
-        "last": LAST(),
-        "aire": AIRE(),
-        "hinf-uniform": Hinf(pool="layer"),
-        "hinf-global": Hinf(pool="model"),
-        "magnitude-uniform": Magnitude(pool="layer"),
-        "magnitude-global": Magnitude(pool="model"),
-        "lamp": LAMP(),
-        "random": Random(),
-    }
+    known = _known()
     key = name.strip().lower().replace("_", "-")
     if key not in known:
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
@@ -46,6 +38,25 @@ def by_name(name: str) -> Criterion:
             next_step=f"did you mean {close[0]!r}?" if close else "choose one of these",
         )
     return known[key]
+
+
+def criterion_names() -> tuple[str, ...]:
+    """Return every name that `by_name` knows."""
+    return tuple(_known())
+
+
+def _known() -> dict[str, Criterion]:
+    return {
+        "last": LAST(),
+        "aire": AIRE(),
+        "hinf-uniform": Hinf(pool="layer"),
+        "hinf-global": Hinf(pool="model"),
+        "magnitude-uniform": Magnitude(pool="layer"),
+        "magnitude-global": Magnitude(pool="model"),
+        "lamp": LAMP(),
+        "random": Random(),
+        "state-obs": StateOBS(weigh="sensitivity"),
+    }
 
 
 def criterion_label(criterion: Criterion) -> str:

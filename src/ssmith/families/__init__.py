@@ -5,6 +5,7 @@ from ssmith.families.registry import describe, find_layers, model_digest, modes_
 from ssmith.families.s4d import S4DLayer
 from ssmith.families.s5 import S5Layer
 from ssmith.families.sequence import ModelState, SequenceConfig, SequenceModel
+from ssmith.families.taps import Tap, probed, tapped
 
 __all__ = [
     "LTILayer",
@@ -14,8 +15,11 @@ __all__ = [
     "S5Layer",
     "SequenceConfig",
     "SequenceModel",
+    "Tap",
     "describe",
     "find_layers",
     "model_digest",
     "modes_of",
+    "probed",
+    "tapped",
 ]

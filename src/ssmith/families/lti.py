@@ -11,6 +11,7 @@ from jaxtyping import Bool, Complex, Float, Int64
 from torch import Tensor, nn
 
 from ssmith.core.checks import check_choice, check_flag, check_number
+from ssmith.core.compensation import Readout
 from ssmith.core.errors import UnsupportedError
 from ssmith.core.layers import STATES, LayerInfo, Modes
 from ssmith.ops.discretise import Discretisation
@@ -151,6 +152,10 @@ class LTILayer(nn.Module, ABC):
     @abstractmethod
     def shrink_(self, keep: Bool[Tensor, "..."]) -> None:
         """Remove the states that ``keep`` (in the layer's grid) marks False."""
+
+    @abstractmethod
+    def write_readout_(self, readout: Readout) -> None:
+        """Replace C (and C_back), and add to D; the states stay as they are."""
 
     def forward(
         self, u: Float[Tensor, "b l m"], lengths: Int64[Tensor, "b"] | None = None

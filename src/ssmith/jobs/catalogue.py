@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from ssmith.artefact import EMBEDDED, embedded_names
 from ssmith.artefact.locate import locate
 from ssmith.artefact.own import read_config
-from ssmith.criteria import by_name, criterion_label
+from ssmith.criteria import by_name, criterion_label, criterion_names
 from ssmith.data import TASKS, about
 from ssmith.evaluate import METRICS
-from ssmith.jobs.pilot import PilotConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +24,6 @@ class Entry:
 
     name: str
     about: str
-
-
-def criterion_names() -> tuple[str, ...]:
-    """Return the names of all criteria."""
-    default = PilotConfig()
-    return (default.method, *default.baselines)
 
 
 def catalogue() -> dict[str, list[Entry]]:

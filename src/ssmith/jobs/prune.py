@@ -10,11 +10,14 @@ from pathlib import Path
 
 from ssmith import api
 from ssmith.core.budget import Budget
+from ssmith.core.compensation import Compensation
 from ssmith.core.errors import InputError
 from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt
-from ssmith.criteria import Criterion, by_name
+from ssmith.core.sequences import Sequences
+from ssmith.criteria import Criterion
 from ssmith.families import SequenceModel
+from ssmith.jobs.methods import Method, method_named
 from ssmith.surgery.apply import Mode
 
 PLAN = "plan.json"
@@ -27,7 +30,7 @@ class PruneConfig:
 
     Args:
         ratio: fraction of all states to remove, in [0, 1).
-        method: criterion, by name.
+        method: criterion, by name, with ``+refit`` behind it to refit what stays.
         settings: settings of the criterion that differ from its defaults.
         min_per_layer: states that stay in every layer at least, ≥ 0.
 
@@ -41,19 +44,20 @@ class PruneConfig:
     min_per_layer: int = 0
 
     def __post_init__(self) -> None:
-        self.criterion()
+        self.how()
         self.budget()
 
-    def criterion(self) -> Criterion:
-        """Return the criterion with its settings.
+    def how(self) -> Method:
+        """Return the method, its criterion with its settings.
 
         Returns:
-            The criterion.
+            The method.
 
         Raises:
             InputError: if there is no such criterion or setting.
         """
-        found = by_name(self.method)
+        named = method_named(self.method)
+        found = named.criterion
         # A criterion is a dataclass by convention; the protocol cannot say so.
         known = [item.name for item in dataclasses.fields(found)]  # type: ignore[arg-type]
         unknown = sorted(set(self.settings) - set(known))
@@ -63,37 +67,62 @@ class PruneConfig:
                 allowed=", ".join(known) or "none",
             )
         changed: Criterion = dataclasses.replace(found, **self.settings)  # type: ignore[type-var]
-        return changed
+        return dataclasses.replace(named, criterion=changed)
 
     def budget(self) -> Budget:
         """Return what may be removed."""
         return Budget(states=self.ratio, min_per_layer=self.min_per_layer)
 
 
-def plan_for(model: SequenceModel, how: PruneConfig | Path) -> Plan:
-    """Make a plan for a model, or read one.
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What will be done to a model.
+
+    Args:
+        plan: what stays.
+        compensation: new read-outs of what stays; as they are if None.
+    """
+
+    plan: Plan
+    compensation: Compensation | None = None
+
+
+def decide(
+    model: SequenceModel, how: PruneConfig | Path, part: Sequences | None = None
+) -> Decision:
+    """Make a plan for a model, or read one, and refit what stays if there are sequences to do so.
 
     Args:
         model: the model to cut; it is not changed.
         how: what to remove, or the file of a plan.
+        part: sequences to refit read-outs on; nothing is refitted if None.
 
     Returns:
-        A plan that fits the model.
+        A plan that fits the model, with its compensation.
 
     Raises:
+        InputError: if the method refits and there are no sequences.
         PlanError: if the plan does not fit the model, or the budget cannot be met.
     """
     if isinstance(how, Path):
         plan = Plan.load(how)
         # Tried on a copy, so that a dry run finds what the real one would.
         api.prune_(copy.deepcopy(model), plan, "mask")
-        return plan
-    return api.plan(model, how.criterion(), how.budget())
+        if part is None:
+            return Decision(plan=plan)
+        plan, found = api.refit_by_layer(model, plan, part)
+        return Decision(plan=plan, compensation=found)
+    method = how.how()
+    if part is not None and method.refit == "none":
+        method = dataclasses.replace(method, refit="by layer")
+    scores = method.score(model, part)
+    plan, compensation = method.decide(model, scores, how.budget(), part)
+    return Decision(plan=plan, compensation=compensation)
 
 
 def cut_and_save(
     model: SequenceModel,
-    plan: Plan,
+    decision: Decision,
     mode: Mode,
     out: Path,
     *,
@@ -105,7 +134,7 @@ def cut_and_save(
 
     Args:
         model: changed in place.
-        plan: what to keep.
+        decision: what to keep, and how it makes up for what goes.
         mode: ``"shrink"`` or ``"mask"``.
         out: the directory to make.
         name: what the user called the model.
@@ -115,7 +144,8 @@ def cut_and_save(
     Returns:
         The receipt, which also lies in the directory.
     """
-    done = api.prune_(model, plan, mode)
+    plan = decision.plan
+    done = api.prune_(model, plan, mode, compensation=decision.compensation)
     receipt = dataclasses.replace(
         done,
         model={**done.model, "name": name, "task": model.config.task},

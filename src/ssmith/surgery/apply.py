@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 from torch import nn
 
+from ssmith.core.compensation import Compensation
 from ssmith.core.errors import InputError, PlanError
 from ssmith.core.layers import STATES
 from ssmith.core.plan import Plan
@@ -17,7 +19,12 @@ MODES: tuple[str, ...] = get_args(Mode)
 
 
 def prune_(
-    model: nn.Module, plan: Plan, mode: Mode = "shrink", *, check_weights: bool = True
+    model: nn.Module,
+    plan: Plan,
+    mode: Mode = "shrink",
+    *,
+    compensation: Compensation | None = None,
+    check_weights: bool = True,
 ) -> Receipt:
     """Cut a model in place.
 
@@ -30,6 +37,7 @@ def prune_(
         model: changed in place.
         plan: what to keep.
         mode: ``"mask"`` or ``"shrink"``.
+        compensation: new read-outs for the states that stay; as they were if None.
         check_weights: refuse a plan that was made for other weights.
 
     Returns:
@@ -37,7 +45,7 @@ def prune_(
 
     Raises:
         InputError: if the mode is unknown.
-        PlanError: if the plan does not fit the model.
+        PlanError: if the plan or the compensation does not fit the model.
     """
     if mode not in MODES:
         raise InputError(f"mode is {mode!r}", allowed=", ".join(MODES))
@@ -49,8 +57,12 @@ def prune_(
             allowed="the model the plan was made for",
             next_step="make the plan again, or pass check_weights=False to apply it anyway",
         )
+    if compensation is not None:
+        check_compensation(compensation, layers)
     sizes = [_sizes(model, layers)]
     for name, keep in plan.keep.items():
+        if compensation is not None:
+            layers[name].write_readout_(compensation.readouts[name])
         if mode == "mask":
             layers[name].mask_(keep.to(next(layers[name].parameters()).device))
         else:
@@ -68,7 +80,12 @@ def prune_(
             "digest_before": before,
             "digest_after": model_digest(model),
         },
-        method={"criterion": plan.criterion, "budget": plan.budget, "mode": mode},
+        method={
+            "criterion": plan.criterion,
+            "budget": plan.budget,
+            "mode": mode,
+            **({} if compensation is None else {"refit": compensation.settings}),
+        },
         seed=None,
         versions=versions(),
         removed={
@@ -86,7 +103,7 @@ def prune_(
         details={
             "layers": [
                 {"name": name, "grid": list(keep.shape), "before": keep.numel(),
-                 "after": int(keep.sum())}
+                 "after": int(keep.sum()), **_errors(compensation, name)}
                 for name, keep in plan.keep.items()
             ]
         },
@@ -125,6 +142,44 @@ def check_fits(model: nn.Module, plan: Plan) -> dict[str, LTILayer]:
                 next_step="make the plan for this model; a shrunk model needs a new one",
             )
     return layers
+
+
+def check_compensation(compensation: Compensation, layers: Mapping[str, LTILayer]) -> None:
+    """Raise unless a compensation has a read-out of the right shape for every layer.
+
+    Args:
+        compensation: the read-outs.
+        layers: the layers that are cut, as they are before the cut.
+
+    Raises:
+        PlanError: otherwise.
+    """
+    if set(compensation.readouts) != set(layers):
+        raise PlanError(
+            f"the compensation is for the layers {sorted(compensation.readouts)}",
+            allowed=f"exactly {sorted(layers)}",
+            next_step="refit the read-outs for this plan",
+        )
+    for name, readout in compensation.readouts.items():
+        modes = layers[name].modes(name)
+        shapes = [
+            [None if item is None else tuple(item.shape) for item in (found.C, found.C_back)]
+            for found in (readout, modes)
+        ]
+        if shapes[0] != shapes[1]:
+            raise PlanError(
+                f"layer {name}: the new read-outs have the shapes {shapes[0]}",
+                allowed=str(shapes[1]),
+                next_step="refit the read-outs for this model",
+            )
+
+
+def _errors(compensation: Compensation | None, name: str) -> dict[str, dict[str, float]]:
+    """Return the layer's error before and after refitting, if it was refitted."""
+    if compensation is None:
+        return {}
+    before, after = compensation.readouts[name].error
+    return {"error": {"before": before, "after": after}}
 
 
 def _sizes(model: nn.Module, layers: dict[str, LTILayer]) -> dict[str, int]:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Complex, Float, Int64
 from torch import Tensor, nn
 
+from ssmith.core.compensation import Readout
 from ssmith.core.layers import Modes
 from ssmith.families.lti import CLIP_RE, Discrete, Initialisation, LTILayer, LTIOptions
 from ssmith.families.s4d.init import eigenvalues
@@ -163,6 +164,13 @@ class S4DLayer(LTILayer):
             grid=self.grid(),
             present=self._present(),
         )
+
+    @torch.no_grad()
+    def write_readout_(self, readout: Readout) -> None:  # noqa: D102
+        columns = [C[:, 0] for C in (readout.C, readout.C_back) if C is not None]
+        C, D = self.get_parameter("C"), self.get_parameter("D")
+        C.copy_(torch.view_as_real(torch.stack(columns)).reshape(C.shape))
+        D.add_(readout.D_change.to(D))
 
     def shrink_(self, keep: Bool[Tensor, "..."]) -> None:  # noqa: D102
         flat = keep.reshape(-1).to(self.channel.device)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Complex, Float, Int64
 from torch import Tensor, nn
 
+from ssmith.core.compensation import Readout
 from ssmith.core.layers import Modes
 from ssmith.families.lti import CLIP_RE, Discrete, LTILayer, LTIOptions, state_at
 from ssmith.families.s5.init import block_diagonal_hippo, log_steps
@@ -135,6 +136,15 @@ class S5Layer(LTILayer):
             grid=self.grid(),
             present=self._present(),
         )
+
+    @torch.no_grad()
+    def write_readout_(self, readout: Readout) -> None:  # noqa: D102
+        names = ("C1", "C2") if self.options.bidirectional else ("C",)
+        for name, C in zip(names, (readout.C, readout.C_back), strict=False):
+            if C is not None:
+                self.get_parameter(name).copy_(torch.view_as_real(C.mT.contiguous()))
+        D = self.get_parameter("D")
+        D.add_(readout.D_change.to(D))
 
     def shrink_(self, keep: Bool[Tensor, "..."]) -> None:  # noqa: D102
         index = keep.reshape(-1).nonzero().flatten().to(self.get_parameter("D").device)

@@ -7,10 +7,11 @@ from typing import Any
 
 from ssmith.core.checks import check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
-from ssmith.criteria import by_name, criterion_label
 from ssmith.evaluate import Limits, Load, SpeedConfig
+from ssmith.jobs.methods import AUTO, CALIBRATION, CANDIDATES, method_named
 
 BASELINES = (
+    "last",
     "aire",
     "hinf-global",
     "hinf-uniform",
@@ -27,8 +28,11 @@ class PilotConfig:
     """What to try, what to accept, what it costs.
 
     Args:
-        method: criterion that cuts, by name (see `ssmith list`).
-        baselines: criteria measured beside it; the method itself is left out of them.
+        method: what cuts: a criterion by name (see `ssmith list`), with ``+refit`` or
+            ``+refit-once`` behind it to refit the read-outs of what stays, layer by layer or at
+            once; or ``"auto"`` for the best on the selection split.
+        baselines: methods measured beside it; the method itself is left out of them.
+        calibration: training sequences that refits are fitted to, ≥ 1.
         fractions: fractions of states to remove in the first sweep, each in (0, 1).
         refine: further fractions between the last one within tolerance and the first beyond.
         max_loss: largest loss of the task metric, in its own unit (0.005 is half a point).
@@ -50,6 +54,7 @@ class PilotConfig:
 
     method: str = "last"
     baselines: tuple[str, ...] = BASELINES
+    calibration: int = CALIBRATION
     fractions: tuple[float, ...] = FRACTIONS
     refine: int = 4
     max_loss: float = 0.005
@@ -66,13 +71,13 @@ class PilotConfig:
     sequences_per_day: float = 1e6
 
     def __post_init__(self) -> None:
-        for name in (self.method, *self.baselines):
-            by_name(name)
+        for name in (*self.candidates(), *self.baselines):
+            method_named(name)
         if not self.fractions:
             raise InputError("fractions is empty", allowed="at least one fraction")
         for fraction in self.fractions:
             check_number("a fraction", fraction, above=0, below=1)
-        for name, least in (("batch_size", 1), ("refine", 0), ("seed", 0)):
+        for name, least in (("batch_size", 1), ("calibration", 1), ("refine", 0), ("seed", 0)):
             check_integer(name, getattr(self, name), at_least=least)
         if self.threads is not None:
             check_integer("threads", self.threads, at_least=1)
@@ -83,12 +88,20 @@ class PilotConfig:
         for name in ("proof", "own_lower_is_better"):
             check_flag(name, getattr(self, name))
 
-    def criteria(self) -> tuple[str, ...]:
-        """Return the names of all criteria to measure, each once, the method first."""
+    def candidates(self) -> tuple[str, ...]:
+        """Return the names of the methods from which the one that cuts is chosen."""
+        return CANDIDATES if self.method.strip().lower() == AUTO else (self.method,)
+
+    def methods(self) -> tuple[str, ...]:
+        """Return the names of all methods to measure, each once, the candidates first."""
         labels: dict[str, str] = {}
-        for name in (self.method, *self.baselines):
-            labels.setdefault(criterion_label(by_name(name)), name)
+        for name in (*self.candidates(), *self.baselines):
+            labels.setdefault(method_named(name).label, name)
         return tuple(labels.values())
+
+    def needs_data(self) -> bool:
+        """Return whether a method is fitted to training sequences."""
+        return any(method_named(name).refit != "none" for name in self.methods())
 
     def limits(self) -> Limits:
         """Return what the gate accepts."""

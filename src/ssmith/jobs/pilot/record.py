@@ -56,6 +56,7 @@ def make_receipt(
             "criterion": sections.get("criterion", {"name": config["method"]}),
             "budget": sections.get("budget", {}),
             "mode": "shrink",
+            **({"refit": sections["refit"]} if sections.get("refit") else {}),
             "max_loss": config["max_loss"],
             "command": run["command"],
             "config": config,

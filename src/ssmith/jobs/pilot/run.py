@@ -12,11 +12,11 @@ from ssmith import api, families
 from ssmith.artefact import WEIGHTS, locate
 from ssmith.core.budget import Budget
 from ssmith.core.optional import require
-from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.sequences import SequenceData, Sequences
 from ssmith.evaluate import (
     Comparison,
+    Estimate,
     Evidence,
     Metric,
     OwnComparison,
@@ -30,12 +30,13 @@ from ssmith.evaluate import (
     predict,
 )
 from ssmith.families import SequenceModel, model_digest
+from ssmith.jobs.methods import calibration, method_named
 from ssmith.jobs.outputs import refuse_own_input
 from ssmith.jobs.pilot.config import PilotConfig
 from ssmith.jobs.pilot.costs import measure_costs
 from ssmith.jobs.pilot.record import make_receipt, nothing_fits
 from ssmith.jobs.pilot.store import Store
-from ssmith.jobs.pilot.sweep import between, criterion_of, layer_details, sweep, within
+from ssmith.jobs.pilot.sweep import best_of, between, layer_details, sweep, within
 from ssmith.jobs.progress import Progress, silent
 from ssmith.report import write_report
 
@@ -84,7 +85,8 @@ def pilot(
         require(package, extra="report", purpose="the report")
     refuse_own_input(out, model, data, *_file_of(settings.own_metric))
     dense = api.load_sequence_model(model)
-    sequences = api.load_data(data, dense, needs=("selection", "test"))
+    needs = ("train",) * settings.needs_data() + ("selection", "test")
+    sequences = api.load_data(data, dense, needs=needs)
     run = _Run(
         store=Store(out),
         config=settings,
@@ -106,7 +108,9 @@ def pilot(
     curve = run.curve()
     sections = {"verdict": nothing_fits(curve)}
     if curve["chosen"] is not None:
-        sections = run.cut_and_judge(curve["chosen"]["fraction"], locate(model) / WEIGHTS)
+        sections = run.cut_and_judge(
+            curve["method"], curve["chosen"]["fraction"], locate(model) / WEIGHTS
+        )
     receipt = make_receipt({**identity, "command": first}, run.about(model), curve, sections)
     receipt.save(out / RECEIPT)
     write_report(receipt, out)
@@ -139,21 +143,23 @@ class _Run:
     def curve(self) -> dict[str, Any]:
         """Sweep all criteria, refine the chosen one, and choose the cut."""
         config, part = self.config, self.data.split("selection")
-        dense = self.store.once("baseline", lambda: self._measure(part))
-        names = config.criteria()
+        dense = self.store.once("baseline", lambda: self._measure(self.dense, part).as_dict())
+        names = config.methods()
         swept = {}
         for index, name in enumerate(names):
             swept[name] = self._sweep(f"sweep-{name}", name, sorted(config.fractions), part)
             self.progress("sweep", index + 1, len(names), swept[name]["label"])
-        own = swept[config.method]
-        good = within(own["points"], dense["value"], self.metric, config.max_loss)
+        limit = (dense["value"], self.metric, config.max_loss)
+        best = best_of({name: swept[name]["points"] for name in config.candidates()}, *limit)
+        own = swept[best]
+        good = within(own["points"], *limit)
         more = between(sorted(config.fractions), good, config.refine)
         if more:
-            refined = self._sweep(f"refine-{config.method}", config.method, more, part)
+            refined = self._sweep(f"refine-{best}", best, more, part)
             points = sorted(own["points"] + refined["points"], key=lambda item: item["fraction"])
-            own = swept[config.method] = {**own, "points": points}
-            good = within(points, dense["value"], self.metric, config.max_loss)
-        best = own["points"][good - 1] if good else None
+            own = swept[best] = {**own, "points": points}
+            good = within(points, *limit)
+        chosen = own["points"][good - 1] if good else None
         return {
             "metric": self.metric.name,
             "higher_is_better": self.metric.higher_is_better,
@@ -161,18 +167,20 @@ class _Run:
             "count": len(part),
             "dense": dense,
             "tolerance": config.max_loss,
-            "chosen": best and {"method": own["label"], **best},
+            "method": best,
+            "chosen": chosen and {"method": own["label"], **chosen},
             "methods": {item["label"]: item["points"] for item in swept.values()},
         }
 
-    def cut_and_judge(self, fraction: float, weights: Path) -> dict[str, Any]:
+    def cut_and_judge(self, name: str, fraction: float, weights: Path) -> dict[str, Any]:
         """Cut, save, check, measure and judge; return the receipt's sections."""
         config, out = self.config, self.store.out
-        scores = api.score(self.dense, criterion_of(config.method, config.seed))
-        plan = api.decide(scores, Budget(states=fraction), self.dense)
+        method, part = method_named(name, config.seed), self._calibration()
+        scores = method.score(self.dense, part)
+        plan, found = method.decide(self.dense, scores, Budget(states=fraction), part)
         plan.save(out / PLAN)
         shrunk = copy.deepcopy(self.dense)
-        done = api.prune_(shrunk, plan, "shrink")
+        done = api.prune_(shrunk, plan, "shrink", compensation=found)
         # Written anew also by a resumed run: the same bytes, and never half of them.
         api.save(
             shrunk,
@@ -183,7 +191,11 @@ class _Run:
             extra_files={PLAN: plan.to_json(), RECEIPT: done.to_json()},
         )
         self.progress("cut", 1, 1, f"{plan.kept} of {plan.total} states kept")
-        measured = self.store.once("measured", lambda: self._measured(plan, shrunk, done, weights))
+        masked = copy.deepcopy(self.dense)
+        api.prune_(masked, plan, "mask", compensation=found)
+        measured = self.store.once(
+            "measured", lambda: self._measured(masked, shrunk, done, weights)
+        )
         self.progress("compare", 1, 1, str(measured["verdict"]["headline"]))
         return {
             **measured,
@@ -192,16 +204,15 @@ class _Run:
             "layers": layer_details(scores, plan),
             "budget": plan.budget,
             "criterion": plan.criterion,
+            "refit": done.method.get("refit"),
             "digest_after": done.model["digest_after"],
         }
 
     def _measured(
-        self, plan: Plan, shrunk: SequenceModel, done: Receipt, weights: Path
+        self, masked: SequenceModel, shrunk: SequenceModel, done: Receipt, weights: Path
     ) -> dict[str, Any]:
         config, weights_after = self.config, self.store.out / MODEL / WEIGHTS
         part = self.data.split("selection")
-        masked = copy.deepcopy(self.dense)
-        api.prune_(masked, plan, "mask")
         parity = api.parity(masked, shrunk, self.store.out / MODEL, part)
         self.progress("parity", 1, 1)
         costs = measure_costs(
@@ -242,11 +253,14 @@ class _Run:
             return comparison, None
         return comparison, compare_own(self.own, before, after, test.y, seed=config.seed)
 
-    def _measure(self, part: Sequences) -> dict[str, Any]:
-        found = api.measure(
-            self.dense, part, self.metric, seed=self.config.seed, batch_size=self.config.batch_size
-        )
-        return found.as_dict()
+    def _measure(self, model: SequenceModel, part: Sequences) -> Estimate:
+        config = self.config
+        return api.measure(model, part, self.metric, seed=config.seed, batch_size=config.batch_size)
+
+    def _calibration(self) -> Sequences | None:
+        if not self.config.needs_data():
+            return None
+        return calibration(self.data, self.config.calibration, self.config.seed)
 
     def _sweep(
         self, stage: str, name: str, fractions: Sequence[float], part: Sequences
@@ -255,12 +269,10 @@ class _Run:
             stage,
             lambda: sweep(
                 self.dense,
-                criterion_of(name, self.config.seed),
+                method_named(name, self.config.seed),
                 fractions,
-                part,
-                metric=self.metric,
-                seed=self.config.seed,
-                batch_size=self.config.batch_size,
+                lambda model: self._measure(model, part),
+                self._calibration(),
             ),
         )
         return result

@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ssmith import api
 from ssmith.core.budget import Budget
+from ssmith.core.compensation import Compensation
 from ssmith.core.errors import NumericalError, PlanError
 from ssmith.core.layers import Finding
 from ssmith.core.plan import Plan
 from ssmith.core.scores import Scores
 from ssmith.core.sequences import Sequences
-from ssmith.criteria import Criterion, Random, by_name, criterion_label
-from ssmith.evaluate import Metric
+from ssmith.evaluate import Estimate, Metric
 from ssmith.families import SequenceModel
+from ssmith.jobs.methods import Method
 
 # A loss equal to the tolerance is within it, also after rounding of the last bit.
 _ROUNDING = 1e-12
 
 
-def criterion_of(name: str, seed: int) -> Criterion:
-    """Return a criterion by name; the random one takes the pilot's seed."""
-    found = by_name(name)
-    return Random(seed=seed, pool=found.pool) if isinstance(found, Random) else found
-
-
 def sweep(
     model: SequenceModel,
-    criterion: Criterion,
+    method: Method,
     fractions: Sequence[float],
-    part: Sequences,
-    *,
-    metric: Metric,
-    seed: int,
-    batch_size: int,
+    measure: Callable[[SequenceModel], Estimate],
+    calibration: Sequences | None = None,
 ) -> dict[str, Any]:
     """Measure a model at each fraction of removed states.
 
@@ -44,39 +36,53 @@ def sweep(
 
     Args:
         model: the dense model; it is not changed.
-        criterion: what scores the states; they are scored once.
+        method: how it is cut; its states are scored once.
         fractions: fractions of all states to remove.
-        part: sequences to measure on.
-        metric: what to measure.
-        seed: of the intervals.
-        batch_size: sequences per forward pass.
+        measure: measures a model.
+        calibration: sequences for methods that refit.
 
     Returns:
         ``label`` and ``points``: fraction asked for, fraction removed, value, low, high.
     """
-    scores = api.score(model, criterion)
+    scores = method.score(model, calibration)
     points = []
     for fraction in fractions:
         point: dict[str, Any] = {"fraction": fraction}
         point |= dict.fromkeys(("removed", "value", "low", "high"))
         points.append(point)
         try:
-            plan = api.decide(scores, Budget(states=fraction), model)
+            plan, found = method.decide(model, scores, Budget(states=fraction), calibration)
             point["removed"] = plan.removed_fraction
-            shrunk = cut(model, plan)
-            found = api.measure(shrunk, part, metric, seed=seed, batch_size=batch_size)
+            measured = measure(cut(model, plan, found))
         except (PlanError, NumericalError) as error:
             point["why"] = error.what
         else:
-            point |= found.as_dict()
-    return {"label": criterion_label(criterion), "points": points}
+            point |= measured.as_dict()
+    return {"label": method.label, "points": points}
 
 
-def cut(model: SequenceModel, plan: Plan) -> SequenceModel:
+def cut(model: SequenceModel, plan: Plan, compensation: Compensation | None) -> SequenceModel:
     """Return a shrunk copy of a model."""
     shrunk = copy.deepcopy(model)
-    api.prune_(shrunk, plan, "shrink")
+    api.prune_(shrunk, plan, "shrink", compensation=compensation)
     return shrunk
+
+
+def best_of(
+    swept: Mapping[str, Sequence[dict[str, Any]]], dense: float, metric: Metric, max_loss: float
+) -> str:
+    """Return which method removes most within the tolerance; the first of equally good ones.
+
+    Args:
+        swept: name of the method → its points, in rising order of the fraction.
+        dense: the metric of the model as it is.
+        metric: gives the direction.
+        max_loss: largest loss, in the metric's unit.
+
+    Returns:
+        The name.
+    """
+    return max(swept, key=lambda name: within(swept[name], dense, metric, max_loss))
 
 
 def within(points: Sequence[dict[str, Any]], dense: float, metric: Metric, max_loss: float) -> int:

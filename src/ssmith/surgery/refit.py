@@ -1,0 +1,133 @@
+"""Refit the read-out of the states that stay, so that the layer's output changes least."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor, nn
+
+from ssmith.core.compensation import Compensation, Readout, RefitConfig
+from ssmith.core.errors import InputError, NumericalError
+from ssmith.core.layers import Modes
+from ssmith.core.layout import Layout
+from ssmith.core.moments import Moments
+from ssmith.core.plan import Plan
+from ssmith.core.regression import System, solve_kept, system_of
+from ssmith.surgery.apply import check_fits
+
+
+def refit(
+    model: nn.Module,
+    plan: Plan,
+    moments: Mapping[str, Moments],
+    config: RefitConfig | None = None,
+) -> Compensation:
+    """Return the best read-outs for what a plan keeps.
+
+    Args:
+        model: the model as it is before the cut; it is not changed.
+        plan: what stays.
+        moments: of every layer of the plan.
+        config: see `RefitConfig`.
+
+    Returns:
+        One read-out per layer, to be passed to `prune_` with the plan.
+
+    Raises:
+        PlanError: if the plan does not fit the model.
+        InputError: if the moments of a layer are missing or of another shape.
+        NumericalError: if the moments of the kept states are not positive definite.
+    """
+    chosen = config or RefitConfig()
+    readouts = {}
+    for name, layer in check_fits(model, plan).items():
+        if name not in moments:
+            raise InputError(
+                f"there are no moments of layer {name}", allowed=", ".join(plan.keep),
+                next_step="calibrate the model the plan is for",
+            )  # fmt: skip
+        keep = plan.keep[name].reshape(-1)
+        readouts[name] = refit_readout(
+            layer.modes(name), moments[name], keep, chosen, width=layer.width
+        )
+    steps = {name: moments[name].steps for name in readouts}
+    source = ", ".join(sorted({moments[name].source for name in readouts}))
+    return Compensation(
+        readouts=readouts,
+        settings={
+            "fitted": "all layers at once",
+            "source": source,
+            "steps": max(steps.values(), default=0),
+            **asdict(chosen),
+        },
+    )
+
+
+@torch.no_grad()
+def refit_readout(
+    modes: Modes, moments: Moments, keep: Bool[Tensor, "s"], config: RefitConfig, *, width: int
+) -> Readout:
+    """Return the read-out of the kept states that comes closest to the output wanted.
+
+    With removed weights ``w_R`` the best change on the kept features is
+    ``δ_K = G_KK⁻¹ (G_KR w_R + E[z_K e])``; with D, the input joins as one more feature per output.
+
+    Args:
+        modes: the layer as it is.
+        moments: of that layer.
+        keep: the states that stay.
+        config: see `RefitConfig`.
+        width: channels of the layer.
+
+    Returns:
+        The read-out, 0 at removed states, with the error before and after.
+
+    Raises:
+        InputError: if the moments do not have the layer's shape.
+        NumericalError: if the moments of the kept states are not positive definite, or the new
+            values not finite.
+
+    Source: least squares on second moments; for white moments, the fixed-pole H2-optimal read-out.
+    Differs: the ridge pulls towards the weights there are, not towards zero.
+    """
+    layout = Layout.of(modes)
+    system = system_of(layout, modes, moments, config.ridge)
+    kept = layout.place(keep & modes.present).repeat_interleave(layout.parts, dim=-1)
+    on = kept.unsqueeze(-1)
+    removed = torch.where(on, 0.0, system.weight)
+    change = solve_kept(system.gram, system.gram @ removed + system.error, kept)
+    direct = torch.zeros_like(system.input_energy)
+    if config.direct:
+        aside = solve_kept(system.gram, system.input, kept)
+        against = system.input_error + (system.input * (removed - change)).sum(1)
+        free = (1 + config.ridge) * system.input_energy - (system.input * aside).sum(1)
+        # An input that the kept states already tell (or that is silent) leaves D as it is.
+        usable = free > 1e-12 * system.input_energy
+        direct = torch.where(usable, against / torch.where(usable, free, 1.0), 0.0)
+        change = change - direct.unsqueeze(1) * aside
+    before = _error(system, -removed, torch.zeros_like(direct), config.ridge)
+    after = _error(system, change - removed, direct, config.ridge)
+    fitted = (system.weight + change) / system.scale.unsqueeze(-1) + system.silent
+    C, C_back = layout.readout(torch.where(on, fitted, 0.0))
+    if not bool(torch.isfinite(torch.view_as_real(C)).all()) or not math.isfinite(after):
+        raise NumericalError(
+            f"layer {modes.layer}: the refitted read-out is not finite",
+            next_step="raise the ridge, or check the sequences for extreme values",
+        )
+    return Readout(
+        C=C, C_back=C_back, D_change=layout.channels(direct, width), error=(before, after)
+    )
+
+
+def _error(
+    system: System, change: Float64[Tensor, "g f o"], direct: Float64[Tensor, "g o"], ridge: float
+) -> float:
+    """Return ``E‖e − changeᵀz − direct·u‖²``, summed over outputs, without the ridge's noise."""
+    quadratic = (change * (system.gram @ change - ridge * change)).sum(1)
+    crossed = direct * (system.input * change).sum(1) - (system.error * change).sum(1)
+    own = system.error_energy + direct * (direct * system.input_energy)
+    return float((own + quadratic + 2 * crossed - 2 * direct * system.input_error).sum())
