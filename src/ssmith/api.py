@@ -26,6 +26,7 @@ from ssmith.evaluate import Comparison, Estimate, Metric, ParityReport
 from ssmith.families import SequenceModel
 
 load = artefact.load
+load_sequence_model = artefact.load_sequence_model
 save = artefact.save
 verify = artefact.verify
 prune_ = surgery.prune_

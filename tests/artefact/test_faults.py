@@ -198,8 +198,8 @@ def test_an_untouched_model_passes_every_check(saved):
 
 
 def test_a_foreign_model(tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "mamba", "hidden_size": 8}')
-    refuse(tmp_path, ModelError, "unknown model type 'mamba'")
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "hidden_size": 8}')
+    refuse(tmp_path, ModelError, "unknown model type 'llama'")
     (tmp_path / "config.json").write_text("[]")
     refuse(tmp_path, ModelError, "unknown model type None")
     (tmp_path / "config.json").write_text("{")

@@ -75,7 +75,7 @@ def pickle_in_place():
 
 
 def transformers_model():
-    Path("model/config.json").write_text(json.dumps({"model_type": "mamba"}))
+    Path("model/config.json").write_text(json.dumps({"model_type": "llama"}))
 
 
 def data(**arrays):
@@ -178,7 +178,7 @@ CASES = [
     ("a pickle inside", pickle_in_place, ("inspect", "model"), 2, "pickle"),
     ("truncated", truncated, (*PRUNE, "--ratio", "0.5"), 2, "truncated"),
     ("foreign weights", weights(foreign), (*PRUNE, "--ratio", "0.5"), 2, "restore"),
-    ("model type", transformers_model, (*PRUNE, "--ratio", "0.5"), 2, "'mamba'"),
+    ("model type", transformers_model, (*PRUNE, "--ratio", "0.5"), 2, "'llama'"),
     ("family", model_config(family="s6"), (*PRUNE, "--ratio", "0.5"), 2, "'s6'"),
     ("states below", model_config(states=[-3, 6]), ("inspect", "model"), 2, "states"),
     ("classes", model_config(classes=["a"]), ("inspect", "model"), 2, "1 classes"),

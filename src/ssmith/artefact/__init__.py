@@ -1,9 +1,19 @@
 """Models on disk: safetensors and JSON, with a manifest that can be verified."""
 
 from ssmith.artefact.layout import WEIGHTS
-from ssmith.artefact.load import load
+from ssmith.artefact.load import load, load_sequence_model
 from ssmith.artefact.locate import EMBEDDED, embedded_names, locate
 from ssmith.artefact.save import save
 from ssmith.artefact.verify import Check, verify
 
-__all__ = ["EMBEDDED", "WEIGHTS", "Check", "embedded_names", "load", "locate", "save", "verify"]
+__all__ = [
+    "EMBEDDED",
+    "WEIGHTS",
+    "Check",
+    "embedded_names",
+    "load",
+    "load_sequence_model",
+    "locate",
+    "save",
+    "verify",
+]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssmith.artefact.layout import MANIFEST, manifest_of
-from ssmith.artefact.load import load, read_config
+from ssmith.artefact.load import load
 from ssmith.artefact.locate import locate
+from ssmith.artefact.own import read_config
 from ssmith.core.errors import ArtefactError, SsmithError
 from ssmith.core.files import read_json
 from ssmith.families import model_digest

@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         if path is not None:
             refuse_own_input(path, arguments.model, *filter(None, [arguments.refit_on]))
             refuse_existing(path, overwrite=arguments.overwrite)
-    model = api.load(arguments.model)
+    model = api.load_sequence_model(arguments.model)
     part = None
     if arguments.refit_on is not None:
         part = calibration(api.load_data(arguments.refit_on, model, needs=("train",)))

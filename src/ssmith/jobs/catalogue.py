@@ -6,8 +6,8 @@ import inspect
 from dataclasses import dataclass
 
 from ssmith.artefact import EMBEDDED, embedded_names
-from ssmith.artefact.load import read_config
 from ssmith.artefact.locate import locate
+from ssmith.artefact.own import read_config
 from ssmith.criteria import by_name, criterion_label, criterion_names
 from ssmith.data import TASKS, about
 from ssmith.evaluate import METRICS

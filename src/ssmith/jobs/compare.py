@@ -97,7 +97,7 @@ def compare(
         ModelError: if the two models do not predict the same.
     """
     own = config.own()
-    models = api.load(before), api.load(after)
+    models = api.load_sequence_model(before), api.load_sequence_model(after)
     _check_alike(models)
     sequences = api.load_data(data, models[0], needs=(config.split,))
     part = sequences.split(config.split)

@@ -42,7 +42,7 @@ def measure(model: str, data: str, config: MeasureConfig) -> dict[str, Any]:
     Returns:
         JSON-ready: model, data, split, metric, estimate, interval, level and count.
     """
-    loaded = api.load(model)
+    loaded = api.load_sequence_model(model)
     sequences = api.load_data(data, loaded, needs=(config.split,))
     metric = metric_named(config.metric, loaded.config.task)
     part = sequences.split(config.split)

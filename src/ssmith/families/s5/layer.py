@@ -116,7 +116,7 @@ class S5Layer(LTILayer):
         self._refuse_bidirectional("step mode")
         run = discrete or self.discretise()
         new = torch.addcmul(_input_map(u, run.B_bar), state, run.A_bar)
-        return _read_out(new, run.C) + self.get_parameter("D") * u, new
+        return torch.addcmul(_read_out(new, run.C), u, self.get_parameter("D")), new
 
     def modes(self, name: str) -> Modes:  # noqa: D102
         with torch.no_grad():

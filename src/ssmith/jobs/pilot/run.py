@@ -84,7 +84,7 @@ def pilot(
     for package in ("matplotlib", "jinja2"):
         require(package, extra="report", purpose="the report")
     refuse_own_input(out, model, data, *_file_of(settings.own_metric))
-    dense = api.load(model)
+    dense = api.load_sequence_model(model)
     needs = ("train",) * settings.needs_data() + ("selection", "test")
     sequences = api.load_data(data, dense, needs=needs)
     run = _Run(

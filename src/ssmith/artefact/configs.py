@@ -1,0 +1,42 @@
+"""What ``config.json`` says a directory holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ssmith.artefact.layout import CONFIG, FORMAT
+from ssmith.core.errors import ArtefactError, ModelError
+from ssmith.core.files import read_json
+
+HF_MODEL_TYPES = ("mamba", "falcon_mamba", "mamba2")
+"""``model_type`` of the Hugging Face models that are opened."""
+
+
+def read_any_config(directory: Path) -> dict[str, Any]:
+    """Return the configuration of a model of any format.
+
+    Args:
+        directory: of the model.
+
+    Returns:
+        The parsed ``config.json``; empty if it is no object.
+
+    Raises:
+        ArtefactError: if it is missing or no JSON.
+    """
+    path = directory / CONFIG
+    if not path.is_file():
+        raise ArtefactError(f"{directory} has no {CONFIG}", allowed="the directory of a model")
+    content = read_json(path)
+    return content if isinstance(content, dict) else {}
+
+
+def unknown(directory: Path, content: dict[str, Any]) -> ModelError:
+    """Return the error for a model of a kind that is not opened."""
+    return ModelError(
+        f"{directory}: unknown model type {content.get('model_type')!r}",
+        allowed=f"models saved by ssmith ({FORMAT}), Hugging Face models of type "
+        f"{', '.join(HF_MODEL_TYPES)}, and mamba_ssm checkpoints",
+        next_step="choose one of these",
+    )

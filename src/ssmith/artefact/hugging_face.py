@@ -1,0 +1,121 @@
+"""Hugging Face directories: opened by transformers, from safetensors, without remote code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from ssmith.artefact.layout import WEIGHTS
+from ssmith.artefact.weights import check_finite, missing_weights
+from ssmith.core.errors import ArtefactError
+from ssmith.core.files import read_json
+from ssmith.core.optional import require
+
+INDEX = "model.safetensors.index.json"
+
+
+def build(directory: Path, model_type: str) -> nn.Module:
+    """Build the language model in a Hugging Face directory, in the dtype it was saved in.
+
+    Args:
+        directory: of the model.
+        model_type: as its configuration says.
+
+    Returns:
+        A transformers language model.
+
+    Raises:
+        ArtefactError: if a file is missing, truncated, a pickle, or belongs to another model.
+        ModelError: if a weight is not finite.
+        MissingExtraError: if transformers is not installed.
+    """
+    transformers = require("transformers", extra="hf", purpose=f"a model of type {model_type!r}")
+    for path in _files(directory):
+        _check_whole(path)
+    try:
+        with _quiet(transformers):
+            model, report = transformers.AutoModelForCausalLM.from_pretrained(
+                directory,
+                dtype="auto",
+                ignore_mismatched_sizes=True,
+                local_files_only=True,
+                output_loading_info=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+            )
+    except Exception as error:
+        # transformers raises many kinds for a configuration that is not its own.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ArtefactError(
+            f"{directory}: transformers cannot open it: {reason}",
+            next_step="restore it from its source",
+        ) from error
+    _check_fits(report, directory)
+    check_finite(model.state_dict(), directory)
+    built: nn.Module = model
+    return built
+
+
+def _check_fits(report: dict[str, Any], directory: Path) -> None:
+    """Refuse weights that are not exactly the model's, by transformers' own account."""
+    sizes = [
+        f"{name} is {tuple(found)}, not {tuple(wanted)}"
+        for name, found, wanted in report["mismatched_keys"]
+    ]
+    faults = {
+        "lack": report["missing_keys"], "hold unknown": report["unexpected_keys"], "differ": sizes,
+    }  # fmt: skip
+    said = [f"{kind} {sorted(names)[:3]}" for kind, names in faults.items() if names]
+    if said:
+        raise ArtefactError(
+            f"{directory}: the weights {', '.join(said)}",
+            next_step="the file belongs to another model; restore it from its source",
+        )
+
+
+def _files(directory: Path) -> list[Path]:
+    """Return the files of the weights: one, or the shards an index names."""
+    if (directory / WEIGHTS).is_file() or not (directory / INDEX).is_file():
+        return [directory / WEIGHTS]
+    content = read_json(directory / INDEX)
+    shards: Any = content.get("weight_map") if isinstance(content, dict) else None
+    named = set(shards.values()) if isinstance(shards, dict) else set()
+    if not named or not all(isinstance(name, str) and Path(name).name == name for name in named):
+        raise ArtefactError(
+            f"{directory / INDEX} names no files", next_step="restore it from its source"
+        )
+    return [directory / name for name in sorted(named)]
+
+
+def _check_whole(path: Path) -> None:
+    """Refuse a file whose header and length do not agree; no tensor is read."""
+    if not path.is_file():
+        raise missing_weights(path)
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ArtefactError(
+            f"{path} is truncated or not safetensors ({error})",
+            next_step="restore it from its source",
+        ) from error
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Keep transformers from printing inside the block: what it reports is raised instead."""
+    settings = transformers.utils.logging
+    shown, level = settings.is_progress_bar_enabled(), settings.get_verbosity()
+    settings.disable_progress_bar()
+    settings.set_verbosity_error()
+    try:
+        yield
+    finally:
+        settings.set_verbosity(level)
+        if shown:
+            settings.enable_progress_bar()
