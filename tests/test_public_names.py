@@ -13,6 +13,7 @@ import ssmith
 
 PUBLIC = [
     "Budget",
+    "PathParityConfig",
     "PilotConfig",
     "Plan",
     "Receipt",
@@ -20,6 +21,7 @@ PUBLIC = [
     "Scores",
     "SsmithError",
     "__version__",
+    "check_paths",
     "compare",
     "criteria",
     "decide",

@@ -1,5 +1,6 @@
 """Model families: what a family calls things, where its states live, how to cut them."""
 
+from ssmith.families.hf import hf_facts
 from ssmith.families.lti import LTILayer, LTIOptions
 from ssmith.families.registry import describe, find_layers, model_digest, modes_of, scan_of
 from ssmith.families.s4d import S4DLayer
@@ -16,6 +17,7 @@ __all__ = [
     "SequenceModel",
     "describe",
     "find_layers",
+    "hf_facts",
     "model_digest",
     "modes_of",
     "scan_of",

@@ -32,6 +32,22 @@ def selective_scan_of(model: nn.Module) -> Op | None:
     return "ssd" if "Mamba2Mixer" in kinds else "selective_scan"
 
 
+def hf_facts(model: nn.Module) -> dict[str, Any]:
+    """Return what a Hugging Face model is, and which of its mixers the engine cannot run."""
+    config: Any = getattr(model, "config", None)
+    if not hasattr(config, "model_type"):
+        return {}
+    facts = {
+        "model type": config.model_type,
+        "input": f"{config.vocab_size} token ids",
+        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+    }
+    left = mixers(model)[1]
+    if left:
+        facts["not run by the engine"] = "; ".join(f"{name}: {reason}" for name, reason in left)
+    return facts
+
+
 def _info(name: str, mixer: Any) -> LayerInfo:
     kind = kind_of(mixer)
     second = kind == "Mamba2Mixer"
