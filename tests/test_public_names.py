@@ -13,6 +13,7 @@ import ssmith
 
 PUBLIC = [
     "Budget",
+    "PathParityConfig",
     "PilotConfig",
     "Plan",
     "Receipt",
@@ -21,6 +22,7 @@ PUBLIC = [
     "Scores",
     "SsmithError",
     "__version__",
+    "check_paths",
     "compare",
     "criteria",
     "decide",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ssmith import criteria
     from ssmith.api import (
+        PathParityConfig,
+        check_paths,
         compare,
         decide,
         inspect,
@@ -38,6 +40,7 @@ __version__ = version("ssmith")
 
 __all__ = [
     "Budget",
+    "PathParityConfig",
     "PilotConfig",
     "Plan",
     "Receipt",
@@ -46,6 +49,7 @@ __all__ = [
     "Scores",
     "SsmithError",
     "__version__",
+    "check_paths",
     "compare",
     "criteria",
     "decide",

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Bool, Float64
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ load_sequence_model = artefact.load_sequence_model
 save = artefact.save
 verify = artefact.verify
 prune_ = surgery.prune_
+check_paths = evaluate.check_paths
+PathParityConfig = evaluate.PathParityConfig
 refit = surgery.refit
 BATCH_SIZE = 64
 PARITY_SEQUENCES = 8
@@ -39,7 +42,7 @@ def inspect(model: nn.Module, name: str = "") -> Inspection:
     """Return what a model is made of: layers, states, sizes, what can be cut.
 
     Args:
-        model: any module with S5 or S4D layers inside.
+        model: any module with S5, S4D or selective layers inside.
         name: what to call it; the class name if empty.
 
     Returns:
@@ -48,22 +51,24 @@ def inspect(model: nn.Module, name: str = "") -> Inspection:
     Raises:
         ModelError: if there is no state space layer.
     """
-    tensors = model.state_dict().values()
-    facts = {}
-    if isinstance(model, SequenceModel):
-        config = model.config
-        taken = (
-            f"{config.channels} channels" if config.channels else f"{config.vocabulary} token ids"
-        )
-        facts = {"task": config.task, "input": taken, "outputs": config.outputs}
+    # Tied tensors have two names and are counted once.
+    tensors = {id(item): item for item in model.state_dict(keep_vars=True).values()}.values()
     return Inspection(
         name=name or type(model).__name__,
         digest=families.model_digest(model),
         parameters=sum(item.numel() for item in model.parameters()),
         tensor_bytes=sum(item.numel() * item.element_size() for item in tensors),
         layers=families.describe(model),
-        facts=facts,
+        facts=_facts(model),
     )
+
+
+def _facts(model: nn.Module) -> dict[str, Any]:
+    if not isinstance(model, SequenceModel):
+        return families.hf_facts(model)
+    config = model.config
+    taken = f"{config.channels} channels" if config.channels else f"{config.vocabulary} token ids"
+    return {"task": config.task, "input": taken, "outputs": config.outputs}
 
 
 def load_data(

@@ -123,6 +123,33 @@ def test_a_missing_package_is_named_with_its_extra(kind, request, monkeypatch):
     refuse(place, MissingExtraError, r"ssmith\[hf\]")
 
 
+SIZES = [
+    ("saved", "hidden_size", 10**12), ("saved", "num_hidden_layers", 10**9),
+    ("saved", "vocab_size", "many"), ("native", "d_model", 10**12), ("native", "n_layer", None),
+    ("native", "ssm_cfg", [1]), ("native", "ssm_cfg", {"expand": "x"}),
+    ("saved", "state_size", "x"), ("saved", "num_hidden_layers", 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "setting", "value"), SIZES)
+def test_settings_without_sense_are_refused_in_one_line(kind, setting, value, request):
+    path = request.getfixturevalue(kind) / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), setting: value}))
+    refuse(path.parent, (ArtefactError, ModelError), "config.json|cannot open|lack|ssm_cfg")
+
+
+def test_a_hub_id_is_downloaded_and_opened(saved, monkeypatch):
+    """Stand in for the hub's client, so that no network is needed."""
+
+    def download(repository, allow_patterns):
+        assert repository == "owner/tiny"
+        assert not any("bin" in pattern or "py" in pattern for pattern in allow_patterns)
+        return str(saved)
+
+    monkeypatch.setattr(pytest.importorskip("huggingface_hub"), "snapshot_download", download)
+    assert load("owner/tiny").config.model_type == "mamba"
+
+
 def test_other_kinds_of_models_are_refused_by_name(saved):
     path = saved / "config.json"
     content = json.loads(path.read_text())

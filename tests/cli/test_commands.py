@@ -37,6 +37,29 @@ def test_verify_passes_then_fails(place, ssmith):
     ]
 
 
+def test_parity_of_a_model_of_our_own(place, ssmith):
+    ended = ssmith("parity", "model", "--length", "16", "--batch", "3")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("diagonal_scan runs on ")
+    assert "whole against step by step (float64)" in ended.out
+    found = ssmith("parity", "model", "--json").document
+    assert found["passed"] is True
+    assert found["paths"][0]["op"] == "diagonal_scan"
+    assert ssmith("parity", "model", "--quiet").out == ""
+
+
+def test_parity_refuses_what_does_not_apply(place, ssmith):
+    for words, said in (
+        (("--stock",), "stock code"),
+        (("--length", "3"), "length 3"),
+        (("--require-backend", "warp"), "'warp'"),
+        (("--require-backend", "reference"), "diagonal_scan would run on"),
+    ):
+        ended = ssmith("parity", "model", *words)
+        assert (ended.code, ended.out) == (2, "")
+        assert said in ended.err
+
+
 def test_eval_says_what_measure_finds(place, ssmith):
     found = ssmith("eval", "model", "--data", "data.npz", "--json").document
     model = api.load("model")
@@ -247,6 +270,7 @@ def test_quiet_prints_nothing(place, ssmith, name):
         "compare": ("model", "small", "--data", "data.npz", *FAST),
         "pilot": pilot("--max-loss", "1")[1:],
         "verify": ("model",),
+        "parity": ("model",),
         "train": ("recipe.json", "--out", "trained"),
         "report": ("small/receipt.json", "--out", "page"),
         "list": (),

@@ -5,7 +5,8 @@ import torch
 
 from helpers.tiny_mamba import NAMES, tiny
 from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.evaluate.path_parity import PathParityConfig, path_parity
+from ssmith.evaluate.path_checks import PathParityConfig
+from ssmith.evaluate.path_parity import check_paths
 
 pytest.importorskip("transformers")
 
@@ -15,7 +16,7 @@ pytest.importorskip("transformers")
 def test_every_path_agrees_under_the_engine(name, dtype):
     model = tiny(name, dtype=dtype)
     kinds = [type(part) for part in model.modules()]
-    report = path_parity(model)
+    report = check_paths(model)
     assert report.passed, report.worst
     assert len(report.checks) >= 7
     assert report.paths
@@ -24,7 +25,7 @@ def test_every_path_agrees_under_the_engine(name, dtype):
 
 @pytest.mark.parametrize("name", ["mamba", "falcon_mamba"])
 def test_stock_code_drops_the_state_and_spoils_the_cache(name):
-    report = path_parity(tiny(name), PathParityConfig(stock=True))
+    report = check_paths(tiny(name), PathParityConfig(stock=True))
     failed = {check.name for check in report.checks if not check.passed}
     assert {"whole against chunks of 13", "padded on the right against alone"} <= failed
     assert "padded on the left against alone" not in failed
@@ -33,7 +34,7 @@ def test_stock_code_drops_the_state_and_spoils_the_cache(name):
 
 
 def test_the_report_is_ready_for_json():
-    report = path_parity(tiny("mamba"), PathParityConfig(chunks=(5,), length=16)).as_dict()
+    report = check_paths(tiny("mamba"), PathParityConfig(chunks=(5,), length=16)).as_dict()
     assert report["passed"] is True
     assert {check["name"] for check in report["checks"]} >= {"whole against chunks of 5"}
     assert {path["op"] for path in report["paths"]} >= {"selective_scan"}
@@ -43,7 +44,7 @@ def test_a_broken_model_fails_instead_of_passing_quietly():
     model = tiny("mamba")
     with torch.no_grad():
         model.backbone.layers[0].mixer.D[0] = torch.nan
-    report = path_parity(model)
+    report = check_paths(model)
     assert not report.passed
     assert report.as_dict()["checks"][0]["difference"] is None
 
@@ -53,5 +54,19 @@ def test_wrong_settings_and_models_are_refused():
         PathParityConfig(length=3)
     with pytest.raises(InputError, match="chunks"):
         PathParityConfig(chunks=(0,))
+    with pytest.raises(InputError, match="stock code"):
+        PathParityConfig(stock=True, backend="native")
     with pytest.raises(UnsupportedError):
-        path_parity(torch.nn.Linear(2, 2))
+        check_paths(torch.nn.Linear(2, 2))
+
+
+def test_a_path_can_be_required():
+    model = tiny("mamba")
+    ran = {path["op"]: path["backend"] for path in check_paths(model).paths}["selective_scan"]
+    assert check_paths(model, PathParityConfig(backend=ran, length=16)).passed
+    with pytest.raises(UnsupportedError, match="selective_scan would run on"):
+        check_paths(model, PathParityConfig(backend="reference"))
+    with pytest.raises(InputError, match="'warp'"):
+        check_paths(model, PathParityConfig(backend="warp"))
+    with pytest.raises(UnsupportedError, match="ssd would run on"):
+        check_paths(tiny("mamba2"), PathParityConfig(backend="native"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ssmith.artefact.layout import WEIGHTS
-from ssmith.artefact.weights import check_finite, missing_weights
+from ssmith.artefact.weights import check_finite, check_size, missing_weights
 from ssmith.core.errors import ArtefactError
 from ssmith.core.files import read_json
 from ssmith.core.optional import require
@@ -19,12 +20,12 @@ from ssmith.core.optional import require
 INDEX = "model.safetensors.index.json"
 
 
-def build(directory: Path, model_type: str) -> nn.Module:
+def build(directory: Path, content: dict[str, Any]) -> nn.Module:
     """Build the language model in a Hugging Face directory, in the dtype it was saved in.
 
     Args:
         directory: of the model.
-        model_type: as its configuration says.
+        content: its configuration.
 
     Returns:
         A transformers language model.
@@ -34,9 +35,12 @@ def build(directory: Path, model_type: str) -> nn.Module:
         ModelError: if a weight is not finite.
         MissingExtraError: if transformers is not installed.
     """
-    transformers = require("transformers", extra="hf", purpose=f"a model of type {model_type!r}")
-    for path in _files(directory):
-        _check_whole(path)
+    transformers = require(
+        "transformers", extra="hf", purpose=f"a model of type {content['model_type']!r}"
+    )
+    held = sum(_numbers_in(path) for path in _files(directory))
+    for size in ("hidden_size", "num_hidden_layers", "vocab_size"):
+        check_size(content.get(size, 0), held, directory)
     try:
         with _quiet(transformers):
             model, report = transformers.AutoModelForCausalLM.from_pretrained(
@@ -92,18 +96,19 @@ def _files(directory: Path) -> list[Path]:
     return [directory / name for name in sorted(named)]
 
 
-def _check_whole(path: Path) -> None:
-    """Refuse a file whose header and length do not agree; no tensor is read."""
+def _numbers_in(path: Path) -> int:
+    """Count a file's numbers, and refuse it if header and length do not agree; reads no tensor."""
     if not path.is_file():
         raise missing_weights(path)
     try:
-        with safe_open(path, framework="pt"):
-            pass
+        with safe_open(path, framework="pt") as file:
+            shapes = [file.get_slice(name).get_shape() for name in file.offset_keys()]
     except (SafetensorError, OSError) as error:
         raise ArtefactError(
             f"{path} is truncated or not safetensors ({error})",
             next_step="restore it from its source",
         ) from error
+    return sum(map(math.prod, shapes))
 
 
 @contextmanager

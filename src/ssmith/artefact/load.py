@@ -36,7 +36,7 @@ def load(spec: str | Path) -> nn.Module:
     if content.get("format") == FORMAT:
         return own.build(directory, own.check_config(directory, content)).eval()
     if content.get("model_type") in HF_MODEL_TYPES:
-        return hugging_face.build(directory, content["model_type"]).eval()
+        return hugging_face.build(directory, content).eval()
     if "model_type" not in content and {"d_model", "n_layer"} <= content.keys():
         return mamba_ssm.build(directory, content).eval()
     raise unknown(directory, content)

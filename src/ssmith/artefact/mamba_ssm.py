@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from ssmith.artefact.weights import check_finite, read_weights
+from ssmith.artefact.weights import check_finite, check_size, read_weights
+from ssmith.core.errors import ModelError, SsmithError
 from ssmith.families.hf import from_mamba_ssm
 
 
@@ -22,10 +23,23 @@ def build(directory: Path, content: dict[str, Any]) -> nn.Module:
         A transformers language model.
 
     Raises:
-        ArtefactError: if the weights are missing, truncated or a pickle.
+        ArtefactError: if the weights are missing, truncated, a pickle, or of another size.
         ModelError: if a setting or a weight has no counterpart, or is not finite.
         MissingExtraError: if transformers is not installed.
     """
     tensors = read_weights(directory)
     check_finite(tensors, directory)
-    return from_mamba_ssm(content, tensors)
+    held = sum(tensor.numel() for tensor in tensors.values())
+    for size in ("d_model", "n_layer", "vocab_size"):
+        check_size(content.get(size, 0), held, directory)
+    try:
+        return from_mamba_ssm(content, tensors)
+    except SsmithError:
+        raise
+    except Exception as error:
+        # transformers raises many kinds for a setting of a wrong type.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"{directory}: a setting of config.json has no sense: {reason}",
+            next_step="restore the original config.json",
+        ) from error

@@ -9,7 +9,7 @@ import torch
 
 from ssmith.artefact.configs import read_any_config, unknown
 from ssmith.artefact.layout import CONFIG, DTYPES, FORMAT, FORMAT_VERSION
-from ssmith.artefact.weights import check_finite, read_weights
+from ssmith.artefact.weights import check_finite, check_size, read_weights
 from ssmith.core.errors import ArtefactError, ModelError
 from ssmith.families import SequenceConfig, SequenceModel, find_layers
 
@@ -30,7 +30,10 @@ def build(directory: Path, content: dict[str, Any]) -> SequenceModel:
     """
     tensors = read_weights(directory)
     config = SequenceConfig.from_dict(content["config"])
-    _check_size(config, tensors, directory)
+    sizes = [config.width, config.outputs, config.channels or 0, config.vocabulary or 0]
+    for layer in config.states:
+        sizes += layer if isinstance(layer, tuple) else [layer]
+    check_size(max(sizes), sum(tensor.numel() for tensor in tensors.values()), directory)
     model = SequenceModel(config).to(_dtype(content))
     layers = find_layers(model)
     for name in content["masked"]:
@@ -87,19 +90,6 @@ def check_config(directory: Path, content: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(masked, list) or not all(isinstance(name, str) for name in masked):
         raise ArtefactError(f"{path}: masked is {masked!r}", allowed="a list of layer names")
     return content
-
-
-def _check_size(config: SequenceConfig, tensors: dict[str, torch.Tensor], directory: Path) -> None:
-    """Refuse a configuration of more than the weights hold, before memory is asked for it."""
-    held = sum(tensor.numel() for tensor in tensors.values())
-    named = [config.width, config.outputs, config.channels or 0, config.vocabulary or 0]
-    for layer in config.states:
-        named += layer if isinstance(layer, tuple) else [layer]
-    if max(named) > held:
-        raise ArtefactError(
-            f"{directory}: {CONFIG} names a size of {max(named)}, the weights hold {held} numbers",
-            next_step="the files do not belong together; restore them from their source",
-        )
 
 
 def _dtype(content: dict[str, Any]) -> torch.dtype:

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ssmith.artefact.layout import PICKLES, WEIGHTS
+from ssmith.artefact.layout import CONFIG, PICKLES, WEIGHTS
 from ssmith.core.errors import ArtefactError, ModelError
 
 
@@ -66,3 +66,21 @@ def check_finite(tensors: Mapping[str, torch.Tensor], directory: Path) -> None:
                 allowed="finite weights",
                 next_step="train again with a lower rate, or restore an earlier checkpoint",
             )
+
+
+def check_size(named: object, held: int, directory: Path) -> None:
+    """Refuse a configuration of more than the weights hold, before memory is asked for it.
+
+    Args:
+        named: the largest size the configuration names.
+        held: numbers the weights hold.
+        directory: where both come from.
+
+    Raises:
+        ArtefactError: if the size is no number the weights can have.
+    """
+    if not isinstance(named, int) or named > held:
+        raise ArtefactError(
+            f"{directory}: {CONFIG} names a size of {named!r}, the weights hold {held} numbers",
+            next_step="the files do not belong together; restore them from their source",
+        )

@@ -16,6 +16,7 @@ from ssmith.cli import (
     evaluate,
     inspect,
     list_names,
+    parity,
     pilot,
     prune,
     report,
@@ -34,6 +35,7 @@ COMMANDS = {
     "pilot": pilot,
     "demo": demo,
     "verify": verify,
+    "parity": parity,
     "train": train,
     "report": report,
     "list": list_names,
@@ -44,7 +46,7 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 _EPILOG = """\
 exit codes:
-  0    done (pilot: accepted; verify: every check passed)
+  0    done (pilot: accepted; verify, parity: every check passed)
   1    done, and a gate or a check says no
   2    bad input or output; nothing was written
   3    an optional package is missing; the message names the extra

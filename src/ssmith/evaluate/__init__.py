@@ -14,6 +14,8 @@ from ssmith.evaluate.parity import (
     forward_difference,
     step_vs_scan,
 )
+from ssmith.evaluate.path_checks import PathCheck, PathParity, PathParityConfig
+from ssmith.evaluate.path_parity import check_paths
 from ssmith.evaluate.saving import Load, estimate_saving
 from ssmith.evaluate.speed import Speed, SpeedConfig, Timing, measure_speed, time_pair
 from ssmith.evaluate.state_space import state_space_run
@@ -34,10 +36,14 @@ __all__ = [
     "OwnMetric",
     "ParityCheck",
     "ParityReport",
+    "PathCheck",
+    "PathParity",
+    "PathParityConfig",
     "Speed",
     "SpeedConfig",
     "Timing",
     "check",
+    "check_paths",
     "collect_changes",
     "compare_outcomes",
     "compare_own",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -55,14 +55,24 @@ def dtype_of(model: nn.Module) -> torch.dtype:
     return torch.float32
 
 
-def double_copy(model: nn.Module) -> nn.Module:
-    """Return an independent float64 copy; complex tensors become complex128 as well."""
-    twin = copy.deepcopy(model).double()
-    # Module.double() leaves complex tensors as they are.
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def copy_in(model: ModuleT, dtype: torch.dtype) -> ModuleT:
+    """Return an independent copy in a real dtype; complex tensors become as wide."""
+    twin = copy.deepcopy(model)
+    # Module.to() with a real dtype would drop the imaginary parts.
     for tensor in [*twin.parameters(), *twin.buffers()]:
         if tensor.is_complex():
-            tensor.data = tensor.data.to(torch.complex128)
+            tensor.data = tensor.data.to(dtype.to_complex())
+        elif tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)
     return twin
+
+
+def double_copy(model: ModuleT) -> ModuleT:
+    """Return an independent float64 copy; complex tensors become complex128 as well."""
+    return copy_in(model, torch.float64)
 
 
 def inputs_for(model: nn.Module, part: Sequences) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
 """Model families: what a family calls things, where its states live, how to cut them."""
 
+from ssmith.families.hf import hf_facts
 from ssmith.families.lti import LTILayer, LTIOptions
-from ssmith.families.registry import describe, find_layers, model_digest, modes_of
+from ssmith.families.registry import describe, find_layers, model_digest, modes_of, scan_of
 from ssmith.families.s4d import S4DLayer
 from ssmith.families.s5 import S5Layer
 from ssmith.families.sequence import ModelState, SequenceConfig, SequenceModel
@@ -18,8 +19,10 @@ __all__ = [
     "Tap",
     "describe",
     "find_layers",
+    "hf_facts",
     "model_digest",
     "modes_of",
     "probed",
+    "scan_of",
     "tapped",
 ]

@@ -7,13 +7,15 @@ import hashlib
 import torch
 from torch import nn
 
-from ssmith.core.errors import ModelError
+from ssmith.core.errors import ModelError, UnsupportedError
 from ssmith.core.layers import LayerInfo, Modes
+from ssmith.families.hf import selective_layers, selective_scan_of
 from ssmith.families.lti import LTILayer
+from ssmith.ops.backends import Op
 
 
 def find_layers(model: nn.Module) -> dict[str, LTILayer]:
-    """Return every state space layer by its dotted name, in the model's order.
+    """Return every layer that can be cut by its dotted name, in the model's order.
 
     Args:
         model: any module.
@@ -23,20 +25,45 @@ def find_layers(model: nn.Module) -> dict[str, LTILayer]:
 
     Raises:
         ModelError: if there is none.
+        UnsupportedError: if there are selective layers only, which cannot be cut yet.
     """
-    found = {name: part for name, part in model.named_modules() if isinstance(part, LTILayer)}
-    if not found:
-        raise ModelError(
-            f"{type(model).__name__} has no state space layer ssmith knows",
+    found = _lti_layers(model)
+    if found:
+        return found
+    if selective_layers(model):
+        raise UnsupportedError(
+            f"{type(model).__name__} has selective layers, which cannot be pruned yet",
             allowed="models with S5Layer or S4DLayer inside",
-            next_step="build the model from ssmith.families, or load one with ssmith.load",
+            next_step="`ssmith inspect` and `ssmith parity` work on it",
         )
-    return found
+    raise _nothing(model)
 
 
 def describe(model: nn.Module) -> tuple[LayerInfo, ...]:
-    """Return what each state space layer holds (see `LayerInfo`)."""
-    return tuple(layer.info(name) for name, layer in find_layers(model).items())
+    """Return what each state space layer holds, selective ones too (see `LayerInfo`)."""
+    lti = tuple(layer.info(name) for name, layer in _lti_layers(model).items())
+    layers = lti + selective_layers(model)
+    if not layers:
+        raise _nothing(model)
+    return layers
+
+
+def scan_of(model: nn.Module) -> Op:
+    """Return the operation a model scans with.
+
+    Args:
+        model: any module.
+
+    Returns:
+        The operation.
+
+    Raises:
+        ModelError: if there is no state space layer.
+    """
+    selective = selective_scan_of(model)
+    if selective is None and not _lti_layers(model):
+        raise _nothing(model)
+    return selective or "diagonal_scan"
 
 
 def modes_of(model: nn.Module) -> tuple[Modes, ...]:
@@ -53,3 +80,15 @@ def model_digest(model: nn.Module) -> str:
         digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _lti_layers(model: nn.Module) -> dict[str, LTILayer]:
+    return {name: part for name, part in model.named_modules() if isinstance(part, LTILayer)}
+
+
+def _nothing(model: nn.Module) -> ModelError:
+    return ModelError(
+        f"{type(model).__name__} has no state space layer ssmith knows",
+        allowed="models with S5Layer or S4DLayer inside, or Hugging Face Mamba models",
+        next_step="build the model from ssmith.families, or load one with ssmith.load",
+    )

@@ -54,7 +54,7 @@ def accelerate_(model: nn.Module) -> EngineReport:
     Raises:
         UnsupportedError: if the model has no mixer the engine knows, or is offloaded.
     """
-    found, left = _mixers(model)
+    found, left = mixers(model)
     if not found:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left)
         raise UnsupportedError(
@@ -65,7 +65,7 @@ def accelerate_(model: nn.Module) -> EngineReport:
         )
     operations: dict[Op, None] = {}
     for mixer in found.values():
-        forward, needed = _FORWARDS[_stock(type(mixer)).__name__]
+        forward, needed = _FORWARDS[kind_of(mixer)]
         operations |= dict.fromkeys(needed)
         if type(mixer) is _stock(type(mixer)):
             mixer.__class__ = _subclass(_stock(type(mixer)), "forward", forward)
@@ -111,7 +111,7 @@ def engine(model: nn.Module) -> Iterator[EngineReport]:
                 part.__class__ = _stock(type(part))
 
 
-def _mixers(model: nn.Module) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+def mixers(model: nn.Module) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """Return the mixers the engine knows, and those it does not with the reason."""
     found: dict[str, Any] = {}
     left = []
@@ -126,6 +126,12 @@ def _mixers(model: nn.Module) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         else:
             found[name] = part
     return found, left
+
+
+def kind_of(mixer: nn.Module) -> str:
+    """Return the name transformers gives a mixer's class, whether the engine runs it or not."""
+    name: str = _stock(type(mixer)).__name__
+    return name
 
 
 def _stock(kind: type) -> Any:

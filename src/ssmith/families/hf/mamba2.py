@@ -53,7 +53,7 @@ def mamba2_forward(
             x=x.unflatten(-1, (self.num_heads, self.head_dim)), dt=dt,
             A=-at_least_float32(self.A_log).exp(), B=B.unflatten(-1, groups),
             C=C.unflatten(-1, groups), D=self.D, dt_bias=self.dt_bias, dt_softplus=True,
-            dt_limit=self.time_step_limit, h0=h0,
+            dt_limit=tuple(self.time_step_limit), h0=h0,
             h_offset=getattr(self, "state_offset", None),
             valid=None if padding is None else padding.valid,
         )

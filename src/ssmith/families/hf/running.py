@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ssmith.families.hf.engine import engine
-from ssmith.ops.backends import Backend, available, use_backend
+from ssmith.ops.backends import Backend, use_backend
 
 
 @contextmanager
@@ -32,13 +32,6 @@ def running(model: nn.Module, *, backend: Backend | None, stock: bool = False) -
             yield
     finally:
         model.train(training)
-
-
-def scan_backends(model: nn.Module) -> tuple[Backend, ...]:
-    """Return the paths that can run this model's scans, the reference first."""
-    device = next(model.parameters()).device
-    second = any(type(part).__name__ == "Mamba2Mixer" for part in model.modules())
-    return available("ssd" if second else "selective_scan", device)
 
 
 def logits_of(

@@ -1,0 +1,58 @@
+"""Which path a model's scan takes, which it could take, and running it on a chosen one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+
+from ssmith.core.checks import check_choice
+from ssmith.families.registry import scan_of
+from ssmith.ops.backends import Backend, Choice, available, choose, require_backend, use_backend
+
+BACKENDS: tuple[str, ...] = get_args(Backend)
+
+
+def scan_path(model: nn.Module) -> Choice:
+    """Return the path a model's scan takes, and why."""
+    return choose(scan_of(model), _like(model))
+
+
+def scan_backends(model: nn.Module) -> tuple[Backend, ...]:
+    """Return the paths that can run a model's scans in its dtype, the reference first."""
+    like, op = _like(model), scan_of(model)
+    usable = available(op, like.device)
+    # The native diagonal scan computes in complex64 alone; others widen or narrow by themselves.
+    if op == "diagonal_scan" and like.dtype == torch.float64:
+        return tuple(backend for backend in usable if backend != "native")
+    return usable
+
+
+def require_scan(model: nn.Module, backend: str) -> None:
+    """Raise unless a model's scan takes the named path.
+
+    Args:
+        model: with state space layers.
+        backend: the path it must take.
+
+    Raises:
+        InputError: if there is no such path.
+        UnsupportedError: if it would take another one, with the reason and the remedy.
+    """
+    check_choice("backend", backend, BACKENDS)
+    (named,) = (item for item in get_args(Backend) if item == backend)
+    require_backend(scan_of(model), named, _like(model))
+
+
+@contextmanager
+def on_path(backend: Backend | None) -> Iterator[None]:
+    """Run every scan inside the block on one path; on the one chosen by itself if None."""
+    with nullcontext() if backend is None else use_backend(backend):
+        yield
+
+
+def _like(model: nn.Module) -> Tensor:
+    return next(model.parameters())

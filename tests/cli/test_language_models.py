@@ -1,0 +1,67 @@
+"""Commands on Hugging Face models: what works on them, and what refuses them."""
+
+import pytest
+
+from helpers.tiny_mamba import tiny
+
+pytest.importorskip("transformers")
+REFUSED = [
+    ("prune", "mamba", "--ratio", "0.5", "--out", "small"),
+    ("eval", "mamba", "--data", "data.npz"),
+    ("compare", "model", "mamba", "--data", "data.npz"),
+    ("pilot", "mamba", "--data", "data.npz", "--max-loss", "1", "--out", "pilot"),
+]
+
+
+@pytest.fixture
+def place(place, capsys):
+    tiny("mamba").save_pretrained(place / "mamba")
+    tiny("mamba2").save_pretrained(place / "mamba2")
+    capsys.readouterr()
+    return place
+
+
+def test_inspect_lists_the_selective_layers(place, ssmith):
+    text = ssmith("inspect", "mamba2")
+    assert (text.code, text.err) == (0, "")
+    assert "backbone.layers.1.mixer" in text.out
+    assert "runs on the engine" in text.out
+    found = ssmith("inspect", "mamba2", "--json").document
+    assert [layer["family"] for layer in found["layers"]] == ["mamba2", "mamba2"]
+    assert found["layers"][0]["units"] == {"states": 5, "channels": 40, "heads": 5}
+    assert found["facts"]["model type"] == "mamba2"
+
+
+@pytest.mark.parametrize("name", ["mamba", "mamba2"])
+def test_parity_holds_under_the_engine(place, ssmith, name):
+    ended = ssmith("parity", name, "--length", "16")
+    assert (ended.code, ended.err) == (0, "")
+    assert "causal_conv runs on" in ended.out
+    assert "every way agrees" in ended.out
+
+
+def test_parity_shows_what_stock_code_does(place, ssmith):
+    ended = ssmith("parity", "mamba", "--stock", "--json")
+    assert ended.code == 1
+    assert ended.document["passed"] is False
+    assert ended.document["stock"] is True
+    failed = {item["name"] for item in ended.document["checks"] if not item["passed"]}
+    assert "padded on the right against alone" in failed
+    assert ssmith("parity", "mamba", "--stock").out.splitlines()[-1].endswith("ways disagree")
+
+
+def test_a_required_path_that_does_not_run_is_bad_input(place, ssmith):
+    ended = ssmith("parity", "mamba2", "--require-backend", "native")
+    assert (ended.code, ended.out) == (2, "")
+    assert "ssd would run on 'torch'" in ended.err
+
+
+@pytest.mark.parametrize("words", REFUSED, ids=[words[0] for words in REFUSED])
+def test_work_on_sequence_models_refuses_them_in_one_line(place, ssmith, words):
+    before = sorted(place.rglob("*"))
+    ended = ssmith(*words)
+    assert ended.code == 2, ended.err
+    assert ended.err.count("\n") == 1
+    assert "selective models cannot be pruned or measured yet" in ended.err
+    assert "ssmith parity" in ended.err
+    assert sorted(place.rglob("*")) == before
