@@ -70,3 +70,8 @@ def test_a_path_can_be_required():
         check_paths(model, PathParityConfig(backend="warp"))
     with pytest.raises(UnsupportedError, match="ssd would run on"):
         check_paths(tiny("mamba2"), PathParityConfig(backend="native"))
+
+
+def test_rounding_may_add_up_over_layers_and_no_further():
+    report = check_paths(tiny("mamba", num_hidden_layers=3), PathParityConfig(length=16))
+    assert {round(check.tolerance, 8) for check in report.checks} == {6e-5, 5e-2}

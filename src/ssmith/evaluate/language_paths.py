@@ -12,11 +12,12 @@ from torch import Tensor
 from ssmith.core.seeds import generator
 from ssmith.evaluate.path_checks import (
     BF16_STATE,
-    TOLERANCES,
     PathCheck,
     PathParityConfig,
     compare_outputs,
+    tolerance_for,
 )
+from ssmith.families.hf import selective_layers
 from ssmith.families.hf.running import (
     logits_after_padding,
     logits_in_chunks,
@@ -48,7 +49,7 @@ def language_checks(model: Any, config: PathParityConfig) -> Iterator[PathCheck]
     """
     tokens = _tokens(model, config)
     ids = tokens[:, : config.length]
-    tolerance = TOLERANCES[next(model.parameters()).dtype]
+    tolerance = tolerance_for(next(model.parameters()).dtype, len(selective_layers(model)))
     kernel = int(getattr(model.config, "conv_kernel", 4))
     chunks = config.chunks or tuple(sorted({1, max(1, kernel - 1), 13, 17}))
     with running(model, backend=None, stock=config.stock):

@@ -20,6 +20,9 @@ smaller).
 transformers computes norms and logits in float32 even in a float64 model.
 """
 
+ROUNDED_PER_LAYER = (torch.float64, torch.float32)
+"""Dtypes whose tolerance is meant per layer: rounding adds up over depth, about linearly."""
+
 BF16_STATE = 5e-2
 """The same for a state that is rounded to bfloat16 after every token."""
 
@@ -129,6 +132,11 @@ class PathParity:
             "checks": checks, "passed": self.passed,
             "left_out": [{"name": name, "reason": reason} for name, reason in self.left_out],
         }  # fmt: skip
+
+
+def tolerance_for(dtype: torch.dtype, layers: int) -> float:
+    """Return the largest difference that passes in a model of some state space layers, ≥ 1."""
+    return TOLERANCES[dtype] * (layers if dtype in ROUNDED_PER_LAYER else 1)
 
 
 def compare_outputs(

@@ -10,10 +10,10 @@ from torch import Tensor
 from ssmith.core.errors import InputError
 from ssmith.core.seeds import generator
 from ssmith.evaluate.path_checks import (
-    TOLERANCES,
     PathCheck,
     PathParityConfig,
     compare_outputs,
+    tolerance_for,
 )
 from ssmith.evaluate.running import copy_in, evaluating
 from ssmith.families import SequenceModel
@@ -45,7 +45,8 @@ def sequence_checks(model: SequenceModel, config: PathParityConfig) -> Iterator[
         raise InputError(
             "stock code of a model that is ours", allowed="Hugging Face models, for stock"
         )
-    tolerances = {torch.float64: FLOAT64, torch.float32: TOLERANCES[torch.float32]}
+    single = tolerance_for(torch.float32, len(model.blocks))
+    tolerances = {torch.float64: FLOAT64, torch.float32: single}
     for dtype, tolerance in tolerances.items():
         twin = copy_in(model, dtype)
         x = _input(twin, config, dtype)
