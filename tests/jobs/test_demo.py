@@ -5,6 +5,7 @@ import pytest
 
 from jobs.toy import contents
 from ssmith.core.errors import InputError, OutputExistsError
+from ssmith.jobs import demo as demo_module
 from ssmith.jobs.demo import demo
 from ssmith.jobs.pilot import pilot
 
@@ -111,3 +112,11 @@ def test_an_interrupted_demo_goes_on(shipped, small, tmp_path, no_reports, monke
     assert list(receipts) == list(NAMES)
     assert {name: after[name] for name in before} == before
     assert page.is_file()
+
+
+def test_by_default_one_model_is_cut_by_state_obs_as_well():
+    runs = demo_module._runs(("digits-s5", "power-s4d"), None)
+    assert list(runs) == ["digits-s5", "power-s4d", "digits-s5-state-obs"]
+    name, settings = runs["digits-s5-state-obs"]
+    assert (name, settings.method) == ("digits-s5", "state-obs")
+    assert list(demo_module._runs(("power-s4d",), None)) == ["power-s4d"]
