@@ -28,7 +28,7 @@ def test_a_name_says_criterion_and_refit():
     assert method_named("state-obs+refit-once").refit == "at once"
     ours = method_named("state_obs")
     assert (ours.criterion, ours.refit) == (StateOBS(weigh="sensitivity"), "by layer")
-    assert ours.label == "State-OBS (sensitivity)"
+    assert ours.label == "State-OBS"
     assert method_named("random+refit", seed=4).criterion == Random(seed=4)
     with pytest.raises(InputError, match="did you mean 'last'"):
         method_named("lasst+refit")
@@ -88,7 +88,7 @@ def test_the_best_removes_most_and_the_first_wins_a_tie():
 def test_a_pilot_with_refits_is_told_as_it_was_done(start, quick, method, tmp_path):
     receipt = start(quick(method=method, baselines=("last",), fractions=(0.5, 0.75), refine=0))
     curve = receipt.details["curve"]
-    ours = "State-OBS (sensitivity)"
+    ours = "State-OBS"
     expected = [ours, "LAST"]
     if method == "auto":
         expected = [ours, f"{ours} + refit at once", "AIRE + refit", "AIRE", "LAST"]

@@ -63,7 +63,7 @@ class StateOBS:
     def label(self) -> str:
         """Name for plots and tables."""
         extras = ["cumulative"] * (self.share == "cumulative")
-        extras += ["sensitivity"] * (self.weigh == "sensitivity")
+        extras += ["energy"] * (self.weigh == "energy")
         return f"State-OBS ({', '.join(extras)})" if extras else "State-OBS"
 
     def __call__(
