@@ -16,9 +16,6 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
 MANIFEST = "manifest.json"
-RECEIPT = "receipt.json"
-PLAN = "plan.json"
-
 
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

@@ -37,8 +37,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     """Compare, print the table, and write the receipt and the page if a place is given."""
     from ssmith.core.files import new_directory, refuse_existing
     from ssmith.jobs.compare import CompareConfig, compare
-    from ssmith.jobs.outputs import refuse_own_input
-    from ssmith.jobs.prune import RECEIPT
+    from ssmith.jobs.outputs import RECEIPT, refuse_own_input
     from ssmith.report import write_report
 
     if arguments.out is not None:

@@ -1,10 +1,13 @@
-"""Where a job may write."""
+"""Where a job may write, and what its files are called."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ssmith.core.errors import OutputExistsError
+
+PLAN = "plan.json"
+RECEIPT = "receipt.json"
 
 
 def refuse_own_input(out: Path, *inputs: str | Path) -> None:

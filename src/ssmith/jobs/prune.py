@@ -18,10 +18,8 @@ from ssmith.core.sequences import Sequences
 from ssmith.criteria import Criterion
 from ssmith.families import SequenceModel
 from ssmith.jobs.methods import Method, method_named
+from ssmith.jobs.outputs import PLAN, RECEIPT
 from ssmith.surgery.apply import Mode
-
-PLAN = "plan.json"
-RECEIPT = "receipt.json"
 
 
 @dataclass(frozen=True, kw_only=True)

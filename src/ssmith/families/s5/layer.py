@@ -120,7 +120,7 @@ class S5Layer(LTILayer):
 
     def modes(self, name: str) -> Modes:  # noqa: D102
         with torch.no_grad():
-            wide = _float64_copy(self)
+            wide = copy.deepcopy(self).double()
             Lambda, dt = wide._continuous()
             A_bar, gain = discretise(Lambda, dt, self.options.discretisation)
             B_bar = gain.unsqueeze(-1) * torch.view_as_complex(wide.get_parameter("B"))
@@ -178,11 +178,6 @@ def _input_map(u: Float[Tensor, "*b m"], weight: Float[Tensor, "t m"]) -> Comple
 def _read_out(x: Complex[Tensor, "*b s"], weight: Float[Tensor, "m t"]) -> Float[Tensor, "*b m"]:
     """Return ``Re(C x)``."""
     return nn.functional.linear(torch.view_as_real(x).flatten(-2), weight)
-
-
-def _float64_copy(layer: S5Layer) -> S5Layer:
-    """Return a layer whose parameters are float64 copies, sharing nothing with the original."""
-    return copy.deepcopy(layer).double()
 
 
 def _initial(

@@ -31,7 +31,7 @@ from ssmith.evaluate import (
 )
 from ssmith.families import SequenceModel, model_digest
 from ssmith.jobs.methods import calibration, method_named
-from ssmith.jobs.outputs import refuse_own_input
+from ssmith.jobs.outputs import PLAN, RECEIPT, refuse_own_input
 from ssmith.jobs.pilot.config import PilotConfig
 from ssmith.jobs.pilot.costs import measure_costs
 from ssmith.jobs.pilot.record import make_receipt, nothing_fits
@@ -41,8 +41,6 @@ from ssmith.jobs.progress import Progress, silent
 from ssmith.report import write_report
 
 MODEL = "model"
-PLAN = "plan.json"
-RECEIPT = "receipt.json"
 
 
 def pilot(
