@@ -1,0 +1,95 @@
+"""Windows of text as token ids: what language models are calibrated and measured on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from ssmith.core.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenWindows:
+    """Rows of token ids cut from one text, padded on the right.
+
+    Args:
+        ids: token ids; padding holds 0.
+        lengths: valid tokens of each row, ≥ 1.
+        scored_from: per row, the first position whose token is predicted and counted, ≥ 1; what
+            lies before it is context only (overlapping windows of a stride).
+        text_bytes: per row, UTF-8 bytes the counted tokens stand for; None if not known.
+        vocabulary: number of token ids.
+        name: what users call the text.
+        source: where it comes from, in words.
+        sha256: digest over the whole text's token ids, so that a receipt can name it.
+        details: how the rows were cut (samples, length, stride, seed, split), JSON-ready.
+    """
+
+    ids: Int64[Tensor, "w l"]
+    lengths: Int64[Tensor, "w"]
+    scored_from: Int64[Tensor, "w"]
+    text_bytes: Int64[Tensor, "w"] | None
+    vocabulary: int
+    name: str
+    source: str = ""
+    sha256: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not len(self):
+            raise DataError(f"{self.name} has no window", next_step="give a longer text")
+
+    def __len__(self) -> int:
+        return self.ids.shape[0]
+
+    @property
+    def tokens(self) -> int:
+        """Valid tokens in all rows."""
+        return int(self.lengths.sum())
+
+    @property
+    def scored(self) -> int:
+        """Tokens that are predicted and counted in all rows."""
+        return int((self.lengths - self.scored_from).clamp(min=0).sum())
+
+    @property
+    def pad_share(self) -> float:
+        """Fraction of positions that are padding, in [0, 1)."""
+        return 1.0 - self.tokens / self.ids.numel()
+
+    def take(self, index: Int64[Tensor, "i"]) -> TokenWindows:
+        """Return the chosen rows, trimmed to the longest of them."""
+        lengths = self.lengths[index]
+        longest = int(lengths.max()) if len(index) else 0
+        return TokenWindows(
+            ids=self.ids[index, :longest],
+            lengths=lengths,
+            scored_from=self.scored_from[index],
+            text_bytes=None if self.text_bytes is None else self.text_bytes[index],
+            vocabulary=self.vocabulary,
+            name=self.name,
+            source=self.source,
+            sha256=self.sha256,
+            details=self.details,
+        )
+
+    def first(self, count: int) -> TokenWindows:
+        """Return the first ``count`` rows, or all if there are fewer."""
+        return self.take(torch.arange(min(count, len(self))))
+
+    def describe(self) -> dict[str, Any]:
+        """Return the data section of a receipt."""
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "source": self.source,
+            "windows": len(self),
+            "tokens": self.tokens,
+            "scored_tokens": self.scored,
+            "pad_share": self.pad_share,
+            "details": self.details,
+        }
