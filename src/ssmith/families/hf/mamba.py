@@ -63,12 +63,8 @@ def convolve(mixer: Any, x: Tensor, state: Tensor | None) -> Tensor:
 def _scan(
     mixer: Any, x: Tensor, z: Tensor, carried: Carried, valid: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    n = mixer.A_log.shape[1]
-    projected = mixer.x_proj(x)
-    rank, B, C = projected.split([projected.shape[-1] - 2 * n, n, n], dim=-1)
-    if hasattr(mixer, "dt_layernorm"):
-        rank, B, C = mixer.dt_layernorm(rank), mixer.b_layernorm(B), mixer.c_layernorm(C)
-    dt, dt_bias = _step_logits(mixer, rank)
+    rank, B, C = selection(mixer, x)
+    dt, dt_bias = step_logits(mixer, rank)
     common = {
         "A": -at_least_float32(mixer.A_log).exp(), "D": mixer.D, "dt_bias": dt_bias,
         "dt_softplus": True, "h_offset": getattr(mixer, "state_offset", None),
@@ -83,7 +79,17 @@ def _scan(
     return selective_scan(ScanInputs(x=x, dt=dt, B=B, C=C, z=z, h0=h, valid=valid, **common))
 
 
-def _step_logits(mixer: Any, rank: Tensor) -> tuple[Tensor, Tensor | None]:
+def selection(mixer: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what a step of ``x`` selects: the input of ``dt_proj``, B and C."""
+    n = mixer.A_log.shape[1]
+    projected = mixer.x_proj(x)
+    rank, B, C = projected.split([projected.shape[-1] - 2 * n, n, n], dim=-1)
+    if hasattr(mixer, "dt_layernorm"):
+        rank, B, C = mixer.dt_layernorm(rank), mixer.b_layernorm(B), mixer.c_layernorm(C)
+    return rank, B, C
+
+
+def step_logits(mixer: Any, rank: Tensor) -> tuple[Tensor, Tensor | None]:
     """Return Δ's logits and the bias still to be added to them."""
     if type(mixer.dt_proj) is nn.Linear:
         return functional.linear(rank, mixer.dt_proj.weight), mixer.dt_proj.bias
