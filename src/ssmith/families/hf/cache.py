@@ -19,10 +19,12 @@ class Carried:
     Args:
         conv: the last k inputs of the convolution, (b, k, e), or None at the start.
         recurrent: the state, or None at the start.
+        virtual: whether it comes from a prefix, and so stands in no cache yet.
     """
 
     conv: Tensor | None = None
     recurrent: Tensor | None = None
+    virtual: bool = False
 
 
 def read(cache: Any, layer: int) -> Carried:
@@ -72,6 +74,8 @@ def write(
         return
     x, carried, padding = inputs
     if padding is None:
+        if carried.virtual and carried.conv is not None:
+            x = torch.cat([carried.conv.to(x.dtype), x], dim=1)
         tail = x[:, max(0, x.shape[1] - kernel) :]
     else:
         before = x.new_zeros(x.shape[0], kernel, x.shape[2])

@@ -9,6 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssmith.families.hf.cache import Carried, conv_state, read, write
+from ssmith.families.hf.hooks import (
+    Hooks,
+    expanded,
+    hooks_of,
+    read_out,
+    shared_offset,
+    with_states,
+)
 from ssmith.families.hf.padding import Padding
 from ssmith.ops.causal_conv import causal_conv
 from ssmith.ops.selective_scan import ScanInputs, selective_scan
@@ -24,9 +32,9 @@ def mamba_forward(
     """Run one mixer: same weights and result as transformers' own forward, one path for all uses.
 
     Prefill, continuation from a cache by any number of steps, and decoding share one formula; the
-    state is carried in float32; padding on any side leaves no trace. A mixer that carries tensors
-    ``state_offset`` or ``initial_state``, each (e, n), has them added in the read-out, or used as
-    the state before the first step.
+    state is carried in float32; padding on any side leaves no trace. What an adapter changes is
+    asked of `hooks_of`; so are tensors ``state_offset``, ``initial_state``, each (e, n), and
+    ``output_offset`` (e,) set on the mixer by name.
 
     Args:
         self: a ``MambaMixer`` or ``FalconMambaMixer``.
@@ -41,11 +49,14 @@ def mamba_forward(
         padding in it; here neither happens.
     """
     padding = Padding.of(attention_mask, hidden_states.shape[1])
+    hooks = hooks_of(self)
     carried = read(cache_params, self.layer_idx)
     hidden = hidden_states if padding is None else padding.sort(hidden_states)
+    if carried.recurrent is None:
+        carried = _start(self, hooks, hidden.shape[0])
     raw, z = self.in_proj(hidden).chunk(2, dim=-1)
     x = convolve(self, raw, conv_state(carried))
-    y, h = _scan(self, x, z, carried, None if padding is None else padding.valid)
+    y, h = _scan(self, hooks, (x, z), carried, None if padding is None else padding.valid)
     write(cache_params, self.layer_idx, self.conv1d.kernel_size[0], (raw, carried, padding), h)
     out: Tensor = self.out_proj(y.to(hidden_states.dtype))
     return out if padding is None else padding.restore(out)
@@ -60,23 +71,60 @@ def convolve(mixer: Any, x: Tensor, state: Tensor | None) -> Tensor:
     return activated
 
 
+def _start(mixer: Any, hooks: Hooks, batch: int) -> Carried:
+    """Return what the first step starts from: nothing, a given state, or a prefix run through."""
+    if hooks.prefix is not None:
+        return _after_prefix(mixer, hooks, batch)
+    if hooks.initial_state is None:
+        return Carried()
+    return Carried(recurrent=expanded(hooks.initial_state, batch, axes=2))
+
+
+def _after_prefix(mixer: Any, hooks: Hooks, batch: int) -> Carried:
+    """Run virtual inputs once, and hand their states to every sequence of the batch."""
+    if hooks.prefix is None:
+        return Carried()
+    before = Carried()
+    if hooks.initial_state is not None:
+        before = Carried(recurrent=expanded(hooks.initial_state, 1, axes=2))
+    hidden = hooks.prefix.to(mixer.in_proj.weight.dtype)[None]
+    raw, z = mixer.in_proj(hidden).chunk(2, dim=-1)
+    _, h = _scan(mixer, hooks, (convolve(mixer, raw, None), z), before, None)
+    return Carried(
+        conv=last_inputs(raw, mixer.conv1d.kernel_size[0]).expand(batch, -1, -1),
+        recurrent=h.expand(batch, -1, -1),
+        virtual=True,
+    )
+
+
+def last_inputs(raw: Tensor, kernel: int) -> Tensor:
+    """Return the last k inputs of a convolution that started from nothing."""
+    return functional.pad(raw, (0, 0, kernel, 0))[:, -kernel:]
+
+
 def _scan(
-    mixer: Any, x: Tensor, z: Tensor, carried: Carried, valid: Tensor | None
+    mixer: Any, hooks: Hooks, inputs: tuple[Tensor, Tensor], carried: Carried, valid: Tensor | None
 ) -> tuple[Tensor, Tensor]:
+    x, z = inputs
     rank, B, C = selection(mixer, x)
     dt, dt_bias = step_logits(mixer, rank)
+    A, own_C = -at_least_float32(hooks.tensor(mixer, "A_log")).exp(), C
+    if hooks.extra is not None:
+        A = torch.cat([A, -at_least_float32(hooks.extra.A_log).exp()], dim=1)
+        rows = functional.linear(x, torch.cat([hooks.extra.B, hooks.extra.C]).to(x.dtype))
+        more_B, more_C = rows.chunk(2, dim=-1)
+        B, C = torch.cat([B, more_B], dim=-1), torch.cat([C, more_C], dim=-1)
     common = {
-        "A": -at_least_float32(mixer.A_log).exp(), "D": mixer.D, "dt_bias": dt_bias,
-        "dt_softplus": True, "h_offset": getattr(mixer, "state_offset", None),
+        "A": A, "D": hooks.tensor(mixer, "D"), "dt_bias": dt_bias, "dt_softplus": True,
+        "h_offset": with_states(shared_offset(hooks, axes=2), A.shape[1]),
     }  # fmt: skip
-    h = carried.recurrent
-    if h is None and getattr(mixer, "initial_state", None) is not None:
-        h = mixer.initial_state.expand(x.shape[0], -1, -1)
+    h = with_states(carried.recurrent, A.shape[1])
     if x.shape[1] == 1 and h is not None and valid is None:
         step = StepInputs(h=h, x=x[:, 0], dt=dt[:, 0], B=B[:, 0], C=C[:, 0], z=z[:, 0], **common)
         y, h = selective_step(step)
-        return y[:, None], h
-    return selective_scan(ScanInputs(x=x, dt=dt, B=B, C=C, z=z, h0=h, valid=valid, **common))
+        return read_out(y[:, None], own_C, z, hooks), h
+    y, h = selective_scan(ScanInputs(x=x, dt=dt, B=B, C=C, z=z, h0=h, valid=valid, **common))
+    return read_out(y, own_C, z, hooks), h
 
 
 def selection(mixer: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,13 +1,16 @@
-"""The forward of Mamba-2's mixer on our scans."""
+"""The forward of Mamba-2's mixer, and of all that share it, on our scans."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
-from ssmith.families.hf.cache import conv_state, read, write
-from ssmith.families.hf.mamba import at_least_float32, convolve
+from ssmith.families.hf.cache import Carried, conv_state, read, write
+from ssmith.families.hf.hooks import Hooks, expanded, hooks_of, shared_offset
+from ssmith.families.hf.mamba import at_least_float32, convolve, last_inputs
 from ssmith.families.hf.padding import Padding
 from ssmith.ops.ssd import SSDInputs, ssd
 
@@ -20,10 +23,13 @@ def mamba2_forward(
 ) -> Tensor:
     """Run one mixer: same weights and result as transformers' own forward, one path for all uses.
 
-    As `mamba_forward`; ``state_offset`` and ``initial_state`` are (h, p, n) here.
+    As `mamba_forward`; ``state_offset`` and ``initial_state`` are (h, p, n) here, and offsets come
+    before the gated norm. The mixers of
+    Bamba, Granite-4 and Nemotron-H hybrids and of Zamba-2 are Mamba-2's; Falcon-H1's scales its
+    projection, and may gate without a norm.
 
     Args:
-        self: a ``Mamba2Mixer``.
+        self: a ``Mamba2Mixer`` or one of its kin.
         hidden_states: (b, l, m).
         cache_params: a transformers cache to continue from and to update, or None.
         attention_mask: (b, l), 0 where a step is padding; or None.
@@ -35,29 +41,89 @@ def mamba2_forward(
         is clamped in both. Padding on any side leaves no trace in the cache.
     """
     padding = Padding.of(attention_mask, hidden_states.shape[1])
+    hooks = hooks_of(self)
     carried = read(cache_params, self.layer_idx)
     hidden = hidden_states if padding is None else padding.sort(hidden_states)
-    gate, raw, dt = self.in_proj(hidden).split(
-        [self.intermediate_size, self.conv_dim, self.num_heads], dim=-1
+    if carried.recurrent is None:
+        carried = _start(self, hooks, hidden.shape[0])
+    gate, raw, dt = _split(self, hidden)
+    y, h = _scan(self, hooks, (raw, dt), carried, None if padding is None else padding.valid)
+    write(cache_params, self.layer_idx, self.conv1d.kernel_size[0], (raw, carried, padding), h)
+    out: Tensor = self.out_proj(_gated(self, y, gate).to(hidden_states.dtype))
+    return out if padding is None else padding.restore(out)
+
+
+def _split(mixer: Any, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return gate, inputs of the convolution, and logits of Δ."""
+    sizes = [mixer.intermediate_size, mixer.conv_dim, mixer.num_heads]
+    gate, raw, dt = projected(mixer, hidden).split(sizes, dim=-1)
+    return gate, raw, dt
+
+
+def _start(mixer: Any, hooks: Hooks, batch: int) -> Carried:
+    """Return what the first step starts from: nothing, a given state, or a prefix run through."""
+    given = hooks.initial_state
+    if hooks.prefix is None:
+        return Carried() if given is None else Carried(recurrent=expanded(given, batch, axes=3))
+    before = Carried() if given is None else Carried(recurrent=expanded(given, 1, axes=3))
+    _, raw, dt = _split(mixer, hooks.prefix.to(mixer.in_proj.weight.dtype)[None])
+    _, h = _scan(mixer, hooks, (raw, dt), before, None)
+    return Carried(
+        conv=last_inputs(raw, mixer.conv1d.kernel_size[0]).expand(batch, -1, -1),
+        recurrent=h.expand(batch, -1, -1, -1),
+        virtual=True,
     )
-    groups = (self.n_groups, self.ssm_state_size)
-    rows = self.n_groups * self.ssm_state_size
-    x, B, C = convolve(self, raw, conv_state(carried)).split(
-        [self.intermediate_size, rows, rows], dim=-1
+
+
+def _scan(
+    mixer: Any, hooks: Hooks, inputs: tuple[Tensor, Tensor], carried: Carried, valid: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the outputs before the gated norm, (b, l, e), and the last state."""
+    raw, dt = inputs
+    groups = (mixer.n_groups, mixer.ssm_state_size)
+    rows = mixer.n_groups * mixer.ssm_state_size
+    x, B, C = convolve(mixer, raw, conv_state(carried)).split(
+        [mixer.intermediate_size, rows, rows], dim=-1
     )
-    h0 = carried.recurrent
-    if h0 is None and getattr(self, "initial_state", None) is not None:
-        h0 = self.initial_state.expand(x.shape[0], -1, -1, -1)
+    C = C.unflatten(-1, groups)
     y, h = ssd(
         SSDInputs(
-            x=x.unflatten(-1, (self.num_heads, self.head_dim)), dt=dt,
-            A=-at_least_float32(self.A_log).exp(), B=B.unflatten(-1, groups),
-            C=C.unflatten(-1, groups), D=self.D, dt_bias=self.dt_bias, dt_softplus=True,
-            dt_limit=tuple(self.time_step_limit), h0=h0,
-            h_offset=getattr(self, "state_offset", None),
-            valid=None if padding is None else padding.valid,
+            x=x.unflatten(-1, (mixer.num_heads, mixer.head_dim)), dt=dt,
+            A=-at_least_float32(hooks.tensor(mixer, "A_log")).exp(), B=B.unflatten(-1, groups),
+            C=C, D=hooks.tensor(mixer, "D"), dt_bias=hooks.tensor(mixer, "dt_bias"),
+            dt_softplus=True, dt_limit=tuple(mixer.time_step_limit), h0=carried.recurrent,
+            h_offset=shared_offset(hooks, axes=3), valid=valid,
         )
     )  # fmt: skip
-    write(cache_params, self.layer_idx, self.conv1d.kernel_size[0], (raw, carried, padding), h)
-    out: Tensor = self.out_proj(self.norm(y.flatten(2), gate).to(hidden_states.dtype))
-    return out if padding is None else padding.restore(out)
+    return _offset(y, C, hooks), h
+
+
+def _offset(y: Tensor, C: Tensor, hooks: Hooks) -> Tensor:
+    """Add output offsets, and offsets by row, and flatten the heads."""
+    by_row = hooks.state_offset
+    if by_row is not None and by_row.ndim == 4:
+        grouped = by_row.unflatten(1, (C.shape[2], -1))
+        read = torch.einsum("blgn,bgqpn->blgqp", C.to(grouped.dtype), grouped)
+        y = y + read.flatten(2, 3).to(y.dtype)
+    flat = y.flatten(2)
+    offset = hooks.output_offset
+    if offset is None:
+        return flat
+    return flat + (offset if offset.ndim == 1 else offset[:, None]).to(flat.dtype)
+
+
+def projected(mixer: Any, hidden: Tensor) -> Tensor:
+    """Return gate, convolution input and Δ's logits of each step, as one tensor."""
+    scale = getattr(mixer, "ssm_in_multiplier", None)
+    if scale is None:
+        plain: Tensor = mixer.in_proj(hidden)
+        return plain
+    scaled: Tensor = mixer.in_proj(hidden * scale) * mixer.mup_vector
+    return scaled
+
+
+def _gated(mixer: Any, y: Tensor, gate: Tensor) -> Tensor:
+    if getattr(mixer, "mamba_rms_norm", True):
+        normed: Tensor = mixer.norm(y, gate)
+        return normed
+    return y * functional.silu(gate)
