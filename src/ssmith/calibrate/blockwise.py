@@ -1,0 +1,251 @@
+"""The walk: block after block, each one measured, cut, and run again for those behind it.
+
+Every block sees what the cut blocks before it really hand on, under the semantics they were cut
+with: what is measured is the model that will be used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from ssmith.calibrate.shards import Group, ShardSum, added
+from ssmith.calibrate.walk_store import DirectoryStore, MemoryStore, WalkStore
+from ssmith.core.checks import check_integer
+from ssmith.core.errors import InputError, NumericalError
+from ssmith.core.selective import BlockRecord, Statistics, Totals
+from ssmith.core.tokens import TokenWindows
+from ssmith.families.hf.blocks import Blocks, layer_in, mixer_input, restore_, state_of
+from ssmith.families.hf.engine import engine
+from ssmith.families.hf.selective import MixerParts, SelectiveLayer
+
+Collect = Callable[[SelectiveLayer, MixerParts], Statistics]
+Apply = Callable[[SelectiveLayer, Totals], BlockRecord]
+Tell = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One look at a block, and what follows from it.
+
+    Args:
+        name: for receipts.
+        collect: the statistics of one batch; sums over its windows, steps that are not valid
+            counting for nothing. None if the stage needs no data.
+        apply: decides, and writes the decision into the layer.
+        lockstep: give all windows in one batch, for statistics that are no sums over windows.
+    """
+
+    name: str
+    collect: Collect | None
+    apply: Apply
+    lockstep: bool = False
+
+
+Stages = Callable[[SelectiveLayer], Sequence[Stage]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkConfig:
+    """How a walk runs; nothing here changes what it decides, but for the rounding of sums.
+
+    Args:
+        batch_size: windows per forward pass, ≥ 1.
+        work_dir: keep activations and finished blocks here, and go on from what it holds; None to
+            keep all in memory.
+        fingerprint: what the result depends on; a directory with another one is refused.
+
+    Raises:
+        InputError: if the batch size is outside its domain.
+    """
+
+    batch_size: int = 4
+    work_dir: Path | None = None
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        check_integer("batch_size", self.batch_size, at_least=1)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    name: str
+    shard: int
+    rows: range
+
+
+@torch.no_grad()
+def walk(
+    blocks: Blocks,
+    windows: TokenWindows,
+    stages: Stages,
+    config: WalkConfig,
+    tell: Tell | None = None,
+) -> tuple[BlockRecord, ...]:
+    """Take a model's blocks one after the other through some stages.
+
+    Per block: each stage runs all windows through the block as it is by then, decides and writes;
+    at last the windows run through the finished block. Under torch.distributed each process runs
+    its share of the windows, and all of them decide the same.
+
+    Args:
+        blocks: where the blocks come from; they are changed.
+        windows: token windows, padded on the right.
+        stages: what is done to a layer.
+        config: see `WalkConfig`.
+        tell: called with blocks done, blocks in all, and a word.
+
+    Returns:
+        What every stage decided, in order.
+
+    Raises:
+        InputError: if the working directory holds another walk, or processes cannot share it.
+        NumericalError: if a number leaves the finite ones, or processes decide differently.
+    """
+    group = Group.current()
+    store = _store(config, group)
+    batches = list(_batches(group, len(windows), config.batch_size))
+    names = blocks.layers
+    records: list[BlockRecord] = []
+    done = min(store.finished(), len(names))
+    for index in range(done):
+        state, found = store.outcome(index)
+        with blocks.block(index) as block:
+            restore_(block, state)
+        records += found
+    for index, name in enumerate(names):
+        if index < done:
+            continue
+        if tell is not None:
+            tell(index, len(names), name)
+        with blocks.block(index) as block, engine(block):
+            run = _BlockRun(block, layer_in(block, name), blocks, windows, store, index)
+            found = tuple(_stage(run, stage, batches, group) for stage in stages(run.layer))
+            _hand_on(run, batches, last=index + 1 == len(names))
+            state = state_of(block)
+        _check_same(state.tensors, name, group)
+        store.finish(index, state, found)
+        records += found
+    if tell is not None:
+        tell(len(names), len(names), "")
+    return tuple(records)
+
+
+@dataclass(frozen=True)
+class _BlockRun:
+    block: Any
+    layer: SelectiveLayer
+    blocks: Blocks
+    windows: TokenWindows
+    store: WalkStore
+    index: int
+
+    def hidden(self, batch: _Batch) -> Tensor:
+        found = self.store.read(self.index, batch.name)
+        if found is None:
+            found = self.blocks.embed(self.windows.ids[list(batch.rows)])
+        return found.to(self.layer.mixer.A_log.device)
+
+    def parts(self, rows: range, hidden: Tensor) -> MixerParts:
+        valid = _valid(self.windows, rows)
+        given = None if valid is None else valid.to(hidden.device)
+        return self.layer.parts(mixer_input(self.block, hidden), given)
+
+
+def _stage(run: _BlockRun, stage: Stage, batches: Sequence[_Batch], group: Group) -> BlockRecord:
+    if stage.collect is None:
+        return stage.apply(run.layer, Totals(sums={}))
+    if stage.lockstep:
+        return stage.apply(run.layer, _together(run, stage, batches, group))
+    totals, sums, shard = ShardSum(), None, None
+    for batch in batches:
+        if shard is not None and batch.shard != shard:
+            totals.add(shard, sums)
+            sums = None
+        shard = batch.shard
+        if batch.rows:
+            parts = run.parts(batch.rows, run.hidden(batch))
+            sums = added(sums, stage.collect(run.layer, parts))
+    if shard is not None:
+        totals.add(shard, sums)
+    found = totals.totals(group)
+    _check_finite(found.sums, run.layer.name, stage.name)
+    return stage.apply(run.layer, found)
+
+
+def _together(run: _BlockRun, stage: Stage, batches: Sequence[_Batch], group: Group) -> Totals:
+    """Collect from all windows at once."""
+    if group.size > 1:
+        raise InputError(
+            f"{stage.name} needs all windows in one process, there are {group.size}",
+            next_step="run it in one process, or choose another method",
+        )
+    hidden = torch.cat([run.hidden(batch) for batch in batches if batch.rows])
+    if stage.collect is None:
+        raise NotImplementedError("a stage without data is not run on data")
+    sums = added(None, stage.collect(run.layer, run.parts(range(len(run.windows)), hidden)))
+    _check_finite(sums, run.layer.name, stage.name)
+    return Totals(sums=sums)
+
+
+def _hand_on(run: _BlockRun, batches: Sequence[_Batch], *, last: bool) -> None:
+    """Run the finished block and keep what the next one is given; nothing follows the last."""
+    for batch in batches:
+        if batch.rows and not last:
+            run.store.write(run.index + 1, batch.name, run.block(run.hidden(batch)))
+
+
+def _batches(group: Group, windows: int, size: int) -> Iterator[_Batch]:
+    """Yield the batches of this process, an empty one for a shard without windows."""
+    for shard, rows in group.shards(windows):
+        starts = range(rows.start, rows.stop, size) if rows else [rows.start]
+        for start in starts:
+            part = range(start, min(start + size, rows.stop))
+            yield _Batch(name=f"{shard}-{start:06}", shard=shard, rows=part)
+
+
+def _valid(windows: TokenWindows, rows: range) -> Bool[Tensor, "b l"] | None:
+    """Return where steps are valid; None if all are."""
+    lengths, steps = windows.lengths[list(rows)], windows.ids.shape[1]
+    if bool((lengths == steps).all()):
+        return None
+    return torch.arange(steps) < lengths[:, None]
+
+
+def _store(config: WalkConfig, group: Group) -> WalkStore:
+    if config.work_dir is None:
+        return MemoryStore()
+    store = DirectoryStore(config.work_dir, config.fingerprint, writes=group.rank == 0)
+    store.open()
+    return store
+
+
+def _check_finite(sums: Statistics, layer: str, stage: str) -> None:
+    bad = [name for name, value in sums.items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise NumericalError(
+            f"{layer}, {stage}: the statistics {bad[0]!r} are not finite; nothing was written",
+            next_step="run the model in float32, or check its weights",
+        )
+
+
+def _check_same(tensors: dict[str, Tensor], layer: str, group: Group) -> None:
+    """Raise unless all processes made the same of a block."""
+    if group.size == 1:
+        return
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name}|{tuple(value.shape)}|".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    if len(set(group.gather(digest.hexdigest()))) > 1:
+        raise NumericalError(
+            f"{layer}: processes decided differently",
+            next_step="run them on machines of one kind with the same versions",
+        )

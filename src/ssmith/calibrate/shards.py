@@ -1,0 +1,164 @@
+"""Sums over windows that come out the same, bit for bit, whatever number of processes adds them.
+
+The windows are split into eight shards. Each shard is summed in order; shards are added in pairs,
+pairs in fours, fours at last. One, two, four or eight processes each hold a whole branch of that
+tree, so the additions, and their rounding, are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, distributed
+
+from ssmith.core.errors import InputError
+from ssmith.core.selective import Statistics, Totals
+
+SHARDS = 8
+_HALVES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The processes that share a walk.
+
+    Args:
+        rank: this process, from 0.
+        size: how many there are: 1, 2, 4 or 8.
+
+    Raises:
+        InputError: if the size is none of these.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size not in (1, 2, 4, SHARDS):
+            raise InputError(
+                f"{self.size} processes", allowed="1, 2, 4 or 8, so that sums round the same"
+            )
+
+    @classmethod
+    def current(cls) -> Group:
+        """Return the group torch.distributed was initialised with, or a group of one."""
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return cls()
+        return cls(rank=distributed.get_rank(), size=distributed.get_world_size())
+
+    def shards(self, windows: int) -> Iterator[tuple[int, range]]:
+        """Yield number and windows of each shard of this process, empty ones too.
+
+        Args:
+            windows: how many there are in all.
+
+        Raises:
+            InputError: if a process would have none.
+        """
+        if windows < self.size:
+            raise InputError(f"{windows} windows for {self.size} processes", allowed="one each")
+        each = SHARDS // self.size
+        for shard in range(self.rank * each, (self.rank + 1) * each):
+            yield shard, range(shard * windows // SHARDS, (shard + 1) * windows // SHARDS)
+
+    def gather(self, text: str) -> list[str]:
+        """Return what every process said, in order of rank.
+
+        Args:
+            text: what this one says; as long as that of the others.
+        """
+        if self.size == 1:
+            return [text]
+        device = _device()
+        mine = torch.tensor(list(text.encode()), dtype=torch.uint8, device=device)
+        found = [torch.empty_like(mine) for _ in range(self.size)]
+        distributed.all_gather(found, mine)
+        return [bytes(item.cpu().tolist()).decode() for item in found]
+
+
+@dataclass
+class ShardSum:
+    """Statistics of shards, added up in the fixed tree.
+
+    Args:
+        nodes: by level (0 for a shard, 1 for a pair, …) and place, what has been added so far;
+            None where no window was.
+    """
+
+    nodes: dict[tuple[int, int], Statistics | None] = field(default_factory=dict)
+
+    def add(self, shard: int, sums: Statistics | None) -> None:
+        """Add a shard.
+
+        Args:
+            shard: its number; each one comes once.
+            sums: its statistics; None if it has no window.
+        """
+        self._add(0, shard, sums)
+
+    def totals(self, group: Group) -> Totals:
+        """Return the sums over all processes; the same for each of them."""
+        if group.size > 1:
+            self._exchange(group)
+        first, second = self.nodes[2, 0], self.nodes[2, 1]
+        sums = _plus(first, second)
+        if sums is None:
+            raise InputError("no window was summed")
+        halves = None if first is None or second is None else (first, second)
+        return Totals(sums=sums, halves=halves)
+
+    def _add(self, level: int, place: int, sums: Statistics | None) -> None:
+        sibling = (level, place ^ 1)
+        if SHARDS >> level == _HALVES or sibling not in self.nodes:
+            self.nodes[level, place] = sums
+            return
+        other = self.nodes.pop(sibling)
+        left, right = (sums, other) if place % 2 == 0 else (other, sums)
+        self._add(level + 1, place // 2, _plus(left, right))
+
+    def _exchange(self, group: Group) -> None:
+        """Replace this process's branches by those of all."""
+        own = sorted(self.nodes)
+        held = {key: self.nodes.pop(key) for key in own}
+        for (level, _), sums in held.items():
+            if sums is None:
+                raise InputError("a process has no window", next_step="give more windows")
+            names = sorted(sums)
+            flat = torch.cat([sums[name].reshape(-1) for name in names]).to(_device())
+            parts = [torch.empty_like(flat) for _ in range(group.size)]
+            distributed.all_gather(parts, flat)
+            for rank, part in enumerate(parts):
+                pieces = part.cpu().split([sums[name].numel() for name in names])
+                found = {
+                    name: piece.reshape(sums[name].shape)
+                    for name, piece in zip(names, pieces, strict=True)
+                }
+                # Every process holds one branch of the same size, in order of rank.
+                self._add(level, rank, found)
+
+
+def _plus(left: Statistics | None, right: Statistics | None) -> Statistics | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return {name: left[name] + right[name] for name in left}
+
+
+def _device() -> torch.device:
+    on_gpu = distributed.get_backend() == "nccl"
+    return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+
+
+def added(sums: Statistics | None, more: dict[str, Tensor]) -> Statistics:
+    """Return running sums with one batch's statistics added, in float64 on the CPU.
+
+    Args:
+        sums: so far; None at the start.
+        more: of one batch; the sums' own tensors are changed in place.
+    """
+    if sums is None:
+        return {name: value.detach().double().cpu() for name, value in more.items()}
+    for name, value in more.items():
+        sums[name] += value.detach().double().cpu()
+    return sums

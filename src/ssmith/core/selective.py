@@ -1,0 +1,93 @@
+"""What is cut in a selective layer, what a cut entry means, and what a pass over data leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from ssmith.core.checks import check_choice
+
+ENTRIES = "entries"
+"""The unit A_log is cut in: one state of one channel, grid (e, n)."""
+COLUMNS = "columns"
+"""The unit selective layers shrink in: one state of all channels, grid (n,)."""
+
+Semantics = Literal["remove", "memoryless", "unit-decay", "fast-decay"]
+"""What a cut entry does.
+
+``remove``: there is no state (columns only: B and C are shared by the channels).
+``memoryless``: Ā = 0, so ``h_t = Δ_t B_t x_t`` (A → −∞).
+``unit-decay``: A = −1, a slow but living state; what released code leaves behind an entry that is
+set to zero.
+``fast-decay``: A = −exp(10), dead unless Δ is tiny.
+"""
+STORED_A_LOG: dict[str, float] = {"memoryless": 38.0, "unit-decay": 0.0, "fast-decay": 10.0}
+"""The A_log that every implementation runs as that semantics.
+
+``exp(−Δ·exp(38))`` is exactly 0 for every Δ ≥ 1e-14; minus infinity would give NaN at Δ = 0.
+"""
+
+Statistics = dict[str, Tensor]
+"""Sums over windows, by name; the sum of two batches' statistics is that of both together."""
+
+
+def check_entry_semantics(value: object) -> None:
+    """Raise `InputError` unless entries of A_log can be cut with these semantics."""
+    check_choice("semantics", value, tuple(STORED_A_LOG))
+
+
+def check_semantics(value: object) -> None:
+    """Raise `InputError` unless these are semantics."""
+    check_choice("semantics", value, get_args(Semantics))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerWeights:
+    """What criteria read of a selective layer beside its statistics.
+
+    Args:
+        layer: dotted name.
+        A_log: log of the continuous decay rates.
+        out_energy: ‖W_out[:, e]‖², what a unit of a channel's output adds to the layer's.
+        present: False where an entry has been cut before.
+    """
+
+    layer: str
+    A_log: Float64[Tensor, "e n"]
+    out_energy: Float64[Tensor, "e"]
+    present: Bool[Tensor, "e n"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """Statistics of a stage over all windows, and over their first and second half.
+
+    Args:
+        sums: over all windows.
+        halves: over the first and the second half; None where there is a single window, or where
+            the statistics are no sums.
+    """
+
+    sums: Statistics
+    halves: tuple[Statistics, Statistics] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockRecord:
+    """What one stage decided about one layer.
+
+    Args:
+        layer: dotted name of the layer.
+        stage: name of the stage.
+        keep: True = keep, per unit: ``"entries"`` (e, n), ``"columns"`` (n,), or the name of a
+            weight, in its shape.
+        facts: JSON-ready numbers for the receipt (losses, stability, counts).
+    """
+
+    layer: str
+    stage: str
+    keep: dict[str, Bool[Tensor, "..."]] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)

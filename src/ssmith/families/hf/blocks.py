@@ -1,0 +1,134 @@
+"""A language model as embedding and blocks, one at a time; and one block's weights and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from ssmith.families.hf.holding import hold_, let_go_, masks
+from ssmith.families.hf.selective import SelectiveLayer, find_selective, resize_
+
+_MIXER = "mixer"
+
+
+class Blocks(Protocol):
+    """Where a walk gets its blocks from: a model in memory, or files that are read one by one."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Dotted names of the mixers, in the order they run."""
+
+    def embed(self, ids: Int64[Tensor, "b l"]) -> Float[Tensor, "b l m"]:
+        """Return what the first block is given."""
+
+    def block(self, index: int) -> AbstractContextManager[nn.Module]:
+        """Hold a block with its weights inside the ``with``."""
+
+
+@dataclass(frozen=True)
+class ModelBlocks:
+    """The blocks of a model in memory.
+
+    Args:
+        model: a Mamba or Falcon-Mamba language model; blocks are its own.
+    """
+
+    model: Any
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Dotted names of the mixers, in the order they run."""
+        return tuple(find_selective(self.model))
+
+    def embed(self, ids: Int64[Tensor, "b l"]) -> Float[Tensor, "b l m"]:
+        """Return what the first block is given."""
+        embedded: Tensor = self.model.get_input_embeddings()(ids)
+        return embedded
+
+    @contextmanager
+    def block(self, index: int) -> Iterator[nn.Module]:
+        """Yield the block itself."""
+        yield self.model.get_submodule(block_name(self.layers[index]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockState:
+    """Everything one block is after a cut, as tensors.
+
+    Args:
+        tensors: its parameters by name inside the block.
+        masks: per parameter that has one, its mask; True = free.
+        fills: per masked parameter, the value of the rest.
+        semantics: of the cut entries of A_log, or None.
+    """
+
+    tensors: dict[str, Tensor]
+    masks: dict[str, Bool[Tensor, "..."]] = field(default_factory=dict)
+    fills: dict[str, float] = field(default_factory=dict)
+    semantics: str | None = None
+
+
+def block_name(layer: str) -> str:
+    """Return the dotted name of the block that owns a mixer."""
+    return layer.removesuffix(f".{_MIXER}")
+
+
+def layer_in(block: Any, name: str) -> SelectiveLayer:
+    """Return the selective layer inside a block.
+
+    Args:
+        block: the block.
+        name: dotted name of its mixer in the model.
+    """
+    return SelectiveLayer(name, block.mixer)
+
+
+def mixer_input(block: Any, hidden: Float[Tensor, "b l m"]) -> Float[Tensor, "b l m"]:
+    """Return what a block hands to its mixer."""
+    normed: Tensor = block.norm(hidden.to(block.norm.weight.dtype))
+    return normed
+
+
+def state_of(block: nn.Module) -> BlockState:
+    """Return a block's weights, masks and semantics, on the CPU."""
+    found = {name: (mask.cpu(), fill) for name, mask, fill in masks(block)}
+    return BlockState(
+        tensors={
+            name: value.detach().cpu().contiguous() for name, value in block.state_dict().items()
+        },
+        masks={name: mask for name, (mask, _) in found.items()},
+        fills={name: fill for name, (_, fill) in found.items()},
+        semantics=layer_in(block, "").semantics,
+    )
+
+
+@torch.no_grad()
+def restore_(block: Any, state: BlockState) -> None:
+    """Make a block what another one was, sizes included.
+
+    Args:
+        block: changed in place; its parameters have the same names.
+        state: from `state_of`.
+    """
+    for name, _, _ in list(masks(block)):
+        owner, _, parameter = name.rpartition(".")
+        let_go_(block.get_submodule(owner), parameter)
+    for name, value in state.tensors.items():
+        owner, _, parameter = name.rpartition(".")
+        module = block.get_submodule(owner)
+        old = getattr(module, parameter)
+        device = value.device if old.device.type == "meta" else old.device
+        placed = nn.Parameter(value.to(device), requires_grad=old.requires_grad)
+        setattr(module, parameter, placed)
+    resize_(block.mixer)
+    for name, mask in state.masks.items():
+        owner, _, parameter = name.rpartition(".")
+        hold_(block.get_submodule(owner), parameter, mask, state.fills[name])
+    if state.semantics is not None:
+        layer_in(block, "").name_semantics_(state.semantics)

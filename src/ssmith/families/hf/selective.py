@@ -1,0 +1,247 @@
+"""A selective layer as pruning sees it: its sizes, what flows through it, and how it is cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from ssmith.core.errors import PlanError, UnsupportedError
+from ssmith.core.selective import STORED_A_LOG, LayerWeights, check_entry_semantics
+from ssmith.families.hf.engine import kind_of, mixers
+from ssmith.families.hf.holding import held, hold_, let_go_
+from ssmith.families.hf.mamba import at_least_float32, convolve, selection, step_logits
+from ssmith.ops.selective_scan import ScanInputs
+
+PROJECTIONS = ("in_proj", "conv1d", "x_proj", "dt_proj", "out_proj")
+_KINDS = ("MambaMixer", "FalconMambaMixer")
+_SEMANTICS = "ssmith_semantics"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixerParts:
+    """What flows through one mixer on one batch.
+
+    Args:
+        hidden: input of ``in_proj``.
+        raw: input of ``conv1d``.
+        x: the convolved, activated input: of ``x_proj`` and of the scan.
+        rank: input of ``dt_proj``.
+        scan: inputs of the scan; its gated output is the input of ``out_proj``.
+        valid: False where a step is padding; None without padding.
+    """
+
+    hidden: Float[Tensor, "b l m"]
+    raw: Float[Tensor, "b l e"]
+    x: Float[Tensor, "b l e"]
+    rank: Float[Tensor, "b l r"]
+    scan: ScanInputs
+    valid: Bool[Tensor, "b l"] | None
+
+
+@dataclass(frozen=True)
+class SelectiveLayer:
+    """The mixer of a Mamba or Falcon-Mamba block.
+
+    Args:
+        name: dotted name of the mixer in its model.
+        mixer: the module.
+    """
+
+    name: str
+    mixer: Any
+
+    @property
+    def e(self) -> int:
+        """Inner channels."""
+        return int(self.mixer.A_log.shape[0])
+
+    @property
+    def n(self) -> int:
+        """States per channel."""
+        return int(self.mixer.A_log.shape[1])
+
+    @property
+    def normalises(self) -> bool:
+        """Whether B and C are normalised over the states (Falcon-Mamba)."""
+        return hasattr(self.mixer, "c_layernorm")
+
+    @property
+    def present(self) -> Bool[Tensor, "e n"]:
+        """False where an entry of A_log has been cut."""
+        return held(self.mixer, "A_log")
+
+    @property
+    def semantics(self) -> str | None:
+        """What the cut entries of A_log do; None if there are none."""
+        found: str | None = getattr(self.mixer, _SEMANTICS, None)
+        return found
+
+    def weights(self) -> LayerWeights:
+        """Return what criteria read beside statistics."""
+        return LayerWeights(
+            layer=self.name,
+            A_log=self.mixer.A_log.detach().double().cpu(),
+            out_energy=self.mixer.out_proj.weight.detach().double().square().sum(0).cpu(),
+            present=self.present.cpu(),
+        )
+
+    def parts(
+        self, hidden: Float[Tensor, "b l m"], valid: Bool[Tensor, "b l"] | None = None
+    ) -> MixerParts:
+        """Rebuild everything that flows through the mixer up to the scan.
+
+        Forward hooks would miss the inputs of ``conv1d`` and ``dt_proj``, and no module returns
+        the state.
+
+        Args:
+            hidden: input of the mixer.
+            valid: False where a step is padding, which stands at the end of its row.
+
+        Returns:
+            The parts.
+        """
+        mixer = self.mixer
+        raw, z = mixer.in_proj(hidden).chunk(2, dim=-1)
+        x = convolve(mixer, raw, None)
+        rank, B, C = selection(mixer, x)
+        dt, dt_bias = step_logits(mixer, rank)
+        h0 = getattr(mixer, "initial_state", None)
+        scan = ScanInputs(
+            x=x, dt=dt, A=-at_least_float32(mixer.A_log).exp(), B=B, C=C, D=mixer.D, z=z,
+            dt_bias=dt_bias, dt_softplus=True, valid=valid,
+            h0=None if h0 is None else h0.expand(x.shape[0], -1, -1),
+            h_offset=getattr(mixer, "state_offset", None),
+        )  # fmt: skip
+        return MixerParts(hidden=hidden, raw=raw, x=x, rank=rank, scan=scan, valid=valid)
+
+    def cut_entries_(self, keep: Bool[Tensor, "e n"], semantics: str) -> None:
+        """Cut entries of A_log; they stay cut under training.
+
+        Args:
+            keep: True = keep; joined with what was cut before.
+            semantics: what a cut entry does: memoryless, unit-decay or fast-decay.
+
+        Raises:
+            InputError: if the semantics are none of these.
+            PlanError: if the mask has another shape, or entries were cut with other semantics.
+        """
+        check_entry_semantics(semantics)
+        if self.semantics not in (None, semantics):
+            raise PlanError(
+                f"{self.name}: entries were cut as {self.semantics!r}, not {semantics!r}",
+                allowed="one semantics for all cut entries of a model",
+                next_step=f"cut further with semantics {self.semantics!r}",
+            )
+        hold_(self.mixer, "A_log", keep, STORED_A_LOG[semantics])
+        self.name_semantics_(semantics)
+
+    def name_semantics_(self, semantics: str) -> None:
+        """Note what the cut entries of A_log do."""
+        setattr(self.mixer, _SEMANTICS, semantics)
+
+    def cut_weight_(self, weight: str, keep: Bool[Tensor, "..."]) -> None:
+        """Set entries of a projection's weight to zero; they stay zero under training.
+
+        Args:
+            weight: e.g. ``"in_proj.weight"``.
+            keep: True = keep, in the weight's shape.
+        """
+        owner, _, parameter = weight.rpartition(".")
+        hold_(self.mixer.get_submodule(owner), parameter, keep, 0.0)
+
+    @torch.no_grad()
+    def shrink_columns_(
+        self,
+        keep: Bool[Tensor, "n"],
+        *,
+        B: Float[Tensor, "k e"] | None = None,
+        C: Float[Tensor, "k e"] | None = None,
+    ) -> None:
+        """Remove whole states, the same ones in every channel.
+
+        Args:
+            keep: True = keep; at least one.
+            B: new rows of ``x_proj`` for B of the kept states; as they are if None.
+            C: the same for C.
+
+        Raises:
+            PlanError: if no state is kept, or the mask or the rows have another shape.
+        """
+        count = int(keep.sum())
+        if keep.shape != (self.n,) or count == 0:
+            raise PlanError(
+                f"{self.name}: a mask of shape {tuple(keep.shape)} that keeps {count} columns",
+                allowed=f"shape ({self.n},), at least one kept",
+            )
+        mixer, index = self.mixer, keep.nonzero().flatten().to(self.mixer.A_log.device)
+        present, semantics = self.present[:, index], self.semantics
+        let_go_(mixer, "A_log")
+        weight = mixer.x_proj.weight
+        rank, rows_B, rows_C = weight.split([weight.shape[0] - 2 * self.n, self.n, self.n])
+        rows = [
+            given.to(weight) if given is not None else old[index]
+            for given, old in ((B, rows_B), (C, rows_C))
+        ]
+        if any(item.shape != (count, self.e) for item in rows):
+            raise PlanError(
+                f"{self.name}: new rows of shape {[tuple(item.shape) for item in rows]}",
+                allowed=f"{(count, self.e)}",
+            )
+        kept = held(mixer.x_proj, "weight")
+        let_go_(mixer.x_proj, "weight")
+        mixer.x_proj.weight = _parameter(torch.cat([rank, *rows]), weight)
+        mixer.A_log = _parameter(mixer.A_log[:, index], mixer.A_log)
+        resize_(mixer)
+        if semantics is not None:
+            hold_(mixer, "A_log", present, STORED_A_LOG[semantics])
+        if not bool(kept.all()):
+            first, middle, last = kept.split([rank.shape[0], len(keep), len(keep)])
+            kept = torch.cat([first, middle[index], last[index]])
+            hold_(mixer.x_proj, "weight", kept, 0.0)
+
+
+def find_selective(model: nn.Module) -> dict[str, SelectiveLayer]:
+    """Return every layer whose A_log can be cut, by its dotted name.
+
+    Args:
+        model: any module.
+
+    Returns:
+        Layers by name, at least one.
+
+    Raises:
+        UnsupportedError: if there is none, or if Mamba-2 or unknown mixers are among them.
+    """
+    found, left = mixers(model)
+    wrong = [name for name, mixer in found.items() if kind_of(mixer) not in _KINDS]
+    if wrong or not found:
+        reasons = "".join(f" ({name}: {reason})" for name, reason in left[:1])
+        what = (
+            f"{wrong[0]} is a {kind_of(found[wrong[0]])}, whose A_log has one number per head"
+            if wrong
+            else f"{type(model).__name__} has no selective layer with states of its own{reasons}"
+        )
+        raise UnsupportedError(
+            what,
+            allowed="models of type mamba and falcon_mamba, and mamba_ssm checkpoints of Mamba-1",
+            next_step="`ssmith inspect` shows what a model has; S5 and S4D models take --ratio",
+        )
+    return {name: SelectiveLayer(name, mixer) for name, mixer in found.items()}
+
+
+def resize_(mixer: Any) -> None:
+    """Set the sizes a mixer keeps beside its tensors to those of its tensors."""
+    mixer.ssm_state_size = mixer.A_log.shape[1]
+    mixer.x_proj.out_features = mixer.x_proj.weight.shape[0]
+    for norm in ("b_layernorm", "c_layernorm"):
+        if hasattr(mixer, norm):
+            ones = torch.ones(mixer.ssm_state_size, device=mixer.A_log.device)
+            getattr(mixer, norm).weight = nn.Buffer(ones, persistent=False)
+
+
+def _parameter(value: Tensor, like: Tensor) -> nn.Parameter:
+    return nn.Parameter(value.detach().clone(), requires_grad=like.requires_grad)
