@@ -1,0 +1,119 @@
+"""What cutting a projection gives, and what it costs in the projection's own output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+from ssmith.core.errors import InputError, NumericalError
+from ssmith.core.pattern import Amount, Pattern
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """New weights of one projection.
+
+    Args:
+        weight: the weights after the cut, 0 where removed, in the dtype they came in.
+        keep: True where a weight stays.
+        error: squared change of the output over the calibration tokens, ``tr(Δ G Δᵀ)``.
+        energy: squared output before, ``tr(W G Wᵀ)``, the scale of ``error``.
+    """
+
+    weight: Float[Tensor, "o i"]
+    keep: Bool[Tensor, "o i"]
+    error: float
+    energy: float
+
+    @property
+    def relative_error(self) -> float:
+        """Error as a share of the output's energy; 0 for an output that is always zero."""
+        return self.error / self.energy if self.energy > 0 else 0.0
+
+
+@runtime_checkable
+class WeightCriterion(Protocol):
+    """Cuts one projection; settings are dataclass fields."""
+
+    needs: ClassVar[tuple[str, ...]]
+
+    @property
+    def label(self) -> str:
+        """Name for plots and tables."""
+
+    def __call__(
+        self, weight: Float[Tensor, "o i"], gram: Float64[Tensor, "i i"], amount: Amount
+    ) -> Cut:
+        """Cut a projection's weights by an amount."""
+
+
+def measured_cut(
+    before: Float[Tensor, "o i"],
+    after: Float[Tensor, "o i"],
+    keep: Bool[Tensor, "o i"],
+    gram: Float64[Tensor, "i i"],
+) -> Cut:
+    """Return a cut with its error.
+
+    Args:
+        before: the weights as they were.
+        after: the weights as they are now, in any floating-point dtype.
+        keep: what stays.
+        gram: ``Σ x xᵀ`` of the inputs.
+
+    Returns:
+        The cut, its weights rounded to the dtype of ``before``; the error is that of the rounded
+        weights.
+
+    Raises:
+        NumericalError: if a new weight is not finite.
+    """
+    rounded = (after * keep).to(before.dtype)
+    if not bool(rounded.isfinite().all()):
+        raise NumericalError(
+            "a weight after the cut is not finite",
+            next_step="raise the damping, or check the calibration text for extreme values",
+        )
+    return Cut(
+        weight=rounded,
+        keep=keep,
+        error=output_error(before.double() - rounded.double(), gram),
+        energy=output_error(before.double(), gram),
+    )
+
+
+def output_error(change: Float64[Tensor, "o i"], gram: Float64[Tensor, "i i"]) -> float:
+    """Return ``tr(Δ G Δᵀ)``, the squared output of weights Δ over the calibration tokens."""
+    return float(((change @ gram) * change).sum().clamp(min=0))
+
+
+def check_projection(
+    weight: Float[Tensor, "o i"], gram: Float64[Tensor, "i i"], amount: Amount
+) -> None:
+    """Raise unless weights, inputs and amount fit one another.
+
+    Args:
+        weight: of the projection.
+        gram: ``Σ x xᵀ`` of its inputs.
+        amount: what is to go.
+
+    Raises:
+        InputError: if shapes do not fit, the amount is no fraction in [0, 1), or the inputs
+            cannot be divided into the pattern's groups.
+        NumericalError: if weights or gram are not finite.
+    """
+    size = weight.shape[1]
+    if gram.shape != (size, size):
+        raise InputError(f"a gram of shape {tuple(gram.shape)}", allowed=f"({size}, {size})")
+    if isinstance(amount, Pattern):
+        amount.check(size, "a projection's row")
+    elif not 0.0 <= amount < 1.0:
+        raise InputError(f"sparsity {amount!r}", allowed="a fraction to remove in [0, 1)")
+    if not bool(weight.isfinite().all() and gram.isfinite().all()):
+        raise NumericalError(
+            "the weights of a projection, or its inputs on the calibration text, are not finite",
+            next_step="run the model on this text and find the first layer that overflows",
+        )

@@ -1,0 +1,146 @@
+"""Projection cuts without new weights: magnitude, random and Wanda."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+from ssmith.core.checks import check_choice, check_integer
+from ssmith.core.pattern import Amount, Pattern, keep_largest, removed_counts
+from ssmith.core.seeds import generator
+from ssmith.criteria.weights.cut import Cut, check_projection, measured_cut
+
+Over = Literal["row", "tensor"]
+"""Weights are compared within each output row, or over the whole tensor."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Wanda:
+    """Remove the smallest ``|W_ij|·‖x_j‖₂``; the other weights stay as they are.
+
+    Args:
+        over: compare within each output row, as published, or over the tensor.
+
+    Raises:
+        InputError: if a setting is not one of these.
+
+    Source: Wanda (arXiv 2306.11695), equation 1.
+    Differs: fractions are exact over the whole tensor where a row cannot be divided.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("gram",)
+
+    over: Over = "row"
+
+    def __post_init__(self) -> None:
+        check_choice("over", self.over, ("row", "tensor"))
+
+    @property
+    def label(self) -> str:
+        """Name for plots and tables."""
+        return "Wanda" if self.over == "row" else "Wanda over tensors"
+
+    def __call__(
+        self, weight: Float[Tensor, "o i"], gram: Float64[Tensor, "i i"], amount: Amount
+    ) -> Cut:
+        """Cut a projection (see `check_projection` for what raises)."""
+        check_projection(weight, gram, amount)
+        scores = weight.abs().double() * gram.diagonal().clamp(min=0).sqrt()
+        return measured_cut(weight, weight, keep_by(scores, amount, self.over), gram)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class WeightMagnitude:
+    """Remove the smallest ``|W_ij|``; the other weights stay as they are.
+
+    Args:
+        over: compare over the tensor, as is usual, or within each output row.
+
+    Raises:
+        InputError: if a setting is not one of these.
+
+    Source: the baseline of SparseGPT (arXiv 2301.00774), magnitude within a layer.
+    Differs: nothing.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    over: Over = "tensor"
+
+    def __post_init__(self) -> None:
+        check_choice("over", self.over, ("row", "tensor"))
+
+    @property
+    def label(self) -> str:
+        """Name for plots and tables."""
+        return "magnitude"
+
+    def __call__(
+        self, weight: Float[Tensor, "o i"], gram: Float64[Tensor, "i i"], amount: Amount
+    ) -> Cut:
+        """Cut a projection; the gram only tells what it cost."""
+        check_projection(weight, gram, amount)
+        return measured_cut(weight, weight, keep_by(weight.abs(), amount, self.over), gram)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RandomWeights:
+    """Remove weights at random, the baseline below every method.
+
+    Args:
+        seed: of the draw; the same for every projection of one shape.
+
+    Raises:
+        InputError: if the seed is no integer ≥ 0.
+
+    Source: a baseline, without one.
+    Differs: nothing.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("seed", self.seed, at_least=0)
+
+    @property
+    def label(self) -> str:
+        """Name for plots and tables."""
+        return "random"
+
+    def __call__(
+        self, weight: Float[Tensor, "o i"], gram: Float64[Tensor, "i i"], amount: Amount
+    ) -> Cut:
+        """Cut a projection; the gram only tells what it cost."""
+        check_projection(weight, gram, amount)
+        draw = torch.rand(weight.shape, generator=generator(self.seed, "weights", *weight.shape))
+        keep = keep_by(draw.to(weight.device), amount, "tensor")
+        return measured_cut(weight, weight, keep, gram)
+
+
+def keep_by(scores: Float[Tensor, "o i"], amount: Amount, over: Over) -> Bool[Tensor, "o i"]:
+    """Return what an amount leaves when the smallest scores go.
+
+    Args:
+        scores: one per weight.
+        amount: a fraction, or a pattern along the inputs.
+        over: within what a fraction's weights are compared.
+
+    Returns:
+        True = keep.
+    """
+    if isinstance(amount, Pattern):
+        return amount.mask(scores)
+    if over == "tensor":
+        count = int(removed_counts(amount, torch.tensor([scores.numel()])))
+        return keep_largest(scores.flatten(), count).view_as(scores)
+    counts = removed_counts(amount, torch.full(scores.shape[:1], scores.shape[1]))
+    return keep_largest(scores, counts)
