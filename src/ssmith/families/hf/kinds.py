@@ -1,0 +1,44 @@
+"""Which kinds of layers a model is made of: state space, attention, feed-forward."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+
+from ssmith.families.hf.engine import kind_of
+from ssmith.families.hf.known import KNOWN
+
+LayerKind = Literal["ssm", "attention", "mlp"]
+LAYER_KINDS: tuple[LayerKind, ...] = ("ssm", "attention", "mlp")
+
+_ATTENTION = ("Attention", "AttentionLayer", "DeltaNet")
+_MLP = ("MLP", "Mlp", "FeedForward", "MoE", "MoeBlock", "MOE")
+
+
+def layer_kinds(model: nn.Module) -> dict[str, LayerKind]:
+    """Return the layers of a transformers model that are a kind of their own, in its order.
+
+    Args:
+        model: any module.
+
+    Returns:
+        Dotted name → kind. A layer inside another one, such as the attention of a shared block,
+        stands for itself; what is neither is not listed.
+    """
+    found: dict[str, LayerKind] = {}
+    for name, part in model.named_modules():
+        kind = _kind(part)
+        inside = any(name.startswith(f"{outer}.") for outer in found)
+        if kind is not None and not inside:
+            found[name] = kind
+    return found
+
+
+def _kind(part: nn.Module) -> LayerKind | None:
+    name = kind_of(part)
+    if name in KNOWN:
+        return "ssm"
+    if name.endswith(_ATTENTION):
+        return "attention"
+    return "mlp" if name.endswith(_MLP) else None
