@@ -80,7 +80,7 @@ class OBS:
         dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
         start = torch.where(dead, 0.0, weight.to(dtype))
         factor = inverse_factor(damped).to(dtype)
-        moved, keep = _eliminate(start.clone(), factor, amount, self.block)
+        moved, keep = _eliminate(start, factor, amount, self.block)
         if self.refit:
             moved = refit_kept(moved, start, keep, damped.to(dtype), steps=self.refit)
         return measured_cut(weight, torch.where(dead, weight.to(dtype), moved), keep, gram)
@@ -122,44 +122,44 @@ def inverse_factor(gram: Float64[Tensor, "i i"]) -> Float64[Tensor, "i i"]:
 def _eliminate(
     weight: Float[Tensor, "o i"], factor: Float[Tensor, "i i"], amount: Amount, block: int
 ) -> tuple[Float[Tensor, "o i"], Bool[Tensor, "o i"]]:
-    """Work the columns off; ``weight`` is used up."""
+    """Work the columns off, one block after the other."""
     if isinstance(amount, Pattern):
         block = max(block - block % amount.of, amount.of)
-    starts = range(0, weight.shape[1], block)
-    widths = torch.tensor([min(block, weight.shape[1] - start) for start in starts])
+    # Inputs first: a column is then contiguous, and its update one rank-one product.
+    rows = weight.T.clone(memory_format=torch.contiguous_format)
+    keep = torch.ones_like(rows, dtype=torch.bool)
+    starts = range(0, len(rows), block)
+    widths = torch.tensor([min(block, len(rows) - start) for start in starts])
     counts = (
         [0] * len(widths)
         if isinstance(amount, Pattern)
-        else removed_counts(amount, widths * weight.shape[0]).tolist()
+        else removed_counts(amount, widths * rows.shape[1]).tolist()
     )
-    keep = torch.ones_like(weight, dtype=torch.bool)
     for start, count in zip(starts, counts, strict=True):
-        part = slice(start, start + block)
-        within = factor[part, part]
-        errors = _eliminate_block(weight[:, part], keep[:, part], within, (amount, count))
-        weight[:, start + block :] -= errors @ factor[part, start + block :]
-    return weight, keep
+        part, later = slice(start, start + block), slice(start + block, None)
+        errors = _eliminate_block(rows[part], keep[part], factor[part, part], (amount, count))
+        rows[later].addmm_(factor[part, later].T, errors, alpha=-1)
+    return rows.T, keep.T
 
 
 def _eliminate_block(
-    weight: Float[Tensor, "o k"],
-    keep: Bool[Tensor, "o k"],
+    rows: Float[Tensor, "k o"],
+    keep: Bool[Tensor, "k o"],
     factor: Float[Tensor, "k k"],
     goal: tuple[Amount, int],
-) -> Float[Tensor, "o k"]:
+) -> Float[Tensor, "k o"]:
     """Work one block off in place, and return each column's error, in units of its factor."""
     amount, count = goal
-    diagonal = factor.diagonal()
+    diagonal = factor.diagonal()[:, None]
     if not isinstance(amount, Pattern):
-        scores = (weight / diagonal).square()
-        keep.copy_(keep_largest(scores.flatten(), count).view_as(keep))
-    errors = torch.zeros_like(weight)
-    for column in range(weight.shape[1]):
+        scores = (rows / diagonal).square().T
+        keep.copy_(keep_largest(scores.flatten(), count).view(scores.shape).T)
+    errors = torch.zeros_like(rows)
+    for column in range(len(rows)):
         if isinstance(amount, Pattern) and column % amount.of == 0:
             group = slice(column, column + amount.of)
-            keep[:, group] = amount.mask((weight[:, group] / diagonal[group]).square())
-        removed = torch.where(keep[:, column], 0.0, weight[:, column])
-        errors[:, column] = removed / diagonal[column]
-        weight[:, column:] -= errors[:, column, None] * factor[column, column:]
-        weight[:, column].mul_(keep[:, column])
+            keep[group] = amount.mask((rows[group] / diagonal[group]).square().T).T
+        errors[column] = rows[column] / diagonal[column] * ~keep[column]
+        rows[column:].addr_(factor[column, column:], errors[column], alpha=-1)
+        rows[column].mul_(keep[column])
     return errors
