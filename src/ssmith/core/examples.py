@@ -1,0 +1,90 @@
+"""Texts a language model is tuned on: token rows, with what of them is learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from jaxtyping import Int64
+from torch import Tensor
+
+from ssmith.core.errors import DataError, InputError
+
+TextTask = Literal["language", "classification", "regression"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One text.
+
+    Args:
+        ids: its token ids.
+        start: the first position that is learned; what lies before it is a prompt. 0 where
+            everything is learned, or where ``target`` is.
+        target: class index or number that is learned from the text; None for language.
+        references: answers that generation is compared with.
+    """
+
+    ids: Int64[Tensor, "l"]
+    start: int = 0
+    target: int | float | None = None
+    references: tuple[str, ...] = ()
+
+    @property
+    def learned(self) -> int:
+        """Tokens that are predicted and learned; the first of a text has nothing before it."""
+        return len(self.ids) - max(self.start, 1) if self.target is None else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleData:
+    """A tuning data set in its splits.
+
+    Args:
+        name: what users call it.
+        task: what is learned.
+        splits: split name → examples; train fits, validation stops, test is read once at the end.
+        classes: names of the classes, in index order (classification).
+        vocabulary: number of token ids.
+        sha256: digest over all ids, starts and targets.
+        source: where it comes from, in words.
+        details: tokenizer, lengths, what was cut and how it was split, JSON-ready.
+    """
+
+    name: str
+    task: TextTask
+    splits: dict[str, tuple[Example, ...]]
+    classes: tuple[str, ...] = ()
+    vocabulary: int
+    sha256: str
+    source: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def split(self, name: str) -> tuple[Example, ...]:
+        """Return one split.
+
+        Args:
+            name: of the split.
+
+        Returns:
+            Its examples, at least one.
+
+        Raises:
+            InputError: if the split is unknown.
+            DataError: if it is empty.
+        """
+        if name not in self.splits:
+            raise InputError(f"split {name!r}", allowed=", ".join(self.splits))
+        if not self.splits[name]:
+            raise DataError(f"split {name!r} of {self.name} is empty")
+        return self.splits[name]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the data section of a receipt."""
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "source": self.source,
+            "counts": {name: len(part) for name, part in self.splits.items()},
+            "details": self.details,
+        }

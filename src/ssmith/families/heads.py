@@ -1,0 +1,220 @@
+"""A head on a Hugging Face backbone: one answer for a whole sequence, whatever pads it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, get_args
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from ssmith.core.checks import check_choice, check_integer
+from ssmith.core.errors import DataError, InputError, ModelError, UnsupportedError
+from ssmith.core.sequences import Task
+
+POOLINGS = ("mean", "last")
+HEAD_PARTS = ("score", "encoder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """What a head answers, and from what.
+
+    Args:
+        task: what is predicted.
+        outputs: numbers in the answer, ≥ 1: classes, targets, or horizon × channels.
+        classes: names of the classes, in index order (classification).
+        channels: channels of a real-valued series that is read in place of tokens; None for
+            tokens.
+        pooling: ``"mean"`` over valid steps, or the ``"last"`` valid step.
+
+    Raises:
+        InputError: if a value is outside its domain.
+    """
+
+    task: Task = "classification"
+    outputs: int
+    classes: tuple[str, ...] = ()
+    channels: int | None = None
+    pooling: str = "mean"
+
+    def __post_init__(self) -> None:
+        check_choice("task", self.task, get_args(Task))
+        check_choice("pooling", self.pooling, POOLINGS)
+        check_integer("outputs", self.outputs, at_least=1)
+        if self.channels is not None:
+            check_integer("channels", self.channels, at_least=1)
+        if self.task == "classification" and self.classes and len(self.classes) != self.outputs:
+            raise InputError(
+                f"{len(self.classes)} classes for {self.outputs} outputs", allowed="as many"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return {**asdict(self), "classes": list(self.classes)}
+
+    @classmethod
+    def from_dict(cls, content: Any) -> HeadConfig:
+        """Build a configuration from parsed JSON.
+
+        Args:
+            content: what `as_dict` returned, parsed.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            InputError: if a key is unknown or missing, or a value does not fit.
+        """
+        known = {item.name for item in fields(cls)}
+        if not isinstance(content, dict) or not {"outputs"} <= set(content) <= known:
+            raise InputError(f"head is {content!r}", allowed=f"keys {sorted(known)}")
+        return cls(**{**content, "classes": tuple(content.get("classes", ()))})
+
+
+class TaskModel(nn.Module):
+    """A Hugging Face backbone, pooled over valid steps, with a linear head in float32.
+
+    The backbone keeps the name it has in the language model, so that adapters made for one fit
+    the other.
+
+    Args:
+        model: a transformers language model; its backbone is taken, not copied.
+        config: see `HeadConfig`.
+        generator: source of the head's initial values; torch's global one if None.
+
+    Raises:
+        UnsupportedError: if the model has no backbone of its own.
+    """
+
+    def __init__(
+        self, model: nn.Module, config: HeadConfig, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.backbone_name: str = getattr(model, "base_model_prefix", "")
+        backbone = getattr(model, self.backbone_name, None) if self.backbone_name else None
+        if not isinstance(backbone, nn.Module):
+            raise UnsupportedError(
+                f"{type(model).__name__} has no backbone a head could stand on",
+                allowed="Hugging Face models of type mamba, falcon_mamba or mamba2",
+            )
+        base_config: Any = model.config
+        self.config: Any = base_config
+        self.head_config = config
+        self.add_module(self.backbone_name, backbone)
+        like = next(backbone.parameters())
+        width = int(base_config.hidden_size)
+        wide = like.dtype if like.dtype == torch.float64 else torch.float32
+        self.score = _linear(width, config.outputs, generator).to(like.device, wide)
+        if config.channels is not None:
+            self.encoder = _linear(config.channels, width, generator).to(like.device, wide)
+
+    def forward(
+        self,
+        input_ids: Int64[Tensor, "b l"] | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        x: Float[Tensor, "b l c"] | None = None,
+        lengths: Int64[Tensor, "b"] | None = None,
+    ) -> Float[Tensor, "b o"]:
+        """Return the head's answer for whole sequences.
+
+        Args:
+            input_ids: tokens.
+            attention_mask: (b, l), 0 where a step is padding, on whatever side.
+            x: a real-valued series in place of tokens.
+            lengths: valid steps of each sequence, where padding is on the right.
+
+        Returns:
+            Logits, targets, or a forecast flattened to horizon × channels.
+
+        Raises:
+            DataError: if the input does not fit the head, or a sequence has no valid step.
+        """
+        given = self._check(input_ids, x)
+        mask = _mask(given, attention_mask, lengths)
+        backbone = self.get_submodule(self.backbone_name)
+        inputs = {"input_ids": given} if x is None else {"inputs_embeds": self._encode(given, mask)}
+        hidden = backbone(**inputs, attention_mask=mask, use_cache=False).last_hidden_state
+        return self._answer(hidden.to(self.score.weight.dtype), mask)
+
+    def _encode(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Encode a series; padding may hold anything, so it is blanked first."""
+        blanked = x.masked_fill(mask[..., None] == 0, 0.0).to(self.encoder.weight.dtype)
+        encoded: Tensor = self.encoder(blanked)
+        return encoded.to(next(self.get_submodule(self.backbone_name).parameters()).dtype)
+
+    def _answer(self, hidden: Float[Tensor, "b l m"], mask: Tensor) -> Tensor:
+        if self.head_config.pooling == "mean":
+            weight = mask.to(hidden.dtype)
+            pooled = (hidden * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
+        else:
+            # The last place of the running count's maximum is the last valid step.
+            last = (mask.cumsum(1) * mask).argmax(1)
+            pooled = hidden[torch.arange(len(hidden), device=hidden.device), last]
+        out: Tensor = self.score(pooled)
+        return out
+
+    def _check(self, input_ids: Tensor | None, x: Tensor | None) -> Tensor:
+        channels = self.head_config.channels
+        given = input_ids if channels is None else x
+        if given is None:
+            raise DataError(
+                "the head got nothing it reads",
+                allowed="input_ids" if channels is None else f"x with {channels} channels",
+            )
+        if channels is not None and (given.ndim != 3 or given.shape[2] != channels):
+            raise DataError(
+                f"input of shape {tuple(given.shape)}", allowed=f"(batch, length, {channels})"
+            )
+        return given
+
+
+def with_head(
+    model: nn.Module, config: HeadConfig, generator: torch.Generator | None = None
+) -> TaskModel:
+    """Put a new head on a language model's backbone (see `TaskModel`).
+
+    Args:
+        model: a transformers language model.
+        config: see `HeadConfig`.
+        generator: source of the head's initial values.
+
+    Returns:
+        The model with its head; it shares the backbone with ``model``.
+
+    Raises:
+        ModelError: if ``model`` has such a head already.
+        UnsupportedError: if it has no backbone of its own.
+    """
+    if isinstance(model, TaskModel):
+        raise ModelError("the model has a head", next_step="give the language model it stands on")
+    return TaskModel(model, config, generator).train(model.training)
+
+
+def _linear(inputs: int, outputs: int, generator: torch.Generator | None) -> nn.Linear:
+    """Return a layer of normal weights of variance 1/inputs and no bias at the start."""
+    layer = nn.Linear(inputs, outputs)
+    with torch.no_grad():
+        layer.weight.normal_(0.0, inputs**-0.5, generator=generator)
+        layer.bias.zero_()
+    return layer
+
+
+def _mask(given: Tensor, attention_mask: Tensor | None, lengths: Tensor | None) -> Tensor:
+    """Return 1 where a step is valid and 0 where it is padding."""
+    batch, length = given.shape[:2]
+    if attention_mask is not None:
+        mask = (attention_mask != 0).to(torch.int64)
+    elif lengths is not None:
+        place = torch.arange(length, device=given.device)
+        mask = (place < lengths[:, None]).to(torch.int64)
+    else:
+        mask = torch.ones(batch, length, dtype=torch.int64, device=given.device)
+    if mask.shape != (batch, length) or not bool((mask.sum(1) > 0).all()):
+        raise DataError(
+            f"a mask of shape {tuple(mask.shape)} for {batch} sequences of {length} steps",
+            allowed="one number per step, and at least one valid step in each sequence",
+        )
+    return mask
