@@ -1,6 +1,7 @@
 """Models on disk: safetensors and JSON, with a manifest that can be verified."""
 
 from ssmith.artefact.layout import WEIGHTS
+from ssmith.artefact.language import save_language_model
 from ssmith.artefact.load import load, load_sequence_model
 from ssmith.artefact.locate import EMBEDDED, embedded_names, locate
 from ssmith.artefact.save import save
@@ -15,5 +16,6 @@ __all__ = [
     "load_sequence_model",
     "locate",
     "save",
+    "save_language_model",
     "verify",
 ]

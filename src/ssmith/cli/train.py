@@ -26,7 +26,8 @@ def add(subparsers: flags.Subparsers) -> None:
         "--checkpoint",
         type=Path,
         metavar="FILE",
-        help="written after each epoch; training goes on from it if it is there",
+        help="written after each epoch, or every few minutes for a language model; training goes "
+        "on from it if it is there",
     )
     parser.set_defaults(kept=kept)
 
@@ -35,18 +36,23 @@ def kept(arguments: argparse.Namespace) -> str:
     """Say what an interrupted training leaves."""
     if arguments.checkpoint is None or not arguments.checkpoint.exists():
         return "nothing was kept; with --checkpoint FILE a training can go on"
-    return (
-        f"finished epochs are kept in {arguments.checkpoint}; run the same command again to go on"
-    )
+    return f"what was done is kept in {arguments.checkpoint}; run the same command again to go on"
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Train and save."""
-    from ssmith.core.files import refuse_existing
+    from ssmith.core.files import read_json, refuse_existing
+
+    refuse_existing(arguments.out, overwrite=arguments.overwrite)
+    content = read_json(arguments.recipe)
+    kind = content.get("kind", "sequence") if isinstance(content, dict) else None
+    return (_language if kind == "language" else _sequence)(arguments, output)
+
+
+def _sequence(arguments: argparse.Namespace, output: Output) -> int:
     from ssmith.jobs.device import find_device
     from ssmith.jobs.train import Recipe, save_trained, train
 
-    refuse_existing(arguments.out, overwrite=arguments.overwrite)
     recipe = Recipe.load(arguments.recipe)
     with output.progress() as progress:
         model, done = train(
@@ -61,4 +67,28 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     output.result({"model": str(arguments.out), "best_epoch": done.best_epoch, "epochs": epochs})
     output.line(f"best epoch {done.best_epoch} of {epochs}")
     output.line(f"model: {arguments.out}")
+    return 0
+
+
+def _language(arguments: argparse.Namespace, output: Output) -> int:
+    from ssmith.core.files import read_json
+    from ssmith.jobs.device import find_device
+    from ssmith.jobs.language_card import CURVE, save_trained_language
+    from ssmith.jobs.train_language import LanguageRecipe, train_language
+
+    recipe = LanguageRecipe.load(arguments.recipe)
+    with output.progress() as progress:
+        trained = train_language(
+            recipe,
+            seed=arguments.seed,
+            device=find_device(arguments.device),
+            checkpoint=arguments.checkpoint,
+            progress=progress,
+        )
+    path = save_trained_language(trained, recipe, arguments.out, overwrite=arguments.overwrite)
+    curve = read_json(path / CURVE)
+    output.result({"model": str(path), "test": curve["test"], "steps": len(trained.fit.losses)})
+    bits = curve["test"]["bits_per_byte"]
+    output.line(f"bits per byte, test: {bits['value']:.4f} [{bits['low']:.4f}, {bits['high']:.4f}]")
+    output.line(f"model: {path}")
     return 0

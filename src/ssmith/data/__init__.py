@@ -1,10 +1,26 @@
-"""Data: named sets and the user's files, in four splits, and batches of them."""
+"""Data: named sets, text and the user's files, in four splits, and batches of them."""
 
 from ssmith.data.batching import batches
 from ssmith.data.digest import digest_of
 from ssmith.data.embedded import TASKS, about
 from ssmith.data.fits import check_fits
 from ssmith.data.load import load_data
+from ssmith.data.load_text import STDLIB_SPEC, load_text, read_source
 from ssmith.data.npz import save_npz
+from ssmith.data.python_sources import read_packages
+from ssmith.data.tokenize import ByteTokenizer
 
-__all__ = ["TASKS", "about", "batches", "check_fits", "digest_of", "load_data", "save_npz"]
+__all__ = [
+    "STDLIB_SPEC",
+    "TASKS",
+    "ByteTokenizer",
+    "about",
+    "batches",
+    "check_fits",
+    "digest_of",
+    "load_data",
+    "load_text",
+    "read_packages",
+    "read_source",
+    "save_npz",
+]

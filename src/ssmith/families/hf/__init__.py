@@ -1,15 +1,20 @@
 """Hugging Face models with selective layers: run on our scans, undone without trace."""
 
+from ssmith.families.hf.create import MambaSize, new_mamba
 from ssmith.families.hf.engine import EngineReport, accelerate_, engine, restore_
+from ssmith.families.hf.known import FAMILIES
 from ssmith.families.hf.layers import hf_facts, selective_layers, selective_scan_of
 from ssmith.families.hf.native import from_mamba_ssm
 
 __all__ = [
+    "FAMILIES",
     "EngineReport",
+    "MambaSize",
     "accelerate_",
     "engine",
     "from_mamba_ssm",
     "hf_facts",
+    "new_mamba",
     "restore_",
     "selective_layers",
     "selective_scan_of",

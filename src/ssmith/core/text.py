@@ -1,0 +1,206 @@
+"""Text as token ids in splits, and how rows of equal length are cut from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from ssmith.core.checks import check_integer
+from ssmith.core.errors import DataError, InputError
+from ssmith.core.seeds import generator
+from ssmith.core.tokens import TokenWindows
+
+ALL = "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenStream:
+    """Token ids of one stretch of text, documents joined.
+
+    Args:
+        ids: token ids, of any integer type.
+        text_bytes: UTF-8 bytes each token stands for; None if not known.
+    """
+
+    ids: Int[Tensor, "t"]
+    text_bytes: Int[Tensor, "t"] | None = None
+
+    def __len__(self) -> int:
+        return self.ids.shape[0]
+
+    def rows(self, starts: list[int], length: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return ids, lengths and bytes of rows that start at the given tokens, padded with 0."""
+        lengths = torch.tensor([min(length, len(self) - start) for start in starts])
+        ids = torch.zeros(len(starts), int(lengths.max()), dtype=torch.int64)
+        sizes = None if self.text_bytes is None else torch.zeros_like(ids)
+        for row, (start, valid) in enumerate(zip(starts, lengths.tolist(), strict=True)):
+            ids[row, :valid] = self.ids[start : start + valid]
+            if sizes is not None and self.text_bytes is not None:
+                sizes[row, :valid] = self.text_bytes[start : start + valid]
+        return ids, lengths, sizes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """A text as token ids, in splits that share no document (or, of one document, no stretch).
+
+    ``train`` calibrates and fits, ``validation`` watches, ``selection`` chooses how much to cut,
+    ``test`` is looked at once, at the end. ``all`` is the whole text.
+
+    Args:
+        name: what users call it.
+        splits: split name → token ids.
+        vocabulary: number of token ids the tokenizer knows.
+        source: where it comes from, in words.
+        sha256: digest over the token ids of all splits.
+        details: how it was read, joined and split, JSON-ready.
+    """
+
+    name: str
+    splits: dict[str, TokenStream]
+    vocabulary: int
+    source: str = ""
+    sha256: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def split(self, name: str) -> TokenStream:
+        """Return one split.
+
+        Args:
+            name: of the split, or ``"all"``.
+
+        Returns:
+            Its tokens, at least two.
+
+        Raises:
+            InputError: if the split is unknown.
+            DataError: if it is too small to predict a token of it.
+        """
+        if name not in self.splits:
+            raise InputError(f"split {name!r}", allowed=", ".join(self.splits))
+        found = self.splits[name]
+        if len(found) < 2:
+            raise DataError(
+                f"split {name!r} of {self.name} has {len(found)} token(s)",
+                allowed="at least 2",
+                next_step="give a longer text, or split='all'",
+            )
+        return found
+
+    def sample(
+        self, samples: int, length: int, *, seed: int = 0, split: str = "train"
+    ) -> TokenWindows:
+        """Draw rows at random places, e.g. to calibrate on.
+
+        The first k of more samples are the k samples of the same seed.
+
+        Args:
+            samples: number of rows, ≥ 1; no two start at the same token.
+            length: tokens of each row, ≥ 2.
+            seed: of the draw, any integer ≥ 0.
+            split: where to draw from.
+
+        Returns:
+            The rows; none is padded.
+
+        Raises:
+            InputError: if an argument is outside its domain.
+            DataError: if the split is too short; the message says what fits.
+        """
+        check_integer("samples", samples, at_least=1)
+        check_integer("length", length, at_least=2)
+        stream = self.split(split)
+        places = len(stream) - length + 1
+        if places < samples:
+            fits = f"at most {len(stream) - samples + 1} tokens each"
+            raise DataError(
+                f"{samples} samples of {length} tokens do not fit into split {split!r} of "
+                f"{self.name}, which has {len(stream)} tokens",
+                allowed=fits if len(stream) > samples else f"at most {len(stream) - 1} samples",
+                next_step="lower samples or length, or give a longer text",
+            )
+        draw = generator(seed, "windows", self.sha256, split)
+        starts: dict[int, None] = {}
+        while len(starts) < samples:
+            starts.setdefault(int(torch.randint(places, (), generator=draw)))
+        how = {"samples": samples, "length": length, "seed": seed, "split": split, "at": "random"}
+        return self._windows(stream, list(starts), length, first_scored=1, how=how)
+
+    def windows(
+        self, length: int, *, stride: int | None = None, split: str = "test", tail: bool = True
+    ) -> TokenWindows:
+        """Cut a split into rows from its start to its end, e.g. to measure perplexity on.
+
+        A row's first token is never counted: nothing precedes it. With a smaller stride a row
+        repeats the end of the one before as context, and only what is new in it is counted.
+
+        Args:
+            length: tokens of each row, ≥ 2.
+            stride: tokens between the starts of rows, 1 to ``length``; ``length`` if None.
+            split: what to cut.
+            tail: keep a shorter last row, padded.
+
+        Returns:
+            The rows; their details say how many tokens are in none.
+
+        Raises:
+            InputError: if an argument is outside its domain.
+            DataError: if the split holds no row.
+        """
+        check_integer("length", length, at_least=2)
+        step = length if stride is None else stride
+        check_integer("stride", step, at_least=1)
+        if step > length:
+            raise InputError(f"stride is {step}", allowed=f"at most length, {length}")
+        stream = self.split(split)
+        first = 1 if step == length else length - step
+        # A row is worth cutting if it brings at least one token that is counted.
+        starts = [0, *range(step, len(stream) - first, step)]
+        if not tail:
+            starts = [start for start in starts if start + length <= len(stream)]
+        if not starts:
+            raise DataError(
+                f"split {split!r} of {self.name} has {len(stream)} tokens, which is no whole row",
+                allowed=f"rows of at most {len(stream)} tokens",
+                next_step="lower length, keep the tail, or give a longer text",
+            )
+        left = len(stream) - min(starts[-1] + length, len(stream))
+        how = {
+            "length": length,
+            "stride": step,
+            "split": split,
+            "at": "one after another",
+            "tokens_in_no_row": left,
+        }
+        return self._windows(stream, starts, length, first_scored=first, how=how)
+
+    def _windows(
+        self,
+        stream: TokenStream,
+        starts: list[int],
+        length: int,
+        *,
+        first_scored: int,
+        how: dict[str, Any],
+    ) -> TokenWindows:
+        ids, lengths, sizes = stream.rows(starts, length)
+        scored_from = torch.full_like(lengths, first_scored)
+        scored_from[0] = 1
+        if sizes is not None:
+            counted = torch.arange(ids.shape[1]) >= scored_from.unsqueeze(1)
+            sizes = (sizes * counted).sum(dim=1)
+        return TokenWindows(
+            ids=ids,
+            lengths=lengths,
+            scored_from=scored_from,
+            text_bytes=sizes,
+            vocabulary=self.vocabulary,
+            name=self.name,
+            source=self.source,
+            sha256=self.sha256,
+            details={**self.details, **how},
+        )

@@ -1,0 +1,90 @@
+"""One door to text: a file, a directory, a named source, or token ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ssmith.core.errors import InputError
+from ssmith.core.text import Text
+from ssmith.data.documents import Documents
+from ssmith.data.python_sources import read_stdlib
+from ssmith.data.text_files import SUFFIXES, is_token_file, read_documents, read_token_file
+from ssmith.data.text_splits import split_text
+from ssmith.data.tokenize import ByteTokenizer, Tokenizer, tokenizer_beside
+
+STDLIB_SPEC = "stdlib:"
+
+
+def load_text(
+    spec: str | Path,
+    *,
+    tokenizer: Path | None = None,
+    vocabulary: int | None = None,
+    field: str = "text",
+    seed: int = 0,
+) -> Text:
+    """Load a text as token ids in four splits (see `Text`).
+
+    A text file is one document, a ``.jsonl`` file one per line, a directory one per text file in
+    it, sorted by path. Token files hold ids already: ``.npy`` any integers, ``.bin`` unsigned
+    16-bit little-endian.
+
+    Args:
+        spec: ``stdlib:`` (the Python that runs), a file or a directory.
+        tokenizer: directory of a model; its tokenizer is used if it has one.
+        vocabulary: number of token ids the model knows; without a tokenizer only 256 can read
+            text (as bytes).
+        field: key of the text in each line of a ``.jsonl`` file.
+        seed: of the draw of the splits; it belongs to the data.
+
+    Returns:
+        The text.
+
+    Raises:
+        InputError: if there is nothing at ``spec`` or its kind is unknown.
+        DataError: if it is empty, not UTF-8, or does not fit the model.
+        MissingExtraError: if a tokenizer needs a package that is not installed.
+    """
+    path = Path(spec)
+    if str(spec) != STDLIB_SPEC and is_token_file(path):
+        return read_token_file(path, vocabulary=vocabulary)
+    documents = read_source(spec, field=field)
+    return split_text(documents, _choose(tokenizer, vocabulary, documents), seed=seed)
+
+
+def read_source(spec: str | Path, *, field: str = "text") -> Documents:
+    """Read the documents of a source, without tokenizing them.
+
+    Args:
+        spec: as for `load_text`, but no token file.
+        field: as for `load_text`.
+
+    Returns:
+        The documents.
+
+    Raises:
+        InputError: if there is nothing at ``spec`` or its kind is unknown.
+        DataError: if it is empty or not UTF-8.
+    """
+    if str(spec) == STDLIB_SPEC:
+        return read_stdlib()
+    if ":" in str(spec) and not Path(spec).exists():
+        raise InputError(
+            f"there is no text {str(spec)!r}",
+            allowed=f"{STDLIB_SPEC}, a directory, or a file that ends in {', '.join(SUFFIXES)}",
+        )
+    return read_documents(Path(spec), field=field)
+
+
+def _choose(directory: Path | None, vocabulary: int | None, documents: Documents) -> Tokenizer:
+    found = tokenizer_beside(directory)
+    if found is None:
+        found = ByteTokenizer()
+        if vocabulary not in (None, found.vocabulary):
+            raise InputError(
+                f"the model knows {vocabulary} token ids and has no tokenizer, so "
+                f"{documents.name} cannot be read as text",
+                allowed="a tokenizer.json beside the model, or token ids in a .npy or .bin file",
+                next_step="copy the tokenizer's files into the model's directory",
+            )
+    return found

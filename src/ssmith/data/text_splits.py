@@ -1,0 +1,131 @@
+"""The four splits of a text: whole documents, or stretches of a single one."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+
+from ssmith.core.seeds import generator
+from ssmith.core.sequences import SPLITS
+from ssmith.core.text import ALL, Text, TokenStream
+from ssmith.data.documents import Document, Documents
+from ssmith.data.splitting import FRACTIONS
+from ssmith.data.tokenize import Tokenizer
+
+# With fewer documents than this a draw would make splits of very unequal size.
+_ENOUGH = 20
+
+
+def split_text(documents: Documents, tokenizer: Tokenizer, *, seed: int) -> Text:
+    """Turn documents into a text in splits.
+
+    From twenty documents on they are drawn into the splits as wholes, in a seeded order;
+    fewer are joined, and the stream is cut into stretches one after another.
+
+    Args:
+        documents: to tokenize.
+        tokenizer: bytes or a model's own.
+        seed: of the draw.
+
+    Returns:
+        The text; its split ``all`` holds every document in the source's order.
+    """
+    everything = tokenizer.stream(documents.items)
+    if len(documents.items) >= _ENOUGH:
+        parts = {
+            name: tokenizer.stream(items) for name, items in _drawn(documents.items, seed).items()
+        }
+        how: dict[str, Any] = {"split_of": "whole documents, drawn", "split_seed": seed}
+    else:
+        parts = stretches(everything)
+        how = {"split_of": "stretches, one after another"}
+    return text_of(
+        documents.name,
+        {ALL: everything, **parts},
+        vocabulary=tokenizer.vocabulary,
+        source=documents.source,
+        details={
+            **documents.details,
+            **tokenizer.describe,
+            **how,
+            "documents": len(documents.items),
+            "split_fractions": dict(FRACTIONS),
+        },
+    )
+
+
+def text_of(
+    name: str,
+    splits: dict[str, TokenStream],
+    *,
+    vocabulary: int,
+    source: str,
+    details: dict[str, Any],
+) -> Text:
+    """Return a text with the digest of its token ids.
+
+    Args:
+        name: what users call it.
+        splits: ``all`` among them.
+        vocabulary: number of token ids.
+        source: where it comes from.
+        details: how it was read.
+
+    Returns:
+        The text.
+    """
+    digest = hashlib.sha256()
+    for split in (ALL, *SPLITS):
+        stream = splits[split]
+        digest.update(f"{split}:{len(stream)};".encode())
+        # One width for all, so that a text is the same whatever type holds its ids.
+        for part in stream.ids.split(1 << 22):
+            digest.update(part.to(torch.int32).numpy().tobytes())
+    return Text(
+        name=name,
+        splits=splits,
+        vocabulary=vocabulary,
+        source=source,
+        sha256=digest.hexdigest(),
+        details=details,
+    )
+
+
+def stretches(stream: TokenStream) -> dict[str, TokenStream]:
+    """Cut one stream into the four splits, one after another.
+
+    Args:
+        stream: all tokens.
+
+    Returns:
+        Split name → its stretch; empty where there are too few tokens.
+    """
+    parts, start, share = {}, 0, 0.0
+    for name in SPLITS:
+        share += FRACTIONS[name]
+        end = round(share * len(stream))
+        parts[name] = TokenStream(
+            ids=stream.ids[start:end],
+            text_bytes=None if stream.text_bytes is None else stream.text_bytes[start:end],
+        )
+        start = end
+    return parts
+
+
+def _drawn(items: tuple[Document, ...], seed: int) -> dict[str, tuple[Document, ...]]:
+    """Fill each split in turn with documents in a drawn order until it has its share of bytes."""
+    order = torch.randperm(len(items), generator=generator(seed, "split documents")).tolist()
+    total = sum(len(item.content) for item in items)
+    parts: dict[str, list[Document]] = {name: [] for name in SPLITS}
+    names, limit, filled = iter(SPLITS), 0.0, 0
+    current = next(names)
+    limit = FRACTIONS[current] * total
+    for place in order:
+        while filled >= limit and current != SPLITS[-1]:
+            current = next(names)
+            limit += FRACTIONS[current] * total
+        parts[current].append(items[place])
+        filled += len(items[place].content)
+    return {name: tuple(part) for name, part in parts.items()}

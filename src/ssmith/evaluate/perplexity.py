@@ -1,0 +1,115 @@
+"""Perplexity of a language model on windows of text, window by window."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor, nn
+
+from ssmith.core.errors import DataError, NumericalError
+from ssmith.core.tokens import TokenWindows
+from ssmith.families.hf import engine
+from ssmith.families.hf.head import read_out
+
+# Positions whose scores over the whole vocabulary stand in memory at once, times vocabulary.
+_SCORES_AT_ONCE = 1 << 24
+
+
+@torch.no_grad()
+def window_losses(
+    model: nn.Module, windows: TokenWindows, *, batch_size: int = 8
+) -> Float64[Tensor, "w"]:
+    """Return the summed negative log-likelihood of each window's counted tokens, in nats.
+
+    The model runs on the scan engine. Where its head is known, scores over the vocabulary are
+    made for a few positions at a time, so that memory does not grow with length × vocabulary.
+
+    Args:
+        model: a language model; its mode and its engine are as before afterwards.
+        windows: what to measure on.
+        batch_size: windows per forward pass, ≥ 1.
+
+    Returns:
+        One sum per window.
+
+    Raises:
+        DataError: if a token id is outside the model's vocabulary.
+        NumericalError: if a likelihood is not finite.
+    """
+    check_vocabulary(model, windows)
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    sums = []
+    try:
+        with engine(model):
+            for index in torch.arange(len(windows)).split(batch_size):
+                sums.append(_batch_losses(model, windows.take(index), device))
+    finally:
+        model.train(was_training)
+    found = torch.cat(sums)
+    if not bool(torch.isfinite(found).all()):
+        bad = int((~torch.isfinite(found)).nonzero()[0, 0])
+        raise NumericalError(
+            f"the likelihood of window {bad} of {windows.name} is {found[bad].item()}",
+            next_step="check the model's weights, or measure it in float32",
+        )
+    return found
+
+
+def check_vocabulary(model: nn.Module, windows: TokenWindows) -> None:
+    """Refuse token ids a model does not know.
+
+    Args:
+        model: a language model.
+        windows: its input.
+
+    Raises:
+        DataError: if an id is outside the model's vocabulary.
+    """
+    embedding = getattr(model, "get_input_embeddings", lambda: None)()
+    known = embedding.num_embeddings if isinstance(embedding, nn.Embedding) else None
+    largest = int(windows.ids.max())
+    if known is not None and largest >= known:
+        raise DataError(
+            f"{windows.name} has token id {largest}",
+            allowed=f"ids below {known}, the model's vocabulary",
+            next_step="use the tokenizer that belongs to the model",
+        )
+
+
+def _batch_losses(
+    model: nn.Module, part: TokenWindows, device: torch.device
+) -> Float64[Tensor, "w"]:
+    ids = part.ids.to(device)
+    positions = torch.arange(ids.shape[1], device=device)
+    lengths, starts = part.lengths.to(device), part.scored_from.to(device)
+    valid = positions < lengths[:, None]
+    counted = valid & (positions >= starts[:, None])
+    hidden, head = read_out(model, ids, None if bool(valid.all()) else valid)
+    losses = torch.zeros(ids.shape, dtype=torch.float64, device=device)
+    wanted = counted[:, 1:]
+    before, targets = hidden[:, :-1][wanted], ids[:, 1:][wanted]
+    found = [
+        _nats(head(few), goal)
+        for few, goal in zip(*(item.split(_rows(part)) for item in (before, targets)), strict=True)
+    ]
+    if found:
+        losses[:, 1:][wanted] = torch.cat(found)
+    return losses.sum(dim=1).cpu()
+
+
+def _rows(part: TokenWindows) -> int:
+    return max(1, _SCORES_AT_ONCE // part.vocabulary)
+
+
+def _nats(logits: Float[Tensor, "i v"], targets: Int64[Tensor, "i"]) -> Float64[Tensor, "i"]:
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    return nn.functional.cross_entropy(wide, targets, reduction="none").double()
+
+
+def bits(nats: float) -> float:
+    """Return nats in bits."""
+    return nats / math.log(2.0)

@@ -1,0 +1,139 @@
+"""Save a trained language model with its recipe, its curve, and a card that says how good it is."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+from pathlib import Path
+from typing import Any
+
+from ssmith import artefact
+from ssmith.core.errors import MissingExtraError
+from ssmith.core.files import to_json
+from ssmith.core.optional import require
+from ssmith.core.text import Text
+from ssmith.evaluate.language import Perplexity, measure_perplexity, place, said
+from ssmith.jobs.train_language import RECIPE, LanguageRecipe, Trained
+
+CURVE = "curve.json"
+
+
+def save_trained_language(
+    trained: Trained, recipe: LanguageRecipe, path: Path, *, overwrite: bool = False
+) -> Path:
+    """Save a language model as a Hugging Face directory with card, recipe and curve.
+
+    The test split of the held-out text is read here for the first time.
+
+    Args:
+        trained: as `train_language` returned it.
+        recipe: what it was trained from.
+        path: the directory to make.
+        overwrite: replace what is there.
+
+    Returns:
+        The directory.
+    """
+    settings = trained.fit.settings
+    windows = trained.data.held_out.windows(settings["length"])
+    found = measure_perplexity(trained.model, windows, batch_size=settings["batch_size"])
+    rivals = compressors(trained.data.held_out)
+    curve = {
+        "settings": settings,
+        "data": trained.data.facts,
+        "train": trained.fit.curve(),
+        "validation": trained.fit.validation,
+        "seconds": trained.fit.seconds,
+        "test": found.as_dict(),
+        "compressors_bits_per_byte": rivals,
+        "paths": [f"{item.op}: {item.backend} ({item.reason})" for item in trained.engine.paths],
+    }
+    return artefact.save_language_model(
+        trained.model,
+        path,
+        card=_card(trained, recipe, found, rivals),
+        overwrite=overwrite,
+        extra_files={RECIPE: recipe.to_json(), CURVE: to_json(curve)},
+    )
+
+
+def compressors(text: Text, split: str = "test") -> dict[str, float | str]:
+    """Return the bits per byte of general compressors on the bytes of a split.
+
+    Args:
+        text: of byte tokens.
+        split: which.
+
+    Returns:
+        Compressor → bits per byte, or why it could not be run.
+    """
+    content = text.split(split).ids.numpy().tobytes()
+    made: dict[str, int | str] = {
+        "gzip -9": len(gzip.compress(content, 9)),
+        "bzip2 -9": len(bz2.compress(content, 9)),
+        "xz -9e": len(lzma.compress(content, preset=9 | lzma.PRESET_EXTREME)),
+        "zstd -19": _zstd(content),
+    }
+    return {
+        name: size if isinstance(size, str) else 8 * size / len(content)
+        for name, size in made.items()
+    }
+
+
+def _zstd(content: bytes) -> int | str:
+    try:
+        package = require("zstandard", extra="dev", purpose="comparing with zstd")
+    except MissingExtraError:
+        return "not measured: the package zstandard is not installed"
+    return len(package.ZstdCompressor(level=19).compress(content))
+
+
+def _card(
+    trained: Trained,
+    recipe: LanguageRecipe,
+    found: Perplexity,
+    rivals: dict[str, float | str],
+) -> str:
+    settings, data = trained.fit.settings, trained.data
+    size, per_byte = recipe.size(), found.bits_per_byte
+    steps, rows, length = (settings[name] for name in ("steps", "batch_size", "length"))
+    parameters = sum(item.numel() for item in trained.model.parameters())
+    retrain = f"ssmith train {RECIPE} --seed {settings['seed']} --out DIR"
+    table: dict[str, Any] = {
+        "model": f"Mamba, width {size.width}, {size.layers} layers, {size.states} states per "
+        "channel, bytes as tokens",
+        "parameters": f"{parameters:,}",
+        "trained on": f"{data.facts['train']['source']}; {data.facts['train']['tokens']:,} tokens",
+        "sha256 of it": f"`{data.facts['train']['sha256']}`",
+        "seen": f"{steps * rows * length:,} tokens in {steps:,} steps of {rows} × {length}",
+        "measured on": f"{data.held_out.source}: {place(found.windows)}",
+        "sha256 of all its splits": f"`{data.held_out.sha256}`",
+        "bits per byte": "not known" if per_byte is None else said(per_byte),
+        "perplexity per token": said(found.perplexity),
+        **{f"bits per byte, {name}": _number(value) for name, value in rivals.items()},
+        "seed": settings["seed"],
+        "time in training steps": f"{trained.fit.seconds / 60:.0f} minutes, shared machine",
+        "how to retrain": f"`{retrain}` with the `{RECIPE}` in this directory",
+    }
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+        "---",
+        "",
+        f"# {recipe.title or 'Mamba language model'}",
+        "",
+        *(f"{text}\n" for text in recipe.notes),
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in table.items()),
+        "",
+        f"The curve of the training is in `{CURVE}`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _number(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4f}"
