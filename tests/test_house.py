@@ -11,7 +11,11 @@ FILES = sorted(ROOT.rglob("*.py"))
 LONGEST = 500
 
 # Stands in for a method of another library and hands it whatever it was given.
-PASSES_FOREIGN_ARGUMENTS_ON = {"ssmith.families.hf.engine._generate"}
+PASSES_FOREIGN_ARGUMENTS_ON = {
+    "ssmith.families.hf.engine._generate",
+    "ssmith.families.hf.engine._mix",
+    "ssmith.families.hf.engine._place",
+}
 VERBS = {"allocate", "artefact", "calibrate", "criteria", "data", "evaluate", "surgery", "tune"}
 MAY_IMPORT = {
     "core": set(),

@@ -8,8 +8,9 @@ from typing import Any
 from ssmith.artefact.layout import CONFIG, FORMAT
 from ssmith.core.errors import ArtefactError, ModelError
 from ssmith.core.files import read_json
+from ssmith.families.hf import FAMILIES
 
-HF_MODEL_TYPES = ("mamba", "falcon_mamba", "mamba2")
+HF_MODEL_TYPES = FAMILIES
 """``model_type`` of the Hugging Face models that are opened."""
 
 

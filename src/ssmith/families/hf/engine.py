@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,16 +12,24 @@ from typing import Any
 from torch import Tensor, nn
 
 from ssmith.core.errors import UnsupportedError
+from ssmith.families.hf.hybrids import check_padding_is_named, places_of, remember_padding
+from ssmith.families.hf.known import HYBRIDS, KNOWN, Maths, why_not
 from ssmith.families.hf.mamba import mamba_forward
 from ssmith.families.hf.mamba2 import mamba2_forward
+from ssmith.families.hf.zamba import zamba_forward
 from ssmith.ops.backends import Choice, Op, choose
 
-_FORWARDS: dict[str, tuple[Callable[..., Tensor], tuple[Op, ...]]] = {
-    "MambaMixer": (mamba_forward, ("causal_conv", "selective_scan", "selective_step")),
-    "FalconMambaMixer": (mamba_forward, ("causal_conv", "selective_scan", "selective_step")),
-    "Mamba2Mixer": (mamba2_forward, ("causal_conv", "ssd")),
+_FORWARDS: dict[Maths, Callable[..., Tensor]] = {
+    "mamba": mamba_forward, "mamba2": mamba2_forward, "zamba": zamba_forward,
+}  # fmt: skip
+_OPERATIONS: dict[Maths, tuple[Op, ...]] = {
+    "mamba": ("causal_conv", "selective_scan", "selective_step"),
+    "mamba2": ("causal_conv", "ssd"),
+    "zamba": ("causal_conv", "selective_scan", "selective_step"),
 }
 _STOCK = "_ssmith_stock_class"
+# Several sequences in one row: their states would run into each other.
+_PACKED = ("seq_idx", "cu_seqlens", "cu_seq_lens_q", "cu_seq_lens_k")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,18 +69,19 @@ def accelerate_(model: nn.Module) -> EngineReport:
         raise UnsupportedError(
             f"{type(model).__name__} has no mixer the engine can run"
             + (f" ({reasons})" * bool(left)),
-            allowed=f"models with {', '.join(_FORWARDS)}",
+            allowed=f"models with {', '.join(KNOWN)}",
             next_step="use the model as it is",
         )
     operations: dict[Op, None] = {}
     for mixer in found.values():
-        forward, needed = _FORWARDS[kind_of(mixer)]
-        operations |= dict.fromkeys(needed)
+        operations |= dict.fromkeys(_OPERATIONS[KNOWN[kind_of(mixer)].maths])
         if type(mixer) is _stock(type(mixer)):
-            mixer.__class__ = _subclass(_stock(type(mixer)), "forward", forward)
+            mixer.__class__ = _subclass(_stock(type(mixer)), "forward", _mix)
     for part in model.modules():
         if hasattr(part, "generate") and type(part) is _stock(type(part)):
             part.__class__ = _subclass(_stock(type(part)), "generate", _generate)
+        if type(part).__name__ in HYBRIDS and type(part) is _stock(type(part)):
+            part.__class__ = _subclass(_stock(type(part)), "forward", _place)
     like = next(iter(found.values())).A_log
     return EngineReport(
         layers=tuple(found), left=tuple(left), paths=tuple(choose(op, like) for op in operations)
@@ -119,8 +129,8 @@ def mixers(model: nn.Module) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         stock = _stock(type(part))
         if not hasattr(part, "A_log"):
             continue
-        if stock.__name__ not in _FORWARDS or not stock.__module__.startswith("transformers."):
-            left.append((name, f"{stock.__name__} is not a mixer the engine knows"))
+        if stock.__name__ not in KNOWN or not stock.__module__.startswith("transformers."):
+            left.append((name, why_not(stock)))
         elif any(hasattr(inner, "_hf_hook") for inner in part.modules()):
             left.append((name, "its weights are offloaded by accelerate"))
         else:
@@ -155,6 +165,50 @@ def _reduce_as_stock(self: Any, protocol: Any) -> Any:
     stock = _stock(type(self))
     arguments = tuple(stock if item is type(self) else item for item in made[1])
     return (made[0], arguments, *made[2:])
+
+
+def _mix(
+    self: Any,
+    hidden_states: Tensor,
+    cache_params: Any = None,
+    attention_mask: Tensor | None = None,
+    **kwargs: Any,
+) -> Tensor:
+    """Run a mixer on our scans; of what else its model hands down, refuse what it would need."""
+    packed = [name for name in _PACKED if kwargs.get(name) is not None]
+    if packed:
+        raise UnsupportedError(
+            f"{packed[0]} says that a row holds several sequences, which the engine does not keep "
+            "apart",
+            allowed="one sequence a row, padded on either side, with an attention_mask",
+            next_step="collate with padding instead of packing",
+        )
+    forward = _FORWARDS[KNOWN[kind_of(self)].maths]
+    return forward(self, hidden_states, cache_params, attention_mask)
+
+
+def _place(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Run a hybrid as stock does, with each token at its place in its own sequence.
+
+    Differs: without ``position_ids`` Bamba counts every call from 0, and padding on the right
+        pushes what follows away from what it follows.
+    """
+    forward = _stock(type(self)).forward
+    given = dict(_signature(forward).bind_partial(self, *args, **kwargs).arguments)
+    cache, mask = given.get("past_key_values"), given.get("attention_mask")
+    check_padding_is_named(cache, mask)
+    tokens = given.get("input_ids")
+    tokens = given.get("inputs_embeds") if tokens is None else tokens
+    if given.get("position_ids") is None and tokens is not None:
+        past = 0 if cache is None else cache.get_seq_length()
+        given["position_ids"] = places_of(mask, tokens.shape[1], past, tokens.device)
+    # Decorators of transformers look settings up by name.
+    out = forward(given.pop("self"), **given.pop("kwargs", {}), **given)
+    remember_padding(getattr(out, "past_key_values", None), mask)
+    return out
+
+
+_signature = cache(inspect.signature)
 
 
 def _generate(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -8,11 +8,12 @@ from torch import nn
 
 from ssmith.core.layers import STATES, LayerInfo
 from ssmith.families.hf.engine import kind_of, mixers
+from ssmith.families.hf.kinds import LAYER_KINDS, layer_kinds
+from ssmith.families.hf.known import KNOWN, Maths
 from ssmith.ops.backends import Op, choose
 
-_FAMILIES = {
-    "MambaMixer": "mamba", "FalconMambaMixer": "falcon_mamba", "Mamba2Mixer": "mamba2",
-}  # fmt: skip
+_SCANS: dict[Maths, Op] = {"mamba": "selective_scan", "zamba": "selective_scan", "mamba2": "ssd"}
+_HEADS: dict[Maths, str] = {"mamba2": "num_heads", "zamba": "n_mamba_heads"}
 
 
 def selective_layers(model: nn.Module) -> tuple[LayerInfo, ...]:
@@ -26,10 +27,8 @@ def selective_layers(model: nn.Module) -> tuple[LayerInfo, ...]:
 
 def selective_scan_of(model: nn.Module) -> Op | None:
     """Return the operation a model's selective layers scan with; None if it has none."""
-    kinds = {kind_of(mixer) for mixer in mixers(model)[0].values()}
-    if not kinds:
-        return None
-    return "ssd" if "Mamba2Mixer" in kinds else "selective_scan"
+    kinds = [KNOWN[kind_of(mixer)].maths for mixer in mixers(model)[0].values()]
+    return _SCANS[kinds[0]] if kinds else None
 
 
 def hf_facts(model: nn.Module) -> dict[str, Any]:
@@ -37,8 +36,11 @@ def hf_facts(model: nn.Module) -> dict[str, Any]:
     config: Any = getattr(model, "config", None)
     if not hasattr(config, "model_type"):
         return {}
+    kinds = layer_kinds(model)
+    counts = [f"{list(kinds.values()).count(kind)} {kind}" for kind in LAYER_KINDS]
     facts = {
         "model type": config.model_type,
+        "layers": ", ".join(counts),
         "input": f"{config.vocab_size} token ids",
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
     }
@@ -49,15 +51,14 @@ def hf_facts(model: nn.Module) -> dict[str, Any]:
 
 
 def _info(name: str, mixer: Any) -> LayerInfo:
-    kind = kind_of(mixer)
-    second = kind == "Mamba2Mixer"
+    known = KNOWN[kind_of(mixer)]
     units = {STATES: mixer.ssm_state_size, "channels": mixer.intermediate_size}
-    if second:
-        units["heads"] = mixer.num_heads
-    path = choose("ssd" if second else "selective_scan", mixer.A_log)
+    if known.maths in _HEADS:
+        units["heads"] = getattr(mixer, _HEADS[known.maths])
+    path = choose(_SCANS[known.maths], mixer.A_log)
     return LayerInfo(
         name=name,
-        family=_FAMILIES[kind],
+        family=known.family,
         units=units,
         grid={unit: (count,) for unit, count in units.items()},
         width=mixer.intermediate_size,

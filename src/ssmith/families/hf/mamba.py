@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssmith.families.hf.advance import advance
 from ssmith.families.hf.cache import Carried, conv_state, read, write
 from ssmith.families.hf.hooks import (
     Hooks,
@@ -19,8 +20,7 @@ from ssmith.families.hf.hooks import (
 )
 from ssmith.families.hf.padding import Padding
 from ssmith.ops.causal_conv import causal_conv
-from ssmith.ops.selective_scan import ScanInputs, selective_scan
-from ssmith.ops.selective_step import StepInputs, selective_step
+from ssmith.ops.selective_scan import ScanInputs
 
 
 def mamba_forward(
@@ -66,6 +66,12 @@ def convolve(mixer: Any, x: Tensor, state: Tensor | None) -> Tensor:
     """Return the mixer's convolution of ``x``, activated."""
     silu = mixer.activation in ("silu", "swish")
     conv = mixer.conv1d
+    if type(conv) is not nn.Conv1d:
+        # An adapter or a quantised layer stands here: it is called, so that it takes part.
+        before = 0 if state is None else state.shape[1]
+        whole = x if state is None else torch.cat([state.to(x.dtype), x], dim=1)
+        called: Tensor = mixer.act(conv(whole.mT).mT[:, before : before + x.shape[1]])
+        return called
     y, _ = causal_conv(x, conv.weight.squeeze(1), conv.bias, state, silu=silu)
     activated: Tensor = y if silu else mixer.act(y)
     return activated
@@ -114,16 +120,13 @@ def _scan(
         rows = functional.linear(x, torch.cat([hooks.extra.B, hooks.extra.C]).to(x.dtype))
         more_B, more_C = rows.chunk(2, dim=-1)
         B, C = torch.cat([B, more_B], dim=-1), torch.cat([C, more_C], dim=-1)
-    common = {
-        "A": A, "D": hooks.tensor(mixer, "D"), "dt_bias": dt_bias, "dt_softplus": True,
-        "h_offset": with_states(shared_offset(hooks, axes=2), A.shape[1]),
-    }  # fmt: skip
-    h = with_states(carried.recurrent, A.shape[1])
-    if x.shape[1] == 1 and h is not None and valid is None:
-        step = StepInputs(h=h, x=x[:, 0], dt=dt[:, 0], B=B[:, 0], C=C[:, 0], z=z[:, 0], **common)
-        y, h = selective_step(step)
-        return read_out(y[:, None], own_C, z, hooks), h
-    y, h = selective_scan(ScanInputs(x=x, dt=dt, B=B, C=C, z=z, h0=h, valid=valid, **common))
+    y, h = advance(
+        ScanInputs(
+            x=x, z=z, dt=dt, A=A, B=B, C=C, D=hooks.tensor(mixer, "D"), dt_bias=dt_bias,
+            dt_softplus=True, h0=with_states(carried.recurrent, A.shape[1]),
+            h_offset=with_states(shared_offset(hooks, axes=2), A.shape[1]), valid=valid,
+        )
+    )  # fmt: skip
     return read_out(y, own_C, z, hooks), h
 
 
