@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from ssmith.artefact.layout import WEIGHTS
 from ssmith.artefact.weights import check_finite, check_size, missing_weights
-from ssmith.core.errors import ArtefactError
+from ssmith.core.errors import ArtefactError, SsmithError
 from ssmith.core.files import read_json
 from ssmith.core.optional import require
+from ssmith.families.hf.selective import SelectiveLayer
 
 INDEX = "model.safetensors.index.json"
 
@@ -42,7 +45,7 @@ def build(directory: Path, content: dict[str, Any]) -> nn.Module:
     for size in ("hidden_size", "num_hidden_layers", "vocab_size"):
         check_size(content.get(size, 0), held, directory)
     try:
-        with _quiet(transformers):
+        with quiet(transformers):
             model, report = transformers.AutoModelForCausalLM.from_pretrained(
                 directory,
                 dtype="auto",
@@ -62,6 +65,63 @@ def build(directory: Path, content: dict[str, Any]) -> nn.Module:
     _check_fits(report, directory)
     check_finite(model.state_dict(), directory)
     built: nn.Module = model
+    return built
+
+
+def build_unequal(
+    directory: Path, content: dict[str, Any], state_sizes: Mapping[str, int]
+) -> nn.Module:
+    """Build a language model whose selective layers hold unequal numbers of states.
+
+    Args:
+        directory: of the model.
+        content: its configuration.
+        state_sizes: states per channel, by the mixer's name.
+
+    Returns:
+        A transformers language model in the dtype of its weights, in evaluation mode.
+
+    Raises:
+        ArtefactError: if a file is missing or truncated, or sizes or weights do not fit.
+        ModelError: if a weight is not finite.
+        MissingExtraError: if transformers is not installed.
+    """
+    transformers = require(
+        "transformers", extra="hf", purpose=f"a model of type {content['model_type']!r}"
+    )
+    tensors: dict[str, Tensor] = {}
+    for path in _files(directory):
+        _numbers_in(path)
+        tensors |= load_file(path)
+    check_finite(tensors, directory)
+    settings = transformers.AutoConfig.from_pretrained(directory, local_files_only=True)
+    settings.state_size = max(state_sizes.values())
+    with quiet(transformers):
+        model: Any = transformers.AutoModelForCausalLM.from_config(settings)
+    dtypes = {value.dtype for value in tensors.values() if value.is_floating_point()}
+    model = model.to(dtypes.pop()) if len(dtypes) == 1 else model
+    try:
+        for name, count in state_sizes.items():
+            layer = SelectiveLayer(name, model.get_submodule(name))
+            layer.shrink_columns_(torch.arange(layer.n) < count)
+        report = model.load_state_dict(tensors, strict=False)
+    except (SsmithError, AttributeError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ArtefactError(
+            f"{directory}: sizes and weights do not belong together: {reason}",
+            next_step="restore it from its source",
+        ) from error
+    model.tie_weights()
+    tied = set(getattr(model, "_tied_weights_keys", None) or ())
+    missing = [name for name in report.missing_keys if name not in tied]
+    _check_fits(
+        {
+            "missing_keys": missing, "unexpected_keys": report.unexpected_keys,
+            "mismatched_keys": [],
+        },
+        directory,
+    )  # fmt: skip
+    built: nn.Module = model.eval()
     return built
 
 
@@ -112,7 +172,7 @@ def _numbers_in(path: Path) -> int:
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def quiet(transformers: Any) -> Iterator[None]:
     """Keep transformers from printing inside the block: what it reports is raised instead."""
     settings = transformers.utils.logging
     shown, level = settings.is_progress_bar_enabled(), settings.get_verbosity()

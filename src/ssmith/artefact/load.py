@@ -6,10 +6,11 @@ from pathlib import Path
 
 from torch import nn
 
-from ssmith.artefact import hugging_face, mamba_ssm, own
+from ssmith.artefact import hugging_face, mamba_ssm, own, selective
 from ssmith.artefact.configs import HF_MODEL_TYPES, read_any_config, unknown
 from ssmith.artefact.layout import FORMAT
 from ssmith.artefact.locate import locate
+from ssmith.artefact.sidecar import SIDECAR
 from ssmith.core.errors import UnsupportedError
 from ssmith.families import SequenceModel
 
@@ -35,6 +36,8 @@ def load(spec: str | Path) -> nn.Module:
     content = read_any_config(directory)
     if content.get("format") == FORMAT:
         return own.build(directory, own.check_config(directory, content)).eval()
+    if content.get("model_type") in HF_MODEL_TYPES and (directory / SIDECAR).is_file():
+        return selective.build(directory, content).eval()
     if content.get("model_type") in HF_MODEL_TYPES:
         return hugging_face.build(directory, content).eval()
     if "model_type" not in content and {"d_model", "n_layer"} <= content.keys():

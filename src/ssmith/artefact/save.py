@@ -21,10 +21,11 @@ from ssmith.artefact.layout import (
     WEIGHTS,
     manifest_of,
 )
+from ssmith.artefact.selective import save_selective
 from ssmith.core.errors import InputError, NumericalError, UnsupportedError
 from ssmith.core.files import new_directory, write_bytes, write_json, write_text
 from ssmith.core.receipt import versions
-from ssmith.families import SequenceModel, find_layers, model_digest
+from ssmith.families import SequenceModel, find_layers, hf_facts, model_digest
 
 
 def save(
@@ -39,7 +40,8 @@ def save(
     """Save a model as a directory of safetensors, JSON and a card.
 
     Args:
-        model: a `SequenceModel`, masked or shrunk as it is.
+        model: a `SequenceModel`, masked or shrunk as it is; or a transformers model, which is
+            saved in its own format with what its cuts mean beside it (see `save_selective`).
         path: the directory to make.
         overwrite: replace an earlier model; nothing else is ever replaced.
         parent: digest of the model this one was made from; None for one trained from scratch.
@@ -56,10 +58,14 @@ def save(
         OutputExistsError: if something is at ``path`` that may not be replaced.
         ArtefactError: if the disk refuses.
     """
+    if hf_facts(model):
+        return save_selective(
+            model, path, overwrite=overwrite, parent=parent, facts=facts, extra_files=extra_files
+        )
     if not isinstance(model, SequenceModel):
         raise UnsupportedError(
             f"{type(model).__name__} cannot be saved in this format",
-            allowed="SequenceModel",
+            allowed="SequenceModel, or a transformers model",
             next_step="save its own state_dict with safetensors",
         )
     target = Path(path)

@@ -9,6 +9,7 @@ from ssmith.artefact.layout import MANIFEST, manifest_of
 from ssmith.artefact.load import load
 from ssmith.artefact.locate import locate
 from ssmith.artefact.own import read_config
+from ssmith.artefact.sidecar import SIDECAR, Sidecar
 from ssmith.core.errors import ArtefactError, SsmithError
 from ssmith.core.files import read_json
 from ssmith.families import model_digest
@@ -76,6 +77,12 @@ def _said(path: Path) -> dict[str, dict[str, object]]:
     return files
 
 
+def _said_digest(directory: Path) -> str:
+    if (directory / SIDECAR).is_file():
+        return Sidecar.read(directory).digest
+    return str(read_config(directory)["digest"])
+
+
 def _compare(said: dict[str, object], real: dict[str, object] | None) -> str:
     if real is None:
         return "missing"
@@ -87,7 +94,7 @@ def _compare(said: dict[str, object], real: dict[str, object] | None) -> str:
 def _weights(directory: Path) -> list[Check]:
     try:
         digest = model_digest(load(directory))
-        said = str(read_config(directory)["digest"])
+        said = _said_digest(directory)
     except SsmithError as error:
         return [Check(name="loads", passed=False, detail=str(error))]
     same = digest == said

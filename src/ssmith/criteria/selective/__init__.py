@@ -1,0 +1,24 @@
+"""Criteria for selective layers: which entries of A_log and which state columns matter."""
+
+from ssmith.criteria.selective.data_free import FastestDecay, LogMagnitude, RandomEntries
+from ssmith.criteria.selective.energies import OutputEnergy, StateEnergy
+from ssmith.criteria.selective.gram import GramGreedy
+from ssmith.criteria.selective.names import DEFAULT, selective_by_name, selective_names
+from ssmith.criteria.selective.protocol import SelectiveCriterion
+from ssmith.criteria.selective.sparsessm import SparseSSM
+from ssmith.criteria.selective.votes import SparseSSMVotes
+
+__all__ = [
+    "DEFAULT",
+    "FastestDecay",
+    "GramGreedy",
+    "LogMagnitude",
+    "OutputEnergy",
+    "RandomEntries",
+    "SelectiveCriterion",
+    "SparseSSM",
+    "SparseSSMVotes",
+    "StateEnergy",
+    "selective_by_name",
+    "selective_names",
+]

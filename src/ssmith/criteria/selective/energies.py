@@ -1,0 +1,132 @@
+"""Energies a cut takes away: of the state, or of the layer's output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from ssmith.core.selective import LayerWeights, Statistics
+from ssmith.ops.selective_scan import ScanInputs, StatisticsConfig, selective_scan_statistics
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputEnergy:
+    """Energy the layer's output loses with an entry or a column.
+
+    Entries, cut memoryless: ``E[(g C Ā h)²]·‖W_out[:, e]‖²``, where ``g = SiLU(z)`` and h is the
+    state before the step. Columns, removed: ``Σ_e ‖W_out[:, e]‖²·E[(g C h)²]``, h after the step.
+
+    Source: the recurrence is diagonal, so the change of ``y`` when Ā of some entries becomes 0 is
+        exactly ``−Σ C Ā h`` over them, with the dense h; this is its diagonal.
+    Differs: from SparseSSM (arXiv 2506.09613): the read-out C, the gate and the output projection
+        are part of the objective, sequences and steps weigh the same, and Ā and h are averaged
+        together, not one by one.
+    """
+
+    @property
+    def label(self) -> str:
+        """Name for plots and tables."""
+        return "Output energy"
+
+    @property
+    def needs_data(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def lockstep(self) -> bool:
+        """False: energies are sums over windows."""
+        return False
+
+    @property
+    def scores_columns(self) -> bool:
+        """True."""
+        return True
+
+    def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
+        """Return Σ (g C Ā h)²."""
+        del weights, removed
+        return gathered(scan, StatisticsConfig(energies=("C_A_bar_h",), gated=True))
+
+    def entries(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "e n"]:
+        """Score every entry of A_log."""
+        return gathered["C_A_bar_h"] / gathered["weight"] * weights.out_energy[:, None]
+
+    def gather_columns(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
+        """Return Σ (g C h)²."""
+        del weights, removed
+        return gathered(scan, StatisticsConfig(energies=("C_h",), gated=True))
+
+    def columns(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "n"]:
+        """Score every state column."""
+        return weights.out_energy @ gathered["C_h"] / gathered["weight"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateEnergy:
+    """Energy the state loses: ``E[(Ā h)²]`` per entry, ``Σ_e E[h²]`` per column.
+
+    Source: SparseSSM (arXiv 2506.09613), second version, without its time weights.
+    Differs: Ā and h are averaged together, and every sequence and step weighs the same.
+    """
+
+    @property
+    def label(self) -> str:
+        """Name for plots and tables."""
+        return "State energy"
+
+    @property
+    def needs_data(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def lockstep(self) -> bool:
+        """False: energies are sums over windows."""
+        return False
+
+    @property
+    def scores_columns(self) -> bool:
+        """True."""
+        return True
+
+    def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
+        """Return Σ (Ā h)²."""
+        del weights, removed
+        return gathered(scan, StatisticsConfig(energies=("A_bar_h",)))
+
+    def entries(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "e n"]:
+        """Score every entry of A_log."""
+        del weights
+        return gathered["A_bar_h"] / gathered["weight"]
+
+    def gather_columns(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
+        """Return Σ h²."""
+        del weights, removed
+        return gathered(scan, StatisticsConfig(energies=("h",)))
+
+    def columns(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "n"]:
+        """Score every state column."""
+        del weights
+        return gathered["h"].sum(0) / gathered["weight"]
+
+
+def gathered(scan: ScanInputs, config: StatisticsConfig) -> Statistics:
+    """Run the scan once and return what was asked for, under the names of the quantities.
+
+    Args:
+        scan: inputs of the scan.
+        config: what is gathered.
+
+    Returns:
+        Energies by quantity, ``"gram"`` if asked for, and ``"weight"``, the weight of all steps.
+    """
+    _, _, found = selective_scan_statistics(scan, config)
+    sums: Statistics = dict(found.energies)
+    if found.gram is not None:
+        sums["gram"] = found.gram
+    sums["weight"] = torch.tensor(found.weight, dtype=torch.float64)
+    return sums

@@ -1,0 +1,103 @@
+"""Subsets whose loss counts together: cross terms between the states of a channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from ssmith.core.selective import LayerWeights, Statistics
+from ssmith.criteria.selective.energies import gathered
+from ssmith.ops.selective_scan import ScanInputs, StatisticsConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class GramGreedy:
+    """Remove, again and again, what adds least to the energy of everything removed so far.
+
+    The loss of a set S is ``1ᵀ G[S, S] 1`` with ``G = E[g² v vᵀ]``, v being ``C Ā h`` of a
+    channel's entries, or ``C h`` of all columns (summed over channels with ‖W_out[:, e]‖²). A
+    score is the largest step of the greedy path up to its unit, so that a threshold on scores cuts
+    every channel along its own path.
+
+    Source: the quadratic form of the exact change of ``y`` when Ā of a set of entries becomes 0,
+        or when its columns are removed.
+    Differs: from picking by the diagonal (`OutputEnergy`): states that cancel each other may go
+        together, and states that add up may not.
+    """
+
+    @property
+    def label(self) -> str:
+        """Name for plots and tables."""
+        return "Gram greedy"
+
+    @property
+    def needs_data(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def lockstep(self) -> bool:
+        """False: a Gram is a sum over windows."""
+        return False
+
+    @property
+    def scores_columns(self) -> bool:
+        """True."""
+        return True
+
+    def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
+        """Return Σ g² (C Ā h)(C Ā h)ᵀ per channel."""
+        del weights, removed
+        return gathered(scan, StatisticsConfig(energies=(), gram="C_A_bar_h", gated=True))
+
+    def entries(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "e n"]:
+        """Score every entry of A_log."""
+        gram = gathered["gram"] / gathered["weight"] * weights.out_energy[:, None, None]
+        return greedy_scores(gram, weights.present)
+
+    def gather_columns(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
+        """Return Σ_e ‖W_out[:, e]‖²·g² (C h)(C h)ᵀ."""
+        del removed
+        found = gathered(scan, StatisticsConfig(energies=(), gram="C_h", gated=True))
+        omega = weights.out_energy.to(found["gram"])
+        return {
+            "gram": torch.einsum("e,enk->nk", omega, found["gram"]),
+            "weight": found["weight"],
+        }
+
+    def columns(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "n"]:
+        """Score every state column."""
+        gram = gathered["gram"] / gathered["weight"]
+        return greedy_scores(gram[None], torch.ones_like(gram[:1], dtype=torch.bool))[0]
+
+
+def greedy_scores(
+    gram: Float64[Tensor, "e n n"], present: Bool[Tensor, "e n"]
+) -> Float64[Tensor, "e n"]:
+    """Return each state's place on its row's greedy path, as the largest cost up to it.
+
+    Args:
+        gram: per row, the Gram of the removed contributions.
+        present: False where a state is gone already; its contribution is zero.
+
+    Returns:
+        Scores that rise along each path; equal ones in the path's order of index.
+    """
+    rows = torch.arange(gram.shape[0])
+    cost = torch.diagonal(gram, dim1=1, dim2=2).clone()
+    gone = ~present
+    scores = torch.zeros_like(cost)
+    reached = torch.full_like(cost[:, 0], -torch.inf)
+    for _ in range(gram.shape[1]):
+        open_cost = cost.masked_fill(gone, torch.inf)
+        pick = open_cost.argmin(dim=1)
+        step = open_cost[rows, pick]
+        left = torch.isfinite(step)
+        reached = torch.where(left, torch.maximum(reached, step), reached)
+        scores[rows[left], pick[left]] = reached[left]
+        gone[rows[left], pick[left]] = True
+        cost = cost + 2 * gram[rows, pick] * left[:, None]
+    return scores

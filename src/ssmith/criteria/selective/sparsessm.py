@@ -1,0 +1,143 @@
+"""SparseSSM, second version: the recurrent part of each state's energy, weighted over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from ssmith.core.checks import check_choice, check_number
+from ssmith.core.errors import UnsupportedError
+from ssmith.core.selective import LayerWeights, Statistics
+from ssmith.criteria.selective.energies import gathered
+from ssmith.ops.selective_scan import ScanInputs, StatisticsConfig, selective_scan_statistics
+
+TimeWeights = Literal["power", "discount", "linear", "window", "uniform"]
+_TIME = ("power", "discount", "linear", "window", "uniform")
+_WINDOW = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseSSM:
+    """``Q = Σ_t w_t Ψ_t² S_t``: how much each entry's memory holds.
+
+    Args:
+        time_weights: ``power``: (t + 1)^−power; ``discount``: discount^t; ``linear``: L − t;
+            ``window``: 1 for the first quarter of the steps; ``uniform``: 1. They sum to one.
+        power: exponent of ``power``, ≥ 0.
+        discount: base of ``discount``, in (0, 1].
+        accumulation: ``official``: ``Ψ_t = Σ_b Ā`` and ``S_t = Σ_b (b/B) h²`` apart, later
+            sequences weighing more, as the released code's running update does; ``exact``:
+            ``Ψ_t² S_t`` becomes ``Σ_b (Ā h)²``.
+
+    Raises:
+        InputError: if a setting is outside its domain.
+
+    Source: SparseSSM (arXiv 2506.09613), released code of October 2025, time-weighted aggregate.
+    Differs: nothing with ``official``; K is rounded as in the code, and of equal scores the later
+        entry goes first.
+    """
+
+    time_weights: TimeWeights = "power"
+    power: float = 1.0
+    discount: float = 0.9
+    accumulation: Literal["official", "exact"] = "official"
+
+    def __post_init__(self) -> None:
+        check_choice("time_weights", self.time_weights, _TIME)
+        check_number("power", self.power, at_least=0)
+        check_number("discount", self.discount, above=0, below=1 + 1e-12)
+        check_choice("accumulation", self.accumulation, ("official", "exact"))
+
+    @property
+    def label(self) -> str:
+        """Name for plots and tables."""
+        return "SparseSSM v2" + (" (exact sums)" if self.accumulation == "exact" else "")
+
+    @property
+    def needs_data(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def lockstep(self) -> bool:
+        """Whether sequences are combined step by step, as the official accumulation does."""
+        return self.accumulation == "official"
+
+    @property
+    def scores_columns(self) -> bool:
+        """False: the paper defines it for entries."""
+        return False
+
+    def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
+        """Return Q of a batch."""
+        del weights, removed
+        steps = time_weights(self, scan.x.shape[1]).to(scan.x.device)
+        if self.accumulation == "exact":
+            found = gathered(scan, StatisticsConfig(energies=("A_bar_h",), time_weights=steps))
+            return {"Q": found["A_bar_h"]}
+        total = torch.zeros(scan.A.shape, dtype=torch.float64, device=scan.A.device)
+
+        def visit(start: int, squares: Tensor, decays: Tensor) -> None:
+            weight = steps[start : start + squares.shape[0]].to(squares)
+            total.add_(torch.einsum("l,len->en", weight, decays.square() * squares).double())
+
+        config = StatisticsConfig(energies=(), sample_weights=ramp(scan), visit=visit)
+        selective_scan_statistics(scan, config)
+        return {"Q": total}
+
+    def entries(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "e n"]:
+        """Score every entry of A_log."""
+        del weights
+        return gathered["Q"]
+
+    def gather_columns(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
+        """Refuse: the paper defines this version for entries only.
+
+        Args:
+            scan: inputs of the scan.
+            weights: of the layer.
+            removed: columns to go.
+
+        Raises:
+            UnsupportedError: always.
+        """
+        del scan, weights, removed
+        raise UnsupportedError(
+            "SparseSSM v2 scores entries only", allowed="sparsessm-v1 or output-energy for columns"
+        )
+
+    def columns(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "n"]:
+        """Refuse (see `gather_columns`)."""
+        del weights
+        raise UnsupportedError(f"SparseSSM v2 gathers {sorted(gathered)} for entries only")
+
+
+def time_weights(settings: SparseSSM, steps: int) -> Float64[Tensor, "l"]:
+    """Return the weight of every step, summing to one.
+
+    Args:
+        settings: which kind.
+        steps: L.
+
+    Returns:
+        Weights of the steps 0 … L − 1.
+    """
+    t = torch.arange(steps, dtype=torch.float64)
+    weights = {
+        "power": (t + 1) ** -settings.power,
+        "discount": settings.discount**t,
+        "linear": steps - t,
+        "window": (t < max(1, int(_WINDOW * steps))).double(),
+        "uniform": torch.ones_like(t),
+    }[settings.time_weights]
+    return weights / weights.sum()
+
+
+def ramp(scan: ScanInputs) -> Float64[Tensor, "b"]:
+    """Return the weight b/B that the released running update gives the b-th of B sequences."""
+    count = scan.x.shape[0]
+    return torch.arange(1, count + 1, dtype=torch.float64, device=scan.x.device) / count

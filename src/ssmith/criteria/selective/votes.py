@@ -1,0 +1,126 @@
+"""SparseSSM, first version: every time step votes for what should go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from ssmith.core.checks import check_choice
+from ssmith.core.selective import LayerWeights, Statistics
+from ssmith.criteria.selective.sparsessm import ramp
+from ssmith.ops.selective_scan import ScanInputs, StatisticsConfig, selective_scan_statistics
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseSSMVotes:
+    """At each step the K units with the smallest ``A_log²·S_t`` get a vote; most votes go first.
+
+    ``S_t`` sums the squared state before step t over sequences; a column's metric is the sum over
+    channels.
+
+    Args:
+        form: ``votes``, or ``sum`` to add the metric up over time instead.
+        first_step: ``skip``: step 0, where every state is zero, has no vote; ``vote``: it votes
+            for the K last units, a defined stand-in for the arbitrary choice of the released code.
+        accumulation: ``official``: later sequences weigh more (see `SparseSSM`); ``exact``: all
+            weigh the same.
+
+    Raises:
+        InputError: if a setting is outside its domain.
+
+    Source: SparseSSM (arXiv 2506.09613), June 2025, algorithm 1, and its structured variant.
+    Differs: of equal metrics at a step, and of equal votes, the later unit goes first; the
+        released code leaves both to the order torch.topk happens to give.
+    """
+
+    form: Literal["votes", "sum"] = "votes"
+    first_step: Literal["skip", "vote"] = "skip"
+    accumulation: Literal["official", "exact"] = "official"
+
+    def __post_init__(self) -> None:
+        check_choice("form", self.form, ("votes", "sum"))
+        check_choice("first_step", self.first_step, ("skip", "vote"))
+        check_choice("accumulation", self.accumulation, ("official", "exact"))
+
+    @property
+    def label(self) -> str:
+        """Name for plots and tables."""
+        return "SparseSSM v1" + (" (summed)" if self.form == "sum" else "")
+
+    @property
+    def needs_data(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def lockstep(self) -> bool:
+        """True: a vote is cast on all sequences together."""
+        return True
+
+    @property
+    def scores_columns(self) -> bool:
+        """True."""
+        return True
+
+    def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
+        """Return the votes of every step for ``removed`` entries."""
+        return self._gather(scan, weights, removed, columns=False)
+
+    def entries(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "e n"]:
+        """Score every entry of A_log."""
+        del weights
+        return -gathered["votes"] if self.form == "votes" else gathered["metric"]
+
+    def gather_columns(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
+        """Return the votes of every step for ``removed`` columns."""
+        return self._gather(scan, weights, removed, columns=True)
+
+    def columns(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "n"]:
+        """Score every state column."""
+        del weights
+        return -gathered["votes"] if self.form == "votes" else gathered["metric"]
+
+    def _gather(
+        self, scan: ScanInputs, weights: LayerWeights, removed: int, *, columns: bool
+    ) -> Statistics:
+        shape = scan.A.shape[1:] if columns else scan.A.shape
+        found = {
+            name: torch.zeros(shape, dtype=torch.float64, device=scan.A.device)
+            for name in ("votes", "metric")
+        }
+        scale = weights.A_log.to(scan.A).square()
+
+        def visit(start: int, squares: Tensor, decays: Tensor) -> None:
+            del decays
+            metric = scale * squares
+            metric = metric.sum(1) if columns else metric
+            found["metric"] += metric.sum(0, dtype=torch.float64)
+            skipped = 1 if start == 0 and self.first_step == "skip" else 0
+            found["votes"] += cast_votes(metric[skipped:].flatten(1), removed).view(shape)
+
+        weigh = ramp(scan) if self.accumulation == "official" else None
+        config = StatisticsConfig(energies=(), sample_weights=weigh, visit=visit)
+        selective_scan_statistics(scan, config)
+        return found
+
+
+def cast_votes(metric: Float[Tensor, "l s"], count: int) -> Float64[Tensor, "s"]:
+    """Return how many steps count a unit among their ``count`` smallest.
+
+    Args:
+        metric: one row per step.
+        count: votes of each step; of equal metrics the later unit gets it first.
+
+    Returns:
+        Votes of each unit.
+    """
+    votes = torch.zeros(metric.shape[1], dtype=torch.float64, device=metric.device)
+    if not count or not len(metric):
+        return votes
+    largest_first = metric.sort(dim=1, descending=True, stable=True).indices
+    chosen = largest_first[:, metric.shape[1] - count :].flatten()
+    return votes.index_add_(0, chosen, torch.ones_like(chosen, dtype=torch.float64))

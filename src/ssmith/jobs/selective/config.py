@@ -1,0 +1,112 @@
+"""How selective layers are pruned."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from ssmith.core.checks import check_choice, check_integer
+from ssmith.core.errors import InputError
+from ssmith.core.pattern import Amount, Pattern, amount_as_json
+from ssmith.core.selective import check_entry_semantics
+from ssmith.criteria.selective import (
+    DEFAULT,
+    RandomEntries,
+    SelectiveCriterion,
+    selective_by_name,
+)
+
+Split = Literal["equal", "marginal"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectiveConfig:
+    """What is removed from every selective layer, and by what.
+
+    Args:
+        a_log: fraction of the entries of A_log to remove in each layer, or N of M states of a
+            channel to keep; nothing if None.
+        columns: fraction of whole state columns to remove; nothing if None.
+        split: ``equal``: every layer loses as many columns, so that the model loads everywhere;
+            ``marginal``: layers lose columns where that costs least, which only ssmith loads.
+        method: criterion, by name (see ``ssmith list``).
+        settings: settings of the criterion that differ from its defaults.
+        semantics: what a cut entry of A_log does: memoryless, unit-decay or fast-decay.
+        seed: of what is random, ≥ 0.
+
+    Raises:
+        InputError: if a value is outside its domain, or nothing is to be removed.
+    """
+
+    a_log: Amount | None = None
+    columns: float | None = None
+    split: Split = "equal"
+    method: str = DEFAULT
+    settings: Mapping[str, str | int | float] = field(default_factory=dict)
+    semantics: str = "memoryless"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.a_log is None and self.columns is None:
+            raise InputError(
+                "nothing is to be removed", allowed="a_log, columns, or both",
+                next_step="--a-log 0.5 cuts half of the entries of A_log",
+            )  # fmt: skip
+        for name in ("a_log", "columns"):
+            _check_amount(name, getattr(self, name))
+        if isinstance(self.columns, Pattern):
+            raise InputError(f"columns is {self.columns}", allowed="a fraction in (0, 1)")
+        check_choice("split", self.split, get_args(Split))
+        check_entry_semantics(self.semantics)
+        check_integer("seed", self.seed, at_least=0)
+        if self.columns is not None and not self.criterion().scores_columns:
+            raise InputError(
+                f"{self.method} is not defined for columns",
+                allowed="output-energy, gram-greedy, sparsessm-v1 and the baselines",
+                next_step="choose one of these, or cut a_log only",
+            )
+        self.criterion()
+
+    def criterion(self) -> SelectiveCriterion:
+        """Return the criterion with its settings.
+
+        Returns:
+            The criterion.
+
+        Raises:
+            InputError: if there is no such criterion or setting.
+        """
+        found = selective_by_name(self.method)
+        # A criterion is a dataclass by convention; the protocol cannot say so.
+        known = {item.name for item in dataclasses.fields(found)}  # type: ignore[arg-type]
+        unknown = sorted(set(self.settings) - known)
+        if unknown:
+            raise InputError(
+                f"{self.method} has no setting {', '.join(unknown)}",
+                allowed=", ".join(sorted(known)) or "none",
+            )
+        given = dict(self.settings)
+        if isinstance(found, RandomEntries):
+            given.setdefault("seed", self.seed)
+        made: SelectiveCriterion = dataclasses.replace(found, **given)  # type: ignore[type-var]
+        return made
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict, the criterion's settings in full."""
+        content = dataclasses.asdict(self)
+        content["a_log"] = None if self.a_log is None else amount_as_json(self.a_log)
+        content["settings"] = dataclasses.asdict(self.criterion())  # type: ignore[call-overload]
+        return content
+
+
+def _check_amount(name: str, value: object) -> None:
+    if value is None or isinstance(value, Pattern):
+        return
+    real = isinstance(value, int | float) and not isinstance(value, bool)
+    if not real or not 0 < value < 1:  # type: ignore[operator]
+        raise InputError(
+            f"{name} is {value!r}", allowed="a fraction in (0, 1), or N:M",
+            next_step="0.5 removes half",
+        )  # fmt: skip

@@ -1,0 +1,260 @@
+"""Take a model through a walk, and write the receipt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from ssmith.allocate.selective import columns_by_cost, removed_count
+from ssmith.calibrate.blockwise import Tell, WalkConfig, walk
+from ssmith.core.errors import InputError
+from ssmith.core.files import to_json
+from ssmith.core.layers import Finding
+from ssmith.core.receipt import Receipt, versions
+from ssmith.core.selective import COLUMNS, ENTRIES, BlockRecord
+from ssmith.core.tokens import TokenWindows
+from ssmith.families import model_digest
+from ssmith.families.hf.blocks import Blocks, ModelBlocks
+from ssmith.families.hf.selective import find_selective
+from ssmith.jobs.progress import Progress, silent
+from ssmith.jobs.selective.config import SelectiveConfig
+from ssmith.jobs.selective.stages import column_costs_stage, equal_columns, stages_of
+
+
+def prune_selective_(
+    model: nn.Module,
+    windows: TokenWindows,
+    config: SelectiveConfig,
+    *,
+    walk_config: WalkConfig | None = None,
+    progress: Progress = silent,
+) -> Receipt:
+    """Prune a Mamba or Falcon-Mamba language model in place, block by block.
+
+    Args:
+        model: a transformers language model, or a `mamba_ssm` checkpoint loaded by ssmith. If an
+            error ends the walk midway, blocks before it are cut already: work on a copy, or give
+            a working directory and go on.
+        windows: calibration text as token windows.
+        config: what is removed, and by what.
+        walk_config: batch size and working directory.
+        progress: listener.
+
+    Returns:
+        What was removed and how stable the choice is.
+
+    Raises:
+        UnsupportedError: if the model has no selective layer with states of its own.
+        InputError: if the budget cannot be met, or the windows do not fit the model.
+        NumericalError: if a number leaves the finite ones.
+    """
+    layers = find_selective(model)
+    check_windows(windows, vocabulary_of(model), config)
+    digest = model_digest(model)
+    walking = walk_config or WalkConfig()
+    if walking.work_dir is not None and not walking.fingerprint:
+        walking = replace(walking, fingerprint=fingerprint(digest, windows, config))
+    sizes = {name: layer.n for name, layer in layers.items()}
+    total = sum(item.numel() for item in model.parameters())
+    trip = Trip(windows=windows, config=config, walking=walking, progress=progress)
+    records = trip.take(ModelBlocks(model), sizes)
+    settle_(model)
+    return receipt_of(
+        config, windows, records,
+        model={
+            "name": type(model).__name__, "family": model_type(model), "layers": len(layers),
+            "digest_before": digest, "digest_after": model_digest(model),
+            "parameters": {
+                "before": total, "after": sum(item.numel() for item in model.parameters())
+            },
+        },
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trip:
+    """A walk with its purpose.
+
+    Args:
+        windows: calibration text.
+        config: what is removed.
+        walking: how the walk runs.
+        progress: listener.
+    """
+
+    windows: TokenWindows
+    config: SelectiveConfig
+    walking: WalkConfig
+    progress: Progress = silent
+
+    def take(self, blocks: Blocks, sizes: Mapping[str, int]) -> tuple[BlockRecord, ...]:
+        """Walk the blocks once, or, if layers share a number of columns by cost, twice.
+
+        Args:
+            blocks: where the blocks come from.
+            sizes: states per channel of each layer.
+
+        Returns:
+            What every stage decided, in order.
+        """
+        columns = equal_columns(self.config, sizes)
+        if columns and self.config.split == "marginal":
+            columns = self._by_cost(blocks, sizes)
+        return walk(
+            blocks, self.windows, lambda layer: stages_of(self.config, layer, columns),
+            self.walking, self._tell("pruning blocks"),
+        )  # fmt: skip
+
+    def _by_cost(self, blocks: Blocks, sizes: Mapping[str, int]) -> dict[str, int]:
+        survey = walk(
+            blocks, self.windows, lambda _: [column_costs_stage(self.config.criterion())],
+            replace(self.walking, work_dir=None), self._tell("measuring columns"),
+        )  # fmt: skip
+        costs = {item.layer: torch.tensor(item.facts["costs"]).double() for item in survey}
+        total = sum(sizes.values())
+        return columns_by_cost(
+            costs, removed_count(self.config.columns or 0.0, total, "state columns")
+        )
+
+    def _tell(self, stage: str) -> Tell:
+        def tell(done: int, total: int, note: str) -> None:
+            self.progress(stage, done, total, note)
+
+        return tell
+
+
+def settle_(model: Any) -> None:
+    """Write the new number of states into the model's configuration, if all layers share one."""
+    sizes = {layer.n for layer in find_selective(model).values()}
+    if len(sizes) == 1:
+        model.config.state_size = sizes.pop()
+
+
+def check_windows(windows: TokenWindows, vocabulary: int, config: SelectiveConfig) -> None:
+    """Raise unless a model can be calibrated on these windows.
+
+    Args:
+        windows: the windows.
+        vocabulary: token ids the model knows.
+        config: what is to be done with them.
+
+    Raises:
+        InputError: if an id is outside the vocabulary, or the method cannot take padding.
+    """
+    largest = int(windows.ids.max())
+    if largest >= vocabulary:
+        raise InputError(
+            f"{windows.name} has the token id {largest}, the model knows {vocabulary}",
+            allowed=f"ids in [0, {vocabulary})",
+            next_step="tokenise the text with the model's own tokeniser",
+        )
+    if config.criterion().lockstep and windows.pad_share > 0:
+        raise InputError(
+            f"{windows.pad_share:.1%} of the calibration windows is padding, and "
+            f"{config.criterion().label} combines windows step by step",
+            allowed="windows of one length",
+            next_step="give a longer text, or a shorter --length",
+        )
+
+
+def vocabulary_of(model: Any) -> int:
+    """Return how many token ids a model knows."""
+    return int(model.get_input_embeddings().weight.shape[0])
+
+
+def model_type(model: Any) -> str:
+    """Return the name transformers gives a model's family."""
+    return str(model.config.model_type)
+
+
+def fingerprint(digest: str, windows: TokenWindows, config: SelectiveConfig) -> str:
+    """Return a digest of everything a walk's result depends on."""
+    content = hashlib.sha256()
+    content.update(digest.encode())
+    content.update(to_json(config.as_dict()).encode())
+    for item in (windows.ids, windows.lengths):
+        content.update(item.contiguous().numpy().tobytes())
+    return content.hexdigest()
+
+
+def receipt_of(
+    config: SelectiveConfig,
+    windows: TokenWindows,
+    records: Sequence[BlockRecord],
+    model: dict[str, Any],
+) -> Receipt:
+    """Return the receipt of a walk.
+
+    Args:
+        config: what was asked for.
+        windows: the calibration text.
+        records: what every stage decided.
+        model: facts about the model before and after.
+    """
+    return Receipt(
+        action="prune",
+        model=model,
+        method={
+            **config.as_dict(),
+            "criterion": config.criterion().label,
+            "semantics": {
+                **({ENTRIES: config.semantics} if config.a_log is not None else {}),
+                **({COLUMNS: "remove"} if config.columns is not None else {}),
+            },
+        },
+        seed=config.seed,
+        versions=versions(),
+        data=windows.describe(),
+        removed=_removed(records),
+        findings=findings_of(config, records),
+        details={
+            "layers": [{"name": item.layer, "stage": item.stage, **item.facts} for item in records],
+            "stability": _overall(records),
+        },
+    )
+
+
+def _removed(records: Sequence[BlockRecord]) -> dict[str, Any]:
+    found = {}
+    for stage in (COLUMNS, ENTRIES):
+        facts = [item.facts for item in records if item.stage == stage]
+        if facts:
+            before = sum(item["before"] for item in facts)
+            after = sum(item["after"] for item in facts)
+            found[stage] = {"before": before, "after": after, "fraction": 1 - after / before}
+    return found
+
+
+def _overall(records: Sequence[BlockRecord]) -> dict[str, Any]:
+    """Return per stage the least stable layer; empty where nothing was measured."""
+    found = {}
+    for stage in (COLUMNS, ENTRIES):
+        measured = [item for item in records if item.stage == stage and item.facts.get("stability")]
+        if measured:
+            worst = min(measured, key=lambda item: item.facts["stability"]["rank_correlation"])
+            found[stage] = {"worst_layer": worst.layer, **worst.facts["stability"]}
+    return found
+
+
+def findings_of(config: SelectiveConfig, records: Sequence[BlockRecord]) -> list[dict[str, Any]]:
+    """Return what a user must be told about a walk."""
+    found = [
+        Finding(
+            layer=item.layer,
+            kind="unstable",
+            message=(
+                f"{item.layer}: two halves of the calibration text choose {item.stage} "
+                f"differently (rank correlation {facts['rank_correlation']:.2f}, overlap "
+                f"{facts['overlap']:.2f}, both should reach {facts['threshold']:g}); give more "
+                "samples"
+            ),
+        )
+        for item in records
+        if (facts := item.facts.get("stability")) and not facts["stable"]
+    ]
+    return [item.as_dict() for item in found]

@@ -1,0 +1,132 @@
+"""The stages of a walk: what each gathers of a layer, decides about it, and writes into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxtyping import Float64
+from torch import Tensor
+
+from ssmith.allocate.selective import keep_columns, keep_entries, removed_count, stability
+from ssmith.calibrate.blockwise import Stage
+from ssmith.core.pattern import Amount, removed_share
+from ssmith.core.selective import COLUMNS, ENTRIES, BlockRecord, Statistics, Totals
+from ssmith.criteria.selective import SelectiveCriterion
+from ssmith.families.hf.selective import MixerParts, SelectiveLayer
+from ssmith.jobs.selective.config import SelectiveConfig
+
+
+def stages_of(
+    config: SelectiveConfig, layer: SelectiveLayer, columns: Mapping[str, int]
+) -> Sequence[Stage]:
+    """Return what is done to one layer: columns first, entries of what is left of them then.
+
+    Args:
+        config: what is removed.
+        layer: the layer.
+        columns: per layer, how many columns go.
+    """
+    stages = []
+    if columns.get(layer.name, 0):
+        stages.append(columns_stage(config.criterion(), columns[layer.name]))
+    if config.a_log is not None:
+        stages.append(entries_stage(config.criterion(), config.a_log, config.semantics))
+    return stages
+
+
+def entries_stage(criterion: SelectiveCriterion, amount: Amount, semantics: str) -> Stage:
+    """Return the stage that cuts entries of A_log."""
+
+    def collect(layer: SelectiveLayer, parts: MixerParts) -> Statistics:
+        removed = round(removed_share(amount) * layer.e * layer.n)
+        return criterion.gather_entries(parts.scan, layer.weights(), removed)
+
+    def apply(layer: SelectiveLayer, totals: Totals) -> BlockRecord:
+        weights = layer.weights()
+        scores = criterion.entries(totals.sums, weights)
+        keep = keep_entries(scores, weights.present, amount)
+        halves = totals.halves and tuple(criterion.entries(half, weights) for half in totals.halves)
+        facts = {
+            "before": int(weights.present.sum()),
+            "after": int(keep.sum()),
+            "stability": _stability(
+                halves, tuple(keep_entries(half, weights.present, amount) for half in halves or ())
+            ),
+        }
+        layer.cut_entries_(keep, semantics)
+        return BlockRecord(layer=layer.name, stage=ENTRIES, keep={ENTRIES: keep}, facts=facts)
+
+    return Stage(
+        name=ENTRIES, collect=collect if criterion.needs_data else None, apply=apply,
+        lockstep=criterion.lockstep,
+    )  # fmt: skip
+
+
+def columns_stage(criterion: SelectiveCriterion, removed: int) -> Stage:
+    """Return the stage that removes state columns."""
+
+    def collect(layer: SelectiveLayer, parts: MixerParts) -> Statistics:
+        return criterion.gather_columns(parts.scan, layer.weights(), removed)
+
+    def apply(layer: SelectiveLayer, totals: Totals) -> BlockRecord:
+        weights = layer.weights()
+        keep = keep_columns(criterion.columns(totals.sums, weights), removed)
+        halves = totals.halves and tuple(criterion.columns(half, weights) for half in totals.halves)
+        facts = {
+            "before": layer.n,
+            "after": int(keep.sum()),
+            "stability": _stability(
+                halves, tuple(keep_columns(half, removed) for half in halves or ())
+            ),
+        }
+        layer.shrink_columns_(keep)
+        return BlockRecord(layer=layer.name, stage=COLUMNS, keep={COLUMNS: keep}, facts=facts)
+
+    return Stage(
+        name=COLUMNS, collect=collect if criterion.needs_data else None, apply=apply,
+        lockstep=criterion.lockstep,
+    )  # fmt: skip
+
+
+def column_costs_stage(criterion: SelectiveCriterion) -> Stage:
+    """Return a stage that only measures what each column of a layer costs."""
+
+    def collect(layer: SelectiveLayer, parts: MixerParts) -> Statistics:
+        return criterion.gather_columns(parts.scan, layer.weights(), 0)
+
+    def apply(layer: SelectiveLayer, totals: Totals) -> BlockRecord:
+        scores = criterion.columns(totals.sums, layer.weights())
+        facts = {"costs": [float(value) for value in scores.sort().values]}
+        return BlockRecord(layer=layer.name, stage="costs", facts=facts)
+
+    return Stage(
+        name="costs", collect=collect if criterion.needs_data else None, apply=apply,
+        lockstep=criterion.lockstep,
+    )  # fmt: skip
+
+
+def equal_columns(config: SelectiveConfig, layers: Mapping[str, int]) -> dict[str, int]:
+    """Return how many columns each layer loses if all lose the same share.
+
+    Args:
+        config: what is removed.
+        layers: columns per layer.
+
+    Returns:
+        Columns to remove per layer; none if no columns are to be removed.
+
+    Raises:
+        InputError: if the share rounds to none or all columns of a layer.
+    """
+    if config.columns is None:
+        return {}
+    return {name: removed_count(config.columns, n, "state columns") for name, n in layers.items()}
+
+
+def _stability(
+    halves: tuple[Float64[Tensor, "..."], ...] | None, kept: tuple[Tensor, ...]
+) -> dict[str, Any] | None:
+    if halves is None:
+        return None
+    return stability((halves[0], halves[1]), (kept[0], kept[1])).as_dict()
