@@ -94,6 +94,9 @@ def keep_columns(scores: Float64[Tensor, "n"], removed: int) -> Bool[Tensor, "n"
     Args:
         scores: larger is kept longer.
         removed: how many go.
+
+    Returns:
+        True = keep.
     """
     return keep_largest(scores, removed)
 

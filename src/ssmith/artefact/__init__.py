@@ -1,7 +1,7 @@
 """Models on disk: safetensors and JSON, with a manifest that can be verified."""
 
-from ssmith.artefact.layout import WEIGHTS
 from ssmith.artefact.language import save_language_model
+from ssmith.artefact.layout import WEIGHTS
 from ssmith.artefact.load import load, load_sequence_model
 from ssmith.artefact.locate import EMBEDDED, embedded_names, locate
 from ssmith.artefact.save import save

@@ -65,6 +65,9 @@ class Sidecar:
             model: a Hugging Face model.
             digest: over its weights.
             parent: digest of the model it was made from.
+
+        Returns:
+            The sidecar.
         """
         layers = [
             SelectiveLayer(name, part)

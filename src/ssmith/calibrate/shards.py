@@ -54,6 +54,9 @@ class Group:
         Args:
             windows: how many there are in all.
 
+        Yields:
+            Number of the shard, and the places of its windows.
+
         Raises:
             InputError: if a process would have none.
         """
@@ -68,6 +71,9 @@ class Group:
 
         Args:
             text: what this one says; as long as that of the others.
+
+        Returns:
+            One text per process.
         """
         if self.size == 1:
             return [text]
@@ -156,6 +162,9 @@ def added(sums: Statistics | None, more: dict[str, Tensor]) -> Statistics:
     Args:
         sums: so far; None at the start.
         more: of one batch; the sums' own tensors are changed in place.
+
+    Returns:
+        The new sums.
     """
     if sums is None:
         return {name: value.detach().double().cpu() for name, value in more.items()}

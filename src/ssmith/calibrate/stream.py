@@ -4,104 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ssmith.core.errors import DataError, InputError, NumericalError
-from ssmith.core.layers import Modes
-from ssmith.core.layout import Layout
+from ssmith.calibrate.siso import sums_for
+from ssmith.core.errors import InputError
 from ssmith.core.moments import Moments
 from ssmith.core.sequences import Sequences
 from ssmith.families import Tap, find_layers, tapped
-from ssmith.ops.diagonal import diagonal_scan
-
-ROWS = 2**22
-"""Complex numbers of state that are held at once; longer batches are cut into fewer sequences."""
-
-
-@dataclass(kw_only=True)
-class Accumulator:
-    """Sums of products for one layer; any order of batches gives the same moments.
-
-    Args:
-        modes: the layer as it is now.
-    """
-
-    modes: Modes
-    layout: Layout = field(init=False)
-    steps: int = 0
-    sums: dict[str, Tensor] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.layout = Layout.of(self.modes)
-
-    def add(
-        self,
-        u: Float[Tensor, "b l m"],
-        valid: Bool[Tensor, "b l"],
-        lacking: Float[Tensor, "b l m"] | None,
-    ) -> None:
-        """Add the steps of some sequences.
-
-        Args:
-            u: the layer's input, zero in padded steps.
-            valid: True at the steps that count.
-            lacking: what the output lacks; nothing if None.
-        """
-        per_sequence = max(1, u.shape[1] * self.modes.count * self.layout.directions)
-        for index in torch.arange(len(u)).split(max(1, ROWS // per_sequence)):
-            rest = None if lacking is None else lacking[index].double().cpu()
-            self._add(u[index].double().cpu(), valid[index].cpu(), rest)
-
-    def _add(self, u: Tensor, valid: Tensor, lacking: Tensor | None) -> None:
-        modes, layout = self.modes, self.layout
-        if modes.channel is None:
-            Bu = u.to(torch.complex128) @ modes.B_bar.mT
-        else:
-            Bu = u[..., modes.channel] * modes.B_bar[:, 0]
-        Bu = Bu * modes.present
-        front = diagonal_scan(modes.A_bar, Bu)[0][valid]
-        back = None
-        if layout.directions == 2:
-            back = diagonal_scan(modes.A_bar, Bu, reverse=True)[0][valid]
-        z = layout.features(front, back)
-        given = layout.signals(u[valid])
-        e = torch.zeros_like(given) if lacking is None else layout.signals(lacking[valid])
-        found = {
-            "gram": z.mT @ z,
-            "error": z.mT @ e,
-            "error_energy": (e * e).sum(1),
-            "input": z.mT @ given,
-            "input_energy": (given * given).sum(1),
-            "input_error": (given * e).sum(1),
-        }
-        self.steps += int(valid.sum())
-        for name, value in found.items():
-            self.sums[name] = value + self.sums[name] if name in self.sums else value
-
-    def result(self) -> Moments:
-        """Return the mean products.
-
-        Returns:
-            The layer's moments.
-
-        Raises:
-            DataError: if no step was added.
-            NumericalError: if a product is not finite.
-        """
-        layer = self.modes.layer
-        if not self.steps:
-            raise DataError("there is no valid step to calibrate on", next_step="check the lengths")
-        means = {name: value / self.steps for name, value in self.sums.items()}
-        if not all(bool(torch.isfinite(value).all()) for value in means.values()):
-            raise NumericalError(
-                f"layer {layer}: its states left the finite numbers on these sequences",
-                next_step="check the model for unstable states and the data for extreme values",
-            )
-        return Moments(layer=layer, source="data", steps=self.steps, **means)
 
 
 @torch.no_grad()
@@ -133,18 +44,19 @@ def measure_moments(
         NumericalError: if states are not finite.
     """
     found = find_layers(model)
-    names = list(found) if layers is None else list(layers)
-    unknown = sorted(set(names) - set(found))
+    unknown = sorted(set(layers or ()) - set(found))
     if unknown:
         raise InputError(f"there are no layers {unknown}", allowed=", ".join(found))
+    names = [name for name in found if layers is None or name in layers]
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size is {batch_size!r}", allowed="an integer ≥ 1")
-    sums = {name: Accumulator(modes=found[name].modes(name)) for name in names}
+    last = names[-1] if names else None
+    sums = {name: sums_for(found[name].modes(name)) for name in names}
     everyone = torch.arange(len(part), device=part.x.device)
     for index in everyone.split(batch_size):
         batch = part.take(index)
-        own = _run(model, batch)
-        other = None if reference is None else _run(reference, batch)
+        own = run_tapped(model, batch, last)
+        other = None if reference is None else run_tapped(reference, batch, last)
         steps = torch.arange(batch.x.shape[1], device=batch.lengths.device)
         valid = steps < batch.lengths.unsqueeze(1)
         for name, total in sums.items():
@@ -173,7 +85,9 @@ def inputs_of(model: nn.Module, batch: Sequences) -> tuple[Tensor, Tensor]:
     return x, batch.lengths.to(parameter.device)
 
 
-def _run(model: nn.Module, batch: Sequences) -> Tap:
-    with evaluating(model), tapped(model) as tap:
+def run_tapped(model: nn.Module, batch: Sequences, last: str | None = None) -> Tap:
+    """Return what goes into and comes out of each layer, up to ``last``, on a batch."""
+    tap: Tap = {}
+    with evaluating(model), tapped(model, last=last) as tap:
         model(*inputs_of(model, batch))
     return tap

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,6 +22,7 @@ _WALK = "walk.json"
 _KINDS = ("tensors", "masks")
 
 
+@runtime_checkable
 class WalkStore(Protocol):
     """What flows between blocks, and what became of each block."""
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ssmith.core.errors import NumericalError
 from ssmith.core.layers import Modes
-from ssmith.core.layout import Layout
+from ssmith.core.layout import Layout, real_gram
 from ssmith.core.moments import Moments
 
 
@@ -67,12 +67,7 @@ def _real_gram(
     covariance, pseudo = (
         _both_directions(now[kind] / decay[kind], now[kind], directions) for kind in now
     )
-    # x = a + ib: E[aaᵀ], E[abᵀ], E[baᵀ], E[bbᵀ] as the 2×2 block of each pair of states
-    top = torch.stack([(covariance + pseudo).real, (pseudo - covariance).imag], dim=-1)
-    bottom = torch.stack([(covariance + pseudo).imag, (covariance - pseudo).real], dim=-1)
-    blocks = 0.5 * torch.stack([top, bottom], dim=-2)
-    g, n = blocks.shape[:2]
-    return blocks.permute(0, 1, 3, 2, 4).reshape(g, 2 * n, 2 * n)
+    return real_gram(covariance, pseudo)
 
 
 def _both_directions(

@@ -102,6 +102,9 @@ class SparseSSM:
             weights: of the layer.
             removed: columns to go.
 
+        Returns:
+            Nothing.
+
         Raises:
             UnsupportedError: always.
         """

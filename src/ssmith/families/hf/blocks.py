@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -17,6 +17,7 @@ from ssmith.families.hf.selective import SelectiveLayer, find_selective, resize_
 _MIXER = "mixer"
 
 
+@runtime_checkable
 class Blocks(Protocol):
     """Where a walk gets its blocks from: a model in memory, or files that are read one by one."""
 
@@ -85,6 +86,9 @@ def layer_in(block: Any, name: str) -> SelectiveLayer:
     Args:
         block: the block.
         name: dotted name of its mixer in the model.
+
+    Returns:
+        The layer.
     """
     return SelectiveLayer(name, block.mixer)
 

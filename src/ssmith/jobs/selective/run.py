@@ -195,6 +195,9 @@ def receipt_of(
         windows: the calibration text.
         records: what every stage decided.
         model: facts about the model before and after.
+
+    Returns:
+        The receipt.
     """
     return Receipt(
         action="prune",

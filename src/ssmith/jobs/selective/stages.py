@@ -26,6 +26,9 @@ def stages_of(
         config: what is removed.
         layer: the layer.
         columns: per layer, how many columns go.
+
+    Returns:
+        The stages, in order.
     """
     stages = []
     if columns.get(layer.name, 0):
