@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ssmith.core.errors import UnsupportedError
+from ssmith.families.hf.hooks import SLOT
 from ssmith.families.hf.hybrids import check_padding_is_named, places_of, remember_padding
 from ssmith.families.hf.known import HYBRIDS, KNOWN, Maths, why_not
 from ssmith.families.hf.mamba import mamba_forward
@@ -96,8 +97,17 @@ def restore_(model: nn.Module) -> tuple[str, ...]:
 
     Returns:
         Dotted names of the modules that were given their class back.
+
+    Raises:
+        UnsupportedError: if adapters are attached, which stock code would silently ignore.
     """
     restored = []
+    adapted = [name for name, part in model.named_modules() if SLOT in part._modules]
+    if adapted:
+        raise UnsupportedError(
+            f"{adapted[0]} carries adapters, which transformers' own code would silently ignore",
+            next_step="detach or merge them first",
+        )
     for name, part in model.named_modules():
         if _stock(type(part)) is not type(part):
             part.__class__ = _stock(type(part))
@@ -117,7 +127,8 @@ def engine(model: nn.Module) -> Iterator[EngineReport]:
         yield report
     finally:
         for part in model.modules():
-            if id(part) not in before:
+            # What an adapter was attached to inside the block needs the engine from then on.
+            if id(part) not in before and SLOT not in part._modules:
                 part.__class__ = _stock(type(part))
 
 
@@ -144,6 +155,11 @@ def kind_of(mixer: nn.Module) -> str:
     return name
 
 
+def runs_on_engine(mixer: nn.Module) -> bool:
+    """Return whether the engine runs a module now."""
+    return _STOCK in type(mixer).__dict__
+
+
 def _stock(kind: type) -> Any:
     """Return the class a module had before the engine; its own if it never was swapped."""
     return kind.__dict__.get(_STOCK, kind)
@@ -160,11 +176,22 @@ def _subclass(stock: Any, name: str, method: Callable[..., Any]) -> Any:
 
 
 def _reduce_as_stock(self: Any, protocol: Any) -> Any:
-    """Copy and pickle as the stock class: a copy starts without the engine."""
+    """Copy and pickle as the stock class: a copy starts without the engine.
+
+    A mixer that carries adapters stays on it, as stock code would ignore them.
+    """
     made = object.__reduce_ex__(self, protocol)
     stock = _stock(type(self))
+    if SLOT in self.__dict__.get("_modules", ()):
+        return (_renewed, (stock,), *made[2:])
     arguments = tuple(stock if item is type(self) else item for item in made[1])
     return (made[0], arguments, *made[2:])
+
+
+def _renewed(stock: Any) -> Any:
+    """Return an empty mixer that runs on the engine, to be filled by copying or unpickling."""
+    kind = _subclass(stock, "forward", _mix)
+    return kind.__new__(kind)
 
 
 def _mix(

@@ -1,0 +1,74 @@
+"""A small random batch that a model can run on, and the main thing it returns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssmith.core.errors import InputError
+from ssmith.core.seeds import generator
+from ssmith.families.sequence import SequenceModel
+
+_ROWS, _STEPS = 2, 16
+
+
+def example_batch(model: nn.Module, seed: int = 0) -> dict[str, Tensor]:
+    """Return arguments of a model's forward: two random sequences of 16 steps.
+
+    Args:
+        model: a sequence model, or a transformers model of tokens.
+        seed: of the draw.
+
+    Returns:
+        Keyword arguments.
+
+    Raises:
+        InputError: if it is not known what the model takes.
+    """
+    draw = generator(seed, "example batch")
+    device = next(model.parameters()).device
+    if isinstance(model, SequenceModel):
+        if model.config.vocabulary is not None:
+            x = torch.randint(model.config.vocabulary, (_ROWS, _STEPS), generator=draw)
+            return {"x": x.to(device)}
+        size = (_ROWS, _STEPS, model.config.channels or 1)
+        x = torch.randn(size, generator=draw, dtype=torch.float64)
+        return {"x": x.to(device=device, dtype=next(model.parameters()).dtype)}
+    vocabulary = getattr(getattr(model, "config", None), "vocab_size", None)
+    if not isinstance(vocabulary, int):
+        raise InputError(
+            f"it is not known what {type(model).__name__} takes",
+            next_step="give a batch: keyword arguments of its forward",
+        )
+    ids = torch.randint(vocabulary, (_ROWS, _STEPS), generator=draw).to(device)
+    return {"input_ids": ids}
+
+
+def main_output(returned: Any) -> Tensor:
+    """Return the tensor a model was run for.
+
+    Args:
+        returned: what its forward returned: a tensor, a tuple, or a transformers output.
+
+    Returns:
+        Logits where there are some, else the first tensor of real numbers.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if isinstance(returned, Tensor):
+        return returned
+    for name in ("logits", "last_hidden_state"):
+        found = getattr(returned, name, None)
+        if isinstance(found, Tensor):
+            return found
+    values = returned.values() if isinstance(returned, dict) else returned
+    for item in values if isinstance(values, tuple | list) else list(values):
+        if isinstance(item, Tensor) and item.is_floating_point():
+            return item
+    raise InputError(
+        f"{type(returned).__name__} holds no tensor of real numbers",
+        next_step="return a tensor, or a transformers output",
+    )
