@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Bool
@@ -14,6 +14,7 @@ from torch import Tensor
 from ssmith.core.errors import PlanError
 from ssmith.core.files import read_json, to_json, write_text
 from ssmith.core.layers import Finding, count_kept
+from ssmith.core.selective import Semantics
 
 PLAN_VERSION = 1
 # Far beyond any layer; a larger grid in a file is a mistake that would fill the memory.
@@ -40,6 +41,7 @@ class Plan:
         model_digest: SHA-256 over the weights it was made for.
         threshold: the smallest score kept, where one global threshold was drawn.
         findings: everything that was excepted, with its reason.
+        semantics: what a cut unit does, where it does not simply go (see `Semantics`).
     """
 
     unit: str
@@ -49,6 +51,7 @@ class Plan:
     model_digest: str
     threshold: float | None = None
     findings: tuple[Finding, ...] = ()
+    semantics: str | None = None
 
     @property
     def total(self) -> int:
@@ -76,6 +79,7 @@ class Plan:
                 "model_digest": self.model_digest,
                 "threshold": self.threshold,
                 "findings": [finding.as_dict() for finding in self.findings],
+                **({} if self.semantics is None else {"semantics": self.semantics}),
                 "layers": {
                     name: {"grid": list(mask.shape), "keep": _indices(mask)}
                     for name, mask in self.keep.items()
@@ -100,7 +104,7 @@ class Plan:
             "version", "unit", "criterion", "budget", "model_digest",
             "threshold", "findings", "layers",
         }  # fmt: skip
-        if not isinstance(content, dict) or set(content) != known:
+        if not isinstance(content, dict) or set(content) - {"semantics"} != known:
             given = sorted(content) if isinstance(content, dict) else type(content).__name__
             raise PlanError(f"plan has {given}", allowed=f"exactly the keys {sorted(known)}")
         if content["version"] != PLAN_VERSION:
@@ -138,6 +142,7 @@ class Plan:
             model_digest=content["model_digest"],
             threshold=content["threshold"],
             findings=findings,
+            semantics=_semantics(content),
         )
 
     def save(self, path: Path) -> None:
@@ -160,6 +165,13 @@ class Plan:
         ]
         notes = [f"  note: {finding.message}" for finding in self.findings]
         return "\n".join([head, *rows, *notes])
+
+
+def _semantics(content: dict[str, Any]) -> str | None:
+    found = content.get("semantics")
+    if found is not None and found not in get_args(Semantics):
+        raise PlanError(f"plan has semantics {found!r}", allowed=", ".join(get_args(Semantics)))
+    return found
 
 
 def _indices(mask: Bool[Tensor, "..."]) -> list[Any]:

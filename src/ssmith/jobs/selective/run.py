@@ -24,6 +24,7 @@ from ssmith.families.hf.selective import find_selective
 from ssmith.jobs.progress import Progress, silent
 from ssmith.jobs.selective.config import SelectiveConfig
 from ssmith.jobs.selective.stages import column_costs_stage, equal_columns, stages_of
+from ssmith.surgery.selective import settle_
 
 
 def prune_selective_(
@@ -126,13 +127,6 @@ class Trip:
             self.progress(stage, done, total, note)
 
         return tell
-
-
-def settle_(model: Any) -> None:
-    """Write the new number of states into the model's configuration, if all layers share one."""
-    sizes = {layer.n for layer in find_selective(model).values()}
-    if len(sizes) == 1:
-        model.config.state_size = sizes.pop()
 
 
 def check_windows(windows: TokenWindows, vocabulary: int, config: SelectiveConfig) -> None:
