@@ -29,6 +29,7 @@ PUBLIC = [
     "inspect",
     "load",
     "load_data",
+    "load_text",
     "measure",
     "moments",
     "parity",

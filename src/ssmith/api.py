@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from jaxtyping import Bool, Float64
 from torch import Tensor, nn
@@ -15,15 +15,24 @@ from ssmith import allocate, artefact, data, evaluate, families, surgery
 from ssmith import calibrate as calibration
 from ssmith.core.budget import Budget
 from ssmith.core.compensation import Compensation, RefitConfig
-from ssmith.core.errors import ModelError
+from ssmith.core.errors import InputError, ModelError
 from ssmith.core.inspection import Inspection
 from ssmith.core.layers import Modes
 from ssmith.core.moments import Moments
 from ssmith.core.plan import Plan
 from ssmith.core.scores import Scores
 from ssmith.core.sequences import SPLITS, SequenceData, Sequences
+from ssmith.core.text import Text
+from ssmith.core.tokens import TokenWindows
 from ssmith.criteria import Criterion
-from ssmith.evaluate import Comparison, Estimate, Metric, ParityReport
+from ssmith.evaluate import (
+    Comparison,
+    Estimate,
+    Metric,
+    ParityReport,
+    Perplexity,
+    PerplexityComparison,
+)
 from ssmith.families import SequenceModel
 
 load = artefact.load
@@ -35,6 +44,7 @@ check_paths = evaluate.check_paths
 PathParityConfig = evaluate.PathParityConfig
 refit = surgery.refit
 BATCH_SIZE = 64
+WINDOWS_AT_ONCE = 8
 PARITY_SEQUENCES = 8
 
 
@@ -111,6 +121,46 @@ def load_data(
             task=config.task,
         )
     return loaded
+
+
+def load_text(
+    spec: str | Path,
+    model: nn.Module | None = None,
+    *,
+    tokenizer: str | Path | None = None,
+    field: str = "text",
+    seed: int = 0,
+) -> Text:
+    """Load a text as token ids, for language models.
+
+    ``load_text(...).sample(64, 2048)`` draws windows to calibrate on,
+    ``load_text(...).windows(2048)`` cuts its test split into windows to measure on.
+
+    Args:
+        spec: ``stdlib:`` (the sources of the Python that runs), a text file, a ``.jsonl`` file, a
+            directory of text files, or token ids as ``.npy`` or ``.bin``.
+        model: the language model that is to read it. Its tokenizer is the one in the directory it
+            was loaded from; a model of 256 token ids without one reads bytes.
+        tokenizer: directory or hub id of a model whose tokenizer is used instead.
+        field: key of the text in each line of a ``.jsonl`` file.
+        seed: of the draw of documents into splits; it belongs to the data.
+
+    Returns:
+        The text in its splits.
+
+    Raises:
+        InputError: if there is nothing at ``spec`` or its kind is unknown.
+        DataError: if it is empty, not UTF-8, or does not fit the model.
+        MissingExtraError: if a tokenizer needs a package that is not installed.
+    """
+    directory = families.directory_of(model) if tokenizer is None else artefact.locate(tokenizer)
+    return data.load_text(
+        spec,
+        tokenizer=directory,
+        vocabulary=families.vocabulary_of(model),
+        field=field,
+        seed=seed,
+    )
 
 
 def moments(
@@ -246,7 +296,7 @@ def refit_by_layer(
         readouts[name] = surgery.refit_readout(
             modes, found[name], mask.reshape(-1), chosen, width=layer.width
         )
-        layer.write_readout_(readouts[name])
+        layer.write_(readouts[name])
         layer.mask_(mask)
         steps = found[name].steps
     settings = {"fitted": "layer by layer", "source": "data", "steps": steps, **asdict(chosen)}
@@ -275,22 +325,45 @@ def _chosen_anew(
     return allocate.allocate(scores, budget, model_digest="").keep[modes.layer]
 
 
+@overload
+def measure(
+    model: nn.Module,
+    part: TokenWindows,
+    metric: None = None,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> Perplexity: ...
+
+
+@overload
 def measure(
     model: nn.Module,
     part: Sequences,
     metric: Metric | None = None,
     *,
     seed: int = 0,
-    batch_size: int = BATCH_SIZE,
-) -> Estimate:
-    """Measure a model's quality on some sequences, with its interval.
+    batch_size: int | None = None,
+) -> Estimate: ...
+
+
+def measure(
+    model: nn.Module,
+    part: Sequences | TokenWindows,
+    metric: Metric | None = None,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> Estimate | Perplexity:
+    """Measure a model's quality on some sequences or windows of text, with its interval.
 
     Args:
-        model: a sequence model.
-        part: one split of a data set, e.g. ``data.split("test")``.
+        model: a sequence model, or a language model for text.
+        part: one split of a data set, e.g. ``data.split("test")``; or windows of text, e.g.
+            ``text.windows(2048)``, on which perplexity and bits per byte are measured.
         metric: accuracy for classes, mean absolute error for real targets if None.
         seed: of the bootstrap, where the interval is one.
-        batch_size: sequences per forward pass.
+        batch_size: sequences per forward pass; 64 if None, of text 8.
 
     Returns:
         The metric with its interval.
@@ -299,11 +372,30 @@ def measure(
         ModelError: if no metric is given and the model does not say what it predicts.
         NumericalError: if an output is not finite.
     """
+    if isinstance(part, TokenWindows):
+        _refuse_metric(metric)
+        return evaluate.measure_perplexity(
+            model, part, batch_size=batch_size or WINDOWS_AT_ONCE, seed=seed
+        )
     chosen = metric or _metric_for(model)
-    outcomes = chosen.per_sequence(evaluate.predict(model, part, batch_size), part.y)
+    outputs = evaluate.predict(model, part, batch_size or BATCH_SIZE)
+    outcomes = chosen.per_sequence(outputs, part.y)
     return evaluate.estimate(outcomes, chosen, seed=seed)
 
 
+@overload
+def compare(
+    before: nn.Module,
+    after: nn.Module,
+    part: TokenWindows,
+    metric: None = None,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> PerplexityComparison: ...
+
+
+@overload
 def compare(
     before: nn.Module,
     after: nn.Module,
@@ -311,14 +403,25 @@ def compare(
     metric: Metric | None = None,
     *,
     seed: int = 0,
-    batch_size: int = BATCH_SIZE,
-) -> Comparison:
-    """Compare two models on the same sequences, in pairs (see `Comparison`).
+    batch_size: int | None = None,
+) -> Comparison: ...
+
+
+def compare(
+    before: nn.Module,
+    after: nn.Module,
+    part: Sequences | TokenWindows,
+    metric: Metric | None = None,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> Comparison | PerplexityComparison:
+    """Compare two models on the same sequences or windows of text, in pairs.
 
     Args:
         before: the first model.
         after: the second model.
-        part: one split of a data set.
+        part: one split of a data set, or windows of text.
         metric: as in `measure`.
         seed: of resampling.
         batch_size: sequences per forward pass.
@@ -330,9 +433,14 @@ def compare(
         ModelError: as in `measure`.
         NumericalError: as in `measure`.
     """
+    if isinstance(part, TokenWindows):
+        _refuse_metric(metric)
+        return evaluate.compare_perplexity(
+            before, after, part, batch_size=batch_size or WINDOWS_AT_ONCE, seed=seed
+        )
     chosen = metric or _metric_for(before)
     outcomes = [
-        chosen.per_sequence(evaluate.predict(model, part, batch_size), part.y)
+        chosen.per_sequence(evaluate.predict(model, part, batch_size or BATCH_SIZE), part.y)
         for model in (before, after)
     ]
     return evaluate.compare_outcomes(outcomes[0], outcomes[1], chosen, seed=seed)
@@ -366,6 +474,11 @@ def parity(
             ),
         )
     )
+
+
+def _refuse_metric(metric: Metric | None) -> None:
+    if metric is not None:
+        raise InputError(f"metric {metric.name} on text", allowed="perplexity, the default")
 
 
 def _metric_for(model: nn.Module) -> Metric:

@@ -1,6 +1,5 @@
 """Models on disk: safetensors and JSON, with a manifest that can be verified."""
 
-from ssmith.artefact.language import save_language_model
 from ssmith.artefact.layout import WEIGHTS
 from ssmith.artefact.load import load, load_sequence_model
 from ssmith.artefact.locate import EMBEDDED, embedded_names, locate
@@ -16,6 +15,5 @@ __all__ = [
     "load_sequence_model",
     "locate",
     "save",
-    "save_language_model",
     "verify",
 ]

@@ -8,7 +8,8 @@ from ssmith.data.load import load_data
 from ssmith.data.load_text import STDLIB_SPEC, load_text, read_source
 from ssmith.data.npz import save_npz
 from ssmith.data.python_sources import read_packages
-from ssmith.data.tokenize import ByteTokenizer
+from ssmith.data.streams import stream_of
+from ssmith.data.tokenizers import ByteTokenizer, find_tokenizer
 
 __all__ = [
     "STDLIB_SPEC",
@@ -18,9 +19,11 @@ __all__ = [
     "batches",
     "check_fits",
     "digest_of",
+    "find_tokenizer",
     "load_data",
     "load_text",
     "read_packages",
     "read_source",
     "save_npz",
+    "stream_of",
 ]

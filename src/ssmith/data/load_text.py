@@ -10,7 +10,7 @@ from ssmith.data.documents import Documents
 from ssmith.data.python_sources import read_stdlib
 from ssmith.data.text_files import SUFFIXES, is_token_file, read_documents, read_token_file
 from ssmith.data.text_splits import split_text
-from ssmith.data.tokenize import ByteTokenizer, Tokenizer, tokenizer_beside
+from ssmith.data.tokenizers import BYTES, find_tokenizer
 
 STDLIB_SPEC = "stdlib:"
 
@@ -49,7 +49,11 @@ def load_text(
     if str(spec) != STDLIB_SPEC and is_token_file(path):
         return read_token_file(path, vocabulary=vocabulary)
     documents = read_source(spec, field=field)
-    return split_text(documents, _choose(tokenizer, vocabulary, documents), seed=seed)
+    return split_text(
+        documents,
+        find_tokenizer(tokenizer, BYTES if vocabulary is None else vocabulary),
+        seed=seed,
+    )
 
 
 def read_source(spec: str | Path, *, field: str = "text") -> Documents:
@@ -74,17 +78,3 @@ def read_source(spec: str | Path, *, field: str = "text") -> Documents:
             allowed=f"{STDLIB_SPEC}, a directory, or a file that ends in {', '.join(SUFFIXES)}",
         )
     return read_documents(Path(spec), field=field)
-
-
-def _choose(directory: Path | None, vocabulary: int | None, documents: Documents) -> Tokenizer:
-    found = tokenizer_beside(directory)
-    if found is None:
-        found = ByteTokenizer()
-        if vocabulary not in (None, found.vocabulary):
-            raise InputError(
-                f"the model knows {vocabulary} token ids and has no tokenizer, so "
-                f"{documents.name} cannot be read as text",
-                allowed="a tokenizer.json beside the model, or token ids in a .npy or .bin file",
-                next_step="copy the tokenizer's files into the model's directory",
-            )
-    return found

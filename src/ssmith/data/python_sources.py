@@ -89,7 +89,7 @@ def read_packages(
     sizes = {name: sum(len(item.content) for item in items) for name, items in kept.items()}
     shares = fair_shares(sizes, size)
     chosen = {name: _spread(kept[name], shares[name]) for name in kept}
-    items = tuple(item for part in chosen.values() for item in part)
+    everything = tuple(item for part in chosen.values() for item in part)
     packages = {
         name: {
             "version": versions[name],
@@ -103,7 +103,7 @@ def read_packages(
     return Documents(
         name="packages",
         source=f"Python sources of {listed}",
-        items=items,
+        items=everything,
         details={"packages": packages, "files_left_out": left},
     )
 

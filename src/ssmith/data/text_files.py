@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ssmith.core.errors import DataError, InputError
 from ssmith.core.text import ALL, Text, TokenStream
@@ -98,7 +99,7 @@ def read_token_file(path: Path, *, vocabulary: int | None) -> Text:
     )
 
 
-def _numpy_ids(path: Path) -> np.ndarray[Any, Any]:
+def _numpy_ids(path: Path) -> NDArray[np.integer]:
     try:
         ids = np.load(path, allow_pickle=False)
     except (ValueError, OSError) as error:
@@ -111,7 +112,7 @@ def _numpy_ids(path: Path) -> np.ndarray[Any, Any]:
     return ids
 
 
-def _binary_ids(path: Path) -> np.ndarray[Any, Any]:
+def _binary_ids(path: Path) -> NDArray[np.integer]:
     if path.stat().st_size % 2:
         raise DataError(
             f"{path.name} has {path.stat().st_size} bytes",

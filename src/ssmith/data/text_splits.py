@@ -10,9 +10,10 @@ import torch
 from ssmith.core.seeds import generator
 from ssmith.core.sequences import SPLITS
 from ssmith.core.text import ALL, Text, TokenStream
+from ssmith.core.tokenizer import Tokenizer
 from ssmith.data.documents import Document, Documents
 from ssmith.data.splitting import FRACTIONS
-from ssmith.data.tokenize import Tokenizer
+from ssmith.data.streams import describe, stream_of
 
 # With fewer documents than this a draw would make splits of very unequal size.
 _ENOUGH = 20
@@ -32,10 +33,11 @@ def split_text(documents: Documents, tokenizer: Tokenizer, *, seed: int) -> Text
     Returns:
         The text; its split ``all`` holds every document in the source's order.
     """
-    everything = tokenizer.stream(documents.items)
+    everything = stream_of(documents.items, tokenizer)
     if len(documents.items) >= _ENOUGH:
         parts = {
-            name: tokenizer.stream(items) for name, items in _drawn(documents.items, seed).items()
+            name: stream_of(items, tokenizer)
+            for name, items in _drawn(documents.items, seed).items()
         }
         how: dict[str, Any] = {"split_of": "whole documents, drawn", "split_seed": seed}
     else:
@@ -48,7 +50,7 @@ def split_text(documents: Documents, tokenizer: Tokenizer, *, seed: int) -> Text
         source=documents.source,
         details={
             **documents.details,
-            **tokenizer.describe,
+            **describe(tokenizer),
             **how,
             "documents": len(documents.items),
             "split_fractions": dict(FRACTIONS),
@@ -115,17 +117,13 @@ def stretches(stream: TokenStream) -> dict[str, TokenStream]:
 
 
 def _drawn(items: tuple[Document, ...], seed: int) -> dict[str, tuple[Document, ...]]:
-    """Fill each split in turn with documents in a drawn order until it has its share of bytes."""
+    """Give each document, in a drawn order, to the split that lacks most of its share of bytes."""
     order = torch.randperm(len(items), generator=generator(seed, "split documents")).tolist()
     total = sum(len(item.content) for item in items)
+    lacks = {name: FRACTIONS[name] * total for name in SPLITS}
     parts: dict[str, list[Document]] = {name: [] for name in SPLITS}
-    names, limit, filled = iter(SPLITS), 0.0, 0
-    current = next(names)
-    limit = FRACTIONS[current] * total
     for place in order:
-        while filled >= limit and current != SPLITS[-1]:
-            current = next(names)
-            limit += FRACTIONS[current] * total
-        parts[current].append(items[place])
-        filled += len(items[place].content)
+        name = max(SPLITS, key=lambda split: lacks[split])
+        parts[name].append(items[place])
+        lacks[name] -= len(items[place].content)
     return {name: tuple(part) for name, part in parts.items()}

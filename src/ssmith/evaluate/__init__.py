@@ -4,6 +4,12 @@ from ssmith.evaluate.changes import Change, collect_changes
 from ssmith.evaluate.compare import Agreement, Comparison, compare_outcomes
 from ssmith.evaluate.gate import Evidence, Limits, judge
 from ssmith.evaluate.intervals import Estimate, estimate
+from ssmith.evaluate.language import (
+    Perplexity,
+    PerplexityComparison,
+    compare_perplexity,
+    measure_perplexity,
+)
 from ssmith.evaluate.memory import Memory, measure_memory
 from ssmith.evaluate.metrics import ACCURACY, METRICS, Metric, default_metric, find_metric, predict
 from ssmith.evaluate.own import OwnComparison, OwnMetric, compare_own, own_metric
@@ -39,6 +45,8 @@ __all__ = [
     "PathCheck",
     "PathParity",
     "PathParityConfig",
+    "Perplexity",
+    "PerplexityComparison",
     "Speed",
     "SpeedConfig",
     "Timing",
@@ -47,6 +55,7 @@ __all__ = [
     "collect_changes",
     "compare_outcomes",
     "compare_own",
+    "compare_perplexity",
     "default_metric",
     "estimate",
     "estimate_saving",
@@ -54,6 +63,7 @@ __all__ = [
     "forward_difference",
     "judge",
     "measure_memory",
+    "measure_perplexity",
     "measure_speed",
     "own_metric",
     "predict",

@@ -334,6 +334,12 @@ def compare_losses(
 def counted(windows: TokenWindows) -> Float64[Tensor, "w"]:
     """Return how many tokens are counted in each window.
 
+    Args:
+        windows: rows of tokens.
+
+    Returns:
+        One count per window.
+
     Raises:
         DataError: if there is none at all.
     """

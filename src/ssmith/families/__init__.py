@@ -1,6 +1,6 @@
 """Model families: what a family calls things, where its states live, how to cut them."""
 
-from ssmith.families.hf import hf_facts
+from ssmith.families.hf import directory_of, hf_facts, vocabulary_of
 from ssmith.families.lti import LTILayer, LTIOptions
 from ssmith.families.registry import describe, find_layers, model_digest, modes_of, scan_of
 from ssmith.families.s4d import S4DLayer
@@ -18,6 +18,7 @@ __all__ = [
     "SequenceModel",
     "Tap",
     "describe",
+    "directory_of",
     "find_layers",
     "hf_facts",
     "model_digest",
@@ -25,4 +26,5 @@ __all__ = [
     "probed",
     "scan_of",
     "tapped",
+    "vocabulary_of",
 ]

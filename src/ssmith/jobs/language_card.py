@@ -6,9 +6,8 @@ import bz2
 import gzip
 import lzma
 from pathlib import Path
-from typing import Any
 
-from ssmith import artefact
+from ssmith import api
 from ssmith.core.errors import MissingExtraError
 from ssmith.core.files import to_json
 from ssmith.core.optional import require
@@ -49,11 +48,16 @@ def save_trained_language(
         "compressors_bits_per_byte": rivals,
         "paths": [f"{item.op}: {item.backend} ({item.reason})" for item in trained.engine.paths],
     }
-    return artefact.save_language_model(
+    facts = {
+        "title": recipe.title or "Mamba language model",
+        "text": [*recipe.notes, f"The curve of its training stands in `{CURVE}`."],
+        "table": _table(trained, recipe, found, rivals),
+    }
+    return api.save(
         trained.model,
         path,
-        card=_card(trained, recipe, found, rivals),
         overwrite=overwrite,
+        facts=facts,
         extra_files={RECIPE: recipe.to_json(), CURVE: to_json(curve)},
     )
 
@@ -89,18 +93,18 @@ def _zstd(content: bytes) -> int | str:
     return len(package.ZstdCompressor(level=19).compress(content))
 
 
-def _card(
+def _table(
     trained: Trained,
     recipe: LanguageRecipe,
     found: Perplexity,
     rivals: dict[str, float | str],
-) -> str:
+) -> dict[str, str]:
     settings, data = trained.fit.settings, trained.data
     size, per_byte = recipe.size(), found.bits_per_byte
     steps, rows, length = (settings[name] for name in ("steps", "batch_size", "length"))
     parameters = sum(item.numel() for item in trained.model.parameters())
     retrain = f"ssmith train {RECIPE} --seed {settings['seed']} --out DIR"
-    table: dict[str, Any] = {
+    return {
         "model": f"Mamba, width {size.width}, {size.layers} layers, {size.states} states per "
         "channel, bytes as tokens",
         "parameters": f"{parameters:,}",
@@ -112,27 +116,10 @@ def _card(
         "bits per byte": "not known" if per_byte is None else said(per_byte),
         "perplexity per token": said(found.perplexity),
         **{f"bits per byte, {name}": _number(value) for name, value in rivals.items()},
-        "seed": settings["seed"],
+        "seed": str(settings["seed"]),
         "time in training steps": f"{trained.fit.seconds / 60:.0f} minutes, shared machine",
         "how to retrain": f"`{retrain}` with the `{RECIPE}` in this directory",
     }
-    lines = [
-        "---",
-        "library_name: transformers",
-        "pipeline_tag: text-generation",
-        "---",
-        "",
-        f"# {recipe.title or 'Mamba language model'}",
-        "",
-        *(f"{text}\n" for text in recipe.notes),
-        "| | |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in table.items()),
-        "",
-        f"The curve of the training is in `{CURVE}`.",
-        "",
-    ]
-    return "\n".join(lines)
 
 
 def _number(value: float | str) -> str:

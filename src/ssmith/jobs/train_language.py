@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ssmith import api, artefact, data
+from ssmith import data
 from ssmith.core.errors import InputError
 from ssmith.core.files import read_json, to_json
 from ssmith.core.text import Text, TokenStream
@@ -88,6 +88,9 @@ class LanguageRecipe:
     def size(self) -> MambaSize:
         """Return the model's size.
 
+        Returns:
+            The size.
+
         Raises:
             InputError: if a key is unknown or missing, or a value is not allowed.
         """
@@ -156,7 +159,6 @@ def language_data(recipe: LanguageRecipe) -> LanguageData:
     Returns:
         Training stream and held-out text.
     """
-    tokenizer = data.ByteTokenizer()
     if "text" in recipe.data:
         text = data.load_text(recipe.data["text"])
         held_out = data.load_text(recipe.data["held_out"]) if "held_out" in recipe.data else text
@@ -168,13 +170,14 @@ def language_data(recipe: LanguageRecipe) -> LanguageData:
         read = data.read_packages(
             recipe.data["packages"], size=recipe.data["bytes"], avoid=data.read_source(spec)
         )
-        train = tokenizer.stream(read.items)
+        train = data.stream_of(read.items, data.ByteTokenizer())
         about = {
             "name": read.name,
             "source": read.source,
             "sha256": read.sha256,
             **read.details,
-            **tokenizer.describe,
+            "tokenizer": "bytes",
+            "between_documents": "id 0",
         }
     facts = {
         "train": {**about, "tokens": len(train)},

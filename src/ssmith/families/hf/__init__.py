@@ -5,12 +5,14 @@ from ssmith.families.hf.engine import EngineReport, accelerate_, engine, restore
 from ssmith.families.hf.known import FAMILIES
 from ssmith.families.hf.layers import hf_facts, selective_layers, selective_scan_of
 from ssmith.families.hf.native import from_mamba_ssm
+from ssmith.families.hf.text import directory_of, vocabulary_of
 
 __all__ = [
     "FAMILIES",
     "EngineReport",
     "MambaSize",
     "accelerate_",
+    "directory_of",
     "engine",
     "from_mamba_ssm",
     "hf_facts",
@@ -18,4 +20,5 @@ __all__ = [
     "restore_",
     "selective_layers",
     "selective_scan_of",
+    "vocabulary_of",
 ]
