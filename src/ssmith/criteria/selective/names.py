@@ -9,6 +9,7 @@ from ssmith.criteria.selective.data_free import FastestDecay, LogMagnitude, Rand
 from ssmith.criteria.selective.energies import OutputEnergy, StateEnergy
 from ssmith.criteria.selective.gram import GramGreedy
 from ssmith.criteria.selective.protocol import SelectiveCriterion
+from ssmith.criteria.selective.refit import RefitGreedy
 from ssmith.criteria.selective.sparsessm import SparseSSM
 from ssmith.criteria.selective.votes import SparseSSMVotes
 
@@ -49,6 +50,7 @@ def _known() -> dict[str, SelectiveCriterion]:
         DEFAULT: OutputEnergy(),
         "state-energy": StateEnergy(),
         "gram-greedy": GramGreedy(),
+        "refit-greedy": RefitGreedy(),
         "sparsessm": SparseSSM(),
         "sparsessm-v1": SparseSSMVotes(),
         "fastest-decay": FastestDecay(),
