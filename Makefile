@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint check clean reference
+.PHONY: demo test lint docs clean reference
 
 demo: $(VENV)/.ready-demo
 	$(BIN)/ssmith demo --out demo-out --overwrite
@@ -17,6 +17,9 @@ lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/pydoclint --config=pyproject.toml --quiet src/ssmith
+
+docs: $(VENV)/.ready-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 # make bench-lti, make bench-lti QUICK=1
 bench-%: $(VENV)/.ready-dev

@@ -145,14 +145,14 @@ class Plan:
             semantics=_semantics(content),
         )
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the plan as JSON, atomically."""
-        write_text(path, self.to_json())
+        write_text(Path(path), self.to_json())
 
     @classmethod
-    def load(cls, path: Path) -> Plan:
+    def load(cls, path: str | Path) -> Plan:
         """Read a plan (see `from_json` for errors)."""
-        return cls.from_json(read_json(path))
+        return cls.from_json(read_json(Path(path)))
 
     def __str__(self) -> str:
         head = (

@@ -62,9 +62,9 @@ class Receipt:
         """Render as JSON."""
         return to_json(self.as_dict())
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write as JSON, atomically."""
-        write_text(path, self.to_json())
+        write_text(Path(path), self.to_json())
 
     @classmethod
     def from_json(cls, content: Any) -> Receipt:
@@ -89,9 +89,9 @@ class Receipt:
         return cls(**{name: content[name] for name in names})
 
     @classmethod
-    def load(cls, path: Path) -> Receipt:
+    def load(cls, path: str | Path) -> Receipt:
         """Read a receipt (see `from_json` for errors)."""
-        return cls.from_json(read_json(path))
+        return cls.from_json(read_json(Path(path)))
 
 
 def versions() -> dict[str, str]:

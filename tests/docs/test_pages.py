@@ -1,0 +1,29 @@
+"""Every code block of the documentation runs as it stands there; the README has its own file."""
+
+import re
+
+import pytest
+
+from helpers.pages import ROOT, make_targets, pages, run_page
+
+DOCS = [page for page in pages() if page.name != "README.md"]
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_shows_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_page(page)
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_make_targets_a_page_names_exist(page):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for name in make_targets(page):
+        script = ROOT / "benchmarks" / f"{name.removeprefix('bench-')}.py"
+        assert script.is_file() or re.search(rf"^{re.escape(name)}:", makefile, re.M), name
+
+
+def test_every_page_is_in_the_navigation():
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    named = set(re.findall(r"[\w/-]+\.md", text.split("nav:", maxsplit=1)[1]))
+    assert named == {str(page.relative_to(ROOT / "docs")) for page in DOCS}
