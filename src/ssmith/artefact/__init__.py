@@ -4,6 +4,7 @@ from ssmith.artefact.layout import WEIGHTS
 from ssmith.artefact.load import load, load_sequence_model
 from ssmith.artefact.locate import EMBEDDED, embedded_names, locate
 from ssmith.artefact.save import save
+from ssmith.artefact.selective import save_selective
 from ssmith.artefact.verify import Check, verify
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "load_sequence_model",
     "locate",
     "save",
+    "save_selective",
     "verify",
 ]

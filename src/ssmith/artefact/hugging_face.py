@@ -41,7 +41,7 @@ def build(directory: Path, content: dict[str, Any]) -> nn.Module:
     transformers = require(
         "transformers", extra="hf", purpose=f"a model of type {content['model_type']!r}"
     )
-    held = sum(_numbers_in(path) for path in _files(directory))
+    held = sum(numbers_in(path) for path in files_of(directory))
     for size in ("hidden_size", "num_hidden_layers", "vocab_size"):
         check_size(content.get(size, 0), held, directory)
     try:
@@ -90,8 +90,8 @@ def build_unequal(
         "transformers", extra="hf", purpose=f"a model of type {content['model_type']!r}"
     )
     tensors: dict[str, Tensor] = {}
-    for path in _files(directory):
-        _numbers_in(path)
+    for path in files_of(directory):
+        numbers_in(path)
         tensors |= load_file(path)
     check_finite(tensors, directory)
     settings = transformers.AutoConfig.from_pretrained(directory, local_files_only=True)
@@ -142,7 +142,7 @@ def _check_fits(report: dict[str, Any], directory: Path) -> None:
         )
 
 
-def _files(directory: Path) -> list[Path]:
+def files_of(directory: Path) -> list[Path]:
     """Return the files of the weights: one, or the shards an index names."""
     if (directory / WEIGHTS).is_file() or not (directory / INDEX).is_file():
         return [directory / WEIGHTS]
@@ -156,7 +156,7 @@ def _files(directory: Path) -> list[Path]:
     return [directory / name for name in sorted(named)]
 
 
-def _numbers_in(path: Path) -> int:
+def numbers_in(path: Path) -> int:
     """Count a file's numbers, and refuse it if header and length do not agree; reads no tensor."""
     if not path.is_file():
         raise missing_weights(path)

@@ -47,7 +47,7 @@ class Sidecar:
 
     semantics: str | None
     state_sizes: dict[str, int]
-    masks: dict[str, Bool[Tensor, "..."]] = field(default_factory=dict)
+    masks: Mapping[str, Bool[Tensor, "..."]] = field(default_factory=dict)
     fills: dict[str, float] = field(default_factory=dict)
     digest: str
     parent: str | None
@@ -195,11 +195,10 @@ class Sidecar:
 
 def _packed(found: Mapping[str, Bool[Tensor, "..."]]) -> bytes:
     """Return masks as bits, with their shapes beside them."""
-    bits = {
-        name: torch.from_numpy(np.packbits(mask.numpy().reshape(-1)))
-        for name, mask in found.items()
-    }
-    shapes = {name: list(mask.shape) for name, mask in found.items()}
+    bits, shapes = {}, {}
+    for name, mask in found.items():
+        bits[name] = torch.from_numpy(np.packbits(mask.numpy().reshape(-1)))
+        shapes[name] = list(mask.shape)
     return to_safetensors(bits, {"shapes": json.dumps(shapes, sort_keys=True)})
 
 

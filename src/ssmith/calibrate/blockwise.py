@@ -117,8 +117,9 @@ def walk(
     done = min(store.finished(), len(names))
     for index in range(done):
         state, found = store.outcome(index)
-        with blocks.block(index) as block:
-            restore_(block, state)
+        if blocks.lasting:
+            with blocks.block(index) as block:
+                restore_(block, state)
         records += found
     for index, name in enumerate(names):
         if index < done:

@@ -164,7 +164,7 @@ def _packed(state: BlockState, records: Sequence[BlockRecord]) -> bytes:
     }
     for number, record in enumerate(records):
         for unit, mask in record.keep.items():
-            tensors[f"keep/{number}/{unit}"] = mask.cpu().contiguous()
+            tensors[f"keep/{number}/{unit}"] = mask.cpu().clone()
     facts = {
         "fills": state.fills,
         "semantics": state.semantics,

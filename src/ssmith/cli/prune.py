@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssmith.cli import flags
+from ssmith.cli import flags, prune_selective
 from ssmith.cli.output import Output
 from ssmith.core.errors import InputError
 
@@ -37,6 +37,7 @@ def add(subparsers: flags.Subparsers) -> None:
         default="shrink",
         help="shrink removes the states, mask only switches them off (default: shrink)",
     )
+    prune_selective.add(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and cut nothing")
     parser.add_argument(
         "--plan-out", type=Path, metavar="FILE", help="also write the plan here, to read or edit"
@@ -82,6 +83,8 @@ def _add_decision(parser: flags.Parser) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Plan, and unless it is a dry run, cut and save."""
+    if prune_selective.is_selective(arguments):
+        return prune_selective.run(arguments, output)
     from ssmith import api
     from ssmith.core.files import refuse_existing
     from ssmith.jobs.methods import calibration

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssmith.core.errors import ModelError, UnsupportedError
 from ssmith.core.layers import LayerInfo, Modes
@@ -73,8 +74,13 @@ def modes_of(model: nn.Module) -> tuple[Modes, ...]:
 
 def model_digest(model: nn.Module) -> str:
     """Return a SHA-256 over the names, types, shapes and bytes of all tensors of a model."""
+    return tensors_digest(sorted(model.state_dict().items()))
+
+
+def tensors_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Return the digest of a model whose tensors come one after the other, sorted by name."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in tensors:
         # An empty tensor may have any strides and still call itself contiguous; a clone may not.
         value = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())

@@ -25,6 +25,10 @@ class Blocks(Protocol):
     def layers(self) -> tuple[str, ...]:
         """Dotted names of the mixers, in the order they run."""
 
+    @property
+    def lasting(self) -> bool:
+        """Whether changes to a block outlive the ``with`` it was held in."""
+
     def embed(self, ids: Int64[Tensor, "b l"]) -> Float[Tensor, "b l m"]:
         """Return what the first block is given."""
 
@@ -46,6 +50,11 @@ class ModelBlocks:
     def layers(self) -> tuple[str, ...]:
         """Dotted names of the mixers, in the order they run."""
         return tuple(find_selective(self.model))
+
+    @property
+    def lasting(self) -> bool:
+        """True: blocks are the model's own."""
+        return True
 
     def embed(self, ids: Int64[Tensor, "b l"]) -> Float[Tensor, "b l m"]:
         """Return what the first block is given."""

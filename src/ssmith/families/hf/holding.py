@@ -37,7 +37,9 @@ def hold_(module: nn.Module, parameter: str, keep: Bool[Tensor, "..."], fill: fl
             f"a mask of shape {tuple(keep.shape)} for {parameter}", allowed=f"{tuple(value.shape)}"
         )
     if not hasattr(module, _PREFIX + parameter):
-        module.register_buffer(_PREFIX + parameter, keep.to(value.device), persistent=False)
+        module.register_buffer(
+            _PREFIX + parameter, keep.to(value.device, copy=True), persistent=False
+        )
         module.register_forward_pre_hook(_refill)
     else:
         setattr(module, _PREFIX + parameter, held(module, parameter) & keep.to(value.device))

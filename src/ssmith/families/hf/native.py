@@ -27,6 +27,21 @@ def from_mamba_ssm(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> 
     Raises:
         ModelError: if a setting has no counterpart, or names or shapes of the weights do not fit.
     """
+    return _load(skeleton(config), weights, tied=config.get("tie_embeddings", True))
+
+
+def skeleton(config: Mapping[str, Any]) -> nn.Module:
+    """Build the transformers model a `mamba_ssm` configuration describes, without its weights.
+
+    Args:
+        config: its ``config.json``.
+
+    Returns:
+        A model with weights as transformers initialises them.
+
+    Raises:
+        ModelError: if a setting has no counterpart.
+    """
     missing = [name for name in _SHARED if name not in config]
     if missing:
         raise ModelError(f"config.json lacks {missing}", next_step="give the original config.json")
@@ -40,7 +55,7 @@ def from_mamba_ssm(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> 
     model: nn.Module = build(transformers, config, settings)
     if settings:
         raise ModelError(f"ssm_cfg has {sorted(settings)}", allowed="settings transformers has too")
-    return _load(model, weights, tied=config.get("tie_embeddings", True))
+    return model
 
 
 def _refuse_unknown(config: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from ssmith.calibrate.blockwise import Tell, WalkConfig, walk
 from ssmith.core.errors import InputError
 from ssmith.core.files import to_json
 from ssmith.core.layers import Finding
+from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.selective import COLUMNS, ENTRIES, BlockRecord
 from ssmith.core.tokens import TokenWindows
@@ -23,8 +24,22 @@ from ssmith.families.hf.blocks import Blocks, ModelBlocks
 from ssmith.families.hf.selective import find_selective
 from ssmith.jobs.progress import Progress, silent
 from ssmith.jobs.selective.config import SelectiveConfig
+from ssmith.jobs.selective.plans import plans_of
 from ssmith.jobs.selective.stages import column_costs_stage, equal_columns, stages_of
 from ssmith.surgery.selective import settle_
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """What a walk left.
+
+    Args:
+        receipt: what was removed, and how stable the choice is.
+        plans: what stays, per unit.
+    """
+
+    receipt: Receipt
+    plans: dict[str, Plan]
 
 
 def prune_selective_(
@@ -34,7 +49,7 @@ def prune_selective_(
     *,
     walk_config: WalkConfig | None = None,
     progress: Progress = silent,
-) -> Receipt:
+) -> Pruned:
     """Prune a Mamba or Falcon-Mamba language model in place, block by block.
 
     Args:
@@ -47,7 +62,7 @@ def prune_selective_(
         progress: listener.
 
     Returns:
-        What was removed and how stable the choice is.
+        Receipt and plans.
 
     Raises:
         UnsupportedError: if the model has no selective layer with states of its own.
@@ -60,21 +75,21 @@ def prune_selective_(
     walking = walk_config or WalkConfig()
     if walking.work_dir is not None and not walking.fingerprint:
         walking = replace(walking, fingerprint=fingerprint(digest, windows, config))
-    sizes = {name: layer.n for name, layer in layers.items()}
     total = sum(item.numel() for item in model.parameters())
     trip = Trip(windows=windows, config=config, walking=walking, progress=progress)
-    records = trip.take(ModelBlocks(model), sizes)
+    records = trip.take(ModelBlocks(model), {name: layer.n for name, layer in layers.items()})
     settle_(model)
-    return receipt_of(
-        config, windows, records,
-        model={
-            "name": type(model).__name__, "family": model_type(model), "layers": len(layers),
-            "digest_before": digest, "digest_after": model_digest(model),
-            "parameters": {
-                "before": total, "after": sum(item.numel() for item in model.parameters())
-            },
+    facts = {
+        "name": type(model).__name__, "family": model_type(model), "layers": len(layers),
+        "digest_before": digest, "digest_after": model_digest(model),
+        "parameters": {
+            "before": total, "after": sum(item.numel() for item in model.parameters())
         },
-    )  # fmt: skip
+    }  # fmt: skip
+    return Pruned(
+        receipt=receipt_of(config, windows, records, facts),
+        plans=plans_of(records, config, digest),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

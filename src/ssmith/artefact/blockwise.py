@@ -1,0 +1,272 @@
+"""Models larger than memory: blocks read one by one, and written back shard by shard."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from safetensors import safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from ssmith.artefact import hugging_face
+from ssmith.artefact.selective import finish
+from ssmith.artefact.sidecar import SIDECAR, Sidecar
+from ssmith.core.errors import ArtefactError, UnsupportedError
+from ssmith.core.files import write_bytes, write_json
+from ssmith.core.optional import require
+from ssmith.families.hf.blocks import BlockState, block_name, restore_
+from ssmith.families.hf.native import skeleton
+from ssmith.families.hf.selective import find_selective
+from ssmith.families.registry import tensors_digest
+
+_EMBEDDING = "backbone.embeddings.weight"
+_NAMES = {"backbone.embeddings.weight": "backbone.embedding.weight"}
+
+
+@dataclass(frozen=True)
+class DirectoryBlocks:
+    """The blocks of a model that stays on disk.
+
+    Args:
+        directory: of a Hugging Face model of type mamba or falcon_mamba, or a mamba_ssm
+            checkpoint.
+        content: its configuration.
+    """
+
+    directory: Path
+    content: dict[str, Any]
+
+    @cached_property
+    def skeleton(self) -> Any:
+        """The model without weights: every tensor has a shape and no memory."""
+        transformers = require("transformers", extra="hf", purpose="a selective model")
+        with torch.device("meta"), hugging_face.quiet(transformers):
+            if "model_type" not in self.content:
+                return skeleton(self.content)
+            settings = transformers.AutoConfig.from_pretrained(
+                self.directory, local_files_only=True, trust_remote_code=False
+            )
+            return transformers.AutoModelForCausalLM.from_config(settings)
+
+    @cached_property
+    def layers(self) -> tuple[str, ...]:
+        """Dotted names of the mixers, in the order they run."""
+        return tuple(find_selective(self.skeleton))
+
+    @property
+    def lasting(self) -> bool:
+        """False: what a block becomes is for the walk to keep."""
+        return False
+
+    @cached_property
+    def sidecar(self) -> Sidecar | None:
+        """What earlier cuts mean, if there were any."""
+        return Sidecar.read(self.directory) if (self.directory / SIDECAR).is_file() else None
+
+    @cached_property
+    def places(self) -> dict[str, Path]:
+        """The file of every tensor, by its name in transformers."""
+        found: dict[str, Path] = {}
+        for path in hugging_face.files_of(self.directory):
+            hugging_face.numbers_in(path)
+            with safe_open(path, framework="pt") as file:
+                found |= dict.fromkeys(file.offset_keys(), path)
+        return found
+
+    def check(self) -> None:
+        """Raise unless every tensor of the model is there, with its shape.
+
+        Raises:
+            ArtefactError: if one is not.
+            UnsupportedError: if layers hold unequal numbers of states.
+        """
+        if self.sidecar is not None and not self.sidecar.opens_elsewhere:
+            raise UnsupportedError(
+                f"{self.directory}: its layers hold unequal numbers of states, and blocks are read "
+                "one by one only where they are alike",
+                next_step="prune it in memory",
+            )
+        for name, wanted in self.skeleton.state_dict().items():
+            if name == "lm_head.weight" and self._name(name) not in self.places:
+                continue
+            shape = self._shape(name)
+            if shape != tuple(wanted.shape):
+                raise ArtefactError(
+                    f"{self.directory}: {name} is {shape}, not {tuple(wanted.shape)}",
+                    next_step="the files do not belong together; restore them from their source",
+                )
+
+    def tensor(self, name: str) -> Tensor:
+        """Read one tensor by its name in transformers; a tied head is the embedding."""
+        stored = self._name(name)
+        if stored not in self.places and name == "lm_head.weight":
+            stored = self._name(_EMBEDDING)
+        with safe_open(self.places[stored], framework="pt") as file:
+            found: Tensor = file.get_tensor(stored)
+        return found
+
+    def embed(self, ids: Int64[Tensor, "b l"]) -> Float[Tensor, "b l m"]:
+        """Return what the first block is given."""
+        return self.tensor(_EMBEDDING)[ids]
+
+    @contextmanager
+    def block(self, index: int) -> Iterator[nn.Module]:
+        """Read a block, and let go of it afterwards."""
+        place = block_name(self.layers[index])
+        block = copy.deepcopy(self.skeleton.get_submodule(place))
+        restore_(block, self.state(index))
+        yield block.eval()
+
+    def state(self, index: int) -> BlockState:
+        """Read everything a block is."""
+        place = block_name(self.layers[index]) + "."
+        names = [name for name in self.skeleton.state_dict() if name.startswith(place)]
+        tensors = {name.removeprefix(place): self.tensor(name) for name in names}
+        if self.sidecar is None:
+            return BlockState(tensors=tensors)
+        masks = {
+            name.removeprefix(place): mask
+            for name, mask in self.sidecar.masks.items()
+            if name.startswith(place)
+        }
+        fills = {name: self.sidecar.fills[place + name] for name in masks}
+        return BlockState(
+            tensors=tensors, masks=masks, fills=fills, semantics=self.sidecar.semantics
+        )
+
+    def digest(self) -> str:
+        """Return the digest `model_digest` would return for the loaded model."""
+        return tensors_digest(
+            (name, self.tensor(name)) for name in sorted(self.skeleton.state_dict())
+        )
+
+    def block_bytes(self) -> int:
+        """Return the bytes of the first block's weights."""
+        return sum(value.numel() * value.element_size() for value in self.state(0).tensors.values())
+
+    def model_bytes(self) -> int:
+        """Return the bytes of all weights as they are stored."""
+        return sum(path.stat().st_size for path in set(self.places.values()))
+
+    def _name(self, name: str) -> str:
+        """Return the name a tensor has in the files."""
+        other = _NAMES.get(name)
+        return other if other is not None and name not in self.places else name
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        stored = self._name(name)
+        if stored not in self.places:
+            raise ArtefactError(
+                f"{self.directory}: the weights lack {name}", next_step="restore them"
+            )
+        with safe_open(self.places[stored], framework="pt") as file:
+            return tuple(file.get_slice(stored).get_shape())
+
+
+@dataclass(frozen=True)
+class _BlockMasks(Mapping[str, Tensor]):
+    """The masks of all blocks, each read when it is asked for."""
+
+    names: dict[str, tuple[int, str]]
+    outcome: Callable[[int], BlockState]
+
+    def __getitem__(self, name: str) -> Tensor:
+        index, inner = self.names[name]
+        return self.outcome(index).masks[inner]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembly:
+    """A pruned model whose blocks lie in a working directory.
+
+    Args:
+        blocks: the model before.
+        outcome: what became of each block.
+        parent: digest of the model before.
+    """
+
+    blocks: DirectoryBlocks
+    outcome: Callable[[int], BlockState]
+    parent: str
+
+    def write(self, scratch: Path, *, facts: Mapping[str, Any], files: Mapping[str, str]) -> str:
+        """Write the model into a directory that is being made, one shard per block.
+
+        Args:
+            scratch: the directory.
+            facts: for the card.
+            files: further text files by name.
+
+        Returns:
+            The digest of the pruned model.
+        """
+        names, sizes, fills, semantics = self._written(scratch)
+        settings = self.blocks.skeleton.config
+        if len(set(sizes.values())) == 1:
+            settings.state_size = next(iter(sizes.values()))
+        settings.save_pretrained(scratch)
+        after = DirectoryBlocks(scratch, self.blocks.content | {"model_type": settings.model_type})
+        sidecar = Sidecar(
+            semantics=semantics,
+            state_sizes=sizes,
+            masks=_BlockMasks(names, self.outcome),
+            fills=fills,
+            digest=after.digest(),
+            parent=self.parent,
+        )
+        sidecar.write(scratch)
+        finish(scratch, sidecar, facts, files, self.blocks.directory)
+        return sidecar.digest
+
+    def _written(
+        self, scratch: Path
+    ) -> tuple[dict[str, tuple[int, str]], dict[str, int], dict[str, float], str | None]:
+        layers, total = self.blocks.layers, 0
+        places: dict[str, str] = {}
+        names: dict[str, tuple[int, str]] = {}
+        sizes: dict[str, int] = {}
+        fills: dict[str, float] = {}
+        semantics = None
+        shards = len(layers) + 1
+        for number in range(shards):
+            file = f"model-{number + 1:05}-of-{shards:05}.safetensors"
+            if number == 0:
+                tensors = self._outside()
+            else:
+                layer, state = layers[number - 1], self.outcome(number - 1)
+                prefix = block_name(layer) + "."
+                tensors = {prefix + name: value for name, value in state.tensors.items()}
+                sizes[layer] = state.tensors["mixer.A_log"].shape[1]
+                names |= {prefix + name: (number - 1, name) for name in state.masks}
+                fills |= {prefix + name: fill for name, fill in state.fills.items()}
+                semantics = semantics or state.semantics
+            write_bytes(scratch / file, to_safetensors(tensors, {"format": "pt"}))
+            places |= dict.fromkeys(tensors, file)
+            total += sum(value.numel() * value.element_size() for value in tensors.values())
+        index = {"metadata": {"total_size": total}, "weight_map": places}
+        write_json(scratch / hugging_face.INDEX, index)
+        return names, sizes, fills, semantics
+
+    def _outside(self) -> dict[str, Tensor]:
+        """Return the tensors of no block; a tied head is not stored twice."""
+        inside = tuple(block_name(layer) + "." for layer in self.blocks.layers)
+        tied = getattr(self.blocks.skeleton.config, "tie_word_embeddings", True)
+        return {
+            name: self.blocks.tensor(name)
+            for name in self.blocks.skeleton.state_dict()
+            if not name.startswith(inside) and not (tied and name == "lm_head.weight")
+        }

@@ -1,0 +1,198 @@
+"""``ssmith prune`` for selective models: entries of A_log, state columns, projections."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssmith.cli import flags
+from ssmith.cli.output import Output
+from ssmith.core.errors import InputError
+
+if TYPE_CHECKING:
+    from ssmith.core.receipt import Receipt
+    from ssmith.jobs.selective import SelectiveConfig
+
+CUTS = ("a_log", "columns")
+"""Flags that make a pruning a selective one."""
+_ONLY_HERE = (
+    *CUTS, "pattern", "per_layer", "data", "samples", "length", "semantics", "work_dir",
+    "from_disk",
+)  # fmt: skip
+_ONLY_THERE = ("ratio", "min_per_layer", "refit_on", "plan_in")
+
+
+def add(parser: flags.Parser) -> None:
+    """Add the flags."""
+    group = parser.add_argument_group(
+        "selective models", "Mamba and Falcon-Mamba: one shot, from some windows of text"
+    )
+    _add_amounts(group)
+    group.add_argument(
+        "--data", default=argparse.SUPPRESS, metavar="TEXT",
+        help="calibration text: stdlib:, a .txt, .jsonl, .npy or .bin file, or a directory",
+    )  # fmt: skip
+    for name, default, what in (
+        ("samples", 64, "windows of text"), ("length", 2048, "tokens of each window"),
+        ("seed", 0, "seed of their places, and of what is random"),
+        ("batch-size", 4, "windows per forward pass"),
+    ):  # fmt: skip
+        group.add_argument(
+            f"--{name}", type=flags.whole, default=argparse.SUPPRESS, metavar="N",
+            help=f"{what} (default: {default})",
+        )  # fmt: skip
+    group.add_argument(
+        "--semantics", default=argparse.SUPPRESS, metavar="NAME",
+        help="what a cut entry of A_log does: memoryless, unit-decay or fast-decay "
+        "(default: memoryless)",
+    )  # fmt: skip
+    group.add_argument(
+        "--work-dir", type=Path, default=argparse.SUPPRESS, metavar="DIR",
+        help="keep activations and finished blocks here; the same command goes on from it",
+    )  # fmt: skip
+    group.add_argument(
+        "--from-disk", action="store_true", default=argparse.SUPPRESS,
+        help="read blocks one by one, for a model larger than memory (needs --work-dir; chosen by "
+        "itself where the model does not fit)",
+    )  # fmt: skip
+
+
+def _add_amounts(group: flags.Group) -> None:
+    group.add_argument(
+        "--a-log", type=amount, default=argparse.SUPPRESS, metavar="R",
+        help="fraction of the entries of A_log to remove in each layer, or N:M to keep N of M",
+    )  # fmt: skip
+    group.add_argument(
+        "--columns", type=flags.number, default=argparse.SUPPRESS, metavar="R",
+        help="fraction of whole state columns to remove",
+    )  # fmt: skip
+    group.add_argument(
+        "--per-layer", action="store_true", default=argparse.SUPPRESS,
+        help="remove columns from the layers where it costs least; only ssmith loads the result",
+    )  # fmt: skip
+    group.add_argument(
+        "--pattern", default=argparse.SUPPRESS, metavar="N:M",
+        help="keep N of M in place of a fraction, of everything that takes a pattern",
+    )  # fmt: skip
+
+
+def amount(text: str) -> Any:
+    """Read a fraction, or a pattern as text."""
+    return text if ":" in text else flags.number(text)
+
+
+def is_selective(arguments: argparse.Namespace) -> bool:
+    """Return whether flags for selective models were given."""
+    return any(hasattr(arguments, name) for name in _ONLY_HERE)
+
+
+def run(arguments: argparse.Namespace, output: Output) -> int:
+    """Prune a selective model, or only say what would be cut."""
+    from ssmith.core.files import refuse_existing
+    from ssmith.jobs.outputs import refuse_own_input
+    from ssmith.jobs.selective.save import Calibration, PruneTask, prune_and_save
+
+    _refuse_foreign(arguments)
+    config = config_of(arguments)
+    if not hasattr(arguments, "data"):
+        raise InputError("--data is missing", allowed="--data TEXT", next_step="try --data stdlib:")
+    out = None if arguments.dry_run else arguments.out
+    for path in (out, getattr(arguments, "work_dir", None)):
+        if path is not None:
+            refuse_own_input(path, arguments.model, arguments.data)
+    if out is not None:
+        refuse_existing(out, overwrite=arguments.overwrite)
+    given = {
+        **vars(arguments),
+        "out": out,
+        "config": config,
+        "calibration": flags.config_of(Calibration, arguments),
+        "command": arguments.command_line,
+    }
+    task = flags.config_of(PruneTask, argparse.Namespace(**given))
+    with output.progress() as progress:
+        done = prune_and_save(task, say=output.line, progress=progress)
+    if arguments.plan_out is not None:
+        for unit, plan in done.plans.items():
+            plan.save(arguments.plan_out.with_suffix(f".{unit}.json"))
+    _show(arguments, output, done.receipt, out)
+    return 0
+
+
+def config_of(arguments: argparse.Namespace) -> SelectiveConfig:
+    """Return what the flags ask for.
+
+    Args:
+        arguments: of the command line.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        InputError: if the flags do not fit together.
+    """
+    from ssmith.core.pattern import Pattern
+    from ssmith.jobs.selective import SelectiveConfig
+
+    given = {**vars(arguments)}
+    if "pattern" in given:
+        pattern = Pattern.parse(given["pattern"])
+        if given.setdefault("a_log", pattern) not in (pattern, str(pattern), pattern.removed):
+            raise InputError(
+                f"--pattern {pattern} and --a-log {given['a_log']} both decide",
+                allowed="one of them",
+            )
+        given["a_log"] = pattern
+    if isinstance(given.get("a_log"), str):
+        given["a_log"] = Pattern.parse(given["a_log"])
+    if "per_layer" in given:
+        given["split"] = "marginal"
+    if "settings" in given:
+        given["settings"] = dict(given["settings"])
+    return flags.config_of(SelectiveConfig, argparse.Namespace(**given))
+
+
+def _refuse_foreign(arguments: argparse.Namespace) -> None:
+    """Refuse flags that mean something for other models only."""
+    named = [name for name in _ONLY_THERE if getattr(arguments, name, None) is not None]
+    if named:
+        raise InputError(
+            f"--{named[0].replace('_', '-')} is for S5 and S4D models, "
+            f"--{next(n for n in _ONLY_HERE if hasattr(arguments, n)).replace('_', '-')} for "
+            "selective ones",
+            allowed="one kind of flags",
+        )
+    if not arguments.dry_run and arguments.out is None:
+        raise InputError("--out is missing", allowed="--out DIR, or --dry-run to cut nothing")
+
+
+def _show(
+    arguments: argparse.Namespace, output: Output, receipt: Receipt, out: Path | None
+) -> None:
+    output.result({"receipt": receipt.as_dict(), "model": None if out is None else str(out)})
+    method = receipt.method
+    output.line(f"method: {method['criterion']}; cut means {said(method['semantics'])}")
+    output.table(
+        ("removed", "before", "after", "fraction"),
+        [
+            (unit, facts["before"], facts["after"], facts["fraction"])
+            for unit, facts in receipt.removed.items()
+        ],
+    )
+    for unit, facts in receipt.details["stability"].items():
+        output.line(
+            f"stability of {unit} over two halves of the text, least stable layer: rank "
+            f"correlation {facts['rank_correlation']:.3f}, overlap {facts['overlap']:.3f} "
+            f"(warned below {facts['threshold']:g})"
+        )
+    if not receipt.details["stability"]:
+        output.line("stability: not measured (one window, no data, or a method in lockstep)")
+    for finding in receipt.findings:
+        output.line(f"note: {finding['message']}")
+    output.line(f"model: {out}" if out is not None else "dry run: nothing was written")
+
+
+def said(semantics: dict[str, str]) -> str:
+    """Return semantics per unit in words."""
+    return ", ".join(f"{meaning} ({unit})" for unit, meaning in semantics.items())

@@ -1,0 +1,143 @@
+"""Stages that make up for what was cut: new rows of C and B, and recovery of D, h′ and y′."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from ssmith.allocate.selective import keep_columns, stability
+from ssmith.calibrate.blockwise import Stage
+from ssmith.calibrate.columns import input_products
+from ssmith.calibrate.recovery import removed_contribution
+from ssmith.core.products import ColumnRefit, refit_columns, refit_residual
+from ssmith.core.selective import COLUMNS, BlockRecord, Statistics, Totals
+from ssmith.criteria.selective import SelectiveCriterion
+from ssmith.criteria.selective.refit import PRODUCTS, column_products
+from ssmith.families.hf.selective import MixerParts, SelectiveLayer
+from ssmith.surgery.columns import check_mixes, mixed_rows
+from ssmith.surgery.recovery import recover_, recovery
+
+RIDGE = 1e-6
+COMPENSATION = "compensation"
+RECOVERY = "recovery"
+
+
+@dataclass
+class _Choice:
+    """What the first stage of a compensated removal leaves for the second."""
+
+    keep: Bool[Tensor, "n"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
+    mixing: Float64[Tensor, "k n"] = field(
+        default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64)
+    )
+
+
+def compensated_columns(criterion: SelectiveCriterion, removed: int, rows: str) -> Sequence[Stage]:
+    """Return the stages that remove state columns and refit those that stay.
+
+    Args:
+        criterion: chooses the columns.
+        removed: how many go.
+        rows: ``"C"``: the kept columns' read-outs are refitted, in the same pass; ``"CB"``: then
+            what they take in, in a second one.
+
+    Returns:
+        One stage, or two; the last one writes.
+    """
+    choice = _Choice()
+    both = rows == "CB"
+
+    def collect(layer: SelectiveLayer, parts: MixerParts) -> Statistics:
+        weights = layer.weights()
+        found = dict(criterion.gather_columns(parts.scan, weights, removed))
+        if PRODUCTS not in found:
+            found |= column_products(parts.scan, weights.out_energy)
+        return found
+
+    def apply(layer: SelectiveLayer, totals: Totals) -> BlockRecord:
+        check_mixes(layer)
+        weights = layer.weights()
+
+        def chosen(sums: Statistics) -> tuple[Float64[Tensor, "n"], Bool[Tensor, "n"]]:
+            scores = criterion.columns(sums, weights)
+            return scores, keep_columns(scores, removed)
+
+        _, keep = chosen(totals.sums)
+        refit = refit_columns(totals.sums[PRODUCTS], keep, RIDGE)
+        facts: dict[str, Any] = {
+            "before": layer.n, "after": int(keep.sum()), "stability": _stability(totals, chosen),
+            "refit of C": _errors(refit),
+        }  # fmt: skip
+        if both:
+            choice.keep, choice.mixing = keep, refit.mixing
+        else:
+            layer.shrink_columns_(keep, C=mixed_rows(layer, "C", keep, refit.mixing))
+        return BlockRecord(layer=layer.name, stage=COLUMNS, keep={COLUMNS: keep}, facts=facts)
+
+    first = Stage(name=COLUMNS, collect=collect, apply=apply, lockstep=criterion.lockstep)
+    return [first, _new_inputs(choice)] if both else [first]
+
+
+def _new_inputs(choice: _Choice) -> Stage:
+    """Return the stage that refits the rows of B, and then shrinks the layer."""
+
+    def collect(layer: SelectiveLayer, parts: MixerParts) -> Statistics:
+        return input_products(parts.scan, choice.keep, choice.mixing, layer.weights().out_energy)
+
+    def apply(layer: SelectiveLayer, totals: Totals) -> BlockRecord:
+        sums, keep = totals.sums, choice.keep
+        refit = refit_residual(
+            sums["gram"], sums["right"], float(sums["energy"]), kept=int(keep.sum()), ridge=RIDGE
+        )
+        layer.shrink_columns_(
+            keep,
+            B=mixed_rows(layer, "B", keep, refit.mixing),
+            C=mixed_rows(layer, "C", keep, choice.mixing),
+        )
+        facts = {"refit of B": _errors(refit)}
+        return BlockRecord(layer=layer.name, stage=COMPENSATION, facts=facts)
+
+    return Stage(name=COMPENSATION, collect=collect, apply=apply)
+
+
+def recovery_stage(layer: SelectiveLayer, terms: str) -> Stage:
+    """Return the stage that gives a cut layer back what D, h′ and y′ can.
+
+    Args:
+        layer: as it is before anything of it is cut; it is copied.
+        terms: letters of the terms: D, h, y.
+
+    Returns:
+        The stage, to be run after the cuts.
+    """
+    dense = SelectiveLayer(layer.name, copy.deepcopy(layer.mixer))
+
+    def collect(cut: SelectiveLayer, parts: MixerParts) -> Statistics:
+        del cut
+        reference = dense.parts(parts.hidden, parts.valid)
+        return removed_contribution(parts.scan, reference.scan)
+
+    def apply(cut: SelectiveLayer, totals: Totals) -> BlockRecord:
+        found = recovery(totals.sums, terms, RIDGE)
+        recover_(cut, found)
+        facts = {"terms": terms, "error": {"before": found.before, "after": found.after}}
+        return BlockRecord(layer=cut.name, stage=RECOVERY, facts=facts)
+
+    return Stage(name=RECOVERY, collect=collect, apply=apply)
+
+
+def _errors(refit: ColumnRefit) -> dict[str, float]:
+    return {"error_before": refit.before, "error_after": refit.after}
+
+
+def _stability(totals: Totals, chosen: Any) -> dict[str, Any] | None:
+    if totals.halves is None:
+        return None
+    (one, kept), (other, also) = (chosen(half) for half in totals.halves)
+    return stability((one, other), (kept, also)).as_dict()

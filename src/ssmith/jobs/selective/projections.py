@@ -1,0 +1,148 @@
+"""The stages that cut projections: their inputs' second moments in, new weights out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssmith.calibrate.blockwise import Stage
+from ssmith.calibrate.hessian import hessians, products
+from ssmith.core.errors import UnsupportedError
+from ssmith.core.pattern import Amount, amount_as_json
+from ssmith.core.selective import BlockRecord, Statistics, Totals
+from ssmith.criteria.weights import (
+    OBS,
+    Cut,
+    DepthwiseCut,
+    Wanda,
+    cut_depthwise,
+    keep_by,
+    measured_filters,
+)
+from ssmith.families.hf.holding import held
+from ssmith.families.hf.selective import PROJECTIONS, MixerParts, SelectiveLayer
+from ssmith.jobs.selective.projection_config import ProjectionConfig
+
+STAGE = "projections"
+_CONV = "conv1d"
+_DENSE_CONV = "conv1d across channels"
+
+Shares = Mapping[tuple[str, str], Amount]
+"""What each projection loses, by layer and name; those that are missing lose the config's amount."""
+
+
+def projection_stages(
+    config: ProjectionConfig, layer: SelectiveLayer, shares: Shares
+) -> Sequence[Stage]:
+    """Return what is done to one layer's projections, in the order data flows through them.
+
+    Args:
+        config: what is removed.
+        layer: the layer.
+        shares: what an allocation gave each projection.
+
+    Returns:
+        One stage per projection, or one for all of them where they are looked at once.
+    """
+    names = [name for name in PROJECTIONS if name in config.targets]
+    amounts = {name: shares.get((layer.name, name), config.amount) for name in names}
+    if config.refresh == "projection":
+        return [_stage(config, {name: amount}) for name, amount in amounts.items()]
+    return [_stage(config, amounts)]
+
+
+def _stage(config: ProjectionConfig, amounts: Mapping[str, Amount]) -> Stage:
+    def collect(layer: SelectiveLayer, parts: MixerParts) -> Statistics:
+        return moments(config, layer, parts, tuple(amounts))
+
+    def apply(layer: SelectiveLayer, totals: Totals) -> BlockRecord:
+        keep, each = {}, {}
+        for name, amount in amounts.items():
+            cut = cut_of(config, layer, name, totals.sums, amount)
+            write_(layer, name, cut.weight)
+            mask = cut.keep[:, None] if name == _CONV else cut.keep
+            layer.cut_weight_(f"{name}.weight", mask)
+            keep[f"{name}.weight"] = mask.cpu()
+            each[name] = {
+                "before": mask.numel(),
+                "after": int(mask.sum()),
+                "amount": amount_as_json(amount),
+                "relative_error": cut.relative_error,
+            }
+        facts: dict[str, Any] = {
+            "before": sum(item["before"] for item in each.values()),
+            "after": sum(item["after"] for item in each.values()),
+            "projections": each,
+        }
+        return BlockRecord(layer=layer.name, stage=STAGE, keep=keep, facts=facts)
+
+    return Stage(name=STAGE, collect=collect, apply=apply)
+
+
+def moments(
+    config: ProjectionConfig, layer: SelectiveLayer, parts: MixerParts, names: tuple[str, ...]
+) -> Statistics:
+    """Return what cutting some projections needs of one batch."""
+    found = hessians(layer, parts, names)
+    if _CONV in names and config.activations == "released":
+        found[_DENSE_CONV] = products(parts.raw, parts.valid)
+    return found
+
+
+def cut_of(
+    config: ProjectionConfig, layer: SelectiveLayer, name: str, sums: Statistics, amount: Amount
+) -> Cut | DepthwiseCut:
+    """Return the cut of one projection, not yet written.
+
+    Args:
+        config: how it is cut.
+        layer: its layer.
+        name: of the projection.
+        sums: what `moments` gathered.
+        amount: what is to go.
+
+    Returns:
+        The cut.
+
+    Raises:
+        UnsupportedError: if the projection has been cut before.
+    """
+    module: nn.Module = getattr(layer.mixer, name)
+    weight: Tensor = module.weight.detach()
+    if not bool(held(module, "weight").all()):
+        raise UnsupportedError(
+            f"{layer.name}.{name} has been cut before", allowed="projections that are dense",
+            next_step="start again from the dense model",
+        )  # fmt: skip
+    if name != _CONV:
+        return config.criterion()(weight, sums[name].to(weight.device), amount)
+    return _cut_filters(config, weight[:, 0], sums, amount)
+
+
+def _cut_filters(
+    config: ProjectionConfig, filters: Tensor, sums: Statistics, amount: Amount
+) -> DepthwiseCut:
+    gram, criterion = sums[_CONV].to(filters.device), config.criterion()
+    if isinstance(criterion, OBS) and config.activations == "released":
+        across = sums[_DENSE_CONV].to(filters.device)
+        dense = criterion(filters.T.contiguous(), across, amount)
+        return measured_filters(filters, dense.weight.T, dense.keep.T, gram)
+    if isinstance(criterion, OBS):
+        return cut_depthwise(filters, gram, amount, damp=config.damp)
+    scores = filters.abs() * gram.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
+    keep = keep_by(scores, amount, "tensor")
+    if not isinstance(criterion, Wanda):
+        # Neither magnitude nor chance looks at inputs, of which every filter has its own.
+        identity = torch.eye(filters.shape[1], dtype=torch.float64, device=filters.device)
+        keep = criterion(filters, identity, amount).keep
+    return measured_filters(filters, filters, keep, gram)
+
+
+@torch.no_grad()
+def write_(layer: SelectiveLayer, name: str, weight: Tensor) -> None:
+    """Give a projection new weights of the same shape; filters come without their middle axis."""
+    own: Tensor = getattr(layer.mixer, name).weight
+    own.copy_(weight.view_as(own))

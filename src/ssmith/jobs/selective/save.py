@@ -1,0 +1,284 @@
+"""The whole command: open a model, calibrate, prune, save, in memory or block by block."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssmith import artefact, data
+from ssmith.artefact.blockwise import Assembly, DirectoryBlocks
+from ssmith.artefact.configs import read_any_config
+from ssmith.artefact.layout import MANIFEST
+from ssmith.calibrate.blockwise import WalkConfig
+from ssmith.calibrate.preflight import BlockSizes, Preflight, free_memory, preflight
+from ssmith.calibrate.shards import Group
+from ssmith.calibrate.walk_store import DirectoryStore
+from ssmith.core.checks import check_integer
+from ssmith.core.errors import InputError
+from ssmith.core.files import new_directory
+from ssmith.core.tokens import TokenWindows
+from ssmith.families.hf.selective import SelectiveLayer, find_selective
+from ssmith.jobs.outputs import RECEIPT
+from ssmith.jobs.progress import Progress, silent
+from ssmith.jobs.selective.config import SelectiveConfig
+from ssmith.jobs.selective.plans import plans_of
+from ssmith.jobs.selective.run import (
+    Pruned,
+    Trip,
+    check_windows,
+    fingerprint,
+    prune_selective_,
+    receipt_of,
+)
+
+# Of the memory that is left, for weights and what a walk adds to them.
+_USABLE = 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Which windows a model is calibrated on.
+
+    Args:
+        data: ``stdlib:``, a text, JSONL or token file, or a directory of text.
+        samples: number of windows, ≥ 1.
+        length: tokens of each, ≥ 2.
+        seed: of their places.
+        split: of the text.
+
+    Raises:
+        InputError: if a value is outside its domain.
+    """
+
+    data: str
+    samples: int = 64
+    length: int = 2048
+    seed: int = 0
+    split: str = "train"
+
+    def __post_init__(self) -> None:
+        check_integer("samples", self.samples, at_least=1)
+        check_integer("length", self.length, at_least=2)
+        check_integer("seed", self.seed, at_least=0)
+
+    def windows(self, directory: Path, vocabulary: int) -> TokenWindows:
+        """Draw the windows.
+
+        Args:
+            directory: of the model, for its tokeniser.
+            vocabulary: token ids the model knows.
+
+        Returns:
+            The windows.
+
+        Raises:
+            InputError: if there is no such text.
+            DataError: if the text is empty, too short, or does not fit the model.
+        """
+        text = data.load_text(self.data, tokenizer=directory, vocabulary=vocabulary)
+        return text.sample(self.samples, self.length, seed=self.seed, split=self.split)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneTask:
+    """A pruning from model to directory.
+
+    Args:
+        model: directory, hub id or name of an embedded model.
+        config: what is removed.
+        calibration: on which text.
+        out: the directory to make; None to decide only.
+        overwrite: replace an earlier model there.
+        batch_size: windows per forward pass.
+        work_dir: for activations and finished blocks; needed to go on after a kill.
+        from_disk: read blocks one by one; None to do so if the model would fill the memory.
+        command: the command line, for the receipt.
+    """
+
+    model: str
+    config: SelectiveConfig
+    calibration: Calibration
+    out: Path | None
+    overwrite: bool = False
+    batch_size: int = 4
+    work_dir: Path | None = None
+    from_disk: bool | None = None
+    command: Sequence[str] = ()
+
+
+Say = Callable[[str], None]
+
+
+def prune_and_save(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
+    """Prune a model from its files, and save it unless nothing is to be written.
+
+    Args:
+        task: what to do.
+        say: told, line by line and before the work begins, what will be done and needed.
+        progress: listener.
+
+    Returns:
+        Receipt and plans.
+
+    Raises:
+        InputError: if the task does not fit together.
+        DataError: if the text does not.
+        UnsupportedError: if the model has no selective layer with states of its own.
+    """
+    directory = artefact.locate(task.model)
+    content = read_any_config(directory)
+    blocks = DirectoryBlocks(directory, content)
+    layer = SelectiveLayer("", find_selective(blocks.skeleton)[blocks.layers[0]].mixer)
+    windows = task.calibration.windows(directory, blocks.skeleton.config.vocab_size)
+    check_windows(windows, blocks.skeleton.config.vocab_size, task.config)
+    needed, from_disk = _needed(task, blocks, layer, windows)
+    announce(task, windows, needed, from_disk, say)
+    if from_disk:
+        return _from_disk(task, blocks, windows, needed, progress)
+    model = artefact.load(directory)
+    walking = WalkConfig(batch_size=task.batch_size, work_dir=task.work_dir)
+    done = prune_selective_(model, windows, task.config, walk_config=walking, progress=progress)
+    done = _with_facts(done, task, needed)
+    if task.out is not None and Group.current().rank == 0:
+        artefact.save_selective(
+            model, task.out, overwrite=task.overwrite, source=directory,
+            parent=done.receipt.model["digest_before"], facts=_card(done), extra_files=_files(done),
+        )  # fmt: skip
+    return done
+
+
+def announce(
+    task: PruneTask, windows: TokenWindows, needed: Preflight, from_disk: bool, say: Say
+) -> None:
+    """Say what will be done, on what, and what it will need.
+
+    Args:
+        task: what to do.
+        windows: the calibration text.
+        needed: memory.
+        from_disk: whether blocks are read one by one.
+        say: told line by line.
+    """
+    lengths = windows.lengths
+    say(
+        f"calibration: {len(windows)} windows of {int(lengths.min())} to {int(lengths.max())} "
+        f"tokens, {windows.tokens:,} in all, {windows.pad_share:.1%} padding, seed "
+        f"{task.calibration.seed}, from {windows.name}"
+    )
+    held = "blocks one by one from disk" if from_disk else "the whole model in memory"
+    say(
+        f"preflight: about {_mebibytes(needed.memory)} of memory beside Python itself ({held}: "
+        f"weights {_mebibytes(needed.weights)}, activations {_mebibytes(needed.activations)}, "
+        f"one batch {_mebibytes(needed.batch)}, statistics {_mebibytes(needed.statistics)})"
+        + (f", {_mebibytes(needed.disk)} of disk" if needed.disk else "")
+    )
+    unequal = task.config.columns is not None and task.config.split == "marginal"
+    say(
+        "portable: no; layers will hold unequal numbers of states, and only ssmith loads such a "
+        "model"
+        if unequal
+        else "portable: yes; stock transformers loads the result and gives the same logits"
+    )
+
+
+def _needed(
+    task: PruneTask, blocks: DirectoryBlocks, layer: SelectiveLayer, windows: TokenWindows
+) -> tuple[Preflight, bool]:
+    sizes = BlockSizes(
+        m=layer.mixer.hidden_size, e=layer.e, n=layer.n, model_bytes=blocks.model_bytes(),
+        block_bytes=blocks.block_bytes(),
+    )  # fmt: skip
+    lockstep = task.config.criterion().lockstep
+
+    def estimate(*, from_disk: bool) -> Preflight:
+        return preflight(
+            sizes, windows, batch_size=len(windows) if lockstep else task.batch_size,
+            on_disk=task.work_dir is not None, blocks_from_disk=from_disk,
+            statistics=layer.e * layer.n * layer.n,
+        )  # fmt: skip
+
+    whole, free = estimate(from_disk=False), free_memory()
+    from_disk = task.from_disk
+    if from_disk is None:
+        from_disk = free is not None and whole.memory > _USABLE * free
+    if from_disk and task.work_dir is None:
+        raise InputError(
+            f"the model needs about {_mebibytes(whole.memory)} in memory"
+            + ("" if free is None else f", of which {_mebibytes(free)} are left")
+            + ", and its blocks can be read one by one only with a working directory",
+            next_step="pass --work-dir DIR on a disk with room for activations and weights",
+        )
+    if from_disk:
+        blocks.check()
+    return estimate(from_disk=from_disk), from_disk
+
+
+def _from_disk(
+    task: PruneTask,
+    blocks: DirectoryBlocks,
+    windows: TokenWindows,
+    needed: Preflight,
+    progress: Progress,
+) -> Pruned:
+    if task.work_dir is None:
+        raise InputError("--work-dir is missing")
+    digest = blocks.digest()
+    walking = WalkConfig(
+        batch_size=task.batch_size,
+        work_dir=task.work_dir,
+        fingerprint=fingerprint(digest, windows, task.config),
+    )
+    trip = Trip(windows=windows, config=task.config, walking=walking, progress=progress)
+    sizes = {name: blocks.skeleton.get_submodule(name).ssm_state_size for name in blocks.layers}
+    records = trip.take(blocks, sizes)
+    facts = {
+        "name": type(blocks.skeleton).__name__, "family": blocks.skeleton.config.model_type,
+        "layers": len(sizes), "digest_before": digest,
+    }  # fmt: skip
+    done = Pruned(
+        receipt=receipt_of(task.config, windows, records, facts),
+        plans=plans_of(records, task.config, digest),
+    )
+    done = _with_facts(done, task, needed)
+    if task.out is not None and Group.current().rank == 0:
+        store = DirectoryStore(task.work_dir, walking.fingerprint)
+        assembly = Assembly(
+            blocks=blocks, outcome=lambda index: store.outcome(index)[0], parent=digest
+        )
+        with new_directory(task.out, overwrite=task.overwrite, marker=MANIFEST) as scratch:
+            assembly.write(scratch, facts=_card(done), files=_files(done))
+    return done
+
+
+def _with_facts(done: Pruned, task: PruneTask, needed: Preflight) -> Pruned:
+    receipt = dataclasses.replace(
+        done.receipt,
+        model={**done.receipt.model, "source": task.model},
+        method={**done.receipt.method, "command": list(task.command)},
+        memory={"estimated": needed.as_dict()},
+    )
+    return dataclasses.replace(done, receipt=receipt)
+
+
+def _card(done: Pruned) -> dict[str, Any]:
+    removed = [
+        f"{facts['fraction']:.1%} of {unit} ({facts['before']:,} → {facts['after']:,})"
+        for unit, facts in done.receipt.removed.items()
+    ]
+    return {
+        "title": "Pruned state space language model",
+        "text": [f"Removed: {'; '.join(removed)}, by {done.receipt.method['criterion']}."],
+        "table": {"calibrated on": done.receipt.data["name"]},
+    }
+
+
+def _files(done: Pruned) -> dict[str, str]:
+    plans = {f"plan.{unit}.json": plan.to_json() for unit, plan in done.plans.items()}
+    return {RECEIPT: done.receipt.to_json(), **plans}
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:,.0f} MiB" if count >= 10 * 2**20 else f"{count / 2**20:,.1f} MiB"
