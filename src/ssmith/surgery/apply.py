@@ -12,7 +12,9 @@ from ssmith.core.errors import InputError, PlanError
 from ssmith.core.layers import STATES
 from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt, versions
+from ssmith.core.selective import COLUMNS, ENTRIES
 from ssmith.families import LTILayer, SequenceModel, find_layers, model_digest
+from ssmith.surgery.selective import prune_by_plan_
 
 Mode = Literal["mask", "shrink"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -36,7 +38,8 @@ def prune_(
     Args:
         model: changed in place.
         plan: what to keep.
-        mode: ``"mask"`` or ``"shrink"``.
+        mode: ``"mask"`` or ``"shrink"``; plans for selective layers know it by their unit, as
+            entries are masked and columns go.
         compensation: new read-outs for the states that stay; as they were if None.
         check_weights: refuse a plan that was made for other weights.
 
@@ -49,6 +52,8 @@ def prune_(
     """
     if mode not in MODES:
         raise InputError(f"mode is {mode!r}", allowed=", ".join(MODES))
+    if plan.unit in (ENTRIES, COLUMNS):
+        return prune_by_plan_(model, plan, check_weights=check_weights)
     layers = check_fits(model, plan)
     before = model_digest(model)
     if check_weights and plan.model_digest != before:
@@ -62,7 +67,7 @@ def prune_(
     sizes = [_sizes(model, layers)]
     for name, keep in plan.keep.items():
         if compensation is not None:
-            layers[name].write_readout_(compensation.readouts[name])
+            layers[name].write_(compensation.readouts[name])
         if mode == "mask":
             layers[name].mask_(keep.to(next(layers[name].parameters()).device))
         else:
