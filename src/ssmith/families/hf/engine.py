@@ -182,15 +182,13 @@ def _reduce_as_stock(self: Any, protocol: Any) -> Any:
     """
     made = object.__reduce_ex__(self, protocol)
     stock = _stock(type(self))
-    if SLOT in self.__dict__.get("_modules", ()):
-        return (_renewed, (stock,), *made[2:])
-    arguments = tuple(stock if item is type(self) else item for item in made[1])
-    return (made[0], arguments, *made[2:])
+    adapted = SLOT in self.__dict__.get("_modules", ())
+    return (_renewed, (stock, adapted), *made[2:])
 
 
-def _renewed(stock: Any) -> Any:
-    """Return an empty mixer that runs on the engine, to be filled by copying or unpickling."""
-    kind = _subclass(stock, "forward", _mix)
+def _renewed(stock: Any, on_engine: bool) -> Any:
+    """Return an empty module, to be filled by copying or unpickling."""
+    kind = _subclass(stock, "forward", _mix) if on_engine else stock
     return kind.__new__(kind)
 
 

@@ -58,14 +58,16 @@ class Hooks:
         return found
 
 
-_NONE = Hooks()
+NOTHING = Hooks()
 _PLAIN = ("state_offset", "output_offset", "initial_state")
 
 
 def hooks_of(mixer: Any) -> Hooks:
     """Return what changes a mixer: its adapters, and tensors set on it by name."""
-    hooks = _NONE
-    plain = {name: found for name in _PLAIN if (found := _own(mixer, name)) is not None}
+    hooks = NOTHING
+    plain: dict[str, Any] = {
+        name: found for name in _PLAIN if (found := _own(mixer, name)) is not None
+    }
     if plain:
         hooks = replace(hooks, **plain)
     slot = mixer._modules.get(SLOT)

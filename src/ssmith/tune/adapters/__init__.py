@@ -1,0 +1,55 @@
+"""Adapters: small sets of tensors trained on a frozen model, that cannot be silently off."""
+
+from ssmith.tune.adapters.additional_scan import AdditionalScan
+from ssmith.tune.adapters.attach import attach_, check_complete, detach_
+from ssmith.tune.adapters.initial_state import InitialState
+from ssmith.tune.adapters.lora import LoRA
+from ssmith.tune.adapters.merge import MergeReport, merge_
+from ssmith.tune.adapters.method import Method
+from ssmith.tune.adapters.names import METHODS, by_name, from_dict
+from ssmith.tune.adapters.prefix import PrefixTuning
+from ssmith.tune.adapters.prompt import PromptTuning
+from ssmith.tune.adapters.proof import prove
+from ssmith.tune.adapters.registry import adapters_of, groups, trainable
+from ssmith.tune.adapters.report import AttachReport
+from ssmith.tune.adapters.sdt import SDT
+from ssmith.tune.adapters.select import SelectionReport, select_
+from ssmith.tune.adapters.state import load_state_, state
+from ssmith.tune.adapters.state_offset import StateOffset
+from ssmith.tune.adapters.switch import active, disabled, rows, use_
+from ssmith.tune.adapters.tensors import BitFit, FullFineTuning, Parameters
+
+__all__ = [
+    "METHODS",
+    "SDT",
+    "AdditionalScan",
+    "AttachReport",
+    "BitFit",
+    "FullFineTuning",
+    "InitialState",
+    "LoRA",
+    "MergeReport",
+    "Method",
+    "Parameters",
+    "PrefixTuning",
+    "PromptTuning",
+    "SelectionReport",
+    "StateOffset",
+    "active",
+    "adapters_of",
+    "attach_",
+    "by_name",
+    "check_complete",
+    "detach_",
+    "disabled",
+    "from_dict",
+    "groups",
+    "load_state_",
+    "merge_",
+    "prove",
+    "rows",
+    "select_",
+    "state",
+    "trainable",
+    "use_",
+]

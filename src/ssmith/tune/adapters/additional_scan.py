@@ -1,0 +1,92 @@
+"""Additional-scan tuning: every channel gets a few further states, all of them trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import nn
+
+from ssmith.core.checks import check_choice, check_integer
+from ssmith.core.errors import UnsupportedError
+from ssmith.families.hf.hooks import ExtraStates, Hooks
+from ssmith.tune.adapters.method import Method, kaiming, selective_sites
+from ssmith.tune.adapters.part import MixerPart, Site, master_dtype
+from ssmith.tune.adapters.survey import Survey
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdditionalScan(Method):
+    """k further states a channel: their decay, and their rows of B and C, of which C starts at 0.
+
+    Args:
+        states: how many, ≥ 1.
+        initialisation: ``"sound"`` continues the table of decays, A = −(n+1) … −(n+k);
+            ``"official"`` sets A_log to n, the table's last entry *without* its logarithm, so
+            that A = −eⁿ: memoryless states whose decay never gets a gradient.
+
+    Raises:
+        InputError: if a setting is outside its domain.
+
+    Source: State-offset Tuning (arXiv 2503.03499), its rival "additional-scan", 8 states.
+    Differs: the sound initialisation is the default; rows of the further states skip
+        Falcon-Mamba's norms of B and C, which would have no gradient at C = 0.
+    """
+
+    method: ClassVar[str] = "additional-scan"
+    states: int = 8
+    initialisation: Literal["sound", "official"] = "sound"
+
+    def __post_init__(self) -> None:
+        check_integer("states", self.states, at_least=1)
+        check_choice("initialisation", self.initialisation, ("sound", "official"))
+
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:  # noqa: D102
+        def build(name: str, mixer: Any, maths: str) -> Site:
+            if maths != "mamba":
+                raise UnsupportedError(
+                    f"additional-scan on {name}: the decay of a Mamba-2 head is shared by all its "
+                    "states, so further ones have none of their own",
+                    allowed="Mamba and Falcon-Mamba mixers",
+                    next_step="use state-offset-h or initial-state",
+                )
+            return Site(owner=name, key="additional_scan", part=ExtraStatesPart(mixer, self, draw))
+
+        return selective_sites(survey, self.label(), build)
+
+
+class ExtraStatesPart(MixerPart):
+    """The further states of one mixer.
+
+    Args:
+        mixer: the mixer.
+        config: how many, and how they start.
+        draw: source of B's rows.
+    """
+
+    cannot_merge = "further states would make all layers' sizes, the cache's and the file's others"
+
+    def __init__(self, mixer: Any, config: AdditionalScan, draw: torch.Generator) -> None:
+        super().__init__()
+        (e, n), k, like = mixer.A_log.shape, config.states, mixer.A_log
+        settings: Any = {"dtype": master_dtype(like), "device": like.device}
+        self.official = config.initialisation == "official"
+        if self.official:
+            decay = torch.full((k,), float(n), **settings)
+        else:
+            decay = torch.arange(n + 1, n + k + 1, **settings).log()
+        self.A_log = nn.Parameter(decay.repeat(e, 1))
+        self.B = nn.Parameter(kaiming(k, e, like, draw))
+        self.C = nn.Parameter(torch.zeros(k, e, **settings))
+
+    def change(self, mixer: Any) -> Hooks:  # noqa: D102
+        del mixer
+        return replace(Hooks(), extra=ExtraStates(A_log=self.A_log, B=self.B, C=self.C))
+
+    def group(self) -> str:  # noqa: D102
+        return "additional-scan"
+
+    def inert(self) -> tuple[str, ...]:  # noqa: D102
+        # exp(−Δ·eⁿ) underflows for every Δ above 104·e⁻ⁿ, and its gradient with it.
+        return ("A_log",) if self.official else ()

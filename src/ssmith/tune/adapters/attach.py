@@ -1,0 +1,248 @@
+"""Attaching adapters to a model, in place, and taking them off without a trace."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from torch import Generator, Tensor, nn
+
+from ssmith.core.errors import InputError
+from ssmith.core.layers import Finding
+from ssmith.core.seeds import generator
+from ssmith.families.hf import accelerate_, restore_
+from ssmith.families.hf.engine import runs_on_engine
+from ssmith.families.hf.hooks import SLOT
+from ssmith.tune.adapters.method import Method
+from ssmith.tune.adapters.part import Alias, Site
+from ssmith.tune.adapters.prompt import PromptPart, drop, prepend
+from ssmith.tune.adapters.proof import prove as prove_adapter
+from ssmith.tune.adapters.registry import (
+    Registry,
+    adapters_of,
+    check_name,
+    registry_of,
+    set_registry,
+    trainable,
+)
+from ssmith.tune.adapters.report import AttachReport
+from ssmith.tune.adapters.slot import Slot, give_slot, slots
+from ssmith.tune.adapters.survey import Coverage, Survey
+from ssmith.tune.adapters.swapped import heed_, unheed_
+from ssmith.tune.adapters.switch import active, use_
+
+
+def attach_(
+    model: nn.Module,
+    methods: Method | Sequence[Method],
+    *,
+    name: str = "default",
+    allow_partial: bool = False,
+    prove: bool = True,
+    batch: Mapping[str, Tensor] | None = None,
+    seed: int = 0,
+) -> AttachReport:
+    """Attach an adapter to a model, make it the active one, and prove that it acts and learns.
+
+    The model stays the same object with the same names; the base is frozen; transformers models
+    run on the engine from then on. If anything fails the model is as before.
+
+    Args:
+        model: any module with state space layers inside.
+        methods: one method, or several that act together.
+        name: of the adapter: letters, digits, ``_`` and ``-``.
+        allow_partial: accept that some state space layer is not reached.
+        prove: run one forward and backward (see `prove`).
+        batch: what to run the proof on; random if None.
+        seed: of initial values and of the proof.
+
+    Returns:
+        What the adapter reaches and trains.
+
+    Raises:
+        InputError: if a target matches nothing, the adapter reaches too few layers, or the name
+            cannot be used.
+        UnsupportedError: if a method is not defined for the model.
+        ModelError: if a tensor of the adapter does not act or does not learn.
+    """
+    chosen = (methods,) if isinstance(methods, Method) else tuple(methods)
+    _check(model, chosen, name)
+    survey = Survey.of(model)
+    sites = _sites(survey, chosen, generator(seed, "adapter", name))
+    coverage = _coverage(survey, chosen, sites, allow_partial=allow_partial)
+    before = active(model)
+    _install(model, survey, sites, name, chosen)
+    try:
+        use_(model, (name,))
+        proof = prove_adapter(model, name, batch, seed=seed) if prove else {}
+    except BaseException:
+        detach_(model, name)
+        use_(model, before)
+        raise
+    tensors = trainable(model, name)
+    return AttachReport(
+        name=name,
+        methods=tuple(method.label() for method in chosen),
+        parameters=sum(tensor.numel() for tensor in tensors.values()),
+        base_parameters=sum(tensor.numel() for tensor in survey.parameters().values()),
+        coverage=coverage,
+        tensors={key: tuple(tensor.shape) for key, tensor in tensors.items()},
+        proof=proof,
+        findings=_findings(survey, sites),
+    )
+
+
+def detach_(model: nn.Module, name: str) -> None:
+    """Take an adapter off; after the last one the model is what it was before the first.
+
+    Args:
+        model: with the adapter attached.
+        name: of the adapter.
+
+    Raises:
+        InputError: if there is no such adapter.
+    """
+    check_name(model, name)
+    use_(model, tuple(other for other in active(model) if other != name))
+    for _, _, slot in list(slots(model)):
+        slot.take(name)
+    registry = registry_of(model)
+    if registry is not None:
+        del registry.methods[name]
+    last = registry is None or not registry.methods
+    for _, module, slot in list(slots(model)):
+        if not slot.adapters() and (last or not runs_on_engine(module)):
+            _clear(module)
+    if registry is not None and not registry.methods:
+        for key, parameter in model.named_parameters():
+            parameter.requires_grad_(key in registry.trained_before)
+        set_registry(model, None)
+        if registry.accelerated:
+            restore_(model)
+
+
+def check_complete(model: nn.Module) -> None:
+    """Raise if something trains that no adapter's file would hold.
+
+    Args:
+        model: with adapters attached.
+
+    Raises:
+        InputError: naming the first such parameters.
+    """
+    saved = {id(p) for name in adapters_of(model) for p in trainable(model, name).values()}
+    lost = [n for n, p in model.named_parameters() if p.requires_grad and id(p) not in saved]
+    if lost:
+        raise InputError(
+            f"{len(lost)} parameters have requires_grad and belong to no adapter, so they would "
+            f"not be saved: {', '.join(lost[:3])}",
+            next_step="attach Parameters(targets=[...]) for them, or freeze them",
+        )
+
+
+def _check(model: nn.Module, methods: tuple[Method, ...], name: str) -> None:
+    if not methods or not all(isinstance(method, Method) for method in methods):
+        raise InputError(f"methods is {methods!r}", allowed="at least one, e.g. StateOffset()")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or hasattr(Slot(), name):
+        raise InputError(
+            f"adapter name {name!r}", allowed="letters, digits, _ and -, no name torch uses"
+        )
+    if name in adapters_of(model):
+        raise InputError(
+            f"adapter {name!r} is attached already", next_step="choose another name, or detach it"
+        )
+
+
+def _sites(survey: Survey, methods: tuple[Method, ...], draw: Generator) -> list[Site]:
+    sites = [site for method in methods for site in method.sites(survey, draw)]
+    taken = set()
+    for site in sites:
+        if (site.owner, site.key) in taken:
+            raise InputError(
+                f"two methods act on {site.owner or 'the model'} as {site.key}",
+                next_step="name each method once",
+            )
+        taken.add((site.owner, site.key))
+    return sites
+
+
+def _coverage(
+    survey: Survey, methods: tuple[Method, ...], sites: list[Site], *, allow_partial: bool
+) -> Coverage:
+    coverage = survey.coverage([site.owner for site in sites])
+    if not any(method.in_layers for method in methods):
+        return {"input": (1, 1)}
+    matched, total = coverage.get("ssm", (0, 0))
+    whole = any(not method.in_layers for method in methods)
+    if matched < total and not whole and not allow_partial:
+        reach = ", ".join(f"{kind} {got}/{all_}" for kind, (got, all_) in coverage.items())
+        raise InputError(
+            f"the adapter reaches only some layers: {reach}",
+            allowed="methods and targets that reach every state space layer",
+            next_step="name targets inside them, or pass allow_partial=True (--allow-partial)",
+        )
+    return coverage
+
+
+def _install(
+    model: nn.Module, survey: Survey, sites: list[Site], name: str, methods: tuple[Method, ...]
+) -> None:
+    registry = registry_of(model)
+    if registry is None:
+        before = frozenset(key for key, p in model.named_parameters() if p.requires_grad)
+        fresh = [mixer for mixer in survey.mixers.values() if not runs_on_engine(mixer)]
+        registry = Registry(trained_before=before, accelerated=bool(fresh))
+        set_registry(model, registry)
+        model.requires_grad_(False)
+        if fresh:
+            accelerate_(model)
+    registry.methods[name] = methods
+    for mixer in survey.mixers.values():
+        # A slot, even an empty one, holds a mixer on the engine.
+        give_slot(mixer)
+    for site in sites:
+        module = survey.modules[site.owner]
+        give_slot(module).put(name, site.key, site.part)
+        if isinstance(site.part, PromptPart):
+            _watch(module)
+        elif site.owner not in survey.mixers:
+            heed_(module)
+
+
+def _watch(module: nn.Module) -> None:
+    """Let prompts into a backbone, once."""
+    if prepend not in module._forward_pre_hooks.values():
+        module.register_forward_pre_hook(prepend, with_kwargs=True)
+        module.register_forward_hook(drop)
+
+
+def _clear(module: nn.Module) -> None:
+    """Give a module without parts its class back, and take its slot and hooks away."""
+    delattr(module, SLOT)
+    unheed_(module)
+    for hooks, mine in ((module._forward_pre_hooks, prepend), (module._forward_hooks, drop)):
+        for key in [key for key, hook in hooks.items() if hook is mine]:
+            del hooks[key]
+    module.__dict__.pop("_ssmith_virtual", None)
+
+
+def _findings(survey: Survey, sites: list[Site]) -> tuple[Finding, ...]:
+    found = [
+        Finding(layer=name, kind="foreign", message=f"{name} runs transformers' own code: {reason}")
+        for name, reason in survey.foreign.items()
+    ]
+    for site in sites:
+        keep = getattr(site.part, "keep", None)
+        if isinstance(keep, Tensor) and not isinstance(site.part, Alias):
+            gone = int((~keep).sum())
+            text = f"{site.owner}: {gone} pruned numbers of {keep.numel()} stay as they are"
+            found.append(Finding(layer=site.owner, kind="pruned", message=text))
+        found += [
+            Finding(
+                layer=site.owner,
+                kind="inert",
+                message=f"{site.owner}: {tensor} gets no gradient by its initialisation",
+            )
+            for tensor in site.part.inert()
+        ]
+    return tuple(found)

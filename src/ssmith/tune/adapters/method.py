@@ -1,0 +1,95 @@
+"""What every method's configuration has: a label, its settings, and where its parts go."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ssmith.core.errors import UnsupportedError
+from ssmith.tune.adapters.part import Site, master_dtype
+from ssmith.tune.adapters.survey import Survey
+
+
+class Method(ABC):
+    """A frozen dataclass of settings that knows which parts it puts where."""
+
+    method: ClassVar[str]
+    """What the method is called in files and on the command line."""
+    in_layers: ClassVar[bool] = True
+    """Whether it acts inside layers, and so has a coverage of them."""
+
+    @abstractmethod
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
+        """Return the parts for a model, and where they go.
+
+        Args:
+            survey: the model.
+            draw: source of random initial values.
+
+        Returns:
+            At least one.
+        """
+
+    def label(self) -> str:
+        """Return what the method is called with its main setting."""
+        return self.method
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict: the method's name and its settings."""
+        settings: Any = self
+        return {"method": self.method, **asdict(settings)}
+
+
+def selective_sites(
+    survey: Survey, method: str, build: Callable[[str, Any, str], Site]
+) -> list[Site]:
+    """Return a site at every selective mixer of a model.
+
+    Args:
+        survey: the model.
+        method: its name, for the error.
+        build: from name, mixer and maths to a site.
+
+    Returns:
+        One site per mixer.
+
+    Raises:
+        UnsupportedError: if there is none, or one computes what the engine has no hooks for.
+    """
+    if not survey.mixers:
+        left = "; ".join(f"{name}: {reason}" for name, reason in survey.foreign.items())
+        raise UnsupportedError(
+            f"{method} acts in selective layers, and {type(survey.model).__name__} has none the "
+            "engine runs" + (f" ({left})" * bool(left)),
+            allowed="models with Mamba or Mamba-2 layers",
+        )
+    found = []
+    for name, mixer in survey.mixers.items():
+        maths = survey.maths_of(name)
+        if maths not in ("mamba", "mamba2"):
+            raise UnsupportedError(
+                f"{method} is not defined for {name}, which selects head by head",
+                allowed="Mamba and Mamba-2 mixers",
+                next_step="use lora on its projections",
+            )
+        found.append(build(name, mixer, maths))
+    return found
+
+
+def state_shape(mixer: Any, maths: str) -> tuple[int, ...]:
+    """Return the shape of a mixer's state: (e, n), in Mamba-2 (h, p, n)."""
+    if maths == "mamba2":
+        return (mixer.num_heads, mixer.head_dim, mixer.ssm_state_size)
+    return tuple(mixer.A_log.shape)
+
+
+def kaiming(rows: int, columns: int, like: Tensor, draw: torch.Generator) -> Tensor:
+    """Draw a matrix uniform in ±1/√columns (Kaiming's with a = √5), in float32 or float64."""
+    bound = columns**-0.5 if columns else 0.0
+    drawn = torch.rand(rows, columns, generator=draw, dtype=torch.float64) * 2 - 1
+    return (drawn * bound).to(dtype=master_dtype(like), device=like.device)

@@ -1,0 +1,104 @@
+"""Methods by the names that files and the command line use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any
+
+from ssmith.core.errors import InputError
+from ssmith.tune.adapters.additional_scan import AdditionalScan
+from ssmith.tune.adapters.initial_state import InitialState
+from ssmith.tune.adapters.lora import LoRA
+from ssmith.tune.adapters.method import Method
+from ssmith.tune.adapters.prefix import PrefixTuning
+from ssmith.tune.adapters.prompt import PromptTuning
+from ssmith.tune.adapters.sdt import SDT
+from ssmith.tune.adapters.state_offset import StateOffset
+from ssmith.tune.adapters.tensors import BitFit, FullFineTuning, Parameters
+
+_KINDS: dict[str, type[Method]] = {
+    kind.method: kind
+    for kind in (
+        StateOffset, InitialState, AdditionalScan, PromptTuning, PrefixTuning, BitFit, LoRA, SDT,
+        Parameters, FullFineTuning,
+    )
+}  # fmt: skip
+
+_NAMED: dict[str, tuple[type[Method], dict[str, Any]]] = {
+    "state-offset-h": (StateOffset, {"form": "h"}),
+    "state-offset-y": (StateOffset, {"form": "y"}),
+    "state-offset-hy": (StateOffset, {"form": "both"}),
+    "state-offset-h-lowrank": (StateOffset, {"form": "h", "rank": 8}),
+    "initial-state": (InitialState, {}),
+    "additional-scan": (AdditionalScan, {}),
+    "prompt": (PromptTuning, {}),
+    "prefix": (PrefixTuning, {}),
+    "bitfit": (BitFit, {}),
+    "lora": (LoRA, {}),
+    "dora": (LoRA, {"dora": True}),
+    "sdt": (SDT, {}),
+    "parameters": (Parameters, {}),
+    "full": (FullFineTuning, {"scope": "all"}),
+    "full-ssm": (FullFineTuning, {"scope": "ssm"}),
+}
+METHODS = tuple(_NAMED)
+
+
+def by_name(name: str, settings: Mapping[str, Any] | None = None) -> Method:
+    """Return a method by the name users give it.
+
+    Args:
+        name: one of `METHODS`.
+        settings: fields of its configuration; lists become tuples.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        InputError: if the name or a setting is unknown, or a setting outside its domain.
+    """
+    if name not in _NAMED:
+        close = get_close_matches(name, METHODS, n=3)
+        raise InputError(f"method {name!r}", allowed=", ".join(close or METHODS))
+    kind, preset = _NAMED[name]
+    return _built(kind, name, {**preset, **(settings or {})})
+
+
+def from_dict(content: Mapping[str, Any]) -> Method:
+    """Return the method that `Method.as_dict` described.
+
+    Args:
+        content: with the key ``method`` and the settings.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        InputError: if the method or a setting is unknown, or a setting outside its domain.
+    """
+    settings = dict(content)
+    name = settings.pop("method", None)
+    if name not in _KINDS:
+        raise InputError(f"method {name!r}", allowed=", ".join(_KINDS))
+    return _built(_KINDS[name], name, settings)
+
+
+def _built(kind: type[Method], name: str, settings: Mapping[str, Any]) -> Method:
+    kinds: Any = kind
+    allowed = [item.name for item in fields(kinds)]
+    unknown = sorted(set(settings) - set(allowed))
+    if unknown:
+        close = get_close_matches(unknown[0], allowed, n=2)
+        raise InputError(
+            f"setting {unknown[0]!r} of method {name!r}",
+            allowed=", ".join(close or allowed or ["none"]),
+        )
+    given = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
+    }
+    try:
+        return kind(**given)
+    except TypeError as error:
+        raise InputError(f"method {name!r}: {error}", allowed=", ".join(allowed)) from error

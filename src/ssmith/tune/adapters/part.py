@@ -1,0 +1,145 @@
+"""Parts: the trainable pieces of an adapter, each carried by the module it acts on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Complex, Float
+from torch import Tensor, nn
+
+from ssmith.families.hf.hooks import Hooks
+
+
+class Part(nn.Module, ABC):
+    """Trainable tensors of one method at one module; all its parameters are trained and saved.
+
+    ``by_row`` says whether each sequence of a batch may have its own; ``cannot_merge`` why the
+    part cannot be written into the base model, empty if it can.
+    """
+
+    by_row = False
+    cannot_merge = ""
+
+    def file_names(self) -> dict[str, str]:
+        """Return what each tensor is called in an adapter's file, by its name here."""
+        return {name: name for name in self.state_dict()}
+
+    def groups(self) -> dict[str, str]:
+        """Return which group of learning rates each parameter belongs to, by name."""
+        return {name: self.group() for name, _ in self.named_parameters()}
+
+    @abstractmethod
+    def group(self) -> str:
+        """Return the name of the method, for learning rates of its own."""
+
+    def inert(self) -> tuple[str, ...]:
+        """Return parameters that by design receive no gradient."""
+        return ()
+
+
+class MixerPart(Part):
+    """A part that changes what the engine computes inside a selective mixer.
+
+    ``constant`` says that what it changes are its parameters themselves, nothing computed.
+    """
+
+    constant = False
+
+    @abstractmethod
+    def change(self, mixer: Any) -> Hooks:
+        """Return what this part changes in a mixer."""
+
+
+class LinearPart(Part):
+    """A part that adds to the output of a linear layer."""
+
+    @abstractmethod
+    def add(self, linear: nn.Linear, x: Float[Tensor, "*b i"], y: Float[Tensor, "*b o"]) -> Tensor:
+        """Return the output of the layer with this part's doing in it."""
+
+    @abstractmethod
+    def merged(self, linear: nn.Linear) -> Float[Tensor, "o i"]:
+        """Return the weight that does the same without this part."""
+
+
+class LTIPart(Part):
+    """A part that changes an S5 or S4D layer from outside."""
+
+    def offset(self) -> Float[Tensor, "m"] | None:
+        """Return what is added to the layer's output at every step, or None."""
+        return None
+
+    def start(self) -> Complex[Tensor, "s"] | None:
+        """Return the state before the first step, or None for zero."""
+        return None
+
+
+class TensorPart(Part):
+    """Trained values in the place of one of a module's parameters.
+
+    Args:
+        parameter: name of the parameter in its module.
+        label: name of the method.
+        base: the parameter's values.
+        keep: False where something was pruned, which stays as it is; None if nothing was.
+    """
+
+    def __init__(
+        self, parameter: str, label: str, base: Tensor, keep: Bool[Tensor, "..."] | None = None
+    ) -> None:
+        super().__init__()
+        self.parameter = parameter
+        self.label = label
+        self.register_buffer("keep", keep, persistent=False)
+        self.value = nn.Parameter(base.detach().to(master_dtype(base)).clone())
+
+    def group(self) -> str:  # noqa: D102
+        return self.label
+
+    def of(self, base: Tensor) -> Tensor:
+        """Return what stands in the place of ``base``, in full precision."""
+        keep: Any = self.keep
+        return self.value if keep is None else torch.where(keep, self.value, base.to(self.value))
+
+
+class Alias(TensorPart):
+    """The same trained values for a parameter that is tied to another one.
+
+    Args:
+        parameter: name of the parameter in its module.
+        trained: the part that trains the other one; it is carried there.
+    """
+
+    def __init__(self, parameter: str, trained: TensorPart) -> None:
+        nn.Module.__init__(self)
+        self.parameter = parameter
+        self.label = trained.label
+        # Past the registry of submodules: the tensors are listed and saved at the other place.
+        object.__setattr__(self, "trained", trained)
+
+    def of(self, base: Tensor) -> Tensor:  # noqa: D102
+        trained: TensorPart = self.__dict__["trained"]
+        return trained.of(base)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where a part goes.
+
+    Args:
+        owner: dotted name of the module that carries it; "" for the model itself.
+        key: what it is called there, without dots.
+        part: the part.
+    """
+
+    owner: str
+    key: str
+    part: Part
+
+
+def master_dtype(like: Tensor) -> torch.dtype:
+    """Return the precision in which what trains is kept: float32, or float64 in such a model."""
+    return torch.float64 if like.dtype in (torch.float64, torch.complex128) else torch.float32

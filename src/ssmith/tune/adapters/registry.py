@@ -1,0 +1,113 @@
+"""What a model knows of its adapters: their methods, and how it was before them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from ssmith.core.errors import InputError
+from ssmith.tune.adapters.method import Method
+from ssmith.tune.adapters.slot import slots
+
+_REGISTRY = "_ssmith_adapter_registry"
+
+
+@dataclass
+class Registry:
+    """The adapters attached to one model.
+
+    Args:
+        methods: of each adapter, in the order they were attached.
+        trained_before: ids of base parameters' names that required a gradient before.
+        accelerated: whether attaching put the model on the engine.
+    """
+
+    methods: dict[str, tuple[Method, ...]] = field(default_factory=dict)
+    trained_before: frozenset[str] = frozenset()
+    accelerated: bool = False
+
+
+def registry_of(model: nn.Module) -> Registry | None:
+    """Return a model's registry, or None if no adapter is attached."""
+    found: Any = model.__dict__.get(_REGISTRY)
+    return found if isinstance(found, Registry) else None
+
+
+def set_registry(model: nn.Module, registry: Registry | None) -> None:
+    """Give a model its registry, or take it away."""
+    if registry is None:
+        model.__dict__.pop(_REGISTRY, None)
+    else:
+        model.__dict__[_REGISTRY] = registry
+
+
+def adapters_of(model: nn.Module) -> dict[str, tuple[Method, ...]]:
+    """Return the methods of each adapter attached to a model, by its name."""
+    registry = registry_of(model)
+    return {} if registry is None else dict(registry.methods)
+
+
+def check_name(model: nn.Module, name: str) -> None:
+    """Raise unless a model has an adapter of this name.
+
+    Args:
+        model: the model.
+        name: of the adapter.
+
+    Raises:
+        InputError: otherwise, with the names there are.
+    """
+    names = list(adapters_of(model))
+    if name not in names:
+        raise InputError(
+            f"adapter {name!r}",
+            allowed=", ".join(names) or "none is attached",
+            next_step="attach_ or load_adapter_ it first",
+        )
+
+
+def trainable(model: nn.Module, name: str | None = None) -> dict[str, nn.Parameter]:
+    """Return the trainable parameters of adapters, by their dotted names in the model.
+
+    Args:
+        model: the model.
+        name: of one adapter; all active ones if None.
+
+    Returns:
+        Parameters by name.
+    """
+    if name is not None:
+        check_name(model, name)
+    found: dict[str, nn.Parameter] = {}
+    for owner, _, slot in slots(model):
+        for adapter in slot.active if name is None else (name,):
+            for key, part in slot.of(adapter):
+                for tensor, parameter in part.named_parameters():
+                    place = f"{owner}.ssmith_adapters.{adapter}.{key}.{tensor}"
+                    found[place.lstrip(".")] = parameter
+    return found
+
+
+def groups(model: nn.Module, name: str | None = None) -> dict[str, dict[str, nn.Parameter]]:
+    """Return the trainable parameters by method, for learning rates of their own.
+
+    Args:
+        model: the model.
+        name: of one adapter; all active ones if None.
+
+    Returns:
+        Group, e.g. ``"state-offset-h"``, ``"state-offset-y"``, ``"lora"`` → parameters by name.
+    """
+    if name is not None:
+        check_name(model, name)
+    found: dict[str, dict[str, nn.Parameter]] = {}
+    for owner, _, slot in slots(model):
+        for adapter in slot.active if name is None else (name,):
+            for key, part in slot.of(adapter):
+                group = part.groups()
+                for tensor, parameter in part.named_parameters():
+                    place = f"{owner}.ssmith_adapters.{adapter}.{key}.{tensor}"
+                    found.setdefault(group[tensor], {})[place.lstrip(".")] = parameter
+    return found

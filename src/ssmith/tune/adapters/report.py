@@ -1,0 +1,65 @@
+"""What attaching an adapter did: how much of the model it reaches, and what it trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ssmith.core.layers import Finding
+from ssmith.tune.adapters.survey import Coverage
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttachReport:
+    """What an adapter is made of; printing it shows a summary.
+
+    Args:
+        name: of the adapter.
+        methods: labels of its methods.
+        parameters: numbers that are trained.
+        base_parameters: numbers of the base model.
+        coverage: per kind of layer, how many the adapter reaches, and how many there are.
+        tensors: shape of every trained tensor, by its name in the model.
+        proof: norm of every tensor's gradient in the proof that it acts; empty without one.
+        findings: what a user should know.
+    """
+
+    name: str
+    methods: tuple[str, ...]
+    parameters: int
+    base_parameters: int
+    coverage: Coverage
+    tensors: dict[str, tuple[int, ...]]
+    proof: dict[str, float]
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def share(self) -> float:
+        """Trained numbers as a fraction of the base model's."""
+        return self.parameters / self.base_parameters if self.base_parameters else 0.0
+
+    def __str__(self) -> str:
+        reach = ", ".join(f"{kind} {got}/{total}" for kind, (got, total) in self.coverage.items())
+        proven = f"all {len(self.proof)} tensors act and learn" if self.proof else "not proven"
+        lines = [
+            f"adapter {self.name!r}: {' + '.join(self.methods)}",
+            f"  layers   {reach or 'none of their own'}",
+            f"  trains   {self.parameters:,} of {self.base_parameters:,} ({self.share:.3%})",
+            f"  proof    {proven}",
+        ]
+        lines += [f"  note     {finding.message}" for finding in self.findings]
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return {
+            "name": self.name,
+            "methods": list(self.methods),
+            "parameters": self.parameters,
+            "base_parameters": self.base_parameters,
+            "share": self.share,
+            "coverage": {kind: list(pair) for kind, pair in self.coverage.items()},
+            "tensors": {name: list(shape) for name, shape in self.tensors.items()},
+            "proof": self.proof,
+            "findings": [finding.as_dict() for finding in self.findings],
+        }

@@ -1,0 +1,145 @@
+"""Sparse dimension tuning: a warm-up finds which channels and states matter, the rest freezes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from ssmith.core.checks import check_integer, check_number
+from ssmith.core.errors import UnsupportedError
+from ssmith.families.hf.projections import row_parts
+from ssmith.tune.adapters.method import Method, selective_sites
+from ssmith.tune.adapters.part import Site, TensorPart, master_dtype
+from ssmith.tune.adapters.pruned import kept
+from ssmith.tune.adapters.survey import Survey
+
+
+@dataclass(frozen=True, kw_only=True)
+class SDT(Method):
+    """Trains A_log at few channels and states, and the rows of B and C at those channels.
+
+    It begins as a warm-up that trains all of A_log. `select_` then ranks channels by the sum of
+    their squared updates, and states within a chosen channel by theirs, resets A_log, and leaves
+    only the chosen numbers trainable. Combine it with `LoRA` on ``out_proj``.
+
+    Args:
+        channels: fraction of channels that are trained, in (0, 1].
+        states: fraction of states trained within a chosen channel, in (0, 1].
+        warmup_steps: steps of the warm-up, ≥ 1; the one who trains counts them.
+
+    Raises:
+        InputError: if a setting is outside its domain.
+
+    Source: Sparse Dimension Tuning (arXiv 2410.09016) and its released code.
+    Differs: counts are rounded up, so that none is 0; what is reset starts from the base again.
+    """
+
+    method: ClassVar[str] = "sdt"
+    channels: float = 0.01
+    states: float = 0.25
+    warmup_steps: int = 250
+
+    def __post_init__(self) -> None:
+        check_number("channels", self.channels, above=0, below=1 + 1e-12)
+        check_number("states", self.states, above=0, below=1 + 1e-12)
+        check_integer("warmup_steps", self.warmup_steps, at_least=1)
+
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:  # noqa: D102
+        del draw
+
+        def build(name: str, mixer: Any, maths: str) -> Site:
+            if maths != "mamba":
+                raise UnsupportedError(
+                    f"sdt on {name}: the decay of a Mamba-2 head has no axis of states",
+                    allowed="Mamba and Falcon-Mamba mixers",
+                    next_step="use Parameters(targets=('A_log',)) or state-offset-h",
+                )
+            part = TensorPart("A_log", "sdt", mixer.A_log, kept(mixer, "A_log"))
+            return Site(owner=name, key="sdt_warmup", part=part)
+
+        return selective_sites(survey, self.label(), build)
+
+    def counts(self, mixer: Any) -> tuple[int, int]:
+        """Return how many channels of a mixer are trained, and how many states in each."""
+        e, n = mixer.A_log.shape
+        return math.ceil(self.channels * e), math.ceil(self.states * n)
+
+
+class SparsePart(TensorPart):
+    """Trained changes at a few places of one parameter.
+
+    Args:
+        parameter: its name in its module.
+        base: its values.
+        index: the places, flat.
+    """
+
+    def __init__(self, parameter: str, base: Tensor, index: Int64[Tensor, "k"]) -> None:
+        nn.Module.__init__(self)
+        self.parameter = parameter
+        self.label = "sdt"
+        self.index: Tensor
+        self.register_buffer("index", index)
+        zeros = torch.zeros(len(index), dtype=master_dtype(base), device=base.device)
+        self.change = nn.Parameter(zeros)
+
+    def of(self, base: Tensor) -> Tensor:  # noqa: D102
+        wide = base.to(self.change.dtype)
+        return wide.reshape(-1).index_add(0, self.index, self.change).view_as(base)
+
+
+def sparse_sites(name: str, mixer: Any, indices: tuple[Tensor, Tensor]) -> list[Site]:
+    """Return the two sites that train chosen places of one mixer.
+
+    Args:
+        name: of the mixer.
+        mixer: the mixer.
+        indices: flat places in A_log, and in the weight of ``x_proj``.
+
+    Returns:
+        One for A_log, one for ``x_proj``.
+    """
+    decay = SparsePart("A_log", mixer.A_log, indices[0])
+    rows = SparsePart("weight", mixer.x_proj._parameters["weight"], indices[1])
+    return [
+        Site(owner=name, key="sdt", part=decay),
+        Site(owner=f"{name}.x_proj", key="sdt", part=rows),
+    ]
+
+
+def chosen(mixer: Any, warm: TensorPart, config: SDT) -> tuple[Tensor, Tensor]:
+    """Return the places that matter most after the warm-up, flat, in A_log and in ``x_proj``.
+
+    Args:
+        mixer: the mixer.
+        warm: its trained A_log.
+        config: how many.
+
+    Returns:
+        Places in A_log; places of the chosen channels in the rows of B and C.
+    """
+    base: Tensor = mixer._parameters["A_log"].detach()
+    moved: Float[Tensor, "e n"] = (warm.of(base).detach().double() - base.double()).square()
+    alive = kept(mixer, "A_log")
+    moved = moved if alive is None else torch.where(alive, moved, -1.0)
+    channels, states = config.counts(mixer)
+    ranked = moved.clamp(min=0).sum(1).sort(descending=True, stable=True).indices
+    picked = ranked[:channels].sort().values
+    best = moved[picked].sort(dim=1, descending=True, stable=True).indices[:, :states]
+    flat = (picked[:, None] * moved.shape[1] + best).reshape(-1)
+    flat = flat[moved.reshape(-1)[flat] >= 0].sort().values
+    return flat, _row_places(mixer, picked)
+
+
+def _row_places(mixer: Any, channels: Int64[Tensor, "c"]) -> Int64[Tensor, "k"]:
+    parts, width = row_parts(mixer, "x_proj"), mixer.x_proj.in_features
+    rows = torch.arange(parts["B"].start, parts["C"].stop, device=channels.device)
+    places = (rows[:, None] * width + channels).reshape(-1)
+    alive = kept(mixer.x_proj, "weight")
+    chosen_places: Tensor = places if alive is None else places[alive.reshape(-1)[places]]
+    return chosen_places
