@@ -103,8 +103,7 @@ class StateOffsetPart(MixerPart):
         channels, n = prod(shape[:-1]), shape[-1]
         settings: Any = {"dtype": master_dtype(like), "device": like.device}
         if config.form != "y" and config.rank is None:
-            # States outermost in memory, as the scan reads them.
-            self.h = nn.Parameter(torch.zeros(n, *shape[:-1], **settings).movedim(0, -1))
+            self.h = nn.Parameter(torch.zeros(shape, **settings))
         elif config.form != "y" and config.rank is not None:
             q = config.r_ratio
             if channels % q:
