@@ -1,0 +1,229 @@
+"""One training step and one decoded token with State-offset, against rivals on a frozen model.
+
+All in one run on one machine: a single trainable scalar added to what the first layer reads out
+(the least any tuning can cost), State-offset (h) and (y), LoRA of rank 8 on the modules the paper
+uses (dt_proj and x_proj), and stock transformers with LoRA by peft on the same model, data and
+steps. Models take turns step by step, so that a machine whose speed drifts treats them alike.
+Full: four layers of Mamba-130M (width 768), batch 4, length 512. Quick: small sizes, which exercise
+every line and prove nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from record import record
+from ssmith.families.hf import accelerate_
+from ssmith.ops.native.allocator import tune_allocator_
+from ssmith.tune.adapters import LoRA, StateOffset, attach_
+
+RATE = 1e-3
+OFFICIAL = ("dt_proj", "x_proj")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    width: int
+    layers: int
+    batch: int
+    length: int
+    rounds: int
+    stock_rounds: int
+    decoded: int
+    decode_rounds: int
+
+
+FULL = Sizes(768, 4, 4, 512, 7, 1, 64, 9)
+QUICK = Sizes(64, 2, 2, 64, 3, 1, 8, 3)
+
+
+def base(sizes: Sizes) -> Any:
+    torch.manual_seed(0)
+    config = transformers.MambaConfig(
+        vocab_size=256, hidden_size=sizes.width, num_hidden_layers=sizes.layers, state_size=16,
+        use_cache=False,
+    )  # fmt: skip
+    return transformers.MambaForCausalLM(config).requires_grad_(False)
+
+
+def with_scalar(sizes: Sizes) -> nn.Module:
+    """A model on the engine with one trainable number, added to the first layer's read-out."""
+    model = base(sizes)
+    accelerate_(model)
+    out = model.backbone.layers[0].mixer.out_proj
+    out.scalar = nn.Parameter(torch.zeros(()))
+    out.register_forward_pre_hook(lambda module, inputs: (inputs[0] + module.scalar,))
+    return model
+
+
+def with_adapter(sizes: Sizes, method: Any) -> nn.Module:
+    model = base(sizes)
+    attach_(model, method, prove=False)
+    return model
+
+
+def stock_lora(sizes: Sizes) -> nn.Module:
+    """Transformers' own code with peft's LoRA on the same modules."""
+    peft = import_module("peft")
+    config = peft.LoraConfig(r=8, lora_alpha=8, target_modules=list(OFFICIAL))
+    return peft.get_peft_model(base(sizes), config)
+
+
+BUILDERS: dict[str, Callable[[Sizes], nn.Module]] = {
+    "scalar": with_scalar,
+    "state-offset-h": lambda sizes: with_adapter(sizes, StateOffset()),
+    "state-offset-y": lambda sizes: with_adapter(sizes, StateOffset(form="y")),
+    "lora": lambda sizes: with_adapter(sizes, LoRA(targets=OFFICIAL, rank=8)),
+    "stock-lora": stock_lora,
+}
+
+
+def stepper(model: nn.Module, sizes: Sizes) -> Callable[[], float]:
+    """Return one training step of a model on fixed tokens; it gives the loss."""
+    model.train()
+    draw = torch.Generator().manual_seed(1)
+    ids = torch.randint(0, 256, (sizes.batch, sizes.length), generator=draw)
+    trained = [item for item in model.parameters() if item.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=RATE)
+
+    def step() -> float:
+        loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()
+
+    return step
+
+
+def timed(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def step_times(sizes: Sizes) -> dict[str, list[float]]:
+    """Return the seconds of every step; all but the stock model take turns."""
+    names = [name for name in BUILDERS if name != "stock-lora"]
+    steps = {name: stepper(BUILDERS[name](sizes), sizes) for name in names}
+    for step in steps.values():
+        step()
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(sizes.rounds):
+        order = names if number % 2 else names[::-1]
+        for name in order:
+            times[name].append(timed(steps[name]))
+    return times
+
+
+def stock_times(sizes: Sizes) -> list[float]:
+    step = stepper(stock_lora(sizes), sizes)
+    return [timed(step) for _ in range(sizes.stock_rounds)]
+
+
+def decode_times(sizes: Sizes) -> dict[str, list[float]]:
+    """Return the seconds of decoding some tokens, with an offset and without, in turns."""
+    models = {"base": base(sizes), "state-offset-h": with_adapter(sizes, StateOffset())}
+    accelerate_(models["base"])
+    ids = torch.zeros(1, 1, dtype=torch.long)
+
+    @torch.no_grad()
+    def decode(model: Any) -> None:
+        carried = model(ids, use_cache=True).cache_params
+        for _ in range(sizes.decoded):
+            carried = model(ids, cache_params=carried, use_cache=True).cache_params
+
+    for model in models.values():
+        model.eval()
+        decode(model)
+    times: dict[str, list[float]] = {name: [] for name in models}
+    for number in range(sizes.decode_rounds):
+        for name in list(models)[:: 1 if number % 2 else -1]:
+            times[name].append(timed(lambda name=name: decode(models[name])))
+    return times
+
+
+def peak_bytes(name: str, sizes: Sizes) -> int:
+    """Return by how much three training steps raise this process's peak memory."""
+    model = BUILDERS[name](sizes)
+    step = stepper(model, sizes)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    before = resident()
+    for _ in range(3):
+        step()
+    high = Path("/proc/self/status")
+    if high.exists():
+        line = next(row for row in high.read_text().splitlines() if row.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 - before
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+
+
+def resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def in_child(name: str, *, quick: bool) -> int:
+    command = [sys.executable, __file__, "--peak-of", name, *(["--quick"] if quick else [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(json.loads(done.stdout.splitlines()[-1]))
+
+
+def ratio(times: dict[str, list[float]], over: str, under: str) -> float:
+    """Return the median over rounds of one model's time as a multiple of another's."""
+    pairs = zip(times[over], times[under], strict=True)
+    return round(statistics.median(a / b for a, b in pairs), 4)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--peak-of", choices=tuple(BUILDERS))
+    parser.add_argument("--no-stock", action="store_true", help="leave out the slow stock model")
+    options = parser.parse_args()
+    sizes = QUICK if options.quick else FULL
+    tune_allocator_()
+    if options.peak_of:
+        print(peak_bytes(options.peak_of, sizes))
+        return
+    times = step_times(sizes)
+    decoded = decode_times(sizes)
+    stock = [] if options.no_stock else stock_times(sizes)
+    peaks = {name: in_child(name, quick=options.quick) for name in BUILDERS if name != "stock-lora"}
+    seconds = {name: statistics.median(found) for name, found in times.items()}
+    summary = {
+        "step_offset_vs_scalar": ratio(times, "state-offset-h", "scalar"),
+        "step_offset_y_vs_scalar": ratio(times, "state-offset-y", "scalar"),
+        "step_offset_vs_lora": ratio(times, "state-offset-h", "lora"),
+        "peak_offset_vs_lora": round(peaks["state-offset-h"] / peaks["lora"], 4),
+        "decode_offset_vs_base": ratio(decoded, "state-offset-h", "base"),
+        "step_vs_stock_lora": round(statistics.median(stock) / seconds["state-offset-h"], 1)
+        if stock
+        else None,
+    }
+    raw = {
+        "sizes": asdict(sizes), "threads": torch.get_num_threads(), "step_seconds": times,
+        "stock_step_seconds": stock, "decode_seconds": decoded, "peak_bytes": peaks,
+    }  # fmt: skip
+    record("tune", raw, summary, quick=options.quick)
+
+
+if __name__ == "__main__":
+    main()
