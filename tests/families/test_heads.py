@@ -36,7 +36,7 @@ def test_padding_changes_nothing(name, pooling, left, extra):
         place = slice(longest - len(row), None) if left else slice(len(row))
         ids[number, place], mask[number, place] = row, 1
     with torch.no_grad():
-        together = model(ids, mask)
+        together = model(input_ids=ids, attention_mask=mask)
         alone = torch.cat([model(row[None]) for row in rows])
         if not left:
             by_length = model(ids, lengths=torch.tensor([5, 11, 8]))
@@ -96,7 +96,9 @@ def test_configurations_survive_json_and_refuse_the_rest():
 def test_what_does_not_fit_is_refused():
     model = headed("mamba")
     with pytest.raises(DataError, match="nothing it reads"):
-        model(x=torch.zeros(1, 3, 2, dtype=torch.float64))
+        model()
+    with pytest.raises(DataError, match="integer tokens"):
+        model(torch.zeros(1, 3, 2, dtype=torch.float64))
     with pytest.raises(DataError, match="at least one valid step"):
         model(tokens(2, 4), lengths=torch.tensor([0, 4]))
     series = headed("mamba", channels=2)

@@ -112,19 +112,19 @@ class TaskModel(nn.Module):
 
     def forward(
         self,
+        x: Float[Tensor, "b l c"] | Int64[Tensor, "b l"] | None = None,
+        lengths: Int64[Tensor, "b"] | None = None,
+        *,
         input_ids: Int64[Tensor, "b l"] | None = None,
         attention_mask: Tensor | None = None,
-        *,
-        x: Float[Tensor, "b l c"] | None = None,
-        lengths: Int64[Tensor, "b"] | None = None,
     ) -> Float[Tensor, "b o"]:
         """Return the head's answer for whole sequences.
 
         Args:
-            input_ids: tokens.
-            attention_mask: (b, l), 0 where a step is padding, on whatever side.
-            x: a real-valued series in place of tokens.
+            x: a real-valued series, or tokens.
             lengths: valid steps of each sequence, where padding is on the right.
+            input_ids: tokens, by the name transformers gives them.
+            attention_mask: (b, l), 0 where a step is padding, on whatever side.
 
         Returns:
             Logits, targets, or a forecast flattened to horizon × channels.
@@ -132,10 +132,12 @@ class TaskModel(nn.Module):
         Raises:
             DataError: if the input does not fit the head, or a sequence has no valid step.
         """
-        given = self._check(input_ids, x)
+        given = self._check(x if input_ids is None else input_ids)
         mask = _mask(given, attention_mask, lengths)
         backbone = self.get_submodule(self.backbone_name)
-        inputs = {"input_ids": given} if x is None else {"inputs_embeds": self._encode(given, mask)}
+        inputs = {"input_ids": given}
+        if self.head_config.channels is not None:
+            inputs = {"inputs_embeds": self._encode(given, mask)}
         hidden = backbone(**inputs, attention_mask=mask, use_cache=False).last_hidden_state
         return self._answer(hidden.to(self.score.weight.dtype), mask)
 
@@ -156,17 +158,18 @@ class TaskModel(nn.Module):
         out: Tensor = self.score(pooled)
         return out
 
-    def _check(self, input_ids: Tensor | None, x: Tensor | None) -> Tensor:
+    def _check(self, given: Tensor | None) -> Tensor:
         channels = self.head_config.channels
-        given = input_ids if channels is None else x
+        tokens = channels is None
+        wanted = (
+            "integer tokens (batch, length)" if tokens else f"numbers (batch, length, {channels})"
+        )
         if given is None:
+            raise DataError("the head got nothing it reads", allowed=wanted)
+        fits = given.ndim == 2 if tokens else given.ndim == 3 and given.shape[2] == channels
+        if not fits or given.is_floating_point() == tokens:
             raise DataError(
-                "the head got nothing it reads",
-                allowed="input_ids" if channels is None else f"x with {channels} channels",
-            )
-        if channels is not None and (given.ndim != 3 or given.shape[2] != channels):
-            raise DataError(
-                f"input of shape {tuple(given.shape)}", allowed=f"(batch, length, {channels})"
+                f"input of shape {tuple(given.shape)} and type {given.dtype}", allowed=wanted
             )
         return given
 
