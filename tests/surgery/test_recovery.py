@@ -122,7 +122,7 @@ def test_a_recovered_layer_has_the_error_that_was_promised(name, terms):
         got = selective_scan(after)[0]
         if "y" in terms:
             got = got + found.y * after.z * torch.sigmoid(after.z)
-        assert float((got - wanted).square().sum()) == pytest.approx(found.after, rel=1e-8)
+        assert float((got - wanted).square().sum()) == pytest.approx(found.after, rel=1e-6, abs=0)
         assert found.after < found.before
 
 

@@ -83,10 +83,33 @@ def cut_depthwise(
     table = _subset_costs(target, damped, update)
     keep = _choose(table, weight.shape, amount).to(weight.device)
     fitted = _values(target, damped, keep) if update == "refit" else target * keep
-    rounded = fitted.to(weight.dtype)
-    change = rounded.double() - target
+    return measured_filters(weight, fitted, keep, gram)
+
+
+def measured_filters(
+    before: Float[Tensor, "e k"],
+    after: Float[Tensor, "e k"],
+    keep: Bool[Tensor, "e k"],
+    gram: Float64[Tensor, "e k k"],
+) -> DepthwiseCut:
+    """Return a cut with its error.
+
+    Args:
+        before: one filter per channel, as it was.
+        after: as it is now; what is not kept becomes 0.
+        keep: True = the tap stays.
+        gram: as `cut_depthwise` takes it.
+
+    Returns:
+        The cut, its taps rounded to the dtype of ``before``.
+    """
+    rounded = (after * keep).to(before.dtype)
+    change = rounded.double() - before.double()
     return DepthwiseCut(
-        weight=rounded, keep=keep, error=_energy(change, gram), energy=_energy(target, gram)
+        weight=rounded,
+        keep=keep,
+        error=_energy(change, gram),
+        energy=_energy(before.double(), gram),
     )
 
 

@@ -17,8 +17,11 @@ from ssmith.criteria.selective import (
     SelectiveCriterion,
     selective_by_name,
 )
+from ssmith.jobs.selective.projection_config import ProjectionConfig
+from ssmith.surgery.recovery import TERMS
 
 Split = Literal["equal", "marginal"]
+Compensate = Literal["none", "C", "CB"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,11 @@ class SelectiveConfig:
         settings: settings of the criterion that differ from its defaults.
         semantics: what a cut entry of A_log does: memoryless, unit-decay or fast-decay.
         seed: of what is random, ≥ 0.
+        compensate: what makes up for removed columns: ``none``, new rows of ``C`` in x_proj, or of
+            C and B (``CB``, a second pass); at no cost when the model runs.
+        recover: refit these terms to what the cut took from a layer's output: any of the letters
+            D (the skip weights), h (a state offset) and y (an output offset); nothing if empty.
+        projections: what is removed from the projections; nothing if None.
 
     Raises:
         InputError: if a value is outside its domain, or nothing is to be removed.
@@ -47,11 +55,14 @@ class SelectiveConfig:
     settings: Mapping[str, str | int | float] = field(default_factory=dict)
     semantics: str = "memoryless"
     seed: int = 0
+    compensate: Compensate = "none"
+    recover: str = ""
+    projections: ProjectionConfig | None = None
 
     def __post_init__(self) -> None:
-        if self.a_log is None and self.columns is None:
+        if self.a_log is None and self.columns is None and self.projections is None:
             raise InputError(
-                "nothing is to be removed", allowed="a_log, columns, or both",
+                "nothing is to be removed", allowed="a_log, columns, projections",
                 next_step="--a-log 0.5 cuts half of the entries of A_log",
             )  # fmt: skip
         for name in ("a_log", "columns"):
@@ -60,6 +71,22 @@ class SelectiveConfig:
             raise InputError(f"columns is {self.columns}", allowed="a fraction in (0, 1)")
         check_choice("split", self.split, get_args(Split))
         check_entry_semantics(self.semantics)
+        check_choice("compensate", self.compensate, get_args(Compensate))
+        if set(self.recover) - set(TERMS) or len(set(self.recover)) < len(self.recover):
+            raise InputError(
+                f"recover is {self.recover!r}", allowed="any of the letters D, h, y, each once"
+            )
+        if self.compensate != "none" and self.columns is None:
+            raise InputError(
+                f"compensate is {self.compensate!r}, but no column is to be removed",
+                allowed="compensation of columns",
+                next_step="give columns, or recover what entries lose by recover='D'",
+            )
+        if self.recover and self.a_log is None and self.columns is None:
+            raise InputError(
+                f"recover is {self.recover!r}, but no state is to be removed",
+                allowed="recovery of cut entries or columns",
+            )
         check_integer("seed", self.seed, at_least=0)
         if self.columns is not None and not self.criterion().scores_columns:
             raise InputError(
@@ -97,6 +124,7 @@ class SelectiveConfig:
         """Return a JSON-ready dict, the criterion's settings in full."""
         content = dataclasses.asdict(self)
         content["a_log"] = None if self.a_log is None else amount_as_json(self.a_log)
+        content["projections"] = self.projections and self.projections.as_dict()
         content["settings"] = dataclasses.asdict(self.criterion())  # type: ignore[call-overload]
         return content
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssmith.calibrate.blockwise import Stage
 from ssmith.calibrate.hessian import hessians, products
@@ -31,7 +31,7 @@ _CONV = "conv1d"
 _DENSE_CONV = "conv1d across channels"
 
 Shares = Mapping[tuple[str, str], Amount]
-"""What each projection loses, by layer and name; those that are missing lose the config's amount."""
+"""What each projection loses, by layer and name; the configured amount where one is missing."""
 
 
 def projection_stages(
@@ -110,7 +110,7 @@ def cut_of(
     Raises:
         UnsupportedError: if the projection has been cut before.
     """
-    module: nn.Module = getattr(layer.mixer, name)
+    module: Any = getattr(layer.mixer, name)
     weight: Tensor = module.weight.detach()
     if not bool(held(module, "weight").all()):
         raise UnsupportedError(

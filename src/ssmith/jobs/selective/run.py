@@ -12,20 +12,31 @@ from torch import nn
 
 from ssmith.allocate.selective import columns_by_cost, removed_count
 from ssmith.calibrate.blockwise import Tell, WalkConfig, walk
-from ssmith.core.errors import InputError
+from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.files import to_json
 from ssmith.core.layers import Finding
 from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.selective import COLUMNS, ENTRIES, BlockRecord
 from ssmith.core.tokens import TokenWindows
+from ssmith.evaluate.perplexity import window_losses
 from ssmith.families import model_digest
 from ssmith.families.hf.blocks import Blocks, ModelBlocks
 from ssmith.families.hf.selective import find_selective
 from ssmith.jobs.progress import Progress, silent
+from ssmith.jobs.selective.allocation import Measure, shares_of
 from ssmith.jobs.selective.config import SelectiveConfig
 from ssmith.jobs.selective.plans import plans_of
-from ssmith.jobs.selective.stages import column_costs_stage, equal_columns, stages_of
+from ssmith.jobs.selective.projections import STAGE as PROJECTIONS
+from ssmith.jobs.selective.projections import Shares, projection_stages
+from ssmith.jobs.selective.released import from_last_output
+from ssmith.jobs.selective.stages import (
+    Budgets,
+    column_costs_stage,
+    equal_columns,
+    stages_of,
+    state_stages,
+)
 from ssmith.surgery.selective import settle_
 
 
@@ -76,7 +87,11 @@ def prune_selective_(
     if walking.work_dir is not None and not walking.fingerprint:
         walking = replace(walking, fingerprint=fingerprint(digest, windows, config))
     total = sum(item.numel() for item in model.parameters())
-    trip = Trip(windows=windows, config=config, walking=walking, progress=progress)
+
+    def measure(part: TokenWindows) -> float:
+        return float(window_losses(model, part).sum()) / part.scored
+
+    trip = Trip(windows=windows, config=config, walking=walking, progress=progress, measure=measure)
     records = trip.take(ModelBlocks(model), {name: layer.n for name, layer in layers.items()})
     settle_(model)
     facts = {
@@ -101,12 +116,14 @@ class Trip:
         config: what is removed.
         walking: how the walk runs.
         progress: listener.
+        measure: the model's mean loss on windows; None where it is not in memory as a whole.
     """
 
     windows: TokenWindows
     config: SelectiveConfig
     walking: WalkConfig
     progress: Progress = silent
+    measure: Measure | None = None
 
     def take(self, blocks: Blocks, sizes: Mapping[str, int]) -> tuple[BlockRecord, ...]:
         """Walk the blocks once, or, if layers share a number of columns by cost, twice.
@@ -118,12 +135,45 @@ class Trip:
         Returns:
             What every stage decided, in order.
         """
-        columns = equal_columns(self.config, sizes)
-        if columns and self.config.split == "marginal":
+        config, tell = self.config, self._tell("pruning blocks")
+        columns = equal_columns(config, sizes)
+        if columns and config.split == "marginal":
             columns = self._by_cost(blocks, sizes)
-        return walk(
-            blocks, self.windows, lambda layer: stages_of(self.config, layer, columns),
-            self.walking, self._tell("pruning blocks"),
+        released = config.projections is not None and config.projections.activations == "released"
+        if config.projections is None or not released:
+            budgets = Budgets(columns=columns, shares=self._shares(blocks))
+            return walk(
+                blocks, self.windows, lambda layer: stages_of(config, layer, budgets),
+                self.walking, tell,
+            )  # fmt: skip
+        return self._released(blocks, columns)
+
+    def _released(self, blocks: Blocks, columns: Mapping[str, int]) -> tuple[BlockRecord, ...]:
+        """Walk twice: states first, then projections on the last block's output as input."""
+        config, tell = self.config, self._tell("pruning blocks")
+        if config.projections is None or self.walking.work_dir is not None:
+            raise UnsupportedError(
+                "the released order of projections does not go on from a working directory",
+                allowed="a model in memory, for comparison",
+                next_step="leave the working directory out, or take fresh activations",
+            )
+        projections = config.projections
+        states = walk(
+            blocks, self.windows, lambda layer: state_stages(config, layer, columns),
+            self.walking, tell,
+        )  # fmt: skip
+        shares = self._shares(blocks)
+        return states + walk(
+            from_last_output(blocks, self.windows), self.windows,
+            lambda layer: projection_stages(projections, layer, shares), self.walking, tell,
+        )  # fmt: skip
+
+    def _shares(self, blocks: Blocks) -> Shares:
+        if self.config.projections is None:
+            return {}
+        return shares_of(
+            self.config.projections, blocks, self.windows, self.walking,
+            tell=self._tell("surveying projections"), measure=self.measure,
         )  # fmt: skip
 
     def _by_cost(self, blocks: Blocks, sizes: Mapping[str, int]) -> dict[str, int]:
@@ -233,7 +283,7 @@ def receipt_of(
 
 def _removed(records: Sequence[BlockRecord]) -> dict[str, Any]:
     found = {}
-    for stage in (COLUMNS, ENTRIES):
+    for stage in (COLUMNS, ENTRIES, PROJECTIONS):
         facts = [item.facts for item in records if item.stage == stage]
         if facts:
             before = sum(item["before"] for item in facts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from jaxtyping import Float64
@@ -14,27 +15,64 @@ from ssmith.core.pattern import Amount, removed_share
 from ssmith.core.selective import COLUMNS, ENTRIES, BlockRecord, Statistics, Totals
 from ssmith.criteria.selective import SelectiveCriterion
 from ssmith.families.hf.selective import MixerParts, SelectiveLayer
+from ssmith.jobs.selective.compensation import compensated_columns, recovery_stage
 from ssmith.jobs.selective.config import SelectiveConfig
+from ssmith.jobs.selective.projections import Shares, projection_stages
 
 
-def stages_of(
-    config: SelectiveConfig, layer: SelectiveLayer, columns: Mapping[str, int]
-) -> Sequence[Stage]:
-    """Return what is done to one layer: columns first, entries of what is left of them then.
+@dataclass(frozen=True, kw_only=True)
+class Budgets:
+    """What surveys gave each layer.
+
+    Args:
+        columns: how many columns a layer loses; none where it is missing.
+        shares: what a projection loses; the configured amount where it is missing.
+    """
+
+    columns: Mapping[str, int] = field(default_factory=dict)
+    shares: Shares = field(default_factory=dict)
+
+
+def stages_of(config: SelectiveConfig, layer: SelectiveLayer, budgets: Budgets) -> Sequence[Stage]:
+    """Return what is done to one layer: columns, entries of what is left, then projections.
 
     Args:
         config: what is removed.
-        layer: the layer.
+        layer: the layer, as it is before.
+        budgets: what surveys gave each layer.
+
+    Returns:
+        The stages, in order.
+    """
+    stages = state_stages(config, layer, budgets.columns)
+    if config.projections is not None:
+        stages += projection_stages(config.projections, layer, budgets.shares)
+    return stages
+
+
+def state_stages(
+    config: SelectiveConfig, layer: SelectiveLayer, columns: Mapping[str, int]
+) -> list[Stage]:
+    """Return what is done to the states of one layer: columns, entries, recovery.
+
+    Args:
+        config: what is removed.
+        layer: the layer, as it is before.
         columns: per layer, how many columns go.
 
     Returns:
         The stages, in order.
     """
-    stages = []
-    if columns.get(layer.name, 0):
-        stages.append(columns_stage(config.criterion(), columns[layer.name]))
+    stages: list[Stage] = []
+    removed = columns.get(layer.name, 0)
+    if removed and config.compensate != "none":
+        stages += compensated_columns(config.criterion(), removed, config.compensate)
+    elif removed:
+        stages.append(columns_stage(config.criterion(), removed))
     if config.a_log is not None:
         stages.append(entries_stage(config.criterion(), config.a_log, config.semantics))
+    if stages and config.recover:
+        stages.append(recovery_stage(layer, config.recover))
     return stages
 
 
