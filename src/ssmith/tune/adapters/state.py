@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ssmith.core.errors import ArtefactError
 from ssmith.tune.adapters.registry import check_name
+from ssmith.tune.adapters.select import place_
 from ssmith.tune.adapters.slot import slots
 
 
@@ -39,6 +40,8 @@ def state(model: nn.Module, name: str = "default") -> dict[str, Tensor]:
 def load_state_(model: nn.Module, name: str, tensors: Mapping[str, Tensor]) -> None:
     """Fill an attached adapter with tensors, all of them or none.
 
+    A warm-up of `SDT` that the tensors say is over ends here.
+
     Args:
         model: with the adapter attached.
         name: of the adapter.
@@ -47,6 +50,7 @@ def load_state_(model: nn.Module, name: str, tensors: Mapping[str, Tensor]) -> N
     Raises:
         ArtefactError: if names or shapes differ, or a value is not finite; nothing was changed.
     """
+    place_(model, name, tensors)
     wanted = state(model, name)
     missing, unknown = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
     if missing or unknown:
