@@ -22,15 +22,19 @@ PUBLIC = [
     "Scores",
     "SsmithError",
     "__version__",
+    "adapt_",
+    "adapters",
     "check_paths",
     "compare",
     "criteria",
     "decide",
     "inspect",
     "load",
+    "load_adapter_",
     "load_data",
     "load_text",
     "measure",
+    "merge_adapter_",
     "moments",
     "parity",
     "pilot",
@@ -39,6 +43,7 @@ PUBLIC = [
     "refit",
     "refit_by_layer",
     "save",
+    "save_adapter",
     "score",
     "train",
     "verify",
@@ -58,6 +63,11 @@ def test_every_name_is_there_and_documented(name):
     thing = getattr(ssmith, name)
     if name != "__version__":
         assert inspect.getdoc(thing), f"{name} has no docstring"
+
+
+@pytest.mark.parametrize("name", ssmith.adapters.__all__)
+def test_every_name_of_the_adapters_is_documented(name):
+    assert inspect.getdoc(getattr(ssmith.adapters, name))
 
 
 @pytest.mark.parametrize("name", CRITERIA)

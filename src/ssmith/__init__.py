@@ -8,14 +8,17 @@ if TYPE_CHECKING:
     from ssmith import criteria
     from ssmith.api import (
         PathParityConfig,
+        adapt_,
         check_paths,
         compare,
         decide,
         inspect,
         load,
+        load_adapter_,
         load_data,
         load_text,
         measure,
+        merge_adapter_,
         moments,
         parity,
         plan,
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
         refit,
         refit_by_layer,
         save,
+        save_adapter,
         score,
         verify,
         white_moments,
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from ssmith.jobs.pilot import PilotConfig, pilot
     from ssmith.jobs.train import Recipe, train
     from ssmith.report import write_report
+    from ssmith.tune import adapters
 
 __version__ = version("ssmith")
 
@@ -50,15 +55,19 @@ __all__ = [
     "Scores",
     "SsmithError",
     "__version__",
+    "adapt_",
+    "adapters",
     "check_paths",
     "compare",
     "criteria",
     "decide",
     "inspect",
     "load",
+    "load_adapter_",
     "load_data",
     "load_text",
     "measure",
+    "merge_adapter_",
     "moments",
     "parity",
     "pilot",
@@ -67,6 +76,7 @@ __all__ = [
     "refit",
     "refit_by_layer",
     "save",
+    "save_adapter",
     "score",
     "train",
     "verify",
@@ -92,6 +102,8 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for, so that ``ssmith --help`` needs no torch."""
     if name == "criteria":
         return import_module("ssmith.criteria")
+    if name == "adapters":
+        return import_module("ssmith.tune.adapters")
     if name not in __all__:
         raise AttributeError(f"module 'ssmith' has no attribute {name!r}")
     return getattr(import_module(f"ssmith.{_ROOMS.get(name, 'api')}"), name)

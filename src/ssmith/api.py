@@ -34,6 +34,7 @@ from ssmith.evaluate import (
     PerplexityComparison,
 )
 from ssmith.families import SequenceModel
+from ssmith.tune import adapters
 
 load = artefact.load
 load_sequence_model = artefact.load_sequence_model
@@ -43,6 +44,10 @@ prune_ = surgery.prune_
 check_paths = evaluate.check_paths
 PathParityConfig = evaluate.PathParityConfig
 refit = surgery.refit
+adapt_ = adapters.attach_
+merge_adapter_ = adapters.merge_
+save_adapter = artefact.save_adapter
+load_adapter_ = artefact.load_adapter_
 BATCH_SIZE = 64
 WINDOWS_AT_ONCE = 8
 PARITY_SEQUENCES = 8

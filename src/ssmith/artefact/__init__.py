@@ -1,5 +1,6 @@
 """Models on disk: safetensors and JSON, with a manifest that can be verified."""
 
+from ssmith.artefact.adapters import base_digest, load_adapter_, read_adapter, save_adapter
 from ssmith.artefact.layout import WEIGHTS
 from ssmith.artefact.load import load, load_sequence_model
 from ssmith.artefact.locate import EMBEDDED, embedded_names, locate
@@ -11,11 +12,15 @@ __all__ = [
     "EMBEDDED",
     "WEIGHTS",
     "Check",
+    "base_digest",
     "embedded_names",
     "load",
+    "load_adapter_",
     "load_sequence_model",
     "locate",
+    "read_adapter",
     "save",
+    "save_adapter",
     "save_selective",
     "verify",
 ]
