@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Integer
 from torch import Tensor
 
 from ssmith.core.checks import check_integer
@@ -26,8 +26,8 @@ class TokenStream:
         text_bytes: UTF-8 bytes each token stands for; None if not known.
     """
 
-    ids: Int[Tensor, "t"]
-    text_bytes: Int[Tensor, "t"] | None = None
+    ids: Integer[Tensor, "t"]
+    text_bytes: Integer[Tensor, "t"] | None = None
 
     def __len__(self) -> int:
         return self.ids.shape[0]

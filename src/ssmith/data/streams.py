@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int32
 from torch import Tensor
 
 from ssmith.core.text import TokenStream
@@ -59,7 +59,7 @@ def _bytes(items: Sequence[Document]) -> TokenStream:
 
 def _document(
     item: Document, tokenizer: Tokenizer
-) -> tuple[Int[Tensor, "t"], Int[Tensor, "t"] | None]:
+) -> tuple[Int32[Tensor, "t"], Int32[Tensor, "t"] | None]:
     text = item.content.decode()
     ids = torch.tensor(tokenizer.encode(text), dtype=torch.int32)
     if not isinstance(tokenizer, ModelTokenizer) or not tokenizer.inner.is_fast:
@@ -70,7 +70,7 @@ def _document(
     return ids, _widths(text, made["offset_mapping"])
 
 
-def _widths(text: str, offsets: Sequence[tuple[int, int]]) -> Int[Tensor, "t"]:
+def _widths(text: str, offsets: Sequence[tuple[int, int]]) -> Int32[Tensor, "t"]:
     """Return how many bytes of the text each token adds to those before it.
 
     Tokens that share one character share its place: its bytes count with the first of them. What

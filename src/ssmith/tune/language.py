@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int64, Integer
 from torch import Tensor, nn
 
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
@@ -30,13 +30,8 @@ Validate = Callable[[nn.Module], float]
 
 SECONDS_BETWEEN_CHECKPOINTS = 180.0
 PRECISIONS = ("highest", "high", "medium")
-
-
-class Told(Protocol):
-    """Listener to a training."""
-
-    def __call__(self, step: int, numbers: dict[str, float]) -> None:
-        """Be told how far it is: loss in nats, tokens per second, seconds left."""
+Told = Callable[[int, dict[str, float]], None]
+"""Told after each step: steps done; loss in nats, tokens per second, seconds left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +120,7 @@ class LanguageFit:
 
 def fit_language_(
     model: nn.Module,
-    stream: Int[Tensor, "t"],
+    stream: Integer[Tensor, "t"],
     config: LanguageFitConfig,
     validate: Validate,
     *,
@@ -202,7 +197,7 @@ def fit_language_(
 def _step(
     model: Any,
     optimizer: torch.optim.Optimizer,
-    batch: Int[Tensor, "b l"],
+    batch: Int64[Tensor, "b l"],
     config: LanguageFitConfig,
     step: int,
 ) -> float:
@@ -243,8 +238,8 @@ def rate(step: int, config: LanguageFitConfig) -> float:
 
 
 def _batch(
-    stream: Int[Tensor, "t"], config: LanguageFitConfig, step: int, rows: int
-) -> Int[Tensor, "b l"]:
+    stream: Integer[Tensor, "t"], config: LanguageFitConfig, step: int, rows: int
+) -> Int64[Tensor, "b l"]:
     """Return the rows of one step, each with the token before its first prediction."""
     in_a_pass = rows // config.batch_size
     turn, place = divmod(step, in_a_pass)
