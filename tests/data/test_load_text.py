@@ -55,7 +55,7 @@ def test_many_documents_are_drawn_whole_and_stay_apart(tmp_path):
     text = load_text(tmp_path)
     found = {name: as_bytes(text.split(name)).split(b"\0") for name in SPLITS}
     everything = as_bytes(text.split("all")).split(b"\0")
-    assert sorted(sum(found.values(), [])) == sorted(everything)
+    assert sorted(item for part in found.values() for item in part) == sorted(everything)
     assert len(everything) == 40
     assert everything == sorted(everything, key=lambda item: item[:11])
     assert text.details["files_left_out"] == 2
@@ -124,7 +124,7 @@ def test_what_is_not_there_is_said(tmp_path):
         load_text(tmp_path / "a.txt")
     with pytest.raises(InputError, match="there is no file"):
         load_text(tmp_path / "a.npy")
-    with pytest.raises(InputError, match="there is no text 'wikipedia:en'.*stdlib:"):
+    with pytest.raises(InputError, match=r"there is no text 'wikipedia:en'.*stdlib:"):
         load_text("wikipedia:en")
     with pytest.raises(DataError, match="holds no text file"):
         load_text(tmp_path)

@@ -172,7 +172,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
 
 
 def test_a_text_shorter_than_a_batch_is_refused():
-    with pytest.raises(DataError, match="has 48 tokens.*at least 49"):
+    with pytest.raises(DataError, match=r"has 48 tokens.*at least 49"):
         fit_language_(model(), stream(48), CONFIG, nothing)
     fit_language_(model(), stream(49), replace(CONFIG, steps=1), nothing)
 
