@@ -149,9 +149,10 @@ class _BlockRun:
     index: int
 
     def hidden(self, batch: _Batch) -> Tensor:
-        found = self.store.read(self.index, batch.name)
-        if found is None:
+        if self.index == 0:
             found = self.blocks.embed(self.windows.ids[list(batch.rows)])
+        else:
+            found = self.store.read(self.index, batch.name)
         return found.to(self.layer.mixer.A_log.device)
 
     def parts(self, rows: range, hidden: Tensor) -> MixerParts:

@@ -29,8 +29,8 @@ class WalkStore(Protocol):
     def finished(self) -> int:
         """Return how many blocks are done and need not be done again."""
 
-    def read(self, index: int, batch: str) -> Tensor | None:
-        """Return a batch as block ``index`` is given it; None if it was never written."""
+    def read(self, index: int, batch: str) -> Tensor:
+        """Return a batch as block ``index`` is given it."""
 
     def write(self, index: int, batch: str, hidden: Tensor) -> None:
         """Keep a batch as block ``index`` will be given it."""
@@ -56,10 +56,10 @@ class MemoryStore:
         """Return 0: nothing was done before."""
         return 0
 
-    def read(self, index: int, batch: str) -> Tensor | None:
+    def read(self, index: int, batch: str) -> Tensor:
         """Return the batch's latest version."""
         del index
-        return self.batches.get(batch)
+        return self.batches[batch]
 
     def write(self, index: int, batch: str, hidden: Tensor) -> None:
         """Replace the batch: it has been read for the last time."""
@@ -118,10 +118,9 @@ class DirectoryStore:
             count += 1
         return count
 
-    def read(self, index: int, batch: str) -> Tensor | None:
-        """Read a batch; None if it is not there."""
-        path = self._batch(index, batch)
-        return _read(path)[0]["hidden"] if path.is_file() else None
+    def read(self, index: int, batch: str) -> Tensor:
+        """Read a batch."""
+        return _read(self._batch(index, batch))[0]["hidden"]
 
     def write(self, index: int, batch: str, hidden: Tensor) -> None:
         """Write a batch."""
@@ -148,7 +147,9 @@ class DirectoryStore:
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.offset_keys()}, file.metadata()
+            return {
+                name: file.get_tensor(name) for name in file.offset_keys()
+            }, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise ArtefactError(
             f"{path} cannot be read ({error})",

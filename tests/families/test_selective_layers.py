@@ -1,0 +1,172 @@
+"""Cutting a selective layer: what flows through it, what a cut does, and that it lasts."""
+
+import copy
+
+import pytest
+import torch
+
+from helpers.selective import every_state
+from helpers.tiny_mamba import tiny, tokens
+from ssmith.core.errors import InputError, PlanError, UnsupportedError
+from ssmith.core.selective import STORED_A_LOG
+from ssmith.families.hf import engine
+from ssmith.families.hf.blocks import ModelBlocks, layer_in, mixer_input, restore_, state_of
+from ssmith.families.hf.holding import held, masks
+from ssmith.families.hf.selective import find_selective
+from ssmith.ops.selective_scan import selective_scan
+
+pytest.importorskip("transformers")
+NAMES = ("mamba", "falcon_mamba")
+# transformers rounds norms and logits of a float64 model to float32: one such rounding may flip.
+FLOAT64 = 2e-6
+
+
+@pytest.fixture(params=NAMES)
+def model(request):
+    return tiny(request.param, dtype=torch.float64)
+
+
+def logits(model, ids, *, stock=False):
+    with torch.no_grad():
+        if stock:
+            return model(ids).logits
+        with engine(model):
+            return model(ids).logits
+
+
+def first_parts(model, ids):
+    blocks = ModelBlocks(model)
+    with blocks.block(0) as block, torch.no_grad():
+        layer = layer_in(block, blocks.layers[0])
+        return layer, layer.parts(mixer_input(block, blocks.embed(ids)))
+
+
+def some(layer, seed=0):
+    return torch.rand(layer.e, layer.n, generator=torch.Generator().manual_seed(seed)) > 0.4
+
+
+def test_blocks_one_by_one_are_the_model_and_parts_are_the_mixer(model):
+    ids, blocks = tokens(2, 15), ModelBlocks(model)
+    hidden = blocks.embed(ids)
+    with torch.no_grad(), engine(model):
+        for index, name in enumerate(blocks.layers):
+            with blocks.block(index) as block:
+                parts = layer_in(block, name).parts(mixer_input(block, hidden))
+                y, _ = selective_scan(parts.scan)
+                rebuilt = hidden + block.mixer.out_proj(y)
+                hidden = block(hidden)
+                assert (rebuilt - hidden).abs().max() < FLOAT64
+        whole = model.lm_head(model.backbone.norm_f(hidden))
+    assert (whole - logits(model, ids)).abs().max() < FLOAT64
+
+
+def test_cutting_an_entrys_memory_changes_the_output_by_exactly_what_it_held(model):
+    """δy = −Σ C Ā h over the cut entries, with the dense h: exact, not first order."""
+    layer, dense = first_parts(model, tokens(2, 15))
+    keep = some(layer)
+    A_bar, before, _ = every_state(dense.scan)
+    gate = torch.nn.functional.silu(dense.scan.z)
+    lost = (dense.scan.C[:, :, None] * A_bar * before * ~keep).sum(-1) * gate
+    y_dense, _ = selective_scan(dense.scan)
+    layer.cut_entries_(keep, "memoryless")
+    _, cut = first_parts(model, tokens(2, 15))
+    y_cut, _ = selective_scan(cut.scan)
+    assert lost.abs().max() > 1e-4
+    torch.testing.assert_close(y_cut, y_dense - lost, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("semantics", list(STORED_A_LOG))
+def test_stock_code_runs_cut_entries_with_the_same_semantics(model, semantics):
+    layers, ids = find_selective(model), tokens(2, 15)
+    for layer in layers.values():
+        layer.cut_entries_(some(layer), semantics)
+        cut = layer.mixer.A_log[~layer.present]
+        assert torch.equal(cut, torch.full_like(cut, STORED_A_LOG[semantics]))
+        assert layer.semantics == semantics
+    assert (logits(model, ids) - logits(model, ids, stock=True)).abs().max() < FLOAT64
+
+
+def test_shrunk_columns_equal_columns_whose_B_and_C_are_zero():
+    model, ids = tiny("mamba", dtype=torch.float64), tokens(2, 15)
+    keep = torch.tensor([True, False, True, True, False])
+    masked = copy.deepcopy(model)
+    for layer in find_selective(masked).values():
+        weight = layer.mixer.x_proj.weight.data
+        rank = weight.shape[0] - 2 * layer.n
+        weight[rank:][~keep.repeat(2)] = 0
+    for layer in find_selective(model).values():
+        layer.shrink_columns_(keep)
+        assert (layer.n, layer.mixer.x_proj.weight.shape[0]) == (3, 2 + 2 * 3)
+    assert (logits(model, ids) - logits(masked, ids)).abs().max() < FLOAT64
+    assert (logits(model, ids, stock=True) - logits(masked, ids)).abs().max() < FLOAT64
+
+
+def test_shrinking_takes_masks_along_and_new_rows_in(model):
+    layer = next(iter(find_selective(model).values()))
+    keep_entries, keep = some(layer), torch.tensor([True, True, False, True, False])
+    layer.cut_entries_(keep_entries, "memoryless")
+    layer.cut_weight_("x_proj.weight", torch.arange(layer.mixer.x_proj.weight.shape[0])[:, None]
+                      .expand_as(layer.mixer.x_proj.weight) % 3 > 0)  # fmt: skip
+    C = torch.randn(3, layer.e, dtype=torch.float64)
+    before = held(layer.mixer.x_proj, "weight")
+    layer.shrink_columns_(keep, C=C)
+    assert torch.equal(layer.present, keep_entries[:, keep])
+    rank = len(before) - 2 * len(keep)
+    rows = torch.cat([torch.ones(rank, dtype=torch.bool), keep, keep])
+    assert torch.equal(held(layer.mixer.x_proj, "weight"), before[rows])
+    assert torch.equal(layer.mixer.x_proj.weight[-3:], C * before[rows][-3:])
+
+
+def test_masks_survive_an_optimiser_a_copy_and_half_precision():
+    model, ids = tiny("mamba"), tokens(2, 15)
+    for layer in find_selective(model).values():
+        layer.cut_entries_(some(layer), "memoryless")
+        layer.cut_weight_("in_proj.weight", torch.rand_like(layer.mixer.in_proj.weight) > 0.5)
+    trained = copy.deepcopy(model).train()
+    optimiser = torch.optim.AdamW(trained.parameters(), lr=0.1, weight_decay=0.5)
+    with engine(trained):
+        for _ in range(2):
+            trained(ids, labels=ids).loss.backward()
+            optimiser.step()
+            optimiser.zero_grad()
+        trained(ids)
+    assert not torch.equal(trained.lm_head.weight, model.lm_head.weight)
+    found = list(masks(trained.to(torch.bfloat16)))
+    assert len(found) == 4
+    for name, mask, fill in found:
+        value = trained.get_parameter(name)
+        assert bool((value[~mask] == fill).all()), name
+        assert bool((value[mask] != fill).any()), name
+    assert set(trained.state_dict()) == set(tiny("mamba").state_dict())
+
+
+def test_a_block_becomes_what_another_one_was(model):
+    twin = copy.deepcopy(model)
+    layer = list(find_selective(model).values())[1]
+    layer.cut_entries_(some(layer), "memoryless")
+    layer.shrink_columns_(torch.arange(layer.n) < 2)
+    layer.mixer.in_proj.weight.data *= 2
+    restore_(twin.backbone.layers[1], state_of(model.backbone.layers[1]))
+    other = list(find_selective(twin).values())[1]
+    assert (other.n, other.semantics) == (2, "memoryless")
+    assert torch.equal(other.present, layer.present)
+    assert torch.equal(logits(twin, tokens(1, 9)), logits(model, tokens(1, 9)))
+
+
+def test_what_cannot_be_cut_is_refused_by_name(model):
+    layer = next(iter(find_selective(model).values()))
+    layer.cut_entries_(some(layer), "memoryless")
+    with pytest.raises(PlanError, match="'memoryless', not 'fast-decay'"):
+        layer.cut_entries_(some(layer, 1), "fast-decay")
+    with pytest.raises(InputError, match="semantics is 'remove'"):
+        layer.cut_entries_(some(layer), "remove")
+    with pytest.raises(PlanError, match="a mask of shape"):
+        layer.cut_entries_(torch.ones(2, 2, dtype=torch.bool), "memoryless")
+    with pytest.raises(PlanError, match="keeps 0 columns"):
+        layer.shrink_columns_(torch.zeros(5, dtype=torch.bool))
+    with pytest.raises(PlanError, match="new rows"):
+        layer.shrink_columns_(torch.arange(5) < 2, C=torch.zeros(3, layer.e).double())
+    with pytest.raises(UnsupportedError, match="one number per head"):
+        find_selective(tiny("mamba2"))
+    with pytest.raises(UnsupportedError, match="no selective layer"):
+        find_selective(torch.nn.Linear(2, 2))
