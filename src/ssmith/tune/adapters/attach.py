@@ -88,7 +88,7 @@ def attach_(
         coverage=coverage,
         tensors={key: tuple(tensor.shape) for key, tensor in tensors.items()},
         proof=proof,
-        findings=_findings(survey, sites),
+        findings=(*_findings(survey, sites), *_idle(proof)),
     )
 
 
@@ -224,6 +224,15 @@ def _clear(module: nn.Module) -> None:
         for key in [key for key, hook in hooks.items() if hook is mine]:
             del hooks[key]
     module.__dict__.pop("_ssmith_virtual", None)
+
+
+def _idle(proof: dict[str, float]) -> list[Finding]:
+    silent = [key for key, norm in proof.items() if norm == 0.0]
+    if not silent:
+        return []
+    text = f"{len(silent)} tensors got no gradient in the proof, first {silent[0]}: the base "
+    text += "model's own gets none either"
+    return [Finding(layer="", kind="idle", message=text)]
 
 
 def _findings(survey: Survey, sites: list[Site]) -> tuple[Finding, ...]:

@@ -39,7 +39,7 @@ class InitialState(Method):
             part = InitialStatePart(state_shape(mixer, maths), mixer.A_log)
             return Site(owner=name, key="initial_state", part=part)
 
-        return selective_sites(survey, self.label(), build)
+        return selective_sites(survey, self.label(), build, known=("mamba", "mamba2", "zamba"))
 
 
 class InitialStatePart(MixerPart):

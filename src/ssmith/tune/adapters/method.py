@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ssmith.core.errors import UnsupportedError
+from ssmith.families.hf.engine import kind_of
 from ssmith.tune.adapters.part import Site, master_dtype
 from ssmith.tune.adapters.survey import Survey
 
@@ -46,7 +47,10 @@ class Method(ABC):
 
 
 def selective_sites(
-    survey: Survey, method: str, build: Callable[[str, Any, str], Site]
+    survey: Survey,
+    method: str,
+    build: Callable[[str, Any, str], Site],
+    known: tuple[str, ...] = ("mamba", "mamba2"),
 ) -> list[Site]:
     """Return a site at every selective mixer of a model.
 
@@ -54,6 +58,7 @@ def selective_sites(
         survey: the model.
         method: its name, for the error.
         build: from name, mixer and maths to a site.
+        known: the maths it is defined for.
 
     Returns:
         One site per mixer.
@@ -71,18 +76,18 @@ def selective_sites(
     found = []
     for name, mixer in survey.mixers.items():
         maths = survey.maths_of(name)
-        if maths not in ("mamba", "mamba2"):
+        if maths not in known:
             raise UnsupportedError(
-                f"{method} is not defined for {name}, which selects head by head",
-                allowed="Mamba and Mamba-2 mixers",
-                next_step="use lora on its projections",
+                f"{method} is not defined for {name}, a {kind_of(mixer)}",
+                allowed=f"mixers that compute as {', '.join(known)}",
+                next_step="use state-offset, initial-state or lora",
             )
         found.append(build(name, mixer, maths))
     return found
 
 
 def state_shape(mixer: Any, maths: str) -> tuple[int, ...]:
-    """Return the shape of a mixer's state: (e, n), in Mamba-2 (h, p, n)."""
+    """Return the shape of a mixer's state: (e, n), in Mamba-2 and Zamba (h, p, n)."""
     if maths == "mamba2":
         return (mixer.num_heads, mixer.head_dim, mixer.ssm_state_size)
     return tuple(mixer.A_log.shape)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ssmith.core.errors import ModelError, NumericalError
 from ssmith.core.seeds import generator, seeded
 from ssmith.families.examples import example_batch, main_output
+from ssmith.tune.adapters.part import TensorPart
 from ssmith.tune.adapters.registry import check_name
 from ssmith.tune.adapters.slot import slots
 from ssmith.tune.adapters.switch import active, disabled, use_
@@ -38,7 +39,9 @@ def prove(
         seed: of the disturbance and of the random batch.
 
     Returns:
-        Norm of the gradient of each tensor, by its name in the model.
+        Norm of the gradient of each tensor, by its name in the model. It is 0 only where the base
+        model's own parameter gets no gradient either (an expert no token was sent to), or where
+        the method says that it cannot learn.
 
     Raises:
         ModelError: if a tensor does not act or does not learn; it names the first ones.
@@ -55,6 +58,9 @@ def prove(
     finally:
         use_(model, was)
     silent = [key for key, norm in norms.items() if norm == 0.0 and key not in exempt]
+    if silent and len(silent) < len(norms):
+        idle = _idle(model, name, inputs, seed)
+        silent = [key for key in silent if key not in idle]
     if silent:
         raise ModelError(
             f"{len(silent)} of {len(norms)} tensors of adapter {name!r} get no gradient on the "
@@ -95,6 +101,30 @@ def _norms(
         key: 0.0 if grad is None else float(torch.linalg.vector_norm(grad.double()))
         for key, grad in grads.items()
     }
+
+
+def _idle(model: nn.Module, name: str, inputs: dict[str, Any], seed: int) -> set[str]:
+    """Return the trained copies of parameters that get no gradient in the base model either."""
+    bases: dict[str, nn.Parameter] = {}
+    for owner, module, slot in slots(model):
+        for key, part in slot.of(name):
+            base = module._parameters.get(getattr(part, "parameter", ""))
+            if base is not None and isinstance(part, TensorPart):
+                place = f"{owner}.ssmith_adapters.{name}.{key}.value".lstrip(".")
+                bases[place] = base
+    with _undisturbed(model, {}), disabled(model), seeded(seed, "proof"), torch.enable_grad():
+        for base in bases.values():
+            base.requires_grad_(True)
+        try:
+            main_output(model(**inputs)).square().sum().backward()
+            return {
+                place
+                for place, base in bases.items()
+                if base.grad is None or not bool(base.grad.any())
+            }
+        finally:
+            for base in bases.values():
+                base.requires_grad_(False)
 
 
 def _tensors(model: nn.Module, name: str) -> tuple[dict[str, nn.Parameter], set[str]]:

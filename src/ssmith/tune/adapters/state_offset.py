@@ -65,7 +65,7 @@ class StateOffset(Method):
             part = StateOffsetPart(state_shape(mixer, maths), self, mixer.A_log, draw)
             return Site(owner=name, key="state_offset", part=part)
 
-        return selective_sites(survey, self.label(), build)
+        return selective_sites(survey, self.label(), build, known=("mamba", "mamba2", "zamba"))
 
     def _lti_sites(self, survey: Survey) -> list[Site]:
         if self.form != "y":
