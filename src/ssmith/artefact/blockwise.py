@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ssmith.artefact import hugging_face
 from ssmith.artefact.selective import finish
-from ssmith.artefact.sidecar import SIDECAR, Sidecar
+from ssmith.artefact.sidecar import SIDECAR, Sidecar, is_offset
 from ssmith.core.errors import ArtefactError, UnsupportedError
 from ssmith.core.files import write_bytes, write_json
 from ssmith.core.optional import require
@@ -86,12 +86,12 @@ class DirectoryBlocks:
 
         Raises:
             ArtefactError: if one is not.
-            UnsupportedError: if layers hold unequal numbers of states.
+            UnsupportedError: if layers hold unequal numbers of states, or offsets.
         """
         if self.sidecar is not None and not self.sidecar.opens_elsewhere:
             raise UnsupportedError(
-                f"{self.directory}: its layers hold unequal numbers of states, and blocks are read "
-                "one by one only where they are alike",
+                f"{self.directory}: its layers hold unequal numbers of states or offsets, and "
+                "blocks are read one by one only where they are alike",
                 next_step="prune it in memory",
             )
         for name, wanted in self.skeleton.state_dict().items():
@@ -142,10 +142,19 @@ class DirectoryBlocks:
             tensors=tensors, masks=masks, fills=fills, semantics=self.sidecar.semantics
         )
 
-    def digest(self) -> str:
-        """Return the digest `model_digest` would return for the loaded model."""
+    def digest(self, offsets: Mapping[str, Tensor] | None = None) -> str:
+        """Return the digest `model_digest` would return for the loaded model.
+
+        Args:
+            offsets: tensors of the model that stand beside its weights.
+
+        Returns:
+            The digest.
+        """
+        added = offsets or {}
+        names = sorted([*self.skeleton.state_dict(), *added])
         return tensors_digest(
-            (name, self.tensor(name)) for name in sorted(self.skeleton.state_dict())
+            (name, added[name] if name in added else self.tensor(name)) for name in names
         )
 
     def block_bytes(self) -> int:
@@ -214,18 +223,20 @@ class Assembly:
         Returns:
             The digest of the pruned model.
         """
-        names, sizes, fills, semantics = self._written(scratch)
+        names, sizes, fills, offsets = self._written(scratch)
         settings = self.blocks.skeleton.config
         if len(set(sizes.values())) == 1:
             settings.state_size = next(iter(sizes.values()))
         settings.save_pretrained(scratch)
         after = DirectoryBlocks(scratch, self.blocks.content | {"model_type": settings.model_type})
+        semantics = {self.outcome(index).semantics for index in range(len(sizes))} - {None}
         sidecar = Sidecar(
-            semantics=semantics,
+            semantics=semantics.pop() if semantics else None,
             state_sizes=sizes,
             masks=_BlockMasks(names, self.outcome),
             fills=fills,
-            digest=after.digest(),
+            offsets=offsets,
+            digest=after.digest(offsets),
             parent=self.parent,
         )
         sidecar.write(scratch)
@@ -234,13 +245,13 @@ class Assembly:
 
     def _written(
         self, scratch: Path
-    ) -> tuple[dict[str, tuple[int, str]], dict[str, int], dict[str, float], str | None]:
+    ) -> tuple[dict[str, tuple[int, str]], dict[str, int], dict[str, float], dict[str, Tensor]]:
         layers, total = self.blocks.layers, 0
         places: dict[str, str] = {}
         names: dict[str, tuple[int, str]] = {}
         sizes: dict[str, int] = {}
         fills: dict[str, float] = {}
-        semantics = None
+        offsets: dict[str, Tensor] = {}
         shards = len(layers) + 1
         for number in range(shards):
             file = f"model-{number + 1:05}-of-{shards:05}.safetensors"
@@ -253,13 +264,13 @@ class Assembly:
                 sizes[layer] = state.tensors["mixer.A_log"].shape[1]
                 names |= {prefix + name: (number - 1, name) for name in state.masks}
                 fills |= {prefix + name: fill for name, fill in state.fills.items()}
-                semantics = semantics or state.semantics
+                offsets |= {name: tensors.pop(name) for name in list(tensors) if is_offset(name)}
             write_bytes(scratch / file, to_safetensors(tensors, {"format": "pt"}))
             places |= dict.fromkeys(tensors, file)
             total += sum(value.numel() * value.element_size() for value in tensors.values())
         index = {"metadata": {"total_size": total}, "weight_map": places}
         write_json(scratch / hugging_face.INDEX, index)
-        return names, sizes, fills, semantics
+        return names, sizes, fills, offsets
 
     def _outside(self) -> dict[str, Tensor]:
         """Return the tensors of no block; a tied head is not stored twice."""

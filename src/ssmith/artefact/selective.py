@@ -12,7 +12,7 @@ from torch import nn
 
 from ssmith.artefact import hugging_face
 from ssmith.artefact.layout import CARD, MANIFEST, manifest_of
-from ssmith.artefact.sidecar import MASKS, SIDECAR, Sidecar
+from ssmith.artefact.sidecar import MASKS, SIDECAR, Sidecar, is_offset
 from ssmith.core.errors import InputError, NumericalError
 from ssmith.core.files import new_directory, write_json, write_text
 from ssmith.core.optional import require
@@ -21,6 +21,7 @@ from ssmith.families import model_digest
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json",
+    "generation_config.json",
 )  # fmt: skip
 """What is carried over from the directory a model was loaded from."""
 
@@ -62,7 +63,10 @@ def save_selective(
     sidecar = Sidecar.of(model, model_digest(model), parent)
     with new_directory(Path(path), overwrite=overwrite, marker=MANIFEST) as scratch:
         with hugging_face.quiet(transformers):
-            model.save_pretrained(scratch)
+            stock = {
+                name: value for name, value in model.state_dict().items() if not is_offset(name)
+            }
+            model.save_pretrained(scratch, state_dict=stock)
         sidecar.write(scratch)
         finish(scratch, sidecar, facts or {}, extra_files or {}, source)
     return Path(path)
@@ -88,7 +92,7 @@ def finish(
         InputError: if a further file has a name that is taken or leaves the directory.
     """
     for name in TOKENIZER_FILES:
-        if source is not None and (source / name).is_file():
+        if source is not None and (source / name).is_file() and not (scratch / name).exists():
             shutil.copyfile(source / name, scratch / name)
     write_text(scratch / CARD, _card(sidecar, facts))
     taken = {item.name for item in scratch.iterdir()} | {MANIFEST}
@@ -117,7 +121,7 @@ def build(directory: Path, content: dict[str, Any]) -> nn.Module:
     """
     sidecar = Sidecar.read(directory)
     model: nn.Module
-    if sidecar.opens_elsewhere:
+    if sidecar.equal_sizes:
         model = hugging_face.build(directory, content)
     else:
         model = hugging_face.build_unequal(directory, content, sidecar.state_sizes)
@@ -128,11 +132,11 @@ def build(directory: Path, content: dict[str, Any]) -> nn.Module:
 def _card(sidecar: Sidecar, facts: Mapping[str, Any]) -> str:
     """Return the card as Markdown with front matter."""
     sizes = sorted(set(sidecar.state_sizes.values()))
-    opened = (
-        "stock transformers and ssmith"
-        if sidecar.opens_elsewhere
-        else "ssmith only: layers hold unequal numbers of states"
-    )
+    opened = "stock transformers and ssmith"
+    if not sidecar.equal_sizes:
+        opened = "ssmith only: layers hold unequal numbers of states"
+    elif sidecar.offsets:
+        opened = "ssmith; stock transformers leaves the offsets of recovery out"
     rows = {
         "cut entries": sidecar.semantics or "none",
         "states per channel": ", ".join(map(str, sizes)),

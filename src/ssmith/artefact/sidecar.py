@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
@@ -24,11 +25,14 @@ from ssmith.families.hf.selective import SelectiveLayer
 
 SIDECAR = "ssmith.json"
 MASKS = "masks.safetensors"
+OFFSETS = "offsets.safetensors"
+OFFSET_NAMES = ("state_offset", "output_offset")
+"""Buffers of a mixer that stock code does not know; they lie in a file of their own."""
 FORMAT = "ssmith-selective"
 FORMAT_VERSION = 1
 _KEYS = {
     "format", "version", "semantics", "state_sizes", "opens_elsewhere", "fills", "masks_sha256",
-    "digest", "parent", "versions",
+    "offsets_sha256", "digest", "parent", "versions",
 }  # fmt: skip
 
 
@@ -41,6 +45,7 @@ class Sidecar:
         state_sizes: states per channel of every layer that has any, by its mixer's name.
         masks: per masked parameter, True = free; the rest is held at its fill.
         fills: per masked parameter, the value of the rest.
+        offsets: what is added in read-outs, by the buffer's name.
         digest: SHA-256 over the weights.
         parent: digest of the model this one was made from, or None.
     """
@@ -49,12 +54,18 @@ class Sidecar:
     state_sizes: dict[str, int]
     masks: Mapping[str, Bool[Tensor, "..."]] = field(default_factory=dict)
     fills: dict[str, float] = field(default_factory=dict)
+    offsets: Mapping[str, Tensor] = field(default_factory=dict)
     digest: str
     parent: str | None
 
     @property
     def opens_elsewhere(self) -> bool:
-        """Whether all layers have as many states, as stock transformers asks for."""
+        """Whether stock transformers gives the same logits: equal sizes, and nothing added."""
+        return self.equal_sizes and not self.offsets
+
+    @property
+    def equal_sizes(self) -> bool:
+        """Whether all layers have as many states."""
         return len(set(self.state_sizes.values())) <= 1
 
     @classmethod
@@ -81,13 +92,20 @@ class Sidecar:
             state_sizes={layer.name: layer.n for layer in layers},
             masks={name: mask for name, (mask, _) in found.items()},
             fills={name: fill for name, (_, fill) in found.items()},
+            offsets={
+                name: value.detach().cpu()
+                for name, value in model.state_dict().items()
+                if is_offset(name)
+            },
             digest=digest,
             parent=parent,
         )
 
     def write(self, directory: Path) -> None:
-        """Write both files into a directory that is being made."""
+        """Write the files into a directory that is being made."""
         write_bytes(directory / MASKS, _packed(self.masks))
+        if self.offsets:
+            write_bytes(directory / OFFSETS, to_safetensors(dict(self.offsets)))
         write_json(
             directory / SIDECAR,
             {
@@ -98,6 +116,7 @@ class Sidecar:
                 "opens_elsewhere": self.opens_elsewhere,
                 "fills": self.fills,
                 "masks_sha256": sha256_file(directory / MASKS),
+                "offsets_sha256": sha256_file(directory / OFFSETS) if self.offsets else None,
                 "digest": self.digest,
                 "parent": self.parent,
                 "versions": versions(),
@@ -106,7 +125,7 @@ class Sidecar:
 
     @classmethod
     def read(cls, directory: Path) -> Sidecar:
-        """Read both files.
+        """Read the files.
 
         Args:
             directory: of the model.
@@ -119,7 +138,7 @@ class Sidecar:
         """
         content = read_json(directory / SIDECAR)
         path = directory / SIDECAR
-        if not isinstance(content, dict) or set(content) != _KEYS:
+        if not isinstance(content, dict) or set(content) | {"offsets_sha256"} != _KEYS:
             raise ArtefactError(f"{path} is malformed", allowed=f"exactly {sorted(_KEYS)}")
         if (content["format"], content["version"]) != (FORMAT, FORMAT_VERSION):
             raise ArtefactError(
@@ -131,17 +150,19 @@ class Sidecar:
                 check_semantics(content["semantics"])
             except SsmithError as error:
                 raise ArtefactError(f"{path}: {error.what}", allowed=error.allowed) from error
-        found = directory / MASKS
-        if not found.is_file() or sha256_file(found) != content["masks_sha256"]:
-            raise ArtefactError(
-                f"{found} is missing or not the one {SIDECAR} names",
-                next_step="restore the directory from its source",
-            )
+        for name, digest in ((MASKS, "masks_sha256"), (OFFSETS, "offsets_sha256")):
+            file, wanted = directory / name, content.get(digest)
+            if wanted is not None and not (file.is_file() and sha256_file(file) == wanted):
+                raise ArtefactError(
+                    f"{file} is missing or not the one {SIDECAR} names",
+                    next_step="restore the directory from its source",
+                )
         return cls(
             semantics=content["semantics"],
             state_sizes=content["state_sizes"],
-            masks=_unpacked(found),
+            masks=_unpacked(directory / MASKS),
             fills=content["fills"],
+            offsets=load_file(directory / OFFSETS) if content.get("offsets_sha256") else {},
             digest=content["digest"],
             parent=content["parent"],
         )
@@ -158,9 +179,12 @@ class Sidecar:
                 than the semantics store, or a masked parameter is not there.
         """
         self._check_meaning(directory)
-        tensors = dict(model.named_parameters())
+        for name, offset in self.offsets.items():
+            owner, _, buffer = name.rpartition(".")
+            model.get_submodule(owner).register_buffer(buffer, offset)
+        parameters = dict(model.named_parameters())
         for name, keep in self.masks.items():
-            value = tensors.get(name)
+            value = parameters.get(name)
             if value is None or value.shape != keep.shape:
                 raise ArtefactError(
                     f"{directory}: {MASKS} masks {name}, which the model does not have like that",
@@ -191,6 +215,11 @@ class Sidecar:
                     allowed=", ".join(f"{key}: {value:g}" for key, value in STORED_A_LOG.items()),
                     next_step="restore the directory from its source",
                 )
+
+
+def is_offset(name: str) -> bool:
+    """Return whether a tensor of a model is an offset of a mixer."""
+    return name.rpartition(".")[2] in OFFSET_NAMES
 
 
 def _packed(found: Mapping[str, Bool[Tensor, "..."]]) -> bytes:

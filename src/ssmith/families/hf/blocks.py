@@ -127,7 +127,7 @@ def restore_(block: Any, state: BlockState) -> None:
 
     Args:
         block: changed in place; its parameters have the same names.
-        state: from `state_of`.
+        state: from `state_of`; tensors the block lacks become buffers of it.
     """
     for name, _, _ in list(masks(block)):
         owner, _, parameter = name.rpartition(".")
@@ -135,7 +135,11 @@ def restore_(block: Any, state: BlockState) -> None:
     for name, value in state.tensors.items():
         owner, _, parameter = name.rpartition(".")
         module = block.get_submodule(owner)
-        old = getattr(module, parameter)
+        old = module._parameters.get(parameter)
+        if old is None:
+            # What recovery adds (an offset) is a buffer the block did not have before.
+            module.register_buffer(parameter, value.to(block.norm.weight.device))
+            continue
         device = value.device if old.device.type == "meta" else old.device
         placed = nn.Parameter(value.to(device), requires_grad=old.requires_grad)
         setattr(module, parameter, placed)

@@ -175,13 +175,23 @@ def announce(
         f"one batch {_mebibytes(needed.batch)}, statistics {_mebibytes(needed.statistics)})"
         + (f", {_mebibytes(needed.disk)} of disk" if needed.disk else "")
     )
-    unequal = task.config.columns is not None and task.config.split == "marginal"
-    say(
-        "portable: no; layers will hold unequal numbers of states, and only ssmith loads such a "
-        "model"
-        if unequal
-        else "portable: yes; stock transformers loads the result and gives the same logits"
-    )
+    say(f"portable: {portable(task.config)}")
+
+
+def portable(config: SelectiveConfig) -> str:
+    """Return where a model that is pruned like this can be opened, in words.
+
+    Args:
+        config: what is removed.
+
+    Returns:
+        "yes" or "no", with the reason.
+    """
+    if config.columns is not None and config.split == "marginal":
+        return "no; layers will hold unequal numbers of states, and only ssmith loads such a model"
+    if set(config.recover) & {"h", "y"}:
+        return "no; recovery adds offsets that stock transformers does not know, only ssmith does"
+    return "yes; stock transformers loads the result and gives the same logits"
 
 
 def _needed(
