@@ -1,0 +1,168 @@
+"""What cutting a trained selective language model costs, by every method, with nothing retrained.
+
+Byte-level Mambas; calibrated on one part of a text and measured on its test split, for several
+calibration seeds, on two texts every user has: the standard library's sources, and the prose of
+Python's own language reference. Every row is kept as it is measured; a killed run goes on from
+there. Quick: one tiny model trained in place, one seed, one text, one level of each cut.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from pydoc_data import topics
+from typing import Any
+
+import torch
+
+import selective_table
+from record import RESULTS, record
+from selective_cuts import Cut, cuts
+from ssmith import api
+from ssmith.core.files import read_json, write_json, write_text
+from ssmith.core.text import Text
+from ssmith.core.tokens import TokenWindows
+from ssmith.evaluate.perplexity import window_losses
+from ssmith.jobs.selective import prune_selective_
+from ssmith.jobs.train_language import LanguageRecipe, train_language
+from ssmith.ops.native.allocator import tune_allocator_
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache"
+ROWS = CACHE / "selective-rows"
+TINY = LanguageRecipe(
+    data={"text": "stdlib:"},
+    model={"width": 64, "layers": 2, "states": 16},
+    fit={"steps": 60, "batch_size": 8, "length": 256, "lr": 0.01},
+)
+
+
+def texts() -> dict[str, Text]:
+    """Return the two texts: code, and English prose."""
+    with tempfile.TemporaryDirectory() as directory:
+        prose = Path(directory) / "reference.txt"
+        prose.write_text("\n\n".join(topics.topics.values()), encoding="utf-8")
+        return {"code": api.load_text("stdlib:"), "prose": api.load_text(prose)}
+
+
+def measured(model: torch.nn.Module, windows: TokenWindows) -> float:
+    """Return perplexity per byte."""
+    return math.exp(float(window_losses(model, windows, batch_size=8).sum()) / windows.scored)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One model, one text, one calibration seed."""
+
+    name: str
+    model: torch.nn.Module
+    text: str
+    seed: int
+    calibration: TokenWindows
+    test: TokenWindows
+    dense: float
+
+    def row(self, cut: Cut) -> dict[str, Any]:
+        """Cut a copy of the model and measure it."""
+        start = time.perf_counter()
+        pruned = copy.deepcopy(self.model)
+        done = prune_selective_(pruned, self.calibration, cut.config)
+        return {
+            "model": self.name, "text": self.text, "seed": self.seed, "unit": cut.unit,
+            "level": cut.level, "method": cut.method, "config": cut.config.as_dict(),
+            "removed": done.receipt.removed, "dense": self.dense,
+            "perplexity": measured(pruned, self.test), "seconds": time.perf_counter() - start,
+            "samples": len(self.calibration), "length": self.calibration.ids.shape[1],
+            "test_tokens": self.test.scored,
+        }  # fmt: skip
+
+    def kept(self, cut: Cut) -> Path:
+        """Return where the row is kept."""
+        name = f"{cut.key}-{self.seed}.json".replace("/", "_")
+        return ROWS / self.name / self.text / name
+
+
+def cases(models: dict[str, Path | None], options: argparse.Namespace) -> Iterator[Case]:
+    """Yield every case, all texts and models of one seed before the next."""
+    named = texts()
+    chosen = list(named.items())[: 1 if options.quick else None]
+    loaded = {
+        name: train_language(TINY).model if path is None else api.load(path)
+        for name, path in models.items()
+    }
+    dense: dict[tuple[str, str], float] = {}
+    for seed in range(1 if options.quick else options.seeds):
+        for name, model in loaded.items():
+            for text_name, text in chosen:
+                test = text.windows(options.length).first(options.test)
+                if (name, text_name) not in dense:
+                    dense[name, text_name] = measured(model, test)
+                calibration = text.sample(options.samples, options.length, seed=seed)
+                yield Case(
+                    name=name, model=model, text=text_name, seed=seed, calibration=calibration,
+                    test=test, dense=dense[name, text_name],
+                )  # fmt: skip
+
+
+def all_rows(models: dict[str, Path | None], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return every row, measuring those that were not measured before."""
+    found = []
+    for case in cases(models, options):
+        for cut in cuts(quick=options.quick):
+            if not wanted(cut, case.seed):
+                continue
+            kept = case.kept(cut)
+            if not options.quick and kept.exists():
+                found.append(read_json(kept))
+                continue
+            made = case.row(cut)
+            found.append(made)
+            if not options.quick:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                write_json(kept, made)
+            print(
+                f"{case.name} {case.text} {case.seed} {cut.key}: "
+                f"{selective_table.increase(made):+.3f} % ({made['seconds']:.1f} s)",
+                file=sys.stderr,
+            )
+    return found
+
+
+def wanted(cut: Cut, seed: int) -> bool:
+    """Methods that look at no data are the same for every seed."""
+    return seed == 0 or cut.method not in ("fastest decay, no data", "magnitude")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--models", nargs="*", default=["small", "reference"])
+    parser.add_argument("--seeds", type=int, default=3, help="calibration seeds")
+    parser.add_argument("--samples", type=int, default=64)
+    parser.add_argument("--length", type=int, default=512)
+    parser.add_argument("--test", type=int, default=128, help="test windows")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    tune_allocator_()
+    if options.quick:
+        options.samples, options.length, options.test = 8, 128, 16
+    models = {name: CACHE / name / "model" for name in options.models}
+    rows = all_rows({"tiny": None} if options.quick else models, options)
+    facts = {name: getattr(options, name) for name in ("samples", "length", "test")}
+    if not options.quick:
+        write_text(RESULTS / "selective.md", selective_table.table(rows, facts))
+    record(
+        "selective", {"rows": rows, **facts}, selective_table.summarise(rows), quick=options.quick
+    )
+
+
+if __name__ == "__main__":
+    main()
