@@ -127,7 +127,7 @@ def test_exchanging_the_models_turns_the_ratio_over():
     assert (1 + there.increase.value) * (1 + back.increase.value) == pytest.approx(1)
     assert (1 + there.increase.low) * (1 + back.increase.high) == pytest.approx(1)
     assert there.p == back.p
-    assert there.as_dict()["loss"]["value"] == there.increase.value
+    assert there.as_dict()["loss"]["value"] == pytest.approx(there.increase.value)
 
 
 def test_p_is_the_share_of_swaps_that_differ_as_much():

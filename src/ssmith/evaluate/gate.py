@@ -101,6 +101,8 @@ def _loss_text(comparison: Comparison, loss: float | int) -> str:
     # "+ 0.0" turns a negative zero into zero.
     if comparison.metric.proportion:
         return f"{round(100 * loss, 2) + 0.0:.2f} points"
+    if comparison.metric.relative:
+        return f"{round(100 * loss, 2) + 0.0:.2f} %"
     return f"{loss + 0.0:.4g}"
 
 
@@ -110,10 +112,11 @@ def _quality(comparison: Comparison, limits: Limits) -> dict[str, Any]:
 
     level = f"{100 * comparison.difference.level:g} %"
     allowed, upper = limits.max_loss + _ROUNDING, comparison.loss_upper_bound
+    noun = comparison.metric.counted
     within, proven = comparison.loss <= allowed, upper <= allowed
     text = (
         f"{comparison.metric.name} {value_text(comparison, comparison.before.value)} → "
-        f"{value_text(comparison, comparison.after.value)} on {comparison.count} sequences: "
+        f"{value_text(comparison, comparison.after.value)} on {comparison.count} {noun}: "
         f"loss {show(comparison.loss)}, allowed {show(limits.max_loss)} "
         f"({comparison.p_test}: p = {comparison.p:.2g}). "
     )
@@ -133,7 +136,8 @@ def _needed(comparison: Comparison, max_loss: float | int) -> str:
     count = comparison.count_to_prove(max_loss)
     if count is None:
         return "With this loss no larger test set would prove it."
-    return f"The test set is too small: about {count} sequences that behave alike would prove it."
+    noun = comparison.metric.counted
+    return f"The test set is too small: about {count} {noun} that behave alike would prove it."
 
 
 def _parity(parity: ParityReport) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +12,34 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from ssmith.core.errors import DataError, InputError, NumericalError
-from ssmith.core.files import finite_or_none
 from ssmith.core.seeds import generator
 from ssmith.core.tokens import TokenWindows
+from ssmith.evaluate.compare import Comparison
 from ssmith.evaluate.intervals import Estimate, check_level, quantile, resample
+from ssmith.evaluate.metrics import Metric
 from ssmith.evaluate.perplexity import window_losses
 from ssmith.families.hf import engine
 
 _BITS = 1 / math.log(2.0)
 _SWAPS_AT_ONCE = 2**20
+
+
+def _not_of_outputs(outputs: Tensor, y: Tensor) -> Tensor:
+    """Refuse: perplexity is a ratio of sums over windows, not a mean over sequences."""
+    raise InputError(
+        "perplexity of classes or numbers",
+        allowed="windows of text",
+        next_step="ssmith.measure(model, text.windows(2048))",
+    )
+
+
+PERPLEXITY = Metric(
+    name="perplexity",
+    higher_is_better=False,
+    per_sequence=_not_of_outputs,
+    relative=True,
+    counted="windows",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,28 +170,17 @@ def perplexity_of(
         columns.append(windows.text_bytes.double())
     means = _bootstrap(torch.stack(columns, dim=1), seed=seed, resamples=resamples)
 
-    def over(column: int) -> Estimate:
-        return _estimate(
-            float(losses.sum() / columns[column].sum()), means[:, 0] / means[:, column], level
-        )
-
-    count = len(losses)
     method = f"bootstrap over windows, {resamples} resamples"
 
-    def final(value: Estimate, change: Any) -> Estimate:
-        return Estimate(
-            value=change(value.value),
-            low=change(value.low),
-            high=change(value.high),
-            level=level,
-            method=method,
-            count=count,
-        )
+    def over(column: int, change: Callable[[Tensor], Tensor]) -> Estimate:
+        mean = losses.sum() / columns[column].sum()
+        draws = change(means[:, 0] / means[:, column])
+        return _estimate(float(change(mean)), draws, level, method=method, count=len(losses))
 
     text_bytes = None if windows.text_bytes is None else int(windows.text_bytes.sum())
     return Perplexity(
-        perplexity=final(over(1), _exp),
-        bits_per_byte=final(over(2), lambda nats: nats * _BITS) if text_bytes else None,
+        perplexity=over(1, torch.exp),
+        bits_per_byte=over(2, lambda nats: nats * _BITS) if text_bytes else None,
         tokens=int(tokens.sum()),
         text_bytes=text_bytes,
         windows=windows.describe(),
@@ -189,6 +198,7 @@ class PerplexityComparison:
         increase: perplexity after / before − 1, with a paired two-sided interval.
         loss_lower_bound: the true increase is at least this, one-sided at the same level.
         loss_upper_bound: the true increase is at most this, one-sided at the same level.
+        difference: perplexity after − before, with a paired two-sided interval.
         p: two-sided p-value of "no difference".
         p_test: name of the test.
     """
@@ -198,26 +208,38 @@ class PerplexityComparison:
     increase: Estimate
     loss_lower_bound: float
     loss_upper_bound: float
+    difference: Estimate
     p: float
     p_test: str
 
+    def as_comparison(self) -> Comparison:
+        """Return the comparison as gates and receipts read it; its loss is the increase."""
+        return Comparison(
+            metric=PERPLEXITY,
+            before=self.before.perplexity,
+            after=self.after.perplexity,
+            difference=self.difference,
+            loss_lower_bound=self.loss_lower_bound,
+            loss_upper_bound=self.loss_upper_bound,
+            p=self.p,
+            p_test=self.p_test,
+            agreement=None,
+        )
+
     def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
+        """Return the quality section of a receipt, with bits per byte and where it was measured."""
+        windows = self.before.windows
+        per_byte = {
+            name: None if found.bits_per_byte is None else found.bits_per_byte.as_dict()
+            for name, found in (("before", self.before), ("after", self.after))
+        }
         return {
-            "metric": "perplexity",
-            "higher_is_better": False,
-            "before": self.before.as_dict(),
-            "after": self.after.as_dict(),
+            **self.as_comparison().as_dict(split=windows["details"].get("split", "")),
             "increase": {**self.increase.as_dict(), "interval": self.increase.method},
-            "level": self.increase.level,
-            "loss": {
-                "value": self.increase.value,
-                "lower_bound": self.loss_lower_bound,
-                "upper_bound": self.loss_upper_bound,
-                "unit": "relative increase of perplexity",
-            },
-            "p": self.p,
-            "p_test": self.p_test,
+            "bits_per_byte": per_byte,
+            "tokens": self.before.tokens,
+            "windows": windows,
+            "paths": {"before": list(self.before.paths), "after": list(self.after.paths)},
         }
 
     def __str__(self) -> str:
@@ -305,10 +327,11 @@ def compare_losses(
     if level <= 0.5:
         raise InputError(f"level is {level}", allowed="above 0.5, e.g. 0.95")
     tokens = counted(windows)
-    change = torch.stack([after - before, tokens], dim=1)
-    means = _bootstrap(change, seed=seed, resamples=resamples)
-    draws = torch.expm1(means[:, 0] / means[:, 1])
-    found = _estimate(math.expm1(float((after - before).sum() / tokens.sum())), draws, level)
+    means = _bootstrap(torch.stack([before, after, tokens], dim=1), seed=seed, resamples=resamples)
+    first, second = means[:, 0] / means[:, 2], means[:, 1] / means[:, 2]
+    draws = torch.expm1(second - first)
+    value = math.expm1(float((after - before).sum() / tokens.sum()))
+    method = f"paired bootstrap over windows, {resamples} resamples"
     both = [
         perplexity_of(losses, windows, path, seed=seed, level=level, resamples=resamples)
         for losses, path in zip((before, after), paths, strict=True)
@@ -316,12 +339,12 @@ def compare_losses(
     return PerplexityComparison(
         before=both[0],
         after=both[1],
-        increase=Estimate(
-            value=found.value,
-            low=found.low,
-            high=found.high,
-            level=level,
-            method=f"paired bootstrap over windows, {resamples} resamples",
+        increase=_estimate(value, draws, level, method=method, count=len(windows)),
+        difference=_estimate(
+            both[1].perplexity.value - both[0].perplexity.value,
+            second.exp() - first.exp(),
+            level,
+            method=method,
             count=len(windows),
         ),
         loss_lower_bound=quantile(draws, 1 - level),
@@ -364,14 +387,21 @@ def _bootstrap(
     return torch.cat([values[index].mean(dim=1) for index in blocks])
 
 
-def _estimate(value: float, draws: Float64[Tensor, "r"], level: float) -> Estimate:
+def _estimate(
+    value: float, draws: Float64[Tensor, "r"], level: float, *, method: str, count: int
+) -> Estimate:
+    if not math.isfinite(value) or not bool(draws.isfinite().all()):
+        raise NumericalError(
+            "the mean loss is beyond any perplexity",
+            next_step="the model predicts nothing; check its weights",
+        )
     return Estimate(
         value=value,
         low=quantile(draws, (1 - level) / 2),
         high=quantile(draws, (1 + level) / 2),
         level=level,
-        method="",
-        count=0,
+        method=method,
+        count=count,
     )
 
 
@@ -385,13 +415,3 @@ def _swap_test(change: Float64[Tensor, "w"], *, seed: int, resamples: int) -> fl
         signs = 1 - 2 * torch.randint(2, (rows, len(change)), generator=stream).double()
         extreme += int(((signs @ change).abs() >= seen - slack).sum())
     return (extreme + 1) / (resamples + 1)
-
-
-def _exp(nats: float) -> float:
-    try:
-        return math.exp(nats)
-    except OverflowError as error:
-        raise NumericalError(
-            f"the mean loss is {finite_or_none(nats)} nats per token, beyond any perplexity",
-            next_step="the model predicts nothing; check its weights",
-        ) from error

@@ -65,6 +65,8 @@ class Metric:
         per_sequence: (outputs, y) → one float64 value per sequence.
         proportion: each value is 0 or 1 and the metric is their share.
         root: the metric is the square root of the mean.
+        relative: losses are told as a share of the value before.
+        counted: what there is one value of.
     """
 
     name: str
@@ -72,6 +74,8 @@ class Metric:
     per_sequence: PerSequence
     proportion: bool = False
     root: bool = False
+    relative: bool = False
+    counted: str = "sequences"
 
     def of_mean(self, mean: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
         """Turn a mean of the values per sequence into the metric."""
@@ -82,8 +86,17 @@ class Metric:
         return float(self.of_mean(values.mean()))
 
     def loss(self, before: float, after: float) -> float:
-        """Return how much worse ``after`` is, in the metric's own unit (negative: better)."""
-        return before - after if self.higher_is_better else after - before
+        """Return how much worse ``after`` is (negative: better).
+
+        Args:
+            before: first value.
+            after: second value.
+
+        Returns:
+            In the metric's own unit, or as a share of ``before`` (see ``relative``).
+        """
+        loss = before - after if self.higher_is_better else after - before
+        return loss / abs(before) if self.relative else loss
 
 
 def _check_classes(outputs: Tensor, y: Tensor) -> None:
