@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from ssmith.core.receipt import Receipt
     from ssmith.jobs.selective import SelectiveConfig
 
-CUTS = ("a_log", "columns")
+CUTS = ("a_log", "columns", "projections", "whole")
 """Flags that make a pruning a selective one."""
+PROJECTION_FLAGS = ("projection_method", "allocation", "width", "refresh", "activations")
+"""Flags that say how projections are cut."""
 _ONLY_HERE = (
-    *CUTS, "pattern", "per_layer", "data", "samples", "length", "semantics", "work_dir",
+    *CUTS, "pattern", "per_layer", "compensate", "recover", "projection_method", "allocation",
+    "width", "refresh", "activations", "data", "samples", "length", "semantics", "work_dir",
     "from_disk",
 )  # fmt: skip
 _ONLY_THERE = ("ratio", "min_per_layer", "refit_on", "plan_in")
@@ -29,6 +32,7 @@ def add(parser: flags.Parser) -> None:
         "selective models", "Mamba and Falcon-Mamba: one shot, from some windows of text"
     )
     _add_amounts(group)
+    _add_remedies(group)
     group.add_argument(
         "--data", default=argparse.SUPPRESS, metavar="TEXT",
         help="calibration text: stdlib:, a .txt, .jsonl, .npy or .bin file, or a directory",
@@ -74,6 +78,37 @@ def _add_amounts(group: flags.Group) -> None:
     group.add_argument(
         "--pattern", default=argparse.SUPPRESS, metavar="N:M",
         help="keep N of M in place of a fraction, of everything that takes a pattern",
+    )  # fmt: skip
+    group.add_argument(
+        "--projections", type=amount, default=argparse.SUPPRESS, metavar="R",
+        help="fraction of the weights of in_proj, conv1d, x_proj, dt_proj and out_proj to remove, "
+        "or N:M along their inputs",
+    )  # fmt: skip
+    group.add_argument(
+        "--whole", type=amount, default=argparse.SUPPRESS, metavar="R",
+        help="the same share of A_log and of every projection: all weights of the blocks but "
+        "biases, D and norms",
+    )  # fmt: skip
+
+
+def _add_remedies(group: flags.Group) -> None:
+    for name, what in (
+        ("compensate", "what makes up for removed columns at no cost: none, C or CB, new rows of "
+         "x_proj (default: none)"),
+        ("recover", "refit what a cut of states took, any of the letters D (skip weights), h and "
+         "y (offsets beside the weights) (default: none)"),
+        ("projection-method", "obs, sparsegpt, wanda, magnitude or random (default: obs)"),
+        ("allocation", "how projections share their budget: uniform, sensitivity, "
+         "sensitivity-trace or measured (default: uniform)"),
+        ("refresh", "look at inputs anew after each projection, or once per block "
+         "(default: projection)"),
+        ("activations", "fresh, or released: with the fault of SparseSSM's code, for comparison "
+         "(default: fresh)"),
+    ):  # fmt: skip
+        group.add_argument(f"--{name}", default=argparse.SUPPRESS, metavar="NAME", help=what)
+    group.add_argument(
+        "--width", type=flags.number, default=argparse.SUPPRESS, metavar="A",
+        help="α of the allocation by sensitivity (default: 0.04)",
     )  # fmt: skip
 
 
@@ -132,25 +167,63 @@ def config_of(arguments: argparse.Namespace) -> SelectiveConfig:
     Raises:
         InputError: if the flags do not fit together.
     """
-    from ssmith.core.pattern import Pattern
     from ssmith.jobs.selective import SelectiveConfig
 
-    given = {**vars(arguments)}
-    if "pattern" in given:
-        pattern = Pattern.parse(given["pattern"])
-        if given.setdefault("a_log", pattern) not in (pattern, str(pattern), pattern.removed):
-            raise InputError(
-                f"--pattern {pattern} and --a-log {given['a_log']} both decide",
-                allowed="one of them",
-            )
-        given["a_log"] = pattern
-    if isinstance(given.get("a_log"), str):
-        given["a_log"] = Pattern.parse(given["a_log"])
+    given = _amounts({**vars(arguments)})
+    if "projections" in given:
+        given["projections"] = _projections(given)
+    else:
+        _refuse_without("projections", PROJECTION_FLAGS, given)
     if "per_layer" in given:
         given["split"] = "marginal"
     if "settings" in given:
         given["settings"] = dict(given["settings"])
     return flags.config_of(SelectiveConfig, argparse.Namespace(**given))
+
+
+def _amounts(given: dict[str, Any]) -> dict[str, Any]:
+    """Return flags with patterns read, and --whole and --pattern spelled out."""
+    from ssmith.core.pattern import Pattern
+
+    for name in ("a_log", "projections", "whole"):
+        if isinstance(given.get(name), str):
+            given[name] = Pattern.parse(given[name])
+    if "whole" in given:
+        for name in ("a_log", "projections"):
+            if given.setdefault(name, given["whole"]) != given["whole"]:
+                raise InputError(
+                    f"--whole {given['whole']} and --{name.replace('_', '-')} {given[name]} both "
+                    "decide",
+                    allowed="one of them",
+                )
+    if "pattern" in given:
+        pattern = Pattern.parse(given["pattern"])
+        named = [name for name in ("a_log", "projections") if name in given] or ["a_log"]
+        for name in named:
+            if given.get(name, pattern) not in (pattern, pattern.removed):
+                raise InputError(
+                    f"--pattern {pattern} and --{name.replace('_', '-')} {given[name]} both decide",
+                    allowed=f"one of them, or the fraction {pattern} removes",
+                )
+            given[name] = pattern
+    return given
+
+
+def _projections(given: dict[str, Any]) -> Any:
+    from ssmith.jobs.selective.projection_config import ProjectionConfig
+
+    renamed = {"amount": given["projections"], "method": given.get("projection_method", "obs")}
+    # Of the flags with the same names elsewhere, only these are meant for projections.
+    wanted = {name: given[name] for name in (*PROJECTION_FLAGS, "seed") if name in given}
+    return flags.config_of(ProjectionConfig, argparse.Namespace(**(wanted | renamed)))
+
+
+def _refuse_without(what: str, names: tuple[str, ...], given: dict[str, Any]) -> None:
+    for name in names:
+        if name in given:
+            raise InputError(
+                f"--{name.replace('_', '-')} without --{what}", allowed=f"both, e.g. --{what} 0.5"
+            )
 
 
 def _refuse_foreign(arguments: argparse.Namespace) -> None:
