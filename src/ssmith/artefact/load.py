@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ssmith.artefact import hugging_face, mamba_ssm, own, selective
+from ssmith.artefact import hugging_face, mamba_ssm, own, selective, tuned
 from ssmith.artefact.configs import HF_MODEL_TYPES, read_any_config, unknown
 from ssmith.artefact.layout import FORMAT
 from ssmith.artefact.locate import locate
@@ -20,7 +20,7 @@ def load(spec: str | Path) -> nn.Module:
 
     Args:
         spec: a directory, ``embedded:NAME`` or a hub id (see `locate`). It holds a model saved by
-            ssmith, a Hugging Face model of type mamba, falcon_mamba or mamba2, or a checkpoint of
+            ssmith, an adapter beside the name of its base, a Hugging Face model of type mamba, falcon_mamba or mamba2, or a checkpoint of
             the mamba_ssm package.
 
     Returns:
@@ -33,6 +33,9 @@ def load(spec: str | Path) -> nn.Module:
         MissingExtraError: if transformers is needed and not installed.
     """
     directory = locate(spec)
+    if tuned.is_adapter(directory):
+        base = load(tuned.base_of(directory))
+        return tuned.build(base, directory).eval()
     content = read_any_config(directory)
     if content.get("format") == FORMAT:
         return own.build(directory, own.check_config(directory, content)).eval()

@@ -1,0 +1,231 @@
+"""Pruned Hugging Face models on disk: what opens them, what refuses them, and block by block."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from helpers.selective import windows_of
+from helpers.tiny_mamba import tiny, tokens
+from ssmith import artefact
+from ssmith.artefact.blockwise import DirectoryBlocks
+from ssmith.artefact.configs import read_any_config
+from ssmith.artefact.sidecar import MASKS, SIDECAR
+from ssmith.core.errors import ArtefactError, UnsupportedError
+from ssmith.core.files import read_json, write_json
+from ssmith.families import model_digest
+from ssmith.families.hf import engine
+from ssmith.families.hf.holding import masks
+from ssmith.families.hf.selective import find_selective
+from ssmith.jobs.selective import SelectiveConfig, prune_selective_
+from ssmith.jobs.selective.save import Calibration, PruneTask, prune_and_save
+
+transformers = pytest.importorskip("transformers")
+NAMES = ("mamba", "falcon_mamba")
+
+
+def logits(model, ids, *, stock=False):
+    with torch.no_grad():
+        if stock:
+            return model(ids).logits
+        with engine(model):
+            return model(ids).logits
+
+
+def saved(name, place, **settings):
+    model = tiny(name, num_hidden_layers=3)
+    prune_selective_(model, windows_of(4, 12), SelectiveConfig(**settings))
+    artefact.save(model, place)
+    return model
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    place = tmp_path_factory.mktemp("shelf")
+    saved("mamba", place / "entries", a_log=0.5)
+    return place
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "settings",
+    [{"a_log": 0.5}, {"columns": 0.4}, {"a_log": 0.25, "columns": 0.4, "semantics": "fast-decay"}],
+)
+def test_stock_code_opens_what_is_portable_with_the_same_logits(name, settings, tmp_path):
+    model, ids = saved(name, tmp_path / "small", **settings), tokens(2, 20)
+    ours = artefact.load(tmp_path / "small")
+    stock = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "small")
+    assert model_digest(ours) == model_digest(model)
+    assert torch.equal(logits(ours, ids), logits(model, ids))
+    assert (logits(stock, ids, stock=True) - logits(model, ids)).abs().max() < 2e-5
+    states = 3 if "columns" in settings else 5
+    assert stock.config.state_size == states
+    semantics = settings.get("semantics", "memoryless") if "a_log" in settings else None
+    for layer in find_selective(ours).values():
+        assert (layer.n, layer.semantics) == (states, semantics)
+    for mine, theirs in zip(masks(ours), masks(model), strict=True):
+        assert mine[0] == theirs[0]
+        assert torch.equal(mine[1], theirs[1])
+    assert all(check.passed for check in artefact.verify(tmp_path / "small"))
+
+
+def test_unequal_layers_are_opened_by_ssmith_only(tmp_path):
+    model = tiny("mamba", num_hidden_layers=3)
+    for count, layer in zip((2, 5, 3), find_selective(model).values(), strict=True):
+        layer.shrink_columns_(torch.arange(5) < count)
+    artefact.save(model, tmp_path / "unequal")
+    ours, ids = artefact.load(tmp_path / "unequal"), tokens(2, 20)
+    assert [layer.n for layer in find_selective(ours).values()] == [2, 5, 3]
+    assert torch.equal(logits(ours, ids), logits(model, ids))
+    assert read_json(tmp_path / "unequal" / SIDECAR)["opens_elsewhere"] is False
+    with pytest.raises(RuntimeError, match="mismatched"):
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "unequal")
+
+
+def test_offsets_of_recovery_lie_beside_the_weights(tmp_path):
+    model = saved("mamba", tmp_path / "recovered", a_log=0.5, recover="Dhy")
+    ours, ids = artefact.load(tmp_path / "recovered"), tokens(2, 20)
+    assert torch.equal(logits(ours, ids), logits(model, ids))
+    assert model_digest(ours) == model_digest(model)
+    stored = load_file(tmp_path / "recovered" / "model.safetensors")
+    assert not [name for name in stored if "offset" in name]
+    assert read_json(tmp_path / "recovered" / SIDECAR)["opens_elsewhere"] is False
+
+
+def broken(shelf, tmp_path, change):
+    place = tmp_path / "broken"
+    shutil.copytree(shelf / "entries", place)
+    change(place)
+    return place
+
+
+def revive(place):
+    """Somebody trains a cut entry back to life with other software."""
+    tensors = load_file(place / "model.safetensors")
+    name = "backbone.layers.1.mixer.A_log"
+    tensors[name][tensors[name] == 38] = 0.5
+    save_file(tensors, place / "model.safetensors", {"format": "pt"})
+
+
+def edit(key, value):
+    def change(place):
+        write_json(place / SIDECAR, read_json(place / SIDECAR) | {key: value})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (revive, "holds other values than 38"),
+        (edit("semantics", "unit-decay"), "is not what 'unit-decay' means"),
+        (edit("semantics", "asleep"), "semantics is 'asleep'"),
+        (edit("version", 9), "version 9"),
+        (edit("colour", "red"), "malformed"),
+        (lambda place: (place / MASKS).unlink(), "is missing or not the one"),
+        (lambda place: (place / MASKS).write_bytes(b"no"), "is missing or not the one"),
+    ],
+)
+def test_weights_masks_and_semantics_that_disagree_are_refused(shelf, tmp_path, change, said):
+    with pytest.raises(ArtefactError, match=said):
+        artefact.load(broken(shelf, tmp_path, change))
+
+
+def toy_windows(self, directory, vocabulary):
+    return windows_of(5, 12, name=f"toy of {vocabulary}")
+
+
+@pytest.fixture
+def toy_text(monkeypatch):
+    monkeypatch.setattr(Calibration, "windows", toy_windows)
+
+
+def task(model, out, **settings):
+    config = SelectiveConfig(a_log=0.5, columns=0.4)
+    calibration = Calibration(data="toy")
+    return PruneTask(model=str(model), config=config, calibration=calibration, out=out, **settings)
+
+
+def as_mamba_ssm(place, model):
+    """Write a model as the mamba_ssm package would."""
+    config = {
+        "d_model": 20, "n_layer": 3, "vocab_size": 61, "pad_vocab_size_multiple": 1,
+        "ssm_cfg": {"d_state": 5},
+    }  # fmt: skip
+    tensors = {
+        name.replace("backbone.embeddings", "backbone.embedding"): value.clone()
+        for name, value in model.state_dict().items()
+    }
+    place.mkdir()
+    (place / "config.json").write_text(json.dumps(config))
+    save_file(tensors, place / "model.safetensors")
+
+
+@pytest.mark.parametrize("name", [*NAMES, "mamba_ssm"])
+def test_block_by_block_from_disk_gives_the_same_model(name, tmp_path, toy_text):
+    model = tiny("mamba" if name == "mamba_ssm" else name, num_hidden_layers=3)
+    if name == "mamba_ssm":
+        as_mamba_ssm(tmp_path / "dense", model)
+    else:
+        model.save_pretrained(tmp_path / "dense", max_shard_size="20kB")
+    said = []
+    whole = prune_and_save(task(tmp_path / "dense", tmp_path / "whole"), say=said.append)
+    by_block = prune_and_save(
+        task(tmp_path / "dense", tmp_path / "blocks", work_dir=tmp_path / "w", from_disk=True),
+        say=said.append,
+    )
+    assert whole.receipt.removed == by_block.receipt.removed
+    assert whole.receipt.details == by_block.receipt.details
+    assert sum("portable: yes" in line for line in said) == 2
+    digests = [model_digest(artefact.load(tmp_path / out)) for out in ("whole", "blocks")]
+    assert digests[0] == digests[1]
+    assert all(check.passed for check in artefact.verify(tmp_path / "blocks"))
+    stock = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "blocks")
+    ids = tokens(2, 20)
+    found = logits(artefact.load(tmp_path / "whole"), ids)
+    assert (logits(stock, ids, stock=True) - found).abs().max() < 2e-5
+
+
+def test_no_more_than_one_block_is_in_memory_at_a_time(tmp_path, toy_text, monkeypatch):
+    tiny("mamba", num_hidden_layers=4).save_pretrained(tmp_path / "dense")
+    blocks = DirectoryBlocks(tmp_path / "dense", read_any_config(tmp_path / "dense"))
+    one = sum(value.numel() for value in blocks.state(0).tensors.values())
+    held, peak = {}, [0]
+    real = DirectoryBlocks.tensor
+
+    class Counted:
+        def __init__(self, tensor):
+            held[id(self)] = tensor.numel()
+            peak[0] = max(peak[0], sum(held.values()))
+
+        def __del__(self):
+            held.pop(id(self), None)
+
+    def counting(self, name):
+        found = real(self, name)
+        # Alive exactly as long as the tensor that was read.
+        found.counted = Counted(found)
+        return found
+
+    monkeypatch.setattr(DirectoryBlocks, "tensor", counting)
+    prune_and_save(
+        task(tmp_path / "dense", tmp_path / "out", work_dir=tmp_path / "w", from_disk=True),
+        say=lambda line: None,
+    )
+    embedding = 61 * 20
+    assert 0 < peak[0] <= 2 * one + 2 * embedding
+
+
+def test_blocks_of_unequal_layers_are_refused_before_work(tmp_path, toy_text):
+    model = tiny("mamba")
+    layer = next(iter(find_selective(model).values()))
+    layer.shrink_columns_(torch.arange(5) < 2)
+    artefact.save(model, tmp_path / "unequal")
+    with pytest.raises(UnsupportedError, match="unequal numbers of states"):
+        prune_and_save(
+            task(tmp_path / "unequal", tmp_path / "out", work_dir=tmp_path / "w", from_disk=True),
+            say=lambda line: None,
+        )
+    assert not (tmp_path / "out").exists()
