@@ -17,7 +17,10 @@ Group = Any
 Config = TypeVar("Config")
 
 MODEL_HELP = "directory, hub id owner/name, or embedded:NAME"
-DATA_HELP = "embedded:NAME, or a .npz, .csv or .jsonl file"
+DATA_HELP = (
+    "embedded:NAME, or a .npz, .csv or .jsonl file; for language models stdlib:, a text, .jsonl, "
+    ".npy or .bin file, or a directory of text"
+)
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -85,8 +88,41 @@ def add_split(parser: Parser) -> None:
     parser.add_argument(
         "--split",
         default="test",
-        help="train, validation, selection or test (default: test)",
+        help="train, validation, selection or test; of text also all (default: test)",
     )
+
+
+def add_text(parser: Parser) -> None:
+    """Add the flags that say which windows of a text are measured."""
+    group = parser.add_argument_group("language models", "perplexity on windows of text")
+    for name, kind, letter, text in (
+        ("--length", whole, "N", "tokens of each window (default: 2048)"),
+        ("--stride", whole, "N", "tokens between their starts (default: the length)"),
+        ("--windows", whole, "N", "most windows, from the first on (default: all)"),
+        ("--field", str, "NAME", "key of the text in each line of a .jsonl file (default: text)"),
+    ):
+        group.add_argument(name, type=kind, default=argparse.SUPPRESS, metavar=letter, help=text)
+
+
+TEXT_FLAGS = ("length", "stride", "windows", "field")
+
+
+def refuse_flags(arguments: argparse.Namespace, names: tuple[str, ...], reason: str) -> None:
+    """Refuse flags that mean nothing for the model at hand.
+
+    Args:
+        arguments: of the command line.
+        names: of the flags, as they stand in the arguments.
+        reason: what they are for.
+
+    Raises:
+        InputError: if one was given.
+    """
+    for name in names:
+        if getattr(arguments, name, None) is not None:
+            raise InputError(
+                f"--{name.replace('_', '-')} is for {reason}", next_step="leave it out"
+            )
 
 
 def add_metric(parser: Parser) -> None:
@@ -186,6 +222,11 @@ def whole(text: str) -> int:
 def numbers(text: str) -> tuple[float, ...]:
     """Read numbers between commas."""
     return tuple(number(item) for item in words(text))
+
+
+def wholes(text: str) -> tuple[int, ...]:
+    """Read whole numbers between commas."""
+    return tuple(whole(item) for item in words(text))
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -1,0 +1,120 @@
+"""Language models and text: what is measured on which windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ssmith import api
+from ssmith.artefact import locate
+from ssmith.artefact.configs import read_any_config
+from ssmith.artefact.layout import FORMAT
+from ssmith.core.checks import check_choice, check_integer
+from ssmith.core.sequences import SPLITS
+from ssmith.core.text import ALL, Text
+from ssmith.core.tokens import TokenWindows
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """Which windows of a text a language model is measured on.
+
+    Args:
+        split: train, validation, selection, test or all.
+        length: tokens of each window, ≥ 2.
+        stride: tokens between the starts of windows, 1 to ``length``; ``length`` if None.
+        windows: most windows, from the first on; all if None.
+        field: key of the text in each line of a ``.jsonl`` file.
+        batch_size: windows per forward pass, ≥ 1.
+        seed: of the bootstrap.
+
+    Raises:
+        InputError: if a value is outside its domain.
+    """
+
+    split: str = "test"
+    length: int = 2048
+    stride: int | None = None
+    windows: int | None = None
+    field: str = "text"
+    batch_size: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("split", self.split, (*SPLITS, ALL))
+        check_integer("length", self.length, at_least=2)
+        check_integer("batch_size", self.batch_size, at_least=1)
+        check_integer("seed", self.seed, at_least=0)
+        for name in ("stride", "windows"):
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name), at_least=1)
+
+    def cut(self, text: Text) -> TokenWindows:
+        """Cut the windows; a length beyond the split's is no error, its one row is shorter.
+
+        Args:
+            text: what to cut.
+
+        Returns:
+            The windows.
+
+        Raises:
+            DataError: if the split is too small.
+            InputError: if the stride is longer than the windows.
+        """
+        found = text.windows(self.length, stride=self.stride, split=self.split)
+        return found if self.windows is None else found.first(self.windows)
+
+
+def reads_text(model: str) -> bool:
+    """Return whether a saved model is a language model, without loading it.
+
+    Args:
+        model: a directory, a hub id or ``embedded:NAME``.
+
+    Returns:
+        False for a `SequenceModel`.
+    """
+    return bool(read_any_config(locate(model)).get("format") != FORMAT)
+
+
+def load_text_for(loaded: nn.Module, model: str, data: str, field: str = "text") -> Text:
+    """Load a text with the tokenizer that lies beside a model.
+
+    Args:
+        loaded: the model.
+        model: where it was loaded from.
+        data: the text (see `ssmith.load_text`).
+        field: key of the text in each line of a ``.jsonl`` file.
+
+    Returns:
+        The text.
+    """
+    return api.load_text(data, loaded, tokenizer=Path(locate(model)), field=field)
+
+
+def measure_text(model: str, data: str, config: TextConfig) -> dict[str, Any]:
+    """Measure a language model's perplexity.
+
+    Args:
+        model: a directory, a hub id or ``embedded:NAME``.
+        data: the text (see `ssmith.load_text`).
+        config: which windows.
+
+    Returns:
+        JSON-ready: model, metric, perplexity and bits per byte with intervals, windows, paths.
+    """
+    loaded = api.load(model)
+    windows = config.cut(load_text_for(loaded, model, data, config.field))
+    found = api.measure(loaded, windows, seed=config.seed, batch_size=config.batch_size)
+    return {
+        "model": model,
+        "metric": "perplexity",
+        "higher_is_better": False,
+        "split": config.split,
+        "text": str(found),
+        **found.as_dict(),
+    }
