@@ -12,7 +12,7 @@ from torch import Tensor
 from ssmith.ops.selective_scan.inputs import ScanInputs
 from ssmith.ops.ssd.inputs import SSDInputs
 
-EVERYTHING = ("D", "z", "dt_bias", "h0", "h_offset", "valid")
+EVERYTHING = ("D", "z", "dt_bias", "h0", "h_offset", "y_offset", "valid")
 
 
 def scan_inputs(
@@ -34,6 +34,7 @@ def scan_inputs(
         "D": normal(e), "z": normal(b, length, e),
         "dt_bias": normal(e) if softplus else 0.1 * normal(e).abs(),
         "h0": normal(b, e, n), "h_offset": normal(e, n),
+        "y_offset": normal(e),
         "valid": torch.rand(b, length, generator=draw) > 0.3,
     }  # fmt: skip
     dt = normal(b, length, e)

@@ -156,7 +156,7 @@ def test_float64_goes_to_torch_and_stays_exact():
 def test_operator_is_sound_for_compilers():
     inputs, found = leaves(scan_inputs((1, 20, 5, 3), ("D", "z")), torch.float32)
     A = found["A"].mT.contiguous().detach().requires_grad_()
-    args = (inputs.x, inputs.dt, A, inputs.B, inputs.C, inputs.D, inputs.z, None, None, None)
+    args = (inputs.x, inputs.dt, A, inputs.B, inputs.C, inputs.D, inputs.z, None, None, None, None)
     torch.library.opcheck(torch.ops.ssmith.selective_scan, (*args, True, True))
 
 

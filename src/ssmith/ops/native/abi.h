@@ -14,7 +14,7 @@
 #endif
 
 // States are kept before every chunk of this many steps; the backward recomputes the others.
-constexpr int64_t kChunk = 64;
+constexpr int64_t kChunk = 32;
 
 struct Rows {
   float* data;
@@ -24,15 +24,15 @@ struct Rows {
 struct ScanArgs {
   int64_t b, l, e, n, parts, softplus;
   Rows x, dt, z, B, C;
-  const float *A, *D, *dt_bias, *h0, *h_offset;
+  const float *A, *D, *dt_bias, *h0, *h_offset, *y_offset;
   // Outputs of the forward; dense. `bounds` is (b, chunks, n, e).
   float *y, *h_last, *bounds;
   // Inputs of the backward.
   Rows dy;
   const float* dh_last;
-  // Outputs of the backward; dense over time. Per-batch partial sums: dA (b, n, e), dD and ddt_bias
-  // (b, e), dh_offset (b, n, e). Per-part sums: dB and dC (parts, b, n, l). All partials start at 0.
-  float *dx, *ddt, *dz, *dA, *dB, *dC, *dD, *ddt_bias, *dh0, *dh_offset;
+  // Outputs of the backward; dense over time. Per-batch sums: dA, dh_offset (b, n, e), dD, ddt_bias
+  // and dy_offset (b, e). Per-part sums, to which is added: dB and dC (parts, b, l, n).
+  float *dx, *ddt, *dz, *dA, *dB, *dC, *dD, *ddt_bias, *dh0, *dh_offset, *dy_offset;
 };
 
 struct ConvArgs {
@@ -47,7 +47,7 @@ struct ConvArgs {
 struct StepArgs {
   int64_t b, e, n, parts, softplus;
   Rows x, dt, z, B, C;                      // stride_l unused
-  const float *A, *D, *dt_bias, *h_offset;  // A and h_offset channel-major, (e, n)
+  const float *A, *D, *dt_bias, *h_offset, *y_offset;  // A and h_offset channel-major, (e, n)
   const float* h;                           // (b, e, n)
   float *y, *h_new;
 };

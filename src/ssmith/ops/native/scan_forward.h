@@ -4,17 +4,28 @@
 
 namespace {
 
+// Steps that are worked on at a time: the tiles of one block stay in the first level cache.
+constexpr int64_t kSteps = 16;
+static_assert(kChunk % kSteps == 0, "states are kept at the border of some chunk");
+
 struct ForwardTile {
-  float *A, *offset, *h;  // [vector][n][W]; A in units of log 2
-  float *dt, *du, *y;     // [vector][t][W]
+  float *A, *offset, *h;  // [block][vector][n][W]; A in units of log 2
+  float *dt, *du, *y, *gate;  // [vector][t][W]
   float *B, *C;           // [t][n]
-  explicit ForwardTile(Workspace& space, int64_t n) {
-    for (float** piece : {&A, &offset, &h}) *piece = space.take(kGroup * n * W);
-    for (float** piece : {&dt, &du, &y}) *piece = space.take(kGroup * kChunk * W);
-    for (float** piece : {&B, &C}) *piece = space.take(whole_lines(kChunk * n));
+  ForwardTile(Workspace& space, int64_t n, int64_t blocks) {
+    for (float** piece : {&A, &offset, &h}) *piece = space.take(blocks * kGroup * n * W);
+    for (float** piece : {&dt, &du, &y, &gate}) *piece = space.take(kGroup * kSteps * W);
+    for (float** piece : {&B, &C}) *piece = space.take(whole_lines(kSteps * n));
   }
-  static int64_t floats(int64_t n) {
-    return 3 * kGroup * (n + kChunk) * W + 2 * whole_lines(kChunk * n);
+  static int64_t block_floats(int64_t n) { return 3 * kGroup * n * W; }
+  static int64_t floats(int64_t n, int64_t blocks) {
+    return blocks * block_floats(n) + 4 * kGroup * kSteps * W + 2 * whole_lines(kSteps * n);
+  }
+  // The states of one block of the run.
+  ForwardTile at(int64_t block, int64_t n) const {
+    ForwardTile tile = *this;
+    for (float** piece : {&tile.A, &tile.offset, &tile.h}) *piece += block * kGroup * n * W;
+    return tile;
   }
 };
 
@@ -22,8 +33,8 @@ struct ForwardTile {
 template <int U, bool kOffset>
 SSMITH_INLINE void advance(const ForwardTile& tile, int64_t v, int64_t i, int64_t n,
                            int64_t steps) {
-  const float *dt = tile.dt + v * kChunk * W, *du = tile.du + v * kChunk * W;
-  float* y = tile.y + v * kChunk * W;
+  const float *dt = tile.dt + v * kSteps * W, *du = tile.du + v * kSteps * W;
+  float* y = tile.y + v * kSteps * W;
   const float *B = tile.B + i, *C = tile.C + i;
   float* states = tile.h + (v * n + i) * W;
   vf h[U], A[U], offset[U];
@@ -35,7 +46,7 @@ SSMITH_INLINE void advance(const ForwardTile& tile, int64_t v, int64_t i, int64_
   for (int64_t t = 0; t < steps; ++t) {
     vf d = load(dt + t * W), u = load(du + t * W), sum = load(y + t * W);
     for (int j = 0; j < U; ++j) {
-      h[j] = exp2v(d * A[j]) * h[j] + u * B[t * n + j];
+      h[j] = decay(d, A[j]) * h[j] + u * B[t * n + j];
       sum += (kOffset ? h[j] + offset[j] : h[j]) * C[t * n + j];
     }
     store(y + t * W, sum);
@@ -56,74 +67,89 @@ SSMITH_INLINE void advance_some(const ForwardTile& tile, int64_t v, int64_t i, i
 
 SSMITH_INLINE void load_chunk(const ScanArgs& a, const ForwardTile& tile, const Block& block,
                               int64_t b, int64_t t0, int64_t steps) {
-  pack(tile.B, a.B, b, t0, steps, a.n);
-  pack(tile.C, a.C, b, t0, steps, a.n);
-  for (int64_t v = 0; v < block.vectors; ++v) {
-    const int64_t first = block.first + v * W, lanes = block.lanes(v);
-    vf bias = a.dt_bias ? load_some(a.dt_bias + first, lanes) : vf{};
-    vf D = a.D ? load_some(a.D + first, lanes) : vf{};
-    for (int64_t t = 0; t < steps; ++t) {
-      vf x = load_some(row(a.x, b, t0 + t) + first, lanes);
-      vf dt = load_some(row(a.dt, b, t0 + t) + first, lanes) + bias;
+  for (int64_t t = 0; t < steps; ++t) {
+    const float *x_row = row(a.x, b, t0 + t), *dt_row = row(a.dt, b, t0 + t);
+    const float* z_row = a.z.data ? row(a.z, b, t0 + t) : nullptr;
+    for (int64_t v = 0; v < block.vectors; ++v) {
+      const int64_t at = (v * kSteps + t) * W, first = block.first + v * W, lanes = block.lanes(v);
+      vf x = load_some(x_row + first, lanes), dt = load_some(dt_row + first, lanes);
+      if (a.dt_bias) dt += load_some(a.dt_bias + first, lanes);
       if (a.softplus) dt = softplus(dt).value;
-      const int64_t at = (v * kChunk + t) * W;
-      store(tile.dt + at, dt);
+      store(tile.dt + at, bounded_step(dt));
       store(tile.du + at, dt * x);
-      store(tile.y + at, D * x);
+      store(tile.y + at, skip(a, first, lanes, x));
+      if (!z_row) continue;
+      vf z = load_some(z_row + first, lanes);
+      store(tile.gate + at, z * sigmoid(z));
     }
   }
 }
 
 SSMITH_INLINE void store_chunk(const ScanArgs& a, const ForwardTile& tile, const Block& block,
                                int64_t b, int64_t t0, int64_t steps) {
-  for (int64_t v = 0; v < block.vectors; ++v) {
-    const int64_t first = block.first + v * W, lanes = block.lanes(v);
-    for (int64_t t = 0; t < steps; ++t) {
-      vf y = load(tile.y + (v * kChunk + t) * W);
-      if (a.z.data) {
-        vf z = load_some(row(a.z, b, t0 + t) + first, lanes);
-        y *= z * sigmoid(z);
-      }
-      store_some(a.y + (b * a.l + t0 + t) * a.e + first, y, lanes);
+  const Output y(a.y, a.b * a.l * a.e);
+  for (int64_t t = 0; t < steps; ++t) {
+    const int64_t to = (b * a.l + t0 + t) * a.e + block.first;
+    for (int64_t v = 0; v < block.vectors; ++v) {
+      const int64_t at = (v * kSteps + t) * W;
+      vf gate = a.z.data ? load(tile.gate + at) : splat(1.f);
+      y.put(to + v * W, load(tile.y + at) * gate, block.lanes(v));
     }
   }
+  y.finish();
 }
 
-void scan_forward_task(const ScanArgs& a, const ForwardTile& tile, const Block& block, int64_t b) {
-  const int64_t chunks = (a.l + kChunk - 1) / kChunk;
-  load_states(tile.A, a.A, block, a.n, a.e, kLog2e);
-  load_states(tile.offset, a.h_offset, block, a.n, a.e, 1.f);
-  load_states(tile.h, a.h0 ? a.h0 + b * a.n * a.e : nullptr, block, a.n, a.e, 1.f);
+// One block through one chunk, while the rows of what comes next are on their way.
+SSMITH_INLINE void forward_block(const ScanArgs& a, const ForwardTile& tile, const Block& block,
+                                 int64_t b, int64_t t0, int64_t steps, const Ahead& next) {
   const int64_t fours = (a.n + 3) / 4, turns = block.vectors * fours;
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const int64_t t0 = chunk * kChunk, steps = min64(kChunk, a.l - t0);
-    const int64_t next = t0 + steps, ahead = min64(kChunk, a.l - next);
-    if (a.bounds) {
-      store_states(a.bounds + (b * chunks + chunk) * a.n * a.e, tile.h, block, a.n, a.e);
-    }
-    load_chunk(a, tile, block, b, t0, steps);
-    for (int64_t turn = 0; turn < turns; ++turn) {
-      const int64_t from = next + ahead * turn / turns, to = next + ahead * (turn + 1) / turns;
-      for (const Rows* rows : {&a.x, &a.dt, &a.z}) prefetch_rows(*rows, b, block, from, to);
-      const int64_t v = turn / fours, i = turn % fours * 4;
-      if (a.h_offset) advance_some<true>(tile, v, i, a.n, steps);
-      else advance_some<false>(tile, v, i, a.n, steps);
-    }
-    store_chunk(a, tile, block, b, t0, steps);
+  load_chunk(a, tile, block, b, t0, steps);
+  for (int64_t turn = 0; turn < turns; ++turn) {
+    for (const Rows* rows : {&a.x, &a.dt, &a.z}) next.prefetch(*rows, b, turn, turns);
+    const int64_t v = turn / fours, i = turn % fours * 4;
+    if (a.h_offset) advance_some<true>(tile, v, i, a.n, steps);
+    else advance_some<false>(tile, v, i, a.n, steps);
   }
-  store_states(a.h_last + b * a.n * a.e, tile.h, block, a.n, a.e);
+  store_chunk(a, tile, block, b, t0, steps);
+}
+
+void scan_forward_run(const ScanArgs& a, int64_t b, int64_t first, int64_t last) {
+  Workspace space(ForwardTile::floats(a.n, last - first));
+  const ForwardTile run(space, a.n, last - first);
+  const int64_t chunks = (a.l + kChunk - 1) / kChunk, states = a.n * a.e;
+  for (int64_t k = first; k < last; ++k) {
+    const Block block(k, a.e);
+    const ForwardTile tile = run.at(k - first, a.n);
+    load_rates(tile.A, a.A, block, a.n, a.e);
+    load_states(tile.offset, a.h_offset, block, a.n, a.e);
+    load_states(tile.h, a.h0 ? a.h0 + b * states : nullptr, block, a.n, a.e);
+  }
+  for (int64_t t0 = 0; t0 < a.l; t0 += kSteps) {
+    const int64_t steps = min64(kSteps, a.l - t0), after = t0 + steps;
+    pack(run.B, a.B, b, t0, steps, a.n);
+    pack(run.C, a.C, b, t0, steps, a.n);
+    for (int64_t k = first; k < last; ++k) {
+      const Block block(k, a.e);
+      const ForwardTile tile = run.at(k - first, a.n);
+      if (a.bounds && t0 % kChunk == 0) {
+        store_states(a.bounds + (b * chunks + t0 / kChunk) * states, tile.h, block, a.n, a.e);
+      }
+      const Ahead next = k + 1 < last ? Ahead{Block(k + 1, a.e), t0, steps}
+                                      : Ahead{Block(first, a.e), after, min64(kSteps, a.l - after)};
+      forward_block(a, tile, block, b, t0, steps, next);
+    }
+  }
+  for (int64_t k = first; k < last; ++k) {
+    store_states(a.h_last + b * states, run.at(k - first, a.n).h, Block(k, a.e), a.n, a.e);
+  }
 }
 
 void scan_forward(const ScanArgs* args) {
   const ScanArgs& a = *args;
-  const int64_t blocks = Block::count(a.e);
-  share(a.b * blocks, a.parts, [&](int64_t, int64_t first, int64_t last) {
-    Workspace space(ForwardTile::floats(a.n));
-    ForwardTile tile(space, a.n);
-    for (int64_t task = first; task < last; ++task) {
-      scan_forward_task(a, tile, Block(task % blocks, a.e), task / blocks);
-    }
-  });
+  share_runs(a.b, a.e, ForwardTile::block_floats(a.n), a.parts,
+             [&](int64_t, int64_t b, int64_t first, int64_t last) {
+               scan_forward_run(a, b, first, last);
+             });
 }
 
 }  // namespace

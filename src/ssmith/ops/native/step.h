@@ -26,6 +26,7 @@ SSMITH_INLINE void step_channels(const StepArgs& a, int64_t b, int64_t first, in
     }
     y[c] = sum_lanes(sum);
   }
+  if (a.y_offset) y += load_some(a.y_offset + first, lanes);
   if (a.D) y += load_some(a.D + first, lanes) * x;
   if (a.z.data) {
     vf z = load_some(row(a.z, b, 0) + first, lanes);

@@ -6,7 +6,7 @@ import ctypes
 
 from torch import Tensor
 
-ABI = 1
+ABI = 2
 
 
 def _rows(name: str) -> list[str]:
@@ -24,10 +24,10 @@ class ScanArgs(ctypes.Structure):
     _fields_ = _fields(
         "b", "l", "e", "n", "parts", "softplus",
         _rows("x"), _rows("dt"), _rows("z"), _rows("B"), _rows("C"),
-        "A", "D", "dt_bias", "h0", "h_offset",
+        "A", "D", "dt_bias", "h0", "h_offset", "y_offset",
         "y", "h_last", "bounds",
         _rows("dy"), "dh_last",
-        "dx", "ddt", "dz", "dA", "dB", "dC", "dD", "ddt_bias", "dh0", "dh_offset",
+        "dx", "ddt", "dz", "dA", "dB", "dC", "dD", "ddt_bias", "dh0", "dh_offset", "dy_offset",
     )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ class StepArgs(ctypes.Structure):
     _fields_ = _fields(
         "b", "e", "n", "parts", "softplus",
         _rows("x"), _rows("dt"), _rows("z"), _rows("B"), _rows("C"),
-        "A", "D", "dt_bias", "h_offset", "h", "y", "h_new",
+        "A", "D", "dt_bias", "h_offset", "y_offset", "h", "y", "h_new",
     )  # fmt: skip
 
 

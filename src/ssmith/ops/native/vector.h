@@ -30,17 +30,29 @@ SSMITH_INLINE vf splat(float value) { return value - vf{}; }
 SSMITH_INLINE vf load(const float* p) { return *reinterpret_cast<const vf_unaligned*>(p); }
 SSMITH_INLINE void store(float* p, vf v) { *reinterpret_cast<vf_unaligned*>(p) = v; }
 
-// The first `count` lanes; the others are zero and are never written.
+// The first `count` lanes, at most all; the others are zero and are never touched.
+#if defined(__AVX512F__)
+SSMITH_INLINE __mmask16 first_lanes(int64_t count) {
+  return static_cast<__mmask16>(0xffffu >> (W - count));
+}
 SSMITH_INLINE vf load_some(const float* p, int64_t count) {
-  if (count >= W) return load(p);
+  return (vf)_mm512_maskz_loadu_ps(first_lanes(count), p);
+}
+SSMITH_INLINE void store_some(float* p, vf v, int64_t count) {
+  _mm512_mask_storeu_ps(p, first_lanes(count), (__m512)v);
+}
+#else
+SSMITH_INLINE vf load_some(const float* p, int64_t count) {
+  if (count == W) return load(p);
   vf v{};
   for (int64_t i = 0; i < count; ++i) v[i] = p[i];
   return v;
 }
 SSMITH_INLINE void store_some(float* p, vf v, int64_t count) {
-  if (count >= W) return store(p, v);
+  if (count == W) return store(p, v);
   for (int64_t i = 0; i < count; ++i) p[i] = v[i];
 }
+#endif
 
 // 2^x, relative error 1e-7, 0 below 2^-126, infinity above 2^128, NaN for NaN.
 SSMITH_INLINE vf exp2v(vf x) {
@@ -66,6 +78,30 @@ SSMITH_INLINE vf exp2v(vf x) {
   return x >= 128.f ? splat(__builtin_inff()) : result;
 #endif
 }
+
+// 2^(d·a) for 0 ≤ d ≤ kMostStep and |a| ≤ kMostRate, relative error 1e-7, exactly 1 where d·a is 0.
+// On AVX-512 sixteen stored roots of two leave a cubic: the product is rounded to sixteenths by the
+// magic number, whose low bits then choose the root, and only the remainder needs the polynomial.
+constexpr float kMostStep = 1048576.f, kMostRate = 8796093022208.f;
+#if defined(__AVX512F__)
+alignas(64) constexpr float kRoots[16] = {
+    1.f,         1.0442737f, 1.0905077f, 1.1387886f, 1.1892071f, 1.2418578f,
+    1.2968396f,  1.3542556f, 1.4142135f, 1.4768262f, 1.5422108f, 1.6104903f,
+    1.6817929f,  1.7562522f, 1.8340081f, 1.9152066f};
+SSMITH_INLINE vf decay(vf d, vf a) {
+  const vf magic = splat(786432.f), roots = load(kRoots);
+  vf shifted = (vf)_mm512_fmadd_ps((__m512)d, (__m512)a, (__m512)magic);
+  vf rounded = shifted - magic;
+  vf r = (vf)_mm512_fmsub_ps((__m512)d, (__m512)a, (__m512)rounded);
+  vf p = 5.5502135e-2f * r + 2.4023430e-1f;
+  p = p * r + 6.9314718e-1f;
+  p = p * r + 1.f;
+  vf root = (vf)_mm512_permutexvar_ps((__m512i)shifted, (__m512)roots);
+  return (vf)_mm512_scalef_ps((__m512)(p * root), (__m512)rounded);
+}
+#else
+SSMITH_INLINE vf decay(vf d, vf a) { return exp2v(d * a); }
+#endif
 
 constexpr float kLog2e = 1.44269504088896341f;
 constexpr float kLn2 = 0.69314718055994531f;

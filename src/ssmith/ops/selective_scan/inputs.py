@@ -26,6 +26,7 @@ class ScanInputs:
         dt_softplus: whether ``dt`` (plus bias) goes through softplus.
         h0: the state before the first step; None for zero.
         h_offset: added to the state in the read-out only, never fed back.
+        y_offset: added to the output of every step, before the gate.
         valid: False where a step is padding: its Δ is 0, so it leaves the state exactly as it was.
     """
 
@@ -40,6 +41,7 @@ class ScanInputs:
     dt_softplus: bool = False
     h0: Float[Tensor, "b e n"] | None = None
     h_offset: Float[Tensor, "e n"] | None = None
+    y_offset: Float[Tensor, "e"] | None = None
     valid: Bool[Tensor, "b l"] | None = None
 
     def tensors(self) -> dict[str, Tensor]:
@@ -58,7 +60,7 @@ class ScanInputs:
         wanted = {
             "x": (b, length, e), "dt": (b, length, e), "z": (b, length, e), "A": (e, n),
             "B": (b, length, n), "C": (b, length, n), "D": (e,), "dt_bias": (e,), "h0": (b, e, n),
-            "h_offset": (e, n), "valid": (b, length),
+            "h_offset": (e, n), "y_offset": (e,), "valid": (b, length),
         }  # fmt: skip
         for name, tensor in self.tensors().items():
             if tuple(tensor.shape) != wanted[name]:

@@ -12,10 +12,10 @@ from ssmith.ops.native.loading import Library, library, parts
 from ssmith.ops.native.structs import ScanArgs, address, rows
 from ssmith.ops.selective_scan.inputs import ScanInputs
 
-CHUNK = 64
+CHUNK = 32
 """States are kept before every chunk of this many steps, as in ``abi.h``."""
 
-_ORDER = ("x", "dt", "A", "B", "C", "D", "z", "dt_bias", "h0", "h_offset")
+_ORDER = ("x", "dt", "A", "B", "C", "D", "z", "dt_bias", "h0", "h_offset", "y_offset")
 _OVER_TIME = ("x", "dt", "B", "C", "z")
 _OVER_STATES = ("A", "h0", "h_offset")
 
@@ -26,7 +26,7 @@ def selective_scan_native(
     """Run the scan of `selective_scan_reference` on the CPU kernels.
 
     The kernels compute in float32 whatever comes in; the state is always float32. The backward
-    recomputes states from chunk boundaries, so memory grows with l·n·e / 64.
+    recomputes states from chunk boundaries, so memory grows with l·n·e / 32.
 
     Args:
         inputs: see `ScanInputs`; on the CPU, any floating-point types.
@@ -86,7 +86,8 @@ def _arguments(tensors: tuple[Tensor | None, ...], softplus: bool) -> dict[str, 
 
 _SCHEMA = (
     "(Tensor x, Tensor dt, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? dt_bias, "
-    "Tensor? h0, Tensor? h_offset, bool softplus, bool keep) -> (Tensor, Tensor, Tensor)"
+    "Tensor? h0, Tensor? h_offset, Tensor? y_offset, bool softplus, bool keep) "
+    "-> (Tensor, Tensor, Tensor)"
 )
 
 
@@ -108,9 +109,6 @@ def _forward(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
     return y, h_last, bounds
 
 
-_GRADIENTS = ("x", "dt", "A", "B", "C", "D", "z", "dt_bias", "h0", "h_offset")
-
-
 def _gradient_shapes(tensors: list[Tensor | None], split: int) -> dict[str, Any]:
     """Return the shape of every gradient as the kernel writes it; sizes may be symbolic."""
     given = dict(zip(_ORDER, tensors, strict=True))
@@ -118,10 +116,10 @@ def _gradient_shapes(tensors: list[Tensor | None], split: int) -> dict[str, Any]
     if x is None or A is None:
         raise RuntimeError("x and A are required")
     (b, length, e), n = x.shape, A.shape[0]
-    over_time, over_states, sums = (b, length, e), (b, n, e), (split, b, n, length)
+    over_time, over_states, sums = (b, length, e), (b, n, e), (split, b, length, n)
     shapes = {"x": over_time, "dt": over_time, "A": over_states, "B": sums, "C": sums}
     shapes |= {"D": (b, e), "z": over_time, "dt_bias": (b, e)}
-    shapes |= {"h0": over_states, "h_offset": over_states}
+    shapes |= {"h0": over_states, "h_offset": over_states, "y_offset": (b, e)}
     for name in ("z", "h_offset"):
         if given[name] is None:
             shapes[name] = (0,)
@@ -134,7 +132,7 @@ def _backward(*given: Any) -> list[Tensor]:
     fields = _arguments(tuple(tensors), softplus)
     shapes = _gradient_shapes(tensors, fields["parts"])
     made = {
-        name: x.new_zeros(shape) if name in ("B", "C", "D", "dt_bias") else x.new_empty(shape)
+        name: x.new_zeros(shape) if name in ("B", "C") else x.new_empty(shape)
         for name, shape in shapes.items()
     }
     args = ScanArgs(
@@ -142,19 +140,17 @@ def _backward(*given: Any) -> list[Tensor]:
         **{f"d{name}": address(tensor) if tensor.numel() else 0 for name, tensor in made.items()},
     )  # fmt: skip
     _kernels().call("scan_backward", args)
-    for name in ("A", "D", "dt_bias"):
-        made[name] = made[name].sum(0)
-    if made["h_offset"].numel():
-        made["h_offset"] = made["h_offset"].sum(0)
-    for name in ("B", "C"):
-        made[name] = made[name].sum(0).mT.contiguous()
-    return [made[name] for name in _GRADIENTS]
+    # Sums over sequences (and over threads, for B and C) are left to torch.
+    for name in ("A", "B", "C", "D", "dt_bias", "h_offset", "y_offset"):
+        if made[name].numel():
+            made[name] = made[name].sum(0)
+    return [made[name] for name in _ORDER]
 
 
 _BACKWARD_SCHEMA = (
     "(Tensor x, Tensor dt, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? dt_bias, "
-    "Tensor? h0, Tensor? h_offset, Tensor bounds, Tensor dy, Tensor dh_last, bool softplus) "
-    "-> Tensor[]"
+    "Tensor? h0, Tensor? h_offset, Tensor? y_offset, Tensor bounds, Tensor dy, Tensor dh_last, "
+    "bool softplus) -> Tensor[]"
 )
 
 
@@ -163,10 +159,10 @@ def _fake_backward(*given: Any) -> list[Tensor]:
     shapes = _gradient_shapes(tensors, 1)
     x, A, B = tensors[0], tensors[2], tensors[3]
     final = {"A": A.shape, "B": B.shape, "C": B.shape, "D": shapes["D"][1:]}
-    final |= {"dt_bias": shapes["dt_bias"][1:]}
+    final |= {name: shapes[name][1:] for name in ("dt_bias", "y_offset")}
     if tensors[9] is not None:
         final["h_offset"] = A.shape
-    return [x.new_empty(final.get(name, shapes[name])) for name in _GRADIENTS]
+    return [x.new_empty(final.get(name, shapes[name])) for name in _ORDER]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

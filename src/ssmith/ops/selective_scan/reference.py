@@ -18,18 +18,20 @@ def step_sizes(inputs: ScanInputs) -> Float[Tensor, "b l e"]:
 
 
 def read_out(inputs: ScanInputs, y: Float[Tensor, "b l e"]) -> Float[Tensor, "b l e"]:
-    """Add offset and skip to the state's output ``C·h`` and apply the gate."""
+    """Add offsets and skip to the state's output ``C·h`` and apply the gate."""
     if inputs.h_offset is not None:
         y = y + inputs.C @ inputs.h_offset.T
     if inputs.D is not None:
         y = y + inputs.D * inputs.x
+    if inputs.y_offset is not None:
+        y = y + inputs.y_offset
     return y if inputs.z is None else y * functional.silu(inputs.z)
 
 
 def selective_scan_reference(
     inputs: ScanInputs,
 ) -> tuple[Float[Tensor, "b l e"], Float[Tensor, "b e n"]]:
-    """Run ``h ← exp(Δ·A)·h + Δ·B·x``, ``y = (C·(h + h′) + D·x)·SiLU(z)`` step by step.
+    """Run ``h ← exp(Δ·A)·h + Δ·B·x``, ``y = (C·(h + h′) + D·x + y′)·SiLU(z)`` step by step.
 
     Every intermediate has the dtype of the inputs, so float64 in gives the judge of the twins.
 
@@ -39,7 +41,8 @@ def selective_scan_reference(
     Returns:
         The outputs and the state after the last step.
 
-    Source: Mamba (arXiv 2312.00752), algorithm 2; State-offset Tuning (arXiv 2503.03499) for h′.
+    Source: Mamba (arXiv 2312.00752), algorithm 2; State-offset Tuning (arXiv 2503.03499) for h′
+        and y′.
     Differs: nothing; B is discretised by Euler's rule, as in every released implementation.
     """
     inputs.check()

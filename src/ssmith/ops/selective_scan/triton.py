@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from ssmith.core.optional import require
 from ssmith.ops.selective_scan.inputs import ScanInputs
@@ -68,6 +69,11 @@ def selective_scan_triton(
     """
     inputs.check()
     require("triton", extra="gpu", purpose="the scan on a GPU")
+    if inputs.y_offset is not None:
+        # The kernels have no place for it: it comes between their output and the gate.
+        y, h_last = selective_scan_triton(replace(inputs, z=None, y_offset=None), launch)
+        y = y + inputs.y_offset.to(y.dtype)
+        return (y if inputs.z is None else y * functional.silu(inputs.z)), h_last
     given = {name: getattr(inputs, name) for name in _ORDER}
     if inputs.valid is not None:
         dt = inputs.dt if inputs.dt_bias is None else inputs.dt + inputs.dt_bias

@@ -26,6 +26,7 @@ class StepInputs:
         dt_bias: added to ``dt`` before the softplus.
         dt_softplus: whether ``dt`` (plus bias) goes through softplus.
         h_offset: added to the state in the read-out only.
+        y_offset: added to the output, before the gate.
     """
 
     h: Float[Tensor, "b e n"]
@@ -39,6 +40,7 @@ class StepInputs:
     dt_bias: Float[Tensor, "e"] | None = None
     dt_softplus: bool = False
     h_offset: Float[Tensor, "e n"] | None = None
+    y_offset: Float[Tensor, "e"] | None = None
 
     def as_scan(self) -> ScanInputs:
         """Return the scan of length one that does the same."""
@@ -46,4 +48,5 @@ class StepInputs:
             x=self.x[:, None], dt=self.dt[:, None], A=self.A, B=self.B[:, None],
             C=self.C[:, None], D=self.D, z=None if self.z is None else self.z[:, None],
             dt_bias=self.dt_bias, dt_softplus=self.dt_softplus, h0=self.h, h_offset=self.h_offset,
+            y_offset=self.y_offset,
         )  # fmt: skip

@@ -11,7 +11,7 @@ from ssmith.ops.native.structs import StepArgs, address, rows
 from ssmith.ops.selective_step.inputs import StepInputs
 
 _OVER_BATCH = ("x", "dt", "z", "B", "C")
-_PLAIN = ("A", "D", "dt_bias", "h_offset", "h")
+_PLAIN = ("A", "D", "dt_bias", "h_offset", "y_offset", "h")
 # Below this many states one thread is done before a second one has woken up.
 _STATES_PER_THREAD = 65536
 
