@@ -62,4 +62,4 @@ def loss_of(model: Any, rows: Any) -> float:
     objective = LanguageObjective()
     batch = objective.collate(rows)
     with torch.no_grad():
-        return float(objective.sums(model, batch)[0]) / objective.count(batch)
+        return float(objective.measure(model, batch).sum() / objective.counts(batch).sum())

@@ -20,11 +20,11 @@ def load(spec: str | Path) -> nn.Module:
 
     Args:
         spec: a directory, ``embedded:NAME`` or a hub id (see `locate`). It holds a model saved by
-            ssmith, an adapter beside the name of its base, a Hugging Face model of type mamba, falcon_mamba or mamba2, or a checkpoint of
-            the mamba_ssm package.
+            ssmith, an adapter that names its base, a Hugging Face model of type mamba,
+            falcon_mamba or mamba2, or a checkpoint of the mamba_ssm package.
 
     Returns:
-        A `SequenceModel`, or for the other two formats a transformers language model.
+        A `SequenceModel` or a transformers language model; under a new head, a `TaskModel`.
 
     Raises:
         InputError: if there is nothing at ``spec``.

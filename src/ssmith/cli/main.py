@@ -21,6 +21,7 @@ from ssmith.cli import (
     prune,
     report,
     train,
+    tune,
     verify,
 )
 from ssmith.cli.flags import ArgumentParser
@@ -37,6 +38,7 @@ COMMANDS = {
     "verify": verify,
     "parity": parity,
     "train": train,
+    "tune": tune,
     "report": report,
     "list": list_names,
 }

@@ -3,6 +3,7 @@
 from ssmith.data.batching import batches
 from ssmith.data.digest import digest_of
 from ssmith.data.embedded import TASKS, about
+from ssmith.data.examples import ExamplesConfig, load_examples
 from ssmith.data.fits import check_fits
 from ssmith.data.load import load_data
 from ssmith.data.load_text import STDLIB_SPEC, load_text, read_source
@@ -15,12 +16,14 @@ __all__ = [
     "STDLIB_SPEC",
     "TASKS",
     "ByteTokenizer",
+    "ExamplesConfig",
     "about",
     "batches",
     "check_fits",
     "digest_of",
     "find_tokenizer",
     "load_data",
+    "load_examples",
     "load_text",
     "read_packages",
     "read_source",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, get_args
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.errors import DataError, InputError, ModelError, UnsupportedError
 from ssmith.core.sequences import Task
+from ssmith.families.sequence import SequenceModel
 
 POOLINGS = ("mean", "last")
 HEAD_PARTS = ("score", "encoder")
@@ -194,6 +195,34 @@ def with_head(
     if isinstance(model, TaskModel):
         raise ModelError("the model has a head", next_step="give the language model it stands on")
     return TaskModel(model, config, generator).train(model.training)
+
+
+def renew_head_(
+    model: SequenceModel, config: HeadConfig, generator: torch.Generator | None = None
+) -> None:
+    """Give a sequence model a new head for another task, in place; all else stays.
+
+    Args:
+        model: the model.
+        config: of the head; its channels must be the model's.
+        generator: source of the head's initial values.
+
+    Raises:
+        DataError: if the model reads other channels.
+    """
+    if config.channels != model.config.channels:
+        raise DataError(
+            f"data of {config.channels or 'no'} channels",
+            allowed=f"{model.config.channels or 'tokens, no'} channels, as the model reads",
+        )
+    like = model.head.weight
+    model.head = _linear(model.config.width, config.outputs, generator).to(like.device, like.dtype)
+    model.config = replace(
+        model.config,
+        task=config.task,
+        outputs=config.outputs,
+        classes=config.classes,
+    )
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator | None) -> nn.Linear:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,16 +25,16 @@ class Objective(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What `sums` adds up, the loss that is learned first."""
+        """What is measured of a row, the loss that is learned first."""
 
     def collate(self, rows: Sequence[Any]) -> Batch:
         """Return rows of the data as one padded batch."""
 
-    def count(self, batch: Batch) -> int:
-        """Return how many things the batch's losses are a mean over."""
+    def counts(self, batch: Batch) -> Int64[Tensor, "b"]:
+        """Return how many things each row's measures are summed over."""
 
-    def sums(self, model: nn.Module, batch: Batch) -> Float[Tensor, "k"]:
-        """Return the summed loss, and whatever else is measured, of a batch."""
+    def measure(self, model: nn.Module, batch: Batch) -> Float[Tensor, "b k"]:
+        """Return what is measured of each row, summed over the row."""
 
     def score(self, means: dict[str, float]) -> tuple[float, ...]:
         """Return how good some means are; compared as tuples, larger is better."""
@@ -55,14 +55,15 @@ class LanguageObjective:
             labels[number, : max(row.start, 1)] = IGNORED
         return {**batch, "labels": labels}
 
-    def count(self, batch: Batch) -> int:
-        """Return the number of learned tokens."""
-        return int((batch["labels"] != IGNORED).sum())
+    def counts(self, batch: Batch) -> Int64[Tensor, "b"]:
+        """Return the number of learned tokens of each row."""
+        return (batch["labels"] != IGNORED).sum(1)
 
-    def sums(self, model: nn.Module, batch: Batch) -> Float[Tensor, "1"]:
-        """Return the summed cross-entropy of the learned tokens, in nats."""
-        logits, labels = _learned(model, batch)
-        return functional.cross_entropy(logits.float(), labels, reduction="sum")[None]
+    def measure(self, model: nn.Module, batch: Batch) -> Float[Tensor, "b 1"]:
+        """Return the cross-entropy of each row's learned tokens, in nats."""
+        logits, labels, chosen = _learned(model, batch)
+        losses = functional.cross_entropy(logits, labels, reduction="none")
+        return _by_row(losses, chosen)[:, None]
 
     def score(self, means: dict[str, float]) -> tuple[float, ...]:
         """Return the negative loss."""
@@ -76,7 +77,7 @@ class Distillation:
     Args:
         teacher: a language model of the same vocabulary; never changed.
         weight: share of the teacher in the loss, in [0, 1]; the rest is cross-entropy.
-        names: what is added up.
+        names: what is measured.
 
     Raises:
         InputError: if the weight is outside its domain.
@@ -94,20 +95,21 @@ class Distillation:
         """Return rows as `LanguageObjective` does."""
         return LanguageObjective().collate(rows)
 
-    def count(self, batch: Batch) -> int:
-        """Return the number of learned tokens."""
-        return LanguageObjective().count(batch)
+    def counts(self, batch: Batch) -> Int64[Tensor, "b"]:
+        """Return the number of learned tokens of each row."""
+        return LanguageObjective().counts(batch)
 
-    def sums(self, model: nn.Module, batch: Batch) -> Float[Tensor, "3"]:
-        """Return the loss, KL(teacher ‖ model) and cross-entropy, summed, in nats."""
+    def measure(self, model: nn.Module, batch: Batch) -> Float[Tensor, "b 3"]:
+        """Return the loss, KL(teacher ‖ model) and cross-entropy of each row, in nats."""
         with torch.no_grad():
-            wanted = functional.log_softmax(_learned(self.teacher, batch)[0].float(), dim=-1)
-        logits, labels = _learned(model, batch)
-        found = functional.log_softmax(logits.float(), dim=-1)
-        divergence = functional.kl_div(found, wanted, reduction="sum", log_target=True)
-        entropy = functional.nll_loss(found, labels, reduction="sum")
+            wanted = functional.log_softmax(_learned(self.teacher, batch)[0], dim=-1)
+        logits, labels, chosen = _learned(model, batch)
+        found = functional.log_softmax(logits, dim=-1)
+        gaps = functional.kl_div(found, wanted, reduction="none", log_target=True).sum(-1)
+        divergence = _by_row(gaps, chosen)
+        entropy = _by_row(functional.nll_loss(found, labels, reduction="none"), chosen)
         loss = self.weight * divergence + (1 - self.weight) * entropy
-        return torch.stack([loss, divergence.detach(), entropy.detach()])
+        return torch.stack([loss, divergence.detach(), entropy.detach()], dim=1)
 
     def score(self, means: dict[str, float]) -> tuple[float, ...]:
         """Return the negative loss."""
@@ -142,20 +144,19 @@ class AnswerObjective:
         target = torch.stack([y for _, y in pairs]).to(kind)
         return {"x": x, "lengths": lengths, "target": target}
 
-    def count(self, batch: Batch) -> int:
-        """Return the number of sequences."""
-        return len(batch["target"])
+    def counts(self, batch: Batch) -> Int64[Tensor, "b"]:
+        """Return 1 for each sequence."""
+        return torch.ones(len(batch["target"]), dtype=torch.int64, device=batch["target"].device)
 
-    def sums(self, model: nn.Module, batch: Batch) -> Float[Tensor, "2"]:
-        """Return the summed loss, and right answers or absolute errors."""
+    def measure(self, model: nn.Module, batch: Batch) -> Float[Tensor, "b 2"]:
+        """Return each sequence's loss, and whether it is right or its mean absolute error."""
         given = {name: value for name, value in batch.items() if name != "target"}
         found, target = model(**given).float(), batch["target"]
         if self.task == "classification":
-            loss = functional.cross_entropy(found, target, reduction="sum")
-            return torch.stack([loss, (found.argmax(-1) == target).sum().to(loss.dtype)])
+            loss = functional.cross_entropy(found, target, reduction="none")
+            return torch.stack([loss, (found.argmax(-1) == target).to(loss.dtype)], dim=1)
         gap = found - target.reshape(found.shape)
-        per_sequence = gap.square().mean(-1).sum()
-        return torch.stack([per_sequence, gap.detach().abs().mean(-1).sum()])
+        return torch.stack([gap.square().mean(-1), gap.detach().abs().mean(-1)], dim=1)
 
     def score(self, means: dict[str, float]) -> tuple[float, ...]:
         """Return accuracy, and the negative loss to decide between equal ones."""
@@ -176,11 +177,16 @@ def _padded(rows: Sequence[Tensor]) -> Batch:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def _learned(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the logits that predict learned tokens, and those tokens."""
+def _learned(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the logits that predict learned tokens, those tokens, and where they stand."""
     out = model(
         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
     )
     labels = batch["labels"][:, 1:]
     chosen = labels != IGNORED
-    return out.logits[:, :-1][chosen], labels[chosen]
+    return out.logits[:, :-1][chosen].float(), labels[chosen], chosen
+
+
+def _by_row(values: Tensor, chosen: Tensor) -> Tensor:
+    """Return the sum of each row's values, which stand where a row's steps are chosen."""
+    return values.new_zeros(chosen.shape).masked_scatter(chosen, values).sum(1)

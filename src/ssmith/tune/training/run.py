@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.optional import require
@@ -45,21 +45,23 @@ def train_(model: nn.Module, work: Work) -> Training:
     transformers = require("transformers", extra="hf", purpose="tuning")
     require("accelerate", extra="hf", purpose="tuning")
     _check_groups(model, work)
-    with _global_state_kept(), tempfile.TemporaryDirectory() as nowhere:
+    with _global_state_kept(), _settings_kept(model), tempfile.TemporaryDirectory() as nowhere:
         arguments = _arguments(transformers, work, nowhere)
         total = work.config.total_steps(len(work.train), arguments.world_size)
         arguments.max_steps = total
         if work.config.gradient_checkpointing:
             _checkpoint_activations(model)
         trainer = import_module("ssmith.tune.training.trainer")
-        runner = trainer.TuningTrainer(model, arguments, work, total)
+        shell = model if isinstance(model, transformers.PreTrainedModel) else _Shell(model)
+        runner = trainer.TuningTrainer(shell, arguments, work, total)
         found = None if work.place is None else latest(work.place)
         start = _history(runner, found)
         if start < total and not _stopped(trainer, runner):
             runner.train(resume_from_checkpoint=None if found is None else str(found))
-        work.write(runner.best)
+        if not work.keep_last:
+            work.write(runner.best)
         # Autocast wraps the model's forward for good; what is left must be the user's model.
-        runner.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+        runner.accelerator.unwrap_model(shell, keep_fp32_wrapper=False)
         model.eval()
         looks = runner.looks
         best = looks[len(looks) - 1 - trainer.since_best(looks)]["step"] if looks else 0
@@ -73,6 +75,31 @@ def train_(model: nn.Module, work: Work) -> Training:
             tokens_per_second=runner.tokens / runner.seconds if runner.seconds else None,
             processes=arguments.world_size,
         )
+
+
+class _Shell(nn.Module):
+    """A model as the trainer sees it: without a configuration that it would write into."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        x: Tensor | None = None,
+        lengths: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Run the model on what is given."""
+        given = {
+            "x": x,
+            "lengths": lengths,
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+        }
+        out: Tensor = self.model(**{name: item for name, item in given.items() if item is not None})
+        return out
 
 
 def is_main_process() -> bool:
@@ -153,6 +180,18 @@ def _check_groups(model: nn.Module, work: Work) -> None:
             + (f", e.g. {left[0]}" if left else ", and no group has any"),
             allowed="every trained parameter in one group",
         )
+
+
+@contextmanager
+def _settings_kept(model: nn.Module) -> Iterator[None]:
+    """Leave a transformers model's configuration as it was: the trainer turns caching off."""
+    config: Any = getattr(model, "config", None)
+    before = getattr(config, "use_cache", None)
+    try:
+        yield
+    finally:
+        if before is not None:
+            config.use_cache = before
 
 
 @contextmanager

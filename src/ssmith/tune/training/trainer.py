@@ -93,9 +93,9 @@ class TuningTrainer(Trainer):  # type: ignore[misc]
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """Return the batch's share of the mean loss of the whole step, over all processes."""
-        sums = self.work.objective.sums(model, inputs)
+        loss = self.work.objective.measure(model, inputs)[:, 0].sum()
         # Gradients are averaged over processes afterwards, so each loss is scaled up before.
-        share: Tensor = sums[0] * self.accelerator.num_processes / num_items_in_batch
+        share: Tensor = loss * self.accelerator.num_processes / num_items_in_batch
         return share
 
     def training_step(
@@ -150,9 +150,9 @@ class TuningTrainer(Trainer):  # type: ignore[misc]
         for start in range(0, len(rows), size):
             batch = self._prepare_inputs(objective.collate(rows[start : start + size]))
             with self.accelerator.autocast():
-                sums = objective.sums(self.model, batch)
-            totals[:-1] += sums.double().cpu()
-            totals[-1] += objective.count(batch)
+                found = objective.measure(self.model, batch)
+            totals[:-1] += found.double().sum(0).cpu()
+            totals[-1] += objective.counts(batch).sum().cpu()
         totals = self.accelerator.reduce(totals.to(self.accelerator.device), "sum").cpu()
         means = (totals[:-1] / totals[-1]).tolist()
         if not all(map(math.isfinite, means)):
@@ -165,7 +165,7 @@ class TuningTrainer(Trainer):  # type: ignore[misc]
     def _get_num_items_in_batch(
         self, batch_samples: list[Batch], device: torch.device
     ) -> Tensor | None:
-        count = sum(self.work.objective.count(batch) for batch in batch_samples)
+        count = sum(int(self.work.objective.counts(batch).sum()) for batch in batch_samples)
         number = torch.tensor(float(max(count, 1)), device=device)
         total: Tensor = self.accelerator.reduce(number, "sum")
         return total

@@ -53,6 +53,7 @@ class Work:
         read: returns the tuned tensors as they are now.
         write: puts such tensors back.
         place: directory of the checkpoints; None for none.
+        keep_last: end with the last weights instead of those that validated best.
         identity: JSON-ready facts a checkpoint must share to be resumed.
         listener: told after each step.
     """
@@ -65,6 +66,7 @@ class Work:
     read: Callable[[], dict[str, Tensor]]
     write: Callable[[Mapping[str, Tensor]], None]
     place: Path | None = None
+    keep_last: bool = False
     identity: Mapping[str, Any] = field(default_factory=dict)
     listener: Listener = _nobody
 

@@ -1,0 +1,89 @@
+"""Tuned models: an adapter's directory, opened together with the base and the head it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ssmith.artefact.adapters import CONFIG, base_digest, load_adapter_
+from ssmith.artefact.layout import CONFIG as MODEL_CONFIG
+from ssmith.core.errors import ArtefactError
+from ssmith.core.files import read_json
+from ssmith.families import SequenceModel
+from ssmith.families.examples import example_batch
+from ssmith.families.heads import HeadConfig, TaskModel, renew_head_, with_head
+
+NAME = "default"
+
+
+def is_adapter(directory: Path) -> bool:
+    """Return whether a directory holds an adapter and no model of its own."""
+    return (directory / CONFIG).is_file() and not (directory / MODEL_CONFIG).is_file()
+
+
+def base_of(directory: Path) -> str:
+    """Return the name or path of the model an adapter was trained on.
+
+    Args:
+        directory: of the adapter.
+
+    Returns:
+        What its configuration says; a path beside it where there is one of that name.
+
+    Raises:
+        ArtefactError: if it names none.
+    """
+    content = read_json(directory / CONFIG)
+    name = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+    if not isinstance(name, str) or not name:
+        raise ArtefactError(
+            f"{directory / CONFIG} names no base model",
+            allowed="base_model_name_or_path",
+            next_step="load the base yourself and give it to load_adapter_",
+        )
+    beside = directory / name
+    return str(beside) if not Path(name).is_absolute() and beside.is_dir() else name
+
+
+def build(base: nn.Module, directory: Path) -> nn.Module:
+    """Put the head and the adapter of a directory on their base.
+
+    Args:
+        base: the model it was trained on.
+        directory: of the adapter.
+
+    Returns:
+        The tuned model, its adapter active.
+
+    Raises:
+        ArtefactError: if a file is missing, damaged, or belongs to another model.
+        ModelError: if the base is another one.
+    """
+    content = read_json(directory / CONFIG)
+    own: Any = content.get("ssmith") if isinstance(content, dict) else None
+    extra = own.get("extra") if isinstance(own, dict) else None
+    head = extra.get("head") if isinstance(extra, dict) else None
+    digest = base_digest(base)
+    model = base if head is None else _headed(base, HeadConfig.from_dict(head))
+    load_adapter_(model, directory, name=NAME, digest=digest, batch=_batch(model))
+    return model
+
+
+def _headed(base: nn.Module, head: HeadConfig) -> nn.Module:
+    # The adapter's file fills the head; what it is drawn as does not matter.
+    if isinstance(base, SequenceModel):
+        renew_head_(base, head)
+        return base
+    return with_head(base, head)
+
+
+def _batch(model: nn.Module) -> dict[str, Tensor] | None:
+    """Return what to prove an adapter on where it is not plain tokens."""
+    if not isinstance(model, TaskModel) or model.head_config.channels is None:
+        return None
+    ids = example_batch(model)["input_ids"]
+    like = model.score.weight
+    x = ids[..., None].expand(-1, -1, model.head_config.channels).to(like)
+    return {"x": x / max(1, int(ids.max()))}

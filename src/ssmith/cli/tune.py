@@ -1,0 +1,186 @@
+"""``ssmith tune``: adapt a trained model to your data."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssmith.cli import flags
+from ssmith.cli.output import Output
+from ssmith.core.errors import InputError
+
+if TYPE_CHECKING:
+    from ssmith.jobs.tuning import TuneConfig, Tuned
+
+_TRAINING = ("rate", "steps", "epochs", "batch_size", "patience", "precision", "device", "seed")
+
+
+def add(subparsers: flags.Subparsers) -> None:
+    """Add the command."""
+    parser = flags.command(
+        subparsers,
+        "tune",
+        about="adapt a trained model to your data, and judge what it gained",
+        example="ssmith tune embedded:digits-s5 --method state-offset-y --data embedded:power "
+        "--out tuned",
+        run=run,
+    )
+    flags.add_model(parser)
+    parser.add_argument(
+        "--method",
+        default=argparse.SUPPRESS,
+        metavar="NAMES",
+        help="methods trained together, between commas, targets behind a colon: "
+        "state-offset-h,lora:in_proj+out_proj (all are in `ssmith list`)",
+    )
+    parser.add_argument(
+        "--data",
+        default=argparse.SUPPRESS,
+        help=".jsonl with prompt and completion, text, or text and label; embedded:NAME or series "
+        "in .npz, .csv, .jsonl; or plain text: a file, a directory, stdlib:",
+    )
+    flags.add_out(parser, "directory for the adapter", required=True)
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="all settings as .json or .yaml; flags go before it",
+    )
+    parser.add_argument(
+        "--checkpoints",
+        type=Path,
+        metavar="DIR",
+        help="written at every look at the validation split; tuning goes on from it if it is there",
+    )
+    parser.add_argument(
+        "--recover-from",
+        default=argparse.SUPPRESS,
+        metavar="DENSE",
+        help="dense model that a pruned one learns to imitate",
+    )
+    parser.add_argument(
+        "--length",
+        type=flags.whole,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="most tokens of a row (default: 512)",
+    )
+    parser.add_argument(
+        "--generate",
+        type=flags.whole,
+        default=argparse.SUPPRESS,
+        metavar="BEAMS",
+        help="write answers to the test prompts and judge them; 1 is greedy",
+    )
+    _add_training(parser)
+    parser.set_defaults(kept=kept)
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    rows: tuple[tuple[str, Any, str, str], ...] = (
+        ("--rate", flags.number, "R", "learning rate of everything (default: published ones)"),
+        ("--steps", flags.whole, "N", "optimiser steps"),
+        ("--epochs", flags.number, "N", "passes over the training split (default: 10)"),
+        ("--batch-size", flags.whole, "N", "sequences per step and process (default: 4)"),
+        ("--patience", flags.whole, "N", "looks without a better one before it stops"),
+        ("--precision", str, "NAME", "float32, or bfloat16 over float32 masters"),
+        ("--device", str, "NAME", "cpu or cuda (default: cpu)"),
+        ("--seed", flags.whole, "N", "seed of everything random (default: 0)"),
+    )
+    for name, kind, metavar, text in rows:
+        parser.add_argument(name, type=kind, metavar=metavar, help=text, default=argparse.SUPPRESS)
+
+
+def kept(arguments: argparse.Namespace) -> str:
+    """Say what an interrupted tuning leaves."""
+    if arguments.checkpoints is None or not arguments.checkpoints.exists():
+        return "nothing was kept; with --checkpoints DIR a tuning can go on"
+    return f"checkpoints are kept in {arguments.checkpoints}; run the same command again to go on"
+
+
+def run(arguments: argparse.Namespace, output: Output) -> int:
+    """Tune, save and show what it gained."""
+    from ssmith.core.files import refuse_existing
+    from ssmith.jobs.outputs import refuse_own_input
+    from ssmith.jobs.tuning import tune
+
+    config = _config(arguments)
+    refuse_own_input(arguments.out, arguments.model, config.data, config.recover_from or "")
+    refuse_existing(arguments.out, overwrite=arguments.overwrite)
+    with output.progress() as progress:
+        done = tune(
+            arguments.model,
+            config,
+            out=arguments.out,
+            place=arguments.checkpoints,
+            overwrite=arguments.overwrite,
+            command=arguments.command_line,
+            progress=progress,
+        )
+    _show(arguments, output, done)
+    return 0
+
+
+def _config(arguments: argparse.Namespace) -> TuneConfig:
+    """Return the settings of the file, with the flags that were given in their place."""
+    from ssmith.jobs.tuning import TuneConfig, read_config
+
+    given = vars(arguments)
+    content = read_config(arguments.config) if arguments.config is not None else {}
+    names = {"method": "methods", "data": "data", "recover_from": "recover_from"}
+    content |= {names[flag]: given[flag] for flag in names if flag in given}
+    for key, flag in (("methods", "method"), ("data", "data")):
+        if key not in content:
+            raise InputError(f"--{flag} is missing", allowed=f"--{flag}, or {key} in --config FILE")
+    training = {name: given[name] for name in _TRAINING if name in given}
+    for name, more in (
+        ("training", training),
+        ("examples", {"length": given["length"]} if "length" in given else {}),
+        ("generation", {"beams": given["generate"]} if "generate" in given else {}),
+    ):
+        if more:
+            before = content.get(name) or {}
+            content[name] = {**before, **more} if isinstance(before, dict) else before
+    return TuneConfig.from_dict(content)
+
+
+def _show(arguments: argparse.Namespace, output: Output, done: Tuned) -> None:
+    from ssmith.jobs.tuning import is_main_process
+
+    if not is_main_process():
+        return
+    training, quality = done.training, done.receipt.quality
+    output.result({"adapter": str(arguments.out), "receipt": done.receipt.as_dict()})
+    for line in str(done.report).splitlines():
+        output.line(line)
+    for group, rate in done.rates.items():
+        output.line(f"rate of {group}: {rate['value']:g} ({rate['source']})")
+    cut = done.receipt.data.get("details", {}).get("cut")
+    if cut:
+        output.line("cut: " + ", ".join(f"{name} {count}" for name, count in cut.items()))
+    stopped = ", stopped early" if training.stopped_early else ""
+    output.line(f"best step {training.best_step} of {training.steps}{stopped}")
+    if "why_null" in quality:
+        output.line(f"not judged: {quality['why_null']}")
+    else:
+        rows = []
+        for name, found in quality.items():
+            if isinstance(found, dict) and "after" in found:
+                rows.append(
+                    (name, *(_cell(found.get(k)) for k in ("before", "after", "difference")))
+                )
+        output.table((f"test, {quality['count']} rows", "before", "after", "difference"), rows)
+    answers = quality.get("answers")
+    if answers:
+        shown = ", ".join(f"{name} {value:.2f}" for name, value in answers["metrics"].items())
+        unread = answers["unparsable"]
+        more = "" if unread is None else f"; {unread} unreadable, counted as wrong"
+        output.line(f"answers to {answers['count']} test prompts: {shown}{more}")
+    output.line(f"adapter: {arguments.out}")
+
+
+def _cell(found: dict[str, float] | None) -> str:
+    if found is None:
+        return "–"
+    return f"{found['value']:.4f} [{found['low']:.4f}, {found['high']:.4f}]"

@@ -1,0 +1,153 @@
+"""What a model learns from: any data, brought into rows for one objective."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ssmith import api
+from ssmith.core.errors import DataError, InputError, UnsupportedError
+from ssmith.core.examples import Example
+from ssmith.core.sequences import SequenceData, Task
+from ssmith.core.text import Text
+from ssmith.core.tokenizer import Tokenizer
+from ssmith.data import find_tokenizer, load_data, load_examples
+from ssmith.families import SequenceModel, directory_of, vocabulary_of
+from ssmith.families.heads import HeadConfig
+from ssmith.jobs.tuning.config import TuneConfig
+from ssmith.tune.training import rows_of
+
+_SERIES = (".npz", ".csv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lessons:
+    """Rows to learn from, and what is to be predicted.
+
+    Args:
+        rows: split name → rows; at least train and validation.
+        head: what is predicted for a whole sequence; None for the next token.
+        about: the data section of a receipt.
+        sha256: digest of the data.
+        tokenizer: of texts; None for series.
+    """
+
+    rows: Mapping[str, Sequence[Any]]
+    head: HeadConfig | None
+    about: dict[str, Any]
+    sha256: str
+    tokenizer: Tokenizer | None = None
+
+
+def lessons(model: nn.Module, config: TuneConfig) -> Lessons:
+    """Load the data of a tuning job as rows for a model.
+
+    Args:
+        model: as it was loaded, without a new head.
+        config: names the data.
+
+    Returns:
+        The rows.
+
+    Raises:
+        InputError: if there is no such data.
+        DataError: if it is malformed, or has no training or validation split.
+        UnsupportedError: if the model cannot read such data.
+    """
+    kind = _kind(config.data)
+    if kind == "series":
+        seed = config.examples.seed
+        found = _from_series(
+            load_data(config.data, seed=seed, needs=("train", "validation")), config
+        )
+    elif isinstance(model, SequenceModel):
+        raise UnsupportedError(
+            f"{config.data} is text, and the model is a sequence model of series or token ids",
+            allowed="embedded:NAME, or series in .npz, .csv or .jsonl",
+        )
+    elif kind == "examples":
+        found = _from_examples(model, config)
+    else:
+        found = _from_text(api.load_text(config.data, model, seed=config.examples.seed), config)
+    for name in ("train", "validation"):
+        if not found.rows.get(name):
+            raise DataError(
+                f"{config.data} has nothing in split {name!r}",
+                allowed="train and validation",
+                next_step="name these splits in the file, or leave splits out to have them drawn",
+            )
+    return found
+
+
+def _kind(spec: str) -> str:
+    """Return whether data is series, examples or plain text."""
+    path = Path(spec)
+    if spec.startswith("embedded:") or path.suffix.lower() in _SERIES:
+        return "series"
+    if path.suffix.lower() != ".jsonl":
+        return "text"
+    if not path.is_file():
+        raise InputError(f"there is no file {path}", next_step="check the path")
+    with path.open(encoding="utf-8-sig", errors="replace") as stream:
+        first = next((line for line in stream if line.strip()), "")
+    try:
+        content = json.loads(first)
+    except (ValueError, RecursionError):
+        content = None
+    return "series" if isinstance(content, dict) and "x" in content else "examples"
+
+
+def _from_series(data: SequenceData, config: TuneConfig) -> Lessons:
+    part = data.split("train")
+    targets = part.y[0].numel()
+    head = HeadConfig(
+        task=data.task,
+        outputs=len(data.classes) if data.task == "classification" else targets,
+        classes=data.classes,
+        channels=None if data.vocabulary is not None else part.x.shape[2],
+        pooling=config.pooling,
+    )
+    rows = {name: rows_of(one) for name, one in data.splits.items()}
+    return Lessons(rows=rows, head=head, about=data.describe(), sha256=data.sha256)
+
+
+def _from_examples(model: nn.Module, config: TuneConfig) -> Lessons:
+    vocabulary = vocabulary_of(model)
+    if vocabulary is None:
+        raise UnsupportedError(f"{type(model).__name__} reads no text", allowed="language models")
+    tokenizer = find_tokenizer(directory_of(model), vocabulary)
+    data = load_examples(config.data, tokenizer, config.examples)
+    head = None
+    if data.task != "language":
+        task: Task = "classification" if data.task == "classification" else "regression"
+        outputs = len(data.classes) if data.classes else 1
+        head = HeadConfig(task=task, outputs=outputs, classes=data.classes, pooling=config.pooling)
+    return Lessons(
+        rows=dict(data.splits),
+        head=head,
+        about=data.describe(),
+        sha256=data.sha256,
+        tokenizer=tokenizer,
+    )
+
+
+def _from_text(text: Text, config: TuneConfig) -> Lessons:
+    rows: dict[str, Sequence[Any]] = {}
+    for name in ("train", "validation", "test"):
+        windows = text.windows(config.examples.length, split=name)
+        pairs = zip(windows.ids, windows.lengths.tolist(), strict=True)
+        rows[name] = [Example(ids=ids[:length]) for ids, length in pairs if length > 1]
+    counts = {name: len(part) for name, part in rows.items()}
+    about = {
+        "name": text.name,
+        "sha256": text.sha256,
+        "source": text.source,
+        "counts": counts,
+        "details": {**text.details, "row_length": config.examples.length},
+    }
+    return Lessons(rows=rows, head=None, about=about, sha256=text.sha256)

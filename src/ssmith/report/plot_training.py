@@ -1,0 +1,46 @@
+"""The curve of a training run: loss of every step, and of each look at the validation split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ssmith.report.plot import ACCENT, INK, SOFT, Plot, canvas, render, table_csv
+
+_WIDTH, _HEIGHT = 620.0, 320.0
+
+
+def training_plot(losses: Sequence[float], looks: Sequence[dict[str, Any]], best: int) -> Plot:
+    """Draw a training run.
+
+    Args:
+        losses: mean training loss of each step.
+        looks: per look at the validation split: ``step`` and ``validation`` with its ``loss``.
+        best: the step whose weights were kept.
+
+    Returns:
+        The plot with its data.
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+    """
+    seen = {int(look["step"]): float(look["validation"]["loss"]) for look in looks}
+    with canvas(_WIDTH, _HEIGHT) as figure:
+        axes = figure.add_axes((64 / _WIDTH, 48 / _HEIGHT, 1 - 84 / _WIDTH, 1 - 78 / _HEIGHT))
+        axes.plot(range(1, len(losses) + 1), losses, color=SOFT, linewidth=1.0, label="training")
+        axes.plot(list(seen), list(seen.values()), color=ACCENT, linewidth=1.8, marker="o",
+                  markersize=4, label="validation")  # fmt: skip
+        if best in seen:
+            axes.plot([best], [seen[best]], color=INK, marker="o", markersize=7, linestyle="none",
+                      fillstyle="none", label="kept")  # fmt: skip
+        axes.set_xlabel("step")
+        axes.set_title("loss", loc="left", fontsize=12, color=INK)
+        axes.legend(frameon=False, loc="upper right")
+        rows = [
+            (step, losses[step - 1] if 0 < step <= len(losses) else None, seen.get(step))
+            for step in range(len(losses) + 1)
+        ]
+        alt = f"Training and validation loss over {len(losses)} steps; step {best} was kept."
+        return render(
+            figure, name="training", alt=alt, data=table_csv(("step", "train", "validation"), rows)
+        )
