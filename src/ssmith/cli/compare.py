@@ -27,6 +27,7 @@ def add(subparsers: flags.Subparsers) -> None:
     flags.add_split(parser)
     flags.add_metric(parser)
     flags.add_own_metric(parser)
+    flags.add_text(parser)
     flags.add_out(parser, "directory for receipt.json and report.html", required=False)
     flags.add_batch_size(parser)
     flags.add_speed(parser)
@@ -36,23 +37,13 @@ def add(subparsers: flags.Subparsers) -> None:
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Compare, print the table, and write the receipt and the page if a place is given."""
     from ssmith.core.files import new_directory, refuse_existing
-    from ssmith.jobs.compare import CompareConfig, compare
     from ssmith.jobs.outputs import RECEIPT, refuse_own_input
     from ssmith.report import write_report
 
     if arguments.out is not None:
         refuse_own_input(arguments.out, arguments.before, arguments.after, arguments.data)
         refuse_existing(arguments.out, overwrite=arguments.overwrite, marker=RECEIPT)
-    config = flags.config_of(CompareConfig, arguments)
-    with output.progress() as progress:
-        receipt = compare(
-            arguments.before,
-            arguments.after,
-            arguments.data,
-            config,
-            command=arguments.command_line,
-            progress=progress,
-        )
+    receipt = _compared(arguments, output)
     if arguments.out is not None:
         with new_directory(arguments.out, overwrite=arguments.overwrite, marker=RECEIPT) as scratch:
             receipt.save(scratch / RECEIPT)
@@ -61,6 +52,30 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if arguments.out is not None:
         output.line(f"report: {arguments.out / 'report.html'}")
     return 0
+
+
+def _compared(arguments: argparse.Namespace, output: Output) -> Receipt:
+    from ssmith.jobs.compare import CompareConfig, compare
+    from ssmith.jobs.compare_text import CompareTextConfig, compare_text
+    from ssmith.jobs.text import reads_text
+
+    names = (arguments.before, arguments.after, arguments.data)
+    text = reads_text(arguments.before)
+    if text:
+        own = ("metric", "own_metric", "own_lower_is_better")
+        flags.refuse_flags(arguments, own, "models of classes or numbers")
+    else:
+        flags.refuse_flags(arguments, flags.TEXT_FLAGS, "language models")
+    with output.progress() as progress:
+        if text:
+            config = flags.config_of(CompareTextConfig, arguments)
+            return compare_text(*names, config, command=arguments.command_line, progress=progress)
+        return compare(
+            *names,
+            flags.config_of(CompareConfig, arguments),
+            command=arguments.command_line,
+            progress=progress,
+        )
 
 
 def _show(output: Output, receipt: Receipt) -> None:
@@ -77,8 +92,15 @@ def _show(output: Output, receipt: Receipt) -> None:
         values = {name: {"value": own[name]} for name in ("before", "after")}
         rows.append(_quality_row(own["name"], {**values, "difference": own["difference"]}))
     output.table(("", "before", "after", "change [interval]"), [*rows, *_cost_rows(receipt)])
+    if "increase" in quality:
+        change = quality["increase"]
+        output.line(
+            f"perplexity changes by {change['value']:+.2%} [{change['low']:+.2%}, "
+            f"{change['high']:+.2%}], {quality['tokens']:,} counted tokens"
+        )
+    counted = "windows" if "increase" in quality else "sequences"
     output.line(
-        f"{quality['p_test']}: p = {quality['p']:.2g} on {quality['count']} sequences; "
+        f"{quality['p_test']}: p = {quality['p']:.2g} on {quality['count']} {counted}; "
         f"intervals at {quality['level']:.0%}; a time has changed only if both its median and "
         "its least value have"
     )

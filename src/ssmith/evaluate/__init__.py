@@ -10,6 +10,7 @@ from ssmith.evaluate.language import (
     compare_perplexity,
     measure_perplexity,
 )
+from ssmith.evaluate.language_costs import measure_language_memory, measure_language_speed
 from ssmith.evaluate.memory import Memory, measure_memory
 from ssmith.evaluate.metrics import ACCURACY, METRICS, Metric, default_metric, find_metric, predict
 from ssmith.evaluate.own import OwnComparison, OwnMetric, compare_own, own_metric
@@ -62,6 +63,8 @@ __all__ = [
     "find_metric",
     "forward_difference",
     "judge",
+    "measure_language_memory",
+    "measure_language_speed",
     "measure_memory",
     "measure_perplexity",
     "measure_speed",

@@ -145,7 +145,7 @@ def time_pair(
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[int]:
+def using_threads(count: int | None) -> Iterator[int]:
     """Use ``count`` threads inside the block (None: leave as it is); yield the count."""
     was = torch.get_num_threads()
     if count is not None:
@@ -262,7 +262,7 @@ def measure_speed(
         raise InputError(f"models on {places} and {len(batch)} sequences", allowed="equal places")
     device, dtype = places[0]
     x, lengths = inputs_for(before, batch)
-    wait = _waiter(device)
+    wait = waiter_for(device)
     why: dict[str, str] = {}
 
     def pair(run_a: Run, run_b: Run) -> Timing:
@@ -274,7 +274,7 @@ def measure_speed(
             synchronise=wait,
         )
 
-    with evaluating(before, after), _threads(config.threads) as threads:
+    with evaluating(before, after), using_threads(config.threads) as threads:
         per_batch = pair(
             lambda: run_forward(before, x, lengths), lambda: run_forward(after, x, lengths)
         )
@@ -302,7 +302,7 @@ def measure_speed(
     )
 
 
-def _waiter(device: torch.device) -> Callable[[], object] | None:
+def waiter_for(device: torch.device) -> Callable[[], object] | None:
     """Return what waits for the device, or None where work is done when a call returns."""
     if device.type == "cuda":
         return lambda: torch.cuda.synchronize(device)

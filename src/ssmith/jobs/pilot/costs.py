@@ -6,13 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ssmith.core.sequences import Sequences
+from ssmith.core.tokens import TokenWindows
 from ssmith.evaluate import (
     Change,
     Memory,
     Speed,
     SpeedConfig,
     collect_changes,
+    measure_language_memory,
+    measure_language_speed,
     measure_memory,
     measure_speed,
     state_space_run,
@@ -50,6 +55,34 @@ class Costs:
                 "parameters": dict(zip(("before", "after"), self.parameters, strict=True)),
             },
         }
+
+
+def measure_language_costs(
+    models: tuple[nn.Module, nn.Module],
+    weights: tuple[Path, Path],
+    windows: TokenWindows,
+    config: SpeedConfig,
+) -> Costs:
+    """Measure two language models, (before, after), on the scan engine.
+
+    Args:
+        models: the models.
+        weights: their directories; every file that holds tensors counts.
+        windows: of one forward pass, none padded.
+        config: how speed is measured.
+
+    Returns:
+        All costs.
+    """
+    before, after = models
+    first, second = (sum(item.numel() for item in model.parameters()) for model in models)
+    sizes = [sum(item.stat().st_size for item in place.glob("*.safetensors")) for place in weights]
+    return Costs(
+        speed=measure_language_speed(before, after, windows, config),
+        memory=measure_language_memory(before, after, windows),
+        file_bytes=(sizes[0], sizes[1]),
+        parameters=(first, second),
+    )
 
 
 def measure_costs(
