@@ -24,10 +24,10 @@ if TYPE_CHECKING:
         plan,
         prune_,
         refit,
-        refit_by_layer,
         save,
         save_adapter,
         score,
+        sensitivity,
         verify,
         white_moments,
     )
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ssmith.core.plan import Plan
     from ssmith.core.receipt import Receipt
     from ssmith.core.scores import Scores
+    from ssmith.jobs.by_layer import refit_by_layer, refit_white
     from ssmith.jobs.pilot import PilotConfig, pilot
     from ssmith.jobs.train import Recipe, train
     from ssmith.report import write_report
@@ -75,9 +76,11 @@ __all__ = [
     "prune_",
     "refit",
     "refit_by_layer",
+    "refit_white",
     "save",
     "save_adapter",
     "score",
+    "sensitivity",
     "train",
     "verify",
     "white_moments",
@@ -90,9 +93,12 @@ _ROOMS = {
     "Plan": "core.plan",
     "Receipt": "core.receipt",
     "Recipe": "jobs.train",
+    "RefitConfig": "core.compensation",
     "Scores": "core.scores",
     "SsmithError": "core.errors",
     "pilot": "jobs.pilot",
+    "refit_by_layer": "jobs.by_layer",
+    "refit_white": "jobs.by_layer",
     "train": "jobs.train",
     "write_report": "report",
 }

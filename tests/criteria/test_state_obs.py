@@ -223,7 +223,8 @@ def test_it_says_what_it_lacks():
     other = white_moments(make_layer(0, states=3))
     with pytest.raises(InputError, match=r"layers\.0: moments of shape"):
         StateOBS()([modes], {modes.layer: other})
-    assert StateOBS.needs == ("moments",)
+    assert StateOBS().needs == ("moments",)
+    assert StateOBS(weigh="sensitivity").needs == ("moments", "sensitivity")
     assert by_name("state-obs") == StateOBS(weigh="sensitivity")
 
 

@@ -27,7 +27,9 @@ def test_a_name_says_criterion_and_refit():
     assert (once.refit, once.label) == ("at once", "AIRE + refit at once")
     assert method_named("state-obs+refit-once").refit == "at once"
     ours = method_named("state_obs")
-    assert (ours.criterion, ours.refit) == (StateOBS(weigh="sensitivity"), "by layer")
+    assert (ours.criterion, ours.refit) == (StateOBS(weigh="sensitivity"), "in full")
+    assert method_named("state-obs+refit").label == "State-OBS + refit"
+    assert method_named("aire+refit-full").label == "AIRE + full refit"
     assert ours.label == "State-OBS"
     assert method_named("random+refit", seed=4).criterion == Random(seed=4)
     with pytest.raises(InputError, match="did you mean 'last'"):
@@ -91,7 +93,7 @@ def test_a_pilot_with_refits_is_told_as_it_was_done(start, quick, method, tmp_pa
     ours = "State-OBS"
     expected = [ours, "LAST"]
     if method == "auto":
-        expected = [ours, f"{ours} + refit at once", "AIRE + refit", "AIRE", "LAST"]
+        expected = [ours, f"{ours} + refit", "AIRE + full refit", "AIRE", "LAST"]
     assert list(curve["methods"]) == expected
     assert curve["method"] in CANDIDATES
     plan = json.loads((tmp_path / "out" / "plan.json").read_text())

@@ -173,6 +173,9 @@ def test_the_receipt_says_how_it_was_refitted():
         "steps": sum(LENGTHS),
         "ridge": 1e-6,
         "direct": False,
+        "rounds": 0,
+        "poles": "kept",
+        "worst_condition": 1e3,
     }
     for row in receipt.details["layers"]:
         assert row["error"]["after"] < row["error"]["before"]

@@ -1,7 +1,20 @@
 """Calibration: what a layer's states do on sequences, or under white noise."""
 
+from ssmith.calibrate.record import only, record
 from ssmith.calibrate.sensitivity import measure_sensitivity, with_sensitivity
 from ssmith.calibrate.stream import measure_moments
+from ssmith.calibrate.targets import RecordedTarget, Target, WhiteTarget, alternate
 from ssmith.calibrate.white import white_moments
 
-__all__ = ["measure_moments", "measure_sensitivity", "white_moments", "with_sensitivity"]
+__all__ = [
+    "RecordedTarget",
+    "Target",
+    "WhiteTarget",
+    "alternate",
+    "measure_moments",
+    "measure_sensitivity",
+    "only",
+    "record",
+    "white_moments",
+    "with_sensitivity",
+]

@@ -87,7 +87,6 @@ def inputs_of(model: nn.Module, batch: Sequences) -> tuple[Tensor, Tensor]:
 
 def run_tapped(model: nn.Module, batch: Sequences, last: str | None = None) -> Tap:
     """Return what goes into and comes out of each layer, up to ``last``, on a batch."""
-    tap: Tap = {}
     with evaluating(model), tapped(model, last=last) as tap:
         model(*inputs_of(model, batch))
     return tap

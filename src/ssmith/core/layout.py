@@ -86,6 +86,8 @@ class Layout:
     ) -> Float64[Tensor, "g t f"]:
         """Return the features of states, given as rows; 0 in empty places."""
         both = torch.stack([front] if back is None else [front, back], dim=-1)
+        if self.channel is None:
+            return torch.view_as_real(both).flatten(1).unsqueeze(0)
         rows = self.place(torch.view_as_real(both).transpose(0, 1))
         return rows.transpose(1, 2).flatten(2)
 
@@ -116,3 +118,23 @@ class Layout:
         rows = table.new_zeros(self.states, *table.shape[2:])
         rows[self.slots[filled]] = table[filled]
         return rows
+
+
+def real_gram(
+    covariance: Complex128[Tensor, "g k k"], pseudo: Complex128[Tensor, "g k k"]
+) -> Float64[Tensor, "g j j"]:
+    """Return E[z zᵀ] of the real features, from E[x xᴴ] and E[x xᵀ] of the states.
+
+    Args:
+        covariance: E[x xᴴ], both directions of a state as neighbours.
+        pseudo: E[x xᵀ], likewise.
+
+    Returns:
+        One 2×2 block per pair of states.
+    """
+    # x = a + ib: E[aaᵀ], E[abᵀ], E[baᵀ], E[bbᵀ] as the 2×2 block of each pair of states
+    top = torch.stack([(covariance + pseudo).real, (pseudo - covariance).imag], dim=-1)
+    bottom = torch.stack([(covariance + pseudo).imag, (covariance - pseudo).real], dim=-1)
+    blocks = 0.5 * torch.stack([top, bottom], dim=-2)
+    g, n = blocks.shape[:2]
+    return blocks.permute(0, 1, 3, 2, 4).reshape(g, 2 * n, 2 * n)

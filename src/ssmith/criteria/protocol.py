@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from ssmith.core.layers import Modes
 from ssmith.core.scores import Scores
@@ -17,7 +17,9 @@ class Criterion(Protocol):
     that reads none is data-free.
     """
 
-    needs: ClassVar[tuple[str, ...]]
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the statistics it reads: ``"moments"``, ``"sensitivity"``; () for none."""
 
     @property
     def label(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Literal, final
 
 import torch
 from jaxtyping import Float64
@@ -48,8 +48,6 @@ class StateOBS:
     Differs: with moments of white noise and no correlation between states it ranks as AIRE does.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("moments",)
-
     ridge: float = 1e-9
     share: Share = "marginal"
     weigh: Weigh = "energy"
@@ -58,6 +56,11 @@ class StateOBS:
         check_number("ridge", self.ridge, above=0)
         check_choice("share", self.share, Share)
         check_choice("weigh", self.weigh, Weigh)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Statistics it reads."""
+        return ("moments",) + ("sensitivity",) * (self.weigh == "sensitivity")
 
     @property
     def label(self) -> str:
@@ -145,7 +148,7 @@ def _root(modes: Modes, sensitivity: Float64[Tensor, "g o o"] | None) -> Float64
         raise InputError(
             f"the moments of layer {modes.layer} hold no sensitivity",
             allowed="weigh='energy' with these moments",
-            next_step="measure the moments on sequences",
+            next_step="pass sensitivity=ssmith.sensitivity(model, part) to ssmith.moments",
         )
     values, vectors = torch.linalg.eigh(sensitivity)
     root: Tensor = vectors * values.clamp(min=0).sqrt().unsqueeze(-2)

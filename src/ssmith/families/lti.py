@@ -154,8 +154,8 @@ class LTILayer(nn.Module, ABC):
         """Remove the states that ``keep`` (in the layer's grid) marks False."""
 
     @abstractmethod
-    def write_readout_(self, readout: Readout) -> None:
-        """Replace C (and C_back), and add to D; the states stay as they are."""
+    def write_(self, values: Readout) -> None:
+        """Replace C (and C_back) and add to D; replace A and B where there are values for them."""
 
     def forward(
         self, u: Float[Tensor, "b l m"], lengths: Int64[Tensor, "b"] | None = None

@@ -43,12 +43,17 @@ def probed(model: nn.Module) -> Iterator[dict[str, Tensor]]:
             hook.remove()
 
 
+class _EnoughError(Exception):
+    """Ends a forward pass whose rest nobody needs."""
+
+
 @contextmanager
-def tapped(model: nn.Module) -> Iterator[Tap]:
+def tapped(model: nn.Module, *, last: str | None = None) -> Iterator[Tap]:
     """Record input and output of each state space layer, the latest forward pass only.
 
     Args:
         model: any module with S5 or S4D layers inside; run it within the block.
+        last: name of a layer after which the forward pass, and with it the block, ends.
 
     Yields:
         Layer name → (input, output), both (b, l, m), detached. Filled by each forward pass.
@@ -59,10 +64,14 @@ def tapped(model: nn.Module) -> Iterator[Tap]:
 
         def record(_: nn.Module, given: tuple[Any, ...], out: Tensor, name: str = name) -> None:
             seen[name] = (given[0].detach(), out.detach())
+            if name == last:
+                raise _EnoughError
 
         hooks.append(layer.register_forward_hook(record))
     try:
         yield seen
+    except _EnoughError:
+        pass
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,4 +1,4 @@
-"""Methods: a criterion, and whether the read-outs of what stays are refitted on data."""
+"""Methods: a criterion, and what of the states that stay is refitted on data."""
 
 from __future__ import annotations
 
@@ -6,25 +6,55 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
+from jaxtyping import Float64
+from torch import Tensor, nn
 
 from ssmith import api
 from ssmith.core.budget import Budget
-from ssmith.core.compensation import Compensation
+from ssmith.core.compensation import Compensation, Poles, RefitConfig
 from ssmith.core.errors import InputError
+from ssmith.core.moments import Moments
 from ssmith.core.plan import Plan
 from ssmith.core.scores import Scores
 from ssmith.core.seeds import generator
 from ssmith.core.sequences import SequenceData, Sequences
 from ssmith.criteria import Criterion, Random, StateOBS, by_name, criterion_label
+from ssmith.jobs.by_layer import refit_by_layer
 
 AUTO = "auto"
-Refit = Literal["none", "at once", "by layer"]
-SUFFIXES: dict[str, Refit] = {"+refit-once": "at once", "+refit": "by layer"}
+Refit = Literal["none", "at once", "by layer", "in full"]
+SUFFIXES: dict[str, Refit] = {
+    "+refit-once": "at once",
+    "+refit-full": "in full",
+    "+refit": "by layer",
+}
+REDUCTIONS: dict[str, tuple[Poles, str]] = {
+    "balanced": ("balanced", "Balanced truncation"),
+    "singular-perturbation": ("perturbation", "Singular perturbation"),
+    "h2-optimal": ("h2", "H2-optimal"),
+}
+"""Methods that move the eigenvalues; State-OBS says how many states each layer keeps."""
 CALIBRATION = 256
 """Training sequences that refits are fitted to, unless told otherwise."""
-CANDIDATES = ("state-obs", "state-obs+refit-once", "aire+refit", "aire", "last")
+ROUNDS = 2
+"""How often a full refit goes from input rows to read-out."""
+CANDIDATES = ("state-obs", "state-obs+refit", "aire+refit-full", "aire", "last")
 """What ``auto`` chooses from, in order of preference where they are equally good."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What a method knows of a dense model, whatever is then cut: computed once for all ratios.
+
+    Args:
+        scores: of its states.
+        moments: of its layers, where the method reads any.
+        sensitivity: of its outputs to each layer's, where the method weighs by it.
+    """
+
+    scores: Scores
+    moments: dict[str, Moments] | None = None
+    sensitivity: dict[str, Float64[Tensor, "m m"]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,52 +63,72 @@ class Method:
 
     Args:
         criterion: what scores the states.
-        refit: refit the read-outs of what stays on training sequences: not, all layers at once
-            on what the dense model does, or layer by layer on what the cut layers hand on.
+        refit: refit what stays on training sequences: not; the read-outs of all layers at once, on
+            what the dense model does; the read-outs layer by layer, on what the cut layers hand
+            on; or in full: layer by layer, input rows and D as well.
+        poles: whether a layer is reduced by projection first (see `RefitConfig`).
     """
 
     criterion: Criterion
     refit: Refit
+    poles: Poles = "kept"
 
     @property
     def label(self) -> str:
         """Name for plots and tables."""
+        if self.poles != "kept":
+            return dict(REDUCTIONS.values())[self.poles]
         name = criterion_label(self.criterion)
-        if self.refit == "at once":
-            return f"{name} + refit at once"
-        # A refit is part of State-OBS: its scores say what a state costs after one.
-        return name if self.refit == "none" or self._anew else f"{name} + refit"
+        usual = _usual_refit(self.criterion)
+        endings = {
+            "none": "without refit",
+            "at once": "refit at once",
+            "by layer": "refit",
+            "in full": "full refit",
+        }
+        return name if self.refit == usual else f"{name} + {endings[self.refit]}"
 
     @property
-    def _anew(self) -> bool:
-        """Whether states are chosen again in each layer, on what the cut layers hand on."""
-        return isinstance(self.criterion, StateOBS)
+    def config(self) -> RefitConfig:
+        """What is refitted."""
+        full = self.refit == "in full"
+        return RefitConfig(direct=full, rounds=ROUNDS if full else 0, poles=self.poles)
 
-    def score(self, model: nn.Module, part: Sequences | None) -> Scores:
-        """Score the states of a model.
+    @property
+    def needs_data(self) -> bool:
+        """Whether training sequences are needed."""
+        return self.refit != "none" or bool(self.criterion.needs)
+
+    def prepare(self, model: nn.Module, part: Sequences | None) -> Prepared:
+        """Score the states of a model, and keep what was measured for it.
 
         Args:
             model: the dense model; it is not changed.
             part: calibration sequences, where the method needs them.
 
         Returns:
-            Its scores.
+            What `decide` needs.
 
         Raises:
             InputError: if sequences are needed and there are none.
         """
-        if not self.criterion.needs:
-            return api.score(model, self.criterion)
-        return api.score(model, self.criterion, api.moments(model, _needed(part)))
+        needs = self.criterion.needs
+        slopes = api.sensitivity(model, _needed(part)) if "sensitivity" in needs else None
+        if not needs and self.refit != "at once":
+            return Prepared(scores=api.score(model, self.criterion))
+        moments = api.moments(model, _needed(part), sensitivity=slopes)
+        return Prepared(
+            scores=api.score(model, self.criterion, moments), moments=moments, sensitivity=slopes
+        )
 
     def decide(
-        self, model: nn.Module, scores: Scores, budget: Budget, part: Sequences | None
+        self, model: nn.Module, prepared: Prepared, budget: Budget, part: Sequences | None
     ) -> tuple[Plan, Compensation | None]:
-        """Return what stays, and the read-outs that go with it.
+        """Return what stays, and the values that go with it.
 
         Args:
             model: the dense model; it is not changed.
-            scores: of that model.
+            prepared: of that model.
             budget: how much to remove.
             part: calibration sequences, where the method needs them.
 
@@ -90,21 +140,32 @@ class Method:
             PlanError: if the budget cannot be met.
             NumericalError: if a refit does not give finite numbers.
         """
-        plan = api.decide(scores, budget, model)
+        plan = api.decide(prepared.scores, budget, model)
         if self.refit == "none":
             return plan, None
         if self.refit == "at once":
-            return plan, api.refit(model, plan, api.moments(model, _needed(part)))
-        criterion = self.criterion if self._anew else None
-        return api.refit_by_layer(model, plan, _needed(part), criterion=criterion)
+            moments = prepared.moments or api.moments(model, _needed(part))
+            return plan, api.refit(model, plan, moments)
+        # States are chosen again in each layer, on what the cut layers hand on.
+        anew = self.criterion if isinstance(self.criterion, StateOBS) else None
+        return refit_by_layer(
+            model,
+            plan,
+            _needed(part),
+            self.config,
+            criterion=anew,
+            sensitivity=prepared.sensitivity,
+        )
 
 
 def method_named(name: str, seed: int = 0) -> Method:
     """Return a method by name.
 
     Args:
-        name: of a criterion; with ``+refit`` behind it, read-outs are refitted layer by layer,
-            with ``+refit-once`` all at once. State-OBS refits layer by layer unless told.
+        name: of a criterion; with ``+refit`` behind it, read-outs are refitted layer by layer, with
+            ``+refit-once`` all at once, with ``+refit-full`` layer by layer with input rows and D.
+            State-OBS refits in full unless told. Or of a reduction by projection: balanced,
+            singular-perturbation, h2-optimal.
         seed: of the random criterion.
 
     Returns:
@@ -114,12 +175,18 @@ def method_named(name: str, seed: int = 0) -> Method:
         InputError: if there is no such method.
     """
     key = name.strip().lower().replace("_", "-")
+    if key in REDUCTIONS:
+        return Method(criterion=by_name("state-obs"), refit="in full", poles=REDUCTIONS[key][0])
     suffix = next((end for end in SUFFIXES if key.endswith(end)), "")
     found = by_name(key.removesuffix(suffix))
     if isinstance(found, Random):
         found = Random(seed=seed, pool=found.pool)
-    usual: Refit = "by layer" if isinstance(found, StateOBS) else "none"
-    return Method(criterion=found, refit=SUFFIXES.get(suffix, usual))
+    return Method(criterion=found, refit=SUFFIXES.get(suffix, _usual_refit(found)))
+
+
+def _usual_refit(criterion: Criterion) -> Refit:
+    """Return the refit that goes without saying: State-OBS scores a state by its cost after one."""
+    return "in full" if isinstance(criterion, StateOBS) else "none"
 
 
 def calibration(data: SequenceData, count: int = CALIBRATION, seed: int = 0) -> Sequences:

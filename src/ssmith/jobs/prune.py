@@ -17,6 +17,7 @@ from ssmith.core.receipt import Receipt
 from ssmith.core.sequences import Sequences
 from ssmith.criteria import Criterion
 from ssmith.families import SequenceModel
+from ssmith.jobs.by_layer import refit_by_layer
 from ssmith.jobs.methods import Method, method_named
 from ssmith.jobs.outputs import PLAN, RECEIPT
 from ssmith.surgery.apply import Mode
@@ -108,13 +109,13 @@ def decide(
         api.prune_(copy.deepcopy(model), plan, "mask")
         if part is None:
             return Decision(plan=plan)
-        plan, found = api.refit_by_layer(model, plan, part)
+        plan, found = refit_by_layer(model, plan, part)
         return Decision(plan=plan, compensation=found)
     method = how.how()
     if part is not None and method.refit == "none":
         method = dataclasses.replace(method, refit="by layer")
-    scores = method.score(model, part)
-    plan, compensation = method.decide(model, scores, how.budget(), part)
+    prepared = method.prepare(model, part)
+    plan, compensation = method.decide(model, prepared, how.budget(), part)
     return Decision(plan=plan, compensation=compensation)
 
 

@@ -56,3 +56,32 @@ def discretise(
         gain = 1.0 / (1.0 - z / 2)
         return gain * (1.0 + z / 2), gain * dt
     raise InputError(f"discretisation {method!r}", allowed="'zoh' or 'bilinear'")
+
+
+def undiscretise(
+    A_bar: Complex[Tensor, "s"], dt: Float[Tensor, "s"], method: Discretisation
+) -> Complex[Tensor, "s"]:
+    """Return the continuous eigenvalues that `discretise` turns into ``A_bar``.
+
+    Zero-order hold: ``log(A_bar)/Δ``, the principal branch. Bilinear:
+    ``2/Δ · (A_bar − 1)/(A_bar + 1)``.
+
+    Args:
+        A_bar: discrete eigenvalues other than 0 (zero-order hold) and −1 (bilinear).
+        dt: step sizes Δ > 0, time.
+        method: ``"zoh"`` or ``"bilinear"``.
+
+    Returns:
+        Eigenvalues, 1/time.
+
+    Raises:
+        InputError: if the method is unknown.
+
+    Source: the inverse of `discretise`.
+    Differs: it is not in the released code of S5.
+    """
+    if method == "zoh":
+        return torch.log(A_bar) / dt
+    if method == "bilinear":
+        return 2.0 / dt * (A_bar - 1.0) / (A_bar + 1.0)
+    raise InputError(f"discretisation {method!r}", allowed="'zoh' or 'bilinear'")

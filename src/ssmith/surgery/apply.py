@@ -9,7 +9,7 @@ from torch import nn
 
 from ssmith.core.compensation import Compensation
 from ssmith.core.errors import InputError, PlanError
-from ssmith.core.layers import STATES
+from ssmith.core.layers import STATES, Finding
 from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.selective import COLUMNS, ENTRIES
@@ -104,7 +104,7 @@ def prune_(
             "parameters": {"before": first["parameters"], "after": second["parameters"]},
             "tensor_bytes": {"before": first["bytes"], "after": second["bytes"]},
         },
-        findings=[finding.as_dict() for finding in plan.findings],
+        findings=[finding.as_dict() for finding in (*plan.findings, *_findings(compensation))],
         details={
             "layers": [
                 {"name": name, "grid": list(keep.shape), "before": keep.numel(),
@@ -177,6 +177,11 @@ def check_compensation(compensation: Compensation, layers: Mapping[str, LTILayer
                 allowed=str(shapes[1]),
                 next_step="refit the read-outs for this model",
             )
+
+
+def _findings(compensation: Compensation | None) -> list[Finding]:
+    readouts = {} if compensation is None else compensation.readouts
+    return [finding for readout in readouts.values() for finding in readout.findings]
 
 
 def _errors(compensation: Compensation | None, name: str) -> dict[str, dict[str, float]]:

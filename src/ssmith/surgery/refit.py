@@ -26,23 +26,30 @@ def refit(
     moments: Mapping[str, Moments],
     config: RefitConfig | None = None,
 ) -> Compensation:
-    """Return the best read-outs for what a plan keeps.
+    """Return the best read-outs for what a plan keeps; moments say no more than that.
 
     Args:
         model: the model as it is before the cut; it is not changed.
         plan: what stays.
         moments: of every layer of the plan.
-        config: see `RefitConfig`.
+        config: see `RefitConfig`; without rounds and projections.
 
     Returns:
         One read-out per layer, to be passed to `prune_` with the plan.
 
     Raises:
         PlanError: if the plan does not fit the model.
-        InputError: if the moments of a layer are missing or of another shape.
+        InputError: if the moments of a layer are missing or of another shape, or more than
+            read-outs is asked for.
         NumericalError: if the moments of the kept states are not positive definite.
     """
     chosen = config or RefitConfig()
+    if chosen.rounds or chosen.poles != "kept":
+        raise InputError(
+            f"rounds is {chosen.rounds} and poles is {chosen.poles!r}",
+            allowed="rounds=0 and poles='kept' where only moments are known",
+            next_step="use refit_by_layer on sequences, or refit_white without any",
+        )
     readouts = {}
     for name, layer in check_fits(model, plan).items():
         if name not in moments:

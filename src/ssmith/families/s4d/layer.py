@@ -13,7 +13,7 @@ from ssmith.core.compensation import Readout
 from ssmith.core.layers import Modes
 from ssmith.families.lti import CLIP_RE, Discrete, Initialisation, LTILayer, LTIOptions
 from ssmith.families.s4d.init import eigenvalues
-from ssmith.ops.discretise import discretise
+from ssmith.ops.discretise import discretise, undiscretise
 
 
 class S4DLayer(LTILayer):
@@ -166,11 +166,20 @@ class S4DLayer(LTILayer):
         )
 
     @torch.no_grad()
-    def write_readout_(self, readout: Readout) -> None:  # noqa: D102
-        columns = [C[:, 0] for C in (readout.C, readout.C_back) if C is not None]
+    def write_(self, values: Readout) -> None:  # noqa: D102
+        B_bar = self.modes("").B_bar if values.B_bar is None else values.B_bar
+        if values.A_bar is not None:
+            dt = self._continuous()[1].double().cpu()
+            A = undiscretise(values.A_bar, dt, self.options.discretisation)
+            for name, value in (("log_A_real", (-A.real).log()), ("A_imag", A.imag)):
+                old = self.get_parameter(name)
+                old.copy_(value.reshape(old.shape))
+        # B is one here: what its rows should be goes into C.
+        gain = self.modes("").B_bar
+        columns = [(C * B_bar / gain)[:, 0] for C in (values.C, values.C_back) if C is not None]
         C, D = self.get_parameter("C"), self.get_parameter("D")
         C.copy_(torch.view_as_real(torch.stack(columns)).reshape(C.shape))
-        D.add_(readout.D_change.to(D))
+        D.add_(values.D_change.to(D))
 
     def shrink_(self, keep: Bool[Tensor, "..."]) -> None:  # noqa: D102
         flat = keep.reshape(-1).to(self.channel.device)

@@ -13,7 +13,7 @@ from ssmith.core.layers import Modes
 from ssmith.families.lti import CLIP_RE, Discrete, LTILayer, LTIOptions, state_at
 from ssmith.families.s5.init import block_diagonal_hippo, log_steps
 from ssmith.ops.diagonal import diagonal_scan
-from ssmith.ops.discretise import discretise
+from ssmith.ops.discretise import discretise, undiscretise
 
 
 class S5Layer(LTILayer):
@@ -138,13 +138,26 @@ class S5Layer(LTILayer):
         )
 
     @torch.no_grad()
-    def write_readout_(self, readout: Readout) -> None:  # noqa: D102
+    def write_(self, values: Readout) -> None:  # noqa: D102
         names = ("C1", "C2") if self.options.bidirectional else ("C",)
-        for name, C in zip(names, (readout.C, readout.C_back), strict=False):
+        for name, C in zip(names, (values.C, values.C_back), strict=False):
             if C is not None:
                 self.get_parameter(name).copy_(torch.view_as_real(C.mT.contiguous()))
         D = self.get_parameter("D")
-        D.add_(readout.D_change.to(D))
+        D.add_(values.D_change.to(D))
+        # With new eigenvalues the input's gain changes, so B is written anew as well.
+        B_bar = values.B_bar
+        if values.A_bar is not None:
+            B_bar = self.modes("").B_bar if B_bar is None else B_bar
+            dt = self._continuous()[1].double().cpu()
+            Lambda = undiscretise(values.A_bar, dt, self.options.discretisation)
+            self.get_parameter("Lambda_re").copy_(Lambda.real)
+            self.get_parameter("Lambda_im").copy_(Lambda.imag)
+        if B_bar is not None:
+            Lambda, dt = (item.cpu() for item in copy.deepcopy(self).double()._continuous())
+            gain = discretise(Lambda, dt, self.options.discretisation)[1]
+            B = B_bar / gain.unsqueeze(-1)
+            self.get_parameter("B").copy_(torch.view_as_real(B))
 
     def shrink_(self, keep: Bool[Tensor, "..."]) -> None:  # noqa: D102
         index = keep.reshape(-1).nonzero().flatten().to(self.get_parameter("D").device)

@@ -101,7 +101,7 @@ class PilotConfig:
 
     def needs_data(self) -> bool:
         """Return whether a method is fitted to training sequences."""
-        return any(method_named(name).refit != "none" for name in self.methods())
+        return any(method_named(name).needs_data for name in self.methods())
 
     def limits(self) -> Limits:
         """Return what the gate accepts."""

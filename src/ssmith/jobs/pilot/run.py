@@ -174,8 +174,8 @@ class _Run:
         """Cut, save, check, measure and judge; return the receipt's sections."""
         config, out = self.config, self.store.out
         method, part = method_named(name, config.seed), self._calibration()
-        scores = method.score(self.dense, part)
-        plan, found = method.decide(self.dense, scores, Budget(states=fraction), part)
+        prepared = method.prepare(self.dense, part)
+        plan, found = method.decide(self.dense, prepared, Budget(states=fraction), part)
         plan.save(out / PLAN)
         shrunk = copy.deepcopy(self.dense)
         done = api.prune_(shrunk, plan, "shrink", compensation=found)
@@ -199,7 +199,7 @@ class _Run:
             **measured,
             "removed": done.removed,
             "findings": done.findings,
-            "layers": layer_details(scores, plan),
+            "layers": layer_details(prepared.scores, plan),
             "budget": plan.budget,
             "criterion": plan.criterion,
             "refit": done.method.get("refit"),

@@ -44,14 +44,14 @@ def sweep(
     Returns:
         ``label`` and ``points``: fraction asked for, fraction removed, value, low, high.
     """
-    scores = method.score(model, calibration)
+    prepared = method.prepare(model, calibration)
     points = []
     for fraction in fractions:
         point: dict[str, Any] = {"fraction": fraction}
         point |= dict.fromkeys(("removed", "value", "low", "high"))
         points.append(point)
         try:
-            plan, found = method.decide(model, scores, Budget(states=fraction), calibration)
+            plan, found = method.decide(model, prepared, Budget(states=fraction), calibration)
             point["removed"] = plan.removed_fraction
             measured = measure(cut(model, plan, found))
         except (PlanError, NumericalError) as error:

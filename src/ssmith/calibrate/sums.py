@@ -1,0 +1,139 @@
+"""Sums of products over the states themselves: any layer, O(f²) memory beside one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ssmith.core.errors import DataError, NumericalError
+from ssmith.core.layers import Modes
+from ssmith.core.layout import Layout
+from ssmith.core.moments import Moments
+from ssmith.ops.diagonal import diagonal_scan
+
+ROWS = 2**22
+"""Complex numbers of state that are held at once; longer batches are cut into fewer sequences."""
+
+
+@runtime_checkable
+class Sums(Protocol):
+    """Collects sequences and gives a layer's moments; any order of batches gives the same."""
+
+    def add(
+        self,
+        u: Float[Tensor, "b l m"],
+        valid: Bool[Tensor, "b l"],
+        lacking: Float[Tensor, "b l m"] | None,
+    ) -> None:
+        """Add the steps of some sequences.
+
+        Args:
+            u: the layer's input, zero in padded steps.
+            valid: True at the steps that count.
+            lacking: what the output lacks; nothing if None.
+        """
+
+    def result(self) -> Moments:
+        """Return the mean products."""
+
+
+@dataclass(kw_only=True)
+class StateSums:
+    """Sums over explicit states, for every kind of layer.
+
+    Args:
+        modes: the layer as it is now.
+    """
+
+    modes: Modes
+    layout: Layout = field(init=False)
+    steps: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.layout = Layout.of(self.modes)
+
+    def add(
+        self,
+        u: Float[Tensor, "b l m"],
+        valid: Bool[Tensor, "b l"],
+        lacking: Float[Tensor, "b l m"] | None,
+    ) -> None:
+        """Add the steps of some sequences (see `Sums`)."""
+        per_sequence = max(1, u.shape[1] * self.modes.count * self.layout.directions)
+        for index in torch.arange(len(u)).split(max(1, ROWS // per_sequence)):
+            rest = None if lacking is None else lacking[index].double().cpu()
+            self._add(u[index].double().cpu(), valid[index].cpu(), rest)
+
+    def _add(self, u: Tensor, valid: Tensor, lacking: Tensor | None) -> None:
+        front, back = states_of(self.modes, u)
+        z = self.layout.features(front[valid], None if back is None else back[valid])
+        given = self.layout.signals(u[valid])
+        e = torch.zeros_like(given) if lacking is None else self.layout.signals(lacking[valid])
+        self.steps += int(valid.sum())
+        found = {
+            "gram": z.mT @ z,
+            "error": z.mT @ e,
+            "error_energy": (e * e).sum(1),
+            "input": z.mT @ given,
+            "input_energy": (given * given).sum(1),
+            "input_error": (given * e).sum(1),
+        }
+        for name, value in found.items():
+            self.sums[name] = value + self.sums[name] if name in self.sums else value
+
+    def result(self) -> Moments:
+        """Return the mean products.
+
+        Returns:
+            The layer's moments.
+
+        Raises:
+            DataError: if no step was added.
+            NumericalError: if a product is not finite.
+        """
+        return mean_of(self.modes.layer, self.sums, self.steps)
+
+
+def states_of(modes: Modes, u: Float[Tensor, "b l m"]) -> tuple[Tensor, Tensor | None]:
+    """Return a layer's states on sequences, and those of the backward branch if it has one."""
+    if modes.channel is None:
+        Bu = u.to(torch.complex128) @ modes.B_bar.mT
+    else:
+        Bu = u[..., modes.channel] * modes.B_bar[:, 0]
+    Bu = Bu * modes.present
+    front = diagonal_scan(modes.A_bar, Bu)[0]
+    if modes.C_back is None:
+        return front, None
+    return front, diagonal_scan(modes.A_bar, Bu, reverse=True)[0]
+
+
+def mean_of(layer: str, sums: Mapping[str, Tensor], steps: int) -> Moments:
+    """Turn sums into moments.
+
+    Args:
+        layer: dotted name of the layer.
+        sums: field of `Moments` → sum over all steps.
+        steps: how many steps were added.
+
+    Returns:
+        The layer's moments.
+
+    Raises:
+        DataError: if no step was added.
+        NumericalError: if a product is not finite.
+    """
+    if not steps:
+        raise DataError("there is no valid step to calibrate on", next_step="check the lengths")
+    means = {name: value / steps for name, value in sums.items()}
+    if not all(bool(torch.isfinite(value).all()) for value in means.values()):
+        raise NumericalError(
+            f"layer {layer}: its states left the finite numbers on these sequences",
+            next_step="check the model for unstable states and the data for extreme values",
+        )
+    return Moments(layer=layer, source="data", steps=steps, **means)

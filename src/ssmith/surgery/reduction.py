@@ -1,0 +1,191 @@
+"""Reduce a small system by projection: balanced truncation, singular perturbation, H2 iteration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from ssmith.surgery.systems import System, loudest, slots_needed
+
+RANK = 1e-12
+"""Hankel singular values below this share of the largest are rounding, not dynamics."""
+
+ITERATIONS = 40
+CONVERGED = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balanced:
+    """A system in coordinates where every state is as easily reached as seen.
+
+    Args:
+        system: balanced, states in falling order of their Hankel singular values.
+        hankel: those values; what is below rounding is left out.
+    """
+
+    system: System
+    hankel: Float64[Tensor, "k"]
+
+
+def balance(
+    system: System, reached: Float64[Tensor, "k k"], seen: Float64[Tensor, "k k"]
+) -> Balanced:
+    """Balance a system by the square-root method.
+
+    Args:
+        system: stable.
+        reached: second moments of its states: the controllability Gramian, or those on data.
+        seen: observability Gramian.
+
+    Returns:
+        The balanced system, of the numerical rank of ``reached · seen``.
+
+    Source: Laub, Heath, Paige, Ward (1987); Tombs and Postlethwaite (1987).
+    Differs: square roots by eigenvectors, so that Gramians may be singular.
+    """
+    first, second = _root(reached), _root(seen)
+    left, hankel, right = torch.linalg.svd(second.mT @ first)
+    rank = int((hankel > RANK * hankel[:1].clamp(min=1e-300)).sum()) if hankel.numel() else 0
+    scale = hankel[:rank].rsqrt()
+    onto = first @ right.mT[:, :rank] * scale
+    along = second @ left[:, :rank] * scale
+    return Balanced(system=system.projected(along, onto), hankel=hankel[:rank])
+
+
+def truncated(balanced: Balanced, order: int) -> System:
+    """Return the leading part of a balanced system.
+
+    With the true Gramians the H∞ error is at most twice the sum of the Hankel singular values
+    left out.
+
+    Args:
+        balanced: the system.
+        order: real states that stay.
+
+    Returns:
+        The reduced system.
+
+    Source: balanced truncation (Moore 1981; bound: Enns 1984, Glover 1984).
+    Differs: nothing.
+    """
+    eye = torch.eye(balanced.system.order, dtype=torch.float64)[:, :order]
+    return balanced.system.projected(eye, eye)
+
+
+def perturbed(balanced: Balanced, order: int) -> System:
+    """Return the leading part of a balanced system with the rest at its steady state.
+
+    Keeps the response to constant input, and the bound of `truncated`.
+
+    Args:
+        balanced: the system.
+        order: real states that stay.
+
+    Returns:
+        The reduced system; what the rest passes on at once is added to D.
+
+    Source: balanced singular perturbation (Liu and Anderson 1989).
+    Differs: the read-out sees the present state, so W replaces C of the source after one step.
+    """
+    whole, k = balanced.system, order
+    F, eye = whole.F, torch.eye(whole.order - order, dtype=torch.float64)
+    # x₂ = F₂₁ x₁⁻ + F₂₂ x₂⁻ + G₂ u with x₂⁻ = x₂
+    settled = torch.linalg.solve(eye - F[k:, k:], torch.cat([F[k:, :k], whole.G[k:]], dim=1))
+    onto, at_once = settled[:, :k], settled[:, k:]
+    F_r, G_r = F[:k, :k] + F[:k, k:] @ onto, whole.G[:k] + F[:k, k:] @ at_once
+    # The read-out is of x₁ now and of x₂ = onto·x₁⁻ + at_once·u, x₁⁻ = F_r⁻¹(x₁ − G_r u).
+    before = torch.linalg.solve(F_r.mT, onto.mT).mT
+    return System(
+        F=F_r,
+        G=G_r,
+        W=whole.W[:, :k] + whole.W[:, k:] @ before,
+        D=whole.D + whole.W[:, k:] @ (at_once - before @ G_r),
+    )
+
+
+def h2_optimal(system: System, start: System, *, most_slots: int) -> tuple[System, list[float]]:
+    """Iterate a reduced system towards the H2-optimal one of its order.
+
+    Each step projects on the solutions X, Y of ``X = F X F_rᵀ + G G_rᵀ`` and
+    ``Y = Fᵀ Y F_r + Wᵀ W_r``; a fixed point meets the first-order conditions of optimality. The
+    iteration may rise on its way, so the best system seen is returned.
+
+    Args:
+        system: the whole system, stable.
+        start: a stable system of the wanted order.
+        most_slots: modes there is room for. A real eigenvalue needs one as a conjugate pair does;
+            where a step makes more, the loudest go on.
+
+    Returns:
+        The best reduced system, and the squared H2 error after each step, ``start`` first.
+
+    Source: two-sided iteration (Xu and Zeng 2011), in discrete time (Bunse-Gerstner et al. 2010).
+    Differs: Sylvester equations are solved in the eigenvectors of both systems; room is counted in
+        modes, not in real states.
+    """
+    best, errors = start, [h2_error(system, start)]
+    now = start
+    for _ in range(ITERATIONS):
+        X = stein(system.F, now.F, system.G @ now.G.mT)
+        Y = stein(system.F.mT, now.F.mT, system.W.mT @ now.W)
+        onto, along = torch.linalg.qr(X)[0], torch.linalg.qr(Y)[0]
+        meet = along.mT @ onto
+        if not bool(torch.isfinite(meet).all()) or torch.linalg.cond(meet) > 1e12:
+            break
+        now = system.projected(torch.linalg.solve(meet.mT, along.mT).mT, onto)
+        if slots_needed(now) > most_slots:
+            now = loudest(now, most_slots)
+        if float(torch.linalg.eigvals(now.F).abs().max()) >= 1:
+            break
+        errors.append(h2_error(system, now))
+        if errors[-1] < min(errors[:-1]):
+            best = now
+        if abs(errors[-1] - errors[-2]) <= CONVERGED * errors[0]:
+            break
+    return best, errors
+
+
+def h2_error(system: System, other: System) -> float:
+    """Return the squared H2 norm of the difference of two stable systems with the same D."""
+    joint = System(
+        F=torch.block_diag(system.F, other.F),
+        G=torch.cat([system.G, other.G]),
+        W=torch.cat([system.W, -other.W], dim=1),
+        D=system.D - other.D,
+    )
+    P = stein(joint.F, joint.F, joint.G @ joint.G.mT)
+    return float((joint.W @ P * joint.W).sum())
+
+
+def stein(
+    F: Float64[Tensor, "k k"], F_r: Float64[Tensor, "j j"], right: Float64[Tensor, "k j"]
+) -> Float64[Tensor, "k j"]:
+    """Solve ``X = F X F_rᵀ + right`` in the eigenvectors of both matrices.
+
+    Args:
+        F: diagonalisable, spectral radius below one.
+        F_r: likewise.
+        right: right-hand side.
+
+    Returns:
+        X.
+    """
+    if not right.numel():
+        return right.clone()
+    values, vectors = torch.linalg.eig(F)
+    values_r, vectors_r = torch.linalg.eig(F_r)
+    turned = torch.linalg.solve(vectors, right.to(vectors.dtype))
+    turned = torch.linalg.solve(vectors_r, turned.mT).mT
+    turned = turned / (1 - values.unsqueeze(-1) * values_r)
+    solution: Tensor = (vectors @ turned @ vectors_r.mT).real
+    return solution
+
+
+def _root(gramian: Float64[Tensor, "k k"]) -> Float64[Tensor, "k k"]:
+    """Return R with ``R Rᵀ`` the Gramian, whose negative eigenvalues are rounding."""
+    values, vectors = torch.linalg.eigh(0.5 * (gramian + gramian.mT))
+    root: Tensor = values.clamp(min=0).sqrt() * vectors
+    return root
