@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, overload
 
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64
 from torch import Tensor, nn
 
 from ssmith import allocate, artefact, data, evaluate, families, surgery
 from ssmith import calibrate as calibration
 from ssmith.core.budget import Budget
-from ssmith.core.compensation import Compensation, RefitConfig
 from ssmith.core.errors import InputError, ModelError
 from ssmith.core.inspection import Inspection
-from ssmith.core.layers import Modes
 from ssmith.core.moments import Moments
 from ssmith.core.plan import Plan
 from ssmith.core.scores import Scores
@@ -169,13 +165,18 @@ def load_text(
 
 
 def moments(
-    model: nn.Module, part: Sequences, *, batch_size: int = BATCH_SIZE
+    model: nn.Module,
+    part: Sequences,
+    *,
+    sensitivity: Mapping[str, Float64[Tensor, "m m"]] | None = None,
+    batch_size: int = BATCH_SIZE,
 ) -> dict[str, Moments]:
     """Measure what every layer's states do on sequences, for criteria and refits that use data.
 
     Args:
         model: any module with S5 or S4D layers inside; it is not changed.
         part: calibration sequences, e.g. ``data.split("train").first(512)``.
+        sensitivity: of the model's layers, kept with the moments for criteria that weigh by it.
         batch_size: sequences per forward pass.
 
     Returns:
@@ -186,7 +187,7 @@ def moments(
         NumericalError: if a state is not finite.
     """
     found = calibration.measure_moments(model, part, batch_size=batch_size)
-    return calibration.with_sensitivity(model, found, _sensitivity(model, part, batch_size))
+    return found if sensitivity is None else calibration.with_sensitivity(model, found, sensitivity)
 
 
 def white_moments(model: nn.Module) -> dict[str, Moments]:
@@ -255,79 +256,24 @@ def decide(scores: Scores, budget: Budget, model: nn.Module) -> Plan:
     return allocate.allocate(scores, budget, model_digest=families.model_digest(model))
 
 
-def refit_by_layer(
-    model: nn.Module,
-    plan: Plan,
-    part: Sequences,
-    config: RefitConfig | None = None,
-    *,
-    criterion: Criterion | None = None,
-    batch_size: int = BATCH_SIZE,
-) -> tuple[Plan, Compensation]:
-    """Refit layer after layer, each on what the cut layers before it really hand on.
-
-    Each layer's read-out is fitted so that, driven by the cut model, it gives what the dense
-    model's layer gives on the same sequences.
+def sensitivity(
+    model: nn.Module, part: Sequences, *, batch_size: int = BATCH_SIZE
+) -> dict[str, Float64[Tensor, "m m"]]:
+    """Measure how much a model's outputs depend on each layer's output; takes a backward pass.
 
     Args:
-        model: the dense model; it is not changed.
-        plan: how many states each layer keeps, and which.
-        part: calibration sequences.
-        config: see `RefitConfig`.
-        criterion: chooses anew, on what each layer now sees, which states stay; their number
-            stays. The plan's own states if None.
-        batch_size: sequences per forward pass.
+        model: any module with S5 or S4D layers inside; it is not changed.
+        part: calibration sequences; their labels are not read.
+        batch_size: sequences per pass.
 
     Returns:
-        The plan with the states chosen, and the read-outs that go with it.
+        Layer name → mean product of the gradients, (m, m).
 
     Raises:
-        PlanError: if the plan does not fit the model.
         DataError: if there is no sequence.
-        NumericalError: if a state or a read-out is not finite.
     """
-    chosen = config or RefitConfig()
-    work = copy.deepcopy(model)
-    slopes = _sensitivity(model, part, batch_size) if criterion and criterion.needs else None
-    keep, readouts, steps = {}, {}, 0
-    for name, layer in surgery.check_fits(work, plan).items():
-        found = calibration.measure_moments(
-            work, part, reference=model, layers=[name], batch_size=batch_size
-        )
-        if slopes is not None:
-            found = calibration.with_sensitivity(work, found, slopes)
-        modes = layer.modes(name)
-        mask = keep[name] = _chosen_anew(plan.keep[name], modes, found, criterion)
-        readouts[name] = surgery.refit_readout(
-            modes, found[name], mask.reshape(-1), chosen, width=layer.width
-        )
-        layer.write_(readouts[name])
-        layer.mask_(mask)
-        steps = found[name].steps
-    settings = {"fitted": "layer by layer", "source": "data", "steps": steps, **asdict(chosen)}
-    return replace(plan, keep=keep), Compensation(readouts=readouts, settings=settings)
-
-
-def _sensitivity(
-    model: nn.Module, part: Sequences, batch_size: int
-) -> dict[str, Float64[Tensor, "m m"]]:
     classes = isinstance(model, SequenceModel) and model.config.task == "classification"
     return calibration.measure_sensitivity(model, part, centred=classes, batch_size=batch_size)
-
-
-def _chosen_anew(
-    keep: Bool[Tensor, "..."],
-    modes: Modes,
-    moments: Mapping[str, Moments],
-    criterion: Criterion | None,
-) -> Bool[Tensor, "..."]:
-    """Return a mask that keeps as many states as ``keep``, by a criterion if there is one."""
-    count = int(keep.sum())
-    if criterion is None or count == 0:
-        return keep
-    scores = criterion([modes], moments)
-    budget = Budget(states=1 - count / keep.numel())
-    return allocate.allocate(scores, budget, model_digest="").keep[modes.layer]
 
 
 @overload
