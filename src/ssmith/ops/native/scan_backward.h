@@ -173,8 +173,6 @@ SSMITH_INLINE void load_back(const ScanArgs& a, const BackwardTile& tile, const 
   }
 }
 
-SSMITH_INLINE void add_to(float* sum, vf v) { store(sum, load(sum) + v); }
-
 SSMITH_INLINE void store_back(const ScanArgs& a, const BackwardTile& tile, const Block& block,
                               int64_t b, int64_t t0, int64_t steps) {
   const int64_t floats = a.b * a.l * a.e;

@@ -24,6 +24,7 @@ typedef float vf_unaligned __attribute__((vector_size(4 * SSMITH_LANES), aligned
 typedef int32_t vi __attribute__((vector_size(4 * SSMITH_LANES), may_alias));
 
 #define SSMITH_INLINE static inline __attribute__((always_inline))
+#define SSMITH_MEMBER inline __attribute__((always_inline))
 
 // x - 0 is x for every x, so this is a bare broadcast.
 SSMITH_INLINE vf splat(float value) { return value - vf{}; }

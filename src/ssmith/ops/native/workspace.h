@@ -12,6 +12,7 @@ namespace {
 // whole cache lines and several lines of a page at a time.
 constexpr int64_t kGroup = 4;
 
+SSMITH_INLINE void add_to(float* sum, vf v) { store(sum, load(sum) + v); }
 SSMITH_INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 class Workspace {
@@ -125,7 +126,7 @@ class Output {
   Output(float* data, int64_t floats) : data_(data) {
     streamed_ = floats >= kStreamedFloats && reinterpret_cast<uintptr_t>(data) % 64 == 0;
   }
-  inline __attribute__((always_inline)) void put(int64_t at, vf v, int64_t lanes) const {
+  SSMITH_MEMBER void put(int64_t at, vf v, int64_t lanes) const {
 #if defined(__AVX512F__)
     if (streamed_ && lanes == W && at % W == 0) return _mm512_stream_ps(data_ + at, (__m512)v);
 #endif
@@ -147,7 +148,7 @@ class Output {
 struct Ahead {
   Block block;
   int64_t first, steps;
-  inline __attribute__((always_inline)) void prefetch(const Rows& rows, int64_t b, int64_t turn, int64_t turns) const {
+  SSMITH_MEMBER void prefetch(const Rows& rows, int64_t b, int64_t turn, int64_t turns) const {
     if (!rows.data) return;
     const int64_t to = first + steps * (turn + 1) / turns;
     for (int64_t t = first + steps * turn / turns; t < to; ++t) {
