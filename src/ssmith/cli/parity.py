@@ -7,6 +7,15 @@ import argparse
 from ssmith.cli import flags
 from ssmith.cli.output import Output
 
+_SIZES = {
+    "--length": "steps of each sequence, at least 16 (default: 40, or what the chunks take)",
+    "--batch": "sequences, at least 2 (default: 2)",
+    "--following": "tokens that follow a padded prompt, and that are generated (default: 16)",
+    "--double-up-to": "parameters up to which a language model is checked in float64 too, in a "
+    "copy of eight bytes each (default: 500000000)",
+    "--tokens": "tokens of the text, e.g. 50000 (default: 1024)",
+}
+
 
 def add(subparsers: flags.Subparsers) -> None:
     """Add the command."""
@@ -23,19 +32,23 @@ def add(subparsers: flags.Subparsers) -> None:
         action="store_true",
         help="run a Hugging Face model's own code instead of the engine, to see what it does",
     )
+    for name, text in _SIZES.items():
+        parser.add_argument(
+            name, type=flags.whole, default=argparse.SUPPRESS, metavar="N", help=text
+        )
     parser.add_argument(
-        "--length",
-        type=flags.whole,
+        "--chunks",
+        type=flags.wholes,
         default=argparse.SUPPRESS,
-        metavar="N",
-        help="steps of each sequence, at least 16 (default: 40)",
+        metavar="N,N,…",
+        help="lengths of chunks to try (default: 1, 3, 13, and what the model itself works in)",
     )
     parser.add_argument(
-        "--batch",
-        type=flags.whole,
+        "--text",
         default=argparse.SUPPRESS,
-        metavar="N",
-        help="sequences, at least 2 (default: 2)",
+        metavar="TEXT",
+        help="compare perplexity on it: a text file, .jsonl, directory, token ids, or stdlib: "
+        "(default: a module of Python's standard library, where the model can read text)",
     )
     parser.add_argument(
         "--require-backend",
@@ -48,23 +61,36 @@ def add(subparsers: flags.Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
-    """Print which path runs, then one row per comparison."""
+    """Print which path runs and how fast, then one row per comparison."""
     from ssmith import api
+    from ssmith.jobs.paths import PathText, compare_paths
 
     config = flags.config_of(api.PathParityConfig, arguments)
-    found = api.check_paths(api.load(arguments.model), config)
+    text = flags.config_of(PathText, arguments)
+    with output.progress() as progress:
+        found = compare_paths(api.load(arguments.model), config, text, progress=progress)
     output.result({"name": arguments.model, **found.as_dict()})
     if found.stock:
         output.line("stock code, without the engine")
     for path in found.paths:
         remedy = f"; faster: {path['remedy']}" if path["remedy"] else ""
         output.line(f"{path['op']} runs on {path['backend']}: {path['reason']}{remedy}")
+    for speed in found.speeds:
+        output.line(
+            f"{speed.work} on {speed.backend}: {speed.tokens_per_second:,.0f} tokens per second "
+            f"(best of 2 runs over {speed.tokens:,} tokens)"
+        )
     output.table(
         ("compared", "worst difference", "tolerance", "agrees"),
         [(item.name, item.difference, item.tolerance, item.passed) for item in found.checks],
     )
-    for name, reason in found.left_out:
-        output.line(f"not compared: {name}; {reason}")
+    if found.rounding is not None:
+        output.line(
+            f"rounding alone moves the logits by {found.rounding:.2g} of the largest (reference "
+            "against float64); ways that round may differ by 4 times that, at least 1e-05"
+        )
+    for left in found.left_out:
+        output.line(f"not compared: {left.name}; {left.reason}")
     failed = sum(not item.passed for item in found.checks)
     output.line(
         f"{failed} of {len(found.checks)} ways disagree"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ssmith.core.checks import check_integer
 from ssmith.core.errors import InputError
 from ssmith.core.files import finite_or_none
 
@@ -19,6 +20,18 @@ smaller).
 
 transformers computes norms and logits in float32 even in a float64 model.
 """
+
+DOUBLE = 1e-10
+"""The same where all is computed in float64: what is left is a difference of formulas."""
+
+SINGLE = 1e-5
+"""Smallest tolerance in a narrower dtype, where what rounding alone does is known."""
+
+ROUNDINGS = 4.0
+"""Two ways in a narrower dtype may differ by this many times what rounding alone does."""
+
+PERPLEXITY = 1e-3
+"""Largest relative difference of perplexities that counts as equal."""
 
 ROUNDED_PER_LAYER = (torch.float64, torch.float32)
 """Dtypes whose tolerance is meant per layer: rounding adds up over depth, about linearly."""
@@ -32,33 +45,37 @@ class PathParityConfig:
     """What is run.
 
     Args:
-        length: steps of each sequence, ≥ 16.
+        length: steps of each sequence, ≥ 16; None for 40, or as many as the longest chunk takes.
         batch: sequences, ≥ 2.
         chunks: chunk lengths to try, each ≥ 1; None for 1, 3 and 13, of a language model also
-            the convolution's length less one and 17.
-        following: tokens that follow a padded prompt, ≥ 1; language models only.
+            the convolution's length less one, the chunk its own code scans by (else 64), and one
+            more.
+        following: tokens that follow a padded prompt, and that are generated, ≥ 1; language models
+            only.
         stock: run a language model's own code instead of the engine, to compare.
         backend: path the scan must take, or the check is refused; None for any.
+        double_up_to: parameters up to which a language model is checked in float64 too, ≥ 0; the
+            copy takes eight bytes of memory for each.
         seed: of the random input.
 
     Raises:
         InputError: if a value is outside its domain.
     """
 
-    length: int = 40
+    length: int | None = None
     batch: int = 2
     chunks: tuple[int, ...] | None = None
-    following: int = 4
+    following: int = 16
     stock: bool = False
     backend: str | None = None
+    double_up_to: int = 500_000_000
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.length < 16 or self.batch < 2 or self.following < 1:
-            raise InputError(
-                f"length {self.length}, batch {self.batch}, following {self.following}",
-                allowed="length ≥ 16, batch ≥ 2, following ≥ 1",
-            )
+        check_integer("length", 16 if self.length is None else self.length, at_least=16)
+        check_integer("batch", self.batch, at_least=2)
+        check_integer("following", self.following, at_least=1)
+        check_integer("double_up_to", self.double_up_to, at_least=0)
         if self.chunks is not None and (not self.chunks or min(self.chunks) < 1):
             raise InputError(f"chunks is {self.chunks!r}", allowed="at least one length ≥ 1")
         if self.stock and self.backend is not None:
@@ -66,6 +83,45 @@ class PathParityConfig:
                 f"backend {self.backend!r} is required of stock code, which has no paths of ours",
                 next_step="leave one of the two out",
             )
+
+    def length_for(self, chunks: tuple[int, ...]) -> int:
+        """Return the steps of each sequence: enough for each chunk to be followed by another."""
+        return max(40, max(chunks) + 5) if self.length is None else self.length
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotCompared:
+    """A comparison that was left out.
+
+    Args:
+        name: of the comparison.
+        reason: why, and what would run it.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathSpeed:
+    """How fast one path ran here.
+
+    Args:
+        work: what was timed.
+        backend: the path of the scan, or "stock".
+        tokens: tokens of one run, over the whole batch.
+        seconds: the faster of two runs after a first one.
+    """
+
+    work: str
+    backend: str
+    tokens: int
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens over seconds."""
+        return self.tokens / self.seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,14 +153,21 @@ class PathParity:
         stock: whether the model's own code was run.
         paths: per operation: the path, and why; empty for stock.
         checks: all comparisons.
-        left_out: what the model does not allow, with the reason.
+        left_out: what was not compared, with the reason.
+        speeds: how fast each path ran.
+        text: what perplexity was compared on; None if it was not.
+        rounding: how far the reference in a language model's own dtype is from float64; None if
+            it was not measured.
     """
 
     model: str
     stock: bool
     paths: tuple[dict[str, str], ...]
     checks: tuple[PathCheck, ...]
-    left_out: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[NotCompared, ...] = ()
+    speeds: tuple[PathSpeed, ...] = ()
+    text: dict[str, Any] | None = None
+    rounding: float | None = None
 
     @property
     def passed(self) -> bool:
@@ -130,7 +193,13 @@ class PathParity:
         return {
             "model": self.model, "stock": self.stock, "paths": list(self.paths),
             "checks": checks, "passed": self.passed,
-            "left_out": [{"name": name, "reason": reason} for name, reason in self.left_out],
+            "left_out": [asdict(item) for item in self.left_out],
+            "speeds": [
+                {**asdict(item), "tokens_per_second": item.tokens_per_second}
+                for item in self.speeds
+            ],
+            "text": self.text,
+            "rounding": None if self.rounding is None else finite_or_none(self.rounding),
         }  # fmt: skip
 
 

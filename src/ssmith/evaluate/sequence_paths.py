@@ -12,9 +12,11 @@ from ssmith.core.seeds import generator
 from ssmith.evaluate.path_checks import (
     PathCheck,
     PathParityConfig,
+    PathSpeed,
     compare_outputs,
     tolerance_for,
 )
+from ssmith.evaluate.path_speed import timed
 from ssmith.evaluate.running import copy_in, evaluating
 from ssmith.families import SequenceModel
 from ssmith.families.paths import on_path, scan_backends
@@ -56,12 +58,31 @@ def sequence_checks(model: SequenceModel, config: PathParityConfig) -> Iterator[
             yield compare_outputs(f"{name} ({str(dtype)[6:]})", got, wanted, tolerance)
 
 
+def sequence_speeds(model: SequenceModel, config: PathParityConfig) -> Iterator[PathSpeed]:
+    """Time a sequence model on each path of its scan, in its own dtype.
+
+    Args:
+        model: left as it was.
+        config: sizes of the random input.
+
+    Yields:
+        One speed after the other; its tokens are time steps.
+    """
+    x = _input(model, config, next(model.parameters()).dtype)
+    with evaluating(model):
+        for backend in scan_backends(model):
+            with on_path(backend):
+                seconds = timed(lambda: model(x), x)
+            steps = x.shape[0] * x.shape[1]
+            yield PathSpeed(work="reading", backend=backend, tokens=steps, seconds=seconds)
+
+
 _Pair = tuple[str, Tensor, Tensor]
 
 
 def _input(model: SequenceModel, config: PathParityConfig, dtype: torch.dtype) -> Tensor:
     draw = generator(config.seed, "path parity")
-    shape = (config.batch, config.length)
+    shape = (config.batch, config.length_for(config.chunks or CHUNKS))
     device = next(model.parameters()).device
     if model.config.vocabulary is not None:
         return torch.randint(model.config.vocabulary, shape, generator=draw).to(device)

@@ -31,7 +31,8 @@ def places_of(
     whole = past + length
     if names_padding(attention_mask) and attention_mask.shape[1] == whole:
         counted = (attention_mask != 0).long().cumsum(1) - 1
-        return counted.clamp_min(0)[:, past:]
+        placed: Tensor = counted.clamp_min(0)[:, past:]
+        return placed
     return torch.arange(past, whole, device=device)[None]
 
 

@@ -31,6 +31,13 @@ def selective_scan_of(model: nn.Module) -> Op | None:
     return _SCANS[kinds[0]] if kinds else None
 
 
+def state_shape(mixer: Any) -> tuple[int, ...]:
+    """Return the shape of one sequence's state in a mixer: (e, n), or (h, p, n) with heads."""
+    if KNOWN[kind_of(mixer)].maths == "mamba2":
+        return (mixer.num_heads, mixer.head_dim, mixer.ssm_state_size)
+    return tuple(mixer.A_log.shape)
+
+
 def hf_facts(model: nn.Module) -> dict[str, Any]:
     """Return what a Hugging Face model is, and which of its mixers the engine cannot run."""
     config: Any = getattr(model, "config", None)
