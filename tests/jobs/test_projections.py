@@ -109,7 +109,7 @@ def test_obs_changes_the_outputs_less_than_magnitude():
     assert changed(method="obs") < changed(method="wanda") < changed(method="random")
 
 
-@pytest.mark.parametrize("allocation", ["sensitivity", "sensitivity-trace", "measured"])
+@pytest.mark.parametrize("allocation", ["local", "sensitivity", "sensitivity-trace", "measured"])
 def test_allocations_spend_the_same_total(allocation):
     base = model(num_hidden_layers=4)
     _, receipt = pruned(base, projections(allocation=allocation, width=0.1))

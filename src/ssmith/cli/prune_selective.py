@@ -98,7 +98,7 @@ def _add_remedies(group: flags.Group) -> None:
         ("recover", "refit what a cut of states took, any of the letters D (skip weights), h and "
          "y (offsets beside the weights) (default: none)"),
         ("projection-method", "obs, sparsegpt, wanda, magnitude or random (default: obs)"),
-        ("allocation", "how projections share their budget: uniform, sensitivity, "
+        ("allocation", "how projections share their budget: uniform, local, sensitivity, "
          "sensitivity-trace or measured (default: uniform)"),
         ("refresh", "look at inputs anew after each projection, or once per block "
          "(default: projection)"),

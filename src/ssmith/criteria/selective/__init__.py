@@ -5,6 +5,7 @@ from ssmith.criteria.selective.energies import OutputEnergy, StateEnergy
 from ssmith.criteria.selective.gram import GramGreedy
 from ssmith.criteria.selective.names import DEFAULT, selective_by_name, selective_names
 from ssmith.criteria.selective.protocol import SelectiveCriterion
+from ssmith.criteria.selective.refit import RefitGreedy
 from ssmith.criteria.selective.sparsessm import SparseSSM
 from ssmith.criteria.selective.votes import SparseSSMVotes
 
@@ -15,6 +16,7 @@ __all__ = [
     "LogMagnitude",
     "OutputEnergy",
     "RandomEntries",
+    "RefitGreedy",
     "SelectiveCriterion",
     "SparseSSM",
     "SparseSSMVotes",

@@ -63,11 +63,14 @@ def shares_of(
     if config.allocation == "uniform" or isinstance(config.amount, Pattern):
         return {}
     survey = replace(walking, work_dir=None)
+    if config.allocation == "local":
+        stage = _curves_stage(config, None)
+        return _along_curves(config, walk(blocks, windows, lambda _: [stage], survey, tell))
     if config.allocation == "measured":
         if measure is None:
             raise UnsupportedError(
                 "losses of a model that is not in memory as a whole cannot be measured",
-                allowed="allocation uniform, sensitivity or sensitivity-trace",
+                allowed="allocation uniform, local, sensitivity or sensitivity-trace",
             )
         return _by_loss(config, blocks, windows, survey, (measure, tell))
     stage = _sensitivity_stage(config)
@@ -111,8 +114,11 @@ def _by_loss(
         )  # fmt: skip
     order = torch.arange(len(windows))
     fitted, unseen = windows.take(order[:-held]), windows.take(order[-held:])
-    stage = _loss_stage(config, lambda: measure(unseen))
-    records = walk(blocks, fitted, lambda _: [stage], survey, tell)
+    stage = _curves_stage(config, lambda: measure(unseen))
+    return _along_curves(config, walk(blocks, fitted, lambda _: [stage], survey, tell))
+
+
+def _along_curves(config: ProjectionConfig, records: Sequence[BlockRecord]) -> Shares:
     curves: dict[str, LossCurve] = {}
     places: dict[str, tuple[str, str]] = {}
     for item in records:
@@ -124,26 +130,37 @@ def _by_loss(
                 sparsities=torch.tensor(facts["sparsities"], dtype=torch.float64),
                 losses=torch.tensor(facts["losses"], dtype=torch.float64),
             )
-    found = by_marginal_loss(curves, _share(config))
+    found = by_marginal_loss(curves, removed_share(config.amount))
     return {places[key]: share for key, share in found.items()}
 
 
-def _loss_stage(config: ProjectionConfig, loss: Callable[[], float]) -> Stage:
-    """Return a stage that cuts each projection by itself, measures the model, and undoes it."""
+def _curves_stage(config: ProjectionConfig, loss: Callable[[], float] | None) -> Stage:
+    """Return a stage that cuts each projection by itself, notes what that costs, and undoes it.
+
+    Args:
+        config: how projections are cut.
+        loss: the model's, as it is now; None to take the relative error of the projection's own
+            output in its place.
+
+    Returns:
+        The stage.
+    """
 
     def collect(layer: SelectiveLayer, parts: MixerParts) -> Statistics:
         return moments(config, layer, parts, config.targets)
 
     def apply(layer: SelectiveLayer, totals: Totals) -> BlockRecord:
-        dense = loss()
-        sparsities = [0.0, *grid(_share(config))]
+        sparsities = [0.0, *grid(removed_share(config.amount))]
         facts = {}
         for name in config.targets:
             own: Tensor = getattr(layer.mixer, name).weight
             before = own.detach().clone()
-            losses = [dense]
+            losses = [0.0 if loss is None else loss()]
             for sparsity in sparsities[1:]:
                 cut = cut_of(config, layer, name, totals.sums, sparsity)
+                if loss is None:
+                    losses.append(cut.relative_error)
+                    continue
                 write_(layer, name, cut.weight)
                 losses.append(loss())
                 write_(layer, name, before)
@@ -157,7 +174,3 @@ def grid(sparsity: float) -> Sequence[float]:
     """Return the sparsities losses are measured at: around the one asked for, below `MOST`."""
     most = max(MOST, sparsity)
     return sorted({min(factor * sparsity, most) for factor in REACH})
-
-
-def _share(config: ProjectionConfig) -> float:
-    return removed_share(config.amount)

@@ -12,7 +12,7 @@ from ssmith.criteria.weights import OBS, RandomWeights, Wanda, WeightCriterion, 
 from ssmith.families.hf.selective import PROJECTIONS
 
 Method = Literal["obs", "sparsegpt", "wanda", "magnitude", "random"]
-Allocation = Literal["uniform", "sensitivity", "sensitivity-trace", "measured"]
+Allocation = Literal["uniform", "local", "sensitivity", "sensitivity-trace", "measured"]
 Refresh = Literal["projection", "block"]
 Activations = Literal["fresh", "released"]
 
@@ -27,9 +27,10 @@ class ProjectionConfig:
         targets: which of them are cut.
         method: ``obs`` (weights make up for removed ones, then a refit), ``sparsegpt`` (the same
             as published, without refit), ``wanda``, ``magnitude`` or ``random``.
-        allocation: ``uniform``; by ``sensitivity`` of in_proj and of out_proj as SparseSSM's code
+        allocation: ``uniform``; where the relative error of the projections' own outputs rises
+            least (``local``); by ``sensitivity`` of in_proj and of out_proj as SparseSSM's code
             does, or with the true trace (``sensitivity-trace``); or where the ``measured`` loss on
-            held-out calibration windows rises least.
+            held-out calibration windows rises least, which takes the longest.
         width: α of the allocation by sensitivity, ≥ 0.
         refresh: look at the inputs again after every ``projection`` that was cut, or once per
             ``block``.
