@@ -10,6 +10,7 @@ from ssmith.allocate.selective import (
     keep_columns,
     keep_entries,
     removed_count,
+    shares_by_cost,
     stability,
 )
 from ssmith.core.errors import InputError
@@ -27,7 +28,9 @@ def test_the_smallest_scores_go_and_the_count_is_exact(e, n, share, seed):
         with pytest.raises(InputError, match="none" if count == 0 else "all of them"):
             removed_count(share, e * n, "entries")
         return
-    keep = keep_entries(scores, torch.ones(e, n, dtype=torch.bool), share)
+    keep = keep_entries(
+        scores, torch.ones(e, n, dtype=torch.bool), removed_count(share, e * n, "x")
+    )
     flat = scores.flatten().tolist()
     # Of equal scores the later one goes first.
     gone = sorted(range(e * n), key=lambda unit: (flat[unit], -unit))[:count]
@@ -37,7 +40,7 @@ def test_the_smallest_scores_go_and_the_count_is_exact(e, n, share, seed):
 def test_entries_cut_before_count_into_the_same_budget():
     scores = torch.arange(8.0).double().view(2, 4)
     present = torch.tensor([[True, True, True, True], [True, True, False, False]])
-    keep = keep_entries(scores, present, 0.5)
+    keep = keep_entries(scores, present, 4)
     assert keep.tolist() == [[False, False, True, True], [True, True, False, False]]
     keep = keep_entries(scores, present, Pattern(keep=2, of=4))
     assert keep.tolist() == [[False, False, True, True], [True, True, False, False]]
@@ -53,6 +56,23 @@ def test_a_pattern_keeps_n_of_every_m_states_of_a_channel():
     assert (worst_kept > best_gone).all()
     with pytest.raises(InputError, match="a multiple of 4"):
         keep_entries(scores[:, :6], torch.ones(5, 6, dtype=torch.bool), Pattern(keep=2, of=4))
+
+
+@given(seed=st.integers(0, 99), removed=st.integers(0, 24))
+def test_shares_take_the_cheapest_entries_of_all_layers(seed, removed):
+    draw = torch.Generator().manual_seed(seed)
+    costs = {
+        name: torch.randint(0, 5, (3, width), generator=draw).double()
+        for name, width in (("a", 2), ("b", 4), ("c", 2))
+    }
+    shares = shares_by_cost(costs, removed)
+    counts = {name: round(share * costs[name].numel()) for name, share in shares.items()}
+    assert sum(counts.values()) == removed
+    spent = sum(
+        float(cost.flatten().sort().values[: counts[name]].sum()) for name, cost in costs.items()
+    )
+    everything = torch.cat([cost.flatten() for cost in costs.values()])
+    assert spent == float(everything.sort().values[:removed].sum())
 
 
 def test_columns_go_where_they_cost_least_and_none_is_emptied():

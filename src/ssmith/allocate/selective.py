@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from ssmith.core.errors import InputError
-from ssmith.core.pattern import Amount, Pattern, keep_largest
+from ssmith.core.pattern import Pattern, keep_largest
 
 STABLE = 0.9
 """Below this rank correlation, or overlap of the kept sets, a choice is reported as unstable."""
@@ -64,28 +64,42 @@ def removed_count(share: float, units: int, what: str) -> int:
 
 
 def keep_entries(
-    scores: Float64[Tensor, "e n"], present: Bool[Tensor, "e n"], amount: Amount
+    scores: Float64[Tensor, "e n"], present: Bool[Tensor, "e n"], removed: int | Pattern
 ) -> Bool[Tensor, "e n"]:
     """Keep the entries of A_log with the largest scores.
 
     Args:
         scores: larger is kept longer.
         present: False where an entry was cut before; it stays cut, within the same budget.
-        amount: fraction of all entries of the layer to remove, rounded; or N of every M
-            neighbouring states of a channel to keep.
+        removed: how many of the layer's entries go; or N of every M neighbouring states of a
+            channel to keep.
 
     Returns:
         True = keep. Of equal scores the later entry goes first.
 
     Raises:
-        InputError: if the amount removes none or all, or M does not divide n.
+        InputError: if M does not divide n.
     """
     ranked = scores.masked_fill(~present, -torch.inf)
-    if isinstance(amount, Pattern):
-        amount.check(scores.shape[1], "a channel")
-        return amount.mask(ranked) & present
-    count = removed_count(amount, scores.numel(), "entries")
-    return keep_largest(ranked.flatten(), count).view_as(scores) & present
+    if isinstance(removed, Pattern):
+        removed.check(scores.shape[1], "a channel")
+        return removed.mask(ranked) & present
+    return keep_largest(ranked.flatten(), removed).view_as(scores) & present
+
+
+def shares_by_cost(costs: Mapping[str, Float64[Tensor, "e n"]], removed: int) -> dict[str, float]:
+    """Split a number of entries to remove over layers, cheapest first.
+
+    Args:
+        costs: what each entry costs, in one unit for all layers.
+        removed: entries to remove in all layers together.
+
+    Returns:
+        Fraction of each layer's entries to remove; of equal costs the later entry goes first.
+    """
+    flat = torch.cat([cost.flatten() for cost in costs.values()])
+    gone = (~keep_largest(flat, removed)).split([cost.numel() for cost in costs.values()])
+    return {layer: int(part.sum()) / part.numel() for layer, part in zip(costs, gone, strict=True)}
 
 
 def keep_columns(scores: Float64[Tensor, "n"], removed: int) -> Bool[Tensor, "n"]:

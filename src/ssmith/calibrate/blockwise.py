@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,8 @@ class _BlockRun:
     def parts(self, rows: range, hidden: Tensor) -> MixerParts:
         valid = _valid(self.windows, rows)
         given = None if valid is None else valid.to(hidden.device)
-        return self.layer.parts(mixer_input(self.block, hidden), given)
+        parts = self.layer.parts(mixer_input(self.block, hidden), given)
+        return replace(parts, residual=hidden)
 
 
 def _stage(run: _BlockRun, stage: Stage, batches: Sequence[_Batch], group: Group) -> BlockRecord:

@@ -40,6 +40,11 @@ class FastestDecay:
         """True."""
         return True
 
+    @property
+    def scores_output(self) -> bool:
+        """False."""
+        return False
+
     def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
         """Return nothing."""
         del scan, weights, removed

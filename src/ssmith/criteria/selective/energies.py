@@ -46,6 +46,11 @@ class OutputEnergy:
         """True."""
         return True
 
+    @property
+    def scores_output(self) -> bool:
+        """True."""
+        return True
+
     def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
         """Return Σ (g C Ā h)²."""
         del weights, removed
@@ -92,6 +97,11 @@ class StateEnergy:
     def scores_columns(self) -> bool:
         """True."""
         return True
+
+    @property
+    def scores_output(self) -> bool:
+        """False."""
+        return False
 
     def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
         """Return Σ (Ā h)²."""

@@ -48,6 +48,11 @@ class GramGreedy:
         """True."""
         return True
 
+    @property
+    def scores_output(self) -> bool:
+        """True."""
+        return True
+
     def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
         """Return Σ g² (C Ā h)(C Ā h)ᵀ per channel."""
         del weights, removed

@@ -35,6 +35,10 @@ class SelectiveCriterion(Protocol):
     def scores_columns(self) -> bool:
         """Whether it is defined for columns; every one is for entries."""
 
+    @property
+    def scores_output(self) -> bool:
+        """Whether scores are energies of the layer's output, the same unit in every layer."""
+
     def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
         """Return what one batch says about entries, of which ``removed`` are to go."""
 

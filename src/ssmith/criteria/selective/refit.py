@@ -70,6 +70,11 @@ class RefitGreedy:
         """True."""
         return True
 
+    @property
+    def scores_output(self) -> bool:
+        """True."""
+        return True
+
     def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
         """Return what `OutputEnergy` asks for."""
         return OutputEnergy().gather_entries(scan, weights, removed)

@@ -72,6 +72,11 @@ class SparseSSM:
         """False: the paper defines it for entries."""
         return False
 
+    @property
+    def scores_output(self) -> bool:
+        """False."""
+        return False
+
     def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
         """Return Q of a batch."""
         del weights, removed

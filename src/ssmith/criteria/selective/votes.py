@@ -66,6 +66,11 @@ class SparseSSMVotes:
         """True."""
         return True
 
+    @property
+    def scores_output(self) -> bool:
+        """False."""
+        return False
+
     def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
         """Return the votes of every step for ``removed`` entries."""
         return self._gather(scan, weights, removed, columns=False)

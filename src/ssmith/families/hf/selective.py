@@ -32,6 +32,7 @@ class MixerParts:
         rank: input of ``dt_proj``.
         scan: inputs of the scan; its gated output is the input of ``out_proj``.
         valid: False where a step is padding; None without padding.
+        residual: the stream the layer adds to, as its block is given it; None outside a block.
     """
 
     hidden: Float[Tensor, "b l m"]
@@ -40,6 +41,7 @@ class MixerParts:
     rank: Float[Tensor, "b l r"]
     scan: ScanInputs
     valid: Bool[Tensor, "b l"] | None
+    residual: Float[Tensor, "b l m"] | None = None
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ from ssmith.jobs.selective.projection_config import ProjectionConfig
 from ssmith.surgery.recovery import TERMS
 
 Split = Literal["equal", "marginal"]
-Compensate = Literal["none", "C", "CB"]
+Spread = Literal["auto", "layer", "model"]
+Compensate = Literal["auto", "none", "C", "CB"]
+AUTO: Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +36,19 @@ class SelectiveConfig:
         columns: fraction of whole state columns to remove; nothing if None.
         split: ``equal``: every layer loses as many columns, so that the model loads everywhere;
             ``marginal``: layers lose columns where that costs least, which only ssmith loads.
-        method: criterion, by name (see ``ssmith list``).
+        spread: ``layer``: every layer loses the same share of its entries of A_log; ``model``: the
+            share goes over all layers, where it costs least of the energy of the stream a layer
+            adds to; ``auto``: ``model`` for the criteria whose scores are such energies. Both
+            open in stock code.
+        method: criterion, by name (see ``ssmith list``); ``auto``: output energy for entries,
+            and for columns the cost after the rest is refitted.
         settings: settings of the criterion that differ from its defaults.
         semantics: what a cut entry of A_log does: memoryless, unit-decay or fast-decay.
         seed: of what is random, ≥ 0.
         compensate: what makes up for removed columns: ``none``, new rows of ``C`` in x_proj, or of
-            C and B (``CB``, a second pass); at no cost when the model runs.
+            C and B (``CB``, a second pass); at no cost when the model runs. ``auto``: C where the
+            criterion counts on it and the layer allows it (Falcon-Mamba normalises C, and so does
+            not).
         recover: refit these terms to what the cut took from a layer's output: any of the letters
             D (the skip weights), h (a state offset) and y (an output offset); nothing if empty.
         projections: what is removed from the projections; nothing if None.
@@ -51,11 +60,12 @@ class SelectiveConfig:
     a_log: Amount | None = None
     columns: float | None = None
     split: Split = "equal"
-    method: str = DEFAULT
+    spread: Spread = "auto"
+    method: str = AUTO
     settings: Mapping[str, str | int | float] = field(default_factory=dict)
     semantics: str = "memoryless"
     seed: int = 0
-    compensate: Compensate = "none"
+    compensate: Compensate = "auto"
     recover: str = ""
     projections: ProjectionConfig | None = None
 
@@ -70,13 +80,20 @@ class SelectiveConfig:
         if isinstance(self.columns, Pattern):
             raise InputError(f"columns is {self.columns}", allowed="a fraction in (0, 1)")
         check_choice("split", self.split, get_args(Split))
+        check_choice("spread", self.spread, get_args(Spread))
+        if self.spread == "model" and not self.criterion().scores_output:
+            raise InputError(
+                f"spread is 'model', and {self.method} does not score what a layer's output loses",
+                allowed="output-energy, gram-greedy, refit-greedy",
+                next_step="spread it by layer",
+            )
         check_entry_semantics(self.semantics)
         check_choice("compensate", self.compensate, get_args(Compensate))
         if set(self.recover) - set(TERMS) or len(set(self.recover)) < len(self.recover):
             raise InputError(
                 f"recover is {self.recover!r}", allowed="any of the letters D, h, y, each once"
             )
-        if self.compensate != "none" and self.columns is None:
+        if self.compensate not in ("none", AUTO) and self.columns is None:
             raise InputError(
                 f"compensate is {self.compensate!r}, but no column is to be removed",
                 allowed="compensation of columns",
@@ -96,6 +113,22 @@ class SelectiveConfig:
             )
         self.criterion()
 
+    def resolved(self, *, refits: bool) -> SelectiveConfig:
+        """Return the same with everything named that was left to choose.
+
+        Args:
+            refits: whether the model's columns can be refitted.
+
+        Returns:
+            A configuration without ``auto``.
+        """
+        method, rows = self._method(refits=refits), self.compensate
+        if rows == AUTO:
+            counts_on_it = self.columns is not None and method == "refit-greedy"
+            rows = "C" if refits and counts_on_it else "none"
+        spread: Spread = "model" if self.over_layers else "layer"
+        return dataclasses.replace(self, method=method, compensate=rows, spread=spread)
+
     def criterion(self) -> SelectiveCriterion:
         """Return the criterion with its settings.
 
@@ -105,7 +138,7 @@ class SelectiveConfig:
         Raises:
             InputError: if there is no such criterion or setting.
         """
-        found = selective_by_name(self.method)
+        found = selective_by_name(self._method(refits=True))
         # A criterion is a dataclass by convention; the protocol cannot say so.
         known = {item.name for item in dataclasses.fields(found)}  # type: ignore[arg-type]
         unknown = sorted(set(self.settings) - known)
@@ -119,6 +152,21 @@ class SelectiveConfig:
             given.setdefault("seed", self.seed)
         made: SelectiveCriterion = dataclasses.replace(found, **given)  # type: ignore[type-var]
         return made
+
+    def _method(self, *, refits: bool) -> str:
+        if self.method != AUTO:
+            return self.method
+        if self.columns is None:
+            return DEFAULT
+        return "refit-greedy" if refits else "gram-greedy"
+
+    @property
+    def over_layers(self) -> bool:
+        """Whether layers lose unequal shares of their entries."""
+        by_energy = self.spread == "model" or (
+            self.spread == "auto" and self.criterion().scores_output
+        )
+        return self.a_log is not None and not isinstance(self.a_log, Pattern) and by_energy
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict, the criterion's settings in full."""

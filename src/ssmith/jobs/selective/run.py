@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float64
+from torch import Tensor, nn
 
-from ssmith.allocate.selective import columns_by_cost, removed_count
+from ssmith.allocate.selective import columns_by_cost, removed_count, shares_by_cost
 from ssmith.calibrate.blockwise import Tell, WalkConfig, walk
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.files import to_json
@@ -32,7 +33,9 @@ from ssmith.jobs.selective.projections import Shares, projection_stages
 from ssmith.jobs.selective.released import from_last_output
 from ssmith.jobs.selective.stages import (
     Budgets,
+    can_refit,
     column_costs_stage,
+    entry_costs_stage,
     equal_columns,
     stages_of,
     state_stages,
@@ -81,6 +84,7 @@ def prune_selective_(
         NumericalError: if a number leaves the finite ones.
     """
     layers = find_selective(model)
+    config = config.resolved(refits=all(map(can_refit, layers.values())))
     check_windows(windows, vocabulary_of(model), config)
     digest = model_digest(model)
     walking = walk_config or WalkConfig()
@@ -139,16 +143,19 @@ class Trip:
         columns = equal_columns(config, sizes)
         if columns and config.split == "marginal":
             columns = self._by_cost(blocks, sizes)
+        budgets = Budgets(
+            columns=columns, entries=self._entries(blocks) if config.over_layers else {}
+        )
         released = config.projections is not None and config.projections.activations == "released"
         if config.projections is None or not released:
-            budgets = Budgets(columns=columns, shares=self._shares(blocks))
+            budgets = replace(budgets, shares=self._shares(blocks))
             return walk(
                 blocks, self.windows, lambda layer: stages_of(config, layer, budgets),
                 self.walking, tell,
             )  # fmt: skip
-        return self._released(blocks, columns)
+        return self._released(blocks, budgets)
 
-    def _released(self, blocks: Blocks, columns: Mapping[str, int]) -> tuple[BlockRecord, ...]:
+    def _released(self, blocks: Blocks, budgets: Budgets) -> tuple[BlockRecord, ...]:
         """Walk twice: states first, then projections on the last block's output as input."""
         config, tell = self.config, self._tell("pruning blocks")
         if config.projections is None or self.walking.work_dir is not None:
@@ -159,7 +166,7 @@ class Trip:
             )
         projections = config.projections
         states = walk(
-            blocks, self.windows, lambda layer: state_stages(config, layer, columns),
+            blocks, self.windows, lambda layer: state_stages(config, layer, budgets),
             self.walking, tell,
         )  # fmt: skip
         shares = self._shares(blocks)
@@ -175,6 +182,18 @@ class Trip:
             self.config.projections, blocks, self.windows, self.walking,
             tell=self._tell("surveying projections"), measure=self.measure,
         )  # fmt: skip
+
+    def _entries(self, blocks: Blocks) -> dict[str, float]:
+        costs: dict[str, Float64[Tensor, "e n"]] = {}
+        walk(
+            blocks, self.windows, lambda _: [entry_costs_stage(self.config.criterion(), costs)],
+            replace(self.walking, work_dir=None), self._tell("measuring entries"),
+        )  # fmt: skip
+        units = sum(cost.numel() for cost in costs.values())
+        share = self.config.a_log
+        return shares_by_cost(
+            costs, removed_count(share if isinstance(share, float) else 0.0, units, "entries")
+        )
 
     def _by_cost(self, blocks: Blocks, sizes: Mapping[str, int]) -> dict[str, int]:
         survey = walk(

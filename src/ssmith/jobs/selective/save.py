@@ -33,6 +33,7 @@ from ssmith.jobs.selective.run import (
     prune_selective_,
     receipt_of,
 )
+from ssmith.jobs.selective.stages import can_refit
 
 # Of the memory that is left, for weights and what a walk adds to them.
 _USABLE = 0.8
@@ -132,6 +133,7 @@ def prune_and_save(task: PruneTask, *, say: Say, progress: Progress = silent) ->
     content = read_any_config(directory)
     blocks = DirectoryBlocks(directory, content)
     layer = SelectiveLayer("", find_selective(blocks.skeleton)[blocks.layers[0]].mixer)
+    task = dataclasses.replace(task, config=task.config.resolved(refits=can_refit(layer)))
     windows = task.calibration.windows(directory, blocks.skeleton.config.vocab_size)
     check_windows(windows, blocks.skeleton.config.vocab_size, task.config)
     needed, from_disk = _needed(task, blocks, layer, windows)

@@ -6,18 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 from ssmith.allocate.selective import keep_columns, keep_entries, removed_count, stability
 from ssmith.calibrate.blockwise import Stage
-from ssmith.core.pattern import Amount, removed_share
+from ssmith.core.pattern import Amount, Pattern, removed_share
 from ssmith.core.selective import COLUMNS, ENTRIES, BlockRecord, Statistics, Totals
 from ssmith.criteria.selective import SelectiveCriterion
+from ssmith.criteria.selective.refit import LARGEST_STATE
 from ssmith.families.hf.selective import MixerParts, SelectiveLayer
 from ssmith.jobs.selective.compensation import compensated_columns, recovery_stage
 from ssmith.jobs.selective.config import SelectiveConfig
 from ssmith.jobs.selective.projections import Shares, projection_stages
+
+_STREAM, _STEPS = "stream energy", "stream steps"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +30,13 @@ class Budgets:
 
     Args:
         columns: how many columns a layer loses; none where it is missing.
+        entries: fraction of its entries of A_log a layer loses; the configured one where it is
+            missing.
         shares: what a projection loses; the configured amount where it is missing.
     """
 
     columns: Mapping[str, int] = field(default_factory=dict)
+    entries: Mapping[str, float] = field(default_factory=dict)
     shares: Shares = field(default_factory=dict)
 
 
@@ -44,55 +51,69 @@ def stages_of(config: SelectiveConfig, layer: SelectiveLayer, budgets: Budgets) 
     Returns:
         The stages, in order.
     """
-    stages = state_stages(config, layer, budgets.columns)
+    stages = state_stages(config, layer, budgets)
     if config.projections is not None:
         stages += projection_stages(config.projections, layer, budgets.shares)
     return stages
 
 
-def state_stages(
-    config: SelectiveConfig, layer: SelectiveLayer, columns: Mapping[str, int]
-) -> list[Stage]:
+def state_stages(config: SelectiveConfig, layer: SelectiveLayer, budgets: Budgets) -> list[Stage]:
     """Return what is done to the states of one layer: columns, entries, recovery.
 
     Args:
         config: what is removed.
         layer: the layer, as it is before.
-        columns: per layer, how many columns go.
+        budgets: what surveys gave each layer.
 
     Returns:
         The stages, in order.
     """
     stages: list[Stage] = []
-    removed = columns.get(layer.name, 0)
+    removed = budgets.columns.get(layer.name, 0)
+    criterion = config.criterion()
     if removed and config.compensate != "none":
-        stages += compensated_columns(config.criterion(), removed, config.compensate)
+        stages += compensated_columns(criterion, removed, config.compensate)
     elif removed:
-        stages.append(columns_stage(config.criterion(), removed))
+        stages.append(columns_stage(criterion, removed))
     if config.a_log is not None:
-        stages.append(entries_stage(config.criterion(), config.a_log, config.semantics))
+        amount = budgets.entries.get(layer.name, config.a_log)
+        if layer.name not in budgets.entries:
+            _check_entries(config.a_log, layer.e, layer.n - removed)
+        stages.append(entries_stage(criterion, amount, config.semantics))
     if stages and config.recover:
         stages.append(recovery_stage(layer, config.recover))
     return stages
 
 
 def entries_stage(criterion: SelectiveCriterion, amount: Amount, semantics: str) -> Stage:
-    """Return the stage that cuts entries of A_log."""
+    """Return the stage that cuts entries of A_log.
+
+    Args:
+        criterion: scores them.
+        amount: fraction of the layer's entries, or a pattern.
+        semantics: what a cut entry does.
+
+    Returns:
+        The stage.
+    """
+
+    def count(layer: SelectiveLayer) -> int:
+        return round(removed_share(amount) * layer.e * layer.n)
 
     def collect(layer: SelectiveLayer, parts: MixerParts) -> Statistics:
-        removed = round(removed_share(amount) * layer.e * layer.n)
-        return criterion.gather_entries(parts.scan, layer.weights(), removed)
+        return criterion.gather_entries(parts.scan, layer.weights(), count(layer))
 
     def apply(layer: SelectiveLayer, totals: Totals) -> BlockRecord:
         weights = layer.weights()
         scores = criterion.entries(totals.sums, weights)
-        keep = keep_entries(scores, weights.present, amount)
+        removed = amount if isinstance(amount, Pattern) else count(layer)
+        keep = keep_entries(scores, weights.present, removed)
         halves = totals.halves and tuple(criterion.entries(half, weights) for half in totals.halves)
         facts = {
             "before": int(weights.present.sum()),
             "after": int(keep.sum()),
             "stability": _stability(
-                halves, tuple(keep_entries(half, weights.present, amount) for half in halves or ())
+                halves, tuple(keep_entries(half, weights.present, removed) for half in halves or ())
             ),
         }
         layer.cut_entries_(keep, semantics)
@@ -147,6 +168,43 @@ def column_costs_stage(criterion: SelectiveCriterion) -> Stage:
     )  # fmt: skip
 
 
+def entry_costs_stage(
+    criterion: SelectiveCriterion, costs: dict[str, Float64[Tensor, "e n"]]
+) -> Stage:
+    """Return a stage that only measures what each entry costs, of the energy of the stream.
+
+    A layer's output is added to a stream that every later block normalises: what matters of a
+    change is its share of the stream's energy.
+
+    Args:
+        criterion: one whose scores are energies of the layer's output.
+        costs: filled by layer.
+
+    Returns:
+        The stage.
+    """
+
+    def collect(layer: SelectiveLayer, parts: MixerParts) -> Statistics:
+        found = criterion.gather_entries(parts.scan, layer.weights(), 0)
+        if parts.residual is None:
+            raise NotImplementedError("costs are measured inside a block")
+        energy = parts.residual.double().square().sum(-1)
+        valid = torch.ones_like(energy) if parts.valid is None else parts.valid.double()
+        return found | {_STREAM: (energy * valid).sum(), _STEPS: valid.sum()}
+
+    def apply(layer: SelectiveLayer, totals: Totals) -> BlockRecord:
+        stream = totals.sums[_STREAM] / totals.sums[_STEPS]
+        costs[layer.name] = criterion.entries(totals.sums, layer.weights()) / stream
+        return BlockRecord(layer=layer.name, stage="costs")
+
+    return Stage(name="costs", collect=collect, apply=apply, lockstep=criterion.lockstep)
+
+
+def can_refit(layer: SelectiveLayer) -> bool:
+    """Return whether columns of a layer can be refitted: C is not normalised, N is not huge."""
+    return not layer.normalises and layer.n <= LARGEST_STATE
+
+
 def equal_columns(config: SelectiveConfig, layers: Mapping[str, int]) -> dict[str, int]:
     """Return how many columns each layer loses if all lose the same share.
 
@@ -163,6 +221,14 @@ def equal_columns(config: SelectiveConfig, layers: Mapping[str, int]) -> dict[st
     if config.columns is None:
         return {}
     return {name: removed_count(config.columns, n, "state columns") for name, n in layers.items()}
+
+
+def _check_entries(amount: Amount, e: int, n: int) -> None:
+    """Refuse, before any data is run, what no layer of this size can lose."""
+    if isinstance(amount, Pattern):
+        amount.check(n, "a channel")
+    else:
+        removed_count(amount, e * n, "entries")
 
 
 def _stability(
