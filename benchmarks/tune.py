@@ -94,11 +94,11 @@ BUILDERS: dict[str, Callable[[Sizes], nn.Module]] = {
 }
 
 
-def stepper(model: nn.Module, sizes: Sizes) -> Callable[[], float]:
+def stepper(model: nn.Module, *, batch: int, length: int) -> Callable[[], float]:
     """Return one training step of a model on fixed tokens; it gives the loss."""
     model.train()
     draw = torch.Generator().manual_seed(1)
-    ids = torch.randint(0, 256, (sizes.batch, sizes.length), generator=draw)
+    ids = torch.randint(0, 256, (batch, length), generator=draw)
     trained = [item for item in model.parameters() if item.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=RATE)
 
@@ -121,7 +121,7 @@ def timed(call: Callable[[], Any]) -> float:
 def step_times(sizes: Sizes) -> dict[str, list[float]]:
     """Return the seconds of every step; all but the stock model take turns."""
     names = [name for name in BUILDERS if name != "stock-lora"]
-    steps = {name: stepper(BUILDERS[name](sizes), sizes) for name in names}
+    steps = {name: stepper_of(name, sizes) for name in names}
     for step in steps.values():
         step()
     times: dict[str, list[float]] = {name: [] for name in names}
@@ -133,7 +133,7 @@ def step_times(sizes: Sizes) -> dict[str, list[float]]:
 
 
 def stock_times(sizes: Sizes) -> list[float]:
-    step = stepper(stock_lora(sizes), sizes)
+    step = stepper_of("stock-lora", sizes)
     return [timed(step) for _ in range(sizes.stock_rounds)]
 
 
@@ -159,10 +159,12 @@ def decode_times(sizes: Sizes) -> dict[str, list[float]]:
     return times
 
 
-def peak_bytes(name: str, sizes: Sizes) -> int:
-    """Return by how much three training steps raise this process's peak memory."""
-    model = BUILDERS[name](sizes)
-    step = stepper(model, sizes)
+def stepper_of(name: str, sizes: Sizes) -> Callable[[], float]:
+    return stepper(BUILDERS[name](sizes), batch=sizes.batch, length=sizes.length)
+
+
+def peak_of(step: Callable[[], float]) -> int:
+    """Return by how much three training steps raise this process's peak memory, in bytes."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     before = resident()
@@ -201,7 +203,7 @@ def main() -> None:
     sizes = QUICK if options.quick else FULL
     tune_allocator_()
     if options.peak_of:
-        print(peak_bytes(options.peak_of, sizes))
+        print(peak_of(stepper_of(options.peak_of, sizes)))
         return
     times = step_times(sizes)
     decoded = decode_times(sizes)
