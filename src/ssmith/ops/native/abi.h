@@ -35,6 +35,26 @@ struct ScanArgs {
   float *dx, *ddt, *dz, *dA, *dB, *dC, *dD, *ddt_bias, *dh0, *dh_offset, *dy_offset;
 };
 
+// A scan with sums of its states: of weight·value² per quantity (see scan_statistics.h) where it has
+// a place, of weight·value·valueᵀ of one of them, the lower triangle (n, n, e) only, and per step over
+// the batch. Steps `from` to `to` are run. All sums are added to what is there.
+constexpr int64_t kQuantities = 5;
+struct StatisticsArgs {
+  ScanArgs scan;
+  int64_t from, to, gated, gram_of;
+  const float *weights, *counted;  // (b, l)
+  double *energies[kQuantities], *gram;
+  float *squares, *decays;  // (to - from, n, e)
+};
+
+// counts (parts, s): how often each of s units is among the `count` smallest of a row of `metric`
+// (rows, s); of equals, the later ones. 1 ≤ count ≤ s.
+struct VotesArgs {
+  int64_t rows, s, count, parts;
+  const float* metric;
+  int64_t* counts;
+};
+
 struct ConvArgs {
   int64_t b, l, e, k, parts, silu;
   Rows x;
@@ -69,4 +89,6 @@ struct Kernels {
   void (*conv_backward)(const ConvArgs*);
   void (*step)(const StepArgs*);
   void (*diagonal)(const DiagonalArgs*);
+  void (*scan_statistics)(const StatisticsArgs*);
+  void (*votes)(const VotesArgs*);
 };

@@ -5,8 +5,12 @@
 #include "diagonal.h"
 #include "scan_backward.h"
 #include "scan_forward.h"
+#include "scan_statistics.h"
 #include "step.h"
+#include "votes.h"
 
 extern "C" const Kernels SSMITH_LEVEL;
-extern "C" const Kernels SSMITH_LEVEL = {scan_forward,  scan_backward, conv_forward,
-                                         conv_backward, step,          diagonal};
+extern "C" const Kernels SSMITH_LEVEL = {
+    scan_forward, scan_backward, conv_forward,    conv_backward,
+    step,         diagonal,      scan_statistics, votes,
+};

@@ -24,6 +24,8 @@ _KERNELS = (
     "conv_backward",
     "step",
     "diagonal",
+    "scan_statistics",
+    "votes",
 )
 _forced: ContextVar[int | None] = ContextVar("forced_level", default=None)
 

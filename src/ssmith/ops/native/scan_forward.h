@@ -113,16 +113,19 @@ SSMITH_INLINE void forward_block(const ScanArgs& a, const ForwardTile& tile, con
   store_chunk(a, tile, block, b, t0, steps);
 }
 
+SSMITH_INLINE void start_forward(const ScanArgs& a, const ForwardTile& tile, const Block& block,
+                                 int64_t b) {
+  load_rates(tile.A, a.A, block, a.n, a.e);
+  load_states(tile.offset, a.h_offset, block, a.n, a.e);
+  load_states(tile.h, a.h0 ? a.h0 + b * a.n * a.e : nullptr, block, a.n, a.e);
+}
+
 void scan_forward_run(const ScanArgs& a, int64_t b, int64_t first, int64_t last) {
   Workspace space(ForwardTile::floats(a.n, last - first));
   const ForwardTile run(space, a.n, last - first);
   const int64_t chunks = (a.l + kChunk - 1) / kChunk, states = a.n * a.e;
   for (int64_t k = first; k < last; ++k) {
-    const Block block(k, a.e);
-    const ForwardTile tile = run.at(k - first, a.n);
-    load_rates(tile.A, a.A, block, a.n, a.e);
-    load_states(tile.offset, a.h_offset, block, a.n, a.e);
-    load_states(tile.h, a.h0 ? a.h0 + b * states : nullptr, block, a.n, a.e);
+    start_forward(a, run.at(k - first, a.n), Block(k, a.e), b);
   }
   for (int64_t t0 = 0; t0 < a.l; t0 += kSteps) {
     const int64_t steps = min64(kSteps, a.l - t0), after = t0 + steps;

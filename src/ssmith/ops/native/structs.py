@@ -6,7 +6,7 @@ import ctypes
 
 from torch import Tensor
 
-ABI = 2
+ABI = 3
 
 
 def _rows(name: str) -> list[str]:
@@ -29,6 +29,21 @@ class ScanArgs(ctypes.Structure):
         _rows("dy"), "dh_last",
         "dx", "ddt", "dz", "dA", "dB", "dC", "dD", "ddt_bias", "dh0", "dh_offset", "dy_offset",
     )  # fmt: skip
+
+
+class StatisticsArgs(ctypes.Structure):
+    """Arguments of the selective scan with sums of its states."""
+
+    _fields_ = list(ScanArgs._fields_) + _fields(
+        "from", "to", "gated", "gram_of", "weights", "counted",
+        "h_before", "h", "A_bar_h", "C_h", "C_A_bar_h", "gram", "squares", "decays",
+    )  # fmt: skip
+
+
+class VotesArgs(ctypes.Structure):
+    """Arguments of the selection of the smallest per row."""
+
+    _fields_ = _fields("rows", "s", "count", "parts", "metric", "counts")
 
 
 class ConvArgs(ctypes.Structure):

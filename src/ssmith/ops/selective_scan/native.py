@@ -37,15 +37,7 @@ def selective_scan_native(
     inputs.check()
     if not inputs.x.numel() or not inputs.A.numel():
         raise ValueError("the kernels need at least one sequence, step, channel and state")
-    given = {name: getattr(inputs, name) for name in _ORDER}
-    if inputs.valid is not None:
-        # softplus(−∞) is exactly 0: the step leaves the state as it was.
-        nothing = -torch.inf if inputs.dt_softplus else 0.0
-        given["dt"] = inputs.dt.masked_fill(~inputs.valid[:, :, None], nothing)
-        if inputs.dt_bias is not None and not inputs.dt_softplus:
-            given["dt"] = (inputs.dt + inputs.dt_bias) * inputs.valid[:, :, None]
-            given["dt_bias"] = None
-    tensors = [None if tensor is None else _prepare(name, tensor) for name, tensor in given.items()]
+    tensors = prepared(inputs)
     needs_grad = torch.is_grad_enabled() and any(
         tensor is not None and tensor.requires_grad for tensor in tensors
     )
@@ -56,6 +48,19 @@ def selective_scan_native(
     return y.to(inputs.x.dtype), h_last.mT
 
 
+def prepared(inputs: ScanInputs) -> list[Tensor | None]:
+    """Return the tensors of a scan in float32, in the order and layout of the kernels."""
+    given = {name: getattr(inputs, name) for name in _ORDER}
+    if inputs.valid is not None:
+        # softplus(−∞) is exactly 0: the step leaves the state as it was.
+        nothing = -torch.inf if inputs.dt_softplus else 0.0
+        given["dt"] = inputs.dt.masked_fill(~inputs.valid[:, :, None], nothing)
+        if inputs.dt_bias is not None and not inputs.dt_softplus:
+            given["dt"] = (inputs.dt + inputs.dt_bias) * inputs.valid[:, :, None]
+            given["dt_bias"] = None
+    return [None if tensor is None else _prepare(name, tensor) for name, tensor in given.items()]
+
+
 def _prepare(name: str, tensor: Tensor) -> Tensor:
     """Return float32 in the layout the kernels read: rows over time, or state-major."""
     tensor = tensor.float()
@@ -64,14 +69,16 @@ def _prepare(name: str, tensor: Tensor) -> Tensor:
     return tensor if name in _OVER_TIME and tensor.stride(-1) == 1 else tensor.contiguous()
 
 
-def _kernels() -> Library:
+def kernels_or_raise() -> Library:
+    """Return the loaded kernels."""
     kernels = library()
     if kernels is None:
         raise RuntimeError("the CPU kernels are not loaded")
     return kernels
 
 
-def _arguments(tensors: tuple[Tensor | None, ...], softplus: bool) -> dict[str, int]:
+def arguments(tensors: tuple[Tensor | None, ...], softplus: bool) -> dict[str, int]:
+    """Return the fields of ``ScanArgs`` that describe prepared inputs."""
     given = dict(zip(_ORDER, tensors, strict=True))
     x, A = given["x"], given["A"]
     if x is None or A is None:
@@ -102,10 +109,10 @@ def _forward(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
     *tensors, softplus, keep = given
     y, h_last, bounds = _outputs(tensors[0], tensors[2], keep)
     args = ScanArgs(
-        **_arguments(tuple(tensors), softplus),
+        **arguments(tuple(tensors), softplus),
         y=address(y), h_last=address(h_last), bounds=address(bounds) if keep else 0,
     )  # fmt: skip
-    _kernels().call("scan_forward", args)
+    kernels_or_raise().call("scan_forward", args)
     return y, h_last, bounds
 
 
@@ -129,7 +136,7 @@ def _gradient_shapes(tensors: list[Tensor | None], split: int) -> dict[str, Any]
 def _backward(*given: Any) -> list[Tensor]:
     *tensors, bounds, dy, dh_last, softplus = given
     x = tensors[0]
-    fields = _arguments(tuple(tensors), softplus)
+    fields = arguments(tuple(tensors), softplus)
     shapes = _gradient_shapes(tensors, fields["parts"])
     made = {
         name: x.new_zeros(shape) if name in ("B", "C") else x.new_empty(shape)
@@ -139,7 +146,7 @@ def _backward(*given: Any) -> list[Tensor]:
         **fields, **rows("dy", dy), bounds=address(bounds), dh_last=address(dh_last),
         **{f"d{name}": address(tensor) if tensor.numel() else 0 for name, tensor in made.items()},
     )  # fmt: skip
-    _kernels().call("scan_backward", args)
+    kernels_or_raise().call("scan_backward", args)
     # Sums over sequences (and over threads, for B and C) are left to torch.
     for name in ("A", "B", "C", "D", "dt_bias", "h_offset", "y_offset"):
         if made[name].numel():

@@ -1,75 +1,32 @@
 """What criteria ask of a selective layer's states, gathered while the scan runs.
 
-A chunk of steps is held at a time, so memory is O(chunk·b·e·n) whatever the length; sums are kept
-in float64.
+In plain torch a chunk of steps is held at a time, so memory is O(chunk·b·e·n) whatever the length;
+sums are kept in float64. The CPU kernels hold a chunk of a few channels at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from ssmith.core.errors import InputError
+from ssmith.ops.backends import chosen
 from ssmith.ops.precision import widened
 from ssmith.ops.selective_scan.chunked import CHUNK, chunk_states
+from ssmith.ops.selective_scan.gathered import (
+    QUANTITIES,
+    ScanStatistics,
+    StatisticsConfig,
+    Visit,
+    counted,
+    time_weights,
+)
 from ssmith.ops.selective_scan.inputs import ScanInputs
 from ssmith.ops.selective_scan.reference import read_out, step_sizes
+from ssmith.ops.selective_scan.statistics_native import statistics_native
 
-QUANTITIES = ("h_before", "h", "A_bar_h", "C_h", "C_A_bar_h")
-
-Visit = Callable[[int, Float[Tensor, "k e n"], Float[Tensor, "k e n"]], None]
-"""Called per chunk with its first step, and per step Σ_b s_b·h_before² and Σ_b Ā."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StatisticsConfig:
-    """What is gathered.
-
-    Args:
-        energies: quantities whose weighted squares are summed over sequences and steps.
-            ``h_before`` is the state before a step, ``A_bar_h`` what the step keeps of it,
-            ``C_h`` and ``C_A_bar_h`` what the read-out sees of either.
-        gram: quantity whose weighted products between the states of a channel are summed.
-        gated: weight each step of a channel with SiLU(z)², as its output is.
-        time_weights: weight of each step; None for 1.
-        sample_weights: weight of each sequence; None for 1.
-        visit: called once per chunk for what needs every step (votes); sums over the batch.
-
-    Raises:
-        InputError: if a quantity is unknown.
-    """
-
-    energies: tuple[str, ...] = ("A_bar_h",)
-    gram: str | None = None
-    gated: bool = False
-    time_weights: Float[Tensor, "l"] | None = None
-    sample_weights: Float[Tensor, "b"] | None = None
-    visit: Visit | None = None
-
-    def __post_init__(self) -> None:
-        for quantity in (*self.energies, *([] if self.gram is None else [self.gram])):
-            if quantity not in QUANTITIES:
-                raise InputError(f"quantity {quantity!r}", allowed=", ".join(QUANTITIES))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScanStatistics:
-    """What was gathered.
-
-    Args:
-        energies: per quantity, Σ weight·value² over sequences and valid steps.
-        gram: per channel, Σ weight·value·valueᵀ over its states; None if not asked for.
-        weight: sum of the weights, without gate, of all valid steps.
-    """
-
-    energies: dict[str, Float64[Tensor, "e n"]] = field(default_factory=dict)
-    gram: Float64[Tensor, "e n n"] | None = None
-    weight: float = 0.0
+__all__ = ["QUANTITIES", "ScanStatistics", "StatisticsConfig", "Visit", "selective_scan_statistics"]
 
 
 @torch.no_grad()
@@ -88,9 +45,12 @@ def selective_scan_statistics(
     Source: SparseSSM (arXiv 2506.09613) for energies and per-step sums over samples.
     """
     inputs.check()
+    native = chosen("selective_scan", inputs.x) == "native"
+    if native and inputs.x.numel() and inputs.A.numel():
+        return statistics_native(inputs, config)
     wide = widened(inputs)
-    dt, counted = step_sizes(wide), _counted(wide, config)
-    weights = counted * _time_weights(wide, config)[:, None]
+    dt, valid = step_sizes(wide), counted(wide, config)
+    weights = valid * time_weights(wide, config)[:, None]
     h = wide.x.new_zeros(wide.x.shape[0], *wide.A.shape) if wide.h0 is None else wide.h0
     e, n = wide.A.shape
     sums = {name: wide.A.new_zeros(e, n, dtype=torch.float64) for name in config.energies}
@@ -109,30 +69,13 @@ def selective_scan_statistics(
             value = _value(config.gram, A_bar, (before, states), C)
             gram += torch.einsum("lbe,lben,lbek->enk", weight, value, value).double()
         if config.visit is not None:
-            squares = torch.einsum("lb,lben->len", counted[part], before.square())
+            squares = torch.einsum("lb,lben->len", valid[part], before.square())
             config.visit(start, squares, A_bar.sum(1))
         outputs.append(torch.einsum("lben,bln->ble", states, wide.C[:, part]))
         h = states[-1].clone()
     y = torch.cat(outputs, dim=1) if outputs else torch.zeros_like(wide.x)
     found = ScanStatistics(energies=sums, gram=gram, weight=float(weights.double().sum()))
     return read_out(wide, y).to(inputs.x.dtype), h, found
-
-
-def _counted(inputs: ScanInputs, config: StatisticsConfig) -> Float[Tensor, "l b"]:
-    """Return the weight of every sequence at every step, zero where it is padding."""
-    ones = inputs.x.new_ones(inputs.x.shape[1], inputs.x.shape[0])
-    if config.sample_weights is not None:
-        ones = ones * config.sample_weights.to(ones)
-    return ones if inputs.valid is None else ones * inputs.valid.T
-
-
-def _time_weights(inputs: ScanInputs, config: StatisticsConfig) -> Float[Tensor, "l"]:
-    length, given = inputs.x.shape[1], config.time_weights
-    if given is None:
-        return inputs.x.new_ones(length)
-    if given.shape != (length,):
-        raise InputError(f"{len(given)} time weights", allowed=f"one per step, {length}")
-    return given.to(inputs.x)
 
 
 def _gate(

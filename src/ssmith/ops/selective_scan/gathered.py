@@ -1,0 +1,92 @@
+"""What can be gathered of a scan's states: the request, the answer, and the weights of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from ssmith.core.errors import InputError
+from ssmith.ops.selective_scan.inputs import ScanInputs
+
+QUANTITIES = ("h_before", "h", "A_bar_h", "C_h", "C_A_bar_h")
+
+Visit = Callable[[int, Float[Tensor, "k e n"], Float[Tensor, "k e n"]], None]
+"""Called per chunk with its first step, and per step Σ_b s_b·h_before² and Σ_b Ā."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatisticsConfig:
+    """What is gathered.
+
+    Args:
+        energies: quantities whose weighted squares are summed over sequences and steps.
+            ``h_before`` is the state before a step, ``A_bar_h`` what the step keeps of it,
+            ``C_h`` and ``C_A_bar_h`` what the read-out sees of either.
+        gram: quantity whose weighted products between the states of a channel are summed.
+        gated: weight each step of a channel with SiLU(z)², as its output is.
+        time_weights: weight of each step; None for 1.
+        sample_weights: weight of each sequence; None for 1.
+        visit: called once per chunk for what needs every step (votes); sums over the batch.
+
+    Raises:
+        InputError: if a quantity is unknown.
+    """
+
+    energies: tuple[str, ...] = ("A_bar_h",)
+    gram: str | None = None
+    gated: bool = False
+    time_weights: Float[Tensor, "l"] | None = None
+    sample_weights: Float[Tensor, "b"] | None = None
+    visit: Visit | None = None
+
+    def __post_init__(self) -> None:
+        for quantity in (*self.energies, *([] if self.gram is None else [self.gram])):
+            if quantity not in QUANTITIES:
+                raise InputError(f"quantity {quantity!r}", allowed=", ".join(QUANTITIES))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanStatistics:
+    """What was gathered.
+
+    Args:
+        energies: per quantity, Σ weight·value² over sequences and valid steps.
+        gram: per channel, Σ weight·value·valueᵀ over its states; None if not asked for.
+        weight: sum of the weights, without gate, of all valid steps.
+    """
+
+    energies: dict[str, Float64[Tensor, "e n"]] = field(default_factory=dict)
+    gram: Float64[Tensor, "e n n"] | None = None
+    weight: float = 0.0
+
+
+def counted(inputs: ScanInputs, config: StatisticsConfig) -> Float[Tensor, "l b"]:
+    """Return the weight of every sequence at every step, zero where it is padding."""
+    ones = inputs.x.new_ones(inputs.x.shape[1], inputs.x.shape[0])
+    if config.sample_weights is not None:
+        ones = ones * config.sample_weights.to(ones)
+    return ones if inputs.valid is None else ones * inputs.valid.T
+
+
+def time_weights(inputs: ScanInputs, config: StatisticsConfig) -> Float[Tensor, "l"]:
+    """Return the weight of every step.
+
+    Args:
+        inputs: of the scan.
+        config: what is gathered.
+
+    Returns:
+        One weight per step, 1 where none are given.
+
+    Raises:
+        InputError: if their number is not that of the steps.
+    """
+    length, given = inputs.x.shape[1], config.time_weights
+    if given is None:
+        return inputs.x.new_ones(length)
+    if given.shape != (length,):
+        raise InputError(f"{len(given)} time weights", allowed=f"one per step, {length}")
+    return given.to(inputs.x)

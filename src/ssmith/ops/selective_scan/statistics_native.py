@@ -1,0 +1,75 @@
+"""Statistics of a scan's states on the CPU kernels, in the pass that computes its outputs."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ssmith.ops.native.structs import StatisticsArgs, address
+from ssmith.ops.selective_scan.gathered import (
+    QUANTITIES,
+    ScanStatistics,
+    StatisticsConfig,
+    counted,
+    time_weights,
+)
+from ssmith.ops.selective_scan.inputs import ScanInputs
+from ssmith.ops.selective_scan.native import arguments, kernels_or_raise, prepared
+
+VISITED = 32
+"""Steps that a visit is shown at a time."""
+
+
+def statistics_native(
+    inputs: ScanInputs, config: StatisticsConfig
+) -> tuple[Float[Tensor, "b l e"], Float[Tensor, "b e n"], ScanStatistics]:
+    """Compute what `selective_scan_statistics` does, in float32 with sums in float64.
+
+    Args:
+        inputs: see `ScanInputs`; on the CPU, not empty.
+        config: what is gathered.
+
+    Returns:
+        The outputs, the state after the last step, and the statistics.
+    """
+    tensors = prepared(inputs)
+    (b, length, e), n = inputs.x.shape, inputs.A.shape[1]
+    valid = counted(inputs, config).float()
+    weights = (valid * time_weights(inputs, config)[:, None].float()).T.contiguous()
+    valid = valid.T.contiguous()
+    sums = {name: inputs.A.new_zeros(n, e, dtype=torch.float64) for name in config.energies}
+    gram = None if config.gram is None else inputs.A.new_zeros(n, n, e, dtype=torch.float64)
+    y = torch.empty(b, length, e, dtype=torch.float32)
+    h_last = torch.empty(b, n, e, dtype=torch.float32)
+    fields = arguments(tuple(tensors), inputs.dt_softplus)
+    fields |= {"y": address(y), "h_last": address(h_last), "gated": int(_gated(inputs, config))}
+    fields |= {"weights": address(weights), "counted": address(valid), "gram": address(gram)}
+    fields |= {name: address(total) for name, total in sums.items()}
+    fields["gram_of"] = -1 if config.gram is None else QUANTITIES.index(config.gram)
+    span = length if config.visit is None else VISITED
+    for start in range(0, length, span):
+        part = {"from": start, "to": min(length, start + span)}
+        shown = torch.zeros(2, 0 if config.visit is None else part["to"] - start, n, e)
+        if config.visit is not None:
+            part |= {"squares": address(shown[0]), "decays": address(shown[1])}
+        kernels_or_raise().call("scan_statistics", StatisticsArgs(**(fields | part)))
+        fields["h0"] = fields["h_last"]
+        if config.visit is not None:
+            config.visit(start, shown[0].mT, shown[1].mT)
+    found = ScanStatistics(
+        energies={name: total.T.contiguous() for name, total in sums.items()},
+        gram=None if gram is None else _symmetric(gram),
+        weight=float(weights.double().sum()),
+    )
+    return y.to(inputs.x.dtype), h_last.mT, found
+
+
+def _gated(inputs: ScanInputs, config: StatisticsConfig) -> bool:
+    return config.gated and inputs.z is not None
+
+
+def _symmetric(lower: Float[Tensor, "n n e"]) -> Float[Tensor, "e n n"]:
+    """Return per channel the matrix of which the kernel fills the lower triangle."""
+    products = lower.permute(2, 0, 1).contiguous()
+    return products + products.tril(-1).mT

@@ -1,0 +1,49 @@
+"""How often each unit is among the smallest of a row: exact selection, ties defined."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from ssmith.core.errors import InputError
+from ssmith.ops.native import library
+from ssmith.ops.native.loading import parts
+from ssmith.ops.native.structs import VotesArgs, address
+
+
+def votes_for_smallest(metric: Float[Tensor, "l s"], count: int) -> Float64[Tensor, "s"]:
+    """Return in how many rows a unit is among the ``count`` smallest.
+
+    Args:
+        metric: one row per step; NaN counts as largest.
+        count: units chosen per row, in [0, s]; of equals, the later ones.
+
+    Returns:
+        The number of rows that choose each unit.
+
+    Raises:
+        InputError: if ``count`` is negative or above s.
+    """
+    rows, s = metric.shape
+    if not 0 <= count <= s:
+        raise InputError(f"{count} votes a row", allowed=f"0 to {s}, the number of units")
+    kernels = library()
+    if not count or not rows:
+        return torch.zeros(s, dtype=torch.float64, device=metric.device)
+    if kernels is None or metric.device.type != "cpu" or metric.dtype == torch.float64:
+        return _votes_torch(metric, count)
+    metric = metric.float().contiguous()
+    counts = torch.zeros(parts(), s, dtype=torch.int64)
+    kernels.call("votes", VotesArgs(
+        rows=rows, s=s, count=count, parts=len(counts), metric=address(metric),
+        counts=address(counts),
+    ))  # fmt: skip
+    return counts.sum(0).double()
+
+
+def _votes_torch(metric: Tensor, count: int) -> Float64[Tensor, "s"]:
+    votes = torch.zeros(metric.shape[1], dtype=torch.float64, device=metric.device)
+    largest_first = metric.sort(dim=1, descending=True, stable=True).indices
+    chosen = largest_first[:, metric.shape[1] - count :].flatten()
+    return votes.index_add_(0, chosen, torch.ones_like(chosen, dtype=torch.float64))

@@ -1,0 +1,162 @@
+"""Statistics and votes on the CPU kernels against the torch forms in float64."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers.scan_cases import EVERYTHING, leaves, scan_inputs
+from ssmith.core.errors import InputError
+from ssmith.ops.backends import use_backend
+from ssmith.ops.native import LEVELS, force_level, library
+from ssmith.ops.selective_scan.statistics import (
+    QUANTITIES,
+    StatisticsConfig,
+    selective_scan_statistics,
+)
+from ssmith.ops.votes import votes_for_smallest
+
+pytestmark = pytest.mark.skipif(library() is None, reason="no compiled kernels here")
+
+
+@pytest.fixture(params=LEVELS)
+def level(request):
+    loaded = library()
+    if LEVELS.index(request.param) > loaded.best_level:
+        pytest.skip(f"this processor has no {request.param}")
+    with force_level(request.param):
+        yield request.param
+
+
+def same(one, other, tolerance=3e-6):
+    scale = float(other.abs().max()) or 1.0
+    assert float((one.double() - other).abs().max()) <= tolerance * scale
+
+
+def check(inputs, config):
+    narrow, _ = leaves(inputs, torch.float32)
+    y, h_last, found = selective_scan_statistics(narrow, config)
+    wanted_y, wanted_h, wanted = selective_scan_statistics(inputs, config)
+    same(y, wanted_y)
+    same(h_last, wanted_h)
+    assert found.energies.keys() == wanted.energies.keys()
+    for name, sums in wanted.energies.items():
+        same(found.energies[name], sums)
+    if config.gram is not None:
+        same(found.gram, wanted.gram)
+        assert torch.equal(found.gram, found.gram.mT)
+    assert found.weight == pytest.approx(wanted.weight, rel=1e-6)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    sizes=st.tuples(st.integers(1, 3), st.integers(1, 90), st.integers(1, 70), st.integers(1, 18)),
+    options=st.sets(st.sampled_from(EVERYTHING)), gated=st.booleans(), weighted=st.booleans(),
+    asked=st.sets(st.sampled_from(QUANTITIES)), gram=st.sampled_from((None, *QUANTITIES)),
+)  # fmt: skip
+def test_kernels_gather_what_torch_does(sizes, options, gated, weighted, asked, gram):
+    b, length, _, _ = sizes
+    weights = {
+        "time_weights": torch.linspace(1, 2, length),
+        "sample_weights": torch.arange(1.0, b + 1),
+    }
+    config = StatisticsConfig(
+        energies=tuple(sorted(asked)), gram=gram, gated=gated, **(weights if weighted else {})
+    )
+    check(scan_inputs(sizes, tuple(options)), config)
+
+
+@pytest.mark.parametrize("sizes", [(2, 65, 70, 5), (1, 600, 17, 16), (3, 33, 130, 1)])
+def test_every_level_gathers_everything(level, sizes):
+    config = StatisticsConfig(energies=QUANTITIES, gram="C_A_bar_h", gated=True)
+    check(scan_inputs(sizes), config)
+
+
+def test_visits_of_kernels_equal_those_of_torch(level):
+    inputs = scan_inputs((3, 70, 40, 5))
+    seen = {}
+    for name, given_inputs in (("kernels", leaves(inputs, torch.float32)[0]), ("torch", inputs)):
+        visits = seen.setdefault(name, [])
+        config = StatisticsConfig(
+            energies=("h",), sample_weights=torch.tensor([1.0, 0.5, 0.25]),
+            visit=lambda *visit, visits=visits: visits.append(visit),
+        )  # fmt: skip
+        _, _, found = selective_scan_statistics(given_inputs, config)
+        seen[name + " energies"] = found.energies["h"]
+    assert [visit[0] for visit in seen["kernels"]] == [visit[0] for visit in seen["torch"]]
+    for one, other in zip(seen["kernels"], seen["torch"], strict=True):
+        same(one[1], other[1])
+        same(one[2], other[2])
+    same(seen["kernels energies"], seen["torch energies"])
+
+
+def test_torch_can_be_asked_for():
+    inputs = scan_inputs((1, 40, 6, 3), dtype=torch.float32)
+    config = StatisticsConfig(energies=("h",))
+    with use_backend("torch"):
+        _, _, plain = selective_scan_statistics(inputs, config)
+    same(selective_scan_statistics(inputs, config)[2].energies["h"], plain.energies["h"])
+
+
+def test_threads_do_not_change_sums():
+    inputs = scan_inputs((2, 50, 200, 4), dtype=torch.float32)
+    config = StatisticsConfig(energies=QUANTITIES, gram="h")
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(selective_scan_statistics(inputs, config)[2])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0].gram, found[1].gram)
+    for name in QUANTITIES:
+        assert torch.equal(found[0].energies[name], found[1].energies[name])
+
+
+def brute_force_votes(metric, count):
+    votes = torch.zeros(metric.shape[1], dtype=torch.float64)
+    for row in metric.tolist():
+        units = sorted(range(len(row)), key=lambda unit: (row[unit], -unit))
+        votes[units[:count]] += 1
+    return votes
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    rows=st.integers(1, 5), units=st.integers(1, 60), seed=st.integers(0, 99),
+    ties=st.booleans(), share=st.floats(0, 1),
+)  # fmt: skip
+def test_votes_equal_sorting(rows, units, seed, ties, share):
+    metric = torch.randn(rows, units, generator=torch.Generator().manual_seed(seed))
+    if ties:
+        metric = (2 * metric).round()
+    count = round(share * units)
+    wanted = brute_force_votes(metric, count)
+    assert torch.equal(votes_for_smallest(metric, count), wanted)
+    assert torch.equal(votes_for_smallest(metric.double(), count), wanted)
+
+
+def test_votes_at_every_level_and_at_extremes(level):
+    row = torch.tensor([[0.0, -0.0, 1e-30, -1e-30, torch.inf, -torch.inf, torch.nan, 0.0]])
+    chosen = [votes_for_smallest(row, count).nonzero().flatten().tolist() for count in range(9)]
+    order = [5, 3, 7, 1, 0, 2, 4, 6]
+    assert chosen == [sorted(order[:count]) for count in range(9)]
+
+
+def test_too_many_votes_are_refused():
+    with pytest.raises(InputError, match="0 to 4"):
+        votes_for_smallest(torch.ones(2, 4), 5)
+
+
+def test_a_chunked_call_continues_where_the_last_one_stopped():
+    inputs = scan_inputs((1, 64, 20, 3), ("z", "h0"), dtype=torch.float32)
+    config = StatisticsConfig(energies=("A_bar_h",))
+    _, _, whole = selective_scan_statistics(inputs, config)
+    h, total = inputs.h0, torch.zeros(20, 3, dtype=torch.float64)
+    for part in (slice(0, 13), slice(13, 64)):
+        piece = {name: getattr(inputs, name)[:, part] for name in ("x", "dt", "B", "C", "z")}
+        _, h, found = selective_scan_statistics(replace(inputs, h0=h, **piece), config)
+        total += found.energies["A_bar_h"]
+    same(total, whole.energies["A_bar_h"])
