@@ -83,14 +83,24 @@ def projections(levels: tuple[float, ...]) -> Iterator[Cut]:
         for label, settings in (
             ("OBS + refit (ours)", {}),
             ("OBS + refit, once per block", {"refresh": "block"}),
+            ("OBS + refit, uniform", {"allocation": "uniform"}),
+            ("OBS + refit, local error", {"allocation": "local"}),
             ("OBS + refit, sensitivity", {"allocation": "sensitivity", "width": WIDTH}),
             ("OBS + refit, true trace", {"allocation": "sensitivity-trace", "width": WIDTH}),
             ("OBS + refit, measured loss", {"allocation": "measured"}),
-            ("SparseGPT, fresh", {"method": "sparsegpt", "refresh": "block"}),
+            (
+                "SparseGPT, fresh",
+                {
+                    "method": "sparsegpt",
+                    "refresh": "block",
+                    "allocation": "uniform",
+                },
+            ),
             ("SparseGPT as released", released()),
             ("Wanda", {"method": "wanda"}),
-            ("magnitude", {"method": "magnitude"}),
-            ("random", {"method": "random"}),
+            ("Wanda, uniform", {"method": "wanda", "allocation": "uniform"}),
+            ("magnitude, uniform", {"method": "magnitude", "allocation": "uniform"}),
+            ("random, uniform", {"method": "random", "allocation": "uniform"}),
         ):
             yield Cut(
                 "projections", percent(level), label,
@@ -106,6 +116,7 @@ def whole(levels: tuple[float, ...]) -> Iterator[Cut]:
             ("ours, measured loss", {"recover": "D"}, {"allocation": "measured"}),
             ("SparseSSM, fresh", {"method": "sparsessm"}, {
                 "method": "sparsegpt", "refresh": "block", "allocation": "sensitivity",
+                "width": WIDTH,
             }),
             ("SparseSSM as released", {"method": "sparsessm"}, released()),
             ("Wanda", {"method": "output-energy"}, {"method": "wanda"}),

@@ -48,7 +48,8 @@ def pruned(base, config, part=None):
 
 
 def projections(**settings):
-    return SelectiveConfig(projections=ProjectionConfig(**({"amount": 0.5} | settings)))
+    settings = {"amount": 0.5, "allocation": "uniform"} | settings
+    return SelectiveConfig(projections=ProjectionConfig(**settings))
 
 
 def outputs(any_model, part):
@@ -107,6 +108,23 @@ def test_obs_changes_the_outputs_less_than_magnitude():
         return float((outputs(cut, part) - dense).square().mean())
 
     assert changed(method="obs") < changed(method="wanda") < changed(method="random")
+
+
+def test_the_convolution_is_spared_and_still_counts():
+    base = model()
+    cut, receipt = pruned(base, projections(allocation="spare-conv"))
+    for layer, before in zip(
+        find_selective(cut).values(), find_selective(base).values(), strict=True
+    ):
+        assert torch.equal(layer.mixer.conv1d.weight, before.mixer.conv1d.weight)
+        weights = [getattr(layer.mixer, name).weight for name in PROJECTIONS]
+        gone = sum(int((weight == 0).sum()) for weight in weights)
+        assert gone == pytest.approx(sum(weight.numel() for weight in weights) / 2, abs=4)
+    assert receipt.removed["projections"]["fraction"] == pytest.approx(0.5, abs=1e-3)
+    with pytest.raises(InputError, match="left whole"):
+        pruned(base, projections(allocation="spare-conv", amount=0.99))
+    with pytest.raises(InputError, match="allocation uniform"):
+        projections(allocation="spare-conv", targets=("conv1d",))
 
 
 @pytest.mark.parametrize("allocation", ["local", "sensitivity", "sensitivity-trace", "measured"])

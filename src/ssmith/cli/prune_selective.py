@@ -19,9 +19,8 @@ CUTS = ("a_log", "columns", "projections", "whole")
 PROJECTION_FLAGS = ("projection_method", "allocation", "width", "refresh", "activations")
 """Flags that say how projections are cut."""
 _ONLY_HERE = (
-    *CUTS, "pattern", "per_layer", "compensate", "recover", "projection_method", "allocation",
-    "width", "refresh", "activations", "data", "samples", "length", "semantics", "work_dir",
-    "from_disk",
+    *CUTS, *PROJECTION_FLAGS, "pattern", "per_layer", "compensate", "recover", "spread", "data",
+    "samples", "length", "semantics", "work_dir", "from_disk",
 )  # fmt: skip
 _ONLY_THERE = ("ratio", "min_per_layer", "refit_on", "plan_in")
 
@@ -65,7 +64,7 @@ def add(parser: flags.Parser) -> None:
 def _add_amounts(group: flags.Group) -> None:
     group.add_argument(
         "--a-log", type=amount, default=argparse.SUPPRESS, metavar="R",
-        help="fraction of the entries of A_log to remove in each layer, or N:M to keep N of M",
+        help="fraction of the entries of A_log to remove, or N:M to keep N of M",
     )  # fmt: skip
     group.add_argument(
         "--columns", type=flags.number, default=argparse.SUPPRESS, metavar="R",
@@ -94,12 +93,14 @@ def _add_amounts(group: flags.Group) -> None:
 def _add_remedies(group: flags.Group) -> None:
     for name, what in (
         ("compensate", "what makes up for removed columns at no cost: none, C or CB, new rows of "
-         "x_proj (default: none)"),
+         "x_proj (default: C where the criterion counts on it)"),
+        ("spread", "how layers share the cut of A_log: layer (equally) or model (where it costs "
+         "least) (default: model for criteria that measure the output)"),
         ("recover", "refit what a cut of states took, any of the letters D (skip weights), h and "
          "y (offsets beside the weights) (default: none)"),
         ("projection-method", "obs, sparsegpt, wanda, magnitude or random (default: obs)"),
-        ("allocation", "how projections share their budget: uniform, local, sensitivity, "
-         "sensitivity-trace or measured (default: uniform)"),
+        ("allocation", "how projections share their budget: spare-conv, uniform, local, "
+         "sensitivity, sensitivity-trace or measured (default: spare-conv)"),
         ("refresh", "look at inputs anew after each projection, or once per block "
          "(default: projection)"),
         ("activations", "fresh, or released: with the fault of SparseSSM's code, for comparison "

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ssmith.allocate.projections import LossCurve, by_marginal_loss, by_sensitivity
-from ssmith.calibrate.blockwise import Stage, Tell, WalkConfig, walk
+from ssmith.calibrate.blockwise import Stage, Tell, WalkConfig, surveying, walk
 from ssmith.calibrate.hessian import COUNT, input_energies
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.pattern import Pattern, removed_share
@@ -60,9 +59,21 @@ def shares_of(
         InputError: if the budget cannot be met, or there are too few windows to hold some out.
         UnsupportedError: if a measured allocation is asked for without a model in memory.
     """
-    if config.allocation == "uniform" or isinstance(config.amount, Pattern):
+    if config.allocation in ("spare-conv", "uniform") or isinstance(config.amount, Pattern):
         return {}
-    survey = replace(walking, work_dir=None)
+    with surveying(walking) as survey:
+        return _surveyed(config, (blocks, windows), survey, tell=tell, measure=measure)
+
+
+def _surveyed(
+    config: ProjectionConfig,
+    source: tuple[Blocks, TokenWindows],
+    survey: WalkConfig,
+    *,
+    tell: Tell | None,
+    measure: Measure | None,
+) -> Shares:
+    blocks, windows = source
     if config.allocation == "local":
         stage = _curves_stage(config, None)
         return _along_curves(config, walk(blocks, windows, lambda _: [stage], survey, tell))
@@ -70,7 +81,7 @@ def shares_of(
         if measure is None:
             raise UnsupportedError(
                 "losses of a model that is not in memory as a whole cannot be measured",
-                allowed="allocation uniform, local, sensitivity or sensitivity-trace",
+                allowed="allocation spare-conv, uniform, local, sensitivity or sensitivity-trace",
             )
         return _by_loss(config, blocks, windows, survey, (measure, tell))
     stage = _sensitivity_stage(config)

@@ -12,7 +12,9 @@ from ssmith.criteria.weights import OBS, RandomWeights, Wanda, WeightCriterion, 
 from ssmith.families.hf.selective import PROJECTIONS
 
 Method = Literal["obs", "sparsegpt", "wanda", "magnitude", "random"]
-Allocation = Literal["uniform", "local", "sensitivity", "sensitivity-trace", "measured"]
+Allocation = Literal[
+    "spare-conv", "uniform", "local", "sensitivity", "sensitivity-trace", "measured"
+]
 Refresh = Literal["projection", "block"]
 Activations = Literal["fresh", "released"]
 
@@ -27,10 +29,11 @@ class ProjectionConfig:
         targets: which of them are cut.
         method: ``obs`` (weights make up for removed ones, then a refit), ``sparsegpt`` (the same
             as published, without refit), ``wanda``, ``magnitude`` or ``random``.
-        allocation: ``uniform``; where the relative error of the projections' own outputs rises
-            least (``local``); by ``sensitivity`` of in_proj and of out_proj as SparseSSM's code
-            does, or with the true trace (``sensitivity-trace``); or where the ``measured`` loss on
-            held-out calibration windows rises least, which takes the longest.
+        allocation: ``spare-conv``: conv1d, whose few weights cost the most, stays whole and the
+            others lose as much more; ``uniform``; where the relative error of the projections'
+            own outputs rises least (``local``); by ``sensitivity`` of in_proj and of out_proj as
+            SparseSSM's code does, or with the true trace (``sensitivity-trace``); or where the
+            ``measured`` loss on held-out calibration windows rises least, which takes the longest.
         width: α of the allocation by sensitivity, ≥ 0.
         refresh: look at the inputs again after every ``projection`` that was cut, or once per
             ``block``.
@@ -47,7 +50,7 @@ class ProjectionConfig:
     amount: Amount
     targets: tuple[str, ...] = PROJECTIONS
     method: Method = "obs"
-    allocation: Allocation = "uniform"
+    allocation: Allocation = "spare-conv"
     width: float = 0.04
     refresh: Refresh = "projection"
     activations: Activations = "fresh"
@@ -66,12 +69,22 @@ class ProjectionConfig:
         check_choice("refresh", self.refresh, get_args(Refresh))
         check_choice("activations", self.activations, get_args(Activations))
         check_number("width", self.width, at_least=0)
-        if isinstance(self.amount, Pattern) and self.allocation != "uniform":
+        if isinstance(self.amount, Pattern) and self.allocation not in ("spare-conv", "uniform"):
             raise InputError(
                 f"allocation {self.allocation!r} with the pattern {self.amount}",
-                allowed="uniform: a pattern is the same everywhere",
+                allowed="spare-conv or uniform: a pattern is the same everywhere",
+            )
+        if self.spares and self.targets == ("conv1d",):
+            raise InputError(
+                "conv1d alone is to be cut, and allocation 'spare-conv' leaves it whole",
+                allowed="allocation uniform",
             )
         self.criterion()
+
+    @property
+    def spares(self) -> bool:
+        """Whether conv1d is left whole although it counts."""
+        return self.allocation == "spare-conv" and "conv1d" in self.targets
 
     def criterion(self) -> WeightCriterion:
         """Return what cuts one projection."""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ssmith.calibrate.blockwise import Stage
 from ssmith.calibrate.hessian import hessians, products
-from ssmith.core.errors import UnsupportedError
-from ssmith.core.pattern import Amount, amount_as_json
+from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.pattern import Amount, Pattern, amount_as_json
 from ssmith.core.selective import BlockRecord, Statistics, Totals
 from ssmith.criteria.weights import (
     OBS,
@@ -48,10 +48,58 @@ def projection_stages(
         One stage per projection, or one for all of them where they are looked at once.
     """
     names = [name for name in PROJECTIONS if name in config.targets]
-    amounts = {name: shares.get((layer.name, name), config.amount) for name in names}
+    if config.spares:
+        names.remove(_CONV)
+        others = spared_amount(config, layer, names)
+        amounts = dict.fromkeys(names, others)
+        first = [_spared_stage()]
+    else:
+        amounts = {name: shares.get((layer.name, name), config.amount) for name in names}
+        first = []
     if config.refresh == "projection":
-        return [_stage(config, {name: amount}) for name, amount in amounts.items()]
-    return [_stage(config, amounts)]
+        return first + [_stage(config, {name: amount}) for name, amount in amounts.items()]
+    return [*first, _stage(config, amounts)]
+
+
+def spared_amount(config: ProjectionConfig, layer: SelectiveLayer, names: Sequence[str]) -> Amount:
+    """Return what the other projections lose so that with conv1d the total is as asked.
+
+    Args:
+        config: what is removed.
+        layer: the layer, for its sizes.
+        names: the other projections.
+
+    Returns:
+        The amount; a pattern stays as it is.
+
+    Raises:
+        InputError: if the others would have to lose all they have.
+    """
+    if isinstance(config.amount, Pattern):
+        return config.amount
+    rest = sum(getattr(layer.mixer, name).weight.numel() for name in names)
+    share: float = config.amount * (1 + layer.mixer.conv1d.weight.numel() / rest)
+    if share >= 1:
+        raise InputError(
+            f"projections {config.amount:g} with conv1d left whole",
+            allowed=f"below {config.amount / share:.4g}", next_step="use allocation uniform",
+        )  # fmt: skip
+    return share
+
+
+def _spared_stage() -> Stage:
+    """Return a stage that says that conv1d stays whole, so that it counts in the receipt."""
+
+    def apply(layer: SelectiveLayer, totals: Totals) -> BlockRecord:
+        del totals
+        size = layer.mixer.conv1d.weight.numel()
+        facts = {"before": size, "after": size, "amount": 0.0, "relative_error": 0.0}
+        return BlockRecord(
+            layer=layer.name, stage=STAGE,
+            facts={"before": size, "after": size, "projections": {_CONV: facts}},
+        )  # fmt: skip
+
+    return Stage(name=STAGE, collect=None, apply=apply)
 
 
 def _stage(config: ProjectionConfig, amounts: Mapping[str, Amount]) -> Stage:
