@@ -130,6 +130,9 @@ def chunk_lengths(model: Any, config: PathParityConfig) -> tuple[int, ...]:
     Args:
         model: a language model.
         config: its ``chunks``.
+
+    Returns:
+        Tokens per call, each ≥ 1.
     """
     chunk = scan_chunk(model) or CHUNK
     default = {1, max(1, conv_taps(model) - 1), 3, 13, chunk, chunk + 1}

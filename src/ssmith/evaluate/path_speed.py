@@ -46,6 +46,9 @@ def timed(run: Callable[[], object], like: Tensor) -> float:
     Args:
         run: what to time.
         like: a tensor on the device it runs on.
+
+    Returns:
+        Seconds > 0.
     """
     run()
     return min(_seconds(run, like) for _ in range(_TIMED))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from ssmith.families.hf.known import HYBRIDS, KNOWN, Maths, why_not
 from ssmith.families.hf.mamba import mamba_forward
 from ssmith.families.hf.mamba2 import mamba2_forward
 from ssmith.families.hf.zamba import zamba_forward
-from ssmith.ops.backends import Choice, Op, choose
+from ssmith.ops.backends import Backend, Choice, Op, choose, require_backend
 
 _FORWARDS: dict[Maths, Callable[..., Tensor]] = {
     "mamba": mamba_forward, "mamba2": mamba2_forward, "zamba": zamba_forward,
@@ -28,7 +29,11 @@ _OPERATIONS: dict[Maths, tuple[Op, ...]] = {
     "mamba2": ("causal_conv", "ssd"),
     "zamba": ("causal_conv", "selective_scan", "selective_step"),
 }
+_SCANS: tuple[Op, ...] = ("selective_scan", "ssd")
 _STOCK = "_ssmith_stock_class"
+# How many blocks a module is in; absent from one that runs on the engine for good.
+_BLOCKS = "_ssmith_blocks"
+_LOCK = threading.Lock()
 # Several sequences in one row: their states would run into each other.
 _PACKED = ("seq_idx", "cu_seqlens", "cu_seq_lens_q", "cu_seq_lens_k")
 
@@ -48,7 +53,7 @@ class EngineReport:
     paths: tuple[Choice, ...]
 
 
-def accelerate_(model: nn.Module) -> EngineReport:
+def accelerate_(model: nn.Module, *, require: Backend | None = None) -> EngineReport:
     """Run a model's selective layers on our scans until `restore_` is called.
 
     Parameters, buffers, names and ``state_dict`` stay as they are; each mixer's class is replaced
@@ -57,13 +62,23 @@ def accelerate_(model: nn.Module) -> EngineReport:
 
     Args:
         model: a transformers model, or any module that holds one.
+        require: path the scans must take; None for any.
 
     Returns:
         What was swapped, what was left, and which paths run.
 
     Raises:
-        UnsupportedError: if the model has no mixer the engine knows, or is offloaded.
+        UnsupportedError: if the model has no mixer the engine knows, or is offloaded, or its scans
+            would not take the required path; it is then left as it was.
     """
+    with _LOCK:
+        report = _swap(model, require)
+        for part in model.modules():
+            part.__dict__.pop(_BLOCKS, None)
+    return report
+
+
+def _swap(model: nn.Module, require: Backend | None) -> EngineReport:
     found, left = mixers(model)
     if not found:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left)
@@ -73,9 +88,14 @@ def accelerate_(model: nn.Module) -> EngineReport:
             allowed=f"models with {', '.join(KNOWN)}",
             next_step="use the model as it is",
         )
+    like = next(iter(found.values())).A_log
     operations: dict[Op, None] = {}
     for mixer in found.values():
         operations |= dict.fromkeys(_OPERATIONS[KNOWN[kind_of(mixer)].maths])
+    if require is not None:
+        for op in operations.keys() & _SCANS:
+            require_backend(op, require, like)
+    for mixer in found.values():
         if type(mixer) is _stock(type(mixer)):
             mixer.__class__ = _subclass(_stock(type(mixer)), "forward", _mix)
     for part in model.modules():
@@ -83,7 +103,6 @@ def accelerate_(model: nn.Module) -> EngineReport:
             part.__class__ = _subclass(_stock(type(part)), "generate", _generate)
         if type(part).__name__ in HYBRIDS and type(part) is _stock(type(part)):
             part.__class__ = _subclass(_stock(type(part)), "forward", _place)
-    like = next(iter(found.values())).A_log
     return EngineReport(
         layers=tuple(found), left=tuple(left), paths=tuple(choose(op, like) for op in operations)
     )
@@ -111,25 +130,57 @@ def restore_(model: nn.Module) -> tuple[str, ...]:
     for name, part in model.named_modules():
         if _stock(type(part)) is not type(part):
             part.__class__ = _stock(type(part))
+            part.__dict__.pop(_BLOCKS, None)
             restored.append(name)
     return tuple(restored)
 
 
 @contextmanager
-def engine(model: nn.Module) -> Iterator[EngineReport]:
+def engine(model: nn.Module, *, require: Backend | None = None) -> Iterator[EngineReport]:
     """Run a model's selective layers on our scans inside the block (see `accelerate_`).
 
-    Inside another engine block, or on a model that was accelerated for good, it changes nothing.
+    Blocks may nest, and overlap in several threads: the last one to end restores the model. On a
+    model that was accelerated for good, a block changes nothing.
+
+    Args:
+        model: a transformers model, or any module that holds one.
+        require: path the scans must take; None for any.
+
+    Yields:
+        What was swapped, what was left, and which paths run.
     """
-    before = {id(part) for part in model.modules() if _stock(type(part)) is not type(part)}
-    report = accelerate_(model)
+    with _LOCK:
+        lasting = {id(part) for part in model.modules() if _lasts(part)}
+        report = _swap(model, require)
+        held = [
+            part for part in model.modules() if runs_on_engine(part) and id(part) not in lasting
+        ]
+        for part in held:
+            part.__dict__[_BLOCKS] = part.__dict__.get(_BLOCKS, 0) + 1
     try:
         yield report
     finally:
-        for part in model.modules():
-            # What an adapter was attached to inside the block needs the engine from then on.
-            if id(part) not in before and SLOT not in part._modules:
-                part.__class__ = _stock(type(part))
+        with _LOCK:
+            for part in held:
+                _leave(part)
+
+
+def _lasts(part: nn.Module) -> bool:
+    """Return whether a module runs on the engine, whatever blocks end."""
+    return runs_on_engine(part) and _BLOCKS not in part.__dict__
+
+
+def _leave(part: nn.Module) -> None:
+    """Count one block less, and restore the module after the last one."""
+    if _BLOCKS not in part.__dict__:
+        return
+    part.__dict__[_BLOCKS] -= 1
+    if part.__dict__[_BLOCKS]:
+        return
+    del part.__dict__[_BLOCKS]
+    # What an adapter was attached to inside the block needs the engine from then on.
+    if SLOT not in part._modules:
+        part.__class__ = _stock(type(part))
 
 
 def mixers(model: nn.Module) -> tuple[dict[str, Any], list[tuple[str, str]]]:
@@ -180,10 +231,11 @@ def _reduce_as_stock(self: Any, protocol: Any) -> Any:
 
     A mixer that carries adapters stays on it, as stock code would ignore them.
     """
-    made = object.__reduce_ex__(self, protocol)
+    made: Any = object.__reduce_ex__(self, protocol)
     stock = _stock(type(self))
     adapted = SLOT in self.__dict__.get("_modules", ())
-    return (_renewed, (stock, adapted), *made[2:])
+    state = {name: value for name, value in made[2].items() if name != _BLOCKS}
+    return (_renewed, (stock, adapted), state, *made[3:])
 
 
 def _renewed(stock: Any, on_engine: bool) -> Any:

@@ -92,6 +92,9 @@ def forward(
         ids: tokens.
         carried: the cache before them; None to start.
         mask: over all tokens so far, 0 where one is padding; None where none is.
+
+    Returns:
+        Both.
     """
     name = _HYBRID_CACHE if is_hybrid(model) else _CACHE
     out = model(ids, attention_mask=mask, use_cache=True, **{name: carried})
@@ -205,6 +208,9 @@ def greedy(
         ids: the prompts.
         steps: tokens to add, ≥ 1; none ends a text early.
         mask: of the prompts; None where nothing is padding.
+
+    Returns:
+        The added tokens alone.
     """
     whole: Tensor = model.generate(
         ids,
@@ -227,6 +233,9 @@ def greedy_after_padding(
         model: a transformers language model.
         rows: prompts of any lengths.
         steps: tokens to add, ≥ 1.
+
+    Returns:
+        The added tokens alone.
     """
     ids, mask = padded(rows, left=False)
     logits, carried = forward(model, ids, None, mask)
@@ -244,6 +253,9 @@ def greedy_after_chunks(
         ids: the prompts.
         chunk: tokens per call, ≥ 1.
         steps: tokens to add, ≥ 1.
+
+    Returns:
+        The added tokens alone.
     """
     carried = None
     for part in ids.split(chunk, dim=1):
