@@ -44,6 +44,10 @@ def entries(levels: tuple[float, ...]) -> Iterator[Cut]:
             ("magnitude", "magnitude"), ("random", "random"),
         ):  # fmt: skip
             yield Cut("A_log", percent(level), label, SelectiveConfig(a_log=level, method=name))
+        yield Cut(
+            "A_log", percent(level), "output energy, by layer (ours)",
+            SelectiveConfig(a_log=level, spread="layer"),
+        )  # fmt: skip
         for terms in ("D", "Dh", "Dhy"):
             yield Cut(
                 "A_log", percent(level), f"output energy + {', '.join(terms)} (ours)",
@@ -57,25 +61,22 @@ def entries(levels: tuple[float, ...]) -> Iterator[Cut]:
 
 def columns(levels: tuple[float, ...]) -> Iterator[Cut]:
     for level in levels:
-        for name, label in (
-            ("output-energy", "output energy"), ("gram-greedy", "Gram greedy"),
-            ("sparsessm-v1", "SparseSSM structured"), ("magnitude", "magnitude"),
-            ("random", "random"),
-        ):  # fmt: skip
-            yield Cut("columns", percent(level), label, SelectiveConfig(columns=level, method=name))
-        for name, label in (
-            ("output-energy", "output energy"), ("refit-greedy", "greedy after refit"),
-            ("sparsessm-v1", "SparseSSM structured"),
-        ):  # fmt: skip
-            for rows in ("C", "CB"):
-                yield Cut(
-                    "columns", percent(level), f"{label} + {rows}",
-                    SelectiveConfig(columns=level, method=name, compensate=rows),
-                )  # fmt: skip
-        yield Cut(
-            "columns", percent(level), "greedy after refit + CB + D",
-            SelectiveConfig(columns=level, method="refit-greedy", compensate="CB", recover="D"),
-        )  # fmt: skip
+        for label, name, rows, terms in (
+            ("output energy", "output-energy", "none", ""),
+            ("Gram greedy", "gram-greedy", "none", ""),
+            ("SparseSSM structured", "sparsessm-v1", "none", ""),
+            ("magnitude", "magnitude", "none", ""),
+            ("random", "random", "none", ""),
+            ("output energy + C", "output-energy", "C", ""),
+            ("SparseSSM structured + C", "sparsessm-v1", "C", ""),
+            ("greedy after refit + C (ours)", "refit-greedy", "C", ""),
+            ("greedy after refit + C + D (ours)", "refit-greedy", "C", "D"),
+            ("greedy after refit + CB (ours)", "refit-greedy", "CB", ""),
+        ):
+            yield Cut(
+                "columns", percent(level), label,
+                SelectiveConfig(columns=level, method=name, compensate=rows, recover=terms),
+            )  # fmt: skip
 
 
 def projections(levels: tuple[float, ...]) -> Iterator[Cut]:

@@ -13,7 +13,7 @@ RIVALS = {
 }
 OURS = {
     "A_log": "output energy + D (ours)",
-    "columns": "greedy after refit + CB",
+    "columns": "greedy after refit + C + D (ours)",
     "projections": "OBS + refit (ours)",
     "whole model": "ours",
 }

@@ -89,7 +89,7 @@ def _surveyed(
     shares: dict[tuple[str, str], float] = {}
     for name in [name for name in RANKED if name in config.targets]:
         found = {item.layer: float(item.facts[name]) for item in records}
-        ranked = by_sensitivity(found, config.amount, config.width)
+        ranked = by_sensitivity(found, removed_share(config.amount), config.width)
         shares |= {(layer, name): share for layer, share in ranked.items()}
     return shares
 
