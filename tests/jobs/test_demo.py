@@ -34,7 +34,7 @@ def small(quick):
 @pytest.fixture
 def no_reports(monkeypatch):
     """Spare the time to draw them."""
-    monkeypatch.setattr("ssmith.jobs.pilot.run.write_report", lambda *_: None)
+    monkeypatch.setattr("ssmith.jobs.pilot.frame.write_report", lambda *_: None)
 
 
 def test_one_page_links_to_every_report(shipped, small, tmp_path):

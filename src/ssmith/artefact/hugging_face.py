@@ -48,6 +48,7 @@ def build(directory: Path, content: dict[str, Any]) -> nn.Module:
         with quiet(transformers):
             model, report = transformers.AutoModelForCausalLM.from_pretrained(
                 directory,
+                config=_config(transformers, directory),
                 dtype="auto",
                 ignore_mismatched_sizes=True,
                 local_files_only=True,
@@ -66,6 +67,20 @@ def build(directory: Path, content: dict[str, Any]) -> nn.Module:
     check_finite(model.state_dict(), directory)
     built: nn.Module = model
     return built
+
+
+def _config(transformers: Any, directory: Path) -> Any:
+    """Return a configuration under which no weight that was read is changed.
+
+    transformers' Mamba divides the output projections by the root of the number of layers whenever
+    it initialises with ``rescale_prenorm_residual``, also those it has just read from a file.
+    """
+    config = transformers.AutoConfig.from_pretrained(
+        directory, local_files_only=True, trust_remote_code=False
+    )
+    if getattr(config, "rescale_prenorm_residual", False):
+        config.rescale_prenorm_residual = False
+    return config
 
 
 def build_unequal(

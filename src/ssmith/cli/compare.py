@@ -56,8 +56,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
 def _compared(arguments: argparse.Namespace, output: Output) -> Receipt:
     from ssmith.jobs.compare import CompareConfig, compare
-    from ssmith.jobs.compare_text import CompareTextConfig, compare_text
-    from ssmith.jobs.text import reads_text
+    from ssmith.jobs.compare_text import compare_text
+    from ssmith.jobs.text import TextConfig, reads_text
 
     names = (arguments.before, arguments.after, arguments.data)
     text = reads_text(arguments.before)
@@ -66,14 +66,15 @@ def _compared(arguments: argparse.Namespace, output: Output) -> Receipt:
         flags.refuse_flags(arguments, own, "models of classes or numbers")
     else:
         flags.refuse_flags(arguments, flags.TEXT_FLAGS, "language models")
+    said = {"command": arguments.command_line}
     with output.progress() as progress:
-        if text:
-            config = flags.config_of(CompareTextConfig, arguments)
-            return compare_text(*names, config, command=arguments.command_line, progress=progress)
-        return compare(
+        if not text:
+            config = flags.config_of(CompareConfig, arguments)
+            return compare(*names, config, **said, progress=progress)
+        return compare_text(
             *names,
-            flags.config_of(CompareConfig, arguments),
-            command=arguments.command_line,
+            flags.config_of(TextConfig, arguments),
+            **said,
             progress=progress,
         )
 

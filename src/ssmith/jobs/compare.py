@@ -23,7 +23,7 @@ from ssmith.evaluate import (
 )
 from ssmith.families import SequenceModel
 from ssmith.jobs.measure import check_split, metric_named
-from ssmith.jobs.pilot.costs import measure_costs
+from ssmith.jobs.pilot.costs import Costs, measure_costs
 from ssmith.jobs.progress import Progress, silent
 
 _ALIKE = ("task", "classes", "outputs", "channels", "vocabulary")
@@ -110,31 +110,70 @@ def compare(
         config.speed(),
     )
     progress("speed and memory", 1, 1)
-    found = api.inspect(models[0], before), api.inspect(models[1], after)
-    return Receipt(
-        action="compare",
-        model={
-            "name": f"{before} → {after}",
-            "family": sorted({layer.family for layer in found[0].layers}),
-            "task": models[0].config.task,
-            "layers": len(found[0].layers),
-            "digest_before": found[0].digest,
-            "digest_after": found[1].digest,
-        },
-        method={"command": list(command)},
-        seed=config.seed,
-        versions=versions(),
+    return Compared(
+        names=(before, after),
+        found=(api.inspect(models[0], before), api.inspect(models[1], after)),
+        task=models[0].config.task,
         data=sequences.describe(),
-        removed=_removed(found),
         quality=quality,
-        details={
-            "changes": [
-                {"kind": item.kind, "name": item.name, "text": item.text}
-                for item in costs.changes()
-            ]
-        },
-        **costs.sections(),
-    )
+        costs=costs,
+    ).receipt(config.seed, command)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """What was found of two models, (before, after).
+
+    Args:
+        names: what the user called them.
+        found: what they are.
+        task: what they predict.
+        data: the data section of a receipt.
+        quality: the quality section.
+        costs: speed, memory and size.
+    """
+
+    names: tuple[str, str]
+    found: tuple[Inspection, Inspection]
+    task: str
+    data: dict[str, Any]
+    quality: dict[str, Any]
+    costs: Costs
+
+    def receipt(self, seed: int, command: Sequence[str]) -> Receipt:
+        """Return the receipt, without a verdict.
+
+        Args:
+            seed: of resampling.
+            command: the command line to repeat it.
+
+        Returns:
+            The receipt.
+        """
+        first, second = self.found
+        changes = [
+            {"kind": item.kind, "name": item.name, "text": item.text}
+            for item in self.costs.changes()
+        ]
+        return Receipt(
+            action="compare",
+            model={
+                "name": " → ".join(self.names),
+                "family": sorted({layer.family for layer in first.layers}),
+                "task": self.task,
+                "layers": len(first.layers),
+                "digest_before": first.digest,
+                "digest_after": second.digest,
+            },
+            method={"command": list(command)},
+            seed=seed,
+            versions=versions(),
+            data=self.data,
+            removed=_removed(self.found),
+            quality=self.quality,
+            details={"changes": changes},
+            **self.costs.sections(),
+        )
 
 
 def _check_alike(models: tuple[SequenceModel, SequenceModel]) -> None:
@@ -166,7 +205,8 @@ def _quality(
 def _removed(found: tuple[Inspection, Inspection]) -> dict[str, Any]:
     """Return states that are on, before and after; nothing where they did not become fewer."""
     first, second = (
-        sum(layer.units[STATES] - layer.masked[STATES] for layer in item.layers) for item in found
+        sum(layer.units[STATES] - layer.masked.get(STATES, 0) for layer in item.layers)
+        for item in found
     )
     if not 0 < second <= first:
         return {}

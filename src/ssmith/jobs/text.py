@@ -16,6 +16,7 @@ from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.sequences import SPLITS
 from ssmith.core.text import ALL, Text
 from ssmith.core.tokens import TokenWindows
+from ssmith.evaluate import SpeedConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class TextConfig:
         field: key of the text in each line of a ``.jsonl`` file.
         batch_size: windows per forward pass, ≥ 1.
         seed: of the bootstrap.
+        threads: CPU threads of a speed measurement; None leaves PyTorch's setting.
+        speed_seconds: time for each speed measurement.
 
     Raises:
         InputError: if a value is outside its domain.
@@ -42,6 +45,8 @@ class TextConfig:
     field: str = "text"
     batch_size: int = 8
     seed: int = 0
+    threads: int | None = None
+    speed_seconds: float = 2.0
 
     def __post_init__(self) -> None:
         check_choice("split", self.split, (*SPLITS, ALL))
@@ -51,6 +56,10 @@ class TextConfig:
         for name in ("stride", "windows"):
             if getattr(self, name) is not None:
                 check_integer(name, getattr(self, name), at_least=1)
+
+    def speed(self) -> SpeedConfig:
+        """Return how speed is measured."""
+        return SpeedConfig(seconds=self.speed_seconds, threads=self.threads)
 
     def cut(self, text: Text) -> TokenWindows:
         """Cut the windows; a length beyond the split's is no error, its one row is shorter.

@@ -13,12 +13,13 @@ from torch import nn
 
 from ssmith import api
 from ssmith.core.errors import InputError
-from ssmith.core.files import read_json, to_json
+from ssmith.core.files import to_json
 from ssmith.core.seeds import generator, seeded
 from ssmith.core.sequences import SequenceData
 from ssmith.evaluate import METRICS, default_metric, predict
 from ssmith.families import LTIOptions, SequenceConfig, SequenceModel
 from ssmith.jobs.progress import Progress, silent
+from ssmith.jobs.recipe_file import read_recipe, refuse_unknown
 from ssmith.tune import Fit, FitConfig, fit
 
 _FROM_DATA = ("channels", "vocabulary", "outputs", "task", "classes")
@@ -57,21 +58,8 @@ class Recipe:
             InputError: if a key is unknown or missing, or a value is of another kind.
             ArtefactError: if the file is unreadable or not JSON.
         """
-        content = read_json(path)
-        names = {item.name for item in dataclasses.fields(cls)}
-        needed = {"data", "model", "fit"}
-        if not isinstance(content, dict) or not needed <= set(content) <= names:
-            raise InputError(
-                f"{path} is not a recipe",
-                allowed=f"keys {sorted(names)}, at least {sorted(needed)}",
-            )
         kinds = {"data": str, "model": dict, "fit": dict, "title": str, "notes": list}
-        for name, value in content.items():
-            if not isinstance(value, kinds[name]):
-                raise InputError(
-                    f"{path}: {name} is {value!r}", allowed=f"a {kinds[name].__name__}"
-                )
-        return cls(**{**content, "notes": tuple(map(str, content.get("notes", ())))})
+        return cls(**read_recipe(path, kinds, {"data", "model", "fit"}))
 
     def to_json(self) -> str:
         """Render as JSON."""
@@ -91,7 +79,7 @@ class Recipe:
                 allowed.
         """
         known = {item.name for item in dataclasses.fields(SequenceConfig)} - set(_FROM_DATA)
-        _refuse_unknown("model", self.model, known)
+        refuse_unknown("model", self.model, known)
         missing = [name for name in ("family", "width", "states") if name not in self.model]
         if missing:
             raise InputError(f"model lacks {', '.join(missing)}", allowed=", ".join(sorted(known)))
@@ -100,7 +88,7 @@ class Recipe:
         if not isinstance(states, list) or not states:
             raise InputError(f"model.states is {states!r}", allowed="one number per layer")
         options = given.pop("options", {})
-        _refuse_unknown("model.options", options, {f.name for f in dataclasses.fields(LTIOptions)})
+        refuse_unknown("model.options", options, {f.name for f in dataclasses.fields(LTIOptions)})
         part = data.split("train")
         targets = part.y[0].numel() if len(part) else 1
         return SequenceConfig(
@@ -127,7 +115,7 @@ class Recipe:
             InputError: if a key is unknown or a value is not allowed.
         """
         known = {item.name for item in dataclasses.fields(FitConfig)} - {"seed"}
-        _refuse_unknown("fit", self.fit, known)
+        refuse_unknown("fit", self.fit, known)
         return FitConfig(**self.fit, seed=seed)
 
 
@@ -239,9 +227,3 @@ def _validator(data: SequenceData) -> Callable[[nn.Module], tuple[float, float]]
         return (first if metric.higher_is_better else -first, -second)
 
     return validate
-
-
-def _refuse_unknown(name: str, given: object, known: set[str]) -> None:
-    if not isinstance(given, dict) or set(given) - known:
-        wrong = sorted(set(given) - known) if isinstance(given, dict) else given
-        raise InputError(f"{name} has unknown settings {wrong}", allowed=", ".join(sorted(known)))

@@ -11,12 +11,13 @@ from torch import nn
 
 from ssmith import data
 from ssmith.core.errors import InputError
-from ssmith.core.files import read_json, to_json
+from ssmith.core.files import to_json
 from ssmith.core.text import Text, TokenStream
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluate.perplexity import bits, window_losses
 from ssmith.families.hf import EngineReport, MambaSize, accelerate_, new_mamba, restore_
 from ssmith.jobs.progress import Progress, silent
+from ssmith.jobs.recipe_file import check_settings, read_recipe
 from ssmith.tune.language import LanguageFit, LanguageFitConfig, fit_language_
 
 KIND = "language"
@@ -61,21 +62,8 @@ class LanguageRecipe:
             InputError: if a key is unknown or missing, or a value is of another kind.
             ArtefactError: if the file is unreadable or not JSON.
         """
-        content = read_json(path)
-        names = {item.name for item in dataclasses.fields(cls)}
-        needed = {"data", "fit", "kind", "model"}
-        if not isinstance(content, dict) or not needed <= set(content) <= names:
-            raise InputError(
-                f"{path} is not a recipe for a language model",
-                allowed=f"keys {sorted(names)}, at least {sorted(needed)}",
-            )
         kinds = {"data": dict, "model": dict, "fit": dict, "kind": str, "title": str, "notes": list}
-        for name, value in content.items():
-            if not isinstance(value, kinds[name]):
-                raise InputError(
-                    f"{path}: {name} is {value!r}", allowed=f"a {kinds[name].__name__}"
-                )
-        recipe = cls(**{**content, "notes": tuple(map(str, content.get("notes", ())))})
+        recipe = cls(**read_recipe(path, kinds, {"data", "fit", "kind", "model"}))
         recipe.size()
         recipe.fit_config(0)
         recipe.check_data()
@@ -94,7 +82,7 @@ class LanguageRecipe:
         Raises:
             InputError: if a key is unknown or missing, or a value is not allowed.
         """
-        _check_keys("model", self.model, MambaSize, without={"vocabulary"})
+        check_settings("model", self.model, MambaSize, without={"vocabulary"})
         return MambaSize(**self.model)
 
     def fit_config(self, seed: int) -> LanguageFitConfig:
@@ -109,7 +97,7 @@ class LanguageRecipe:
         Raises:
             InputError: if a key is unknown or missing, or a value is not allowed.
         """
-        _check_keys("fit", self.fit, LanguageFitConfig, without={"seed"})
+        check_settings("fit", self.fit, LanguageFitConfig, without={"seed"})
         return LanguageFitConfig(**self.fit, seed=seed)
 
     def check_data(self) -> None:
@@ -259,19 +247,3 @@ def validation_windows(text: Text, length: int) -> TokenWindows:
     stream = text.split("validation")
     fitting = max(1, min(_VALIDATION_WINDOWS, len(stream) - length + 1))
     return text.sample(fitting, min(length, len(stream)), split="validation")
-
-
-def _check_keys(name: str, given: dict[str, Any], kind: Any, *, without: set[str]) -> None:
-    fields = [item for item in dataclasses.fields(kind) if item.name not in without]
-    known = {item.name for item in fields}
-    needed = {item.name for item in fields if item.default is dataclasses.MISSING}
-    if set(given) - known:
-        raise InputError(
-            f"{name} has unknown settings {sorted(set(given) - known)}",
-            allowed=", ".join(sorted(known)),
-        )
-    if needed - set(given):
-        raise InputError(
-            f"{name} lacks {', '.join(sorted(needed - set(given)))}",
-            allowed=", ".join(sorted(known)),
-        )

@@ -71,4 +71,6 @@ def new_mamba(size: MambaSize, *, seed: int) -> nn.Module:
     )
     with seeded(seed, "initial values"):
         model: nn.Module = transformers.MambaForCausalLM(config)
+    # Left on, transformers would divide the output projections again whenever it loads them.
+    config.rescale_prenorm_residual = False
     return model

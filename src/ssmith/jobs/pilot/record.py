@@ -55,7 +55,7 @@ def make_receipt(
         method={
             "criterion": sections.get("criterion", {"name": config["method"]}),
             "budget": sections.get("budget", {}),
-            "mode": "shrink",
+            "mode": sections.get("mode", "shrink"),
             **({"refit": sections["refit"]} if sections.get("refit") else {}),
             "max_loss": config["max_loss"],
             "command": run["command"],

@@ -11,7 +11,6 @@ from typing import Any
 from ssmith import api, families
 from ssmith.artefact import WEIGHTS, locate
 from ssmith.core.budget import Budget
-from ssmith.core.optional import require
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.sequences import SequenceData, Sequences
 from ssmith.evaluate import (
@@ -31,16 +30,13 @@ from ssmith.evaluate import (
 )
 from ssmith.families import SequenceModel, model_digest
 from ssmith.jobs.methods import calibration, method_named
-from ssmith.jobs.outputs import PLAN, RECEIPT, refuse_own_input
+from ssmith.jobs.outputs import PLAN, RECEIPT
 from ssmith.jobs.pilot.config import PilotConfig
 from ssmith.jobs.pilot.costs import measure_costs
-from ssmith.jobs.pilot.record import make_receipt, nothing_fits
+from ssmith.jobs.pilot.frame import MODEL, Frame
 from ssmith.jobs.pilot.store import Store
 from ssmith.jobs.pilot.sweep import best_of, between, layer_details, sweep, within
 from ssmith.jobs.progress import Progress, silent
-from ssmith.report import write_report
-
-MODEL = "model"
 
 
 def pilot(
@@ -78,48 +74,37 @@ def pilot(
         SsmithError: for bad input; nothing is written then.
     """
     settings = config or PilotConfig()
-    # Everything that can be refused is refused here, before the first file and any long work.
-    for package in ("matplotlib", "jinja2"):
-        require(package, extra="report", purpose="the report")
-    refuse_own_input(out, model, data, *_file_of(settings.own_metric))
+    frame = Frame(out=out, resume=resume, overwrite=overwrite, command=command, progress=progress)
+    frame.refuse_early(model, data, *_file_of(settings.own_metric))
     dense = api.load_sequence_model(model)
     needs = ("train",) * settings.needs_data() + ("selection", "test")
     sequences = api.load_data(data, dense, needs=needs)
-    run = _Run(
-        store=Store(out),
-        config=settings,
-        dense=dense,
-        data=sequences,
-        metric=default_metric(dense.config.task),
-        own=_own(settings),
-        progress=progress,
-    )
     identity = {
         "model": {"name": model, "digest": model_digest(dense)},
         "data": sequences.describe(),
         "config": settings.as_dict(),
         "versions": versions(),
     }
-    # A run killed before its first file was whole has left no command: the resumed one counts.
-    words = [word for word in command if word != "--resume"]
-    first = run.store.open(identity, words, resume=resume, overwrite=overwrite)
-    curve = run.curve()
-    sections = {"verdict": nothing_fits(curve)}
-    if curve["chosen"] is not None:
-        sections = run.cut_and_judge(
-            curve["method"], curve["chosen"]["fraction"], locate(model) / WEIGHTS
-        )
-    receipt = make_receipt({**identity, "command": first}, run.about(model), curve, sections)
-    receipt.save(out / RECEIPT)
-    write_report(receipt, out)
-    progress("report", 1, 1)
-    return receipt
+    return frame.run(
+        identity,
+        _Run(
+            name=model,
+            store=frame.store,
+            config=settings,
+            dense=dense,
+            data=sequences,
+            metric=default_metric(dense.config.task),
+            own=_own(settings),
+            progress=progress,
+        ),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
     """What the stages of one pilot share."""
 
+    name: str
     store: Store
     config: PilotConfig
     dense: SequenceModel
@@ -128,11 +113,11 @@ class _Run:
     own: OwnMetric | None
     progress: Progress
 
-    def about(self, name: str) -> dict[str, Any]:
+    def about(self) -> dict[str, Any]:
         """Return what the model is, for the receipt."""
         layers = families.describe(self.dense)
         return {
-            "name": name,
+            "name": self.name,
             "family": ", ".join(sorted({layer.family for layer in layers})),
             "task": self.dense.config.task,
             "layers": len(layers),
@@ -170,7 +155,7 @@ class _Run:
             "methods": {item["label"]: item["points"] for item in swept.values()},
         }
 
-    def cut_and_judge(self, name: str, fraction: float, weights: Path) -> dict[str, Any]:
+    def cut_and_judge(self, name: str, fraction: float) -> dict[str, Any]:
         """Cut, save, check, measure and judge; return the receipt's sections."""
         config, out = self.config, self.store.out
         method, part = method_named(name, config.seed), self._calibration()
@@ -192,7 +177,8 @@ class _Run:
         masked = copy.deepcopy(self.dense)
         api.prune_(masked, plan, "mask", compensation=found)
         measured = self.store.once(
-            "measured", lambda: self._measured(masked, shrunk, done, weights)
+            "measured",
+            lambda: self._measured(masked, shrunk, done, locate(self.name) / WEIGHTS),
         )
         self.progress("compare", 1, 1, str(measured["verdict"]["headline"]))
         return {

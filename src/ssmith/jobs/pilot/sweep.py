@@ -45,20 +45,38 @@ def sweep(
         ``label`` and ``points``: fraction asked for, fraction removed, value, low, high.
     """
     prepared = method.prepare(model, calibration)
-    points = []
-    for fraction in fractions:
-        point: dict[str, Any] = {"fraction": fraction}
-        point |= dict.fromkeys(("removed", "value", "low", "high"))
-        points.append(point)
-        try:
-            plan, found = method.decide(model, prepared, Budget(states=fraction), calibration)
-            point["removed"] = plan.removed_fraction
-            measured = measure(cut(model, plan, found))
-        except (PlanError, NumericalError) as error:
-            point["why"] = error.what
-        else:
-            point |= measured.as_dict()
-    return {"label": method.label, "points": points}
+
+    def attempt(fraction: float, removed: Callable[[float], None]) -> Estimate:
+        plan, found = method.decide(model, prepared, Budget(states=fraction), calibration)
+        removed(plan.removed_fraction)
+        return measure(cut(model, plan, found))
+
+    return {
+        "label": method.label,
+        "points": [measured_point(fraction, attempt) for fraction in fractions],
+    }
+
+
+def measured_point(
+    fraction: float, attempt: Callable[[float, Callable[[float], None]], Estimate]
+) -> dict[str, Any]:
+    """Measure one cut; one that cannot be made or measured is a point too, with the reason.
+
+    Args:
+        fraction: to remove.
+        attempt: cuts that fraction, calls its second argument with the fraction that is really
+            gone, and measures.
+
+    Returns:
+        Fraction asked for, fraction removed, value, low, high; or ``why`` there is no value.
+    """
+    point: dict[str, Any] = {"fraction": fraction}
+    point |= dict.fromkeys(("removed", "value", "low", "high"))
+    try:
+        found = attempt(fraction, lambda share: point.update(removed=share))
+    except (PlanError, NumericalError) as error:
+        return {**point, "why": error.what}
+    return {**point, **found.as_dict()}
 
 
 def cut(model: SequenceModel, plan: Plan, compensation: Compensation | None) -> SequenceModel:

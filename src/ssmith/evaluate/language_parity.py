@@ -1,0 +1,54 @@
+"""Largest differences between ways to the same logits of a language model."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+
+from ssmith.evaluate.parity import max_difference
+from ssmith.evaluate.running import device_of
+from ssmith.families.hf.double import in_double
+from ssmith.families.hf.running import logits_in_chunks, logits_of, running
+
+
+def logits_difference(first: nn.Module, second: nn.Module, ids: Int64[Tensor, "b l"]) -> float:
+    """Return the largest difference of two models' logits, in their own dtype on the engine."""
+    found = []
+    for model in (first, second):
+        with running(model, backend=None):
+            found.append(logits_of(model, ids.to(device_of(model))).cpu())
+    return max_difference(*found)
+
+
+def stepping_difference(model: nn.Module, ids: Int64[Tensor, "b l"]) -> float:
+    """Return the largest difference between token by token and at once, in float64.
+
+    Args:
+        model: a language model.
+        ids: tokens.
+
+    Returns:
+        A difference ≥ 0.
+    """
+    given = ids.to(device_of(model))
+    with in_double(model) as twin, running(twin, backend=None):
+        return max_difference(logits_in_chunks(twin, given, 1), logits_of(twin, given))
+
+
+def stock_difference(model: nn.Module, ids: Int64[Tensor, "b l"]) -> float:
+    """Return the largest difference between the engine and transformers' own code.
+
+    Args:
+        model: a language model.
+        ids: tokens.
+
+    Returns:
+        A difference ≥ 0, in units of the largest logit.
+    """
+    given = ids.to(device_of(model))
+    found: list[Tensor] = []
+    for stock in (False, True):
+        with running(model, backend=None, stock=stock):
+            found.append(logits_of(model, given).to(torch.float64).cpu())
+    return max_difference(*found) / max(1.0, float(found[1].abs().max()))

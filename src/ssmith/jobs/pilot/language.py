@@ -1,0 +1,263 @@
+"""The pilot on a language model, stage by stage: sweep, cut, prove, compare, judge, report."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ssmith import api, families
+from ssmith.artefact import locate
+from ssmith.core.receipt import Receipt, versions
+from ssmith.core.tokens import TokenWindows
+from ssmith.evaluate import Estimate, Evidence, ParityReport, check, judge
+from ssmith.evaluate.language import PERPLEXITY
+from ssmith.evaluate.language_parity import (
+    logits_difference,
+    stepping_difference,
+    stock_difference,
+)
+from ssmith.families import model_digest
+from ssmith.families.hf.selective import find_selective
+from ssmith.jobs.compare_text import describe, whole_rows
+from ssmith.jobs.outputs import PLAN, RECEIPT
+from ssmith.jobs.pilot.costs import measure_language_costs
+from ssmith.jobs.pilot.frame import MODEL, Frame
+from ssmith.jobs.pilot.language_config import LanguagePilotConfig
+from ssmith.jobs.pilot.store import Store
+from ssmith.jobs.pilot.sweep import measured_point, within
+from ssmith.jobs.progress import Progress, silent
+from ssmith.jobs.selective import prune_selective_
+from ssmith.jobs.selective.run import Pruned
+from ssmith.jobs.text import load_text_for
+
+# transformers computes norms and logits in float32; relative to the largest logit.
+_STOCK_TOLERANCE = 2e-5
+_CHECKED_TOKENS = 96
+
+
+def pilot_language(
+    model: str,
+    data: str,
+    out: Path,
+    config: LanguagePilotConfig | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    command: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Receipt:
+    """Find the largest cut of a language model within a tolerance, make, prove and judge it.
+
+    Calibrated on the training split, chosen on the selection split, judged on the test split,
+    which nothing else looks at. Leaves ``receipt.json``, ``report.html``, ``plots/``,
+    ``plan.json``, ``model/`` and the intermediate results in ``stages/``.
+
+    Args:
+        model: a directory, a hub id or ``embedded:NAME``.
+        data: the text (see `ssmith.load_text`).
+        out: directory for everything.
+        config: what to try and what to accept.
+        resume: go on with an interrupted run in ``out``.
+        overwrite: throw away an earlier pilot in ``out``.
+        command: the command line to repeat it, for the receipt.
+        progress: told after each part.
+
+    Returns:
+        The receipt; ``verdict["accepted"]`` says how it went.
+
+    Raises:
+        SsmithError: for bad input; nothing is written then.
+    """
+    settings = config or LanguagePilotConfig()
+    frame = Frame(out=out, resume=resume, overwrite=overwrite, command=command, progress=progress)
+    frame.refuse_early(model, data)
+    dense = api.load(model)
+    find_selective(dense)
+    text = load_text_for(dense, model, data, settings.field)
+    run = _Run(
+        name=model,
+        store=frame.store,
+        config=settings,
+        dense=dense,
+        calibration=text.sample(settings.samples, settings.length, seed=settings.seed),
+        selection=settings.text("selection").cut(text),
+        test=settings.text("test").cut(text),
+        progress=progress,
+    )
+    identity = {
+        "model": {"name": model, "digest": model_digest(dense)},
+        "data": {
+            **describe(text, run.test),
+            "calibration": run.calibration.describe(),
+            "selection": run.selection.describe(),
+        },
+        "config": settings.as_dict(),
+        "versions": versions(),
+    }
+    return frame.run(identity, run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What the stages of one pilot share."""
+
+    name: str
+    store: Store
+    config: LanguagePilotConfig
+    dense: nn.Module
+    calibration: TokenWindows
+    selection: TokenWindows
+    test: TokenWindows
+    progress: Progress
+
+    def about(self) -> dict[str, Any]:
+        """Return what the model is, for the receipt."""
+        layers = families.describe(self.dense)
+        return {
+            "name": self.name,
+            "family": ", ".join(sorted({layer.family for layer in layers})),
+            "task": "language modelling",
+            "layers": len(layers),
+        }
+
+    def curve(self) -> dict[str, Any]:
+        """Sweep the method and its baselines on the selection split, and choose the cut."""
+        config = self.config
+        dense = self.store.once("baseline", lambda: self._on_selection(self.dense).as_dict())
+        total = len(config.methods()) * len(config.tried())
+        swept: dict[str, list[dict[str, Any]]] = {}
+        for name in config.methods():
+            label = config.selective(name, config.tried()[0]).criterion().label
+            swept[label] = []
+            for fraction in config.tried():
+                point = self.store.once(
+                    f"sweep-{name}-{fraction:g}", partial(self._point, name, fraction)
+                )
+                swept[label].append(point)
+                done = sum(map(len, swept.values()))
+                self.progress("sweep", done, total, f"{label}, {fraction:g}")
+        label, points = next(iter(swept.items()))
+        good = within(points, dense["value"], PERPLEXITY, float(config.max_loss))
+        return {
+            "metric": PERPLEXITY.name,
+            "higher_is_better": False,
+            "split": "selection",
+            "count": len(self.selection),
+            "dense": dense,
+            "tolerance": config.max_loss * dense["value"],
+            "method": config.chosen_method(),
+            "chosen": {"method": label, **points[good - 1]} if good else None,
+            "methods": swept,
+        }
+
+    def cut_and_judge(self, method: str, fraction: float) -> dict[str, Any]:
+        """Cut, save, check, measure and judge; return the receipt's sections."""
+        out, config = self.store.out, self.config
+        pruned, done = self._cut(method, fraction)
+        (plan,) = done.plans.values()
+        plan.save(out / PLAN)
+        api.save(
+            pruned,
+            out / MODEL,
+            overwrite=True,
+            parent=plan.model_digest,
+            facts={
+                "title": "Pruned state space language model",
+                "text": [str(plan).splitlines()[0] + "."],
+            },
+            extra_files={PLAN: plan.to_json(), RECEIPT: done.receipt.to_json()},
+        )
+        self.progress("cut", 1, 1, f"{plan.kept} of {plan.total} {plan.unit} kept")
+        measured = self.store.once("measured", lambda: self._judged(pruned, done))
+        self.progress("compare", 1, 1, str(measured["verdict"]["headline"]))
+        return {
+            **measured,
+            "mode": "shrink" if config.cut == "columns" else "mask",
+            "removed": done.receipt.removed,
+            "findings": done.receipt.findings,
+            "layers": [
+                {
+                    "name": name,
+                    "grid": list(keep.shape),
+                    "before": keep.numel(),
+                    "after": int(keep.sum()),
+                    "scores": [],
+                    "kept": keep.flatten().tolist(),
+                }
+                for name, keep in plan.keep.items()
+            ],
+            "budget": plan.budget,
+            "criterion": plan.criterion,
+            "digest_after": model_digest(pruned),
+        }
+
+    def _judged(self, pruned: nn.Module, done: Pruned) -> dict[str, Any]:
+        config, saved = self.config, self.store.out / MODEL
+        parity = self._parity(pruned, saved)
+        self.progress("parity", 1, 1)
+        costs = measure_language_costs(
+            (self.dense, pruned),
+            (locate(self.name), saved),
+            whole_rows(self.selection, config.text("selection")),
+            config.speed(),
+        )
+        self.progress("speed", 1, 1)
+        compared = api.compare(
+            self.dense, pruned, self.test, seed=config.seed, batch_size=config.batch_size
+        )
+        evidence = Evidence(
+            comparison=compared.as_comparison(),
+            parity=parity,
+            changes=costs.changes(),
+            removed=done.receipt.removed,
+        )
+        return {
+            "quality": compared.as_dict(),
+            "parity": parity.as_dict(),
+            **costs.sections(),
+            "verdict": judge(evidence, config.limits()),
+        }
+
+    def _parity(self, pruned: nn.Module, saved: Path) -> ParityReport:
+        ids = self.selection.first(2).ids[:, :_CHECKED_TOKENS]
+        return ParityReport(
+            checks=(
+                check("step_vs_scan", lambda: stepping_difference(pruned, ids)),
+                check(
+                    "saved_vs_loaded",
+                    lambda: logits_difference(pruned, api.load(saved), ids),
+                    tolerance=0.0,
+                ),
+                check(
+                    "engine_vs_stock",
+                    lambda: stock_difference(pruned, ids),
+                    tolerance=_STOCK_TOLERANCE,
+                ),
+            )
+        )
+
+    def _on_selection(self, model: nn.Module) -> Estimate:
+        config = self.config
+        return api.measure(
+            model, self.selection, seed=config.seed, batch_size=config.batch_size
+        ).perplexity
+
+    def _point(self, method: str, fraction: float) -> dict[str, Any]:
+        def attempt(fraction: float, removed: Callable[[float], None]) -> Estimate:
+            pruned, done = self._cut(method, fraction)
+            (facts,) = done.receipt.removed.values()
+            removed(facts["fraction"])
+            return self._on_selection(pruned)
+
+        return measured_point(fraction, attempt)
+
+    def _cut(self, method: str, fraction: float) -> tuple[nn.Module, Pruned]:
+        pruned = copy.deepcopy(self.dense)
+        config = self.config.selective(method, fraction)
+        return pruned, prune_selective_(pruned, self.calibration, config)

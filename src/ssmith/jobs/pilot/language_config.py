@@ -1,0 +1,146 @@
+"""Settings of a pilot on a language model."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from ssmith.core.budget import check_fraction
+from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
+from ssmith.core.errors import InputError
+from ssmith.evaluate import Limits, SpeedConfig
+from ssmith.jobs.selective import SelectiveConfig
+from ssmith.jobs.text import TextConfig
+
+Cut = Literal["columns", "a_log"]
+FRACTIONS: dict[str, tuple[float, ...]] = {
+    "columns": (0.125, 0.25, 0.375, 0.5, 0.625, 0.75),
+    "a_log": (0.25, 0.5, 0.75, 0.9),
+}
+BASELINES = ("fastest-decay", "magnitude", "random")
+METHODS = {"columns": "refit-greedy", "a_log": "output-energy"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguagePilotConfig:
+    """What to try, on which text, and what to accept.
+
+    Args:
+        cut: whole state ``columns``, which makes a model smaller, or entries of ``a_log``.
+        method: criterion by name (see `ssmith list`); by default the best known for the cut.
+        baselines: criteria measured beside it, without compensation; the method itself is left
+            out of them.
+        compensate: whether the method's cut is made up for in closed form: new rows of C for
+            columns, D for entries.
+        fractions: fractions to try, each in (0, 1); those of the cut by default.
+        samples: calibration windows, ≥ 1.
+        length: tokens of each window, of calibration and of measurement, ≥ 2.
+        windows: most windows of the selection split; the cut is chosen on them.
+        test_windows: most windows of the test split; None for all.
+        field: key of the text in each line of a ``.jsonl`` file.
+        max_loss: largest relative increase of perplexity (0.01 is one per cent).
+        min_gain: fraction by which size, memory or time must fall, in (0, 1).
+        proof: accept only an increase that is proven to be within ``max_loss``.
+        batch_size: windows per forward pass.
+        threads: CPU threads of the speed measurement; None leaves PyTorch's setting.
+        speed_seconds: time for each of the two speed measurements.
+        seed: of calibration, resampling and random pruning.
+
+    Raises:
+        InputError: if a value is outside its domain.
+    """
+
+    cut: Cut = "columns"
+    method: str | None = None
+    baselines: tuple[str, ...] = BASELINES
+    compensate: bool = True
+    fractions: tuple[float, ...] | None = None
+    samples: int = 64
+    length: int = 1024
+    windows: int = 64
+    test_windows: int | None = None
+    field: str = "text"
+    max_loss: float | int = 0.01
+    min_gain: float = 0.05
+    proof: bool = False
+    batch_size: int = 8
+    threads: int | None = None
+    speed_seconds: float = 2.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("cut", self.cut, get_args(Cut))
+        for name in ("samples", "windows", "batch_size"):
+            check_integer(name, getattr(self, name), at_least=1)
+        check_integer("length", self.length, at_least=2)
+        check_integer("seed", self.seed, at_least=0)
+        check_number("max_loss", self.max_loss, at_least=0)
+        check_number("speed_seconds", self.speed_seconds, above=0)
+        for name in ("compensate", "proof"):
+            check_flag(name, getattr(self, name))
+        self.limits()
+        if not self.tried():
+            raise InputError("fractions is empty", allowed="fractions in (0, 1)")
+        for fraction in self.tried():
+            check_fraction("fractions", fraction)
+            for method in self.methods():
+                self.selective(method, fraction)
+
+    def tried(self) -> tuple[float, ...]:
+        """Return the fractions to try, rising, each once."""
+        given = FRACTIONS[self.cut] if self.fractions is None else self.fractions
+        return tuple(sorted(set(given)))
+
+    def chosen_method(self) -> str:
+        """Return the method that may cut."""
+        return self.method or METHODS[self.cut]
+
+    def methods(self) -> tuple[str, ...]:
+        """Return all methods to measure, each once, the one that may cut first."""
+        return tuple(dict.fromkeys((self.chosen_method(), *self.baselines)))
+
+    def selective(self, method: str, fraction: float) -> SelectiveConfig:
+        """Return what one cut of the sweep is.
+
+        Args:
+            method: criterion by name.
+            fraction: to remove.
+
+        Returns:
+            The cut; baselines are not compensated.
+        """
+        plain = SelectiveConfig(**{self.cut: fraction}, method=method, seed=self.seed)
+        if not self.compensate or method != self.chosen_method():
+            return plain
+        if self.cut == "columns":
+            return dataclasses.replace(plain, compensate="C")
+        return dataclasses.replace(plain, recover="D")
+
+    def text(self, split: str) -> TextConfig:
+        """Return how windows of a split are cut."""
+        return TextConfig(
+            split=split,
+            length=self.length,
+            windows=self.windows if split == "selection" else self.test_windows,
+            field=self.field,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
+
+    def limits(self) -> Limits:
+        """Return what the gate accepts."""
+        return Limits(max_loss=self.max_loss, min_gain=self.min_gain, proof=self.proof)
+
+    def speed(self) -> SpeedConfig:
+        """Return how speed is measured."""
+        return SpeedConfig(seconds=self.speed_seconds, threads=self.threads)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict, defaults resolved."""
+        return {
+            **asdict(self),
+            "method": self.chosen_method(),
+            "baselines": list(self.baselines),
+            "fractions": list(self.tried()),
+        }
