@@ -15,6 +15,9 @@ from ssmith.ops.diagonal import diagonal_scan
 STEPS = 12
 """Conjugate gradient steps; each lowers the error, and few of them are most of the gain."""
 
+SETTLED = 1e-18
+"""Share of the first squared gradient at which the least squares problem is solved."""
+
 
 @torch.no_grad()
 def fit_inputs(
@@ -44,11 +47,13 @@ def fit_inputs(
     residual = [item.lacking(modes, D) for item in stretches]
     gradient = scale * _adjoint(modes, stretches, residual)
     direction, power = gradient, _norm(gradient)
+    # Beyond this the gradient is rounding, and steps along it lead anywhere.
+    least = SETTLED * power
     for _ in range(steps):
         moved = replace(modes, B_bar=scale * direction)
         change = [respond(moved, item.u.double()) * item.valid.unsqueeze(-1) for item in stretches]
         curvature = float(sum((item * item).sum() for item in change))
-        if not power > 0 or not curvature > 0:
+        if not power > least or not curvature > 0:
             break
         step = power / curvature
         B = B + step * scale * direction

@@ -24,6 +24,7 @@ from ssmith.jobs.by_layer import refit_by_layer
 AUTO = "auto"
 Refit = Literal["none", "at once", "by layer", "in full"]
 SUFFIXES: dict[str, Refit] = {
+    "+no-refit": "none",
     "+refit-once": "at once",
     "+refit-full": "in full",
     "+refit": "by layer",
@@ -81,12 +82,12 @@ class Method:
         name = criterion_label(self.criterion)
         usual = _usual_refit(self.criterion)
         endings = {
-            "none": "without refit",
-            "at once": "refit at once",
-            "by layer": "refit",
-            "in full": "full refit",
+            "none": " without refit",
+            "at once": " + refit at once",
+            "by layer": " + refit",
+            "in full": " + full refit",
         }
-        return name if self.refit == usual else f"{name} + {endings[self.refit]}"
+        return name if self.refit == usual else name + endings[self.refit]
 
     @property
     def config(self) -> RefitConfig:
@@ -163,7 +164,7 @@ def method_named(name: str, seed: int = 0) -> Method:
 
     Args:
         name: of a criterion; with ``+refit`` behind it, read-outs are refitted layer by layer, with
-            ``+refit-once`` all at once, with ``+refit-full`` layer by layer with input rows and D.
+            ``+refit-once`` all at once, with ``+no-refit`` not at all, with ``+refit-full`` layer by layer with input rows and D.
             State-OBS refits in full unless told. Or of a reduction by projection: balanced,
             singular-perturbation, h2-optimal.
         seed: of the random criterion.

@@ -1,0 +1,158 @@
+"""Tables of the refit benchmark: points lost with their spread, and where a rival does better."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+OURS = "State-OBS"
+RIVALS = ("LAST", "AIRE")
+RESAMPLES = 2000
+
+Row = dict[str, Any]
+
+
+def hits(row: Row) -> np.ndarray:
+    return np.frombuffer(row["hits"].encode(), dtype=np.uint8) - ord("0")
+
+
+class Results:
+    """Rows by what they are of."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.tasks = sorted({row["task"] for row in rows})
+        self.ratios = sorted({row["ratio"] for row in rows} - {0.0})
+        self.methods = list(
+            dict.fromkeys(row["method"] for row in rows if row["method"] != "dense")
+        )
+        self.rows = {
+            (row["task"], row["seed"], row["method"], row["ratio"]): row
+            for row in rows
+            if "hits" in row
+        }
+        self.seeds: dict[str, list[int]] = defaultdict(list)
+        for task, seed, method, _ in self.rows:
+            if method == "dense":
+                self.seeds[task].append(seed)
+
+    def lost(self, task: str, method: str, ratio: float) -> list[float]:
+        """Points lost, one number per seed that was measured."""
+        return [
+            100 * float(hits(self.rows[task, seed, "dense", 0.0]).mean() - hits(found).mean())
+            for seed in self.seeds[task]
+            if (found := self.rows.get((task, seed, method, ratio))) is not None
+        ]
+
+    def mean(self, method: str, ratio: float) -> float | None:
+        """Mean over tasks of the mean over seeds; None where a task is missing."""
+        means = [statistics.mean(own) for t in self.tasks if (own := self.lost(t, method, ratio))]
+        return statistics.mean(means) if len(means) == len(self.tasks) else None
+
+    def against(self, task: str, rival: str, ratio: float) -> tuple[float, float, float]:
+        """Points by which ours is better, with its interval: in pairs, sequences resampled."""
+        pairs = [
+            (self.rows[task, seed, OURS, ratio], self.rows[task, seed, rival, ratio])
+            for seed in self.seeds[task]
+            if (task, seed, OURS, ratio) in self.rows and (task, seed, rival, ratio) in self.rows
+        ]
+        gain = np.mean([hits(a).astype(float) - hits(b) for a, b in pairs], axis=0)
+        draw = np.random.default_rng(0)
+        index = draw.integers(len(gain), size=(RESAMPLES, len(gain)))
+        low, high = np.quantile(gain[index].mean(1), (0.025, 0.975))
+        return 100 * float(gain.mean()), 100 * float(low), 100 * float(high)
+
+
+def render(rows: list[Row], missing: list[str]) -> str:
+    """Return the tables as Markdown."""
+    found = Results(rows)
+    lines = [
+        "Points of test accuracy lost when that share of all states is removed, mean (smallest … "
+        "largest) over training seeds. Negative: better than dense. Nothing was trained after a "
+        "cut; refits saw 256 training sequences at most.",
+        "",
+        "*without refit*: states go, the rest stays as it was. *refit at once*: read-outs refitted "
+        "on what the dense model does. *refit*: read-outs refitted layer by layer. *State-OBS* by "
+        "itself: input rows, read-outs and D refitted layer by layer. *Balanced truncation*: "
+        "eigenvalues move as well, then all of that.",
+    ]
+    if missing:
+        lines += ["", f"Not measured: {', '.join(missing)}."]
+    lines += ["", *_means(found)]
+    for task in found.tasks:
+        lines += ["", *_task(found, task)]
+    return "\n".join([*lines, "", *_rivals(found)]) + "\n"
+
+
+def _header(found: Results, first: str) -> list[str]:
+    columns = " | ".join(f"{100 * ratio:g} %" for ratio in found.ratios)
+    return [f"| {first} | {columns} |", "|---" * (1 + len(found.ratios)) + "|"]
+
+
+def _means(found: Results) -> list[str]:
+    lines = ["### Mean over tasks", "", *_header(found, "method")]
+    for method in found.methods:
+        values = [found.mean(method, ratio) for ratio in found.ratios]
+        cells = ["–" if value is None else f"{value:.2f}" for value in values]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return lines
+
+
+def _task(found: Results, task: str) -> list[str]:
+    dense = [
+        100 * float(hits(found.rows[task, seed, "dense", 0.0]).mean()) for seed in found.seeds[task]
+    ]
+    lines = [
+        f"### {task}", "", f"Dense: {statistics.mean(dense):.2f} %, seeds {found.seeds[task]}.", "",
+    ]  # fmt: skip
+    lines += _header(found, "method")
+    for method in found.methods:
+        cells = []
+        for ratio in found.ratios:
+            own = found.lost(task, method, ratio)
+            text = f"{statistics.mean(own):.2f} ({min(own):.1f} … {max(own):.1f})" if own else "–"
+            cells.append(text)
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return lines
+
+
+def _rivals(found: Results) -> list[str]:
+    lines = [
+        "### Against LAST and AIRE at the same ratio",
+        "",
+        "Points by which State-OBS is better [95 % interval, in pairs over test sequences, seeds "
+        "averaged]; **bold** where it is worse beyond the interval.",
+    ]
+    for rival in RIVALS:
+        lines += ["", *_header(found, f"better than {rival} by")]
+        for task in found.tasks:
+            cells = []
+            for ratio in found.ratios:
+                mean, low, high = found.against(task, rival, ratio)
+                text = f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+                cells.append(f"**{text}**" if high < 0 else text)
+            lines.append(f"| {task} | {' | '.join(cells)} |")
+    return lines
+
+
+def summary(rows: list[Row]) -> dict[str, Any]:
+    """Return the numbers the README quotes."""
+    found = Results(rows)
+    means = {
+        f"{ratio:g}": {
+            method: round(value, 3)
+            for method in found.methods
+            if (value := found.mean(method, ratio)) is not None
+        }
+        for ratio in found.ratios
+    }
+    worse = [
+        f"{task} {ratio:g} {rival}"
+        for task in found.tasks
+        for ratio in found.ratios
+        for rival in RIVALS
+        if found.against(task, rival, ratio)[2] < 0
+    ]
+    return {"points_lost": means, "worse_beyond_the_interval": worse}
