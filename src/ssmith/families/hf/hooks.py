@@ -80,7 +80,7 @@ def hooks_of(mixer: Any) -> Hooks:
 def read_out(
     y: Float[Tensor, "b l e"], C: Float[Tensor, "b l n"], z: Float[Tensor, "b l e"], hooks: Hooks
 ) -> Float[Tensor, "b l e"]:
-    """Add to a gated output what the scan itself has not: output offsets, and offsets by row.
+    """Add to a gated output what the scan itself has not: offsets by row.
 
     Args:
         y: the scan's output, after the gate.
@@ -91,9 +91,8 @@ def read_out(
     Returns:
         ``y + SiLU(z)·(y′ + C·h′)``.
     """
-    offset = hooks.output_offset
-    if offset is not None and offset.ndim == 2:
-        offset = offset[:, None]
+    own = hooks.output_offset
+    offset = own[:, None] if own is not None and own.ndim == 2 else None
     by_row = hooks.state_offset
     if by_row is not None and by_row.ndim == 3:
         C = C[..., : by_row.shape[-1]]
@@ -108,6 +107,12 @@ def shared_offset(hooks: Hooks, axes: int) -> Tensor | None:
     """Return the state's offset if all rows share it: it has then ``axes`` axes."""
     found = hooks.state_offset
     return found if found is not None and found.ndim == axes else None
+
+
+def shared_output(hooks: Hooks) -> Tensor | None:
+    """Return the output's offset if all rows share it."""
+    found = hooks.output_offset
+    return found if found is not None and found.ndim == 1 else None
 
 
 def with_states(offset: Tensor | None, states: int) -> Tensor | None:

@@ -16,6 +16,7 @@ from ssmith.families.hf.hooks import (
     hooks_of,
     read_out,
     shared_offset,
+    shared_output,
     with_states,
 )
 from ssmith.families.hf.padding import Padding
@@ -124,7 +125,8 @@ def _scan(
         ScanInputs(
             x=x, z=z, dt=dt, A=A, B=B, C=C, D=hooks.tensor(mixer, "D"), dt_bias=dt_bias,
             dt_softplus=True, h0=with_states(carried.recurrent, A.shape[1]),
-            h_offset=with_states(shared_offset(hooks, axes=2), A.shape[1]), valid=valid,
+            h_offset=with_states(shared_offset(hooks, axes=2), A.shape[1]),
+            y_offset=shared_output(hooks), valid=valid,
         )
     )  # fmt: skip
     return read_out(y, own_C, z, hooks), h

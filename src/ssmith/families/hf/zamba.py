@@ -12,7 +12,14 @@ from torch import Tensor
 from ssmith.core.errors import UnsupportedError
 from ssmith.families.hf.advance import advance
 from ssmith.families.hf.cache import Carried, conv_state, read, write
-from ssmith.families.hf.hooks import Hooks, expanded, hooks_of, read_out, shared_offset
+from ssmith.families.hf.hooks import (
+    Hooks,
+    expanded,
+    hooks_of,
+    read_out,
+    shared_offset,
+    shared_output,
+)
 from ssmith.families.hf.mamba import at_least_float32, convolve
 from ssmith.families.hf.padding import Padding
 from ssmith.ops.selective_scan import ScanInputs
@@ -79,7 +86,7 @@ def _head(
             A=-at_least_float32(hooks.tensor(mixer, "A_log")[head]).exp(),
             D=hooks.tensor(mixer, "D")[head], dt_bias=mixer.dt_proj_bias[head], dt_softplus=True,
             h0=None if h0 is None else h0[:, head], h_offset=shared_offset(hooks, axes=2),
-            valid=valid,
+            y_offset=shared_output(hooks), valid=valid,
         )
     )  # fmt: skip
     return read_out(y, C, z, hooks), h

@@ -85,22 +85,26 @@ def _norms(
             tensor.add_(noise.to(tensor) * size)
     with torch.enable_grad(), seeded(seed, "proof"):
         output = main_output(model(**inputs))
+        _check_changed(base, output)
         weight = torch.randn(output.shape, generator=draw).to(output)
         (output * weight).sum().backward()
-    if not bool(torch.isfinite(output).all()):
-        raise NumericalError(
-            "the model's output with the adapter is not finite", next_step="check the base model"
-        )
-    if torch.equal(base, output):
-        raise ModelError(
-            "the model gives exactly the same output with the adapter as without it",
-            next_step="its layers are bypassed or never run; run the model on the engine",
-        )
     grads = {key: tensor.grad for key, tensor in tensors.items()}
     return {
         key: 0.0 if grad is None else float(torch.linalg.vector_norm(grad.double()))
         for key, grad in grads.items()
     }
+
+
+def _check_changed(base: Tensor, output: Tensor) -> None:
+    if not bool(torch.isfinite(output).all()):
+        raise NumericalError(
+            "the model's output with the adapter is not finite", next_step="check the base model"
+        )
+    if torch.equal(base, output) or not output.requires_grad:
+        raise ModelError(
+            "the model gives exactly the same output with the adapter as without it",
+            next_step="its layers are bypassed or never run; run the model on the engine",
+        )
 
 
 def _idle(model: nn.Module, name: str, inputs: dict[str, Any], seed: int) -> set[str]:
@@ -112,6 +116,8 @@ def _idle(model: nn.Module, name: str, inputs: dict[str, Any], seed: int) -> set
             if base is not None and isinstance(part, TensorPart):
                 place = f"{owner}.ssmith_adapters.{name}.{key}.value".lstrip(".")
                 bases[place] = base
+    if not bases:
+        return set()
     with _undisturbed(model, {}), disabled(model), seeded(seed, "proof"), torch.enable_grad():
         for base in bases.values():
             base.requires_grad_(True)

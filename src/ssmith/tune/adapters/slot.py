@@ -42,7 +42,7 @@ class Slot(nn.Module):
             InputError: if the adapter has such a part here already.
         """
         if adapter not in self._modules:
-            self.add_module(adapter, nn.ModuleDict())
+            self.add_module(adapter, nn.ModuleDict().train(self.training))
         parts: Any = self._modules[adapter]
         if key in parts:
             raise InputError(
@@ -50,6 +50,7 @@ class Slot(nn.Module):
                 next_step="name each method once",
             )
         parts[key] = part
+        part.train(self.training)
 
     def drop(self, adapter: str, key: str) -> None:
         """Remove one part of an adapter."""
@@ -168,6 +169,7 @@ def give_slot(module: nn.Module) -> Slot:
     found = slot_of(module)
     if found is None:
         found = Slot()
+        found.train(module.training)
         module.add_module(SLOT, found)
     return found
 

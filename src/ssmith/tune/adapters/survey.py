@@ -78,6 +78,15 @@ class Survey:
                     found[f"{prefix}.{name}".lstrip(".")] = parameter
         return found
 
+    def all_names(self) -> list[str]:
+        """Return every name of every parameter of the base model; tied ones have several."""
+        return [
+            f"{prefix}.{name}".lstrip(".")
+            for prefix, module in self.modules.items()
+            for name, parameter in module._parameters.items()
+            if parameter is not None
+        ]
+
     def tied(self, name: str) -> list[str]:
         """Return the other names of a parameter that the model uses in several places."""
         owner, _, last = name.rpartition(".")

@@ -138,11 +138,14 @@ def check_targets(targets: object) -> None:
 
 
 def _sites(survey: Survey, names: Iterable[str], label: str) -> list[Site]:
-    found = []
-    for name in dict.fromkeys(names):
+    found, seen = [], set()
+    for name in names:
         owner, _, parameter = name.rpartition(".")
         module = survey.modules[owner]
         base: Any = module._parameters[parameter]
+        if id(base) in seen:
+            continue
+        seen.add(id(base))
         part = TensorPart(parameter, label, base, kept(module, parameter))
         found.append(_site(owner, label, part))
         for other in survey.tied(name):
@@ -158,7 +161,7 @@ def _site(owner: str, label: str, part: TensorPart) -> Site:
 
 def _named(survey: Survey, targets: tuple[str, ...]) -> list[str]:
     """Return the parameters that targets mean: themselves, or all of a module's."""
-    names = list(survey.parameters())
+    names = survey.all_names()
     owners = {name.rpartition(".")[0] for name in names}
     above = {
         ".".join(o.split(".")[:depth]) for o in owners for depth in range(1, o.count(".") + 2)
