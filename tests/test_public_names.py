@@ -13,6 +13,7 @@ import ssmith
 
 PUBLIC = [
     "Budget",
+    "LanguagePilotConfig",
     "PathParityConfig",
     "PilotConfig",
     "Plan",
@@ -20,6 +21,7 @@ PUBLIC = [
     "Recipe",
     "RefitConfig",
     "Scores",
+    "SelectiveConfig",
     "SsmithError",
     "__version__",
     "adapt_",
@@ -39,7 +41,9 @@ PUBLIC = [
     "parity",
     "pilot",
     "plan",
+    "plan_selective",
     "prune_",
+    "prune_selective_",
     "refit",
     "refit_by_layer",
     "refit_white",

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from ssmith.core.receipt import Receipt
     from ssmith.core.scores import Scores
     from ssmith.jobs.by_layer import refit_by_layer, refit_white
-    from ssmith.jobs.pilot import PilotConfig, pilot
+    from ssmith.jobs.pilot import LanguagePilotConfig, PilotConfig, pilot
+    from ssmith.jobs.selective import SelectiveConfig, plan_selective, prune_selective_
     from ssmith.jobs.train import Recipe, train
     from ssmith.report import write_report
     from ssmith.tune import adapters
@@ -47,6 +48,7 @@ __version__ = version("ssmith")
 
 __all__ = [
     "Budget",
+    "LanguagePilotConfig",
     "PathParityConfig",
     "PilotConfig",
     "Plan",
@@ -54,6 +56,7 @@ __all__ = [
     "Recipe",
     "RefitConfig",
     "Scores",
+    "SelectiveConfig",
     "SsmithError",
     "__version__",
     "adapt_",
@@ -73,7 +76,9 @@ __all__ = [
     "parity",
     "pilot",
     "plan",
+    "plan_selective",
     "prune_",
+    "prune_selective_",
     "refit",
     "refit_by_layer",
     "refit_white",
@@ -89,14 +94,18 @@ __all__ = [
 
 _ROOMS = {
     "Budget": "core.budget",
+    "LanguagePilotConfig": "jobs.pilot",
     "PilotConfig": "jobs.pilot",
     "Plan": "core.plan",
     "Receipt": "core.receipt",
     "Recipe": "jobs.train",
     "RefitConfig": "core.compensation",
     "Scores": "core.scores",
+    "SelectiveConfig": "jobs.selective",
     "SsmithError": "core.errors",
     "pilot": "jobs.pilot",
+    "plan_selective": "jobs.selective",
+    "prune_selective_": "jobs.selective",
     "refit_by_layer": "jobs.by_layer",
     "refit_white": "jobs.by_layer",
     "train": "jobs.train",

@@ -7,6 +7,12 @@ import argparse
 from ssmith.cli import flags
 from ssmith.cli.output import Output
 
+_LANGUAGE = ("cut", "samples", "length", "windows", "test_windows", "field", "compensate")
+_SEQUENCES = (
+    "calibration", "refine", "own_metric", "own_lower_is_better", "own_max_loss",
+    "price_per_hour", "currency", "sequences_per_day",
+)  # fmt: skip
+
 
 def add(subparsers: flags.Subparsers) -> None:
     """Add the command."""
@@ -26,6 +32,7 @@ def add(subparsers: flags.Subparsers) -> None:
     )
     _add_search(parser)
     _add_limits(parser)
+    _add_language(parser)
     _add_load(parser)
     flags.add_batch_size(parser)
     flags.add_speed(parser)
@@ -72,7 +79,8 @@ def _add_limits(parser: flags.Parser) -> None:
         type=flags.number,
         default=argparse.SUPPRESS,
         metavar="X",
-        help="largest loss of the metric, in its own unit (default: 0.005, half a point)",
+        help="largest loss of the metric, in its own unit (default: 0.005, half a point); of text "
+        "the relative increase of perplexity (default: 0.01)",
     )
     group.add_argument(
         "--proof",
@@ -87,6 +95,40 @@ def _add_limits(parser: flags.Parser) -> None:
         default=argparse.SUPPRESS,
         metavar="X",
         help="largest loss of your metric (default: reported, not judged)",
+    )
+
+
+def _add_language(parser: flags.Parser) -> None:
+    group = parser.add_argument_group(
+        "language models", "calibrated on windows of the training split; --max-loss is relative"
+    )
+    group.add_argument(
+        "--cut",
+        default=argparse.SUPPRESS,
+        metavar="UNIT",
+        help="columns (whole states of a layer) or a_log (its entries; default: columns)",
+    )
+    for name, text in (
+        ("--samples", "calibration windows (default: 64)"),
+        ("--length", "tokens of each window (default: 1024)"),
+        ("--windows", "most windows of the selection split (default: 64)"),
+        ("--test-windows", "most windows of the test split (default: all)"),
+    ):
+        group.add_argument(
+            name, type=flags.whole, default=argparse.SUPPRESS, metavar="N", help=text
+        )
+    group.add_argument(
+        "--field",
+        default=argparse.SUPPRESS,
+        metavar="NAME",
+        help="key of the text in each line of a .jsonl file (default: text)",
+    )
+    group.add_argument(
+        "--no-compensation",
+        dest="compensate",
+        action="store_false",
+        default=argparse.SUPPRESS,
+        help="do not make up for the cut in closed form",
     )
 
 
@@ -109,14 +151,23 @@ def kept(arguments: argparse.Namespace) -> str:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Run the pilot; exit 0 if it accepts its cut, 1 if it refuses."""
-    from ssmith.jobs.pilot import PilotConfig, pilot
+    from ssmith.jobs.pilot import LanguagePilotConfig, PilotConfig, pilot
+    from ssmith.jobs.text import reads_text
 
+    text = reads_text(arguments.model)
+    refused, reason = (_SEQUENCES, "S5 and S4D models") if text else (_LANGUAGE, "language models")
+    flags.refuse_flags(arguments, refused, reason)
+    config: LanguagePilotConfig | PilotConfig = (
+        flags.config_of(LanguagePilotConfig, arguments)
+        if text
+        else flags.config_of(PilotConfig, arguments)
+    )
     with output.progress() as progress:
         receipt = pilot(
             arguments.model,
             arguments.data,
             arguments.out,
-            flags.config_of(PilotConfig, arguments),
+            config,
             resume=arguments.resume,
             overwrite=arguments.overwrite,
             command=arguments.command_line,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ssmith.core.optional import require
 from ssmith.core.receipt import Receipt
@@ -18,6 +18,7 @@ from ssmith.report import write_report
 MODEL = "model"
 
 
+@runtime_checkable
 class Stages(Protocol):
     """The stages of one pilot."""
 

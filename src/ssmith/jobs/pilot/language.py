@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from ssmith.jobs.pilot.frame import MODEL, Frame
 from ssmith.jobs.pilot.language_config import LanguagePilotConfig
 from ssmith.jobs.pilot.store import Store
 from ssmith.jobs.pilot.sweep import measured_point, within
-from ssmith.jobs.progress import Progress, silent
+from ssmith.jobs.progress import Progress
 from ssmith.jobs.selective import prune_selective_
 from ssmith.jobs.selective.run import Pruned
 from ssmith.jobs.text import load_text_for
@@ -42,31 +42,18 @@ _CHECKED_TOKENS = 96
 
 
 def pilot_language(
-    model: str,
-    data: str,
-    out: Path,
-    config: LanguagePilotConfig | None = None,
-    *,
-    resume: bool = False,
-    overwrite: bool = False,
-    command: Sequence[str] = (),
-    progress: Progress = silent,
+    model: str, data: str, frame: Frame, config: LanguagePilotConfig | None = None
 ) -> Receipt:
     """Find the largest cut of a language model within a tolerance, make, prove and judge it.
 
     Calibrated on the training split, chosen on the selection split, judged on the test split,
-    which nothing else looks at. Leaves ``receipt.json``, ``report.html``, ``plots/``,
-    ``plan.json``, ``model/`` and the intermediate results in ``stages/``.
+    which nothing else looks at.
 
     Args:
         model: a directory, a hub id or ``embedded:NAME``.
         data: the text (see `ssmith.load_text`).
-        out: directory for everything.
+        frame: where it runs.
         config: what to try and what to accept.
-        resume: go on with an interrupted run in ``out``.
-        overwrite: throw away an earlier pilot in ``out``.
-        command: the command line to repeat it, for the receipt.
-        progress: told after each part.
 
     Returns:
         The receipt; ``verdict["accepted"]`` says how it went.
@@ -75,7 +62,6 @@ def pilot_language(
         SsmithError: for bad input; nothing is written then.
     """
     settings = config or LanguagePilotConfig()
-    frame = Frame(out=out, resume=resume, overwrite=overwrite, command=command, progress=progress)
     frame.refuse_early(model, data)
     dense = api.load(model)
     find_selective(dense)
@@ -88,7 +74,7 @@ def pilot_language(
         calibration=text.sample(settings.samples, settings.length, seed=settings.seed),
         selection=settings.text("selection").cut(text),
         test=settings.text("test").cut(text),
-        progress=progress,
+        progress=frame.progress,
     )
     identity = {
         "model": {"name": model, "digest": model_digest(dense)},

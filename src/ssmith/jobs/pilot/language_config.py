@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -11,6 +10,7 @@ from ssmith.core.checks import check_choice, check_flag, check_integer, check_nu
 from ssmith.core.errors import InputError
 from ssmith.evaluate import Limits, SpeedConfig
 from ssmith.jobs.selective import SelectiveConfig
+from ssmith.jobs.selective.config import Compensate
 from ssmith.jobs.text import TextConfig
 
 Cut = Literal["columns", "a_log"]
@@ -110,12 +110,15 @@ class LanguagePilotConfig:
         Returns:
             The cut; baselines are not compensated.
         """
-        plain = SelectiveConfig(**{self.cut: fraction}, method=method, seed=self.seed)
-        if not self.compensate or method != self.chosen_method():
-            return plain
+        fitted = self.compensate and method == self.chosen_method()
         if self.cut == "columns":
-            return dataclasses.replace(plain, compensate="C")
-        return dataclasses.replace(plain, recover="D")
+            made_up: Compensate = "auto" if fitted else "none"
+            return SelectiveConfig(
+                columns=fraction, method=method, compensate=made_up, seed=self.seed
+            )
+        return SelectiveConfig(
+            a_log=fraction, method=method, recover="D" if fitted else "", seed=self.seed
+        )
 
     def text(self, split: str) -> TextConfig:
         """Return how windows of a split are cut."""

@@ -34,16 +34,19 @@ from ssmith.jobs.outputs import PLAN, RECEIPT
 from ssmith.jobs.pilot.config import PilotConfig
 from ssmith.jobs.pilot.costs import measure_costs
 from ssmith.jobs.pilot.frame import MODEL, Frame
+from ssmith.jobs.pilot.language import pilot_language
+from ssmith.jobs.pilot.language_config import LanguagePilotConfig
 from ssmith.jobs.pilot.store import Store
 from ssmith.jobs.pilot.sweep import best_of, between, layer_details, sweep, within
 from ssmith.jobs.progress import Progress, silent
+from ssmith.jobs.text import reads_text
 
 
 def pilot(
     model: str,
     data: str,
     out: Path,
-    config: PilotConfig | None = None,
+    config: PilotConfig | LanguagePilotConfig | None = None,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -59,9 +62,9 @@ def pilot(
 
     Args:
         model: a directory, a hub id or ``embedded:NAME``.
-        data: ``embedded:NAME`` or a file.
+        data: ``embedded:NAME`` or a file; for a language model a text (see `ssmith.load_text`).
         out: directory for everything.
-        config: what to try and what to accept.
+        config: what to try and what to accept; a `LanguagePilotConfig` for a language model.
         resume: go on with an interrupted run in ``out``.
         overwrite: throw away an earlier pilot in ``out``.
         command: the command line to repeat it, for the receipt.
@@ -73,8 +76,10 @@ def pilot(
     Raises:
         SsmithError: for bad input; nothing is written then.
     """
-    settings = config or PilotConfig()
     frame = Frame(out=out, resume=resume, overwrite=overwrite, command=command, progress=progress)
+    if isinstance(config, LanguagePilotConfig) or (config is None and reads_text(model)):
+        return pilot_language(model, data, frame, config)
+    settings = config or PilotConfig()
     frame.refuse_early(model, data, *_file_of(settings.own_metric))
     dense = api.load_sequence_model(model)
     needs = ("train",) * settings.needs_data() + ("selection", "test")
