@@ -2,6 +2,7 @@
 
 import pytest
 
+from helpers.tiny_hybrids import tiny_hybrid
 from helpers.tiny_mamba import tiny
 
 pytest.importorskip("transformers")
@@ -11,6 +12,8 @@ REFUSED = [
     ("compare", "model", "mamba", "--data", "data.npz"),
     ("pilot", "mamba", "--data", "data.npz", "--max-loss", "1", "--out", "pilot"),
 ]
+
+QUICK = ("--length", "16", "--chunks", "1,5", "--following", "3")
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def test_inspect_lists_the_selective_layers(place, ssmith):
 
 @pytest.mark.parametrize("name", ["mamba", "mamba2"])
 def test_parity_holds_under_the_engine(place, ssmith, name):
-    ended = ssmith("parity", name, "--length", "16")
+    ended = ssmith("parity", name, *QUICK)
     assert (ended.code, ended.err) == (0, "")
     assert "causal_conv runs on" in ended.out
     assert "every way agrees" in ended.out
@@ -50,6 +53,35 @@ def test_parity_shows_what_stock_code_does(place, ssmith):
     assert ssmith("parity", "mamba", "--stock").out.splitlines()[-1].endswith("ways disagree")
 
 
+def test_a_hybrid_is_inspected_and_compared(place, ssmith, capsys):
+    tiny_hybrid("bamba").save_pretrained(place / "bamba")
+    capsys.readouterr()
+    facts = ssmith("inspect", "bamba", "--json").document["facts"]
+    assert facts["layers"] == "2 ssm, 1 attention, 3 mlp"
+    ended = ssmith("parity", "bamba", *QUICK)
+    assert (ended.code, ended.err) == (0, "")
+    assert "reading on torch:" in ended.out
+    assert "tokens per second" in ended.out
+    assert "not compared: perplexity on each path; no text was given" in ended.out
+
+
+def test_parity_compares_perplexity_on_a_text(place, ssmith, capsys):
+    tiny("mamba", vocab_size=256).save_pretrained(place / "bytes")
+    (place / "notes.txt").write_text("What was measured is written down. " * 20, encoding="utf-8")
+    capsys.readouterr()
+    words = (*QUICK, "--text", "notes.txt", "--tokens", "64")
+    ended = ssmith("parity", "bytes", *words, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.document["text"]["scored_tokens"] == 63
+    names = [item["name"] for item in ended.document["checks"]]
+    assert any(name.startswith("perplexity of 63 tokens") for name in names)
+    assert {speed["backend"] for speed in ended.document["speeds"]} >= {"reference", "torch"}
+    refused = ssmith("parity", "mamba", *words)
+    assert (refused.code, refused.out) == (2, "")
+    assert "no tokenizer" in refused.err
+    assert refused.err.count("\n") == 1
+
+
 def test_a_required_path_that_does_not_run_is_bad_input(place, ssmith):
     ended = ssmith("parity", "mamba2", "--require-backend", "native")
     assert (ended.code, ended.out) == (2, "")
@@ -62,6 +94,6 @@ def test_work_on_sequence_models_refuses_them_in_one_line(place, ssmith, words):
     ended = ssmith(*words)
     assert ended.code == 2, ended.err
     assert ended.err.count("\n") == 1
-    assert "selective models cannot be pruned or measured yet" in ended.err
-    assert "ssmith parity" in ended.err
+    assert "a language model with selective layers" in ended.err
+    assert "--a-log" in ended.err
     assert sorted(place.rglob("*")) == before
