@@ -8,9 +8,7 @@ from helpers.tiny_mamba import tiny
 pytest.importorskip("transformers")
 REFUSED = [
     ("prune", "mamba", "--ratio", "0.5", "--out", "small"),
-    ("eval", "mamba", "--data", "data.npz"),
     ("compare", "model", "mamba", "--data", "data.npz"),
-    ("pilot", "mamba", "--data", "data.npz", "--max-loss", "1", "--out", "pilot"),
 ]
 
 QUICK = ("--length", "16", "--chunks", "1,5", "--following", "3")

@@ -33,6 +33,12 @@ def read_any_config(directory: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def is_language_model(content: dict[str, Any]) -> bool:
+    """Return whether a configuration is that of a Hugging Face or mamba_ssm language model."""
+    native = "model_type" not in content and {"d_model", "n_layer"} <= content.keys()
+    return native or content.get("model_type") in HF_MODEL_TYPES
+
+
 def unknown(directory: Path, content: dict[str, Any]) -> ModelError:
     """Return the error for a model of a kind that is not opened."""
     return ModelError(

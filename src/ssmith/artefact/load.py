@@ -63,9 +63,8 @@ def load_sequence_model(spec: str | Path) -> SequenceModel:
     model = load(spec)
     if not isinstance(model, SequenceModel):
         raise UnsupportedError(
-            f"{spec} is a {type(model).__name__}, and selective models cannot be pruned "
-            "or measured yet",
+            f"{spec} is a {type(model).__name__}, a language model with selective layers",
             allowed="models saved by ssmith, of the families s5 and s4d",
-            next_step="`ssmith inspect` and `ssmith parity` work on it",
+            next_step="prune it with --a-log, --columns or --projections, measure it on text",
         )
     return model

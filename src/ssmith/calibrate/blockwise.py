@@ -7,7 +7,9 @@ with: what is measured is the model that will be used.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,8 @@ class WalkConfig:
         work_dir: keep activations and finished blocks here, and go on from what it holds; None to
             keep all in memory.
         fingerprint: what the result depends on; a directory with another one is refused.
+        lasting: whether a working directory keeps what became of the blocks; not for a walk that
+            only measures.
 
     Raises:
         InputError: if the batch size is outside its domain.
@@ -69,9 +73,31 @@ class WalkConfig:
     batch_size: int = 4
     work_dir: Path | None = None
     fingerprint: str = ""
+    lasting: bool = True
 
     def __post_init__(self) -> None:
         check_integer("batch_size", self.batch_size, at_least=1)
+
+
+@contextmanager
+def surveying(config: WalkConfig) -> Iterator[WalkConfig]:
+    """Yield the configuration of a walk that only measures, and leave nothing of it.
+
+    Args:
+        config: of the walk it prepares. Where that one keeps activations on disk, so does this.
+
+    Yields:
+        The configuration.
+    """
+    if config.work_dir is None:
+        yield config
+        return
+    place = config.work_dir / f"survey-{Group.current().rank}"
+    shutil.rmtree(place, ignore_errors=True)
+    try:
+        yield replace(config, work_dir=place, lasting=False)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -110,7 +136,7 @@ def walk(
         NumericalError: if a number leaves the finite ones, or processes decide differently.
     """
     group = Group.current()
-    store = _store(config, group)
+    store = _store(config)
     batches = list(_batches(group, len(windows), config.batch_size))
     names = blocks.layers
     records: list[BlockRecord] = []
@@ -222,12 +248,34 @@ def _valid(windows: TokenWindows, rows: range) -> Bool[Tensor, "b l"] | None:
     return torch.arange(steps) < lengths[:, None]
 
 
-def _store(config: WalkConfig, group: Group) -> WalkStore:
-    if config.work_dir is None:
-        return MemoryStore()
-    store = DirectoryStore(config.work_dir, config.fingerprint, writes=group.rank == 0)
-    store.open()
+def open_directory(config: WalkConfig, directory: Path) -> DirectoryStore:
+    """Open a walk's working directory, the first process before the others.
+
+    Args:
+        config: of the walk.
+        directory: its working directory.
+
+    Returns:
+        The store in it.
+
+    Raises:
+        InputError: if the directory holds another walk, or something else.
+    """
+    group = Group.current()
+    # A survey's directory belongs to one process.
+    first = group.rank == 0 or not config.lasting
+    store = DirectoryStore(directory, config.fingerprint, writes=first, lasting=config.lasting)
+    if first:
+        store.open()
+    if config.lasting:
+        group.gather("opened")
+    if not first:
+        store.open()
     return store
+
+
+def _store(config: WalkConfig) -> WalkStore:
+    return MemoryStore() if config.work_dir is None else open_directory(config, config.work_dir)
 
 
 def _check_finite(sums: Statistics, layer: str, stage: str) -> None:

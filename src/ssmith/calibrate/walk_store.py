@@ -82,11 +82,13 @@ class DirectoryStore:
         directory: made if need be.
         fingerprint: everything the walk's result depends on.
         writes: whether this process writes what became of the blocks (the first of a group).
+        lasting: whether anybody does.
     """
 
     directory: Path
     fingerprint: str
     writes: bool = True
+    lasting: bool = True
 
     def open(self) -> None:
         """Begin here, or go on if the directory holds the same walk.
@@ -128,7 +130,7 @@ class DirectoryStore:
 
     def finish(self, index: int, state: BlockState, records: Sequence[BlockRecord]) -> None:
         """Write a block's file; what it was given is not needed again."""
-        if self.writes:
+        if self.writes and self.lasting:
             write_bytes(self._block(index), _packed(state, records))
         for path in self.directory.glob(f"hidden-{index:04}-*"):
             path.unlink(missing_ok=True)

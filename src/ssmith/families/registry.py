@@ -26,16 +26,16 @@ def find_layers(model: nn.Module) -> dict[str, LTILayer]:
 
     Raises:
         ModelError: if there is none.
-        UnsupportedError: if there are selective layers only, which cannot be cut yet.
+        UnsupportedError: if there are selective layers only, which are cut in another way.
     """
     found = _lti_layers(model)
     if found:
         return found
     if selective_layers(model):
         raise UnsupportedError(
-            f"{type(model).__name__} has selective layers, which cannot be pruned yet",
+            f"{type(model).__name__} has selective layers, which have no fixed modes",
             allowed="models with S5Layer or S4DLayer inside",
-            next_step="`ssmith inspect` and `ssmith parity` work on it",
+            next_step="prune it with ssmith.prune_selective_, or `ssmith prune --a-log 0.5 …`",
         )
     raise _nothing(model)
 

@@ -9,6 +9,7 @@ from ssmith.artefact import EMBEDDED, embedded_names
 from ssmith.artefact.locate import locate
 from ssmith.artefact.own import read_config
 from ssmith.criteria import by_name, criterion_label, criterion_names
+from ssmith.criteria.selective import selective_by_name, selective_names
 from ssmith.data import TASKS, about
 from ssmith.evaluate import METRICS
 
@@ -32,6 +33,10 @@ def catalogue() -> dict[str, list[Entry]]:
         "model": [_model(EMBEDDED + name) for name in embedded_names()],
         "data": [Entry(name=EMBEDDED + name, about=about(name)) for name in TASKS],
         "criterion": [_criterion(name) for name in criterion_names()],
+        "criterion for selective models": [
+            Entry(name=name, about=_about(selective_by_name(name), selective_by_name(name).label))
+            for name in selective_names()
+        ],
         "metric": [
             Entry(
                 name=name.replace(" ", "-"),
@@ -48,5 +53,9 @@ def _model(spec: str) -> Entry:
 
 def _criterion(name: str) -> Entry:
     criterion = by_name(name)
+    return Entry(name=name, about=_about(criterion, criterion_label(criterion)))
+
+
+def _about(criterion: object, label: str) -> str:
     first = (inspect.getdoc(type(criterion)) or "").partition("\n")[0].rstrip(".")
-    return Entry(name=name, about=f"{criterion_label(criterion)}: {first}")
+    return f"{label}: {first}"

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from ssmith.core.errors import PlanError
 
+PRUNABLE = ("MambaMixer", "FalconMambaMixer")
+"""Mixers whose A_log has a number for every state of every channel."""
 _PREFIX = "ssmith_keep_"
 _FILL = "ssmith_fill_"
 

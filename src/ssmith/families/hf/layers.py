@@ -7,7 +7,9 @@ from typing import Any
 from torch import nn
 
 from ssmith.core.layers import STATES, LayerInfo
+from ssmith.core.selective import ENTRIES
 from ssmith.families.hf.engine import kind_of, mixers
+from ssmith.families.hf.holding import PRUNABLE, held
 from ssmith.families.hf.kinds import LAYER_KINDS, layer_kinds
 from ssmith.families.hf.known import KNOWN, Maths
 from ssmith.ops.backends import Op, choose
@@ -63,13 +65,20 @@ def _info(name: str, mixer: Any) -> LayerInfo:
     if known.maths in _HEADS:
         units["heads"] = getattr(mixer, _HEADS[known.maths])
     path = choose(_SCANS[known.maths], mixer.A_log)
+    grid: dict[str, tuple[int, ...]] = {unit: (count,) for unit, count in units.items()}
+    masked = dict.fromkeys(units, 0)
+    fate = "cannot be pruned yet"
+    if kind_of(mixer) in PRUNABLE:
+        fate = "entries of A_log, state columns and projections can be pruned"
+        units[ENTRIES], grid[ENTRIES] = mixer.A_log.numel(), tuple(mixer.A_log.shape)
+        masked[ENTRIES] = int((~held(mixer, "A_log")).sum())
     return LayerInfo(
         name=name,
         family=known.family,
         units=units,
-        grid={unit: (count,) for unit, count in units.items()},
+        grid=grid,
         width=mixer.intermediate_size,
         parameters=sum(parameter.numel() for parameter in mixer.parameters()),
-        masked=dict.fromkeys(units, 0),
-        notes=(f"runs on the engine ({path.backend})", "cannot be pruned yet"),
+        masked=masked,
+        notes=(f"runs on the engine ({path.backend})", fate),
     )

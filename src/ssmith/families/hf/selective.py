@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from ssmith.core.errors import PlanError, UnsupportedError
 from ssmith.core.selective import STORED_A_LOG, LayerWeights, check_entry_semantics
 from ssmith.families.hf.engine import kind_of, mixers
-from ssmith.families.hf.holding import held, hold_, let_go_
+from ssmith.families.hf.holding import PRUNABLE, held, hold_, let_go_
 from ssmith.families.hf.mamba import at_least_float32, convolve, selection, step_logits
 from ssmith.ops.selective_scan import ScanInputs
 
 PROJECTIONS = ("in_proj", "conv1d", "x_proj", "dt_proj", "out_proj")
-_KINDS = ("MambaMixer", "FalconMambaMixer")
 _SEMANTICS = "ssmith_semantics"
 
 
@@ -219,7 +218,7 @@ def find_selective(model: nn.Module) -> dict[str, SelectiveLayer]:
         UnsupportedError: if there is none, or if Mamba-2 or unknown mixers are among them.
     """
     found, left = mixers(model)
-    wrong = [name for name, mixer in found.items() if kind_of(mixer) not in _KINDS]
+    wrong = [name for name, mixer in found.items() if kind_of(mixer) not in PRUNABLE]
     if wrong or not found:
         reasons = "".join(f" ({name}: {reason})" for name, reason in left[:1])
         what = (

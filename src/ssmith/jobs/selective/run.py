@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +13,10 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from ssmith.allocate.selective import columns_by_cost, removed_count, shares_by_cost
-from ssmith.calibrate.blockwise import Tell, WalkConfig, walk
+from ssmith.calibrate.blockwise import Tell, WalkConfig, open_directory, surveying, walk
+from ssmith.calibrate.shards import Group
 from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.core.files import to_json
+from ssmith.core.files import read_json, to_json, write_json
 from ssmith.core.layers import Finding
 from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt, versions
@@ -41,6 +43,9 @@ from ssmith.jobs.selective.stages import (
     state_stages,
 )
 from ssmith.surgery.selective import settle_
+
+BUDGETS = "budgets.json"
+"""What surveys gave each layer, in a working directory, so that they are not run again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +116,29 @@ def prune_selective_(
     )
 
 
+def plan_selective(
+    model: nn.Module, windows: TokenWindows, config: SelectiveConfig
+) -> dict[str, Plan]:
+    """Decide what to cut from a selective model, without changing it.
+
+    Args:
+        model: see `prune_selective_`.
+        windows: calibration text as token windows.
+        config: what is removed, and by what. Projections have no plan: their new weights are the
+            decision.
+
+    Returns:
+        Plans by unit, to be read, edited and applied by ``prune_`` in this order; what makes up
+        for removed columns is part of `prune_selective_` only.
+
+    Raises:
+        InputError: if nothing of what is to be removed has a plan.
+    """
+    if config.a_log is None and config.columns is None:
+        raise InputError("projections have no plan", allowed="a_log, columns, or both")
+    return prune_selective_(copy.deepcopy(model), windows, config).plans
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trip:
     """A walk with its purpose.
@@ -140,20 +168,38 @@ class Trip:
             What every stage decided, in order.
         """
         config, tell = self.config, self._tell("pruning blocks")
-        columns = equal_columns(config, sizes)
-        if columns and config.split == "marginal":
-            columns = self._by_cost(blocks, sizes)
-        budgets = Budgets(
-            columns=columns, entries=self._entries(blocks) if config.over_layers else {}
-        )
-        released = config.projections is not None and config.projections.activations == "released"
-        if config.projections is None or not released:
-            budgets = replace(budgets, shares=self._shares(blocks))
+        budgets = self._budgets(blocks, sizes)
+        if not self._is_released:
             return walk(
                 blocks, self.windows, lambda layer: stages_of(config, layer, budgets),
                 self.walking, tell,
             )  # fmt: skip
         return self._released(blocks, budgets)
+
+    def _budgets(self, blocks: Blocks, sizes: Mapping[str, int]) -> Budgets:
+        """Return what surveys give each layer; from the working directory if it holds them."""
+        config, path = self.config, None
+        columns = equal_columns(config, sizes)
+        if self.walking.work_dir is not None:
+            open_directory(self.walking, self.walking.work_dir)
+            path = self.walking.work_dir / BUDGETS
+            if path.is_file():
+                return Budgets.from_json(read_json(path))
+        if columns and config.split == "marginal":
+            columns = self._by_cost(blocks, sizes)
+        budgets = Budgets(
+            columns=columns,
+            entries=self._entries(blocks) if config.over_layers else {},
+            shares=self._shares(blocks) if not self._is_released else {},
+        )
+        if path is not None and Group.current().rank == 0:
+            write_json(path, budgets.as_json())
+        return budgets
+
+    @property
+    def _is_released(self) -> bool:
+        projections = self.config.projections
+        return projections is not None and projections.activations == "released"
 
     def _released(self, blocks: Blocks, budgets: Budgets) -> tuple[BlockRecord, ...]:
         """Walk twice: states first, then projections on the last block's output as input."""
@@ -185,10 +231,9 @@ class Trip:
 
     def _entries(self, blocks: Blocks) -> dict[str, float]:
         costs: dict[str, Float64[Tensor, "e n"]] = {}
-        walk(
-            blocks, self.windows, lambda _: [entry_costs_stage(self.config.criterion(), costs)],
-            replace(self.walking, work_dir=None), self._tell("measuring entries"),
-        )  # fmt: skip
+        stage = entry_costs_stage(self.config.criterion(), costs)
+        with surveying(self.walking) as survey:
+            walk(blocks, self.windows, lambda _: [stage], survey, self._tell("measuring entries"))
         units = sum(cost.numel() for cost in costs.values())
         share = self.config.a_log
         return shares_by_cost(
@@ -196,11 +241,10 @@ class Trip:
         )
 
     def _by_cost(self, blocks: Blocks, sizes: Mapping[str, int]) -> dict[str, int]:
-        survey = walk(
-            blocks, self.windows, lambda _: [column_costs_stage(self.config.criterion())],
-            replace(self.walking, work_dir=None), self._tell("measuring columns"),
-        )  # fmt: skip
-        costs = {item.layer: torch.tensor(item.facts["costs"]).double() for item in survey}
+        stage, tell = column_costs_stage(self.config.criterion()), self._tell("measuring columns")
+        with surveying(self.walking) as survey:
+            found = walk(blocks, self.windows, lambda _: [stage], survey, tell)
+        costs = {item.layer: torch.tensor(item.facts["costs"]).double() for item in found}
         total = sum(sizes.values())
         return columns_by_cost(
             costs, removed_count(self.config.columns or 0.0, total, "state columns")

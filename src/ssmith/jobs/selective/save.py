@@ -10,14 +10,14 @@ from typing import Any
 
 from ssmith import artefact, data
 from ssmith.artefact.blockwise import Assembly, DirectoryBlocks
-from ssmith.artefact.configs import read_any_config
-from ssmith.artefact.layout import MANIFEST
+from ssmith.artefact.configs import is_language_model, read_any_config, unknown
+from ssmith.artefact.layout import FORMAT, MANIFEST
 from ssmith.calibrate.blockwise import WalkConfig
 from ssmith.calibrate.preflight import BlockSizes, Preflight, free_memory, preflight
 from ssmith.calibrate.shards import Group
 from ssmith.calibrate.walk_store import DirectoryStore
 from ssmith.core.checks import check_integer
-from ssmith.core.errors import InputError
+from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.files import new_directory
 from ssmith.core.tokens import TokenWindows
 from ssmith.families.hf.selective import SelectiveLayer, find_selective
@@ -131,6 +131,14 @@ def prune_and_save(task: PruneTask, *, say: Say, progress: Progress = silent) ->
     """
     directory = artefact.locate(task.model)
     content = read_any_config(directory)
+    if content.get("format") == FORMAT:
+        raise UnsupportedError(
+            f"{task.model} has S5 or S4D layers, whose states are cut by --ratio",
+            allowed="models of type mamba and falcon_mamba, and mamba_ssm checkpoints of Mamba-1",
+            next_step="see `ssmith prune --help`",
+        )
+    if not is_language_model(content):
+        raise unknown(directory, content)
     blocks = DirectoryBlocks(directory, content)
     layer = SelectiveLayer("", find_selective(blocks.skeleton)[blocks.layers[0]].mixer)
     task = dataclasses.replace(task, config=task.config.resolved(refits=can_refit(layer)))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssmith.allocate.selective import keep_columns, keep_entries, removed_count, stability
 from ssmith.calibrate.blockwise import Stage
-from ssmith.core.pattern import Amount, Pattern, removed_share
+from ssmith.core.pattern import Amount, Pattern, amount_as_json, removed_share
 from ssmith.core.selective import COLUMNS, ENTRIES, BlockRecord, Statistics, Totals
 from ssmith.criteria.selective import SelectiveCriterion
 from ssmith.criteria.selective.refit import LARGEST_STATE
@@ -38,6 +38,35 @@ class Budgets:
     columns: Mapping[str, int] = field(default_factory=dict)
     entries: Mapping[str, float] = field(default_factory=dict)
     shares: Shares = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return {
+            "columns": dict(self.columns),
+            "entries": dict(self.entries),
+            "shares": [
+                [*place, amount_as_json(amount)] for place, amount in sorted(self.shares.items())
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, content: Any) -> Budgets:
+        """Read what `as_json` returned.
+
+        Args:
+            content: parsed JSON.
+
+        Returns:
+            The budgets.
+        """
+        return cls(
+            columns=content["columns"],
+            entries=content["entries"],
+            shares={
+                (layer, name): Pattern.parse(amount) if isinstance(amount, str) else amount
+                for layer, name, amount in content["shares"]
+            },
+        )
 
 
 def stages_of(config: SelectiveConfig, layer: SelectiveLayer, budgets: Budgets) -> Sequence[Stage]:
