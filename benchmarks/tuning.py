@@ -142,7 +142,13 @@ def run(model: str, config: TuneConfig) -> dict[str, Any]:
     }
 
 
-def fill(model: str, chosen: dict[str, Any], store: Path, *, steps: int, quick: bool) -> list[Any]:
+class TimeUp(Exception):
+    """The time for this start is over; the next one goes on."""
+
+
+def fill(
+    model: str, chosen: dict[str, Any], store: Path, *, steps: int, quick: bool, until: float
+) -> list[Any]:
     """Return all rows, those of an earlier start taken from the store."""
     rows: list[dict[str, Any]] = read_json(store) if store.exists() else []
     known = {(row["task"], row["method"], row["rate"], row["seed"]): row for row in rows}
@@ -152,6 +158,8 @@ def fill(model: str, chosen: dict[str, Any], store: Path, *, steps: int, quick: 
     def once(task: str, method: str, rate: float, seed: int) -> dict[str, Any]:
         key = (task, method, rate, seed)
         if key not in known:
+            if time.perf_counter() > until:
+                raise TimeUp
             config = config_of(chosen[task], methods[method], (rate, seed, steps))
             found = run(model, config)
             known[key] = {"task": task, "method": method, "rate": rate, "seed": seed, **found}
@@ -247,6 +255,7 @@ def main() -> None:
     parser.add_argument("--model", default=".cache/small/model", help="byte-level language model")
     parser.add_argument("--dart", type=Path, help="converted DART file; left out if not given")
     parser.add_argument("--steps", type=int, default=48)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after a while")
     parser.add_argument("--costs", action="store_true", help="measure step time and memory only")
     parser.add_argument("--peak-of", choices=tuple(METHODS))
     options = parser.parse_args()
@@ -263,7 +272,13 @@ def main() -> None:
     store = CACHE / ("rows-quick.json" if options.quick else "rows.json")
     if options.quick:
         store.unlink(missing_ok=True)
-    rows = fill(options.model, tasks(options.dart), store, steps=steps, quick=options.quick)
+    until = time.perf_counter() + options.seconds
+    chosen = tasks(options.dart)
+    try:
+        rows = fill(options.model, chosen, store, steps=steps, quick=options.quick, until=until)
+    except TimeUp:
+        print("time is up; start again to go on", file=sys.stderr)
+        return
     known = CACHE / "costs.json"
     costs = read_json(known) if known.exists() else {}
     if not options.quick:

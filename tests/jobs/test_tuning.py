@@ -1,0 +1,178 @@
+"""The tuning job: from data to an adapter that opens like a model, on every kind of base."""
+
+import json
+
+import pytest
+import torch
+
+from helpers.tiny_mamba import NAMES, tiny
+from ssmith import api
+from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.jobs.tuning import TuneConfig, methods_from, read_config, tune
+from ssmith.tune.adapters import LoRA, StateOffset
+
+pytest.importorskip("transformers")
+pytest.importorskip("accelerate")
+TRAINING = {"steps": 6, "evaluate_every": 3, "rate": 0.02, "batch_size": 8}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A directory with a byte-level model of each family and three files of texts."""
+    for name in NAMES:
+        tiny(name, vocab_size=256).save_pretrained(tmp_path / name)
+    lines = {
+        "pairs": [{"prompt": f"{i % 9}+1=", "completion": f"{i % 9 + 1}"} for i in range(30)],
+        "labels": [{"text": "ab"[i % 2] * (3 + i % 4), "label": "xy"[i % 2]} for i in range(30)],
+    }
+    for name, content in lines.items():
+        text = "\n".join(map(json.dumps, content))
+        (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def config(methods, data, **more):
+    return TuneConfig.from_dict({"methods": methods, "data": data, "training": TRAINING, **more})
+
+
+def outputs(model):
+    ids = torch.arange(40).reshape(2, 20) % 7 + 97
+    with torch.no_grad():
+        found = model(input_ids=ids)
+    return getattr(found, "logits", found)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("data", ["pairs.jsonl", "labels.jsonl"])
+def test_an_adapter_opens_like_the_model_it_makes(place, name, data):
+    job = config(["state-offset-h", "lora:out_proj"], data)
+    done = tune(name, job, out=place / "tuned")
+    loaded = api.load("tuned")
+    assert torch.allclose(outputs(loaded), outputs(done.model), rtol=0, atol=1e-6)
+    files = {item.name for item in (place / "tuned").iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "receipt.json"} <= files
+    assert {"tune.json", "history.json", "training.svg", "training.csv"} <= files
+    again = TuneConfig.from_dict(json.loads((place / "tuned" / "tune.json").read_text()))
+    assert again == job
+    history = json.loads((place / "tuned" / "history.json").read_text())
+    assert len(history["losses"]) == 6
+    quality = done.receipt.quality
+    assert ("before" in quality["loss"]) == (data == "pairs.jsonl")
+    assert quality["loss"]["after"]["low"] <= quality["loss"]["after"]["value"]
+
+
+def test_sequence_models_tune_on_series_with_their_head_or_a_new_one(place):
+    own = tune("embedded:vowels-s5", config(["state-offset-y"], "embedded:vowels"))
+    assert "head" not in own.rates
+    assert "before" in own.receipt.quality["accuracy"]
+    new = tune("embedded:digits-s5", config(["state-offset-y"], "embedded:power"), out=place / "t")
+    assert set(new.rates) == {"state-offset-y", "head"}
+    loaded = api.load("t")
+    part = api.load_data("embedded:power", loaded).split("test").first(8)
+    with torch.no_grad():
+        assert torch.allclose(loaded(part.x, part.lengths), new.model(part.x, part.lengths))
+    assert api.measure(loaded, part).count == 8
+
+
+def test_a_series_on_a_hugging_face_backbone(place):
+    done = tune("mamba", config(["state-offset-h"], "embedded:vowels"), out=place / "t")
+    assert set(done.rates) == {"state-offset-h", "head"}
+    part = api.load_data("embedded:vowels").split("test").first(8)
+    loaded = api.load("t")
+    with torch.no_grad():
+        found = loaded(part.x, part.lengths)
+        assert torch.allclose(found, done.model(part.x, part.lengths), rtol=0, atol=1e-6)
+
+
+def test_rates_are_the_published_ones_unless_given(place):
+    settings = {**TRAINING, "rate": None, "steps": 1}
+    job = TuneConfig.from_dict(
+        {"methods": "state-offset-hy,lora:out_proj", "data": "pairs.jsonl", "published": "dart",
+         "training": {**settings, "rates": {"lora": 1e-3}}}
+    )  # fmt: skip
+    rates = tune("mamba", job).rates
+    assert rates["state-offset-h"] == {"value": 4e-4, "source": "published for dart"}
+    assert rates["state-offset-y"] == {"value": 4e-3, "source": "published for dart"}
+    assert rates["lora"] == {"value": 1e-3, "source": "given"}
+    wrong = {**settings, "rates": {"dora": 1e-3}}
+    with pytest.raises(InputError, match="rates names group 'dora'"):
+        tune("mamba", config(["state-offset-h"], "pairs.jsonl", training=wrong))
+
+
+def test_sparse_dimension_tuning_warms_up_and_goes_on_after_a_kill(place):
+    methods = [{"method": "sdt", "warmup_steps": 3, "channels": 0.1}]
+    job = config(methods, "pairs.jsonl")
+    whole = tune("mamba", job, place=place / "kept", out=place / "a")
+    again = tune("mamba", job, place=place / "kept", out=place / "b")
+    files = [place / name / "adapter_model.safetensors" for name in "ab"]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert whole.training.losses == again.training.losses
+    assert torch.allclose(outputs(api.load("a")), outputs(whole.model), rtol=0, atol=1e-6)
+
+
+def test_answers_are_written_and_judged(place):
+    job = config(["state-offset-h"], "pairs.jsonl", generation={"most": 3}, judged=4)
+    answers = tune("mamba", job).receipt.quality["answers"]
+    assert answers["count"] == len(answers["answers"]) <= 4
+    with pytest.raises(InputError, match="no test prompts"):
+        tune("mamba", config(["state-offset-h"], "labels.jsonl", generation={}))
+
+
+def test_a_pruned_model_recovers_towards_the_dense_one_and_no_zero_fills(place):
+    model = api.load("mamba")
+    keep = {}
+    for name, part in model.named_modules():
+        if name.endswith("mixer.in_proj"):
+            keep[name] = torch.rand(part.weight.shape, generator=torch.Generator()) > 0.5
+            with torch.no_grad():
+                part.weight.mul_(keep[name])
+    model.save_pretrained("pruned")
+    more = {"recover_from": "mamba", "imitate": 1.0}
+    training = {**TRAINING, "steps": 30, "rate": 0.05}
+    job = config(["state-offset-hy"], "pairs.jsonl", **{**more, "training": training})
+    done = tune("pruned", job)
+    quality = done.receipt.quality["divergence"]
+    assert quality["after"]["value"] < quality["before"]["value"]
+    modules = dict(done.model.named_modules())
+    for name, mask in keep.items():
+        assert torch.equal(modules[name].weight != 0, mask)
+    with pytest.raises(UnsupportedError, match="cannot imitate"):
+        tune("pruned", config(["state-offset-h"], "labels.jsonl", **more))
+
+
+def test_methods_and_settings_by_every_spelling(place):
+    wanted = (StateOffset(), LoRA(targets=("in_proj", "out_proj")))
+    assert methods_from("state-offset-h,lora:in_proj+out_proj") == wanted
+    spelt = [{"method": "state-offset", "form": "h"},
+             {"method": "lora", "targets": ["in_proj", "out_proj"]}]  # fmt: skip
+    assert methods_from(spelt) == wanted
+    text = "methods: [state-offset-h]\ndata: pairs.jsonl\ntraining: {rate: 2e-4, steps: 3}\n"
+    (place / "tune.yaml").write_text(text, encoding="utf-8")
+    job = TuneConfig.from_dict(read_config(place / "tune.yaml"))
+    assert job.training.rate == 2e-4
+    assert job.methods == wanted[:1]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"methods": ["state-offset-h"]}, "'data' is missing"),
+        ({"methods": [], "data": "x"}, "methods is"),
+        ({"methods": ["state-ofset"], "data": "x"}, "state-ofset"),
+        ({"methods": ["state-offset-h"], "data": "x", "step": 3}, "unknown key 'step'"),
+        ({"methods": ["bitfit"], "data": "x", "training": {"lr": 3}}, "unknown key 'lr'"),
+        ({"methods": ["bitfit"], "data": "x", "examples": {"size": 3}}, "unknown key 'size'"),
+        ({"methods": ["bitfit"], "data": "x", "generation": {"beam": 3}}, "unknown key 'beam'"),
+        ({"methods": ["bitfit"], "data": "x", "published": "glue"}, "published is 'glue'"),
+        ({"methods": ["bitfit"], "data": "x", "training": 3}, "training is 3"),
+    ],
+)
+def test_settings_that_are_none_are_errors(content, said):
+    with pytest.raises(InputError, match=said):
+        TuneConfig.from_dict(content)
+
+
+def test_text_for_a_model_of_series_is_refused(place):
+    with pytest.raises(UnsupportedError, match="sequence model"):
+        tune("embedded:digits-s5", config(["state-offset-y"], "pairs.jsonl"))
