@@ -142,7 +142,7 @@ def run(model: str, config: TuneConfig) -> dict[str, Any]:
     }
 
 
-class TimeUp(Exception):
+class TimeUpError(Exception):
     """The time for this start is over; the next one goes on."""
 
 
@@ -159,7 +159,7 @@ def fill(
         key = (task, method, rate, seed)
         if key not in known:
             if time.perf_counter() > until:
-                raise TimeUp
+                raise TimeUpError
             config = config_of(chosen[task], methods[method], (rate, seed, steps))
             found = run(model, config)
             known[key] = {"task": task, "method": method, "rate": rate, "seed": seed, **found}
@@ -276,7 +276,7 @@ def main() -> None:
     chosen = tasks(options.dart)
     try:
         rows = fill(options.model, chosen, store, steps=steps, quick=options.quick, until=until)
-    except TimeUp:
+    except TimeUpError:
         print("time is up; start again to go on", file=sys.stderr)
         return
     known = CACHE / "costs.json"
