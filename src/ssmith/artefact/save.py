@@ -26,6 +26,7 @@ from ssmith.core.errors import InputError, NumericalError, UnsupportedError
 from ssmith.core.files import new_directory, write_bytes, write_json, write_text
 from ssmith.core.receipt import versions
 from ssmith.families import SequenceModel, find_layers, hf_facts, model_digest
+from ssmith.tune.adapters import adapters_of
 
 
 def save(
@@ -52,12 +53,14 @@ def save(
         The directory.
 
     Raises:
-        UnsupportedError: if the model is of a kind or type this format does not hold.
+        UnsupportedError: if the model is of a kind or type this format does not hold, or carries
+            adapters.
         NumericalError: if a weight is not finite, so that the model could not be loaded again.
         InputError: if a further file has a name that is taken or leaves the directory.
         OutputExistsError: if something is at ``path`` that may not be replaced.
         ArtefactError: if the disk refuses.
     """
+    _check_no_adapter(model)
     if hf_facts(model):
         return save_selective(
             model, path, overwrite=overwrite, parent=parent, facts=facts, extra_files=extra_files
@@ -96,6 +99,15 @@ def save(
             write_text(scratch / name, content)
         write_json(scratch / MANIFEST, manifest_of(scratch))
     return target
+
+
+def _check_no_adapter(model: nn.Module) -> None:
+    names = list(adapters_of(model))
+    if names:
+        raise UnsupportedError(
+            f"the model carries adapter {names[0]!r}, which a model's file does not hold",
+            next_step="save_adapter saves it by itself; or merge or detach it first",
+        )
 
 
 def _check(tensors: Mapping[str, Tensor], extra_files: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from helpers.adapting import build, disturb_, gap, run
 from helpers.tiny_mamba import tiny, tokens
-from ssmith import adapters, load_adapter_, save_adapter
+from ssmith import adapters, load_adapter_, save, save_adapter
 from ssmith.core.errors import (
     ArtefactError,
     InputError,
@@ -230,3 +230,12 @@ def test_a_bare_warm_up_and_a_selection_both_come_back(tmp_path):
     assert torch.equal(run(back, batch), run(model, batch))
     with pytest.raises(InputError, match="not in the warm-up"):
         adapters.select_(back, "chosen")
+
+
+@pytest.mark.parametrize("family", ["mamba", "s5"])
+def test_a_model_that_carries_an_adapter_is_not_saved_as_a_model(tmp_path, family):
+    model = build(family)
+    adapters.attach_(model, adapters.StateOffset(form="y"), prove=False)
+    with pytest.raises(UnsupportedError, match="carries adapter 'default'"):
+        save(model, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
