@@ -81,7 +81,9 @@ def test_visits_of_kernels_equal_those_of_torch(level):
         visits = seen.setdefault(name, [])
         config = StatisticsConfig(
             energies=("h",), sample_weights=torch.tensor([1.0, 0.5, 0.25]),
-            visit=lambda *visit, visits=visits: visits.append(visit),
+            visit=lambda start, squares, decays, visits=visits: visits.append(
+                (start, squares.clone(), decays.clone())
+            ),
         )  # fmt: skip
         _, _, found = selective_scan_statistics(given_inputs, config)
         seen[name + " energies"] = found.energies["h"]

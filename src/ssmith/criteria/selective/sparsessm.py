@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from ssmith.core.checks import check_choice, check_number
@@ -88,7 +88,8 @@ class SparseSSM:
 
         def visit(start: int, squares: Tensor, decays: Tensor) -> None:
             weight = steps[start : start + squares.shape[0]].to(squares)
-            total.add_(torch.einsum("l,len->en", weight, decays.square() * squares).double())
+            # What is shown is this visit's to use up; new memory would cost more than the sums.
+            total.add_(summed(weight, decays.square_().mul_(squares)).double())
 
         config = StatisticsConfig(energies=(), sample_weights=ramp(scan), visit=visit)
         selective_scan_statistics(scan, config)
@@ -149,3 +150,11 @@ def ramp(scan: ScanInputs) -> Float64[Tensor, "b"]:
     """Return the weight b/B that the released running update gives the b-th of B sequences."""
     count = scan.x.shape[0]
     return torch.arange(1, count + 1, dtype=torch.float64, device=scan.x.device) / count
+
+
+def summed(weight: Float[Tensor, "l"], values: Float[Tensor, "l e n"]) -> Float[Tensor, "e n"]:
+    """Return ``Σ_l w_l v_l`` without copying the values, whichever of e and n comes first."""
+    turned = values.mT
+    if turned.is_contiguous():
+        return (weight @ turned.flatten(1)).view(turned.shape[1:]).mT
+    return (weight @ values.flatten(1)).view(values.shape[1:])

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from torch import Tensor
 
 from ssmith.core.checks import check_choice
 from ssmith.core.selective import LayerWeights, Statistics
 from ssmith.criteria.selective.sparsessm import ramp
 from ssmith.ops.selective_scan import ScanInputs, StatisticsConfig, selective_scan_statistics
+from ssmith.ops.votes import votes_for_smallest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,31 +102,13 @@ class SparseSSMVotes:
 
         def visit(start: int, squares: Tensor, decays: Tensor) -> None:
             del decays
-            metric = scale * squares
+            metric = squares.mul_(scale)
             metric = metric.sum(1) if columns else metric
-            found["metric"] += metric.sum(0, dtype=torch.float64)
+            found["metric"] += metric.sum(0).double()
             skipped = 1 if start == 0 and self.first_step == "skip" else 0
-            found["votes"] += cast_votes(metric[skipped:].flatten(1), removed).view(shape)
+            found["votes"] += votes_for_smallest(metric[skipped:].flatten(1), removed).view(shape)
 
         weigh = ramp(scan) if self.accumulation == "official" else None
         config = StatisticsConfig(energies=(), sample_weights=weigh, visit=visit)
         selective_scan_statistics(scan, config)
         return found
-
-
-def cast_votes(metric: Float[Tensor, "l s"], count: int) -> Float64[Tensor, "s"]:
-    """Return how many steps count a unit among their ``count`` smallest.
-
-    Args:
-        metric: one row per step.
-        count: votes of each step; of equal metrics the later unit gets it first.
-
-    Returns:
-        Votes of each unit.
-    """
-    votes = torch.zeros(metric.shape[1], dtype=torch.float64, device=metric.device)
-    if not count or not len(metric):
-        return votes
-    largest_first = metric.sort(dim=1, descending=True, stable=True).indices
-    chosen = largest_first[:, metric.shape[1] - count :].flatten()
-    return votes.index_add_(0, chosen, torch.ones_like(chosen, dtype=torch.float64))

@@ -48,15 +48,17 @@ def statistics_native(
     fields |= {name: address(total) for name, total in sums.items()}
     fields["gram_of"] = -1 if config.gram is None else QUANTITIES.index(config.gram)
     span = length if config.visit is None else VISITED
+    shown = torch.empty(2, 0 if config.visit is None else span, n, e)
     for start in range(0, length, span):
         part = {"from": start, "to": min(length, start + span)}
-        shown = torch.zeros(2, 0 if config.visit is None else part["to"] - start, n, e)
         if config.visit is not None:
+            shown.zero_()
             part |= {"squares": address(shown[0]), "decays": address(shown[1])}
         kernels_or_raise().call("scan_statistics", StatisticsArgs(**(fields | part)))
         fields["h0"] = fields["h_last"]
         if config.visit is not None:
-            config.visit(start, shown[0].mT, shown[1].mT)
+            steps = part["to"] - start
+            config.visit(start, shown[0, :steps].mT, shown[1, :steps].mT)
     found = ScanStatistics(
         energies={name: total.T.contiguous() for name, total in sums.items()},
         gram=None if gram is None else _symmetric(gram),
