@@ -50,8 +50,11 @@ def compiled_scan(chunk, inputs: ScanInputs) -> Tensor:
     return (torch.cat(pieces, 1) + inputs.D * inputs.x) * functional.silu(inputs.z)
 
 
-def kogge_stone(A_bar: Tensor, Bu: Tensor, x0=None, *, reverse: bool = False):
+def kogge_stone(
+    A_bar: Tensor, Bu: Tensor, x0=None, *, reverse: bool = False, overwrite: bool = False
+):
     """The textbook parallel scan of a diagonal LTI layer: log₂ l passes over all states."""
+    del overwrite
     states = Bu.flip(1) if reverse else Bu
     if x0 is not None:
         states = torch.cat([states[:, :1] + A_bar * x0[:, None], states[:, 1:]], dim=1)

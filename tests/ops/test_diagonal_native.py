@@ -66,6 +66,18 @@ def test_conjugated_and_strided_inputs_are_read_right():
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
 
 
+def test_states_take_the_place_of_inputs_only_where_allowed_and_untracked():
+    A_bar, Bu, x0 = (tensor.to(torch.complex64) for tensor in draw_inputs(2, 20, 6))
+    wanted, _ = diagonal_scan(A_bar, Bu, x0)
+    for overwrite, tracked in [(False, False), (True, True), (True, False)]:
+        given_Bu = Bu.clone().requires_grad_(tracked)
+        states, last = diagonal_scan(A_bar, given_Bu, x0, overwrite=overwrite)
+        assert torch.equal(states, wanted)
+        assert torch.equal(last, wanted[:, -1])
+        replaced = overwrite and not tracked
+        assert torch.equal(given_Bu.detach(), wanted if replaced else Bu)
+
+
 def test_the_dispatched_scan_takes_no_steps_gracefully():
     A_bar, Bu, x0 = (tensor.to(torch.complex64) for tensor in draw_inputs(2, 3, 6))
     states, last = diagonal_scan(A_bar, Bu[:, :0], x0)

@@ -98,8 +98,8 @@ class S5Layer(LTILayer):
             self._refuse_bidirectional("a carried state")
         run = discrete or self.discretise()
         Bu = _input_map(u, run.B_bar)
-        states, last = diagonal_scan(run.A_bar, Bu, state)
-        y = _read_out(states, run.C) + self.get_parameter("D") * u
+        states, last = diagonal_scan(run.A_bar, Bu, state, overwrite=run.C_back is None)
+        y = torch.addcmul(_read_out(states, run.C), self.get_parameter("D"), u)
         if run.C_back is not None:
             backward, _ = diagonal_scan(run.A_bar, Bu, reverse=True)
             y = y + _read_out(backward, run.C_back)

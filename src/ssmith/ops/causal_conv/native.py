@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssmith.ops.causal_conv.reference import check_conv
-from ssmith.ops.native.loading import Library, library, parts
+from ssmith.ops.native.loading import Library, library, parts_for
 from ssmith.ops.native.structs import ConvArgs, address, rows
 
 MAX_TAPS = 4
@@ -75,7 +75,8 @@ def _arguments(
 ) -> dict[str, int]:
     b, length, e = x.shape
     return {
-        "b": b, "l": length, "e": e, "k": weight.shape[0], "parts": parts(), "silu": int(silu),
+        "b": b, "l": length, "e": e, "k": weight.shape[0], "silu": int(silu),
+        "parts": parts_for(b * length * e),
         **rows("x", x), "weight": address(weight), "bias": address(bias), "state": address(state),
     }  # fmt: skip
 

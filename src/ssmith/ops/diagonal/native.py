@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Complex
 from torch import Tensor
 
-from ssmith.ops.native.loading import library, parts
+from ssmith.ops.native.loading import library, parts_for
 from ssmith.ops.native.structs import DiagonalArgs, address
 
 
@@ -18,6 +18,7 @@ def diagonal_scan(
     x0: Complex[Tensor, "b s"] | None = None,
     *,
     reverse: bool = False,
+    overwrite: bool = False,
 ) -> tuple[Complex[Tensor, "b l s"], Complex[Tensor, "b s"]]:
     """Run ``x_t = A_bar x_{t−1} + Bu_t`` in complex64 (see ``chunked.py`` for the contract).
 
@@ -26,6 +27,7 @@ def diagonal_scan(
         Bu: inputs to the states.
         x0: the state before the first step; zero if None.
         reverse: run from the last step to the first.
+        overwrite: the states may take the place of ``Bu``, where no gradient is tracked.
 
     Returns:
         All states, and the state after the last step that was run.
@@ -38,7 +40,8 @@ def diagonal_scan(
     if (tracked and torch.is_grad_enabled()) or torch.compiler.is_compiling():
         states: Tensor = torch.ops.ssmith.diagonal_scan(A_bar, Bu, start, reverse)
     else:
-        states = _forward(A_bar, Bu, start, reverse)
+        states = Bu if overwrite else torch.empty_like(Bu)
+        _call(A_bar, Bu, reverse, {"x0": start, "x": states})
     return states, states[:, 0] if reverse else states[:, -1]
 
 
@@ -49,8 +52,8 @@ def _call(A_bar: Tensor, Bu: Tensor, reverse: bool, others: dict[str, Tensor]) -
     b, length, s = Bu.shape
     pointers = {name: address(tensor) for name, tensor in others.items()}
     args = DiagonalArgs(
-        b=b, l=length, s=s, parts=parts(), reverse=int(reverse), A_bar=address(A_bar),
-        Bu=address(Bu), **pointers,
+        b=b, l=length, s=s, parts=parts_for(b * length * s), reverse=int(reverse),
+        A_bar=address(A_bar), Bu=address(Bu), **pointers,
     )  # fmt: skip
     kernels.call("diagonal", args)
 

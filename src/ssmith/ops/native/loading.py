@@ -126,3 +126,19 @@ def force_level(level: str) -> Iterator[None]:
 def parts() -> int:
     """Return how many threads a kernel uses: as many as torch does."""
     return torch.get_num_threads()
+
+
+# Below this much work one thread is done before a second one has woken up.
+_VALUES_PER_THREAD = 65536
+
+
+def parts_for(values: int) -> int:
+    """Return how many threads a pass over some values is worth.
+
+    Args:
+        values: how many there are.
+
+    Returns:
+        At most `parts`, at least 1.
+    """
+    return min(parts(), 1 + values // _VALUES_PER_THREAD)

@@ -10,6 +10,9 @@ static_assert(kFlush % kSteps == 0, "sums are flushed between chunks");
 
 typedef double vd __attribute__((vector_size(8 * SSMITH_LANES), aligned(8), may_alias));
 
+// The states after every step of a chunk, and in front of them the one before it.
+constexpr int64_t kAfterFloats = (kSteps + 1) * W;
+
 enum Quantity { kBefore, kAfter, kKept, kReadAfter, kReadKept };
 
 struct StatisticsTile {
@@ -21,7 +24,7 @@ struct StatisticsTile {
   StatisticsTile(Workspace& space, const StatisticsArgs& s, int64_t blocks) {
     const int64_t n = s.scan.n;
     rows = sum_rows_of(s);
-    after = space.take(n * (kSteps + 1) * W);
+    after = space.take(n * kAfterFloats);
     for (float** piece : {&kept, &value, &scaled}) *piece = space.take(n * kSteps * W);
     weight = space.take(kSteps * W);
     sums = space.take(blocks * kGroup * rows * W);
@@ -35,70 +38,126 @@ struct StatisticsTile {
   float* sums_of(int64_t vector) const { return sums + vector * rows * W; }
 };
 
-// As `advance`, for all states of one vector, keeping what every step started from and kept.
+// As `advance`, keeping what every step started from and what it kept of that.
+template <int U>
 SSMITH_INLINE void advance_kept(const ForwardTile& tile, const StatisticsTile& kept, int64_t v,
-                                int64_t n, int64_t steps) {
+                                int64_t i, int64_t n, int64_t steps) {
   const float *dt = tile.dt + v * kSteps * W, *du = tile.du + v * kSteps * W;
   float* y = tile.y + v * kSteps * W;
-  for (int64_t i = 0; i < n; ++i) {
-    float *after = kept.after + i * (kSteps + 1) * W, *ah = kept.kept + i * kSteps * W;
-    const vf A = load(tile.A + (v * n + i) * W), offset = load(tile.offset + (v * n + i) * W);
-    vf h = load(tile.h + (v * n + i) * W);
-    store(after, h);
-    for (int64_t t = 0; t < steps; ++t) {
-      vf held = decay(load(dt + t * W), A) * h;
-      h = held + load(du + t * W) * tile.B[t * n + i];
-      vf sum = load(y + t * W) + (h + offset) * tile.C[t * n + i];
-      store(ah + t * W, held);
-      store(after + (t + 1) * W, h);
-      store(y + t * W, sum);
-    }
-    store(tile.h + (v * n + i) * W, h);
+  float *after = kept.after + i * kAfterFloats, *ah = kept.kept + i * kSteps * W;
+  vf h[U], A[U], offset[U];
+  for (int j = 0; j < U; ++j) {
+    h[j] = load(tile.h + (v * n + i + j) * W);
+    A[j] = load(tile.A + (v * n + i + j) * W);
+    offset[j] = load(tile.offset + (v * n + i + j) * W);
+    store(after + j * kAfterFloats, h[j]);
   }
+  for (int64_t t = 0; t < steps; ++t) {
+    vf d = load(dt + t * W), u = load(du + t * W), sum = load(y + t * W), held[U];
+    for (int j = 0; j < U; ++j) {
+      held[j] = decay(d, A[j]) * h[j];
+      h[j] = held[j] + u * tile.B[t * n + i + j];
+      sum += (h[j] + offset[j]) * tile.C[t * n + i + j];
+    }
+    for (int j = 0; j < U; ++j) {
+      store(ah + (j * kSteps + t) * W, held[j]);
+      store(after + j * kAfterFloats + (t + 1) * W, h[j]);
+    }
+    store(y + t * W, sum);
+  }
+  for (int j = 0; j < U; ++j) store(tile.h + (v * n + i + j) * W, h[j]);
+}
+
+// Where a quantity of one state lies, step after step, before the read-out.
+SSMITH_INLINE const float* source(const StatisticsTile& kept, int64_t quantity, int64_t i) {
+  const float* after = kept.after + i * kAfterFloats;
+  if (quantity == kBefore) return after;
+  return quantity == kAfter || quantity == kReadAfter ? after + W : kept.kept + i * kSteps * W;
+}
+
+SSMITH_INLINE bool is_read(int64_t quantity) {
+  return quantity == kReadAfter || quantity == kReadKept;
+}
+
+template <int U>
+SSMITH_INLINE void add_energy(const ForwardTile& tile, const StatisticsTile& kept, float* sums,
+                              int64_t quantity, int64_t i, int64_t n, int64_t steps) {
+  const bool read = is_read(quantity);
+  const float* from[U];
+  vf total[U];
+  for (int j = 0; j < U; ++j) {
+    from[j] = source(kept, quantity, i + j);
+    total[j] = load(sums + j * W);
+  }
+  for (int64_t t = 0; t < steps; ++t) {
+    const vf weight = load(kept.weight + t * W);
+    for (int j = 0; j < U; ++j) {
+      vf value = load(from[j] + t * W);
+      if (read) value *= tile.C[t * n + i + j];
+      total[j] += value * weight * value;
+    }
+  }
+  for (int j = 0; j < U; ++j) store(sums + j * W, total[j]);
 }
 
 // One quantity of all states and steps of the chunk, and the same times its weight.
 SSMITH_INLINE void evaluate(const ForwardTile& tile, const StatisticsTile& kept, int64_t quantity,
                             int64_t n, int64_t steps) {
-  const bool read = quantity == kReadAfter || quantity == kReadKept;
+  const bool read = is_read(quantity);
   for (int64_t i = 0; i < n; ++i) {
-    const float* after = kept.after + i * (kSteps + 1) * W;
-    const float* from = quantity == kBefore ? after
-                        : quantity == kAfter || quantity == kReadAfter ? after + W
-                                                                       : kept.kept + i * kSteps * W;
+    const float* from = source(kept, quantity, i);
     for (int64_t t = 0; t < steps; ++t) {
-      const int64_t at = (i * kSteps + t) * W;
-      vf value = load(from + t * W) * (read ? tile.C[t * n + i] : 1.f);
-      store(kept.value + at, value);
-      store(kept.scaled + at, value * load(kept.weight + t * W));
+      vf value = load(from + t * W), weight = load(kept.weight + t * W);
+      if (read) value *= tile.C[t * n + i];
+      store(kept.value + (i * kSteps + t) * W, value);
+      store(kept.scaled + (i * kSteps + t) * W, value * weight);
     }
   }
 }
 
-SSMITH_INLINE void add_products(const StatisticsTile& kept, float* sum, int64_t i, int64_t k,
-                                int64_t steps) {
-  vf total = load(sum);
-  for (int64_t t = 0; t < steps; ++t) {
-    total += load(kept.value + (i * kSteps + t) * W) * load(kept.scaled + (k * kSteps + t) * W);
+// Products of U states with U others, over the steps of a chunk.
+template <int U>
+SSMITH_INLINE void add_products(const StatisticsTile& kept, float* sums, int64_t i, int64_t k,
+                                int64_t n, int64_t steps) {
+  const float *left = kept.value + i * kSteps * W, *right = kept.scaled + k * kSteps * W;
+  vf total[U][U];
+  for (int r = 0; r < U; ++r) {
+    for (int c = 0; c < U; ++c) total[r][c] = load(sums + ((i + r) * n + k + c) * W);
   }
-  store(sum, total);
+  for (int64_t t = 0; t < steps; ++t) {
+    for (int r = 0; r < U; ++r) {
+      const vf value = load(left + (r * kSteps + t) * W);
+      for (int c = 0; c < U; ++c) total[r][c] += value * load(right + (c * kSteps + t) * W);
+    }
+  }
+  for (int r = 0; r < U; ++r) {
+    for (int c = 0; c < U; ++c) store(sums + ((i + r) * n + k + c) * W, total[r][c]);
+  }
+}
+
+SSMITH_INLINE void gather_products(const StatisticsArgs& s, const ForwardTile& tile,
+                                   const StatisticsTile& kept, float* sums, int64_t steps) {
+  const int64_t n = s.scan.n, whole = n / 4 * 4;
+  evaluate(tile, kept, s.gram_of, n, steps);
+  for (int64_t i = 0; i < whole; i += 4) {
+    for (int64_t k = 0; k <= i; k += 4) add_products<4>(kept, sums, i, k, n, steps);
+  }
+  for (int64_t i = whole; i < n; ++i) {
+    for (int64_t k = 0; k <= i; ++k) add_products<1>(kept, sums, i, k, n, steps);
+  }
 }
 
 SSMITH_INLINE void gather_sums(const StatisticsArgs& s, const ForwardTile& tile,
                                const StatisticsTile& kept, int64_t vector, int64_t steps) {
   const int64_t n = s.scan.n;
   float* sums = kept.sums_of(vector);
-  for (int64_t quantity = 0; quantity < kQuantities; ++quantity) {
-    const bool products = s.gram && s.gram_of == quantity;
-    if (!s.energies[quantity] && !products) continue;
-    evaluate(tile, kept, quantity, n, steps);
-    for (int64_t i = 0; i < n; ++i) {
-      add_products(kept, sums + (quantity * n + i) * W, i, i, steps);
-      for (int64_t k = 0; products && k <= i; ++k) {
-        add_products(kept, sums + ((kQuantities + i) * n + k) * W, i, k, steps);
-      }
-    }
+  for (int64_t q = 0; q < kQuantities; ++q) {
+    if (!s.energies[q]) continue;
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4) add_energy<4>(tile, kept, sums + (q * n + i) * W, q, i, n, steps);
+    for (; i < n; ++i) add_energy<1>(tile, kept, sums + (q * n + i) * W, q, i, n, steps);
   }
+  if (s.gram) gather_products(s, tile, kept, sums + kQuantities * n * W, steps);
 }
 
 // Per step, added up over sequences: weight·h² before it, and Ā.
@@ -111,7 +170,7 @@ SSMITH_INLINE void add_steps(const StatisticsArgs& s, const ForwardTile& tile,
     const vf counted = splat(s.counted[b * a.l + t0 + t]), d = load(tile.dt + (v * kSteps + t) * W);
     for (int64_t i = 0; i < a.n; ++i) {
       const int64_t at = ((t0 + t - s.from) * a.n + i) * a.e + first;
-      vf h = load(kept.after + (i * (kSteps + 1) + t) * W);
+      vf h = load(kept.after + i * kAfterFloats + t * W);
       vf a_bar = decay(d, load(tile.A + (v * a.n + i) * W));
       store_some(s.squares + at, load_some(s.squares + at, lanes) + counted * h * h, lanes);
       store_some(s.decays + at, load_some(s.decays + at, lanes) + a_bar, lanes);
@@ -153,7 +212,9 @@ SSMITH_INLINE void statistics_block(const StatisticsArgs& s, const ForwardTile& 
       vf gate = s.gated ? load(tile.gate + (v * kSteps + t) * W) : splat(1.f);
       store(kept.weight + t * W, gate * gate * s.weights[b * a.l + t0 + t]);
     }
-    advance_kept(tile, kept, v, a.n, steps);
+    int64_t i = 0;
+    for (; i + 4 <= a.n; i += 4) advance_kept<4>(tile, kept, v, i, a.n, steps);
+    for (; i < a.n; ++i) advance_kept<1>(tile, kept, v, i, a.n, steps);
     gather_sums(s, tile, kept, vector + v, steps);
     if (s.squares) add_steps(s, tile, kept, block, b, v, t0, steps);
   }

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ssmith.ops.native.loading import Library, library, parts
+from ssmith.ops.native.loading import Library, library, parts_for
 from ssmith.ops.native.structs import ScanArgs, address, rows
 from ssmith.ops.selective_scan.inputs import ScanInputs
 
@@ -85,7 +85,7 @@ def arguments(tensors: tuple[Tensor | None, ...], softplus: bool) -> dict[str, i
         raise RuntimeError("x and A are required")
     b, length, e = x.shape
     fields = {"b": b, "l": length, "e": e, "n": A.shape[0]}
-    fields |= {"parts": parts(), "softplus": int(softplus)}
+    fields |= {"parts": parts_for(b * length * e * A.shape[0]), "softplus": int(softplus)}
     for name, tensor in given.items():
         fields |= rows(name, tensor) if name in _OVER_TIME else {name: address(tensor)}
     return fields

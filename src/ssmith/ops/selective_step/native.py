@@ -6,14 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ssmith.ops.native.loading import library, parts
+from ssmith.ops.native.loading import library, parts_for
 from ssmith.ops.native.structs import StepArgs, address, rows
 from ssmith.ops.selective_step.inputs import StepInputs
 
 _OVER_BATCH = ("x", "dt", "z", "B", "C")
 _PLAIN = ("A", "D", "dt_bias", "h_offset", "y_offset", "h")
-# Below this many states one thread is done before a second one has woken up.
-_STATES_PER_THREAD = 65536
 
 
 def selective_step_native(
@@ -36,7 +34,7 @@ def selective_step_native(
     y = torch.empty(b, e, dtype=torch.float32)
     h_new = torch.empty(b, e, n, dtype=torch.float32)
     fields = {"b": b, "e": e, "n": n, "softplus": int(inputs.dt_softplus)}
-    fields["parts"] = min(parts(), 1 + b * e * n // _STATES_PER_THREAD)
+    fields["parts"] = parts_for(b * e * n)
     for name, tensor in kept.items():
         fields |= rows(name, tensor) if name in _OVER_BATCH else {name: address(tensor)}
     kernels.call("step", StepArgs(**fields, y=address(y), h_new=address(h_new)))
