@@ -43,7 +43,7 @@ METHODS = (
     "state-obs",
     "balanced",
 )
-COSTLY = {"balanced": 0.8}
+COSTLY = {"balanced": 0.9}
 """Methods that are measured from a ratio on only."""
 CELLS = CACHE.parent / "obs"
 

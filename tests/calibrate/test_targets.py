@@ -51,7 +51,8 @@ def readout(config):
 
 def squared(modes, target):
     """Summed squared error of a layer on what was recorded."""
-    return sum(float((item.lacking(modes, target.D) ** 2).sum()) for item in target.stretches)
+    errors = [item.lacking(modes, target.D).detach() for item in target.stretches]
+    return sum(float((error**2).sum()) for error in errors)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -116,7 +117,7 @@ def impulse_energy(modes, dense, change):
         u = torch.zeros(1, 2 * half + 1, 3, dtype=torch.float64)
         u[0, half, channel] = 1.0
         lacking = respond(dense, u) - respond(modes, u) - change * u
-        total += float((lacking**2).sum())
+        total += float((lacking.detach() ** 2).sum())
     return total
 
 

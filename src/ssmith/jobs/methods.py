@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from ssmith import api
+from ssmith.allocate import by_measured_loss
 from ssmith.core.budget import Budget
 from ssmith.core.compensation import Compensation, Poles, RefitConfig
 from ssmith.core.errors import InputError
@@ -19,7 +20,9 @@ from ssmith.core.scores import Scores
 from ssmith.core.seeds import generator
 from ssmith.core.sequences import SequenceData, Sequences
 from ssmith.criteria import Criterion, Random, StateOBS, by_name, criterion_label
+from ssmith.families import SequenceModel
 from ssmith.jobs.by_layer import refit_by_layer
+from ssmith.jobs.measured import loss_curves
 
 AUTO = "auto"
 Refit = Literal["none", "at once", "by layer", "in full"]
@@ -29,6 +32,7 @@ SUFFIXES: dict[str, Refit] = {
     "+refit-full": "in full",
     "+refit": "by layer",
 }
+BY_LOSS = "+by-loss"
 REDUCTIONS: dict[str, tuple[Poles, str]] = {
     "balanced": ("balanced", "Balanced truncation"),
     "singular-perturbation": ("perturbation", "Singular perturbation"),
@@ -68,15 +72,20 @@ class Method:
             what the dense model does; the read-outs layer by layer, on what the cut layers hand
             on; or in full: layer by layer, input rows and D as well.
         poles: whether a layer is reduced by projection first (see `RefitConfig`).
+        measured: share the budget out over layers by what cutting each one alone was measured to
+            do, in place of the scores.
     """
 
     criterion: Criterion
     refit: Refit
     poles: Poles = "kept"
+    measured: bool = False
 
     @property
     def label(self) -> str:
         """Name for plots and tables."""
+        if self.measured:
+            return replace(self, measured=False).label + ", measured loss"
         if self.poles != "kept":
             return dict(REDUCTIONS.values())[self.poles]
         name = criterion_label(self.criterion)
@@ -98,9 +107,9 @@ class Method:
     @property
     def needs_data(self) -> bool:
         """Whether training sequences are needed."""
-        return self.refit != "none" or bool(self.criterion.needs)
+        return self.measured or self.refit != "none" or bool(self.criterion.needs)
 
-    def prepare(self, model: nn.Module, part: Sequences | None) -> Prepared:
+    def prepare(self, model: SequenceModel, part: Sequences | None) -> Prepared:
         """Score the states of a model, and keep what was measured for it.
 
         Args:
@@ -115,12 +124,13 @@ class Method:
         """
         needs = self.criterion.needs
         slopes = api.sensitivity(model, _needed(part)) if "sensitivity" in needs else None
-        if not needs and self.refit != "at once":
+        if not needs and not self.measured and self.refit != "at once":
             return Prepared(scores=api.score(model, self.criterion))
         moments = api.moments(model, _needed(part), sensitivity=slopes)
-        return Prepared(
-            scores=api.score(model, self.criterion, moments), moments=moments, sensitivity=slopes
-        )
+        scores = api.score(model, self.criterion, moments)
+        if self.measured:
+            scores = by_measured_loss(scores, loss_curves(model, scores, moments, _needed(part)))
+        return Prepared(scores=scores, moments=moments, sensitivity=slopes)
 
     def decide(
         self, model: nn.Module, prepared: Prepared, budget: Budget, part: Sequences | None
@@ -163,10 +173,11 @@ def method_named(name: str, seed: int = 0) -> Method:
     """Return a method by name.
 
     Args:
-        name: of a criterion; with ``+refit`` behind it, read-outs are refitted layer by layer, with
-            ``+refit-once`` all at once, with ``+no-refit`` not at all, with ``+refit-full`` layer by layer with input rows and D.
-            State-OBS refits in full unless told. Or of a reduction by projection: balanced,
-            singular-perturbation, h2-optimal.
+        name: of a criterion, as it is. Behind it ``+refit`` refits read-outs layer by layer,
+            ``+refit-once`` all at once, ``+refit-full`` layer by layer with input rows and D,
+            ``+no-refit`` nothing; State-OBS refits in full unless told. ``+by-loss`` at the very
+            end shares the budget out over layers by measured loss. Or a reduction by projection:
+            balanced, singular-perturbation, h2-optimal.
         seed: of the random criterion.
 
     Returns:
@@ -176,6 +187,8 @@ def method_named(name: str, seed: int = 0) -> Method:
         InputError: if there is no such method.
     """
     key = name.strip().lower().replace("_", "-")
+    if key.endswith(BY_LOSS):
+        return replace(method_named(key.removesuffix(BY_LOSS), seed), measured=True)
     if key in REDUCTIONS:
         return Method(criterion=by_name("state-obs"), refit="in full", poles=REDUCTIONS[key][0])
     suffix = next((end for end in SUFFIXES if key.endswith(end)), "")

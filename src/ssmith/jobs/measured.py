@@ -1,0 +1,86 @@
+"""Measure how far a model's outputs move when one layer alone is cut, at a few sizes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ssmith import surgery
+from ssmith.core.compensation import RefitConfig
+from ssmith.core.errors import InputError
+from ssmith.core.moments import Moments
+from ssmith.core.scores import Scores
+from ssmith.core.sequences import Sequences
+from ssmith.evaluate import predict
+from ssmith.families import SequenceModel, find_layers
+
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.4, 1.0)
+"""Shares of a layer's states at which it is measured; close where a cut is deep."""
+
+
+def loss_curves(
+    model: SequenceModel,
+    scores: Scores,
+    moments: Mapping[str, Moments],
+    part: Sequences,
+    *,
+    shares: Sequence[float] = SHARES,
+    batch_size: int = 64,
+) -> dict[str, list[tuple[int, float]]]:
+    """Cut each layer alone to a few sizes, refit its read-out, and measure what that does.
+
+    The loss is the mean divergence from the dense model's answers: of class probabilities
+    (Kullback-Leibler) or, for real targets, squared. No label is read.
+
+    Args:
+        model: the dense model; it is not changed.
+        scores: say which states of a layer stay.
+        moments: of every layer, for the refits.
+        part: sequences to measure on.
+        shares: of a layer's states that stay, each in [0, 1].
+        batch_size: sequences per forward pass.
+
+    Returns:
+        Layer name → (states kept, loss), in rising order.
+
+    Raises:
+        InputError: if a share is outside its domain.
+        NumericalError: if a refit does not give finite numbers.
+    """
+    if not shares or not all(0 <= share <= 1 for share in shares):
+        raise InputError(f"shares are {list(shares)}", allowed="fractions in [0, 1]")
+    dense = predict(model, part, batch_size)
+    curves = {}
+    for name, layer in find_layers(model).items():
+        modes, values = layer.modes(name), scores.values[name].flatten()
+        ranked = torch.where(scores.protected[name].flatten(), torch.inf, values)
+        ranked = torch.where(modes.present, ranked, -torch.inf)
+        order = ranked.argsort(descending=True, stable=True)[: int(modes.present.sum())]
+        curve = []
+        for count in sorted({round(share * len(order)) for share in shares}):
+            keep = torch.zeros(modes.count, dtype=torch.bool)
+            keep[order[:count]] = True
+            work = copy.deepcopy(model)
+            cut = find_layers(work)[name]
+            cut.write_(
+                surgery.refit_readout(modes, moments[name], keep, RefitConfig(), width=cut.width)
+            )
+            cut.mask_(keep.reshape(cut.grid()).to(next(cut.parameters()).device))
+            classes = model.config.task == "classification"
+            curve.append((count, divergence(dense, predict(work, part, batch_size), classes)))
+        curves[name] = curve
+    return curves
+
+
+def divergence(
+    dense: Float[Tensor, "b ..."], other: Float[Tensor, "b ..."], classes: bool
+) -> float:
+    """Return how far answers are from those of the dense model, mean over sequences."""
+    if not classes:
+        return float(((dense - other).double() ** 2).mean())
+    first, second = (item.double().log_softmax(-1) for item in (dense, other))
+    return float((first.exp() * (first - second)).sum(-1).mean())
