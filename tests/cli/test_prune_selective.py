@@ -186,3 +186,46 @@ def test_errors_under_json_are_json_too(place, ssmith):
     ended = prune(ssmith, "mamba", "--a-log", "7", "--out", "x", "--json")
     assert ended.code == 2
     assert json.loads(ended.out)["error"]
+
+
+def test_projections_are_cut_recovered_counted_and_saved(place, ssmith):
+    ended = prune(
+        ssmith, "mamba", "--whole", "0.5", "--recover", "D", "--projection-method", "wanda",
+        "--allocation", "uniform", "--out", "small",
+    )  # fmt: skip
+    assert (ended.code, ended.err) == (0, "")
+    receipt = read_json(place / "small" / "receipt.json")
+    assert receipt["method"]["projections"]["method"] == "wanda"
+    assert receipt["removed"]["projections"]["fraction"] == pytest.approx(0.5, abs=1e-3)
+    assert receipt["removed"]["entries"]["fraction"] == 0.5
+    for layer in find_selective(api.load("small")).values():
+        weight = layer.mixer.in_proj.weight
+        assert int((weight == 0).sum()) == weight.numel() // 2
+
+
+def test_blocks_go_alone_and_leave_a_shallower_model(place, ssmith):
+    ended = prune(ssmith, "falcon", "--blocks", "1", "--out", "small")
+    assert (ended.code, ended.err) == (0, "")
+    assert len(find_selective(api.load("small"))) == 1
+    assert "block removed" in ended.out
+    assert read_json(place / "small" / "receipt.json")["removed"]["blocks"]["after"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--a-log", "0.5", "--width", "0.1"), "--width without --projections"),
+        (("--projections", "1.5"), "projections is 1.5"),
+        (("--whole", "0.5", "--a-log", "0.3"), "both decide"),
+        (("--projections", "0.5", "--pattern", "1:4"), "fraction 1:4 removes"),
+        (("--a-log", "0.5", "--compensate", "C"), "no column is to be removed"),
+        (("--a-log", "0.5", "--recover", "x"), "letters D, h, y"),
+        (("--blocks", "1", "--a-log", "0.5"), "--blocks alone"),
+        (("--blocks", "2"), "1 to 1"),
+        (("--projections", "3:7"), "multiple of 7"),
+    ],
+)
+def test_projections_that_cannot_be_cut_are_said_in_one_line(place, ssmith, words, said):
+    ended = prune(ssmith, "mamba", *words, "--out", "small")
+    assert ended.code == 2 and said in ended.err and ended.err.count("\n") == 1
+    assert not (place / "small").exists()

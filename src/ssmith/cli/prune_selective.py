@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ssmith.core.receipt import Receipt
     from ssmith.jobs.selective import SelectiveConfig
 
-CUTS = ("a_log", "columns", "projections", "whole")
+CUTS = ("a_log", "columns", "projections", "whole", "blocks")
 """Flags that make a pruning a selective one."""
 PROJECTION_FLAGS = ("projection_method", "allocation", "width", "refresh", "activations")
 """Flags that say how projections are cut."""
@@ -84,6 +84,10 @@ def _add_amounts(group: flags.Group) -> None:
         "or N:M along their inputs",
     )  # fmt: skip
     group.add_argument(
+        "--blocks", type=flags.whole, default=argparse.SUPPRESS, metavar="N",
+        help="remove N whole blocks, each time the one the text misses least; goes alone",
+    )  # fmt: skip
+    group.add_argument(
         "--whole", type=amount, default=argparse.SUPPRESS, metavar="R",
         help="the same share of A_log and of every projection: all weights of the blocks but "
         "biases, D and norms",
@@ -130,7 +134,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     from ssmith.jobs.selective.save import Calibration, PruneTask, prune_and_save
 
     _refuse_foreign(arguments)
-    config = config_of(arguments)
+    config = None if hasattr(arguments, "blocks") else config_of(arguments)
     if not hasattr(arguments, "data"):
         raise InputError("--data is missing", allowed="--data TEXT", next_step="try --data stdlib:")
     out = None if arguments.dry_run else arguments.out
@@ -146,6 +150,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         "calibration": flags.config_of(Calibration, arguments),
         "command": arguments.command_line,
     }
+    if config is None:
+        return _run_blocks(argparse.Namespace(**given), output)
     task = flags.config_of(PruneTask, argparse.Namespace(**given))
     with output.progress() as progress:
         done = prune_and_save(task, say=output.line, progress=progress)
@@ -153,6 +159,28 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         for unit, plan in done.plans.items():
             plan.save(arguments.plan_out.with_suffix(f".{unit}.json"))
     _show(arguments, output, done.receipt, out)
+    return 0
+
+
+def _run_blocks(arguments: argparse.Namespace, output: Output) -> int:
+    """Remove whole blocks, or only say which."""
+    from ssmith.jobs.selective.shed import ShedTask, shed_and_save
+
+    with_it = {"blocks", "data", "samples", "length"}
+    others = [name for name in _ONLY_HERE if hasattr(arguments, name) and name not in with_it]
+    if others:
+        raise InputError(
+            f"--blocks with --{others[0].replace('_', '-')}", allowed="--blocks alone",
+            next_step="remove blocks first, then prune the model that is left",
+        )  # fmt: skip
+    with output.progress() as progress:
+        receipt = shed_and_save(flags.config_of(ShedTask, arguments), progress=progress)
+    _show(arguments, output, receipt, arguments.out)
+    steps = receipt.details["steps"]
+    output.table(
+        ("block removed", "perplexity of the calibration text"),
+        [(item.get("removed", "none"), item["perplexity"]) for item in steps],
+    )
     return 0
 
 

@@ -3,19 +3,90 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from ssmith import artefact
 from ssmith.core.errors import InputError
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluate.perplexity import window_losses
 from ssmith.families import model_digest
 from ssmith.families.hf.depth import block_count, drop_blocks_, without_block
+from ssmith.jobs.outputs import RECEIPT
 from ssmith.jobs.progress import Progress, silent
+from ssmith.jobs.selective.save import Calibration
 
 BLOCKS = "blocks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShedTask:
+    """A removal of blocks from model to directory.
+
+    Args:
+        model: directory, hub id or name of an embedded model.
+        blocks: how many go.
+        calibration: on which text.
+        out: the directory to make; None to decide only.
+        overwrite: replace an earlier model there.
+        command: the command line, for the receipt.
+    """
+
+    model: str
+    blocks: int
+    calibration: Calibration
+    out: Path | None
+    overwrite: bool = False
+    command: Sequence[str] = ()
+
+
+def shed_and_save(task: ShedTask, *, progress: Progress = silent) -> Receipt:
+    """Remove blocks of a model from its files, and save it unless nothing is to be written.
+
+    Args:
+        task: what to do.
+        progress: listener.
+
+    Returns:
+        The receipt, which is saved with the model.
+
+    Raises:
+        InputError: if there are not that many blocks to remove.
+        DataError: if the text does not fit.
+        UnsupportedError: if the model has no selective layer with states of its own.
+    """
+    directory = artefact.locate(task.model)
+    model = artefact.load(directory)
+    vocabulary = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+    windows = task.calibration.windows(directory, int(vocabulary))
+    done = shed_blocks_(
+        model, windows, task.blocks, seed=task.calibration.seed, progress=progress
+    )  # fmt: skip
+    done = replace(
+        done,
+        model={**done.model, "source": task.model},
+        method={**done.method, "command": list(task.command)},
+    )
+    if task.out is not None:
+        facts = {
+            "title": "Shallower state space language model",
+            "text": [
+                f"Removed: {task.blocks} of {done.model['layers']} blocks, each time the one "
+                "without which the calibration text's perplexity was lowest."
+            ],
+            "table": {"calibrated on": windows.name},
+        }
+        artefact.save_selective(
+            model, task.out, overwrite=task.overwrite, source=directory,
+            parent=done.model["digest_before"], facts=facts,
+            extra_files={RECEIPT: done.to_json()},
+        )  # fmt: skip
+    return done
 
 
 def shed_blocks_(
