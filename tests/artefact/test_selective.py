@@ -41,6 +41,21 @@ def saved(name, place, **settings):
     return model
 
 
+def toy_windows(self, directory, vocabulary):
+    return windows_of(5, 12, name=f"toy of {vocabulary}")
+
+
+@pytest.fixture
+def toy_text(monkeypatch):
+    monkeypatch.setattr(Calibration, "windows", toy_windows)
+
+
+def task(model, out, **settings):
+    config = SelectiveConfig(a_log=0.5, columns=0.4)
+    calibration = Calibration(data="toy")
+    return PruneTask(model=str(model), config=config, calibration=calibration, out=out, **settings)
+
+
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory):
     place = tmp_path_factory.mktemp("shelf")
@@ -69,6 +84,19 @@ def test_stock_code_opens_what_is_portable_with_the_same_logits(name, settings, 
         assert mine[0] == theirs[0]
         assert torch.equal(mine[1], theirs[1])
     assert all(check.passed for check in artefact.verify(tmp_path / "small"))
+
+
+@pytest.mark.parametrize("from_disk", [False, True])
+def test_stock_code_does_not_rescale_what_it_reads(tmp_path, toy_text, from_disk):
+    model = tiny("mamba", num_hidden_layers=4, rescale_prenorm_residual=True)
+    model.save_pretrained(tmp_path / "dense")
+    prune_and_save(
+        task(tmp_path / "dense", tmp_path / "out", work_dir=tmp_path / "w", from_disk=from_disk),
+        say=lambda line: None,
+    )
+    stock = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    weight = model.backbone.layers[0].mixer.out_proj.weight
+    assert torch.equal(stock.backbone.layers[0].mixer.out_proj.weight, weight)
 
 
 def test_unequal_layers_are_opened_by_ssmith_only(tmp_path):
@@ -131,21 +159,6 @@ def edit(key, value):
 def test_weights_masks_and_semantics_that_disagree_are_refused(shelf, tmp_path, change, said):
     with pytest.raises(ArtefactError, match=said):
         artefact.load(broken(shelf, tmp_path, change))
-
-
-def toy_windows(self, directory, vocabulary):
-    return windows_of(5, 12, name=f"toy of {vocabulary}")
-
-
-@pytest.fixture
-def toy_text(monkeypatch):
-    monkeypatch.setattr(Calibration, "windows", toy_windows)
-
-
-def task(model, out, **settings):
-    config = SelectiveConfig(a_log=0.5, columns=0.4)
-    calibration = Calibration(data="toy")
-    return PruneTask(model=str(model), config=config, calibration=calibration, out=out, **settings)
 
 
 def as_mamba_ssm(place, model):

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from ssmith.artefact import hugging_face
-from ssmith.artefact.layout import CARD, MANIFEST, manifest_of
+from ssmith.artefact.layout import CARD, CONFIG, MANIFEST, manifest_of
 from ssmith.artefact.sidecar import MASKS, SIDECAR, Sidecar, is_offset
 from ssmith.core.errors import InputError, NumericalError
-from ssmith.core.files import new_directory, write_json, write_text
+from ssmith.core.files import new_directory, read_json, write_json, write_text
 from ssmith.core.optional import require
 from ssmith.families import model_digest
 
@@ -91,6 +91,10 @@ def finish(
     Raises:
         InputError: if a further file has a name that is taken or leaves the directory.
     """
+    config = read_json(scratch / CONFIG)
+    if config.get("rescale_prenorm_residual"):
+        # transformers applies it to weights it has just read, too, and so shrinks out_proj.
+        write_json(scratch / CONFIG, config | {"rescale_prenorm_residual": False})
     for name in TOKENIZER_FILES:
         if source is not None and (source / name).is_file() and not (scratch / name).exists():
             shutil.copyfile(source / name, scratch / name)
