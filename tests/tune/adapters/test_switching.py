@@ -89,6 +89,14 @@ def test_only_what_rows_can_have_alone_is_taken_by_row():
         pass
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", [adapters.StateOffset(form="y"), adapters.InitialState()])
+def test_as_many_names_as_rows(family, method):
+    model = two_adapters(family, method, method)
+    with adapters.rows(model, ["a", "b", "a"]), pytest.raises(InputError, match="for 3 rows"):
+        run(model, batch_for(family))
+
+
 def test_two_adapters_that_train_one_parameter_do_not_act_together():
     D = adapters.Parameters(targets=("D",))
     model = two_adapters("mamba", D, D)

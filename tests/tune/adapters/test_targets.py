@@ -140,6 +140,25 @@ def test_an_adapted_model_does_not_go_back_to_stock_code():
     assert type(model.backbone.layers[0].mixer).__dict__.get("_ssmith_stock_class") is None
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_model_under_peft_is_refused():
+    peft = pytest.importorskip("peft")
+    model = peft.get_peft_model(tiny("mamba"), peft.LoraConfig(target_modules=["in_proj"]))
+    with pytest.raises(UnsupportedError, match="adapters of peft"):
+        adapters.attach_(model, adapters.StateOffset())
+
+
+def test_quantised_weights_take_lora_but_no_lengths():
+    linear = torch.nn.Linear(4, 3)
+    whole = torch.zeros(3, 4, dtype=torch.int8)
+    linear.weight = torch.nn.Parameter(whole, requires_grad=False)
+    model = torch.nn.Sequential(linear)
+    report = adapters.attach_(model, adapters.LoRA(targets=("0",), rank=2), **QUICK)
+    assert report.findings == ()
+    with pytest.raises(UnsupportedError, match="quantised"):
+        adapters.attach_(model, adapters.LoRA(targets=("0",), dora=True), name="second")
+
+
 @pytest.mark.parametrize("name", ["a.b", "", "train", "default", "ü"])
 def test_names_that_cannot_be_used(name):
     model = build("mamba")

@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from ssmith.core.errors import InputError
+
 SLOT = "ssmith_adapters"
 """Name of the child module in which a module carries its adapters."""
 
@@ -100,7 +102,26 @@ def read_out(
         offset = read if offset is None else offset + read
     if offset is None:
         return y
+    check_rows(offset, y.shape[0])
     return y + (offset.to(y.dtype) * functional.silu(z)).to(y.dtype)
+
+
+def check_rows(given: Tensor, batch: int) -> None:
+    """Raise unless there is one value for each row of a batch.
+
+    Args:
+        given: values, rows first.
+        batch: rows of the batch.
+
+    Raises:
+        InputError: otherwise.
+    """
+    if given.shape[0] != batch:
+        raise InputError(
+            f"adapters were named for {given.shape[0]} rows",
+            allowed=f"{batch} names, one for each row of the batch",
+            next_step="beams and several sequences per prompt are rows as well",
+        )
 
 
 def shared_offset(hooks: Hooks, axes: int) -> Tensor | None:
@@ -124,7 +145,10 @@ def with_states(offset: Tensor | None, states: int) -> Tensor | None:
 
 def expanded(start: Tensor, batch: int, axes: int) -> Tensor:
     """Return a state for every sequence of a batch, from one for all or one for each."""
-    return start if start.ndim == axes + 1 else start.expand(batch, *start.shape)
+    if start.ndim == axes:
+        return start.expand(batch, *start.shape)
+    check_rows(start, batch)
+    return start
 
 
 def _own(mixer: Any, name: str) -> Tensor | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssmith.families.hf.cache import Carried, conv_state, read, write
-from ssmith.families.hf.hooks import Hooks, expanded, hooks_of, shared_offset
+from ssmith.families.hf.hooks import Hooks, check_rows, expanded, hooks_of, shared_offset
 from ssmith.families.hf.mamba import at_least_float32, convolve, last_inputs
 from ssmith.families.hf.padding import Padding
 from ssmith.ops.ssd import SSDInputs, ssd
@@ -102,6 +102,7 @@ def _offset(y: Tensor, C: Tensor, hooks: Hooks) -> Tensor:
     """Add output offsets, and offsets by row, and flatten the heads."""
     by_row = hooks.state_offset
     if by_row is not None and by_row.ndim == 4:
+        check_rows(by_row, y.shape[0])
         grouped = by_row.unflatten(1, (C.shape[2], -1))
         read = torch.einsum("blgn,bgqpn->blgqp", C.to(grouped.dtype), grouped)
         y = y + read.flatten(2, 3).to(y.dtype)
@@ -109,7 +110,10 @@ def _offset(y: Tensor, C: Tensor, hooks: Hooks) -> Tensor:
     offset = hooks.output_offset
     if offset is None:
         return flat
-    return flat + (offset if offset.ndim == 1 else offset[:, None]).to(flat.dtype)
+    if offset.ndim == 2:
+        check_rows(offset, flat.shape[0])
+        offset = offset[:, None]
+    return flat + offset.to(flat.dtype)
 
 
 def projected(mixer: Any, hidden: Tensor) -> Tensor:

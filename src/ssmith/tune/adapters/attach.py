@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Generator, Tensor, nn
 
-from ssmith.core.errors import InputError
+from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.layers import Finding
 from ssmith.core.seeds import generator
 from ssmith.families.hf import accelerate_, restore_
@@ -71,8 +71,9 @@ def attach_(
     sites = _sites(survey, chosen, generator(seed, "adapter", name))
     coverage = _coverage(survey, chosen, sites, allow_partial=allow_partial)
     before = active(model)
-    _install(model, survey, sites, name, chosen)
+    _register(model, survey, name, chosen)
     try:
+        _install(survey, sites, name)
         use_(model, (name,))
         proof = prove_adapter(model, name, batch, seed=seed) if prove else {}
     except BaseException:
@@ -147,6 +148,12 @@ def _check(model: nn.Module, methods: tuple[Method, ...], name: str) -> None:
         raise InputError(
             f"adapter name {name!r}", allowed="letters, digits, _ and -, no name torch uses"
         )
+    foreign = [key for key, part in model.named_modules() if type(part).__module__[:5] == "peft."]
+    if foreign:
+        raise UnsupportedError(
+            f"the model carries adapters of peft ({foreign[0] or 'the model itself'})",
+            next_step="merge_and_unload() them, or load their files with load_adapter_",
+        )
     if name in adapters_of(model):
         raise InputError(
             f"adapter {name!r} is attached already", next_step="choose another name, or detach it"
@@ -184,19 +191,20 @@ def _coverage(
     return coverage
 
 
-def _install(
-    model: nn.Module, survey: Survey, sites: list[Site], name: str, methods: tuple[Method, ...]
-) -> None:
+def _register(model: nn.Module, survey: Survey, name: str, methods: tuple[Method, ...]) -> None:
     registry = registry_of(model)
     if registry is None:
         before = frozenset(key for key, p in model.named_parameters() if p.requires_grad)
-        fresh = [mixer for mixer in survey.mixers.values() if not runs_on_engine(mixer)]
-        registry = Registry(trained_before=before, accelerated=bool(fresh))
-        set_registry(model, registry)
-        model.requires_grad_(False)
+        fresh = not all(map(runs_on_engine, survey.mixers.values()))
         if fresh:
             accelerate_(model)
+        registry = Registry(trained_before=before, accelerated=fresh)
+        set_registry(model, registry)
+        model.requires_grad_(False)
     registry.methods[name] = methods
+
+
+def _install(survey: Survey, sites: list[Site], name: str) -> None:
     for mixer in survey.mixers.values():
         # A slot, even an empty one, holds a mixer on the engine.
         give_slot(mixer)

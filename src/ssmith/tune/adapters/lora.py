@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssmith.core.checks import check_flag, check_integer, check_number
-from ssmith.core.errors import InputError
+from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.families.hf.projections import row_parts
 from ssmith.tune.adapters.method import Method, kaiming
 from ssmith.tune.adapters.part import LinearPart, Site, master_dtype
@@ -86,6 +86,13 @@ class LoRA(Method):
 
     def _site(self, survey: Survey, name: str, rows: str, draw: torch.Generator) -> Site:
         linear: Any = survey.modules[name]
+        if self.dora and not linear.weight.is_floating_point():
+            raise UnsupportedError(
+                f"dora on {name}, whose weight is quantised ({linear.weight.dtype}): the lengths "
+                "of its rows are not at hand",
+                allowed="layers in floating point",
+                next_step="use lora",
+            )
         place = None
         if rows:
             parent, _, last = name.rpartition(".")

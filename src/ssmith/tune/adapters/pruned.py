@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
 from ssmith.families.hf.holding import held
+
+_REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def kept(module: nn.Module, parameter: str) -> Bool[Tensor, "..."] | None:
@@ -22,7 +25,8 @@ def kept(module: nn.Module, parameter: str) -> Bool[Tensor, "..."] | None:
         A mask, or None if nothing was pruned.
     """
     value = module._parameters[parameter]
-    if value is None or value.is_meta:
+    # Quantised weights hold zeros that stand for small numbers.
+    if value is None or value.is_meta or value.dtype not in _REAL:
         return None
     mask = held(module, parameter)
     if parameter == "weight" and value.ndim > 1:

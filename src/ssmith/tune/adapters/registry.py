@@ -20,7 +20,7 @@ class Registry:
 
     Args:
         methods: of each adapter, in the order they were attached.
-        trained_before: ids of base parameters' names that required a gradient before.
+        trained_before: names of the base parameters that required a gradient before.
         accelerated: whether attaching put the model on the engine.
     """
 

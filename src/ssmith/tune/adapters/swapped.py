@@ -10,6 +10,7 @@ from jaxtyping import Complex, Float, Int64
 from torch import Tensor, nn
 
 from ssmith.families import LTILayer
+from ssmith.families.hf.hooks import check_rows, expanded
 from ssmith.families.lti import Discrete
 from ssmith.tune.adapters.slot import Slot, slot_of
 
@@ -103,7 +104,7 @@ def _start(layer: Any, batch: int) -> Tensor | None:
     start = None if slot is None else slot.lti("start")
     if start is None:
         return None
-    return start if start.ndim == 2 else start.expand(batch, -1)
+    return expanded(start, batch, axes=1)
 
 
 def _with_offset(layer: Any, y: Tensor) -> Tensor:
@@ -111,8 +112,9 @@ def _with_offset(layer: Any, y: Tensor) -> Tensor:
     offset = None if slot is None else slot.lti("offset")
     if offset is None:
         return y
-    if offset.ndim == 2 and y.ndim == 3:
-        offset = offset[:, None]
+    if offset.ndim == 2:
+        check_rows(offset, y.shape[0])
+        offset = offset if y.ndim == 2 else offset[:, None]
     return y + offset
 
 
