@@ -13,6 +13,7 @@ from torch import Tensor
 from ssmith.core.errors import InputError
 from ssmith.core.pattern import Pattern, keep_largest
 
+_ROUNDING = 1e-9
 STABLE = 0.9
 """Below this rank correlation, or overlap of the kept sets, a choice is reported as unstable."""
 
@@ -33,7 +34,7 @@ class Stability:
     @property
     def stable(self) -> bool:
         """Whether both reach `STABLE`."""
-        return min(self.rank_correlation, self.overlap) >= STABLE
+        return min(self.rank_correlation, self.overlap) >= STABLE - _ROUNDING
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""

@@ -131,6 +131,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     """Prune a selective model, or only say what would be cut."""
     from ssmith.core.files import refuse_existing
     from ssmith.jobs.outputs import refuse_own_input
+    from ssmith.jobs.selective.processes import joined
     from ssmith.jobs.selective.save import Calibration, PruneTask, prune_and_save
 
     _refuse_foreign(arguments)
@@ -153,8 +154,13 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if config is None:
         return _run_blocks(argparse.Namespace(**given), output)
     task = flags.config_of(PruneTask, argparse.Namespace(**given))
-    with output.progress() as progress:
-        done = prune_and_save(task, say=output.line, progress=progress)
+    with joined() as group:
+        # Of several processes the first one speaks.
+        said = output if group.rank == 0 else Output(as_json=False, quiet=True)
+        with said.progress() as progress:
+            done = prune_and_save(task, say=said.line, progress=progress)
+    if group.rank > 0:
+        return 0
     if arguments.plan_out is not None:
         for unit, plan in done.plans.items():
             plan.save(arguments.plan_out.with_suffix(f".{unit}.json"))
