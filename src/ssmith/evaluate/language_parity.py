@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
+from ssmith.core.optional import require
 from ssmith.evaluate.parity import max_difference
 from ssmith.evaluate.running import device_of
 from ssmith.families.hf.double import in_double
@@ -48,7 +52,22 @@ def stock_difference(model: nn.Module, ids: Int64[Tensor, "b l"]) -> float:
     """
     given = ids.to(device_of(model))
     found: list[Tensor] = []
-    for stock in (False, True):
-        with running(model, backend=None, stock=stock):
-            found.append(logits_of(model, given).to(torch.float64).cpu())
+    with _silent():
+        for stock in (False, True):
+            with running(model, backend=None, stock=stock):
+                found.append(logits_of(model, given).to(torch.float64).cpu())
     return max_difference(*found) / max(1.0, float(found[1].abs().max()))
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep transformers from advising faster code: its own is run to be compared with."""
+    settings = require(
+        "transformers.utils.logging", extra="hf", purpose="comparing with transformers"
+    )
+    level = settings.get_verbosity()
+    settings.set_verbosity_error()
+    try:
+        yield
+    finally:
+        settings.set_verbosity(level)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import nn
 
@@ -11,13 +10,11 @@ from ssmith import api
 from ssmith.artefact import locate
 from ssmith.core.errors import ModelError
 from ssmith.core.receipt import Receipt
-from ssmith.core.text import Text
-from ssmith.core.tokens import TokenWindows
 from ssmith.families import vocabulary_of
 from ssmith.jobs.compare import Compared
 from ssmith.jobs.pilot.costs import measure_language_costs
 from ssmith.jobs.progress import Progress, silent
-from ssmith.jobs.text import TextConfig, load_text_for, reads_text
+from ssmith.jobs.text import TextConfig, describe, load_text_for, reads_text, whole_rows
 
 
 def compare_text(
@@ -70,20 +67,6 @@ def compare_text(
         quality=quality.as_dict(),
         costs=costs,
     ).receipt(config.seed, command)
-
-
-def whole_rows(windows: TokenWindows, config: TextConfig) -> TokenWindows:
-    """Return the windows of one timed forward pass: the first whole ones, at most a batch."""
-    whole = (windows.lengths == windows.lengths.max()).nonzero().flatten()
-    return windows.take(whole[: config.batch_size])
-
-
-def describe(text: Text, windows: TokenWindows) -> dict[str, Any]:
-    """Return the data section of a receipt: the text, its splits, and what was measured."""
-    return {
-        **windows.describe(),
-        "counts": {name: len(stream) for name, stream in text.splits.items()},
-    }
 
 
 def _load(model: str) -> nn.Module:

@@ -12,6 +12,7 @@ from ssmith import api
 from ssmith.artefact import locate
 from ssmith.artefact.configs import read_any_config
 from ssmith.artefact.layout import FORMAT
+from ssmith.artefact.tuned import base_of, head_of, is_adapter
 from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.sequences import SPLITS
 from ssmith.core.text import ALL, Text
@@ -85,9 +86,14 @@ def reads_text(model: str) -> bool:
         model: a directory, a hub id or ``embedded:NAME``.
 
     Returns:
-        False for a `SequenceModel`.
+        False for a `SequenceModel`, and for a tuned model whose head answers for a sequence.
     """
-    return bool(read_any_config(locate(model)).get("format") != FORMAT)
+    directory = locate(model)
+    while is_adapter(directory):
+        if head_of(directory) is not None:
+            return False
+        directory = locate(base_of(directory))
+    return bool(read_any_config(directory).get("format") != FORMAT)
 
 
 def load_text_for(loaded: nn.Module, model: str, data: str, field: str = "text") -> Text:
@@ -103,6 +109,20 @@ def load_text_for(loaded: nn.Module, model: str, data: str, field: str = "text")
         The text.
     """
     return api.load_text(data, loaded, tokenizer=Path(locate(model)), field=field)
+
+
+def whole_rows(windows: TokenWindows, config: TextConfig) -> TokenWindows:
+    """Return the windows of one timed forward pass: the first whole ones, a batch at most."""
+    whole = (windows.lengths == windows.lengths.max()).nonzero().flatten()
+    return windows.take(whole[: config.batch_size])
+
+
+def describe(text: Text, windows: TokenWindows) -> dict[str, Any]:
+    """Return the data section of a receipt: the text, its splits, and what was measured."""
+    return {
+        **windows.describe(),
+        "counts": {name: len(stream) for name, stream in text.splits.items()},
+    }
 
 
 def measure_text(model: str, data: str, config: TextConfig) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from ssmith.evaluate.language_parity import (
 )
 from ssmith.families import model_digest
 from ssmith.families.hf.selective import find_selective
-from ssmith.jobs.compare_text import describe, whole_rows
 from ssmith.jobs.outputs import PLAN, RECEIPT
 from ssmith.jobs.pilot.costs import measure_language_costs
 from ssmith.jobs.pilot.frame import MODEL, Frame
@@ -32,9 +31,10 @@ from ssmith.jobs.pilot.language_config import LanguagePilotConfig
 from ssmith.jobs.pilot.store import Store
 from ssmith.jobs.pilot.sweep import measured_point, within
 from ssmith.jobs.progress import Progress
-from ssmith.jobs.selective import prune_selective_
+from ssmith.jobs.selective import SelectiveConfig, prune_selective_
 from ssmith.jobs.selective.run import Pruned
-from ssmith.jobs.text import load_text_for
+from ssmith.jobs.selective.stages import can_refit
+from ssmith.jobs.text import describe, load_text_for, whole_rows
 
 # transformers computes norms and logits in float32; relative to the largest logit.
 _STOCK_TOLERANCE = 2e-5
@@ -64,13 +64,14 @@ def pilot_language(
     settings = config or LanguagePilotConfig()
     frame.refuse_early(model, data)
     dense = api.load(model)
-    find_selective(dense)
+    layers = find_selective(dense)
     text = load_text_for(dense, model, data, settings.field)
     run = _Run(
         name=model,
         store=frame.store,
         config=settings,
         dense=dense,
+        refits=all(map(can_refit, layers.values())),
         calibration=text.sample(settings.samples, settings.length, seed=settings.seed),
         selection=settings.text("selection").cut(text),
         test=settings.text("test").cut(text),
@@ -97,6 +98,7 @@ class _Run:
     store: Store
     config: LanguagePilotConfig
     dense: nn.Module
+    refits: bool
     calibration: TokenWindows
     selection: TokenWindows
     test: TokenWindows
@@ -119,7 +121,9 @@ class _Run:
         total = len(config.methods()) * len(config.tried())
         swept: dict[str, list[dict[str, Any]]] = {}
         for name in config.methods():
-            label = config.selective(name, config.tried()[0]).criterion().label
+            label = self._selective(name, config.tried()[0]).criterion().label
+            if label in swept:
+                continue
             swept[label] = []
             for fraction in config.tried():
                 point = self.store.once(
@@ -137,7 +141,7 @@ class _Run:
             "count": len(self.selection),
             "dense": dense,
             "tolerance": config.max_loss * dense["value"],
-            "method": config.chosen_method(),
+            "method": config.method,
             "chosen": {"method": label, **points[good - 1]} if good else None,
             "methods": swept,
         }
@@ -245,5 +249,8 @@ class _Run:
 
     def _cut(self, method: str, fraction: float) -> tuple[nn.Module, Pruned]:
         pruned = copy.deepcopy(self.dense)
-        config = self.config.selective(method, fraction)
+        config = self._selective(method, fraction)
         return pruned, prune_selective_(pruned, self.calibration, config)
+
+    def _selective(self, method: str, fraction: float) -> SelectiveConfig:
+        return self.config.selective(method, fraction).resolved(refits=self.refits)

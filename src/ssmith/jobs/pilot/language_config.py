@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 from ssmith.core.budget import check_fraction
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
 from ssmith.evaluate import Limits, SpeedConfig
 from ssmith.jobs.selective import SelectiveConfig
-from ssmith.jobs.selective.config import Compensate
+from ssmith.jobs.selective.config import AUTO, Compensate
 from ssmith.jobs.text import TextConfig
 
-Cut = Literal["columns", "a_log"]
 FRACTIONS: dict[str, tuple[float, ...]] = {
     "columns": (0.125, 0.25, 0.375, 0.5, 0.625, 0.75),
     "a_log": (0.25, 0.5, 0.75, 0.9),
 }
 BASELINES = ("fastest-decay", "magnitude", "random")
-METHODS = {"columns": "refit-greedy", "a_log": "output-energy"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +26,7 @@ class LanguagePilotConfig:
 
     Args:
         cut: whole state ``columns``, which makes a model smaller, or entries of ``a_log``.
-        method: criterion by name (see `ssmith list`); by default the best known for the cut.
+        method: criterion by name (see `ssmith list`), or ``auto`` for the best known for the cut.
         baselines: criteria measured beside it, without compensation; the method itself is left
             out of them.
         compensate: whether the method's cut is made up for in closed form: new rows of C for
@@ -51,8 +49,8 @@ class LanguagePilotConfig:
         InputError: if a value is outside its domain.
     """
 
-    cut: Cut = "columns"
-    method: str | None = None
+    cut: str = "columns"
+    method: str = AUTO
     baselines: tuple[str, ...] = BASELINES
     compensate: bool = True
     fractions: tuple[float, ...] | None = None
@@ -70,7 +68,7 @@ class LanguagePilotConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_choice("cut", self.cut, get_args(Cut))
+        check_choice("cut", self.cut, tuple(FRACTIONS))
         for name in ("samples", "windows", "batch_size"):
             check_integer(name, getattr(self, name), at_least=1)
         check_integer("length", self.length, at_least=2)
@@ -92,13 +90,9 @@ class LanguagePilotConfig:
         given = FRACTIONS[self.cut] if self.fractions is None else self.fractions
         return tuple(sorted(set(given)))
 
-    def chosen_method(self) -> str:
-        """Return the method that may cut."""
-        return self.method or METHODS[self.cut]
-
     def methods(self) -> tuple[str, ...]:
         """Return all methods to measure, each once, the one that may cut first."""
-        return tuple(dict.fromkeys((self.chosen_method(), *self.baselines)))
+        return tuple(dict.fromkeys((self.method, *self.baselines)))
 
     def selective(self, method: str, fraction: float) -> SelectiveConfig:
         """Return what one cut of the sweep is.
@@ -110,7 +104,7 @@ class LanguagePilotConfig:
         Returns:
             The cut; baselines are not compensated.
         """
-        fitted = self.compensate and method == self.chosen_method()
+        fitted = self.compensate and method == self.method
         if self.cut == "columns":
             made_up: Compensate = "auto" if fitted else "none"
             return SelectiveConfig(
@@ -143,7 +137,6 @@ class LanguagePilotConfig:
         """Return a JSON-ready dict, defaults resolved."""
         return {
             **asdict(self),
-            "method": self.chosen_method(),
             "baselines": list(self.baselines),
             "fractions": list(self.tried()),
         }
