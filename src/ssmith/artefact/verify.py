@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssmith.artefact.adapters import CONFIG, WEIGHTS, read_adapter
 from ssmith.artefact.layout import MANIFEST, manifest_of
 from ssmith.artefact.load import load
 from ssmith.artefact.locate import locate
 from ssmith.artefact.own import read_config
 from ssmith.artefact.sidecar import SIDECAR, Sidecar
+from ssmith.artefact.weights import check_finite
 from ssmith.core.errors import ArtefactError, SsmithError
 from ssmith.core.files import read_json
 from ssmith.families import model_digest
@@ -33,6 +35,9 @@ class Check:
 def verify(spec: str | Path) -> tuple[Check, ...]:
     """Check every file's digest, that the model loads, and that its weights are the named ones.
 
+    Of an adapter, that its two files belong together and all its numbers are finite; whether the
+    base model is the right one is checked where it is loaded.
+
     Args:
         spec: a directory, ``embedded:NAME`` or a hub id.
 
@@ -44,11 +49,29 @@ def verify(spec: str | Path) -> tuple[Check, ...]:
         ArtefactError: if there is no manifest to check against.
     """
     directory = locate(spec)
+    if (directory / CONFIG).is_file():
+        return _adapter(directory)
     if not (directory / MANIFEST).is_file():
         raise ArtefactError(
             f"{directory} has no {MANIFEST}", allowed="a directory written by ssmith.save"
         )
     return (*_files(directory), *_weights(directory))
+
+
+def _adapter(directory: Path) -> tuple[Check, ...]:
+    try:
+        config, tensors = read_adapter(directory)
+        check_finite(tensors, directory)
+    except SsmithError as error:
+        return (Check(name="adapter", passed=False, detail=str(error)),)
+    count = sum(value.numel() for value in tensors.values())
+    checks = [Check(name=WEIGHTS, passed=True, detail=f"{len(tensors)} tensors, {count} numbers")]
+    own = config.get("ssmith")
+    base = f"trained on {config.get('base_model_name_or_path') or 'a model without a name'}"
+    if own is None:
+        return (*checks, Check(name="base", passed=True, detail=f"{base}, no digest is named"))
+    detail = f"{base}, digest {str(own['base_model_digest'])[:12]}…"
+    return (*checks, Check(name="base", passed=True, detail=detail))
 
 
 def _files(directory: Path) -> list[Check]:

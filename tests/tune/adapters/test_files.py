@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from helpers.adapting import build, disturb_, gap, run
 from helpers.tiny_mamba import tiny, tokens
-from ssmith import adapters, load_adapter_, save, save_adapter
+from ssmith import adapters, load_adapter_, save, save_adapter, verify
 from ssmith.core.errors import (
     ArtefactError,
     InputError,
@@ -125,6 +125,17 @@ def test_damaged_files_are_refused_and_leave_the_model_alone(tmp_path, fault):
     with pytest.raises(ArtefactError):
         load_adapter_(model, path)
     assert adapters.adapters_of(model) == {}
+
+
+def test_verify_checks_an_adapter(tmp_path):
+    _, path = saved(tmp_path)
+    assert [check.passed for check in verify(path)] == [True, True]
+    assert "tiny" in verify(path)[1].detail
+    weights = path / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    (broken,) = verify(path)
+    assert not broken.passed
+    assert "not the file" in broken.detail
 
 
 def test_tensors_of_another_shape_or_not_finite_are_refused():
