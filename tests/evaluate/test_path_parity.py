@@ -185,7 +185,10 @@ def test_tolerances_follow_what_rounding_alone_does():
 
 
 def test_the_report_is_ready_for_json():
-    report = check_paths(tiny("mamba"), PathParityConfig(chunks=(5,), length=16)).as_dict()
+    found = check_paths(tiny("mamba"), PathParityConfig(chunks=(5,), length=16))
+    assert str(found).count("agrees") == len(found.checks)
+    assert "not compared: perplexity on each path" in str(found)
+    report = found.as_dict()
     assert report["passed"] is True
     names = {check["name"] for check in report["checks"]}
     assert "whole against chunks of 5 (float64 throughout)" in names

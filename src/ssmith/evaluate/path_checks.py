@@ -179,6 +179,16 @@ class PathParity:
         """The comparison that used most of its tolerance."""
         return max(self.checks, key=lambda check: check.difference / check.tolerance)
 
+    def __str__(self) -> str:
+        paths = [f"{path['op']} runs on {path['backend']}: {path['reason']}" for path in self.paths]
+        rows = [
+            f"{'agrees' if item.passed else 'DIFFERS'}  "
+            f"{item.difference:.2g} of {item.tolerance:.2g}  {item.name}"
+            for item in self.checks
+        ]
+        left = [f"not compared: {item.name}; {item.reason}" for item in self.left_out]
+        return "\n".join([self.model, *paths, *rows, *left])
+
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
         checks = [

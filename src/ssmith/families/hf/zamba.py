@@ -24,6 +24,8 @@ from ssmith.families.hf.mamba import at_least_float32, convolve
 from ssmith.families.hf.padding import Padding
 from ssmith.ops.selective_scan import ScanInputs
 
+_BY_HEAD = ("x_proj_weight", "dt_proj_weight", "dt_proj_bias", "A_log", "D")
+
 
 def zamba_forward(
     self: Any,
@@ -78,13 +80,13 @@ def _head(
     """Run one head on its part of the input and of the gate, from its state, around padding."""
     (x, z), (h0, valid) = pair, given
     n = mixer.A_log.shape[-1]
-    selected = x @ mixer.x_proj_weight[head].mT
+    x_proj, dt_proj, dt_bias, A_log, D = (hooks.tensor(mixer, name)[head] for name in _BY_HEAD)
+    selected = x @ x_proj.to(x.dtype).mT
     rank, B, C = selected.split([selected.shape[-1] - 2 * n, n, n], dim=-1)
     y, h = advance(
         ScanInputs(
-            x=x, z=z, dt=rank @ mixer.dt_proj_weight[head].mT, B=B, C=C,
-            A=-at_least_float32(hooks.tensor(mixer, "A_log")[head]).exp(),
-            D=hooks.tensor(mixer, "D")[head], dt_bias=mixer.dt_proj_bias[head], dt_softplus=True,
+            x=x, z=z, dt=rank @ dt_proj.to(x.dtype).mT, B=B, C=C,
+            A=-at_least_float32(A_log).exp(), D=D, dt_bias=dt_bias, dt_softplus=True,
             h0=None if h0 is None else h0[:, head], h_offset=shared_offset(hooks, axes=2),
             y_offset=shared_output(hooks), valid=valid,
         )
