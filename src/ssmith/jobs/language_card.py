@@ -38,7 +38,15 @@ def save_trained_language(
     windows = trained.data.held_out.windows(settings["length"])
     found = measure_perplexity(trained.model, windows, batch_size=settings["batch_size"])
     rivals = compressors(trained.data.held_out)
+    table = _table(trained, recipe, found, rivals)
+    facts = {
+        "title": recipe.title or "Mamba language model",
+        "text": [*recipe.notes, f"The curve of its training stands in `{CURVE}`."],
+        "table": table,
+    }
     curve = {
+        # Pairs: a JSON object would lose their order.
+        "card": {**facts, "table": list(table.items())},
         "settings": settings,
         "data": trained.data.facts,
         "train": trained.fit.curve(),
@@ -47,11 +55,6 @@ def save_trained_language(
         "test": found.as_dict(),
         "compressors_bits_per_byte": rivals,
         "paths": [f"{item.op}: {item.backend} ({item.reason})" for item in trained.engine.paths],
-    }
-    facts = {
-        "title": recipe.title or "Mamba language model",
-        "text": [*recipe.notes, f"The curve of its training stands in `{CURVE}`."],
-        "table": _table(trained, recipe, found, rivals),
     }
     return api.save(
         trained.model,
