@@ -50,6 +50,20 @@ def compiled_scan(chunk, inputs: ScanInputs) -> Tensor:
     return (torch.cat(pieces, 1) + inputs.D * inputs.x) * functional.silu(inputs.z)
 
 
+def complex_layer(run, D: Tensor, u: Tensor) -> Tensor:
+    """An S5 layer as its published torch ports write it: complex products, textbook scan."""
+    B_bar, C = complex_weights(run)
+    states, _ = kogge_stone(run.A_bar, u.to(B_bar.dtype) @ B_bar.mT)
+    return (states @ C.mT).real + D * u
+
+
+def complex_weights(run) -> tuple[Tensor, Tensor]:
+    """The input and read-out matrices of a layer from the real ones our products use."""
+    B_bar = torch.view_as_complex(run.B_bar.view(-1, 2, run.B_bar.shape[1]).mT.contiguous())
+    parts = run.C.view(run.C.shape[0], -1, 2)
+    return B_bar, torch.complex(parts[..., 0], -parts[..., 1])
+
+
 def kogge_stone(
     A_bar: Tensor, Bu: Tensor, x0=None, *, reverse: bool = False, overwrite: bool = False
 ):

@@ -1,8 +1,9 @@
 """The scan engine on the CPU against the forms other packages use.
 
-Every ratio is measured twice in one run: out of the box, and with the memory allocator tuned
-alike on both sides, each in a process of its own. Full: the sizes the README quotes. Quick: small
-ones, which exercise every line and prove nothing.
+Every ratio is measured twice: out of the box, and with the memory allocator tuned alike on both
+sides; each case in a process of its own, both sides in the same one. Full: the sizes the README
+quotes. Quick: small ones, which exercise every line and prove nothing. With ``--only`` some cases
+are measured anew and the others kept as they were stored.
 """
 
 from __future__ import annotations
@@ -19,18 +20,33 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
+import psutil
 import torch
 import transformers
 from torch.nn import functional
 
-from record import record
-from rivals import compiled_scan, kogge_stone, transformers_scan, unrolled_chunk
+import scan_table
+from record import RESULTS, record
+from rivals import (
+    compiled_scan,
+    complex_layer,
+    kogge_stone,
+    transformers_scan,
+    unrolled_chunk,
+)
+from ssmith.core.files import write_text
 from ssmith.families import LTIOptions, S5Layer
 from ssmith.families.hf import engine
 from ssmith.ops.backends import describe, use_backend
 from ssmith.ops.causal_conv import causal_conv
 from ssmith.ops.native.allocator import tune_allocator_
-from ssmith.ops.selective_scan import ScanInputs, selective_scan
+from ssmith.ops.selective_scan import (
+    ScanInputs,
+    StatisticsConfig,
+    selective_scan,
+    selective_scan_statistics,
+)
+from ssmith.ops.votes import votes_for_smallest
 
 
 @dataclass(frozen=True)
@@ -145,59 +161,68 @@ def matrix_products(model: Any, length: int) -> Callable[[], None]:
     return call
 
 
+def train_step(model: Any, ids: torch.Tensor) -> Callable[[], None]:
+    def call() -> None:
+        model.zero_grad()
+        model(ids, labels=ids).loss.backward()
+
+    return call
+
+
 def hf_train(sizes: Sizes, *, quick: bool) -> dict[str, float]:
+    del quick
     ids = torch.randint(1, 1000, (1, sizes.model_length))
-    models = {
-        name: language_model(sizes, mambapy=name == "mambapy") for name in ("default", "mambapy")
-    }
-
-    def step(model: Any) -> Callable[[], None]:
-        def call() -> None:
-            model.zero_grad()
-            model(ids, labels=ids).loss.backward()
-
-        return call
-
-    model = models["default"].train()
-    times = {"matmuls": median(matrix_products(model, sizes.model_length), sizes.repeats)}
+    model = language_model(sizes, mambapy=False).train()
+    products = matrix_products(model, sizes.model_length)
+    times = {"matmuls": median(products, sizes.repeats)}
     with engine(model):
-        times["ours"] = median(step(model), sizes.repeats)
-    times["mambapy"] = median(step(models["mambapy"].train()), max(2, sizes.repeats // 3))
-    # The default takes minutes at full size: it is measured once.
-    times["default"] = median(step(model), 2) if quick else once(step(model))
+        times["ours"] = median(train_step(model, ids), sizes.repeats)
+    mambapy = train_step(language_model(sizes, mambapy=True).train(), ids)
+    times["mambapy"] = median(mambapy, max(2, sizes.repeats // 3))
     return times
 
 
+def hf_train_default(sizes: Sizes, *, quick: bool) -> dict[str, float]:
+    """The default takes minutes at full size: it is measured once."""
+    ids = torch.randint(1, 1000, (1, sizes.model_length))
+    step = train_step(language_model(sizes, mambapy=False).train(), ids)
+    return {"default": median(step, 2) if quick else once(step)}
+
+
 def conv(sizes: Sizes, *, quick: bool) -> dict[str, float]:
+    """As a mixer has it, time-major in and out; and torch's with its own layout for a present."""
     del quick
     b, length, e, _ = sizes.scan
-    x, weight, bias = torch.randn(b, length, e), torch.randn(e, 4), torch.randn(e)
+    both, weight, bias = torch.randn(b, length, 2 * e), torch.randn(e, 4), torch.randn(e)
+    x = both[..., :e]
     channels_first = x.mT.contiguous()
+
+    def torch_conv(x: torch.Tensor) -> torch.Tensor:
+        y = functional.conv1d(x, weight[:, None], bias, padding=3, groups=e)
+        return functional.silu(y[..., :length])
+
     with torch.no_grad():
         return {
             "ours": median(lambda: causal_conv(x, weight, bias), 5 * sizes.repeats),
-            "torch": median(
-                lambda: functional.silu(
-                    functional.conv1d(channels_first, weight[:, None], bias, padding=3, groups=e)[
-                        ..., :length
-                    ]
-                ),
-                3 * sizes.repeats,
-            ),
+            "torch": median(lambda: torch_conv(channels_first), 3 * sizes.repeats),
+            "torch_in_mixer": median(lambda: torch_conv(x.mT), 3 * sizes.repeats),
         }
 
 
 def generate(sizes: Sizes, *, quick: bool) -> dict[str, float]:
-    del quick
+    """Both sides in turn, so that both see the same machine."""
     model = language_model(sizes, mambapy=False, layers=sizes.generate_layers).eval()
     ids = torch.randint(1, 1000, (1, 8))
     call = lambda: model.generate(  # noqa: E731
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=sizes.generated,
         min_new_tokens=sizes.generated, do_sample=False, pad_token_id=0,
     )  # fmt: skip
-    default = median(call, 3)
-    with engine(model):
-        return {"ours": median(call, 3), "default": default}
+    times: dict[str, list[float]] = {"default": [], "ours": []}
+    for _ in range(2 if quick else 4):
+        times["default"].append(median(call, 1))
+        with engine(model):
+            times["ours"].append(median(call, 1))
+    return {name: statistics.median(found) for name, found in times.items()}
 
 
 def s5_layer(sizes: Sizes, *, quick: bool) -> dict[str, float]:
@@ -206,7 +231,12 @@ def s5_layer(sizes: Sizes, *, quick: bool) -> dict[str, float]:
     layer = S5Layer(width, states, options=LTIOptions()).eval()
     u = torch.randn(1, length, width)
     with torch.no_grad():
-        times = {"ours": median(lambda: layer(u), 3 * sizes.repeats)}
+        run, D = layer.discretise(), layer.get_parameter("D")
+        torch.testing.assert_close(complex_layer(run, D, u), layer(u), rtol=1e-3, atol=1e-3)
+        times = {
+            "ours": median(lambda: layer(u), 3 * sizes.repeats),
+            "complex_kogge_stone": median(lambda: complex_layer(run, D, u), sizes.repeats),
+        }
         with use_backend("torch"):
             times["chunked"] = median(lambda: layer(u), sizes.repeats)
         with mock.patch("ssmith.families.s5.layer.diagonal_scan", kogge_stone):
@@ -215,20 +245,52 @@ def s5_layer(sizes: Sizes, *, quick: bool) -> dict[str, float]:
 
 
 def backward_growth(sizes: Sizes, *, quick: bool) -> dict[str, float]:
-    del quick
     b, _, e, n = sizes.scan
     times = {}
-    for factor in (1, 2):
-        inputs = scan_inputs((b, factor * sizes.backward, e, n))
+    for factor in (1, 2) if quick else (0.25, 0.5, 1, 2):
+        inputs = scan_inputs((b, int(factor * sizes.backward), e, n))
         call = lambda inputs=inputs: with_gradients(lambda given: selective_scan(given)[0], inputs)  # noqa: E731
-        times[f"{factor}L"] = median(call, sizes.repeats)
+        times[f"{factor:g}L"] = median(call, sizes.repeats)
     return times
+
+
+def gathering(sizes: Sizes, *, quick: bool) -> dict[str, float]:
+    """One layer's matrix products and scan, and the same with statistics, and with votes."""
+    del quick
+    inputs = scan_inputs(sizes.scan)
+    b, length, e, n = sizes.scan
+    shapes = ((e // 2, 2 * e), (e, e // 32 + 2 * n), (e // 32, e), (e, e // 2))
+    products = [(torch.randn(b, length, i), torch.randn(o, i)) for i, o in shapes]
+    quantities = ("h", "A_bar_h", "C_h", "C_A_bar_h")
+    everything = StatisticsConfig(energies=quantities, gram="C_A_bar_h", gated=True)
+
+    def vote(start: int, squares: torch.Tensor, decays: torch.Tensor) -> None:
+        del start, decays
+        votes_for_smallest(squares.flatten(1), e * n // 2)
+
+    def layer(config: StatisticsConfig | None) -> Callable[[], None]:
+        def call() -> None:
+            for x, weight in products:
+                functional.linear(x, weight)
+            if config is None:
+                selective_scan(inputs)
+            else:
+                selective_scan_statistics(inputs, config)
+
+        return call
+
+    configs = {
+        "ours": None, "one_energy": StatisticsConfig(), "everything": everything,
+        "voting": StatisticsConfig(energies=(), visit=vote),
+    }  # fmt: skip
+    with torch.no_grad():
+        return {name: median(layer(config), sizes.repeats) for name, config in configs.items()}
 
 
 CASES = {
     "scan_fwd": scan_forward, "scan_fwdbwd": scan_both, "hf_forward": hf_forward,
     "conv1d": conv, "generate": generate, "s5_layer": s5_layer, "backward": backward_growth,
-    "hf_train": hf_train,
+    "statistics": gathering, "hf_train": hf_train, "hf_train_default": hf_train_default,
 }  # fmt: skip
 
 
@@ -242,7 +304,7 @@ def backward_memory(sizes: Sizes, factor: int) -> float:
 
 
 def worker(options: argparse.Namespace) -> None:
-    """Run all cases in this process and print their times."""
+    """Run one case in this process and print its times."""
     if options.tuned:
         tune_allocator_()
     transformers.logging.set_verbosity_error()
@@ -250,41 +312,29 @@ def worker(options: argparse.Namespace) -> None:
     if options.memory:
         print(json.dumps(backward_memory(sizes, options.memory)))
         return
-    names = options.only.split(",") if options.only else list(CASES)
-    print(json.dumps({name: CASES[name](sizes, quick=options.quick) for name in names}))
+    before, start = psutil.cpu_times(), time.perf_counter()
+    times = CASES[options.only](sizes, quick=options.quick)
+    elapsed, own = time.perf_counter() - start, psutil.Process().cpu_times()
+    after = psutil.cpu_times()
+    busy = sum(getattr(after, kind) - getattr(before, kind) for kind in ("user", "nice", "system"))
+    others = max(0.0, busy - own.user - own.system) / elapsed
+    print(json.dumps({"seconds": times, "cores_busy_with_others": round(others, 2)}))
 
 
 def run_worker(options: argparse.Namespace, *flags: str) -> Any:
     """Run a worker in a process of its own and read what it prints last."""
-    command = [sys.executable, __file__, "--worker", *flags]
-    command += ["--quick"] * options.quick + (["--only", options.only] if options.only else [])
+    command = [sys.executable, __file__, "--worker", *flags, *["--quick"] * options.quick]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def summarise(
-    plain: dict[str, Any], tuned: dict[str, Any], memory: list[float]
-) -> dict[str, float]:
-    """Return how many times faster than each rival, and cost ratios for what must not grow."""
-    summary: dict[str, float] = {}
-    for suffix, times in (("", plain), ("_tuned", tuned)):
-        for case, rivals in times.items():
-            if case == "backward":
-                summary[f"backward_2L_vs_L{suffix}"] = rivals["2L"] / rivals["1L"]
-                continue
-            for rival, seconds in rivals.items():
-                if rival == "matmuls":
-                    summary[f"{case}_vs_matmuls{suffix}"] = rivals["ours"] / seconds
-                elif rival != "ours":
-                    summary[f"{case}_vs_{rival}{suffix}"] = seconds / rivals["ours"]
-        if "s5_layer" in times:
-            s5 = times["s5_layer"]
-            best = min(s5["chunked"], s5["kogge_stone"])
-            summary[f"s5_layer_vs_pscan{suffix}"] = best / s5["ours"]
-    summary["backward_memory_2L_vs_L"] = memory[1] / memory[0] if memory[0] > 0 else 0.0
-    return {name: round(value, 3) for name, value in summary.items()}
+def stored(quick: bool) -> dict[str, Any]:
+    """What an earlier run of this benchmark left behind."""
+    path = RESULTS / f"scan{'-quick' if quick else ''}.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return found if "cases" in found else {}
 
 
 def main() -> None:
@@ -298,14 +348,26 @@ def main() -> None:
     if options.worker:
         worker(options)
         return
-    plain, tuned = run_worker(options), run_worker(options, "--tuned")
-    memory = [run_worker(options, "--memory", str(factor)) for factor in (1, 2)]
+    names = options.only.split(",") if options.only else list(CASES)
+    kept = stored(options.quick) if options.only else {}
+    cases = kept.get("cases", {})
+    memory = kept.get("backward_peak_bytes", [])
+    for name in names:
+        cases[name] = {
+            setting: run_worker(options, "--only", name, *flags)
+            for setting, flags in (("out_of_the_box", ()), ("tuned", ("--tuned",)))
+        }
+        if name == "backward":
+            memory = [run_worker(options, "--memory", str(factor)) for factor in (1, 2)]
     paths = {choice.op: f"{choice.backend}: {choice.reason}" for choice in describe()}
     raw = {
-        "seconds": {"out_of_the_box": plain, "tuned": tuned}, "paths": paths,
-        "backward_peak_bytes": memory, "transformers": transformers.__version__,
+        "cases": cases, "paths": paths, "backward_peak_bytes": memory,
+        "transformers": transformers.__version__,
     }  # fmt: skip
-    record("scan", raw, summarise(plain, tuned, memory), quick=options.quick)
+    summary = scan_table.summary(cases, memory)
+    if not options.quick:
+        write_text(RESULTS / "scan.md", scan_table.render(cases, summary))
+    record("scan", raw, summary, quick=options.quick)
 
 
 if __name__ == "__main__":

@@ -153,6 +153,30 @@ def test_float64_goes_to_torch_and_stays_exact():
     torch.testing.assert_close(got[0], wanted[0], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("options", [(), ("z", "D"), EVERYTHING])
+@pytest.mark.parametrize("trained", [("h_offset",), ("y_offset",), ("h_offset", "y_offset")])
+def test_offsets_alone_are_trained_without_states(options, trained):
+    inputs = scan_inputs((2, 70, 20, 3), tuple({*options, *trained}))
+    weight = torch.randn(2, 70, 20, generator=torch.Generator().manual_seed(1))
+    gradients, outputs = [], []
+    for scan, dtype in ((selective_scan_native, torch.float32),) * 2 + (
+        (selective_scan_reference, torch.float64),
+    ):
+        given_inputs, found = leaves(inputs, dtype)
+        offsets = {name: found[name] for name in trained}
+        # The second time everything is tracked, as where a layer below is trained.
+        tracked = offsets if len(gradients) == 0 else found
+        frozen = {name: leaf.detach() for name, leaf in found.items() if name not in tracked}
+        y, _ = scan(replace(given_inputs, **frozen))
+        loss = (y * weight.to(dtype)).sum()
+        gradients.append(torch.autograd.grad(loss, list(offsets.values())))
+        outputs.append(y.detach())
+    assert torch.equal(outputs[0], outputs[1])
+    for narrow in gradients[:2]:
+        for one, wanted in zip(narrow, gradients[2], strict=True):
+            assert (one - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+
+
 def test_operator_is_sound_for_compilers():
     inputs, found = leaves(scan_inputs((1, 20, 5, 3), ("D", "z")), torch.float32)
     A = found["A"].mT.contiguous().detach().requires_grad_()

@@ -11,6 +11,7 @@ from torch import Tensor
 from ssmith.ops.native.loading import Library, library, parts_for
 from ssmith.ops.native.structs import ScanArgs, address, rows
 from ssmith.ops.selective_scan.inputs import ScanInputs
+from ssmith.ops.selective_scan.offsets import OFFSETS, tracked_offsets
 
 CHUNK = 32
 """States are kept before every chunk of this many steps, as in ``abi.h``."""
@@ -38,13 +39,20 @@ def selective_scan_native(
     if not inputs.x.numel() or not inputs.A.numel():
         raise ValueError("the kernels need at least one sequence, step, channel and state")
     tensors = prepared(inputs)
-    needs_grad = torch.is_grad_enabled() and any(
-        tensor is not None and tensor.requires_grad for tensor in tensors
-    )
-    if needs_grad or torch.compiler.is_compiling():
-        y, h_last, _ = torch.ops.ssmith.selective_scan(*tensors, inputs.dt_softplus, needs_grad)
+    tracked = {
+        name
+        for name, tensor in zip(_ORDER, tensors, strict=True)
+        if torch.is_grad_enabled() and tensor is not None and tensor.requires_grad
+    }
+    compiling = torch.compiler.is_compiling()
+    if compiling or not tracked <= OFFSETS:
+        keep = bool(tracked)
+        y, h_last, _ = torch.ops.ssmith.selective_scan(*tensors, inputs.dt_softplus, keep)
     else:
         y, h_last, _ = _forward(*tensors, inputs.dt_softplus, False)
+        if tracked:
+            named = dict(zip(_ORDER, tensors, strict=True))
+            y = tracked_offsets(y, named["C"], named["z"], named["h_offset"], named["y_offset"])
     return y.to(inputs.x.dtype), h_last.mT
 
 
