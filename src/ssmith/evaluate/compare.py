@@ -132,6 +132,7 @@ class Comparison:
             "higher_is_better": self.metric.higher_is_better,
             "split": split,
             "count": self.count,
+            "counted": self.metric.counted,
             "before": self.before.as_dict(),
             "after": self.after.as_dict(),
             "level": self.difference.level,

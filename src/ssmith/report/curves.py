@@ -37,6 +37,7 @@ class Curves:
         higher_is_better: its direction.
         split: the split it was measured on.
         count: how many sequences that split holds, or None.
+        counted: what they are: sequences, or windows of text.
         dense: quality of the unpruned model, or None.
         tolerance: quality that may be lost, in units of the metric, or None.
         chosen: name of the chosen method, empty if none was.
@@ -48,6 +49,7 @@ class Curves:
     higher_is_better: bool
     split: str
     count: int | None
+    counted: str
     dense: Point | None
     tolerance: float | None
     chosen: str
@@ -86,6 +88,7 @@ def read_curves(receipt: Receipt) -> Curves | None:
         higher_is_better=find(receipt.quality, "higher_is_better") is not False,
         split=text(curve, "split"),
         count=None if count is None else int(count),
+        counted=text(curve, "counted") or "sequences",
         dense=_point({"removed": 0.0, **mapping(curve, "dense")}),
         tolerance=number(curve, "tolerance"),
         chosen=chosen,

@@ -71,7 +71,11 @@ def _notes(quality: dict[str, Any]) -> list[str]:
     notes = []
     split, sequences = text(quality, "split"), number(quality, "count")
     if split:
-        many = "" if sequences is None else f", {count(sequences)} sequences"
+        many = (
+            ""
+            if sequences is None
+            else f", {count(sequences)} {text(quality, 'counted') or 'sequences'}"
+        )
         notes.append(f"Measured on the {split} split{many}.")
     level, interval = number(quality, "level"), text(quality, "interval")
     paired = text(quality, "difference", "interval")

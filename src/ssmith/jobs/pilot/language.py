@@ -139,6 +139,7 @@ class _Run:
             "higher_is_better": False,
             "split": "selection",
             "count": len(self.selection),
+            "counted": PERPLEXITY.counted,
             "dense": dense,
             "tolerance": config.max_loss * dense["value"],
             "method": config.method,
