@@ -7,6 +7,7 @@ from helpers.adapting import METHODS, PAIRS, SELECTIVE, build, disturb_, gap, ru
 from helpers.tiny_mamba import tiny, tokens
 from ssmith import adapters
 from ssmith.core.errors import UnsupportedError
+from ssmith.families.paths import on_path, scan_backends
 
 HALF = [pair for pair in PAIRS if pair[0] in SELECTIVE]
 
@@ -47,6 +48,34 @@ def test_checkpointing_and_autocast_change_no_gradient(family):
         assert gap(found[1][name], wanted) < 1e-5 * max(scale, 1e-3), name
         assert bool(found[2][name].isfinite().all()), name
         assert bool(found[2][name].any()), name
+
+
+@pytest.mark.parametrize("family", SELECTIVE)
+def test_every_path_of_the_scan_gives_the_same_gradients(family):
+    found = {}
+    for backend in scan_backends(tiny(family)):
+        model = tiny(family)
+        methods = [
+            adapters.StateOffset(form="both"),
+            adapters.InitialState(),
+            adapters.PrefixTuning(tokens=3),
+            adapters.LoRA(rank=2),
+            adapters.Parameters(targets=("A_log", "D", "conv1d")),
+            *([] if family == "mamba2" else [adapters.AdditionalScan(states=3)]),
+        ]
+        with on_path(backend):
+            report = adapters.attach_(model, methods)
+            assert all(norm > 0 for norm in report.proof.values())
+            disturb_(model)
+            ids = tokens(2, 9)
+            model(input_ids=ids, labels=ids).loss.backward()
+        found[backend] = {name: t.grad for name, t in adapters.trainable(model).items()}
+    assert "reference" in found
+    assert len(found) > 1
+    for backend, grads in found.items():
+        for name, wanted in found["reference"].items():
+            scale = max(float(wanted.abs().max()), 1e-3)
+            assert gap(grads[name], wanted) < 1e-4 * scale, (backend, name)
 
 
 def test_part_of_a_combination_can_be_merged():
