@@ -28,7 +28,7 @@ from record import RESULTS, record
 from ssmith import api
 from ssmith.core.files import read_json, write_json, write_text
 from ssmith.core.seeds import generator
-from ssmith.jobs.tuning import TuneConfig, tune
+from ssmith.jobs.tuning import TuneConfig, fine_tune
 from ssmith.ops.native.allocator import tune_allocator_
 from ssmith.tune.adapters import attach_
 from tune import peak_of, ratio, stepper, timed
@@ -124,7 +124,7 @@ def run(model: str, config: TuneConfig) -> dict[str, Any]:
     """One run: what validation says of its best step, and what the test split says."""
     start = time.perf_counter()
     try:
-        done = tune(model, config)
+        done = fine_tune(model, config)
     except ArithmeticError as error:
         return {"failed": str(error), "validation": None, "test": None}
     test = {k: v for k, v in done.receipt.quality.items() if isinstance(v, dict)}

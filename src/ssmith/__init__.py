@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ssmith.jobs.pilot import LanguagePilotConfig, PilotConfig, pilot
     from ssmith.jobs.selective import SelectiveConfig, plan_selective, prune_selective_
     from ssmith.jobs.train import Recipe, train
+    from ssmith.jobs.tuning import TuneConfig, fine_tune
     from ssmith.report import write_report
     from ssmith.tune import adapters
 
@@ -58,6 +59,7 @@ __all__ = [
     "Scores",
     "SelectiveConfig",
     "SsmithError",
+    "TuneConfig",
     "__version__",
     "adapt_",
     "adapters",
@@ -65,6 +67,7 @@ __all__ = [
     "compare",
     "criteria",
     "decide",
+    "fine_tune",
     "inspect",
     "load",
     "load_adapter_",
@@ -103,6 +106,8 @@ _ROOMS = {
     "Scores": "core.scores",
     "SelectiveConfig": "jobs.selective",
     "SsmithError": "core.errors",
+    "TuneConfig": "jobs.tuning",
+    "fine_tune": "jobs.tuning",
     "pilot": "jobs.pilot",
     "plan_selective": "jobs.selective",
     "prune_selective_": "jobs.selective",

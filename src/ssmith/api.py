@@ -105,7 +105,7 @@ def load_data(
         DataError: if the data is malformed or does not fit the model.
         MissingExtraError: if a named set needs a package that is not installed.
     """
-    config = model.config if isinstance(model, SequenceModel) else None
+    config = families.answers_of(model)
     loaded = data.load_data(
         spec,
         seed=seed,
@@ -433,9 +433,10 @@ def _refuse_metric(metric: Metric | None) -> None:
 
 
 def _metric_for(model: nn.Module) -> Metric:
-    if not isinstance(model, SequenceModel):
+    answers = families.answers_of(model)
+    if answers is None:
         raise ModelError(
             f"{type(model).__name__} does not say what it predicts",
             next_step="pass a metric, e.g. ssmith.evaluate.ACCURACY",
         )
-    return evaluate.default_metric(model.config.task)
+    return evaluate.default_metric(answers.task)

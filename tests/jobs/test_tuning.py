@@ -8,7 +8,7 @@ import torch
 from helpers.tiny_mamba import NAMES, tiny
 from ssmith import api
 from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.jobs.tuning import TuneConfig, methods_from, read_config, tune
+from ssmith.jobs.tuning import TuneConfig, fine_tune, methods_from, read_config
 from ssmith.tune.adapters import LoRA, StateOffset
 
 pytest.importorskip("transformers")
@@ -47,7 +47,7 @@ def outputs(model):
 @pytest.mark.parametrize("data", ["pairs.jsonl", "labels.jsonl"])
 def test_an_adapter_opens_like_the_model_it_makes(place, name, data):
     job = config(["state-offset-h", "lora:out_proj"], data)
-    done = tune(name, job, out=place / "tuned")
+    done = fine_tune(name, job, out=place / "tuned")
     loaded = api.load("tuned")
     assert torch.allclose(outputs(loaded), outputs(done.model), rtol=0, atol=1e-6)
     files = {item.name for item in (place / "tuned").iterdir()}
@@ -63,10 +63,12 @@ def test_an_adapter_opens_like_the_model_it_makes(place, name, data):
 
 
 def test_sequence_models_tune_on_series_with_their_head_or_a_new_one(place):
-    own = tune("embedded:vowels-s5", config(["state-offset-y"], "embedded:vowels"))
+    own = fine_tune("embedded:vowels-s5", config(["state-offset-y"], "embedded:vowels"))
     assert "head" not in own.rates
     assert "before" in own.receipt.quality["accuracy"]
-    new = tune("embedded:digits-s5", config(["state-offset-y"], "embedded:power"), out=place / "t")
+    new = fine_tune(
+        "embedded:digits-s5", config(["state-offset-y"], "embedded:power"), out=place / "t"
+    )
     assert set(new.rates) == {"state-offset-y", "head"}
     loaded = api.load("t")
     part = api.load_data("embedded:power", loaded).split("test").first(8)
@@ -76,7 +78,7 @@ def test_sequence_models_tune_on_series_with_their_head_or_a_new_one(place):
 
 
 def test_a_series_on_a_hugging_face_backbone(place):
-    done = tune("mamba", config(["state-offset-h"], "embedded:vowels"), out=place / "t")
+    done = fine_tune("mamba", config(["state-offset-h"], "embedded:vowels"), out=place / "t")
     assert set(done.rates) == {"state-offset-h", "head"}
     part = api.load_data("embedded:vowels").split("test").first(8)
     loaded = api.load("t")
@@ -91,20 +93,20 @@ def test_rates_are_the_published_ones_unless_given(place):
         {"methods": "state-offset-hy,lora:out_proj", "data": "pairs.jsonl", "published": "dart",
          "training": {**settings, "rates": {"lora": 1e-3}}}
     )  # fmt: skip
-    rates = tune("mamba", job).rates
+    rates = fine_tune("mamba", job).rates
     assert rates["state-offset-h"] == {"value": 4e-4, "source": "published for dart"}
     assert rates["state-offset-y"] == {"value": 4e-3, "source": "published for dart"}
     assert rates["lora"] == {"value": 1e-3, "source": "given"}
     wrong = {**settings, "rates": {"dora": 1e-3}}
     with pytest.raises(InputError, match="rates names group 'dora'"):
-        tune("mamba", config(["state-offset-h"], "pairs.jsonl", training=wrong))
+        fine_tune("mamba", config(["state-offset-h"], "pairs.jsonl", training=wrong))
 
 
 def test_sparse_dimension_tuning_warms_up_and_goes_on_after_a_kill(place):
     methods = [{"method": "sdt", "warmup_steps": 3, "channels": 0.1}]
     job = config(methods, "pairs.jsonl")
-    whole = tune("mamba", job, place=place / "kept", out=place / "a")
-    again = tune("mamba", job, place=place / "kept", out=place / "b")
+    whole = fine_tune("mamba", job, place=place / "kept", out=place / "a")
+    again = fine_tune("mamba", job, place=place / "kept", out=place / "b")
     files = [place / name / "adapter_model.safetensors" for name in "ab"]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert whole.training.losses == again.training.losses
@@ -113,10 +115,10 @@ def test_sparse_dimension_tuning_warms_up_and_goes_on_after_a_kill(place):
 
 def test_answers_are_written_and_judged(place):
     job = config(["state-offset-h"], "pairs.jsonl", generation={"most": 3}, judged=4)
-    answers = tune("mamba", job).receipt.quality["answers"]
+    answers = fine_tune("mamba", job).receipt.quality["answers"]
     assert answers["count"] == len(answers["answers"]) <= 4
     with pytest.raises(InputError, match="no test prompts"):
-        tune("mamba", config(["state-offset-h"], "labels.jsonl", generation={}))
+        fine_tune("mamba", config(["state-offset-h"], "labels.jsonl", generation={}))
 
 
 def test_a_pruned_model_recovers_towards_the_dense_one_and_no_zero_fills(place):
@@ -131,14 +133,14 @@ def test_a_pruned_model_recovers_towards_the_dense_one_and_no_zero_fills(place):
     more = {"recover_from": "mamba", "imitate": 1.0}
     training = {**TRAINING, "steps": 30, "rate": 0.05}
     job = config(["state-offset-hy"], "pairs.jsonl", **{**more, "training": training})
-    done = tune("pruned", job)
+    done = fine_tune("pruned", job)
     quality = done.receipt.quality["divergence"]
     assert quality["after"]["value"] < quality["before"]["value"]
     modules = dict(done.model.named_modules())
     for name, mask in keep.items():
         assert torch.equal(modules[name].weight != 0, mask)
     with pytest.raises(UnsupportedError, match="cannot imitate"):
-        tune("pruned", config(["state-offset-h"], "labels.jsonl", **more))
+        fine_tune("pruned", config(["state-offset-h"], "labels.jsonl", **more))
 
 
 def test_methods_and_settings_by_every_spelling(place):
@@ -175,4 +177,4 @@ def test_settings_that_are_none_are_errors(content, said):
 
 def test_text_for_a_model_of_series_is_refused(place):
     with pytest.raises(UnsupportedError, match="sequence model"):
-        tune("embedded:digits-s5", config(["state-offset-y"], "pairs.jsonl"))
+        fine_tune("embedded:digits-s5", config(["state-offset-y"], "pairs.jsonl"))

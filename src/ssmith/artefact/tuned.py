@@ -47,6 +47,26 @@ def base_of(directory: Path) -> str:
     return str(beside) if not Path(name).is_absolute() and beside.is_dir() else name
 
 
+def head_of(directory: Path) -> HeadConfig | None:
+    """Return the head that was trained with an adapter, or None if there is none.
+
+    Args:
+        directory: of the adapter.
+
+    Returns:
+        Its configuration.
+
+    Raises:
+        ArtefactError: if the adapter's configuration is no JSON.
+        InputError: if the head's configuration is malformed.
+    """
+    content = read_json(directory / CONFIG)
+    own: Any = content.get("ssmith") if isinstance(content, dict) else None
+    extra = own.get("extra") if isinstance(own, dict) else None
+    head = extra.get("head") if isinstance(extra, dict) else None
+    return None if head is None else HeadConfig.from_dict(head)
+
+
 def build(base: nn.Module, directory: Path) -> nn.Module:
     """Put the head and the adapter of a directory on their base.
 
@@ -61,12 +81,9 @@ def build(base: nn.Module, directory: Path) -> nn.Module:
         ArtefactError: if a file is missing, damaged, or belongs to another model.
         ModelError: if the base is another one.
     """
-    content = read_json(directory / CONFIG)
-    own: Any = content.get("ssmith") if isinstance(content, dict) else None
-    extra = own.get("extra") if isinstance(own, dict) else None
-    head = extra.get("head") if isinstance(extra, dict) else None
+    head = head_of(directory)
     digest = base_digest(base)
-    model = base if head is None else _headed(base, HeadConfig.from_dict(head))
+    model = base if head is None else _headed(base, head)
     load_adapter_(model, directory, name=NAME, digest=digest, batch=_batch(model))
     return model
 

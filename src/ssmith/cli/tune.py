@@ -103,13 +103,13 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     """Tune, save and show what it gained."""
     from ssmith.core.files import refuse_existing
     from ssmith.jobs.outputs import refuse_own_input
-    from ssmith.jobs.tuning import tune
+    from ssmith.jobs.tuning import fine_tune
 
     config = _config(arguments)
     refuse_own_input(arguments.out, arguments.model, config.data, config.recover_from or "")
     refuse_existing(arguments.out, overwrite=arguments.overwrite)
     with output.progress() as progress:
-        done = tune(
+        done = fine_tune(
             arguments.model,
             config,
             out=arguments.out,

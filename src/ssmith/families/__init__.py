@@ -1,5 +1,6 @@
 """Model families: what a family calls things, where its states live, how to cut them."""
 
+from ssmith.families.heads import Answers, HeadConfig, TaskModel, answers_of, renew_head_, with_head
 from ssmith.families.hf import directory_of, hf_facts, vocabulary_of
 from ssmith.families.lti import LTILayer, LTIOptions
 from ssmith.families.registry import describe, find_layers, model_digest, modes_of, scan_of
@@ -9,6 +10,8 @@ from ssmith.families.sequence import ModelState, SequenceConfig, SequenceModel
 from ssmith.families.taps import Tap, probed, tapped
 
 __all__ = [
+    "Answers",
+    "HeadConfig",
     "LTILayer",
     "LTIOptions",
     "ModelState",
@@ -17,6 +20,8 @@ __all__ = [
     "SequenceConfig",
     "SequenceModel",
     "Tap",
+    "TaskModel",
+    "answers_of",
     "describe",
     "directory_of",
     "find_layers",
@@ -24,7 +29,9 @@ __all__ = [
     "model_digest",
     "modes_of",
     "probed",
+    "renew_head_",
     "scan_of",
     "tapped",
     "vocabulary_of",
+    "with_head",
 ]

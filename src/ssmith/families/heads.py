@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.errors import DataError, InputError, ModelError, UnsupportedError
 from ssmith.core.sequences import Task
-from ssmith.families.sequence import SequenceModel
+from ssmith.families.sequence import SequenceConfig, SequenceModel
 
 POOLINGS = ("mean", "last")
 HEAD_PARTS = ("score", "encoder")
@@ -72,6 +72,25 @@ class HeadConfig:
         if not isinstance(content, dict) or not {"outputs"} <= set(content) <= known:
             raise InputError(f"head is {content!r}", allowed=f"keys {sorted(known)}")
         return cls(**{**content, "classes": tuple(content.get("classes", ()))})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What a model reads and predicts for a whole sequence, whatever kind of model it is.
+
+    Args:
+        task: what is predicted.
+        outputs: numbers in the answer.
+        classes: names of the classes, in index order.
+        channels: of a real-valued series; None for tokens.
+        vocabulary: token ids; None for a series.
+    """
+
+    task: Task
+    outputs: int
+    classes: tuple[str, ...]
+    channels: int | None
+    vocabulary: int | None
 
 
 class TaskModel(nn.Module):
@@ -173,6 +192,24 @@ class TaskModel(nn.Module):
                 f"input of shape {tuple(given.shape)} and type {given.dtype}", allowed=wanted
             )
         return given
+
+
+def answers_of(model: nn.Module | None) -> Answers | None:
+    """Return what a model predicts for a whole sequence; None if it does not, or is none."""
+    if isinstance(model, TaskModel):
+        head: HeadConfig | SequenceConfig = model.head_config
+        vocabulary = int(model.config.vocab_size) if head.channels is None else None
+    elif isinstance(model, SequenceModel):
+        head, vocabulary = model.config, model.config.vocabulary
+    else:
+        return None
+    return Answers(
+        task=head.task,
+        outputs=head.outputs,
+        classes=head.classes,
+        channels=head.channels,
+        vocabulary=vocabulary,
+    )
 
 
 def with_head(

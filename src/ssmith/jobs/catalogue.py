@@ -12,6 +12,7 @@ from ssmith.criteria import by_name, criterion_label, criterion_names
 from ssmith.criteria.selective import selective_by_name, selective_names
 from ssmith.data import TASKS, about
 from ssmith.evaluate import METRICS
+from ssmith.tune import adapters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,10 @@ def catalogue() -> dict[str, list[Entry]]:
             Entry(name=name, about=_about(selective_by_name(name), selective_by_name(name).label))
             for name in selective_names()
         ],
+        "method of tuning": [
+            Entry(name=name, about=_about(adapters.by_name(name, _NEEDED.get(name)), name))
+            for name in adapters.METHODS
+        ],
         "metric": [
             Entry(
                 name=name.replace(" ", "-"),
@@ -45,6 +50,10 @@ def catalogue() -> dict[str, list[Entry]]:
             for name, metric in METRICS.items()
         ],
     }
+
+
+# What a method cannot do without, to name it at all.
+_NEEDED = {"parameters": {"targets": ["D"]}}
 
 
 def _model(spec: str) -> Entry:

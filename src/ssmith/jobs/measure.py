@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssmith import api
-from ssmith.core.errors import InputError
+from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.sequences import SPLITS, Task
 from ssmith.evaluate import METRICS, Metric, default_metric
+from ssmith.families import answers_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +43,16 @@ def measure(model: str, data: str, config: MeasureConfig) -> dict[str, Any]:
     Returns:
         JSON-ready: model, data, split, metric, estimate, interval, level and count.
     """
-    loaded = api.load_sequence_model(model)
+    loaded = api.load(model)
+    answers = answers_of(loaded)
+    if answers is None:
+        raise UnsupportedError(
+            f"{model} predicts tokens, and {data} asks for one answer to a sequence",
+            allowed="models with a head",
+            next_step="give it a text, or a head with `ssmith tune`",
+        )
     sequences = api.load_data(data, loaded, needs=(config.split,))
-    metric = metric_named(config.metric, loaded.config.task)
+    metric = metric_named(config.metric, answers.task)
     part = sequences.split(config.split)
     found = api.measure(loaded, part, metric, seed=config.seed, batch_size=config.batch_size)
     return {

@@ -73,7 +73,7 @@ class _Job:
     fresh_head: bool
 
 
-def tune(
+def fine_tune(
     spec: str | Path,
     config: TuneConfig,
     *,

@@ -117,7 +117,9 @@ class TuningTrainer(Trainer):  # type: ignore[misc]
         self.seconds += time.perf_counter() - start
         return loss
 
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
         """Look at the validation split; keep the weights if none were better."""
         self.control.should_evaluate = False
         means = self.validate()
@@ -137,7 +139,7 @@ class TuningTrainer(Trainer):  # type: ignore[misc]
         patience = self.work.config.patience
         if patience is not None and since_best(self.looks) >= patience:
             self.control.should_training_stop = True
-        return {f"eval_{name}": value for name, value in means.items()}
+        return {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
