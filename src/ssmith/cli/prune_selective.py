@@ -13,6 +13,7 @@ from ssmith.core.errors import InputError
 if TYPE_CHECKING:
     from ssmith.core.receipt import Receipt
     from ssmith.jobs.selective import SelectiveConfig
+    from ssmith.jobs.selective.save import PruneTask
 
 CUTS = ("a_log", "columns", "projections", "whole", "blocks")
 """Flags that make a pruning a selective one."""
@@ -20,7 +21,7 @@ PROJECTION_FLAGS = ("projection_method", "allocation", "width", "refresh", "acti
 """Flags that say how projections are cut."""
 _ONLY_HERE = (
     *CUTS, *PROJECTION_FLAGS, "pattern", "per_layer", "compensate", "recover", "spread", "data",
-    "samples", "length", "semantics", "work_dir", "from_disk",
+    "samples", "length", "semantics", "work_dir", "from_disk", "sweep",
 )  # fmt: skip
 _ONLY_THERE = ("ratio", "min_per_layer", "refit_on", "plan_in")
 
@@ -53,6 +54,11 @@ def add(parser: flags.Parser) -> None:
     group.add_argument(
         "--work-dir", type=Path, default=argparse.SUPPRESS, metavar="DIR",
         help="keep activations and finished blocks here; the same command goes on from it",
+    )  # fmt: skip
+    group.add_argument(
+        "--sweep", default=argparse.SUPPRESS, metavar="NAME=V,V,…",
+        help="in place of a model, a plot and a table of perplexity on the selection split over "
+        "samples, a-log, columns, projections or width",
     )  # fmt: skip
     group.add_argument(
         "--from-disk", action="store_true", default=argparse.SUPPRESS,
@@ -154,6 +160,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if config is None:
         return _run_blocks(argparse.Namespace(**given), output)
     task = flags.config_of(PruneTask, argparse.Namespace(**given))
+    if hasattr(arguments, "sweep"):
+        return _sweep(arguments, output, task)
     with joined() as group:
         # Of several processes the first one speaks.
         said = output if group.rank == 0 else Output(as_json=False, quiet=True)
@@ -186,6 +194,28 @@ def _run_blocks(arguments: argparse.Namespace, output: Output) -> int:
     output.table(
         ("block removed", "perplexity of the calibration text"),
         [(item.get("removed", "none"), item["perplexity"]) for item in steps],
+    )
+    return 0
+
+
+def _sweep(arguments: argparse.Namespace, output: Output, task: PruneTask) -> int:
+    """Prune copies over the values of one setting, and show what each costs."""
+    from ssmith.jobs.selective.sweep import Axis, sweep
+
+    axis = Axis.parse(arguments.sweep)
+    with output.progress() as progress:
+        found = sweep(task, axis, progress=progress)
+    output.result({"sweep": found, "directory": None if task.out is None else str(task.out)})
+    output.line(f"perplexity of the dense model: {found['dense']['perplexity']:.4f}")
+    output.table(
+        (axis.name, "perplexity", "increase", "low", "high"),
+        [
+            tuple(row[name] for name in ("value", "perplexity", "increase", "low", "high"))
+            for row in found["rows"]
+        ],
+    )
+    output.line(
+        "dry run: nothing was written" if task.out is None else f"plot and data: {task.out}"
     )
     return 0
 
