@@ -20,6 +20,8 @@ from ssmith.families.hf.selective import PROJECTIONS, find_selective
 from ssmith.jobs.selective import SelectiveConfig, prune_selective_
 from ssmith.jobs.selective.allocation import shares_of
 from ssmith.jobs.selective.projection_config import ProjectionConfig
+from ssmith.jobs.selective.sizes import summed_numbers
+from ssmith.jobs.selective.stages import Budgets, stages_of
 
 LENGTH = 24
 
@@ -212,6 +214,32 @@ def test_recovery_lowers_the_error_it_was_fitted_to(name, cuts):
         assert len(errors) == (1 if terms else 0)
         assert all(error["after"] <= error["before"] for error in errors)
     assert lost["D"] < lost[""]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SelectiveConfig(a_log=0.5, method="gram-greedy", spread="layer"),
+        SelectiveConfig(columns=0.5),
+        SelectiveConfig(a_log=0.5, recover="Dh", spread="layer"),
+        projections(),
+        projections(refresh="block"),
+        projections(refresh="block", activations="released", method="sparsegpt"),
+    ],
+)
+def test_no_stage_sums_more_than_the_preflight_says(config):
+    base, config = model(), config.resolved(refits=True)
+    layer = next(iter(find_selective(base).values()))
+    hidden = base.get_input_embeddings()(windows().ids).detach()
+    largest = 0
+    with torch.no_grad(), engine(base):
+        for stage in stages_of(config, layer, Budgets(columns={layer.name: 2})):
+            if stage.collect is not None:
+                sums = stage.collect(layer, layer.parts(hidden))
+                largest = max(largest, sum(item.numel() for item in sums.values()))
+    said = summed_numbers(config, layer)
+    # Weights, energies and counts come on top of the large ones.
+    assert said / 2 <= largest <= said + 2 * layer.e * (layer.n + 2)
 
 
 def test_padding_does_not_count():

@@ -33,6 +33,7 @@ from ssmith.jobs.selective.run import (
     prune_selective_,
     receipt_of,
 )
+from ssmith.jobs.selective.sizes import summed_numbers
 from ssmith.jobs.selective.stages import can_refit
 
 # Of the memory that is left, for weights and what a walk adds to them.
@@ -217,7 +218,7 @@ def _needed(
         return preflight(
             sizes, windows, batch_size=len(windows) if lockstep else task.batch_size,
             on_disk=task.work_dir is not None, blocks_from_disk=from_disk,
-            statistics=layer.e * layer.n * layer.n,
+            statistics=summed_numbers(task.config, layer),
         )  # fmt: skip
 
     whole, free = estimate(from_disk=False), free_memory()
