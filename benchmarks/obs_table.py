@@ -47,17 +47,19 @@ class Results:
         ]
 
     def mean(self, method: str, ratio: float) -> float | None:
-        """Mean over tasks of the mean over seeds; None where a task is missing."""
+        """Mean over tasks of the mean over seeds; None where a whole task is missing."""
         means = [statistics.mean(own) for t in self.tasks if (own := self.lost(t, method, ratio))]
         return statistics.mean(means) if len(means) == len(self.tasks) else None
 
-    def against(self, task: str, rival: str, ratio: float) -> tuple[float, float, float]:
+    def against(self, task: str, rival: str, ratio: float) -> tuple[float, float, float] | None:
         """Points by which ours is better, with its interval: in pairs, sequences resampled."""
         pairs = [
             (self.rows[task, seed, OURS, ratio], self.rows[task, seed, rival, ratio])
             for seed in self.seeds[task]
             if (task, seed, OURS, ratio) in self.rows and (task, seed, rival, ratio) in self.rows
         ]
+        if not pairs:
+            return None
         gain = np.mean([hits(a).astype(float) - hits(b) for a, b in pairs], axis=0)
         draw = np.random.default_rng(0)
         index = draw.integers(len(gain), size=(RESAMPLES, len(gain)))
@@ -79,7 +81,8 @@ def render(rows: list[Row], missing: list[str]) -> str:
         "eigenvalues move as well, then all of that.",
     ]
     if missing:
-        lines += ["", f"Not measured: {', '.join(missing)}."]
+        lines += ["", "Not measured, for want of time (–; the same command goes on from here):"]
+        lines += ["", *[f"- {item}" for item in missing]]
     lines += ["", *_means(found)]
     for task in found.tasks:
         lines += ["", *_task(found, task)]
@@ -92,7 +95,8 @@ def _header(found: Results, first: str) -> list[str]:
 
 
 def _means(found: Results) -> list[str]:
-    lines = ["### Mean over tasks", "", *_header(found, "method")]
+    counts = ", ".join(f"{task} {len(found.seeds[task])}" for task in found.tasks)
+    lines = ["### Mean over tasks", "", f"Training seeds: {counts}.", "", *_header(found, "method")]
     for method in found.methods:
         values = [found.mean(method, ratio) for ratio in found.ratios]
         cells = ["–" if value is None else f"{value:.2f}" for value in values]
@@ -130,7 +134,11 @@ def _rivals(found: Results) -> list[str]:
         for task in found.tasks:
             cells = []
             for ratio in found.ratios:
-                mean, low, high = found.against(task, rival, ratio)
+                against = found.against(task, rival, ratio)
+                if against is None:
+                    cells.append("–")
+                    continue
+                mean, low, high = against
                 text = f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
                 cells.append(f"**{text}**" if high < 0 else text)
             lines.append(f"| {task} | {' | '.join(cells)} |")
@@ -153,6 +161,6 @@ def summary(rows: list[Row]) -> dict[str, Any]:
         for task in found.tasks
         for ratio in found.ratios
         for rival in RIVALS
-        if found.against(task, rival, ratio)[2] < 0
+        if (against := found.against(task, rival, ratio)) is not None and against[2] < 0
     ]
     return {"points_lost": means, "worse_beyond_the_interval": worse}

@@ -13,6 +13,7 @@ from ssmith.core.errors import InputError
 from ssmith.criteria import LAST, Random, StateOBS
 from ssmith.data import save_npz
 from ssmith.evaluate import ACCURACY
+from ssmith.jobs.measured import loss_curves
 from ssmith.jobs.methods import CANDIDATES, calibration, method_named
 from ssmith.jobs.pilot.sweep import best_of
 from ssmith.jobs.prune import PruneConfig, decide
@@ -112,3 +113,39 @@ def test_a_pilot_with_refits_needs_a_train_split(start, quick, tmp_path):
     with pytest.raises(ValueError, match="train"):
         start(quick(method="state-obs"), data=tmp_path / "bare.npz")
     assert not (tmp_path / "out").exists()
+
+
+def test_auto_does_without_a_train_split_and_says_so(start, quick, tmp_path):
+    data = toy()
+    splits = {name: part for name, part in data.splits.items() if name != "train"}
+    bare = type(data)(name="bare", task=data.task, splits=splits, classes=data.classes)
+    save_npz(bare, tmp_path / "bare.npz")
+    config = quick(method="auto", baselines=(), fractions=(0.5,), refine=0)
+    receipt = start(config, data=tmp_path / "bare.npz")
+    assert list(receipt.details["curve"]["methods"]) == ["AIRE", "LAST"]
+    assert "no-train-split" in [item["kind"] for item in receipt.findings]
+
+
+@pytest.mark.parametrize("name", ["state-obs+by-loss", "balanced", "state-obs+no-refit"])
+def test_other_methods_cut_as_asked(shelf, name):
+    model = api.load(shelf / "model")
+    found = decide(model, PruneConfig(ratio=0.5, method=name), calibration(toy()))
+    assert found.plan.removed_fraction == pytest.approx(0.5, abs=0.1)
+    assert method_named(name).needs_data
+    if name == "state-obs+by-loss":
+        assert found.plan.criterion["weigh"] == "measured loss"
+
+
+def test_curves_start_at_no_loss(shelf):
+    model = api.load(shelf / "model")
+    method, part = method_named("state-obs"), calibration(toy())
+    prepared = method.prepare(model, part)
+    curves = loss_curves(model, prepared.scores, prepared.moments, part)
+    for name, keep in prepared.scores.values.items():
+        counts = [count for count, _ in curves[name]]
+        assert counts == sorted(set(counts))
+        assert (counts[0], counts[-1]) == (0, keep.numel())
+        assert curves[name][-1][1] == pytest.approx(0, abs=1e-6)
+        assert curves[name][0][1] > 1e-4
+    with pytest.raises(InputError, match=r"shares are \[2\]"):
+        loss_curves(model, prepared.scores, prepared.moments, part, shares=[2])

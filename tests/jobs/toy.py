@@ -19,6 +19,7 @@ MODEL = {
 }
 FIT = {"epochs": 6, "batch_size": 16, "lr": 0.02, "ssm_lr": 0.01}
 QUICK = PilotConfig(
+    method="last",
     baselines=("magnitude-global", "random"),
     fractions=(0.25, 0.5, 0.6, 0.75, 0.95),
     refine=2,

@@ -134,14 +134,15 @@ def add_metric(parser: Parser) -> None:
     )
 
 
-def add_method(parser: Parser) -> None:
+def add_method(parser: Parser, default: str = "last") -> None:
     """Add ``--method``."""
     parser.add_argument(
         "--method",
         default=argparse.SUPPRESS,
         metavar="NAME",
-        help="criterion that cuts (default: last; all are in `ssmith list`); with +refit behind "
-        "it, read-outs of what stays are refitted",
+        help=f"criterion that cuts (default: {default}; all are in `ssmith list`); behind it "
+        "+refit refits read-outs, +refit-full input rows and D as well; or balanced, "
+        "singular-perturbation, h2-optimal",
     )
 
 

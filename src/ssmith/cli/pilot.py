@@ -41,7 +41,7 @@ def add(subparsers: flags.Subparsers) -> None:
 
 
 def _add_search(parser: flags.Parser) -> None:
-    flags.add_method(parser)
+    flags.add_method(parser, default="auto")
     parser.add_argument(
         "--calibration",
         type=flags.whole,

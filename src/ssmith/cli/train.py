@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ssmith.cli import flags
 from ssmith.cli.output import Output
+from ssmith.core.errors import InputError
 
 
 def add(subparsers: flags.Subparsers) -> None:
@@ -21,6 +22,13 @@ def add(subparsers: flags.Subparsers) -> None:
     parser.add_argument("recipe", metavar="RECIPE.json", type=Path, help="data, model and settings")
     flags.add_out(parser, "directory for the model")
     flags.add_seed(parser, "initial values, order and dropout")
+    parser.add_argument(
+        "--from",
+        dest="start",
+        metavar="MODEL",
+        help="go on from a trained model, e.g. with `hankel` in the recipe's fit to make it "
+        "reducible before a cut (sequence models)",
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     parser.add_argument(
         "--checkpoint",
@@ -50,14 +58,17 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
 
 def _sequence(arguments: argparse.Namespace, output: Output) -> int:
+    from ssmith import api
     from ssmith.jobs.device import find_device
     from ssmith.jobs.train import Recipe, save_trained, train
 
     recipe = Recipe.load(arguments.recipe)
+    start = None if arguments.start is None else api.load_sequence_model(arguments.start)
     with output.progress() as progress:
         model, done = train(
             recipe,
             seed=arguments.seed,
+            start=start,
             device=find_device(arguments.device),
             checkpoint=arguments.checkpoint,
             progress=progress,
@@ -76,6 +87,12 @@ def _language(arguments: argparse.Namespace, output: Output) -> int:
     from ssmith.jobs.language_card import CURVE, save_trained_language
     from ssmith.jobs.train_language import LanguageRecipe, train_language
 
+    if arguments.start is not None:
+        raise InputError(
+            f"--from is {arguments.start}",
+            allowed="--from with the recipe of a sequence model",
+            next_step="train a language model from its recipe alone",
+        )
     recipe = LanguageRecipe.load(arguments.recipe)
     with output.progress() as progress:
         trained = train_language(

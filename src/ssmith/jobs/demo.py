@@ -80,7 +80,7 @@ def _runs(names: Sequence[str], config: PilotConfig | None) -> dict[str, tuple[s
     """Return what to run: title → shipped model and settings."""
     if config is not None:
         return {name: (name, config) for name in names}
-    settings = PilotConfig(fractions=FRACTIONS, speed_seconds=0.7)
+    settings = PilotConfig(method="last", fractions=FRACTIONS, speed_seconds=0.7)
     runs = {name: (name, settings) for name in names}
     if REFITTED in names:
         runs[f"{REFITTED}-state-obs"] = (

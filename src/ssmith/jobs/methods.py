@@ -45,6 +45,9 @@ ROUNDS = 2
 """How often a full refit goes from input rows to read-out."""
 CANDIDATES = ("state-obs", "state-obs+refit", "aire+refit-full", "aire", "last")
 """What ``auto`` chooses from, in order of preference where they are equally good."""
+AUTO_WITHOUT_DATA = "auto-data-free"
+CANDIDATES_WITHOUT_DATA = ("aire", "last")
+"""What ``auto`` chooses from where there are no training sequences."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from ssmith.core.files import to_json
 from ssmith.core.seeds import generator, seeded
 from ssmith.core.sequences import SequenceData
 from ssmith.evaluate import METRICS, default_metric, predict
-from ssmith.families import LTIOptions, SequenceConfig, SequenceModel
+from ssmith.families import LTIOptions, SequenceConfig, SequenceModel, model_digest
 from ssmith.jobs.progress import Progress, silent
 from ssmith.jobs.recipe_file import read_recipe, refuse_unknown
 from ssmith.tune import Fit, FitConfig, fit
@@ -123,6 +124,7 @@ def train(
     recipe: Recipe,
     *,
     seed: int = 0,
+    start: SequenceModel | None = None,
     device: str = "cpu",
     checkpoint: Path | None = None,
     progress: Progress = silent,
@@ -134,6 +136,8 @@ def train(
     Args:
         recipe: data, model and settings.
         seed: initial values, order and dropout are derived from it.
+        start: a trained model to go on from, e.g. to make it reducible before a cut; it is not
+            changed. Its weights take the place of initial values, its settings of the recipe's.
         device: where to train; the model comes back on the CPU.
         checkpoint: file to resume from and to write after each epoch.
         progress: told after each epoch.
@@ -143,8 +147,11 @@ def train(
     """
     data = api.load_data(recipe.data, needs=("train", "validation"))
     config = recipe.fit_config(seed)
-    with seeded(seed, "initial values"):
-        model = SequenceModel(recipe.model_config(data), generator(seed, "state space"))
+    if start is None:
+        with seeded(seed, "initial values"):
+            model = SequenceModel(recipe.model_config(data), generator(seed, "state space"))
+    else:
+        model = copy.deepcopy(start)
     model.to(torch.device(device))
 
     def told(epoch: int, numbers: dict[str, float]) -> None:
@@ -157,10 +164,14 @@ def train(
         config,
         _validator(data),
         checkpoint=checkpoint,
-        facts={"model": model.config.as_dict()},
+        facts={"model": model.config.as_dict(), **_origin(start)},
         progress=told,
     )
     return model.to("cpu").eval(), done
+
+
+def _origin(start: SequenceModel | None) -> dict[str, str]:
+    return {} if start is None else {"start": model_digest(start)}
 
 
 def save_trained(

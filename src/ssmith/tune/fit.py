@@ -17,6 +17,7 @@ from ssmith.core.seeds import generator, seeded
 from ssmith.core.sequences import SequenceData, Sequences, Task
 from ssmith.families import LTILayer
 from ssmith.tune.checkpoint import load_checkpoint, save_checkpoint
+from ssmith.tune.hankel import hankel_penalty
 
 Validate = Callable[[nn.Module], tuple[float, ...]]
 """Returns how good a model is on validation data; compared as tuples, larger is better."""
@@ -37,6 +38,7 @@ class FitConfig:
         warmup: fraction of all steps with a linearly rising rate, in [0, 1).
         patience: stop after this many epochs without a better validation result.
         clip_norm: largest gradient norm.
+        hankel: weight of the Hankel penalty on the state space layers, ≥ 0 (`hankel_penalty`).
         seed: everything random is derived from it.
 
     Raises:
@@ -51,6 +53,7 @@ class FitConfig:
     warmup: float = 0.1
     patience: int = 20
     clip_norm: float = 1.0
+    hankel: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -59,7 +62,8 @@ class FitConfig:
         check_integer("seed", self.seed, at_least=0)
         for name in ("lr", "ssm_lr", "clip_norm"):
             check_number(name, getattr(self, name), above=0)
-        check_number("weight_decay", self.weight_decay, at_least=0)
+        for name in ("weight_decay", "hankel"):
+            check_number(name, getattr(self, name), at_least=0)
         check_number("warmup", self.warmup, at_least=0, below=1)
 
 
@@ -132,7 +136,7 @@ def fit(
                 done = epoch * steps_per_epoch + step
                 _set_rates(optimizer, peaks, done, config.epochs * steps_per_epoch, config.warmup)
                 batch = part.take(index.to(part.x.device))
-                loss += _step(model, batch, data.task, optimizer, config.clip_norm) * len(batch)
+                loss += _step(model, batch, data.task, optimizer, config) * len(batch)
         score = validate(model)
         if not all(map(math.isfinite, score)):
             raise NumericalError(
@@ -168,9 +172,11 @@ def _step(
     batch: Sequences,
     task: Task,
     optimizer: torch.optim.Optimizer,
-    clip_norm: float,
+    config: FitConfig,
 ) -> float:
     loss = task_loss(model(batch.x, batch.lengths), batch.y, task)
+    if config.hankel:
+        loss = loss + config.hankel * hankel_penalty(model).to(loss)
     value = loss.item()
     if not math.isfinite(value):
         raise NumericalError(
@@ -178,7 +184,7 @@ def _step(
         )
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
     optimizer.step()
     return value
 

@@ -8,7 +8,14 @@ from typing import Any
 from ssmith.core.checks import check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
 from ssmith.evaluate import Limits, Load, SpeedConfig
-from ssmith.jobs.methods import AUTO, CALIBRATION, CANDIDATES, method_named
+from ssmith.jobs.methods import (
+    AUTO,
+    AUTO_WITHOUT_DATA,
+    CALIBRATION,
+    CANDIDATES,
+    CANDIDATES_WITHOUT_DATA,
+    method_named,
+)
 
 BASELINES = (
     "last",
@@ -30,7 +37,9 @@ class PilotConfig:
     Args:
         method: what cuts: a criterion by name (see `ssmith list`), with ``+refit`` or
             ``+refit-once`` behind it to refit the read-outs of what stays, layer by layer or at
-            once; or ``"auto"`` for the best on the selection split.
+            once; or ``"auto"`` for the best on the selection split of State-OBS, AIRE and LAST,
+            with and without refits (``"auto-data-free"``: of AIRE and LAST alone, which is what
+            ``"auto"`` becomes, with a finding, where the data has no training split).
         baselines: methods measured beside it; the method itself is left out of them.
         calibration: training sequences that refits are fitted to, ≥ 1.
         fractions: fractions of states to remove in the first sweep, each in (0, 1).
@@ -52,7 +61,7 @@ class PilotConfig:
         InputError: if a value is outside its domain.
     """
 
-    method: str = "last"
+    method: str = AUTO
     baselines: tuple[str, ...] = BASELINES
     calibration: int = CALIBRATION
     fractions: tuple[float, ...] = FRACTIONS
@@ -90,7 +99,13 @@ class PilotConfig:
 
     def candidates(self) -> tuple[str, ...]:
         """Return the names of the methods from which the one that cuts is chosen."""
-        return CANDIDATES if self.method.strip().lower() == AUTO else (self.method,)
+        some = {AUTO: CANDIDATES, AUTO_WITHOUT_DATA: CANDIDATES_WITHOUT_DATA}
+        return some.get(self.method.strip().lower(), (self.method,))
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the method is chosen among all, those fitted to training sequences included."""
+        return self.method.strip().lower() == AUTO
 
     def methods(self) -> tuple[str, ...]:
         """Return the names of all methods to measure, each once, the candidates first."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from ssmith.core.layers import Finding
 from ssmith.core.receipt import Receipt
+from ssmith.jobs.methods import AUTO_WITHOUT_DATA
 from ssmith.jobs.pilot.sweep import failed_points
 
 
@@ -76,9 +77,21 @@ def make_receipt(
             *sections.get("findings", []),
             *failed_points(curve["methods"]),
             *_weak_model(quality, run["data"]),
+            *_without_data(config),
         ],
         details={"curve": curve, "layers": sections.get("layers", [])},
     )
+
+
+def _without_data(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Say so if no method that is fitted to data could be tried."""
+    if config.get("method") != AUTO_WITHOUT_DATA:
+        return []
+    message = (
+        "the data has no train split, so only methods that need none were tried: no State-OBS and "
+        "no refits, which usually remove far more"
+    )
+    return [Finding(layer="", kind="no-train-split", message=message).as_dict()]
 
 
 def _weak_model(quality: dict[str, Any], data: dict[str, Any]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from ssmith.evaluate import (
     predict,
 )
 from ssmith.families import SequenceModel, model_digest
-from ssmith.jobs.methods import calibration, method_named
+from ssmith.jobs.methods import AUTO_WITHOUT_DATA, calibration, method_named
 from ssmith.jobs.outputs import PLAN, RECEIPT
 from ssmith.jobs.pilot.config import PilotConfig
 from ssmith.jobs.pilot.costs import measure_costs
@@ -82,8 +83,12 @@ def pilot(
     settings = config or PilotConfig()
     frame.refuse_early(model, data, *_file_of(settings.own_metric))
     dense = api.load_sequence_model(model)
-    needs = ("train",) * settings.needs_data() + ("selection", "test")
+    # With auto a train split may be missing: then the methods that need none are left.
+    fitted = settings.needs_data() and not settings.is_auto
+    needs = ("train",) * fitted + ("selection", "test")
     sequences = api.load_data(data, dense, needs=needs)
+    if settings.is_auto and not len(sequences.splits.get("train", ())):
+        settings = dataclasses.replace(settings, method=AUTO_WITHOUT_DATA)
     identity = {
         "model": {"name": model, "digest": model_digest(dense)},
         "data": sequences.describe(),

@@ -1,0 +1,114 @@
+"""A loss term that makes layers reducible: their Hankel singular values, few large and most small.
+
+How many states a layer needs is how slowly its Hankel singular values fall; a short training with
+this term before a cut lets them fall faster.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor, nn
+
+from ssmith.core.errors import ModelError, NumericalError
+from ssmith.core.gramian import controllability, observability
+from ssmith.core.layers import Modes
+from ssmith.core.layout import Layout
+from ssmith.families import LTILayer, S5Layer, find_layers
+
+STEADY = 1e-9
+"""Added to a Gramian's diagonal, as a share of its mean, so that it has a Cholesky factor."""
+
+
+def hankel_penalty(model: nn.Module) -> Float64[Tensor, ""]:
+    """Return the mean over layers of ``Σσ/‖σ‖₂``, a soft count of the states a layer needs.
+
+    One if a single Hankel singular value σ carries all, √k if k carry alike; scaling a layer
+    changes nothing. A SISO layer counts each channel, weighted by its share of ``Σσ``.
+
+    Args:
+        model: any module with S5 or S4D layers inside, all states stable.
+
+    Returns:
+        A number ≥ 1 that gradients can be taken of.
+
+    Raises:
+        ModelError: if there is no state space layer.
+        NumericalError: if a Gramian is not finite or not positive.
+
+    Source: Hankel singular value regularisation (arXiv 2510.22951), which adds ``Σσ``.
+    Differs: relative to ``‖σ‖₂``, so that the term cannot be met by making a layer quiet; for
+        complex diagonal layers, in both directions of time.
+    """
+    layers = [layer for layer in find_layers(model).values() if layer.n_states]
+    if not layers:
+        raise ModelError(
+            "there is no state space layer with states", next_step="train without hankel"
+        )
+    counts = []
+    for layer in layers:
+        values = hankel_values(layer)
+        total = values.sum(-1)
+        need = total / (values**2).sum(-1).sqrt().clamp(min=1e-30)
+        counts.append((need * total).sum() / total.sum().clamp(min=1e-30))
+    return torch.stack(counts).mean()
+
+
+def hankel_values(layer: LTILayer) -> Float64[Tensor, "g k"]:
+    """Return a layer's Hankel singular values, rising, of which gradients can be taken.
+
+    Both directions of a bidirectional layer share their states: their read-outs are stacked.
+
+    Args:
+        layer: with stable states; masked ones count as zero.
+
+    Returns:
+        Values ≥ 0 per group: one group for a MIMO layer, one per channel of a SISO one.
+
+    Raises:
+        NumericalError: if a Gramian is not finite or not positive.
+    """
+    modes = _live_modes(layer)
+    layout = Layout.of(modes)
+    P, Q = controllability(layout, modes), observability(layout, modes)
+    eye = torch.eye(P.shape[-1], dtype=P.dtype, device=P.device)
+    steady = STEADY * P.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=1e-30)
+    factor, failed = torch.linalg.cholesky_ex(P + steady.view(-1, 1, 1) * eye)
+    if bool(failed.any()) or not bool(torch.isfinite(Q.detach()).all()):
+        raise NumericalError(
+            "a layer's Gramian is not finite or not positive",
+            next_step="lower ssm_lr, or set clip_eigs so that states stay stable",
+        )
+    squares = torch.linalg.eigvalsh(factor.mT @ Q @ factor)
+    # The root's slope is infinite at zero, where rounding ends anyway.
+    floor = (1e-12 * squares.detach().amax(-1, keepdim=True)).clamp(min=1e-60)
+    return squares.clamp(min=floor).sqrt()
+
+
+def _live_modes(layer: LTILayer) -> Modes:
+    """Return a layer's modes with their gradients, both read-outs stacked as outputs."""
+    run = layer.discretise()
+    reads = [run.C] if run.C_back is None else [run.C, run.C_back]
+    factor = 2.0 if layer.options.conj_sym else 1.0
+    if isinstance(layer, S5Layer):
+        B = run.B_bar.double().unflatten(0, (-1, 2))
+        B_bar = torch.complex(B[:, 0], B[:, 1])
+        rows = [item.double().unflatten(1, (-1, 2)) for item in reads]
+        C = [torch.complex(item[..., 0], -item[..., 1]).mT / factor for item in rows]
+        channel = None
+    else:
+        B_bar = run.B_bar.to(torch.complex128).unsqueeze(-1)
+        C = [item.to(torch.complex128).unsqueeze(-1) / factor for item in reads]
+        channel = layer.channel
+    A_bar = run.A_bar.to(torch.complex128)
+    return Modes(
+        layer=layer.family,
+        A_bar=A_bar,
+        B_bar=B_bar,
+        C=torch.cat(C, dim=1),
+        C_back=None,
+        channel=channel,
+        conjugate=layer.options.conj_sym,
+        grid=(len(A_bar),),
+        present=torch.ones(len(A_bar), dtype=torch.bool, device=A_bar.device),
+    )
