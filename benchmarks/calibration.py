@@ -70,8 +70,8 @@ def ours(layer: SelectiveLayer, samples: torch.Tensor, criterion: SelectiveCrite
 
 
 def forwards(layer: SelectiveLayer, samples: torch.Tensor) -> None:
-    """Two forward passes of the same layer, nothing gathered: what no method can do without."""
-    layer.mixer(samples)
+    """The same two passes with nothing gathered: what no method can do without."""
+    selective_scan(layer.parts(samples).scan)
     layer.mixer(samples)
 
 
