@@ -11,7 +11,6 @@ every line and prove nothing.
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import statistics
 import subprocess
@@ -28,7 +27,8 @@ import torch
 import transformers
 from torch import nn
 
-from record import record
+from record import RESULTS, record
+from ssmith.core.files import read_json
 from ssmith.families.hf import accelerate_
 from ssmith.ops.native.allocator import tune_allocator_
 from ssmith.tune.adapters import LoRA, StateOffset, attach_
@@ -182,10 +182,17 @@ def resident() -> int:
     return pages * resource.getpagesize()
 
 
-def in_child(name: str, *, quick: bool) -> int:
-    command = [sys.executable, __file__, "--peak-of", name, *(["--quick"] if quick else [])]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(json.loads(done.stdout.splitlines()[-1]))
+def peaks(sizes: Sizes) -> dict[str, int]:
+    """Return the peak of each model but stock, in a process of its own."""
+    found = {}
+    for name in BUILDERS:
+        if name == "stock-lora":
+            continue
+        quick = ["--quick"] if sizes == QUICK else []
+        command = [sys.executable, __file__, "--peak-of", name, *quick]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found[name] = int(done.stdout.splitlines()[-1])
+    return found
 
 
 def ratio(times: dict[str, list[float]], over: str, under: str) -> float:
@@ -194,37 +201,56 @@ def ratio(times: dict[str, list[float]], over: str, under: str) -> float:
     return round(statistics.median(a / b for a, b in pairs), 4)
 
 
+PARTS: dict[str, Callable[[Sizes], Any]] = {
+    "step_seconds": step_times,
+    "decode_seconds": decode_times,
+    "stock_step_seconds": stock_times,
+    "peak_bytes": peaks,
+}
+GOALS = (
+    "step_offset_vs_scalar",
+    "step_offset_vs_lora",
+    "peak_offset_vs_lora",
+    "decode_offset_vs_base",
+    "step_vs_stock_lora",
+)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--peak-of", choices=tuple(BUILDERS))
-    parser.add_argument("--no-stock", action="store_true", help="leave out the slow stock model")
+    parser.add_argument(
+        "--parts", default=",".join(PARTS), help="measure these anew, take the rest as stored"
+    )
     options = parser.parse_args()
     sizes = QUICK if options.quick else FULL
     tune_allocator_()
     if options.peak_of:
         print(peak_of(stepper_of(options.peak_of, sizes)))
         return
-    times = step_times(sizes)
-    decoded = decode_times(sizes)
-    stock = [] if options.no_stock else stock_times(sizes)
-    peaks = {name: in_child(name, quick=options.quick) for name in BUILDERS if name != "stock-lora"}
+    stored = RESULTS / f"tune{'-quick' if options.quick else ''}.json"
+    before = read_json(stored) if stored.exists() else {}
+    raw = {name: before.get(name) for name in PARTS}
+    for name in options.parts.split(","):
+        raw[name] = PARTS[name](sizes)
+    record("tune", {"sizes": asdict(sizes), **raw}, summary_of(raw), quick=options.quick)
+
+
+def summary_of(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return the ratios; None where a part has not been measured."""
+    times, decoded, stock, peaks = (raw[name] for name in PARTS)
+    if not times or not decoded or not stock or not peaks:
+        return dict.fromkeys(GOALS)
     seconds = {name: statistics.median(found) for name, found in times.items()}
-    summary = {
+    return {
         "step_offset_vs_scalar": ratio(times, "state-offset-h", "scalar"),
         "step_offset_y_vs_scalar": ratio(times, "state-offset-y", "scalar"),
         "step_offset_vs_lora": ratio(times, "state-offset-h", "lora"),
         "peak_offset_vs_lora": round(peaks["state-offset-h"] / peaks["lora"], 4),
         "decode_offset_vs_base": ratio(decoded, "state-offset-h", "base"),
-        "step_vs_stock_lora": round(statistics.median(stock) / seconds["state-offset-h"], 1)
-        if stock
-        else None,
+        "step_vs_stock_lora": round(statistics.median(stock) / seconds["state-offset-h"], 1),
     }
-    raw = {
-        "sizes": asdict(sizes), "threads": torch.get_num_threads(), "step_seconds": times,
-        "stock_step_seconds": stock, "decode_seconds": decoded, "peak_bytes": peaks,
-    }  # fmt: skip
-    record("tune", raw, summary, quick=options.quick)
 
 
 if __name__ == "__main__":
