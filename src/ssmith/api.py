@@ -326,10 +326,10 @@ def measure(
     if isinstance(part, TokenWindows):
         _refuse_metric(metric)
         return evaluate.measure_perplexity(
-            model, part, batch_size=batch_size or WINDOWS_AT_ONCE, seed=seed
+            model, part, batch_size=WINDOWS_AT_ONCE if batch_size is None else batch_size, seed=seed
         )
     chosen = metric or _metric_for(model)
-    outputs = evaluate.predict(model, part, batch_size or BATCH_SIZE)
+    outputs = evaluate.predict(model, part, BATCH_SIZE if batch_size is None else batch_size)
     outcomes = chosen.per_sequence(outputs, part.y)
     return evaluate.estimate(outcomes, chosen, seed=seed)
 
@@ -387,11 +387,17 @@ def compare(
     if isinstance(part, TokenWindows):
         _refuse_metric(metric)
         return evaluate.compare_perplexity(
-            before, after, part, batch_size=batch_size or WINDOWS_AT_ONCE, seed=seed
+            before,
+            after,
+            part,
+            batch_size=WINDOWS_AT_ONCE if batch_size is None else batch_size,
+            seed=seed,
         )
     chosen = metric or _metric_for(before)
     outcomes = [
-        chosen.per_sequence(evaluate.predict(model, part, batch_size or BATCH_SIZE), part.y)
+        chosen.per_sequence(
+            evaluate.predict(model, part, BATCH_SIZE if batch_size is None else batch_size), part.y
+        )
         for model in (before, after)
     ]
     return evaluate.compare_outcomes(outcomes[0], outcomes[1], chosen, seed=seed)

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.tiny_hybrids import tiny_hybrid
 from helpers.tiny_mamba import NAMES, tiny
 from ssmith import api
 from ssmith.core.errors import DataError, InputError, NumericalError
@@ -39,10 +40,10 @@ def by_definition(model, windows):
     return torch.stack(sums)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "jamba", "falcon_h1"])
 @pytest.mark.parametrize("stride", [None, 9])
 def test_losses_are_those_of_each_row_alone(name, stride, monkeypatch):
-    model = tiny(name, dtype=torch.float64)
+    model = (tiny if name in NAMES else tiny_hybrid)(name, dtype=torch.float64)
     windows = text().windows(24, stride=stride)
     assert windows.pad_share > 0
     expected = by_definition(model, windows)
@@ -155,6 +156,8 @@ def test_the_spine_measures_and_compares_text():
     )
     with pytest.raises(InputError, match="metric accuracy on text"):
         api.measure(model, windows, ACCURACY)
+    with pytest.raises(InputError, match="batch_size is 0"):
+        api.measure(model, windows, batch_size=0)
 
 
 def test_tokens_the_model_does_not_know_are_refused():

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
+from ssmith.core.checks import check_integer
 from ssmith.core.errors import DataError, NumericalError
 from ssmith.core.tokens import TokenWindows
 from ssmith.families.hf import engine
@@ -35,9 +36,11 @@ def window_losses(
         One sum per window.
 
     Raises:
+        InputError: if the batch size is below 1.
         DataError: if a token id is outside the model's vocabulary.
         NumericalError: if a likelihood is not finite.
     """
+    check_integer("batch_size", batch_size, at_least=1)
     check_vocabulary(model, windows)
     was_training = model.training
     model.eval()
