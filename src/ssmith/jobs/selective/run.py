@@ -25,6 +25,7 @@ from ssmith.core.tokens import TokenWindows
 from ssmith.evaluate.perplexity import window_losses
 from ssmith.families import model_digest
 from ssmith.families.hf.blocks import Blocks, ModelBlocks
+from ssmith.families.hf.hooks import SLOT
 from ssmith.families.hf.selective import find_selective
 from ssmith.jobs.progress import Progress, silent
 from ssmith.jobs.selective.allocation import Measure, shares_of
@@ -89,6 +90,7 @@ def prune_selective_(
         NumericalError: if a number leaves the finite ones.
     """
     layers = find_selective(model)
+    _refuse_adapters(model)
     config = config.resolved(refits=all(map(can_refit, layers.values())))
     check_windows(windows, vocabulary_of(model), config)
     digest = model_digest(model)
@@ -114,6 +116,17 @@ def prune_selective_(
         receipt=receipt_of(config, windows, records, facts),
         plans=plans_of(records, config, digest),
     )
+
+
+def _refuse_adapters(model: nn.Module) -> None:
+    """Refuse a model that carries adapters: what is measured would not be what is cut."""
+    carriers = [name for name, part in model.named_modules() if SLOT in part._modules]
+    if carriers:
+        raise UnsupportedError(
+            f"{carriers[0]} carries adapters",
+            allowed="models without adapters",
+            next_step="merge them with ssmith.merge_adapter_, or attach them after pruning",
+        )
 
 
 def plan_selective(

@@ -1,0 +1,142 @@
+"""Pruning of selective models in Python: what is chosen by itself, planned, spread and refused."""
+
+import copy
+import json
+
+import pytest
+import torch
+
+import ssmith as sm
+from helpers.selective import windows_of
+from helpers.tiny_mamba import tiny
+from helpers.unchecked import build
+from ssmith.calibrate.preflight import BlockSizes, preflight
+from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.pattern import Pattern
+from ssmith.families import model_digest
+from ssmith.families.hf.selective import find_selective
+from ssmith.jobs.selective import SelectiveConfig, plan_selective, prune_selective_
+from ssmith.tune.adapters import StateOffset
+
+pytest.importorskip("transformers")
+
+
+def counts(model):
+    return [int(layer.present.sum()) for layer in find_selective(model).values()]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "chosen"),
+    [
+        ("mamba", {"a_log": 0.5}, ("output-energy", "none", "model")),
+        ("mamba", {"columns": 0.4}, ("refit-greedy", "C", "layer")),
+        ("falcon_mamba", {"columns": 0.4}, ("gram-greedy", "none", "layer")),
+        ("mamba", {"a_log": 0.5, "method": "sparsessm"}, ("sparsessm", "none", "layer")),
+        ("mamba", {"a_log": Pattern(keep=2, of=5)}, ("output-energy", "none", "layer")),
+    ],
+)
+def test_what_is_left_to_choose_is_chosen_and_named(name, settings, chosen):
+    receipt = prune_selective_(tiny(name), windows_of(4, 12), SelectiveConfig(**settings)).receipt
+    method = receipt.method
+    assert (method["method"], method["compensate"], method["spread"]) == chosen
+
+
+def test_plans_leave_the_model_alone_and_make_the_same_cut():
+    model, windows = tiny("mamba"), windows_of(4, 12)
+    before, config = model_digest(model), SelectiveConfig(a_log=0.5, method="state-energy")
+    plans = plan_selective(model, windows, config)
+    assert model_digest(model) == before
+    twin = copy.deepcopy(model)
+    receipt = sm.prune_(model, sm.Plan.from_json(_json(plans["entries"])))
+    prune_selective_(twin, windows, config)
+    assert model_digest(model) == model_digest(twin)
+    assert receipt.removed["entries"]["fraction"] == 0.5
+
+
+def _json(plan):
+    return json.loads(plan.to_json())
+
+
+def test_a_cut_spread_over_the_model_takes_as_many_entries_where_they_cost_least():
+    model = tiny("mamba", num_hidden_layers=3)
+    # The last layer hardly moves the stream: its entries are cheap.
+    model.backbone.layers[2].mixer.out_proj.weight.data *= 1e-3
+    by_layer = copy.deepcopy(model)
+    windows = windows_of(4, 12)
+    prune_selective_(model, windows, SelectiveConfig(a_log=0.5))
+    prune_selective_(by_layer, windows, SelectiveConfig(a_log=0.5, spread="layer"))
+    assert counts(by_layer) == [100, 100, 100]
+    assert sum(counts(model)) == 300
+    assert counts(model)[2] < 20
+
+
+def test_a_pattern_holds_in_every_channel():
+    model = tiny("mamba", state_size=8)
+    prune_selective_(model, windows_of(4, 12), SelectiveConfig(a_log=Pattern(keep=2, of=4)))
+    for layer in find_selective(model).values():
+        assert (layer.present.view(layer.e, 2, 4).sum(-1) == 2).all()
+
+
+def test_further_cuts_count_what_is_gone():
+    model, windows = tiny("mamba"), windows_of(4, 12)
+    prune_selective_(model, windows, SelectiveConfig(a_log=0.25))
+    first = [layer.present.clone() for layer in find_selective(model).values()]
+    prune_selective_(model, windows, SelectiveConfig(a_log=0.5))
+    assert sum(counts(model)) == 200
+    for before, layer in zip(first, find_selective(model).values(), strict=True):
+        assert not (layer.present & ~before).any()
+
+
+def test_columns_by_cost_make_unequal_layers():
+    model = tiny("mamba", num_hidden_layers=3)
+    model.backbone.layers[2].mixer.out_proj.weight.data *= 1e-3
+    config = SelectiveConfig(columns=0.4, split="marginal", method="output-energy")
+    prune_selective_(model, windows_of(4, 12), config)
+    sizes = [layer.n for layer in find_selective(model).values()]
+    assert sum(sizes) == 9
+    assert sizes[2] == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({}, "nothing is to be removed"),
+        ({"a_log": 1.0}, "a_log is 1.0"),
+        ({"columns": Pattern(keep=2, of=4)}, "a fraction"),
+        ({"a_log": 0.5, "semantics": "remove"}, "semantics is 'remove'"),
+        ({"a_log": 0.5, "settings": {"colour": "red"}}, "no setting colour"),
+        ({"a_log": 0.5, "spread": "model", "method": "random"}, "does not score"),
+        ({"a_log": 0.5, "seed": -1}, "seed is -1"),
+    ],
+)
+def test_settings_outside_their_domain_are_refused(wrong, said):
+    with pytest.raises(InputError, match=said):
+        build(SelectiveConfig, **wrong)
+
+
+def test_windows_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match="token id 60, the model knows 50"):
+        prune_selective_(
+            tiny("mamba", vocab_size=50), windows_of(4, 40), SelectiveConfig(a_log=0.5)
+        )
+    padded = windows_of(2, 12, lengths=torch.tensor([12, 5]))
+    with pytest.raises(InputError, match=r"29\.2% of the calibration windows is padding"):
+        prune_selective_(tiny("mamba"), padded, SelectiveConfig(a_log=0.5, method="sparsessm"))
+
+
+def test_a_model_with_adapters_is_refused():
+    model = tiny("mamba")
+    sm.adapt_(model, StateOffset())
+    with pytest.raises(UnsupportedError, match="carries adapters"):
+        prune_selective_(model, windows_of(2, 12), SelectiveConfig(a_log=0.5))
+
+
+def test_a_preflight_counts_what_is_held():
+    sizes = BlockSizes(m=8, e=16, n=4, model_bytes=1000, block_bytes=100)
+    settings = {"batch_size": 2, "statistics": 64}
+    whole = preflight(sizes, windows_of(4, 12), on_disk=False, blocks_from_disk=False, **settings)
+    lean = preflight(sizes, windows_of(4, 12), on_disk=True, blocks_from_disk=True, **settings)
+    assert (whole.weights, lean.weights) == (1000, 200)
+    assert (whole.activations, lean.activations) == (4 * 12 * 8 * 4, 0)
+    assert lean.disk > 1000
+    assert lean.memory < whole.memory
