@@ -87,10 +87,13 @@ def test_visits_of_kernels_equal_those_of_torch(level):
         )  # fmt: skip
         _, _, found = selective_scan_statistics(given_inputs, config)
         seen[name + " energies"] = found.energies["h"]
-    assert [visit[0] for visit in seen["kernels"]] == [visit[0] for visit in seen["torch"]]
-    for one, other in zip(seen["kernels"], seen["torch"], strict=True):
-        same(one[1], other[1])
-        same(one[2], other[2])
+    for visits in (seen["kernels"], seen["torch"]):
+        ends = [start + len(squares) for start, squares, _ in visits]
+        assert [start for start, _, _ in visits] == [0, *ends[:-1]]
+        assert ends[-1] == 70
+    for part in (1, 2):
+        whole = [torch.cat([visit[part] for visit in seen[name]]) for name in ("kernels", "torch")]
+        same(*whole)
     same(seen["kernels energies"], seen["torch energies"])
 
 

@@ -37,7 +37,7 @@ struct ScanArgs {
 
 // A scan with sums of its states: of weight·value² per quantity (see scan_statistics.h) where it has
 // a place, of weight·value·valueᵀ of one of them, the lower triangle (n, n, e) only, and per step over
-// the batch. Steps `from` to `to` are run. All sums are added to what is there.
+// the batch. Steps `from` to `to` are run. Sums in double precision are added to what is there.
 constexpr int64_t kQuantities = 5;
 struct StatisticsArgs {
   ScanArgs scan;

@@ -125,9 +125,11 @@ SSMITH_INLINE void add_products(const StatisticsTile& kept, float* sums, int64_t
     for (int c = 0; c < U; ++c) total[r][c] = load(sums + ((i + r) * n + k + c) * W);
   }
   for (int64_t t = 0; t < steps; ++t) {
+    vf weighted[U];
+    for (int c = 0; c < U; ++c) weighted[c] = load(right + (c * kSteps + t) * W);
     for (int r = 0; r < U; ++r) {
       const vf value = load(left + (r * kSteps + t) * W);
-      for (int c = 0; c < U; ++c) total[r][c] += value * load(right + (c * kSteps + t) * W);
+      for (int c = 0; c < U; ++c) total[r][c] += value * weighted[c];
     }
   }
   for (int r = 0; r < U; ++r) {
@@ -172,8 +174,13 @@ SSMITH_INLINE void add_steps(const StatisticsArgs& s, const ForwardTile& tile,
       const int64_t at = ((t0 + t - s.from) * a.n + i) * a.e + first;
       vf h = load(kept.after + i * kAfterFloats + t * W);
       vf a_bar = decay(d, load(tile.A + (v * a.n + i) * W));
-      store_some(s.squares + at, load_some(s.squares + at, lanes) + counted * h * h, lanes);
-      store_some(s.decays + at, load_some(s.decays + at, lanes) + a_bar, lanes);
+      vf square = counted * h * h;
+      if (b > 0) {
+        square += load_some(s.squares + at, lanes);
+        a_bar += load_some(s.decays + at, lanes);
+      }
+      store_some(s.squares + at, square, lanes);
+      store_some(s.decays + at, a_bar, lanes);
     }
   }
 }

@@ -14,7 +14,7 @@ from ssmith.ops.selective_scan.inputs import ScanInputs
 QUANTITIES = ("h_before", "h", "A_bar_h", "C_h", "C_A_bar_h")
 
 Visit = Callable[[int, Float[Tensor, "k e n"], Float[Tensor, "k e n"]], None]
-"""Called per chunk with its first step, and per step Σ_b s_b·h_before² and Σ_b Ā.
+"""Called per chunk, of any length, with its first step, and per step Σ_b s_b·h_before² and Σ_b Ā.
 
 The two tensors are the visit's to use up; they hold something else after it.
 """

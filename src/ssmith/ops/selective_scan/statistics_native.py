@@ -17,8 +17,8 @@ from ssmith.ops.selective_scan.gathered import (
 from ssmith.ops.selective_scan.inputs import ScanInputs
 from ssmith.ops.selective_scan.native import arguments, kernels_or_raise, prepared
 
-VISITED = 32
-"""Steps that a visit is shown at a time."""
+VISITED = 16
+"""Steps that a visit is shown at a time: what they fill should stay in a second level cache."""
 
 
 def statistics_native(
