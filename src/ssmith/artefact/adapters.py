@@ -216,7 +216,7 @@ def _check_base(
         raise ModelError(
             f"{directory} was trained on a base model with digest {wanted[:12]}…, this one has "
             f"{found[:12]}…",
-            next_step="load the base it names, or pass any_base=True (--any-base)",
+            next_step="load the base it names, or pass any_base=True",
         )
     return [_finding("it was trained on another base model")]
 

@@ -186,7 +186,7 @@ def _coverage(
         raise InputError(
             f"the adapter reaches only some layers: {reach}",
             allowed="methods and targets that reach every state space layer",
-            next_step="name targets inside them, or pass allow_partial=True (--allow-partial)",
+            next_step="name targets inside them, or set allow_partial to true",
         )
     return coverage
 
