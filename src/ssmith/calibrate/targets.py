@@ -31,6 +31,9 @@ class Target(Protocol):
         Args:
             modes: the layer as it is now.
             change: what was added to D already.
+
+        Returns:
+            Its moments.
         """
 
     def inputs(self, modes: Modes, change: Float64[Tensor, "m"]) -> Complex128[Tensor, "s i"]:

@@ -82,7 +82,8 @@ def hankel_values(layer: LTILayer) -> Float64[Tensor, "g k"]:
     squares = torch.linalg.eigvalsh(factor.mT @ Q @ factor)
     # The root's slope is infinite at zero, where rounding ends anyway.
     floor = (1e-12 * squares.detach().amax(-1, keepdim=True)).clamp(min=1e-60)
-    return squares.clamp(min=floor).sqrt()
+    values: Tensor = squares.clamp(min=floor).sqrt()
+    return values
 
 
 def _live_modes(layer: LTILayer) -> Modes:
@@ -95,11 +96,11 @@ def _live_modes(layer: LTILayer) -> Modes:
         B_bar = torch.complex(B[:, 0], B[:, 1])
         rows = [item.double().unflatten(1, (-1, 2)) for item in reads]
         C = [torch.complex(item[..., 0], -item[..., 1]).mT / factor for item in rows]
-        channel = None
+        channel: Tensor | None = None
     else:
         B_bar = run.B_bar.to(torch.complex128).unsqueeze(-1)
         C = [item.to(torch.complex128).unsqueeze(-1) / factor for item in reads]
-        channel = layer.channel
+        channel = layer.get_buffer("channel")
     A_bar = run.A_bar.to(torch.complex128)
     return Modes(
         layer=layer.family,
