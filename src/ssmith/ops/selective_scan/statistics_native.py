@@ -52,7 +52,6 @@ def statistics_native(
     for start in range(0, length, span):
         part = {"from": start, "to": min(length, start + span)}
         if config.visit is not None:
-            shown.zero_()
             part |= {"squares": address(shown[0]), "decays": address(shown[1])}
         kernels_or_raise().call("scan_statistics", StatisticsArgs(**(fields | part)))
         fields["h0"] = fields["h_last"]
