@@ -167,7 +167,9 @@ def _packed(state: BlockState, records: Sequence[BlockRecord]) -> bytes:
     }
     for number, record in enumerate(records):
         for unit, mask in record.keep.items():
-            tensors[f"keep/{number}/{unit}"] = mask.cpu().clone()
+            tensors[f"keep/{number}/{unit}"] = mask.cpu().clone(
+                memory_format=torch.contiguous_format
+            )
     facts = {
         "fills": state.fills,
         "semantics": state.semantics,
