@@ -199,3 +199,13 @@ def test_a_full_direct_part_that_is_lost_is_told():
     found = reduce_modes(modes, white_moments(modes), torch.arange(8) < 4, config, width=3)
     assert [item.kind for item in found.findings] == ["direct-part-lost"]
     assert bool(found.D_change.any())
+
+
+def test_a_mode_with_a_real_eigenvalue_has_real_rows():
+    F = torch.tensor([[0.5, 0.3], [0.1, -0.2]], dtype=torch.float64)
+    rows = torch.tensor([[1.0, 2.0], [0.5, -1.0]], dtype=torch.float64)
+    system = System(F=F, G=rows, W=rows.mT, D=torch.zeros(2, 2, dtype=torch.float64))
+    found = diagonal_of(system, 2.0)
+    assert not found.A.imag.any()
+    assert not found.B.imag.any()
+    assert not found.C.imag.any()

@@ -226,3 +226,16 @@ def test_an_emptied_layer_is_compensated_by_its_skip_path_alone():
     u, D = torch.cat(inputs).numpy(), layer.get_parameter("D").detach().numpy()
     best = (u * y).sum(0) / (u * u).sum(0)
     np.testing.assert_allclose(found.readouts[name].D_change, best - D, rtol=1e-6)
+
+
+def test_a_feature_that_is_rounding_gets_no_read_out():
+    """The imaginary part of a state with a real eigenvalue tells nothing, whatever it fits."""
+    model = make_model(Kind("s4d"), layers=1)
+    ((name, layer),) = find_layers(model).items()
+    with torch.no_grad():
+        layer.get_parameter("A_imag")[:, 0] = 1e-14
+    keep = torch.zeros(layer.grid(), dtype=torch.bool)
+    keep[:, 0] = True
+    moments = measure_moments(model, make_part(model, LENGTHS))
+    found = refit(model, plan_for(model, {name: keep}), moments).readouts[name]
+    assert float(found.C.abs().max()) < 1e3

@@ -14,6 +14,11 @@ from ssmith.core.layout import Layout
 from ssmith.core.moments import Moments
 
 
+ROUNDING = 1e-24
+"""Share of all features' energy at which one a feature is rounding, like the imaginary part of
+a state with a real eigenvalue: fitting it would need read-outs of any size."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class System:
     """The regression of one layer, in features of energy one.
@@ -70,19 +75,21 @@ def system_of(layout: Layout, modes: Modes, moments: Moments, ridge: float) -> S
             next_step="calibrate the model as it is now",
         )
     energy = moments.gram.diagonal(dim1=-2, dim2=-1).clamp(min=0)
-    dead = energy <= 0
+    dead = energy <= ROUNDING * energy.sum(-1, keepdim=True)
     scale = torch.where(dead, 1.0, energy.sqrt())
     gram = moments.gram / (scale.unsqueeze(-1) * scale.unsqueeze(-2))
-    # The row of a dead feature is zero already; the diagonal makes it independent.
+    alive = ~dead
+    gram = gram * (alive.unsqueeze(-1) & alive.unsqueeze(-2))
+    # The diagonal makes a dead feature independent.
     gram = gram + torch.diag_embed(torch.where(dead, 1.0, ridge))
     column = scale.unsqueeze(-1)
     return System(
         weight=torch.where(dead.unsqueeze(-1), 0.0, weight * column),
         silent=torch.where(dead.unsqueeze(-1), weight, 0.0),
         gram=gram,
-        error=moments.error / column,
+        error=moments.error / column * alive.unsqueeze(-1),
         error_energy=moments.error_energy,
-        input=moments.input / column,
+        input=moments.input / column * alive.unsqueeze(-1),
         input_energy=moments.input_energy,
         input_error=moments.input_error,
         scale=scale,

@@ -105,12 +105,15 @@ def diagonal_of(system: System, factor: float) -> Diagonal:
     # A real matrix has exactly real eigenvalues and exactly conjugate pairs.
     one = values.imag >= 0
     weight = torch.where(values[one].imag > 0, 2.0 / factor, 1.0 / factor).unsqueeze(-1)
-    A = values[one]
+    A, B, C = values[one], B[one], weight * C[one]
+    # Rounding of a real mode's rows would be a state of its own.
+    real = (A.imag == 0).unsqueeze(-1)
+    B, C = (torch.where(real, item.real.to(item.dtype), item) for item in (B, C))
     small = A.abs() < SMALLEST
     return Diagonal(
         A=torch.where(small, torch.full_like(A, SMALLEST), A),
-        B=B[one],
-        C=weight * C[one],
+        B=B,
+        C=C,
         condition=condition,
     )
 
