@@ -131,7 +131,7 @@ def test_a_pruned_model_recovers_towards_the_dense_one_and_no_zero_fills(place):
                 part.weight.mul_(keep[name])
     model.save_pretrained("pruned")
     more = {"recover_from": "mamba", "imitate": 1.0}
-    training = {**TRAINING, "steps": 30, "rate": 0.05}
+    training = {**TRAINING, "steps": 40, "rate": 0.005, "evaluate_every": 10}
     job = config(["state-offset-hy"], "pairs.jsonl", **{**more, "training": training})
     done = fine_tune("pruned", job)
     quality = done.receipt.quality["divergence"]
