@@ -10,12 +10,14 @@ import ssmith as sm
 from helpers.selective import windows_of
 from helpers.tiny_mamba import tiny
 from helpers.unchecked import build
+from ssmith.calibrate.blockwise import WalkConfig
 from ssmith.calibrate.preflight import BlockSizes, preflight
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.pattern import Pattern
 from ssmith.families import model_digest
 from ssmith.families.hf.selective import find_selective
 from ssmith.jobs.selective import SelectiveConfig, plan_selective, prune_selective_
+from ssmith.jobs.selective.projection_config import ProjectionConfig
 from ssmith.tune.adapters import StateOffset
 
 pytest.importorskip("transformers")
@@ -95,6 +97,21 @@ def test_columns_by_cost_make_unequal_layers():
     sizes = [layer.n for layer in find_selective(model).values()]
     assert sum(sizes) == 9
     assert sizes[2] == 1
+
+
+def test_a_working_directory_changes_nothing_and_ends_with_the_survey_kept(tmp_path):
+    config = SelectiveConfig(
+        a_log=0.5, columns=0.4, recover="Dhy", projections=ProjectionConfig(amount=0.3)
+    )
+    model, twin, again = (tiny("mamba") for _ in range(3))
+    prune_selective_(model, windows_of(4, 12), config)
+    for other in (twin, again):
+        walking = WalkConfig(work_dir=tmp_path / "work")
+        prune_selective_(other, windows_of(4, 12), config, walk_config=walking)
+        assert model_digest(other) == model_digest(model)
+    assert sorted(item.name for item in (tmp_path / "work").iterdir()) == [
+        "block-0000.safetensors", "block-0001.safetensors", "budgets.json", "walk.json",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
