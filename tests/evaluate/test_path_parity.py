@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helpers.tiny_hybrids import HYBRIDS, tiny_hybrid
+from helpers.tiny_hybrids import tiny_hybrid
 from helpers.tiny_mamba import NAMES, tiny, tokens
 from ssmith.core.errors import DataError, InputError, UnsupportedError
 from ssmith.core.tokens import TokenWindows
@@ -17,7 +17,7 @@ from ssmith.families.hf import mamba
 from ssmith.families.hf.running import logits_of, running
 
 pytest.importorskip("transformers")
-SMALL = PathParityConfig(length=18, chunks=(1, 3, 13), following=5)
+SMALL = PathParityConfig(length=16, chunks=(1, 13), following=3)
 
 
 def text(rows=2, length=20, vocabulary=61):
@@ -35,8 +35,9 @@ def failed(report):
     return {check.name for check in report.checks if not check.passed}
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*((name, torch.float32) for name in NAMES), ("mamba", torch.float64)]
+)
 def test_every_path_agrees_under_the_engine(name, dtype):
     model = tiny(name, dtype=dtype)
     kinds = [type(part) for part in model.modules()]
@@ -45,13 +46,13 @@ def test_every_path_agrees_under_the_engine(name, dtype):
     names = {check.name for check in report.checks}
     for ran in ("float64 throughout", str(dtype).removeprefix("torch.")):
         assert {
-            *(f"whole against chunks of {chunk} ({ran})" for chunk in (3, 13)),
+            *(f"whole against chunks of {chunk} ({ran})" for chunk in (13,)),
             f"whole against token by token ({ran})",
             f"padded on the left against alone ({ran})",
             f"padded on the right against alone ({ran})",
             f"a given first state: whole against token by token ({ran})",
         } <= names
-    assert sum(check.name.startswith("5 greedy tokens") for check in report.checks) == 3
+    assert sum(check.name.startswith("3 greedy tokens") for check in report.checks) == 3
     assert {"torch against reference", "torch against reference, token by token"} <= names
     throughout = [check for check in report.checks if "throughout" in check.name]
     assert {check.tolerance for check in throughout} == {1e-10}
@@ -59,11 +60,11 @@ def test_every_path_agrees_under_the_engine(name, dtype):
     assert [type(part) for part in model.modules()] == kinds
 
 
-@pytest.mark.parametrize("name", HYBRIDS)
+@pytest.mark.parametrize("name", ["jamba", "zamba", "bamba", "nemotron_h"])
 def test_every_path_of_a_hybrid_agrees(name):
     report = check_paths(tiny_hybrid(name), SMALL, text())
     assert report.passed, report.worst
-    assert sum(check.tolerance == 1e-10 for check in report.checks) == 6
+    assert sum(check.tolerance == 1e-10 for check in report.checks) == 5
     assert any(check.name.startswith("perplexity of 38 tokens") for check in report.checks)
 
 
@@ -168,7 +169,7 @@ def test_a_listener_is_told_how_far_it_is():
 
 
 def test_a_model_too_large_for_a_copy_is_compared_in_its_own_dtype():
-    config = PathParityConfig(length=18, chunks=(3,), following=5, double_up_to=1000)
+    config = replace(SMALL, double_up_to=1000)
     report = check_paths(tiny("mamba"), config)
     assert report.rounding is None
     assert not any("float64" in check.name for check in report.checks)
@@ -185,7 +186,7 @@ def test_tolerances_follow_what_rounding_alone_does():
 
 
 def test_the_report_is_ready_for_json():
-    found = check_paths(tiny("mamba"), PathParityConfig(chunks=(5,), length=16))
+    found = check_paths(tiny("mamba"), replace(SMALL, chunks=(5,)))
     assert str(found).count("agrees") == len(found.checks)
     assert "not compared: perplexity on each path" in str(found)
     report = found.as_dict()
