@@ -63,12 +63,12 @@ def test_an_adapter_opens_like_the_model_it_makes(place, name, data):
 
 
 def test_sequence_models_tune_on_series_with_their_head_or_a_new_one(place):
-    own = fine_tune("embedded:vowels-s5", config(["state-offset-y"], "embedded:vowels"))
+    short = {**TRAINING, "steps": 2, "batch_size": 64}
+    job = config(["state-offset-y"], "embedded:power", training=short)
+    own = fine_tune("embedded:power-s4d", job)
     assert "head" not in own.rates
     assert "before" in own.receipt.quality["accuracy"]
-    new = fine_tune(
-        "embedded:digits-s5", config(["state-offset-y"], "embedded:power"), out=place / "t"
-    )
+    new = fine_tune("embedded:digits-s5", job, out=place / "t")
     assert set(new.rates) == {"state-offset-y", "head"}
     loaded = api.load("t")
     part = api.load_data("embedded:power", loaded).split("test").first(8)
