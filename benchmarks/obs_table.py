@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,8 @@ def render(rows: list[Row], missing: list[str]) -> str:
     ]
     if missing:
         lines += ["", "Not measured, for want of time (–; the same command goes on from here):"]
-        lines += ["", *[f"- {item}" for item in missing]]
+        parts = Counter(item.partition(":")[0] for item in missing)
+        lines += ["", "; ".join(f"{part}: {n} methods" for part, n in sorted(parts.items())) + "."]
     lines += ["", *_means(found)]
     for task in found.tasks:
         lines += ["", *_task(found, task)]

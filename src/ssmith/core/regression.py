@@ -13,10 +13,9 @@ from ssmith.core.layers import Modes
 from ssmith.core.layout import Layout
 from ssmith.core.moments import Moments
 
-
 ROUNDING = 1e-24
-"""Share of all features' energy at which one a feature is rounding, like the imaginary part of
-a state with a real eigenvalue: fitting it would need read-outs of any size."""
+"""Share of all features' energy at which a feature is rounding, like the imaginary part of a state
+with a real eigenvalue: fitting it would need read-outs of any size."""
 
 
 @dataclass(frozen=True, kw_only=True)
