@@ -153,11 +153,10 @@ def test_a_hub_id_is_downloaded_and_opened(saved, monkeypatch):
 def test_other_kinds_of_models_are_refused_by_name(saved):
     path = saved / "config.json"
     content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "model_type": "jamba"}))
-    refuse(saved, ModelError, "unknown model type 'jamba'")
+    path.write_text(json.dumps({**content, "model_type": "rwkv"}))
+    refuse(saved, ModelError, "unknown model type 'rwkv'")
 
 
 def test_work_on_sequence_models_refuses_them_and_says_what_works(saved):
-    with pytest.raises(UnsupportedError, match="ssmith parity") as caught:
+    with pytest.raises(UnsupportedError, match="--a-log, --columns or --projections"):
         load_sequence_model(saved)
-    assert "cannot be pruned" in str(caught.value)

@@ -51,7 +51,7 @@ def test_parity_of_a_model_of_our_own(place, ssmith):
 def test_parity_refuses_what_does_not_apply(place, ssmith):
     for words, said in (
         (("--stock",), "stock code"),
-        (("--length", "3"), "length 3"),
+        (("--length", "3"), "length is 3"),
         (("--require-backend", "warp"), "'warp'"),
         (("--require-backend", "reference"), "diagonal_scan would run on"),
     ):
@@ -258,6 +258,9 @@ def test_every_command_has_help_with_an_example(ssmith, name):
     assert f"example:\n  ssmith {name}" in ended.out
 
 
+TUNING = ("--method", "state-offset-y", "--rate", "0.01", "--steps", "2")
+
+
 # The demo runs whole pilots of the shipped models.
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"demo"}))
 def test_quiet_prints_nothing(place, ssmith, name):
@@ -272,6 +275,7 @@ def test_quiet_prints_nothing(place, ssmith, name):
         "verify": ("model",),
         "parity": ("model",),
         "train": ("recipe.json", "--out", "trained"),
+        "tune": ("model", *TUNING, "--data", "data.npz", "--out", "tuned"),
         "report": ("small/receipt.json", "--out", "page"),
         "list": (),
     }[name]
