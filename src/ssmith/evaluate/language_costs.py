@@ -13,8 +13,17 @@ from torch import Tensor, nn
 from ssmith.core.errors import InputError
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluate.memory import Memory, parameter_bytes, peak_bytes
-from ssmith.evaluate.running import device_of, dtype_of, evaluating
-from ssmith.evaluate.speed import Speed, SpeedConfig, Timing, time_pair, using_threads, waiter_for
+from ssmith.evaluate.running import device_of, evaluating
+from ssmith.evaluate.speed import (
+    Speed,
+    SpeedConfig,
+    Timing,
+    common_place,
+    path_text,
+    time_pair,
+    using_threads,
+    waiter_for,
+)
 from ssmith.families.hf.engine import engine
 from ssmith.families.hf.running import forward, logits_of
 
@@ -40,12 +49,9 @@ def measure_language_speed(
         InputError: if the models differ in device or dtype, or a window is padded.
     """
     settings = config or SpeedConfig()
-    places = [(device_of(model), dtype_of(model)) for model in (before, after)]
-    if places[0] != places[1] or windows.pad_share > 0:
-        raise InputError(
-            f"models on {places}, {windows.pad_share:.1%} padding", allowed="equal places, none"
-        )
-    device, dtype = places[0]
+    if windows.pad_share > 0:
+        raise InputError(f"{windows.pad_share:.1%} of the windows is padding", allowed="none")
+    device, dtype = common_place(before, after)
     ids = windows.ids.to(device)
 
     def pair(make: Callable[[Any], Callable[[], object]]) -> Timing:
@@ -66,10 +72,8 @@ def measure_language_speed(
         per_batch = pair(lambda model: lambda: logits_of(model, ids))
         per_step = pair(lambda model: _next_token(model, ids[:1], settings.step_batch_size))
     paths = ", ".join(f"{item.op} {item.backend}" for item in report.paths)
-    plural = "s" if threads != 1 else ""
     return Speed(
-        path=f"{paths}; {device.type}, {str(dtype).removeprefix('torch.')}, "
-        f"{threads} thread{plural}",
+        path=f"{paths}; {path_text(device, dtype, threads)}",
         threads=threads,
         batch_size=len(windows),
         length=ids.shape[1],

@@ -257,10 +257,9 @@ def measure_speed(
         InputError: if the models differ in device or dtype, or the batch is empty.
     """
     config = config or SpeedConfig()
-    places = [(device_of(model), dtype_of(model)) for model in (before, after)]
-    if places[0] != places[1] or not len(batch):
-        raise InputError(f"models on {places} and {len(batch)} sequences", allowed="equal places")
-    device, dtype = places[0]
+    if not len(batch):
+        raise InputError("the batch holds no sequences", allowed="at least one")
+    device, dtype = common_place(before, after)
     x, lengths = inputs_for(before, batch)
     wait = waiter_for(device)
     why: dict[str, str] = {}
@@ -287,10 +286,8 @@ def measure_speed(
             )
         except UnsupportedError as error:
             why["per_step"] = error.what
-    dtype_name = str(dtype).removeprefix("torch.")
-    plural = "s" if threads != 1 else ""
     return Speed(
-        path=f"torch, {device.type}, {dtype_name}, {threads} thread{plural}",
+        path=f"torch, {path_text(device, dtype, threads)}",
         threads=threads,
         batch_size=len(batch),
         length=x.shape[1],
@@ -300,6 +297,22 @@ def measure_speed(
         per_step=per_step,
         why_null=why,
     )
+
+
+def common_place(before: nn.Module, after: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Return the device and dtype of two models; times of unequal ones would say nothing."""
+    places = [(device_of(model), dtype_of(model)) for model in (before, after)]
+    if places[0] != places[1]:
+        raise InputError(
+            f"the models are on {places[0]} and {places[1]}", allowed="the same device and dtype"
+        )
+    return places[0]
+
+
+def path_text(device: torch.device, dtype: torch.dtype, threads: int) -> str:
+    """Return where, in which dtype and on how many threads a run was timed."""
+    plural = "s" if threads != 1 else ""
+    return f"{device.type}, {str(dtype).removeprefix('torch.')}, {threads} thread{plural}"
 
 
 def waiter_for(device: torch.device) -> Callable[[], object] | None:
