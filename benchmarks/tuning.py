@@ -1,19 +1,22 @@
 """What each tuning method gains: real tasks, one budget for all, several seeds; and what it costs.
 
-The base is a byte-level Mamba trained on Python sources (``--model``). Tasks: sentences from
-triples (DART, where ``--dart FILE`` names a file converted by recipes/data/dart.py), the C headers
-of the Python that runs (another language than the base was trained on), and a classification of
-real series (embedded:vowels) with a new head and encoder. Every method gets the same steps, and
-the same learning rates tried on the validation split with the first seed; then all seeds at its
-best rate. Nothing is chosen on the test split. A run that is stopped goes on row by row.
-``--costs`` measures step time and peak memory of each method instead; run it on an idle machine.
+The base is a byte-level Mamba trained on Python sources (``--model``; ``ssmith train
+recipes/language/NAME.json --out DIR`` makes one). Tasks: sentences from triples (DART, where
+``--dart FILE`` names a file converted by recipes/data/dart.py), the C headers of the Python that
+runs (another language than the base was trained on), and a classification of real series
+(embedded:vowels) with a new head and encoder.
+
+Every method gets the same steps and the same search for its learning rate, on the validation split
+with the first seed: from 5e-3 on, the neighbours of the best rate so far, a factor of five apart,
+are tried until both are worse. Then all seeds at its best rate. Nothing is chosen on the test
+split. A run that is stopped goes on row by row; ``--render`` shows what there is. ``--costs``
+measures step time and peak memory of each method instead; run it on an idle machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import sysconfig
@@ -26,15 +29,18 @@ from torch import nn
 
 from record import RESULTS, record
 from ssmith import api
+from ssmith.artefact import base_digest
 from ssmith.core.files import read_json, write_json, write_text
 from ssmith.core.seeds import generator
 from ssmith.jobs.tuning import TuneConfig, fine_tune
 from ssmith.ops.native.allocator import tune_allocator_
 from ssmith.tune.adapters import attach_
 from tune import peak_of, ratio, stepper, timed
+from tuning_table import page, plot, summary
 
 LORA_OFFICIAL = {"method": "lora", "targets": ["dt_proj", "x_proj"], "rank": 8}
 LORA_OUT = {"method": "lora", "targets": ["out_proj"], "rank": 8}
+HEAD_ONLY = "new head and encoder alone"
 METHODS: dict[str, list[Any]] = {
     "state-offset (h)": ["state-offset-h"],
     "state-offset (y)": ["state-offset-y"],
@@ -54,9 +60,12 @@ METHODS: dict[str, list[Any]] = {
     "A_log, D, conv1d": [{"method": "parameters", "targets": ["A_log", "D", "conv1d"]}],
     "full, S6": ["full-ssm"],
     "full": ["full"],
+    HEAD_ONLY: [{"method": "parameters", "targets": ["score", "encoder"]}],
 }
-RATES = (1e-3, 5e-3, 2.5e-2)
+RATES = (4e-5, 2e-4, 1e-3, 5e-3, 2.5e-2, 0.125, 0.625)
+FIRST_RATE = 5e-3
 SEEDS = (0, 1, 2)
+BATCH = 8
 ROWS = {"train": 1600, "validation": 64, "test": 120}
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "tuning"
 
@@ -115,18 +124,19 @@ def config_of(task: dict[str, Any], method: list[Any], how: tuple[float, int, in
     left = max(1, steps - warm_up)
     training = {
         "rate": rate, "seed": seed, "steps": left, "evaluate_every": max(1, left // 4),
-        "batch_size": 8, "schedule": "linear", "warmup": 0.1,
+        "batch_size": BATCH, "schedule": "linear", "warmup": 0.1,
     }  # fmt: skip
-    return TuneConfig.from_dict({**task, "methods": method, "training": training})
+    alone = {"train_head": False, "allow_partial": True} if method == METHODS[HEAD_ONLY] else {}
+    return TuneConfig.from_dict({**task, **alone, "methods": method, "training": training})
 
 
 def run(model: str, config: TuneConfig) -> dict[str, Any]:
     """One run: what validation says of its best step, and what the test split says."""
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         done = fine_tune(model, config)
     except ArithmeticError as error:
-        return {"failed": str(error), "validation": None, "test": None}
+        return {"failed": str(error), "validation": None, "score": None, "test": None}
     test = {k: v for k, v in done.receipt.quality.items() if isinstance(v, dict)}
     best = next(x for x in done.training.looks if x["step"] == done.training.best_step)
     return {
@@ -138,7 +148,7 @@ def run(model: str, config: TuneConfig) -> dict[str, Any]:
         },
         "parameters": done.report.parameters,
         "share": done.report.share,
-        "seconds": time.perf_counter() - start,
+        "cpu_seconds": time.process_time() - start,
     }
 
 
@@ -146,80 +156,76 @@ class TimeUpError(Exception):
     """The time for this start is over; the next one goes on."""
 
 
-def fill(
-    model: str, chosen: dict[str, Any], store: Path, *, steps: int, quick: bool, until: float
-) -> list[Any]:
-    """Return all rows, those of an earlier start taken from the store."""
-    rows: list[dict[str, Any]] = read_json(store) if store.exists() else []
-    known = {(row["task"], row["method"], row["rate"], row["seed"]): row for row in rows}
-    rates, seeds = (RATES[1:2], SEEDS[:1]) if quick else (RATES, SEEDS)
-    methods = dict(list(METHODS.items())[:3]) if quick else METHODS
+class Store:
+    """Rows measured so far of one base and number of steps; each new one is written at once."""
+
+    def __init__(self, path: Path, base: str, steps: int) -> None:
+        self.path, self.of = path, {"base": base, "steps": steps}
+        self.rows: list[dict[str, Any]] = read_json(path) if path.exists() else []
+        strange = [row for row in self.rows if {k: row[k] for k in self.of} != self.of]
+        if strange:
+            raise SystemExit(f"{path} holds rows of another base or of other steps; move it away")
+
+    def find(self, **key: Any) -> dict[str, Any] | None:
+        return next((row for row in self.rows if row.items() >= key.items()), None)
+
+    def add(self, row: dict[str, Any]) -> dict[str, Any]:
+        self.rows.append({**self.of, **row})
+        write_json(self.path, self.rows)
+        return self.rows[-1]
+
+
+def next_rate(tried: dict[float, dict[str, Any]]) -> float | None:
+    """Return the rate to try after those tried; None once the best lies between worse ones."""
+    if not tried:
+        return FIRST_RATE
+    best = best_rate(tried)
+    # Where every run failed, the rate was too high.
+    place = RATES.index(min(tried) if best is None else best)
+    beside = [RATES[i] for i in (place + 1, place - 1) if 0 <= i < len(RATES)]
+    return next((rate for rate in beside if rate not in tried), None)
+
+
+def best_rate(tried: dict[float, dict[str, Any]]) -> float | None:
+    """Return the rate that validates best; None if every run failed."""
+    fine = {rate: row for rate, row in tried.items() if row["validation"] is not None}
+    return max(fine, key=lambda rate: tuple(fine[rate]["score"]), default=None)
+
+
+def fill(model: str, chosen: dict[str, Any], store: Store, *, quick: bool, until: float) -> None:
+    """Measure all that the store lacks: first every method's rates, then seed after seed."""
 
     def once(task: str, method: str, rate: float, seed: int) -> dict[str, Any]:
-        key = (task, method, rate, seed)
-        if key not in known:
-            if time.perf_counter() > until:
-                raise TimeUpError
-            config = config_of(chosen[task], methods[method], (rate, seed, steps))
-            found = run(model, config)
-            known[key] = {"task": task, "method": method, "rate": rate, "seed": seed, **found}
-            rows.append(known[key])
-            write_json(store, rows)
-            print(task, method, rate, seed, found["validation"], file=sys.stderr, flush=True)
-        return known[key]
+        key = {"task": task, "method": method, "rate": rate, "seed": seed}
+        known = store.find(**key)
+        if known is not None:
+            return known
+        if time.perf_counter() > until:
+            raise TimeUpError
+        config = config_of(chosen[task], METHODS[method], (rate, seed, store.of["steps"]))
+        row = store.add({**key, **run(model, config)})
+        print(*key.values(), row["validation"], file=sys.stderr, flush=True)
+        return row
 
+    rates: dict[tuple[str, str], float | None] = {}
     for task in chosen:
-        for method in methods:
-            tried = [once(task, method, rate, seeds[0]) for rate in rates]
-            fine = [row for row in tried if row["validation"] is not None]
-            if not fine:
-                continue
-            best = max(fine, key=lambda row: tuple(row["score"]))
-            for seed in seeds:
-                once(task, method, best["rate"], seed)["chosen"] = True
-    write_json(store, rows)
-    return rows
+        for method in methods_for(task, quick=quick):
+            tried: dict[float, dict[str, Any]] = {}
+            rate = next_rate(tried)
+            while rate is not None:
+                tried[rate] = once(task, method, rate, SEEDS[0])
+                rate = None if quick else next_rate(tried)
+            rates[task, method] = best_rate(tried)
+    for seed in SEEDS[1:] if not quick else ():
+        for (task, method), rate in rates.items():
+            if rate is not None:
+                once(task, method, rate, seed)
 
 
-def table(rows: list[dict[str, Any]], steps: int, costs: dict[str, Any]) -> str:
-    """Render the chosen rows as Markdown, best first."""
-    lines = [
-        f"Each method: {steps} steps of 8 rows, linear decay, the rates "
-        f"{', '.join(f'{rate:g}' for rate in RATES)} tried on validation with seed {SEEDS[0]}, "
-        f"then seeds {list(SEEDS)} at the best. Test: mean (smallest … largest). C headers and "
-        "dart: bits per byte of what is learned, lower is better; vowels: accuracy in percent, "
-        "head and encoder trained along. A rate in **bold** is at the end of what was tried."
-    ]
-    for task in dict.fromkeys(row["task"] for row in rows):
-        own = [row for row in rows if row["task"] == task and row.get("chosen")]
-        labels = "accuracy" in own[0]["test"]
-        found = {}
-        for row in own:
-            value = row["test"]["accuracy" if labels else "loss"]["after"]
-            found.setdefault(row["method"], []).append(
-                100 * value if labels else value / torch.log(torch.tensor(2.0)).item()
-            )
-        before = own[0]["test"]["loss"].get("before")
-        lines += ["", f"### {task}", ""]
-        if before is not None:
-            lines += [f"Untuned: {before / 0.6931471805599453:.3f}.", ""]
-        lines += ["| method | trained | share | rate | test |", "|---|---|---|---|---|"]
-        order = sorted(found, key=lambda name: statistics.mean(found[name]), reverse=labels)
-        for name in order:
-            row = next(item for item in own if item["method"] == name)
-            values = found[name]
-            edge = "**" if row["rate"] in (RATES[0], RATES[-1]) else ""
-            spread = f"{statistics.mean(values):.3f} ({min(values):.3f} … {max(values):.3f})"
-            lines.append(
-                f"| {name} | {row['parameters']:,} | {row['share']:.2%} | "
-                f"{edge}{row['rate']:g}{edge} | {spread} |"
-            )
-    if costs:
-        lines += ["", "### What a step costs", "", costs["note"], ""]
-        lines += ["| method | time | peak memory |", "|---|---|---|"]
-        for name, row in costs["rows"].items():
-            lines.append(f"| {name} | {row['time']:.3f} | {row['peak']:.3f} |")
-    return "\n".join(lines) + "\n"
+def methods_for(task: str, *, quick: bool) -> list[str]:
+    """Return the methods of a task: only a new head can be trained alone."""
+    names = [name for name in METHODS if name != HEAD_ONLY or task == "vowels"]
+    return names[:3] if quick else names
 
 
 def adapted(model: str, name: str) -> nn.Module:
@@ -231,20 +237,21 @@ def adapted(model: str, name: str) -> nn.Module:
 def costs_of(model: str) -> dict[str, Any]:
     """Return each method's step time and peak memory as multiples of LoRA's on dt_proj, x_proj."""
     against = "LoRA dt_proj, x_proj"
-    steps = {name: stepper(adapted(model, name), batch=8, length=256) for name in METHODS}
-    times: dict[str, list[float]] = {name: [] for name in METHODS}
+    names = methods_for("language", quick=False)
+    steps = {name: stepper(adapted(model, name), batch=8, length=256) for name in names}
+    times: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(9):
         for name, step in steps.items():
             times[name].append(timed(step))
     peaks = {}
-    for name in METHODS:
+    for name in names:
         command = [sys.executable, __file__, "--model", model, "--peak-of", name]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks[name] = int(done.stdout.splitlines()[-1])
     note = f"As a multiple of {against}; batch 8 of 256 bytes, median of nine, models in turn."
     rows = {
         name: {"time": ratio(times, name, against), "peak": peaks[name] / peaks[against]}
-        for name in METHODS
+        for name in names
     }
     return {"note": note, "rows": rows, "seconds": times, "bytes": peaks}
 
@@ -257,8 +264,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=48)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after a while")
     parser.add_argument("--costs", action="store_true", help="measure step time and memory only")
+    parser.add_argument("--render", action="store_true", help="show what is measured so far")
     parser.add_argument("--peak-of", choices=tuple(METHODS))
     options = parser.parse_args()
+    if not (Path(options.model) / "config.json").is_file():
+        raise SystemExit(
+            f"there is no model in {options.model}; give --model, a byte-level language model made "
+            "by: ssmith train recipes/language/python-mamba.json --out DIR"
+        )
     tune_allocator_()
     if options.peak_of:
         step = stepper(adapted(options.model, options.peak_of), batch=8, length=256)
@@ -268,33 +281,44 @@ def main() -> None:
         write_json(CACHE / "costs.json", costs_of(options.model))
         return
     torch.set_num_threads(1)
-    steps = 4 if options.quick else options.steps
-    store = CACHE / ("rows-quick.json" if options.quick else "rows.json")
+    path = CACHE / ("rows-quick.json" if options.quick else "rows.json")
     if options.quick:
-        store.unlink(missing_ok=True)
-    until = time.perf_counter() + options.seconds
-    chosen = tasks(options.dart)
-    try:
-        rows = fill(options.model, chosen, store, steps=steps, quick=options.quick, until=until)
-    except TimeUpError:
-        print("time is up; start again to go on", file=sys.stderr)
-        return
+        path.unlink(missing_ok=True)
+    base = base_digest(api.load(options.model))
+    store = Store(path, base, 4 if options.quick else options.steps)
+    if not options.render:
+        until = time.perf_counter() + options.seconds
+        try:
+            fill(options.model, tasks(options.dart), store, quick=options.quick, until=until)
+        except TimeUpError:
+            print("time is up; start again to go on", file=sys.stderr)
+            return
     known = CACHE / "costs.json"
     costs = read_json(known) if known.exists() else {}
+    with_dart = options.dart is not None or store.find(task="dart") is not None
+    about = about_run(options.model, store, with_dart=with_dart)
     if not options.quick:
-        write_text(RESULTS / "tuning.md", table(rows, steps, costs))
-    best = {}
-    for task in dict.fromkeys(row["task"] for row in rows):
-        own = [row for row in rows if row["task"] == task and row.get("chosen")]
-        name = "accuracy" if "accuracy" in own[0]["test"] else "loss"
-        means = {
-            method: round(
-                statistics.mean(r["test"][name]["after"] for r in own if r["method"] == method), 4
-            )
-            for method in dict.fromkeys(row["method"] for row in own)
-        }
-        best[task] = {"metric": name, **means}
-    record("tuning", {"rows": rows, "costs": costs}, best, quick=options.quick)
+        write_text(RESULTS / "tuning.md", page(store.rows, costs, about))
+        plot(store.rows, RESULTS)
+    raw = {"about": about, "rows": store.rows, "costs": costs}
+    record("tuning", raw, summary(store.rows), quick=options.quick)
+
+
+def about_run(model: str, store: Store, *, with_dart: bool) -> dict[str, Any]:
+    """Return what a reader must know of all runs."""
+    shape = read_json(Path(model) / "config.json")
+    names = ["dart"] * with_dart + ["C headers", "vowels"]
+    return {
+        **store.of,
+        "base": (
+            f"a byte-level Mamba of width {shape['hidden_size']}, {shape['num_hidden_layers']} "
+            f"layers, {shape['state_size']} states, digest {store.of['base'][:12]}"
+        ),
+        "digest": store.of["base"],
+        "batch": BATCH,
+        "seeds": len(SEEDS),
+        "methods": {task: methods_for(task, quick=False) for task in names},
+    }
 
 
 if __name__ == "__main__":

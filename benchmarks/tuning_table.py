@@ -1,0 +1,211 @@
+"""Tables and plots of the tuning benchmark: every method on every task, and what is missing."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+Row = dict[str, Any]
+OURS = "state-offset"
+BITS = math.log(2.0)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A method on a task at its best rate.
+
+    Args:
+        method: its name.
+        row: of the first seed.
+        values: the test metric of each seed.
+        tried: rates that were tried.
+    """
+
+    method: str
+    row: Row
+    values: tuple[float, ...]
+    tried: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.mean(self.values)
+
+    @property
+    def spread(self) -> str:
+        return f"{self.mean:.3f} ({min(self.values):.3f} … {max(self.values):.3f})"
+
+    @property
+    def rate(self) -> str:
+        shown = f"{self.row['rate']:g}"
+        at_end = self.row["rate"] in (min(self.tried), max(self.tried))
+        return f"**{shown}**" if at_end else shown
+
+
+@dataclass(frozen=True)
+class Table:
+    """The results of a task, best first.
+
+    Args:
+        task: its name.
+        metric: what is measured.
+        higher: whether more of it is better.
+        untuned: the metric without tuning; None where there is a new head.
+        results: by method.
+    """
+
+    task: str
+    metric: str
+    higher: bool
+    untuned: float | None
+    results: tuple[Result, ...]
+
+
+def tables(rows: list[Row]) -> Iterator[Table]:
+    """Yield one table for each task."""
+    for task in dict.fromkeys(row["task"] for row in rows):
+        own = [row for row in rows if row["task"] == task and row["validation"] is not None]
+        if not own:
+            continue
+        labels = "accuracy" in own[0]["test"]
+        name, unit = ("accuracy", 0.01) if labels else ("loss", BITS)
+        before = own[0]["test"][name].get("before")
+        found = [
+            _result([row for row in own if row["method"] == method], name, unit)
+            for method in dict.fromkeys(row["method"] for row in own)
+        ]
+        yield Table(
+            task=task,
+            metric="accuracy, %" if labels else "bits per byte",
+            higher=labels,
+            untuned=None if before is None else before / unit,
+            results=tuple(sorted(found, key=lambda item: item.mean, reverse=labels)),
+        )
+
+
+def _result(rows: list[Row], name: str, unit: float) -> Result:
+    first = [row for row in rows if row["seed"] == rows[0]["seed"]]
+    best = max(first, key=lambda row: tuple(row["score"]))
+    same = [row for row in rows if row["rate"] == best["rate"]]
+    return Result(
+        method=best["method"],
+        row=best,
+        values=tuple(row["test"][name]["after"] / unit for row in same),
+        tried=tuple(row["rate"] for row in first),
+    )
+
+
+def page(rows: list[Row], costs: dict[str, Any], about: dict[str, Any]) -> str:
+    """Return all tables as Markdown.
+
+    Args:
+        rows: all runs.
+        costs: step time and memory, empty if they were not measured.
+        about: facts on base, budget and seeds.
+
+    Returns:
+        The page.
+    """
+    lines = [
+        f"Base: {about['base']}. Every method: {about['steps']} steps of {about['batch']} rows, "
+        "linear decay with warm-up; the learning rate by one search for all, on the validation "
+        "split with the first seed (neighbours a factor of five apart until both are worse; in "
+        f"**bold** where the best one is the last that was tried), then {about['seeds']} seeds. "
+        "Of each run the look that validates best is kept. Test: mean (smallest … largest) over "
+        "seeds, which are orders and initial values; the test rows are the same. All on "
+        "one small model and short budgets: places may differ on large ones.",
+    ]
+    lacking = missing(rows, about)
+    if lacking:
+        lines += ["", f"Not measured yet: {'; '.join(lacking)}."]
+    for table in tables(rows):
+        lines += ["", f"### {table.task}", "", _place(table), ""]
+        better = "more" if table.higher else "less"
+        lines += [
+            f"| method | numbers trained | share | rate | {table.metric} ({better} is better) |",
+            "|---|---|---|---|---|",
+        ]
+        for item in table.results:
+            row = item.row
+            lines.append(
+                f"| {item.method} | {row['parameters']:,} | {row['share']:.2%} | {item.rate} | "
+                f"{item.spread} |"
+            )
+        if table.untuned is not None:
+            lines.append(f"| *untuned* | 0 | 0 % | – | {table.untuned:.3f} |")
+    if costs:
+        lines += ["", "### What a step costs", "", costs["note"], ""]
+        lines += ["| method | time | peak memory |", "|---|---|---|"]
+        lines += [
+            f"| {name} | {row['time']:.3f} | {row['peak']:.3f} |"
+            for name, row in costs["rows"].items()
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def missing(rows: list[Row], about: dict[str, Any]) -> list[str]:
+    """Return the methods of each task that have fewer runs than they should, in words."""
+    found = []
+    for task, methods in about["methods"].items():
+        known = {row["method"]: row for row in rows if row["task"] == task}
+        seeds = {
+            item.method: len(item.values)
+            for table in tables(rows)
+            if table.task == task
+            for item in table.results
+        }
+        nothing = [name for name in methods if name not in known]
+        few = [name for name in known if 0 < seeds.get(name, 0) < about["seeds"]]
+        failed = [name for name in known if name not in seeds]
+        for names, words in ((nothing, "no run of"), (few, "fewer seeds of"), (failed, "failed:")):
+            if names:
+                shown = "all methods" if len(names) == len(methods) else ", ".join(names)
+                found.append(f"{task}: {words} {shown}")
+    return found
+
+
+def _place(table: Table) -> str:
+    """Say where State-offset stands, as it is."""
+    names = [item.method for item in table.results]
+    ours = [f"{name} {names.index(name) + 1}." for name in names if name.startswith(OURS)]
+    return f"Places of {len(names)}: {'; '.join(ours)}"
+
+
+def summary(rows: list[Row]) -> dict[str, Any]:
+    """Return each task's metric and means, JSON-ready."""
+    return {
+        table.task: {
+            "metric": table.metric,
+            "untuned": None if table.untuned is None else round(table.untuned, 4),
+            **{item.method: round(item.mean, 4) for item in table.results},
+        }
+        for table in tables(rows)
+    }
+
+
+def plot(rows: list[Row], directory: Path) -> None:
+    """Draw one file per task: the metric against how many numbers are trained."""
+    for table in tables(rows):
+        figure = Figure(figsize=(7.5, 4.6), layout="constrained")
+        axes = figure.add_subplot()
+        for item in table.results:
+            x, color = item.row["parameters"], "C3" if item.method.startswith(OURS) else "C0"
+            axes.plot([x, x], [min(item.values), max(item.values)], color=color, lw=1)
+            axes.plot(x, item.mean, "o", color=color, ms=4)
+            axes.annotate(
+                item.method, (x, item.mean), xytext=(4, 2), textcoords="offset points", fontsize=6
+            )
+        if table.untuned is not None:
+            axes.axhline(table.untuned, color="0.6", lw=0.8, ls="--")
+            axes.annotate("untuned", (axes.get_xlim()[0], table.untuned), fontsize=6)
+        axes.set_xscale("log")
+        axes.set_xlabel("numbers trained")
+        axes.set_ylabel(table.metric)
+        axes.set_title(table.task)
+        name = table.task.lower().replace(" ", "-")
+        figure.savefig(directory / f"tuning-{name}.svg", metadata={"Date": None})
