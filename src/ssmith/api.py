@@ -138,8 +138,9 @@ def load_text(
     ``load_text(...).windows(2048)`` cuts its test split into windows to measure on.
 
     Args:
-        spec: ``stdlib:`` (the sources of the Python that runs), a text file, a ``.jsonl`` file, a
-            directory of text files, or token ids as ``.npy`` or ``.bin``.
+        spec: ``stdlib:`` (the sources of the Python that runs), ``pydoc:`` (prose of its language
+            reference), a text file, a ``.jsonl`` file, a directory of text files, or token ids
+            as ``.npy`` or ``.bin``.
         model: the language model that is to read it. Its tokenizer is the one in the directory it
             was loaded from; a model of 256 token ids without one reads bytes.
         tokenizer: directory or hub id of a model whose tokenizer is used instead.

@@ -1,5 +1,7 @@
 """Rows cut from a text: what is in them, what is counted, and what is said when none fits."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
@@ -91,3 +93,15 @@ def test_every_place_is_drawn_before_samples_do_not_fit():
 def test_what_cannot_be_cut_is_said(call, kind, words):
     with pytest.raises(kind, match=words):
         call(text())
+
+
+@given(st.integers(1, 30), st.integers(1, 40))
+def test_windows_are_taken_from_all_over(rows, count):
+    rows_of_ten = text(10 * rows)
+    windows = rows_of_ten.windows(10, split="all")
+    chosen = windows.spread(count)
+    starts = chosen.ids[:, 0].tolist()
+    assert starts == sorted(set(starts))
+    assert len(chosen) == min(rows, count)
+    gaps = {after - before for before, after in itertools.pairwise(starts)}
+    assert not gaps or max(gaps) - min(gaps) <= 10

@@ -152,3 +152,21 @@ def test_the_converter_of_triples_writes_lines_that_load(tmp_path):
     row = data.split("test")[0]
     assert len(row.references) == 2
     assert BYTES.decode(row.ids[: row.start].tolist()).endswith("a | b | c\n=> ")
+
+
+def test_held_out_rows_are_spread_and_nothing_is_taken_from_training(write):
+    lines = [
+        {"text": f"text {i}", "split": split}
+        for split, count in (("train", 9), ("validation", 10), ("test", 2))
+        for i in range(count)
+    ]
+    data = load_examples(write(lines), BYTES, ExamplesConfig(held_out=4))
+    shown = {
+        name: [BYTES.decode(row.ids.tolist()).strip("\0") for row in part]
+        for name, part in data.splits.items()
+    }
+    assert len(shown["train"]) == 9
+    assert shown["validation"] == ["text 0", "text 2", "text 5", "text 7"]
+    assert shown["test"] == ["text 0", "text 1"]
+    with pytest.raises(InputError, match="held_out is 0"):
+        ExamplesConfig(held_out=0)

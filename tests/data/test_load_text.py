@@ -133,3 +133,13 @@ def test_what_is_not_there_is_said(tmp_path):
 def test_a_model_of_another_vocabulary_needs_its_tokenizer(tmp_path):
     with pytest.raises(DataError, match="the model has 61 token ids and no tokenizer"):
         load_text(put(tmp_path / "a.txt", PROSE), vocabulary=61)
+
+
+def test_the_reference_is_prose_that_python_brings():
+    text = load_text("pydoc:")
+    assert text.name == "pydoc"
+    assert text.details["documents"] > 50
+    assert b"An assignment" in as_bytes(text.split("all"))
+    assert load_text("pydoc:").sha256 == text.sha256
+    with pytest.raises(InputError, match="stdlib:, pydoc:"):
+        load_text("pydocs:")

@@ -18,8 +18,8 @@ Config = TypeVar("Config")
 
 MODEL_HELP = "directory, hub id owner/name, or embedded:NAME"
 DATA_HELP = (
-    "embedded:NAME, or a .npz, .csv or .jsonl file; for language models stdlib:, a text, .jsonl, "
-    ".npy or .bin file, or a directory of text"
+    "embedded:NAME, or a .npz, .csv or .jsonl file; for language models stdlib:, pydoc:, a text, "
+    ".jsonl, .npy or .bin file, or a directory of text"
 )
 
 
@@ -98,7 +98,7 @@ def add_text(parser: Parser) -> None:
     for name, kind, letter, text in (
         ("--length", whole, "N", "tokens of each window (default: 2048)"),
         ("--stride", whole, "N", "tokens between their starts (default: the length)"),
-        ("--windows", whole, "N", "most windows, from the first on (default: all)"),
+        ("--windows", whole, "N", "most windows, evenly spread (default: all)"),
         ("--field", str, "NAME", "key of the text in each line of a .jsonl file (default: text)"),
     ):
         group.add_argument(name, type=kind, default=argparse.SUPPRESS, metavar=letter, help=text)

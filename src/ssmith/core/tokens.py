@@ -81,6 +81,22 @@ class TokenWindows:
         """Return the first ``count`` rows, or all if there are fewer."""
         return self.take(torch.arange(min(count, len(self))))
 
+    def spread(self, count: int) -> TokenWindows:
+        """Return ``count`` rows at even distances, or all if there are fewer.
+
+        Neighbours are cut from one document and say much the same; rows from all over a text
+        stand for it.
+
+        Args:
+            count: rows to take, ≥ 1.
+
+        Returns:
+            The rows, in their order.
+        """
+        if count >= len(self):
+            return self
+        return self.take(torch.arange(count) * len(self) // count)
+
     def describe(self) -> dict[str, Any]:
         """Return the data section of a receipt."""
         return {

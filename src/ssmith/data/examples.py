@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -21,6 +21,7 @@ from ssmith.data.labels import encode_labels, real_targets
 
 SPLIT_FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
 LONG = ("cut", "drop", "refuse")
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,8 @@ class ExamplesConfig:
             end; plain text becomes several rows), ``"drop"`` or ``"refuse"``.
         seed: of the draw of the splits, where the file names none.
         end: whether the tokenizer's end is appended to an answer or a text, and learned.
+        held_out: most rows of the validation and of the test split, spread evenly over it, ≥ 1;
+            None for all.
 
     Raises:
         InputError: if a value is outside its domain.
@@ -42,11 +45,28 @@ class ExamplesConfig:
     long: str = "cut"
     seed: int = 0
     end: bool = True
+    held_out: int | None = None
 
     def __post_init__(self) -> None:
         check_integer("length", self.length, at_least=2)
         check_integer("seed", self.seed, at_least=0)
         check_choice("long", self.long, LONG)
+        if self.held_out is not None:
+            check_integer("held_out", self.held_out, at_least=1)
+
+    def used(self, split: str, rows: Sequence[Row]) -> tuple[Row, ...]:
+        """Return the rows of a split that are used: all to learn from, some to judge on.
+
+        Args:
+            split: its name.
+            rows: all of it.
+
+        Returns:
+            At most ``held_out`` of a split that is judged on.
+        """
+        if split == "train" or self.held_out is None or len(rows) <= self.held_out:
+            return tuple(rows)
+        return tuple(rows[k * len(rows) // self.held_out] for k in range(self.held_out))
 
 
 def load_examples(
@@ -93,7 +113,7 @@ def load_examples(
             allowed=f"texts of at most {chosen.length} tokens",
             next_step="give a larger length, or long='cut'",
         )
-    parts = {name: tuple(splits[name]) for name in _ordered(splits)}
+    parts = {name: chosen.used(name, splits[name]) for name in _ordered(splits)}
     return ExampleData(
         name=place.stem,
         task=task,

@@ -7,12 +7,15 @@ from pathlib import Path
 from ssmith.core.errors import InputError
 from ssmith.core.text import Text
 from ssmith.data.documents import Documents
-from ssmith.data.python_sources import read_stdlib
+from ssmith.data.python_prose import PROSE, read_prose
+from ssmith.data.python_sources import STDLIB, read_stdlib
 from ssmith.data.text_files import SUFFIXES, is_token_file, read_documents, read_token_file
 from ssmith.data.text_splits import split_text
 from ssmith.data.tokenizers import BYTES, find_tokenizer
 
-STDLIB_SPEC = "stdlib:"
+STDLIB_SPEC = f"{STDLIB}:"
+PROSE_SPEC = f"{PROSE}:"
+NAMED = {STDLIB_SPEC: read_stdlib, PROSE_SPEC: read_prose}
 
 
 def load_text(
@@ -30,7 +33,8 @@ def load_text(
     16-bit little-endian.
 
     Args:
-        spec: ``stdlib:`` (the Python that runs), a file or a directory.
+        spec: ``stdlib:`` or ``pydoc:`` (sources of the Python that runs, or prose of its
+            reference), a file or a directory.
         tokenizer: directory of a model; its tokenizer is used if it has one.
         vocabulary: number of token ids the model knows; without a tokenizer only 256 can read
             text (as bytes).
@@ -46,7 +50,7 @@ def load_text(
         MissingExtraError: if a tokenizer needs a package that is not installed.
     """
     path = Path(spec)
-    if str(spec) != STDLIB_SPEC and is_token_file(path):
+    if str(spec) not in NAMED and is_token_file(path):
         return read_token_file(path, vocabulary=vocabulary)
     documents = read_source(spec, field=field)
     return split_text(
@@ -70,11 +74,12 @@ def read_source(spec: str | Path, *, field: str = "text") -> Documents:
         InputError: if there is nothing at ``spec`` or its kind is unknown.
         DataError: if it is empty or not UTF-8.
     """
-    if str(spec) == STDLIB_SPEC:
-        return read_stdlib()
+    if str(spec) in NAMED:
+        return NAMED[str(spec)]()
     if ":" in str(spec) and not Path(spec).exists():
         raise InputError(
             f"there is no text {str(spec)!r}",
-            allowed=f"{STDLIB_SPEC}, a directory, or a file that ends in {', '.join(SUFFIXES)}",
+            allowed=f"{', '.join(NAMED)}, a directory, or a file that ends in "
+            f"{', '.join(SUFFIXES)}",
         )
     return read_documents(Path(spec), field=field)

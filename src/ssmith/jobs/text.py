@@ -28,7 +28,7 @@ class TextConfig:
         split: train, validation, selection, test or all.
         length: tokens of each window, ≥ 2.
         stride: tokens between the starts of windows, 1 to ``length``; ``length`` if None.
-        windows: most windows, from the first on; all if None.
+        windows: most windows, spread evenly over the split; all if None.
         field: key of the text in each line of a ``.jsonl`` file.
         batch_size: windows per forward pass, ≥ 1.
         seed: of the bootstrap.
@@ -76,7 +76,7 @@ class TextConfig:
             InputError: if the stride is longer than the windows.
         """
         found = text.windows(self.length, stride=self.stride, split=self.split)
-        return found if self.windows is None else found.first(self.windows)
+        return found if self.windows is None else found.spread(self.windows)
 
 
 def reads_text(model: str) -> bool:

@@ -112,7 +112,7 @@ def _from_series(data: SequenceData, config: TuneConfig) -> Lessons:
         channels=None if data.vocabulary is not None else part.x.shape[2],
         pooling=config.pooling,
     )
-    rows = {name: rows_of(one) for name, one in data.splits.items()}
+    rows = {name: config.examples.used(name, rows_of(one)) for name, one in data.splits.items()}
     return Lessons(rows=rows, head=head, about=data.describe(), sha256=data.sha256)
 
 
@@ -141,7 +141,8 @@ def _from_text(text: Text, config: TuneConfig) -> Lessons:
     for name in ("train", "validation", "test"):
         windows = text.windows(config.examples.length, split=name)
         pairs = zip(windows.ids, windows.lengths.tolist(), strict=True)
-        rows[name] = [Example(ids=ids[:length]) for ids, length in pairs if length > 1]
+        found = [Example(ids=ids[:length]) for ids, length in pairs if length > 1]
+        rows[name] = config.examples.used(name, found)
     counts = {name: len(part) for name, part in rows.items()}
     about = {
         "name": text.name,
