@@ -19,7 +19,7 @@ from ssmith.core.selective import ENTRIES, BlockRecord
 from ssmith.families import model_digest
 from ssmith.families.hf import engine
 from ssmith.families.hf.blocks import ModelBlocks
-from ssmith.families.hf.selective import find_selective
+from ssmith.families.hf.selective import SelectiveLayer, find_selective
 from ssmith.jobs.selective import SelectiveConfig, prune_selective_
 from ssmith.ops.selective_scan import selective_scan
 
@@ -74,6 +74,34 @@ def test_each_block_is_measured_behind_the_cut_ones():
         layer.cut_entries_(keep, "memoryless")
     for name, value in naive.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize(("fitting", "made"), [(6, 6), (2, 10), (0, 12)])
+def test_branches_are_made_once_where_they_fit(monkeypatch, fitting, made):
+    """Of six batches, each of them looked at twice."""
+    counted, real = [], SelectiveLayer.branches
+
+    def branches(layer, hidden):
+        counted.append(layer.name)
+        return real(layer, hidden)
+
+    def look(layer, totals):
+        return BlockRecord(layer=layer.name, stage="look")
+
+    monkeypatch.setattr(SelectiveLayer, "branches", branches)
+    model = tiny("mamba", num_hidden_layers=2)
+    two = [
+        Stage(name=name, collect=energy, apply=apply, states_only=True)
+        for name, apply in (("look", look), (ENTRIES, halve))
+    ]
+    e = next(iter(find_selective(model).values())).e
+    config = WalkConfig(batch_size=1, kept_gb=(fitting + 0.5) * 2 * 20 * e * 4 / 1e9)
+    records = walk(ModelBlocks(model), windows_of(6, 20), lambda _: two, config)
+    assert counted == [name for name in find_selective(model) for _ in range(made)]
+    wanted = tiny("mamba", num_hidden_layers=2)
+    found = walk(ModelBlocks(wanted), windows_of(6, 20), stages, WalkConfig(batch_size=1))
+    for mine, theirs in zip(records[1::2], found, strict=True):
+        assert torch.equal(mine.keep[ENTRIES], theirs.keep[ENTRIES])
 
 
 def test_padding_counts_for_nothing():

@@ -10,7 +10,14 @@ from helpers.tiny_mamba import tiny, tokens
 from ssmith.core.errors import InputError, PlanError, UnsupportedError
 from ssmith.core.selective import STORED_A_LOG
 from ssmith.families.hf import engine
-from ssmith.families.hf.blocks import ModelBlocks, layer_in, mixer_input, restore_, state_of
+from ssmith.families.hf.blocks import (
+    ModelBlocks,
+    layer_in,
+    mixer_input,
+    restore_,
+    state_of,
+    with_residual,
+)
 from ssmith.families.hf.holding import held, masks
 from ssmith.families.hf.selective import find_selective
 from ssmith.ops.selective_scan import selective_scan
@@ -58,6 +65,28 @@ def test_blocks_one_by_one_are_the_model_and_parts_are_the_mixer(model):
                 assert (rebuilt - hidden).abs().max() < FLOAT64
         whole = model.lm_head(model.backbone.norm_f(hidden))
     assert (whole - logits(model, ids)).abs().max() < FLOAT64
+
+
+def test_branches_hold_all_that_the_rest_of_a_mixer_needs(model):
+    """Before and after cuts of states, which leave them as they are."""
+    blocks, ids = ModelBlocks(model), tokens(2, 15)
+    with torch.no_grad(), engine(model), blocks.block(0) as block:
+        layer, hidden = layer_in(block, blocks.layers[0]), blocks.embed(ids)
+        branches = layer.branches(mixer_input(block, hidden))
+        cuts = (
+            lambda: None,
+            lambda: layer.cut_entries_(some(layer), "memoryless"),
+            lambda: layer.shrink_columns_(torch.arange(layer.n) != 1),
+            lambda: setattr(block.mixer, "state_offset", torch.ones(layer.e, layer.n).double()),
+        )
+        for cut in cuts:
+            cut()
+            whole = layer.parts(mixer_input(block, hidden))
+            for name in ("x", "dt", "B", "C", "z"):
+                mine = getattr(layer.parts_of(branches).scan, name)
+                torch.testing.assert_close(mine, getattr(whole.scan, name))
+            made = with_residual(block, hidden, layer.output(branches))
+            torch.testing.assert_close(made, block(hidden))
 
 
 def test_cutting_an_entrys_memory_changes_the_output_by_exactly_what_it_held(model):

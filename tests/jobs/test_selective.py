@@ -20,6 +20,9 @@ from ssmith.jobs.selective import SelectiveConfig, plan_selective, prune_selecti
 from ssmith.jobs.selective.projection_config import ProjectionConfig
 from ssmith.tune.adapters import StateOffset
 
+# transformers rounds norms of a float64 model to float32: one such rounding may flip.
+FLOAT64 = 2e-6
+
 pytest.importorskip("transformers")
 
 
@@ -150,10 +153,41 @@ def test_a_model_with_adapters_is_refused():
 
 def test_a_preflight_counts_what_is_held():
     sizes = BlockSizes(m=8, e=16, n=4, model_bytes=1000, block_bytes=100)
-    settings = {"batch_size": 2, "statistics": 64}
+    settings = {"batch_size": 2, "statistics": 64, "kept_bytes": 10**6}
     whole = preflight(sizes, windows_of(4, 12), on_disk=False, blocks_from_disk=False, **settings)
     lean = preflight(sizes, windows_of(4, 12), on_disk=True, blocks_from_disk=True, **settings)
     assert (whole.weights, lean.weights) == (1000, 200)
     assert (whole.activations, lean.activations) == (4 * 12 * 8 * 4, 0)
     assert lean.disk > 1000
     assert lean.memory < whole.memory
+    assert whole.kept == 2 * 4 * 12 * 16 * 4
+    settings["kept_bytes"] = 10
+    less = preflight(sizes, windows_of(4, 12), on_disk=False, blocks_from_disk=False, **settings)
+    assert whole.memory - less.memory == whole.kept - 10
+
+
+CUTS = (
+    {"columns": 0.4, "compensate": "CB", "a_log": 0.3, "recover": "Dhy"},
+    {"a_log": 0.5, "method": "sparsessm", "semantics": "unit-decay"},
+    {"a_log": 0.4, "projections": ProjectionConfig(amount=0.3)},
+)
+
+
+@pytest.mark.parametrize("settings", CUTS)
+def test_what_is_kept_of_a_block_changes_nothing_that_is_decided(settings):
+    models = []
+    for kept_gb in (0.0, 2e-5, 1.0):
+        model = tiny("mamba", dtype=torch.float64)
+        walking = WalkConfig(batch_size=2, kept_gb=kept_gb)
+        config = SelectiveConfig(**settings)
+        prune_selective_(model, windows_of(5, 12), config, walk_config=walking)
+        models.append(model)
+    for other in models[1:]:
+        layers = zip(
+            find_selective(models[0]).values(), find_selective(other).values(), strict=True
+        )
+        assert all(torch.equal(one.present, two.present) for one, two in layers)
+        for name, value in models[0].state_dict().items():
+            torch.testing.assert_close(
+                other.state_dict()[name], value, atol=FLOAT64, rtol=FLOAT64, msg=name
+            )

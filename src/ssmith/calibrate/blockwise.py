@@ -20,13 +20,20 @@ from torch import Tensor
 
 from ssmith.calibrate.shards import Group, ShardSum, added
 from ssmith.calibrate.walk_store import DirectoryStore, MemoryStore, WalkStore
-from ssmith.core.checks import check_integer
+from ssmith.core.checks import check_integer, check_number
 from ssmith.core.errors import InputError, NumericalError
 from ssmith.core.selective import BlockRecord, Statistics, Totals
 from ssmith.core.tokens import TokenWindows
-from ssmith.families.hf.blocks import Blocks, layer_in, mixer_input, restore_, state_of
+from ssmith.families.hf.blocks import (
+    Blocks,
+    layer_in,
+    mixer_input,
+    restore_,
+    state_of,
+    with_residual,
+)
 from ssmith.families.hf.engine import engine
-from ssmith.families.hf.selective import MixerParts, SelectiveLayer
+from ssmith.families.hf.selective import Branches, MixerParts, SelectiveLayer
 
 Collect = Callable[[SelectiveLayer, MixerParts], Statistics]
 Apply = Callable[[SelectiveLayer, Totals], BlockRecord]
@@ -43,12 +50,15 @@ class Stage:
             counting for nothing. None if the stage needs no data.
         apply: decides, and writes the decision into the layer.
         lockstep: give all windows in one batch, for statistics that are no sums over windows.
+        states_only: it reads nothing of what lies before a mixer's branches, and leaves
+            ``in_proj`` and ``conv1d`` as they are: the branches may be kept for what follows.
     """
 
     name: str
     collect: Collect | None
     apply: Apply
     lockstep: bool = False
+    states_only: bool = False
 
 
 Stages = Callable[[SelectiveLayer], Sequence[Stage]]
@@ -65,18 +75,27 @@ class WalkConfig:
         fingerprint: what the result depends on; a directory with another one is refused.
         lasting: whether a working directory keeps what became of the blocks; not for a walk that
             only measures.
+        kept_gb: memory, in 10⁹ bytes, for what ``in_proj`` and ``conv1d`` make of the windows,
+            which cuts of states leave as it is; what does not fit is computed again. ≥ 0.
 
     Raises:
-        InputError: if the batch size is outside its domain.
+        InputError: if a setting is outside its domain.
     """
 
     batch_size: int = 4
     work_dir: Path | None = None
     fingerprint: str = ""
     lasting: bool = True
+    kept_gb: float = 1.0
 
     def __post_init__(self) -> None:
         check_integer("batch_size", self.batch_size, at_least=1)
+        check_number("kept_gb", self.kept_gb, at_least=0)
+
+    @property
+    def kept_bytes(self) -> int:
+        """The same in bytes."""
+        return round(self.kept_gb * 1e9)
 
 
 @contextmanager
@@ -153,7 +172,10 @@ def walk(
         if tell is not None:
             tell(index, len(names), name)
         with blocks.block(index) as block, engine(block):
-            run = _BlockRun(block, layer_in(block, name), blocks, windows, store, index)
+            run = _BlockRun(
+                block=block, layer=layer_in(block, name), blocks=blocks, windows=windows,
+                store=store, index=index, kept=_Kept(config.kept_bytes),
+            )  # fmt: skip
             found = tuple(_stage(run, stage, batches, group) for stage in stages(run.layer))
             _hand_on(run, batches, last=index + 1 == len(names))
             state = state_of(block)
@@ -165,7 +187,39 @@ def walk(
     return tuple(records)
 
 
-@dataclass(frozen=True)
+class _Kept:
+    """What of a block's branches is held between two looks at them, up to some bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+        self._limit = limit
+        self._held: dict[str, Branches] = {}
+
+    def fits(self, branches: Branches) -> bool:
+        """Return whether there is room for some branches."""
+        return branches.size <= self._left
+
+    def offer(self, name: str, branches: Branches) -> None:
+        """Hold a batch's branches if they fit."""
+        if name not in self._held and self.fits(branches):
+            self._left -= branches.size
+            self._held[name] = branches
+
+    def get(self, name: str) -> Branches | None:
+        """Return a batch's branches, or None if they are not held."""
+        return self._held.get(name)
+
+    def take(self, name: str) -> Branches | None:
+        """The same, for the last time."""
+        return self._held.pop(name, None)
+
+    def clear(self) -> None:
+        """Forget all: the block's branches are others now."""
+        self._held.clear()
+        self._left = self._limit
+
+
+@dataclass(frozen=True, kw_only=True)
 class _BlockRun:
     block: Any
     layer: SelectiveLayer
@@ -173,6 +227,7 @@ class _BlockRun:
     windows: TokenWindows
     store: WalkStore
     index: int
+    kept: _Kept
 
     def hidden(self, batch: _Batch) -> Tensor:
         if self.index == 0:
@@ -181,18 +236,56 @@ class _BlockRun:
             found = self.store.read(self.index, batch.name)
         return found.to(self.layer.mixer.A_log.device)
 
-    def parts(self, rows: range, hidden: Tensor) -> MixerParts:
-        valid = _valid(self.windows, rows)
+    def parts(self, stage: Stage, batch: _Batch) -> MixerParts:
+        """Return what a stage looks at of a batch."""
+        hidden = self.hidden(batch)
+        valid = _valid(self.windows, batch.rows)
         given = None if valid is None else valid.to(hidden.device)
-        parts = self.layer.parts(mixer_input(self.block, hidden), given)
-        return replace(parts, residual=hidden)
+        if not stage.states_only:
+            parts = self.layer.parts(mixer_input(self.block, hidden), given)
+            return replace(parts, residual=hidden)
+        branches = self.kept.get(batch.name)
+        if branches is None:
+            branches = self.layer.branches(mixer_input(self.block, hidden))
+            self.kept.offer(batch.name, branches)
+        return replace(self.layer.parts_of(branches, given), residual=hidden)
+
+    def all_parts(self, stage: Stage, batches: Sequence[_Batch]) -> MixerParts:
+        """Return what a stage looks at of all batches together."""
+        hidden = torch.cat([self.hidden(batch) for batch in batches])
+        valid = _valid(self.windows, range(len(self.windows)))
+        given = None if valid is None else valid.to(hidden.device)
+        if not stage.states_only:
+            parts = self.layer.parts(mixer_input(self.block, hidden), given)
+            return replace(parts, residual=hidden)
+        branches = self.layer.branches(mixer_input(self.block, hidden))
+        # Parts of them would keep the memory of all.
+        for batch in batches if self.kept.fits(branches) else ():
+            self.kept.offer(batch.name, branches.rows(slice(batch.rows.start, batch.rows.stop)))
+        return replace(self.layer.parts_of(branches, given), residual=hidden)
+
+    def output(self, batch: _Batch) -> Tensor:
+        """Return what the finished block makes of a batch."""
+        hidden, branches = self.hidden(batch), self.kept.take(batch.name)
+        if branches is None:
+            made: Tensor = self.block(hidden)
+            return made
+        return with_residual(self.block, hidden, self.layer.output(branches))
 
 
 def _stage(run: _BlockRun, stage: Stage, batches: Sequence[_Batch], group: Group) -> BlockRecord:
+    record = stage.apply(run.layer, _totals(run, stage, batches, group))
+    if not stage.states_only:
+        run.kept.clear()
+    return record
+
+
+def _totals(run: _BlockRun, stage: Stage, batches: Sequence[_Batch], group: Group) -> Totals:
+    """Return what a stage gathers of all windows."""
     if stage.collect is None:
-        return stage.apply(run.layer, Totals(sums={}))
+        return Totals(sums={})
     if stage.lockstep:
-        return stage.apply(run.layer, _together(run, stage, batches, group))
+        return _together(run, stage, batches, group)
     totals, sums, shard = ShardSum(), None, None
     for batch in batches:
         if shard is not None and batch.shard != shard:
@@ -200,13 +293,12 @@ def _stage(run: _BlockRun, stage: Stage, batches: Sequence[_Batch], group: Group
             sums = None
         shard = batch.shard
         if batch.rows:
-            parts = run.parts(batch.rows, run.hidden(batch))
-            sums = added(sums, stage.collect(run.layer, parts))
+            sums = added(sums, stage.collect(run.layer, run.parts(stage, batch)))
     if shard is not None:
         totals.add(shard, sums)
     found = totals.totals(group)
     _check_finite(found.sums, run.layer.name, stage.name)
-    return stage.apply(run.layer, found)
+    return found
 
 
 def _together(run: _BlockRun, stage: Stage, batches: Sequence[_Batch], group: Group) -> Totals:
@@ -216,10 +308,10 @@ def _together(run: _BlockRun, stage: Stage, batches: Sequence[_Batch], group: Gr
             f"{stage.name} needs all windows in one process, there are {group.size}",
             next_step="run it in one process, or choose another method",
         )
-    hidden = torch.cat([run.hidden(batch) for batch in batches if batch.rows])
     if stage.collect is None:
         raise NotImplementedError("a stage without data is not run on data")
-    sums = added(None, stage.collect(run.layer, run.parts(range(len(run.windows)), hidden)))
+    given = [batch for batch in batches if batch.rows]
+    sums = added(None, stage.collect(run.layer, run.all_parts(stage, given)))
     _check_finite(sums, run.layer.name, stage.name)
     return Totals(sums=sums)
 
@@ -228,7 +320,7 @@ def _hand_on(run: _BlockRun, batches: Sequence[_Batch], *, last: bool) -> None:
     """Run the finished block and keep what the next one is given; nothing follows the last."""
     for batch in batches:
         if batch.rows and not last:
-            run.store.write(run.index + 1, batch.name, run.block(run.hidden(batch)))
+            run.store.write(run.index + 1, batch.name, run.output(batch))
 
 
 def _batches(group: Group, windows: int, size: int) -> Iterator[_Batch]:

@@ -39,12 +39,12 @@ def hessians(layer: SelectiveLayer, parts: MixerParts, names: Collection[str]) -
     """
     _check(names)
     found = {
-        name: lagged_products(parts.raw, _taps(layer), parts.valid)
+        name: lagged_products(projection_input(parts, name), _taps(layer), parts.valid)
         if name == "conv1d"
         else products(projection_input(parts, name), parts.valid)
         for name in names
     }
-    return {**found, COUNT: torch.tensor(float(len(parts.hidden)), dtype=torch.float64)}
+    return {**found, COUNT: torch.tensor(float(len(parts.x)), dtype=torch.float64)}
 
 
 @torch.no_grad()
@@ -66,12 +66,12 @@ def input_energies(layer: SelectiveLayer, parts: MixerParts, names: Collection[s
     found = {}
     for name in names:
         if name == "conv1d":
-            lagged = lagged_products(parts.raw, _taps(layer), parts.valid)
+            lagged = lagged_products(projection_input(parts, name), _taps(layer), parts.valid)
             found[name] = lagged.diagonal(dim1=-2, dim2=-1).flatten()
         else:
             x = _counted(projection_input(parts, name), parts.valid)
             found[name] = x.flatten(0, 1).double().square().sum(0)
-    return {**found, COUNT: torch.tensor(float(len(parts.hidden)), dtype=torch.float64)}
+    return {**found, COUNT: torch.tensor(float(len(parts.x)), dtype=torch.float64)}
 
 
 def projection_input(parts: MixerParts, name: str) -> Float[Tensor, "b l i"]:
@@ -82,7 +82,10 @@ def projection_input(parts: MixerParts, name: str) -> Float[Tensor, "b l i"]:
     by_name = {
         "in_proj": parts.hidden, "conv1d": parts.raw, "x_proj": parts.x, "dt_proj": parts.rank,
     }  # fmt: skip
-    return by_name[name]
+    found = by_name[name]
+    if found is None:
+        raise NotImplementedError(f"the input of {name} was let go")
+    return found
 
 
 def products(x: Float[Tensor, "b l i"], valid: Bool[Tensor, "b l"] | None) -> Float[Tensor, "i i"]:

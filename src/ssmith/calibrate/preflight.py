@@ -37,6 +37,7 @@ class Preflight:
     Args:
         weights: what is held of the model.
         activations: what flows between blocks, of all windows; 0 if it lies on disk.
+        kept: what is held of a block's inside between two looks at it.
         batch: what flows through one block for one batch.
         statistics: sums of a stage, over the tree of shards.
         disk: what the working directory holds.
@@ -44,6 +45,7 @@ class Preflight:
 
     weights: int
     activations: int
+    kept: int
     batch: int
     statistics: int
     disk: int
@@ -51,7 +53,7 @@ class Preflight:
     @property
     def memory(self) -> int:
         """Bytes of memory at the peak, beside what Python and torch take themselves."""
-        return self.weights + self.activations + self.batch + self.statistics
+        return self.weights + self.activations + self.kept + self.batch + self.statistics
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
@@ -63,6 +65,7 @@ def preflight(
     windows: TokenWindows,
     *,
     batch_size: int,
+    kept_bytes: int,
     on_disk: bool,
     blocks_from_disk: bool,
     statistics: int,
@@ -73,6 +76,7 @@ def preflight(
         sizes: of the model.
         windows: what it is calibrated on.
         batch_size: windows per forward pass; all of them for a method in lockstep.
+        kept_bytes: at most so much of a block's inside is held between two looks at it.
         on_disk: whether activations and finished blocks go to a working directory.
         blocks_from_disk: whether blocks are loaded one by one.
         statistics: numbers one stage sums per layer.
@@ -91,6 +95,7 @@ def preflight(
     return Preflight(
         weights=weights,
         activations=0 if on_disk else hidden,
+        kept=min(kept_bytes, 2 * len(windows) * steps * sizes.e * _FLOAT),
         batch=flows + (rows * steps * sizes.m * _FLOAT if on_disk else 0),
         statistics=sums,
         disk=2 * hidden + sizes.model_bytes if on_disk else 0,

@@ -21,7 +21,7 @@ PROJECTION_FLAGS = ("projection_method", "allocation", "width", "refresh", "acti
 """Flags that say how projections are cut."""
 _ONLY_HERE = (
     *CUTS, *PROJECTION_FLAGS, "pattern", "per_layer", "compensate", "recover", "spread", "data",
-    "samples", "length", "semantics", "work_dir", "from_disk", "sweep",
+    "samples", "length", "semantics", "kept_gb", "work_dir", "from_disk", "sweep",
 )  # fmt: skip
 _ONLY_THERE = ("ratio", "min_per_layer", "refit_on", "plan_in")
 
@@ -46,6 +46,11 @@ def add(parser: flags.Parser) -> None:
             f"--{name}", type=flags.whole, default=argparse.SUPPRESS, metavar="N",
             help=f"{what} (default: {default})",
         )  # fmt: skip
+    group.add_argument(
+        "--kept-gb", type=flags.number, default=argparse.SUPPRESS, metavar="GB",
+        help="memory for what is held of a block between two looks at it, rather than computed "
+        "again (default: 1)",
+    )  # fmt: skip
     group.add_argument(
         "--semantics", default=argparse.SUPPRESS, metavar="NAME",
         help="what a cut entry of A_log does: memoryless, unit-decay or fast-decay "

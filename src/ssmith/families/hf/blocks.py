@@ -108,6 +108,23 @@ def mixer_input(block: Any, hidden: Float[Tensor, "b l m"]) -> Float[Tensor, "b 
     return normed
 
 
+def with_residual(
+    block: Any, hidden: Float[Tensor, "b l m"], mixed: Float[Tensor, "b l m"]
+) -> Float[Tensor, "b l m"]:
+    """Return a block's output.
+
+    Args:
+        block: the block.
+        hidden: what it was given.
+        mixed: what its mixer made of that.
+
+    Returns:
+        What it hands on.
+    """
+    residual = hidden.float() if block.residual_in_fp32 else hidden
+    return residual + mixed
+
+
 def state_of(block: nn.Module) -> BlockState:
     """Return a block's weights, masks and semantics, on the CPU."""
     found = {name: (mask.cpu(), fill) for name, mask, fill in masks(block)}

@@ -63,6 +63,23 @@ def mamba_forward(
     return out if padding is None else padding.restore(out)
 
 
+def mixed(mixer: Any, x: Tensor, z: Tensor) -> Tensor:
+    """Run the rest of a mixer on what ``in_proj`` and ``conv1d`` made of texts from their start.
+
+    Args:
+        mixer: a ``MambaMixer`` or ``FalconMambaMixer`` without a prefix.
+        x: (b, l, e), convolved and activated.
+        z: (b, l, e), the gate.
+
+    Returns:
+        (b, l, m): what `mamba_forward` returns without padding and without a cache.
+    """
+    hooks = hooks_of(mixer)
+    y, _ = _scan(mixer, hooks, (x, z), _start(mixer, hooks, x.shape[0]), None)
+    out: Tensor = mixer.out_proj(y.to(z.dtype))
+    return out
+
+
 def convolve(mixer: Any, x: Tensor, state: Tensor | None) -> Tensor:
     """Return the mixer's convolution of ``x``, activated."""
     silu = mixer.activation in ("silu", "swish")

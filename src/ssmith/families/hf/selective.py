@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ssmith.core.errors import PlanError, UnsupportedError
 from ssmith.core.selective import STORED_A_LOG, LayerWeights, check_entry_semantics
 from ssmith.families.hf.engine import kind_of, mixers
 from ssmith.families.hf.holding import PRUNABLE, held, hold_, let_go_
-from ssmith.families.hf.mamba import at_least_float32, convolve, selection, step_logits
+from ssmith.families.hf.mamba import at_least_float32, convolve, mixed, selection, step_logits
 from ssmith.ops.selective_scan import ScanInputs
 
 PROJECTIONS = ("in_proj", "conv1d", "x_proj", "dt_proj", "out_proj")
 _SEMANTICS = "ssmith_semantics"
+
+
+@dataclass(frozen=True)
+class Branches:
+    """The two branches of one batch before the scan: what no cut of states changes.
+
+    Args:
+        x: convolved and activated.
+        z: the gate.
+    """
+
+    x: Float[Tensor, "b l e"]
+    z: Float[Tensor, "b l e"]
+
+    @property
+    def size(self) -> int:
+        """Bytes that are held."""
+        return sum(item.numel() * item.element_size() for item in (self.x, self.z))
+
+    def rows(self, part: slice) -> Branches:
+        """Return some of the sequences, in the same memory."""
+        return Branches(self.x[part], self.z[part])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +48,8 @@ class MixerParts:
     """What flows through one mixer on one batch.
 
     Args:
-        hidden: input of ``in_proj``.
-        raw: input of ``conv1d``.
+        hidden: input of ``in_proj``; None where it is no longer held.
+        raw: input of ``conv1d``; None where it is no longer held.
         x: the convolved, activated input: of ``x_proj`` and of the scan.
         rank: input of ``dt_proj``.
         scan: inputs of the scan; its gated output is the input of ``out_proj``.
@@ -34,8 +57,8 @@ class MixerParts:
         residual: the stream the layer adds to, as its block is given it; None outside a block.
     """
 
-    hidden: Float[Tensor, "b l m"]
-    raw: Float[Tensor, "b l e"]
+    hidden: Float[Tensor, "b l m"] | None = None
+    raw: Float[Tensor, "b l e"] | None = None
     x: Float[Tensor, "b l e"]
     rank: Float[Tensor, "b l r"]
     scan: ScanInputs
@@ -105,19 +128,62 @@ class SelectiveLayer:
         Returns:
             The parts.
         """
-        mixer = self.mixer
-        raw, z = mixer.in_proj(hidden).chunk(2, dim=-1)
-        x = convolve(mixer, raw, None)
+        raw, z = self.mixer.in_proj(hidden).chunk(2, dim=-1)
+        parts = self.parts_of(Branches(convolve(self.mixer, raw, None), z), valid)
+        return replace(parts, hidden=hidden, raw=raw)
+
+    def branches(self, hidden: Float[Tensor, "b l m"]) -> Branches:
+        """Run the mixer up to its branches, and hold nothing else.
+
+        Args:
+            hidden: input of the mixer.
+
+        Returns:
+            The branches.
+        """
+        in_proj = self.mixer.in_proj
+        if type(in_proj) is not nn.Linear:
+            # An adapter or a quantised layer stands here: it is called, so that it takes part.
+            raw, z = in_proj(hidden).chunk(2, dim=-1)
+            return Branches(convolve(self.mixer, raw, None), z)
+        # Made in one product, the two would keep each other's memory alive.
+        biases = (None, None) if in_proj.bias is None else in_proj.bias.chunk(2)
+        weights = in_proj.weight.chunk(2)
+        x = convolve(self.mixer, functional.linear(hidden, weights[0], biases[0]), None)
+        return Branches(x, functional.linear(hidden, weights[1], biases[1]))
+
+    def parts_of(self, branches: Branches, valid: Bool[Tensor, "b l"] | None = None) -> MixerParts:
+        """Rebuild what flows from the branches into the scan.
+
+        Args:
+            branches: of one batch.
+            valid: False where a step is padding, which stands at the end of its row.
+
+        Returns:
+            The parts, without what lies before the branches.
+        """
+        mixer, x = self.mixer, branches.x
         rank, B, C = selection(mixer, x)
         dt, dt_bias = step_logits(mixer, rank)
         h0 = getattr(mixer, "initial_state", None)
         scan = ScanInputs(
-            x=x, dt=dt, A=-at_least_float32(mixer.A_log).exp(), B=B, C=C, D=mixer.D, z=z,
+            x=x, dt=dt, A=-at_least_float32(mixer.A_log).exp(), B=B, C=C, D=mixer.D, z=branches.z,
             dt_bias=dt_bias, dt_softplus=True, valid=valid,
             h0=None if h0 is None else h0.expand(x.shape[0], -1, -1),
             h_offset=getattr(mixer, "state_offset", None),
         )  # fmt: skip
-        return MixerParts(hidden=hidden, raw=raw, x=x, rank=rank, scan=scan, valid=valid)
+        return MixerParts(x=x, rank=rank, scan=scan, valid=valid)
+
+    def output(self, branches: Branches) -> Float[Tensor, "b l m"]:
+        """Return the mixer's output from its branches on: what its forward pass returns.
+
+        Args:
+            branches: of one batch, which nothing has changed since.
+
+        Returns:
+            The output.
+        """
+        return mixed(self.mixer, branches.x, branches.z)
 
     def cut_entries_(self, keep: Bool[Tensor, "e n"], semantics: str) -> None:
         """Cut entries of A_log; they stay cut under training.

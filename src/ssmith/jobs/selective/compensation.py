@@ -19,7 +19,7 @@ from ssmith.core.products import ColumnRefit, refit_columns, refit_residual
 from ssmith.core.selective import COLUMNS, BlockRecord, Statistics, Totals
 from ssmith.criteria.selective import SelectiveCriterion
 from ssmith.criteria.selective.refit import PRODUCTS, column_products
-from ssmith.families.hf.selective import MixerParts, SelectiveLayer
+from ssmith.families.hf.selective import Branches, MixerParts, SelectiveLayer
 from ssmith.surgery.columns import check_mixes, mixed_rows
 from ssmith.surgery.recovery import recover_, recovery
 
@@ -80,7 +80,9 @@ def compensated_columns(criterion: SelectiveCriterion, removed: int, rows: str) 
             layer.shrink_columns_(keep, C=mixed_rows(layer, "C", keep, refit.mixing))
         return BlockRecord(layer=layer.name, stage=COLUMNS, keep={COLUMNS: keep}, facts=facts)
 
-    first = Stage(name=COLUMNS, collect=collect, apply=apply, lockstep=criterion.lockstep)
+    first = Stage(
+        name=COLUMNS, collect=collect, apply=apply, lockstep=criterion.lockstep, states_only=True,
+    )  # fmt: skip
     return [first, _new_inputs(choice)] if both else [first]
 
 
@@ -103,7 +105,7 @@ def _new_inputs(choice: _Choice) -> Stage:
         facts = {"refit of B": _errors(refit)}
         return BlockRecord(layer=layer.name, stage=COMPENSATION, facts=facts)
 
-    return Stage(name=COMPENSATION, collect=collect, apply=apply)
+    return Stage(name=COMPENSATION, collect=collect, apply=apply, states_only=True)
 
 
 def recovery_stage(layer: SelectiveLayer, terms: str) -> Stage:
@@ -120,7 +122,10 @@ def recovery_stage(layer: SelectiveLayer, terms: str) -> Stage:
 
     def collect(cut: SelectiveLayer, parts: MixerParts) -> Statistics:
         del cut
-        reference = dense.parts(parts.hidden, parts.valid)
+        if parts.scan.z is None:
+            raise NotImplementedError("a mixer without a gate is not recovered")
+        # No cut of states changes what flows in front of them.
+        reference = dense.parts_of(Branches(parts.x, parts.scan.z), parts.valid)
         return removed_contribution(parts.scan, reference.scan)
 
     def apply(cut: SelectiveLayer, totals: Totals) -> BlockRecord:
@@ -129,7 +134,7 @@ def recovery_stage(layer: SelectiveLayer, terms: str) -> Stage:
         facts = {"terms": terms, "error": {"before": found.before, "after": found.after}}
         return BlockRecord(layer=cut.name, stage=RECOVERY, facts=facts)
 
-    return Stage(name=RECOVERY, collect=collect, apply=apply)
+    return Stage(name=RECOVERY, collect=collect, apply=apply, states_only=True)
 
 
 def _errors(refit: ColumnRefit) -> dict[str, float]:

@@ -95,6 +95,7 @@ class PruneTask:
         out: the directory to make; None to decide only.
         overwrite: replace an earlier model there.
         batch_size: windows per forward pass.
+        kept_gb: memory for what is held of a block's inside between two looks at it, in 10⁹ bytes.
         work_dir: for activations and finished blocks; needed to go on after a kill.
         from_disk: read blocks one by one; None to do so if the model would fill the memory.
         command: the command line, for the receipt.
@@ -106,6 +107,7 @@ class PruneTask:
     out: Path | None
     overwrite: bool = False
     batch_size: int = 4
+    kept_gb: float = WalkConfig.kept_gb
     work_dir: Path | None = None
     from_disk: bool | None = None
     command: Sequence[str] = ()
@@ -150,7 +152,7 @@ def prune_and_save(task: PruneTask, *, say: Say, progress: Progress = silent) ->
     if from_disk:
         return _from_disk(task, blocks, windows, needed, progress)
     model = artefact.load(directory)
-    walking = WalkConfig(batch_size=task.batch_size, work_dir=task.work_dir)
+    walking = WalkConfig(batch_size=task.batch_size, kept_gb=task.kept_gb, work_dir=task.work_dir)
     done = prune_selective_(model, windows, task.config, walk_config=walking, progress=progress)
     done = _with_facts(done, task, needed)
     if task.out is not None and Group.current().rank == 0:
@@ -183,7 +185,8 @@ def announce(
     say(
         f"preflight: about {_mebibytes(needed.memory)} of memory beside Python itself ({held}: "
         f"weights {_mebibytes(needed.weights)}, activations {_mebibytes(needed.activations)}, "
-        f"one batch {_mebibytes(needed.batch)}, statistics {_mebibytes(needed.statistics)})"
+        f"inside a block {_mebibytes(needed.kept)}, one batch {_mebibytes(needed.batch)}, "
+        f"statistics {_mebibytes(needed.statistics)})"
         + (f", {_mebibytes(needed.disk)} of disk" if needed.disk else "")
     )
     say(f"portable: {portable(task.config)}")
@@ -217,8 +220,8 @@ def _needed(
     def estimate(*, from_disk: bool) -> Preflight:
         return preflight(
             sizes, windows, batch_size=len(windows) if lockstep else task.batch_size,
-            on_disk=task.work_dir is not None, blocks_from_disk=from_disk,
-            statistics=summed_numbers(task.config, layer),
+            kept_bytes=round(task.kept_gb * 1e9), on_disk=task.work_dir is not None,
+            blocks_from_disk=from_disk, statistics=summed_numbers(task.config, layer),
         )  # fmt: skip
 
     whole, free = estimate(from_disk=False), free_memory()
@@ -249,6 +252,7 @@ def _from_disk(
     digest = blocks.digest()
     walking = WalkConfig(
         batch_size=task.batch_size,
+        kept_gb=task.kept_gb,
         work_dir=task.work_dir,
         fingerprint=fingerprint(digest, windows, task.config),
     )

@@ -100,7 +100,7 @@ def sweep(task: PruneTask, axis: Axis, *, progress: Progress = silent) -> dict[s
             samples, length, seed=task.calibration.seed, split=task.calibration.split
         )
         model = copy.deepcopy(dense)
-        walking = WalkConfig(batch_size=task.batch_size)
+        walking = WalkConfig(batch_size=task.batch_size, kept_gb=task.kept_gb)
         done = prune_selective_(model, windows, config, walk_config=walking)
         found = compare_perplexity(dense, model, held, seed=task.calibration.seed)
         rows.append(
