@@ -25,7 +25,7 @@ from ssmith.artefact.selective import save_selective
 from ssmith.core.errors import InputError, NumericalError, UnsupportedError
 from ssmith.core.files import new_directory, write_bytes, write_json, write_text
 from ssmith.core.receipt import versions
-from ssmith.families import SequenceModel, find_layers, hf_facts, model_digest
+from ssmith.families import SequenceModel, directory_of, find_layers, hf_facts, model_digest
 from ssmith.tune.adapters import adapters_of
 
 
@@ -63,8 +63,9 @@ def save(
     _check_no_adapter(model)
     if hf_facts(model):
         return save_selective(
-            model, path, overwrite=overwrite, parent=parent, facts=facts, extra_files=extra_files
-        )
+            model, path, overwrite=overwrite, parent=parent, facts=facts, extra_files=extra_files,
+            source=directory_of(model),
+        )  # fmt: skip
     if not isinstance(model, SequenceModel):
         raise UnsupportedError(
             f"{type(model).__name__} cannot be saved in this format",

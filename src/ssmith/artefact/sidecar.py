@@ -20,14 +20,14 @@ from ssmith.core.errors import ArtefactError, SsmithError
 from ssmith.core.files import read_json, sha256_file, write_bytes, write_json
 from ssmith.core.receipt import versions
 from ssmith.core.selective import STORED_A_LOG, check_semantics
+from ssmith.families.hf.engine import accelerate_
 from ssmith.families.hf.holding import hold_, masks
+from ssmith.families.hf.hooks import OFFSET_NAMES
 from ssmith.families.hf.selective import SelectiveLayer
 
 SIDECAR = "ssmith.json"
 MASKS = "masks.safetensors"
 OFFSETS = "offsets.safetensors"
-OFFSET_NAMES = ("state_offset", "output_offset")
-"""Buffers of a mixer that stock code does not know; they lie in a file of their own."""
 FORMAT = "ssmith-selective"
 FORMAT_VERSION = 1
 _KEYS = {
@@ -168,7 +168,7 @@ class Sidecar:
         )
 
     def attach_(self, model: nn.Module, directory: Path) -> None:
-        """Give a loaded model its masks and semantics.
+        """Give a loaded model its masks and semantics; one with offsets runs on the engine then.
 
         Args:
             model: with the weights that lie beside this sidecar.
@@ -182,6 +182,9 @@ class Sidecar:
         for name, offset in self.offsets.items():
             owner, _, buffer = name.rpartition(".")
             model.get_submodule(owner).register_buffer(buffer, offset)
+        if self.offsets:
+            # Stock code would leave them out without a word.
+            accelerate_(model)
         parameters = dict(model.named_parameters())
         for name, keep in self.masks.items():
             value = parameters.get(name)

@@ -7,7 +7,10 @@ import argparse
 from ssmith.cli import flags
 from ssmith.cli.output import Output
 
-_LANGUAGE = ("cut", "samples", "length", "windows", "test_windows", "field", "compensate")
+_LANGUAGE = (
+    "cut", "samples", "length", "windows", "test_windows", "field", "compensate", "recover",
+    "recover_steps", "recover_rate", "imitate",
+)  # fmt: skip
 _SEQUENCES = (
     "calibration", "refine", "own_metric", "own_lower_is_better", "own_max_loss",
     "price_per_hour", "currency", "sequences_per_day",
@@ -130,6 +133,19 @@ def _add_language(parser: flags.Parser) -> None:
         default=argparse.SUPPRESS,
         help="do not make up for the cut in closed form",
     )
+    group.add_argument(
+        "--recover",
+        default=argparse.SUPPRESS,
+        metavar="NAMES",
+        help="adapters that learn to make up for the cut, written into the model in the end: "
+        "state-offset-hy, lora:out_proj; larger cuts are tried with them",
+    )
+    for flag, kind, letter, text in (
+        ("--recover-steps", flags.whole, "N", "optimiser steps of each recovery (default: 200)"),
+        ("--recover-rate", flags.number, "R", "its learning rate (default: published ones)"),
+        ("--imitate", flags.number, "X", "share of the dense model in its loss (default: 1)"),
+    ):
+        group.add_argument(flag, type=kind, default=argparse.SUPPRESS, metavar=letter, help=text)
 
 
 def _add_load(parser: flags.Parser) -> None:

@@ -38,9 +38,9 @@ def add(subparsers: flags.Subparsers) -> None:
         "--data",
         default=argparse.SUPPRESS,
         help=".jsonl with prompt and completion, text, or text and label; embedded:NAME or series "
-        "in .npz, .csv, .jsonl; or plain text: a file, a directory, stdlib:",
+        "in .npz, .csv, .jsonl; or plain text: a file, a directory, stdlib:, pydoc:",
     )
-    flags.add_out(parser, "directory for the adapter", required=True)
+    flags.add_out(parser, "directory for the adapter, or the merged model", required=True)
     parser.add_argument(
         "--config",
         type=Path,
@@ -67,11 +67,25 @@ def add(subparsers: flags.Subparsers) -> None:
         help="most tokens of a row (default: 512)",
     )
     parser.add_argument(
+        "--held-out",
+        type=flags.whole,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="most rows of the validation and of the test split, evenly spread (default: all)",
+    )
+    parser.add_argument(
         "--generate",
         type=flags.whole,
         default=argparse.SUPPRESS,
         metavar="BEAMS",
         help="write answers to the test prompts and judge them; 1 is greedy",
+    )
+    parser.add_argument(
+        "--merge",
+        default=argparse.SUPPRESS,
+        metavar="WHO",
+        help="leave a model, not an adapter: stock (what was trained goes into the weights, what "
+        "cannot is refused) or ssmith (it may hold state offsets as well, for ssmith alone)",
     )
     _add_training(parser)
     parser.set_defaults(kept=kept)
@@ -128,7 +142,9 @@ def _config(arguments: argparse.Namespace) -> TuneConfig:
 
     given = vars(arguments)
     content = read_config(arguments.config) if arguments.config is not None else {}
-    names = {"method": "methods", "data": "data", "recover_from": "recover_from"}
+    names = {
+        "method": "methods", "data": "data", "recover_from": "recover_from", "merge": "merge",
+    }  # fmt: skip
     content |= {names[flag]: given[flag] for flag in names if flag in given}
     for key, flag in (("methods", "method"), ("data", "data")):
         if key not in content:
@@ -136,7 +152,7 @@ def _config(arguments: argparse.Namespace) -> TuneConfig:
     training = {name: given[name] for name in _TRAINING if name in given}
     for name, more in (
         ("training", training),
-        ("examples", {"length": given["length"]} if "length" in given else {}),
+        ("examples", {name: given[name] for name in ("length", "held_out") if name in given}),
         ("generation", {"beams": given["generate"]} if "generate" in given else {}),
     ):
         if more:
@@ -177,7 +193,15 @@ def _show(arguments: argparse.Namespace, output: Output, done: Tuned) -> None:
         unread = answers["unparsable"]
         more = "" if unread is None else f"; {unread} unreadable, counted as wrong"
         output.line(f"answers to {answers['count']} test prompts: {shown}{more}")
-    output.line(f"adapter: {arguments.out}")
+    merged = done.receipt.details["merge"]
+    if merged is None:
+        output.line(f"adapter: {arguments.out}")
+        return
+    held = f", {len(merged['held'])} offsets held beside them" if merged["held"] else ""
+    change = merged["difference"]
+    by = "" if change is None else f"; an output changed by at most {change:.1e}"
+    output.line(f"merged into {len(merged['merged'])} tensors{held}{by}")
+    output.line(f"model: {arguments.out}")
 
 
 def _cell(found: dict[str, float] | None) -> str:

@@ -9,10 +9,12 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
+from ssmith.core.errors import UnsupportedError
 from ssmith.core.optional import require
 from ssmith.evaluate.parity import max_difference
 from ssmith.evaluate.running import device_of
 from ssmith.families.hf.double import in_double
+from ssmith.families.hf.hooks import OFFSET_NAMES
 from ssmith.families.hf.running import logits_in_chunks, logits_of, running
 
 
@@ -49,7 +51,15 @@ def stock_difference(model: nn.Module, ids: Int64[Tensor, "b l"]) -> float:
 
     Returns:
         A difference ≥ 0, in units of the largest logit.
+
+    Raises:
+        UnsupportedError: if the model holds offsets, which transformers' own code leaves out.
     """
+    if any(name.rpartition(".")[2] in OFFSET_NAMES for name, _ in model.named_buffers()):
+        raise UnsupportedError(
+            "the model holds offsets, which transformers' own code does not know",
+            next_step="run it with ssmith",
+        )
     given = ids.to(device_of(model))
     found: list[Tensor] = []
     with _silent():

@@ -61,7 +61,9 @@ class Hooks:
 
 
 NOTHING = Hooks()
-_PLAIN = ("state_offset", "output_offset", "initial_state")
+OFFSET_NAMES = ("state_offset", "output_offset")
+"""Buffers of a mixer that stock code does not know."""
+_PLAIN = (*OFFSET_NAMES, "initial_state")
 
 
 def hooks_of(mixer: Any) -> Hooks:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from torch import nn
+
+from ssmith import families
 from ssmith.core.optional import require
 from ssmith.core.receipt import Receipt
 from ssmith.jobs.outputs import RECEIPT, refuse_own_input
@@ -16,6 +19,26 @@ from ssmith.jobs.progress import Progress, silent
 from ssmith.report import write_report
 
 MODEL = "model"
+
+
+def about(name: str, model: nn.Module, task: str) -> dict[str, Any]:
+    """Return what a model is, for the receipt of a pilot.
+
+    Args:
+        name: what the user called it.
+        model: the model.
+        task: what it does, in words.
+
+    Returns:
+        Name, families, task and number of layers.
+    """
+    layers = families.describe(model)
+    return {
+        "name": name,
+        "family": ", ".join(sorted({layer.family for layer in layers})),
+        "task": task,
+        "layers": len(layers),
+    }
 
 
 @runtime_checkable
@@ -28,7 +51,7 @@ class Stages(Protocol):
     def curve(self) -> dict[str, Any]:
         """Sweep, and choose the cut."""
 
-    def cut_and_judge(self, method: str, fraction: float) -> dict[str, Any]:
+    def cut_and_judge(self, method: str, chosen: dict[str, Any]) -> dict[str, Any]:
         """Make the chosen cut, prove and judge it; return the receipt's sections."""
 
 
@@ -85,7 +108,7 @@ class Frame:
         curve = stages.curve()
         sections: dict[str, Any] = {"verdict": nothing_fits(curve)}
         if curve["chosen"] is not None:
-            sections = stages.cut_and_judge(curve["method"], curve["chosen"]["fraction"])
+            sections = stages.cut_and_judge(curve["method"], curve["chosen"])
         receipt = make_receipt({**identity, "command": first}, stages.about(), curve, sections)
         receipt.save(self.out / RECEIPT)
         write_report(receipt, self.out)

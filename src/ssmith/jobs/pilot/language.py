@@ -11,11 +11,12 @@ from typing import Any
 
 from torch import nn
 
-from ssmith import api, families
+from ssmith import api
 from ssmith.artefact import locate
+from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.tokens import TokenWindows
-from ssmith.evaluate import Estimate, Evidence, ParityReport, check, judge
+from ssmith.evaluate import Estimate, Evidence, Metric, ParityReport, check, judge
 from ssmith.evaluate.language import PERPLEXITY
 from ssmith.evaluate.language_parity import (
     logits_difference,
@@ -26,8 +27,9 @@ from ssmith.families import model_digest
 from ssmith.families.hf.selective import find_selective
 from ssmith.jobs.outputs import PLAN, RECEIPT
 from ssmith.jobs.pilot.costs import measure_language_costs
-from ssmith.jobs.pilot.frame import MODEL, Frame
+from ssmith.jobs.pilot.frame import MODEL, Frame, about
 from ssmith.jobs.pilot.language_config import LanguagePilotConfig
+from ssmith.jobs.pilot.recovery import Recovery, cut_difference
 from ssmith.jobs.pilot.store import Store
 from ssmith.jobs.pilot.sweep import measured_point, within
 from ssmith.jobs.progress import Progress
@@ -35,6 +37,7 @@ from ssmith.jobs.selective import SelectiveConfig, prune_selective_
 from ssmith.jobs.selective.run import Pruned
 from ssmith.jobs.selective.stages import can_refit
 from ssmith.jobs.text import describe, load_text_for, whole_rows
+from ssmith.jobs.tuning.recovery import Recovered
 
 # transformers computes norms and logits in float32; relative to the largest logit.
 _STOCK_TOLERANCE = 2e-5
@@ -66,6 +69,7 @@ def pilot_language(
     dense = api.load(model)
     layers = find_selective(dense)
     text = load_text_for(dense, model, data, settings.field)
+    recovery = Recovery.of(dense, text, settings, frame.store, frame.progress)
     run = _Run(
         name=model,
         store=frame.store,
@@ -75,6 +79,7 @@ def pilot_language(
         calibration=text.sample(settings.samples, settings.length, seed=settings.seed),
         selection=settings.text("selection").cut(text),
         test=settings.text("test").cut(text),
+        recovery=recovery,
         progress=frame.progress,
     )
     identity = {
@@ -83,6 +88,7 @@ def pilot_language(
             **describe(text, run.test),
             "calibration": run.calibration.describe(),
             "selection": run.selection.describe(),
+            **({} if recovery is None else recovery.describe()),
         },
         "config": settings.as_dict(),
         "versions": versions(),
@@ -102,17 +108,12 @@ class _Run:
     calibration: TokenWindows
     selection: TokenWindows
     test: TokenWindows
+    recovery: Recovery | None
     progress: Progress
 
     def about(self) -> dict[str, Any]:
         """Return what the model is, for the receipt."""
-        layers = families.describe(self.dense)
-        return {
-            "name": self.name,
-            "family": ", ".join(sorted({layer.family for layer in layers})),
-            "task": "language modelling",
-            "layers": len(layers),
-        }
+        return about(self.name, self.dense, "language modelling")
 
     def curve(self) -> dict[str, Any]:
         """Sweep the method and its baselines on the selection split, and choose the cut."""
@@ -133,7 +134,15 @@ class _Run:
                 done = sum(map(len, swept.values()))
                 self.progress("sweep", done, total, f"{label}, {fraction:g}")
         label, points = next(iter(swept.items()))
-        good = within(points, dense["value"], PERPLEXITY, float(config.max_loss))
+        limit = (dense["value"], PERPLEXITY, float(config.max_loss))
+        good = within(points, *limit)
+        chosen = {"method": label, **points[good - 1]} if good else None
+        if self.recovery is not None:
+            name = f"{label} + {config.recover}"
+            swept[name] = self._recovered_points(max(good - 1, 0), limit)
+            fine = within(swept[name], *limit)
+            if fine:
+                chosen = {"method": name, **swept[name][fine - 1]}
         return {
             "metric": PERPLEXITY.name,
             "higher_is_better": False,
@@ -143,14 +152,32 @@ class _Run:
             "dense": dense,
             "tolerance": config.max_loss * dense["value"],
             "method": config.method,
-            "chosen": {"method": label, **points[good - 1]} if good else None,
+            "chosen": chosen,
             "methods": swept,
         }
 
-    def cut_and_judge(self, method: str, fraction: float) -> dict[str, Any]:
+    def _recovered_points(
+        self, first: int, limit: tuple[float, Metric, float]
+    ) -> list[dict[str, Any]]:
+        """Recover ever larger cuts until one is beyond the tolerance all the same."""
+        config, points = self.config, list[dict[str, Any]]()
+        for fraction in config.tried()[first:]:
+            point = self.store.once(
+                f"recover-{fraction:g}",
+                partial(self._point, config.method, fraction, recovered=True),
+            )
+            points.append({**point, "recovered": True})
+            self.progress("recover", len(points), len(config.tried()) - first, f"{fraction:g}")
+            if within(points, *limit) < len(points):
+                break
+        return points
+
+    def cut_and_judge(self, method: str, chosen: dict[str, Any]) -> dict[str, Any]:
         """Cut, save, check, measure and judge; return the receipt's sections."""
         out, config = self.store.out, self.config
-        pruned, done = self._cut(method, fraction)
+        pruned, done, recovered = self._cut(
+            method, chosen["fraction"], recovered=chosen.get("recovered", False)
+        )
         (plan,) = done.plans.values()
         plan.save(out / PLAN)
         api.save(
@@ -165,7 +192,7 @@ class _Run:
             extra_files={PLAN: plan.to_json(), RECEIPT: done.receipt.to_json()},
         )
         self.progress("cut", 1, 1, f"{plan.kept} of {plan.total} {plan.unit} kept")
-        measured = self.store.once("measured", lambda: self._judged(pruned, done))
+        measured = self.store.once("measured", lambda: self._judged(pruned, done, plan))
         self.progress("compare", 1, 1, str(measured["verdict"]["headline"]))
         return {
             **measured,
@@ -185,12 +212,13 @@ class _Run:
             ],
             "budget": plan.budget,
             "criterion": plan.criterion,
+            "recovery": None if recovered is None else recovered.as_dict(),
             "digest_after": model_digest(pruned),
         }
 
-    def _judged(self, pruned: nn.Module, done: Pruned) -> dict[str, Any]:
+    def _judged(self, pruned: nn.Module, done: Pruned, plan: Plan) -> dict[str, Any]:
         config, saved = self.config, self.store.out / MODEL
-        parity = self._parity(pruned, saved)
+        parity = self._parity(pruned, saved, plan)
         self.progress("parity", 1, 1)
         costs = measure_language_costs(
             (self.dense, pruned),
@@ -215,7 +243,7 @@ class _Run:
             "verdict": judge(evidence, config.limits()),
         }
 
-    def _parity(self, pruned: nn.Module, saved: Path) -> ParityReport:
+    def _parity(self, pruned: nn.Module, saved: Path, plan: Plan) -> ParityReport:
         ids = self.selection.first(2).ids[:, :_CHECKED_TOKENS]
         return ParityReport(
             checks=(
@@ -224,6 +252,9 @@ class _Run:
                     "saved_vs_loaded",
                     lambda: logits_difference(pruned, api.load(saved), ids),
                     tolerance=0.0,
+                ),
+                check(
+                    "cut_stays_cut", lambda: cut_difference(api.load(saved), plan), tolerance=0.0
                 ),
                 check(
                     "engine_vs_stock",
@@ -239,19 +270,31 @@ class _Run:
             model, self.selection, seed=config.seed, batch_size=config.batch_size
         ).perplexity
 
-    def _point(self, method: str, fraction: float) -> dict[str, Any]:
+    def _point(self, method: str, fraction: float, *, recovered: bool = False) -> dict[str, Any]:
+        facts: dict[str, Any] = {}
+
         def attempt(fraction: float, removed: Callable[[float], None]) -> Estimate:
-            pruned, done = self._cut(method, fraction)
-            (facts,) = done.receipt.removed.values()
-            removed(facts["fraction"])
+            pruned, done, recovery = self._cut(method, fraction, recovered=recovered)
+            (cut,) = done.receipt.removed.values()
+            removed(cut["fraction"])
+            if recovery is not None:
+                facts["validation"] = recovery.validation
             return self._on_selection(pruned)
 
-        return measured_point(fraction, attempt)
+        return {**measured_point(fraction, attempt), **facts}
 
-    def _cut(self, method: str, fraction: float) -> tuple[nn.Module, Pruned]:
+    def _cut(
+        self, method: str, fraction: float, *, recovered: bool = False
+    ) -> tuple[nn.Module, Pruned, Recovered | None]:
         pruned = copy.deepcopy(self.dense)
-        config = self._selective(method, fraction)
-        return pruned, prune_selective_(pruned, self.calibration, config)
+        config = self._selective(method, fraction, recovered=recovered)
+        done = prune_selective_(pruned, self.calibration, config)
+        if self.recovery is None or not recovered:
+            return pruned, done, None
+        return pruned, done, self.recovery.apply_(pruned, self.dense, fraction)
 
-    def _selective(self, method: str, fraction: float) -> SelectiveConfig:
-        return self.config.selective(method, fraction).resolved(refits=self.refits)
+    def _selective(
+        self, method: str, fraction: float, *, recovered: bool = False
+    ) -> SelectiveConfig:
+        found = self.config.selective(method, fraction, recovered=recovered)
+        return found.resolved(refits=self.refits)

@@ -12,6 +12,7 @@ from ssmith.evaluate import Limits, SpeedConfig
 from ssmith.jobs.selective import SelectiveConfig
 from ssmith.jobs.selective.config import AUTO, Compensate
 from ssmith.jobs.text import TextConfig
+from ssmith.jobs.tuning.recovery import RecoveryConfig
 
 FRACTIONS: dict[str, tuple[float, ...]] = {
     "columns": (0.125, 0.25, 0.375, 0.5, 0.625, 0.75),
@@ -37,6 +38,12 @@ class LanguagePilotConfig:
         windows: most windows of the selection split; the cut is chosen on them.
         test_windows: most windows of the test split; None for all.
         field: key of the text in each line of a ``.jsonl`` file.
+        recover: adapters, by name between commas (see ``ssmith list``), that learn to make up for
+            the cut and are then written into the model; None for none. Cuts larger than the
+            tolerance allows are tried with it, one after the other.
+        recover_steps: optimiser steps of each recovery, ≥ 1.
+        recover_rate: its learning rate; None for the starting rate of each method.
+        imitate: share of the dense model in what is learned, in [0, 1]; the rest is the text.
         max_loss: largest relative increase of perplexity (0.01 is one per cent).
         min_gain: fraction by which size, memory or time must fall, in (0, 1).
         proof: accept only an increase that is proven to be within ``max_loss``.
@@ -59,6 +66,10 @@ class LanguagePilotConfig:
     windows: int = 64
     test_windows: int | None = None
     field: str = "text"
+    recover: str | None = None
+    recover_steps: int = 200
+    recover_rate: float | None = None
+    imitate: float = 1.0
     max_loss: float | int = 0.01
     min_gain: float = 0.05
     proof: bool = False
@@ -78,6 +89,7 @@ class LanguagePilotConfig:
         for name in ("compensate", "proof"):
             check_flag(name, getattr(self, name))
         self.limits()
+        self.recovery()
         if not self.tried():
             raise InputError("fractions is empty", allowed="fractions in (0, 1)")
         for fraction in self.tried():
@@ -94,24 +106,47 @@ class LanguagePilotConfig:
         """Return all methods to measure, each once, the one that may cut first."""
         return tuple(dict.fromkeys((self.method, *self.baselines)))
 
-    def selective(self, method: str, fraction: float) -> SelectiveConfig:
+    def selective(
+        self, method: str, fraction: float, *, recovered: bool = False
+    ) -> SelectiveConfig:
         """Return what one cut of the sweep is.
 
         Args:
             method: criterion by name.
             fraction: to remove.
+            recovered: whether it is the start of a recovery: offsets that will train are fitted
+                in closed form first.
 
         Returns:
             The cut; baselines are not compensated.
         """
         fitted = self.compensate and method == self.method
+        recovery = self.recovery() if recovered and fitted else None
+        terms = "" if recovery is None else recovery.terms()
         if self.cut == "columns":
             made_up: Compensate = "auto" if fitted else "none"
             return SelectiveConfig(
-                columns=fraction, method=method, compensate=made_up, seed=self.seed
+                columns=fraction,
+                method=method,
+                compensate=made_up,
+                recover=terms,
+                seed=self.seed,
             )
         return SelectiveConfig(
-            a_log=fraction, method=method, recover="D" if fitted else "", seed=self.seed
+            a_log=fraction, method=method, recover=terms or "D" * fitted, seed=self.seed
+        )
+
+    def recovery(self) -> RecoveryConfig | None:
+        """Return how cut models are recovered, or None if they are not."""
+        if self.recover is None:
+            return None
+        return RecoveryConfig(
+            methods=self.recover,
+            steps=self.recover_steps,
+            rate=self.recover_rate,
+            imitate=self.imitate,
+            batch_size=self.batch_size,
+            seed=self.seed,
         )
 
     def text(self, split: str) -> TextConfig:
@@ -119,7 +154,7 @@ class LanguagePilotConfig:
         return TextConfig(
             split=split,
             length=self.length,
-            windows=self.windows if split == "selection" else self.test_windows,
+            windows=self.test_windows if split == "test" else self.windows,
             field=self.field,
             batch_size=self.batch_size,
             seed=self.seed,

@@ -57,7 +57,7 @@ def make_receipt(
             "criterion": sections.get("criterion", {"name": config["method"]}),
             "budget": sections.get("budget", {}),
             "mode": sections.get("mode", "shrink"),
-            **({"refit": sections["refit"]} if sections.get("refit") else {}),
+            **{name: sections[name] for name in ("refit", "recovery") if sections.get(name)},
             "max_loss": config["max_loss"],
             "command": run["command"],
             "config": config,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssmith import api, families
+from ssmith import api
 from ssmith.artefact import WEIGHTS, locate
 from ssmith.core.budget import Budget
 from ssmith.core.receipt import Receipt, versions
@@ -34,7 +34,7 @@ from ssmith.jobs.methods import AUTO_WITHOUT_DATA, calibration, method_named
 from ssmith.jobs.outputs import PLAN, RECEIPT
 from ssmith.jobs.pilot.config import PilotConfig
 from ssmith.jobs.pilot.costs import measure_costs
-from ssmith.jobs.pilot.frame import MODEL, Frame
+from ssmith.jobs.pilot.frame import MODEL, Frame, about
 from ssmith.jobs.pilot.language import pilot_language
 from ssmith.jobs.pilot.language_config import LanguagePilotConfig
 from ssmith.jobs.pilot.store import Store
@@ -125,13 +125,7 @@ class _Run:
 
     def about(self) -> dict[str, Any]:
         """Return what the model is, for the receipt."""
-        layers = families.describe(self.dense)
-        return {
-            "name": self.name,
-            "family": ", ".join(sorted({layer.family for layer in layers})),
-            "task": self.dense.config.task,
-            "layers": len(layers),
-        }
+        return about(self.name, self.dense, self.dense.config.task)
 
     def curve(self) -> dict[str, Any]:
         """Sweep all criteria, refine the chosen one, and choose the cut."""
@@ -165,9 +159,9 @@ class _Run:
             "methods": {item["label"]: item["points"] for item in swept.values()},
         }
 
-    def cut_and_judge(self, name: str, fraction: float) -> dict[str, Any]:
+    def cut_and_judge(self, name: str, chosen: dict[str, Any]) -> dict[str, Any]:
         """Cut, save, check, measure and judge; return the receipt's sections."""
-        config, out = self.config, self.store.out
+        config, out, fraction = self.config, self.store.out, chosen["fraction"]
         method, part = method_named(name, config.seed), self._calibration()
         prepared = method.prepare(self.dense, part)
         plan, found = method.decide(self.dense, prepared, Budget(states=fraction), part)

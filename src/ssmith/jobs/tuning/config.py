@@ -19,6 +19,7 @@ from ssmith.families.heads import POOLINGS
 from ssmith.tune.adapters import Method, by_name, from_dict
 from ssmith.tune.training import DATA_SETS, TrainingConfig
 
+MERGES = ("stock", "ssmith")
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
@@ -43,6 +44,9 @@ class TuneConfig:
         generation: how answers are written and judged at the end; None for not at all.
         judged: prompts that are answered at most, ≥ 1; None for all of the test split.
         allow_partial: accept adapters that reach some layers only.
+        merge: leave a model in place of an adapter: ``"stock"`` writes what was trained into the
+            weights, and refuses what cannot be; ``"ssmith"`` lets the model hold state offsets
+            beside them as well, which stock transformers does not know; None for an adapter.
 
     Raises:
         InputError: if a value is outside its domain.
@@ -60,6 +64,7 @@ class TuneConfig:
     generation: GenerationConfig | None = None
     judged: int | None = None
     allow_partial: bool = False
+    merge: str | None = None
 
     def __post_init__(self) -> None:
         if not self.methods:
@@ -69,6 +74,8 @@ class TuneConfig:
         check_choice("pooling", self.pooling, POOLINGS)
         check_number("imitate", self.imitate, at_least=0, below=1 + 1e-9)
         check_flag("allow_partial", self.allow_partial)
+        if self.merge is not None:
+            check_choice("merge", self.merge, MERGES)
         if self.judged is not None:
             check_integer("judged", self.judged, at_least=1)
 

@@ -13,7 +13,7 @@ from ssmith.core.receipt import Receipt, versions
 from ssmith.jobs.outputs import RECEIPT
 from ssmith.jobs.tuning.config import TuneConfig
 from ssmith.report.plot_training import training_plot
-from ssmith.tune.adapters import AttachReport
+from ssmith.tune.adapters import AttachReport, MergeReport
 from ssmith.tune.training import Training
 
 SETTINGS = "tune.json"
@@ -32,6 +32,7 @@ class Outcome:
         rates: learning rate of each group and where it comes from.
         data: the data section of a receipt.
         quality: what the test split says.
+        merged: how the adapter was merged; None if it was not.
     """
 
     spec: str
@@ -41,6 +42,7 @@ class Outcome:
     rates: dict[str, dict[str, Any]]
     data: dict[str, Any]
     quality: dict[str, Any]
+    merged: MergeReport | None = None
 
 
 def receipt_of(found: Outcome, config: TuneConfig, command: Sequence[str]) -> Receipt:
@@ -85,6 +87,7 @@ def receipt_of(found: Outcome, config: TuneConfig, command: Sequence[str]) -> Re
             "stopped_early": training.stopped_early,
             "processes": training.processes,
             "looks": training.looks,
+            "merge": None if found.merged is None else dataclasses.asdict(found.merged),
         },
     )
 

@@ -15,31 +15,29 @@ from ssmith.artefact import base_digest
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.receipt import Receipt
 from ssmith.core.seeds import generator
-from ssmith.families import SequenceModel, vocabulary_of
-from ssmith.families.heads import HeadConfig, renew_head_, with_head
-from ssmith.families.hf import accelerate_
+from ssmith.families import SequenceModel
+from ssmith.families.heads import HeadConfig, TaskModel, renew_head_, with_head
 from ssmith.jobs.progress import Progress, silent
 from ssmith.jobs.tuning.config import TuneConfig
+from ssmith.jobs.tuning.groups import HEADS, rate_groups
+from ssmith.jobs.tuning.imitation import objective_for
 from ssmith.jobs.tuning.judging import answer, compare_measures, row_measures
 from ssmith.jobs.tuning.lessons import Lessons, lessons
 from ssmith.jobs.tuning.record import Outcome, adapter_files, receipt_of
 from ssmith.tune import adapters
 from ssmith.tune.adapters import SDT, AttachReport, FullFineTuning, Method, Parameters
+from ssmith.tune.adapters.merge import check_mergeable
 from ssmith.tune.training import (
-    AnswerObjective,
-    Distillation,
     Group,
-    LanguageObjective,
     Objective,
     Training,
     Work,
     is_main_process,
-    starting_rate,
     train_,
 )
 
 NAME = "default"
-_HEADS = ("score", "encoder", "head")
+HELD = "ssmith"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +45,7 @@ class Tuned:
     """What a tuning job made.
 
     Args:
-        model: with the adapter active.
+        model: with the adapter active, or merged.
         report: what the adapter reaches and trains.
         training: what happened.
         rates: learning rate of each group and where it comes from.
@@ -91,7 +89,7 @@ def fine_tune(
     Args:
         spec: directory, hub id or ``embedded:NAME`` of the base model, pruned or not.
         config: see `TuneConfig`.
-        out: directory of the adapter to make; None to save nothing.
+        out: directory of the adapter, or of the merged model, to make; None to save nothing.
         place: directory of checkpoints; None for none.
         overwrite: replace an adapter that is there.
         command: the command line, for the receipt.
@@ -117,12 +115,16 @@ def fine_tune(
         batch=batch,
         seed=config.training.seed,
     )
+    _check_merge(job, config)
     _warm_up(job, config, place, progress)
-    groups, rates = _groups(job.model, config)
+    groups, rates = rate_groups(job.model, NAME, config.training, config.published)
     training = train_(job.model, _work(job, config, groups, place, progress))
     quality = _judge(job, config)
     if config.generation is not None:
         quality["answers"] = _answers(job, config, progress)
+    merged = None
+    if config.merge is not None:
+        merged = adapters.merge_(job.model, NAME, hold=config.merge == HELD, batch=batch)
     outcome = Outcome(
         spec=str(spec),
         digest=job.digest,
@@ -131,20 +133,62 @@ def fine_tune(
         rates=rates,
         data=job.lessons.about,
         quality=quality,
+        merged=merged,
     )
     receipt = receipt_of(outcome, config, command)
     if out is not None and is_main_process():
+        files = adapter_files(receipt, config, training)
+        _save(job, config, out, files, base=_base_name(spec), overwrite=overwrite)
+    return Tuned(model=job.model, report=report, training=training, rates=rates, receipt=receipt)
+
+
+def _check_merge(job: _Job, config: TuneConfig) -> None:
+    """Refuse a merge that is not possible before anything is trained."""
+    if config.merge is None:
+        return
+    if isinstance(job.model, TaskModel):
+        raise UnsupportedError(
+            "merge with a new head on a language model: its files hold no such head",
+            allowed="language modelling, or S5 and S4D models",
+            next_step="leave merge out: the adapter keeps head and base together",
+        )
+    check_mergeable(job.model, NAME, hold=config.merge == HELD)
+
+
+def _save(
+    job: _Job,
+    config: TuneConfig,
+    out: Path,
+    files: Mapping[str, str],
+    *,
+    base: str,
+    overwrite: bool,
+) -> None:
+    """Save the adapter, or the model it was merged into."""
+    if config.merge is None:
         api.save_adapter(
             job.model,
             out,
             name=NAME,
-            base=_base_name(spec),
+            base=base,
             digest=job.digest,
             overwrite=overwrite,
             extra={"head": job.head.as_dict() if job.head is not None else None},
-            extra_files=adapter_files(receipt, config, training),
+            extra_files=files,
         )
-    return Tuned(model=job.model, report=report, training=training, rates=rates, receipt=receipt)
+        return
+    labels = ", ".join(method.label() for method in config.methods)
+    api.save(
+        job.model,
+        out,
+        overwrite=overwrite,
+        parent=job.digest,
+        facts={
+            "title": "Tuned state space model",
+            "text": [f"{base}, tuned on {config.data} by {labels}, merged."],
+        },
+        extra_files=files,
+    )
 
 
 def _prepared(spec: str | Path, config: TuneConfig) -> _Job:
@@ -167,32 +211,11 @@ def _prepared(spec: str | Path, config: TuneConfig) -> _Job:
     return _Job(
         model=model,
         lessons=found,
-        objective=_objective(model, found, config),
+        objective=objective_for(model, found, config),
         digest=digest,
         head=head,
         fresh_head=fresh,
     )
-
-
-def _objective(model: nn.Module, found: Lessons, config: TuneConfig) -> Objective:
-    if found.head is not None:
-        if config.recover_from is not None:
-            raise UnsupportedError(
-                "a model that predicts classes or numbers cannot imitate a dense one yet",
-                allowed="language models",
-                next_step="leave recover_from out: it then learns from the data",
-            )
-        return AnswerObjective(task=found.head.task)
-    if config.recover_from is None:
-        return LanguageObjective()
-    teacher = api.load(config.recover_from)
-    if vocabulary_of(teacher) != vocabulary_of(model):
-        raise InputError(
-            f"{config.recover_from} has {vocabulary_of(teacher)} token ids",
-            allowed=f"{vocabulary_of(model)}, as the model has",
-        )
-    accelerate_(teacher)
-    return Distillation(teacher=teacher.to(config.training.device), weight=config.imitate)
 
 
 def _methods(job: _Job, config: TuneConfig) -> tuple[Method, ...]:
@@ -201,34 +224,10 @@ def _methods(job: _Job, config: TuneConfig) -> tuple[Method, ...]:
     wanted = job.fresh_head if config.train_head is None else config.train_head
     if everything or not wanted or job.lessons.head is None:
         return config.methods
-    names = [name for name in _HEADS if name in dict(job.model.named_children())]
+    names = [name for name in HEADS if name in dict(job.model.named_children())]
     if isinstance(job.model, SequenceModel):
         names = ["head"]
     return (*config.methods, Parameters(targets=tuple(names)))
-
-
-def _groups(model: nn.Module, config: TuneConfig) -> tuple[list[Group], dict[str, dict[str, Any]]]:
-    """Return what is trained in groups, each with its rate and where that comes from."""
-    named: dict[str, dict[str, nn.Parameter]] = {}
-    for group, parameters in adapters.groups(model, NAME).items():
-        for name, parameter in parameters.items():
-            inside = "head" if name.split(".")[0] in _HEADS else group
-            named.setdefault(inside, {})[name] = parameter
-    given = config.training.rates
-    unknown = sorted(set(given) - set(named))
-    if unknown:
-        raise InputError(f"rates names group {unknown[0]!r}", allowed=", ".join(named))
-    rates: dict[str, dict[str, Any]] = {}
-    for name in named:
-        if name in given or config.training.rate is not None:
-            rates[name] = {"value": given.get(name, config.training.rate), "source": "given"}
-        else:
-            rates[name] = dataclasses.asdict(starting_rate(name, config.published))
-    groups = [
-        Group(name=name, parameters=parameters, rate=rates[name]["value"])
-        for name, parameters in named.items()
-    ]
-    return groups, rates
 
 
 def _work(
@@ -273,7 +272,7 @@ def _warm_up(job: _Job, config: TuneConfig, place: Path | None, progress: Progre
         config.training, steps=steps, epochs=None, evaluate_every=steps, patience=None
     )
     short = dataclasses.replace(config, training=training)
-    groups, _ = _groups(job.model, short)
+    groups, _ = rate_groups(job.model, NAME, training, config.published)
     inner = None if place is None else place / "warm-up"
     work = _work(job, short, groups, inner, progress)
     train_(job.model, dataclasses.replace(work, keep_last=True))

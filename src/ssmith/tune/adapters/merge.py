@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.families.examples import example_batch, main_output
+from ssmith.families.hf.engine import accelerate_
 from ssmith.tune.adapters.attach import detach_
 from ssmith.tune.adapters.part import LinearPart, Part, TensorPart
 from ssmith.tune.adapters.registry import check_name
@@ -24,6 +25,7 @@ class MergeReport:
 
     Args:
         merged: dotted names of the base parameters that were written.
+        held: dotted names of offsets that the model holds now, which stock code does not know.
         left: parts that stay attached, with the reason.
         difference: largest absolute change of the output, with against without the adapter's
             parts, measured on the batch; None if there was none to run.
@@ -31,6 +33,7 @@ class MergeReport:
     """
 
     merged: tuple[str, ...]
+    held: tuple[str, ...]
     left: dict[str, str]
     difference: float | None
     output_size: float | None
@@ -42,6 +45,7 @@ def merge_(
     name: str = "default",
     *,
     allow_partial: bool = False,
+    hold: bool = False,
     batch: Mapping[str, Tensor] | None = None,
 ) -> MergeReport:
     """Write an adapter into the base model's weights, and take it off.
@@ -52,6 +56,8 @@ def merge_(
         model: with the adapter attached.
         name: of the adapter; the only active one after a part of it is left.
         allow_partial: merge what can be merged, and leave the rest attached.
+        hold: let mixers hold state offsets as offsets of their own. `ssmith.save` writes those
+            beside the weights and `ssmith.load` reads them; stock transformers leaves them out.
         batch: arguments of the model's forward to measure the difference on; random if None.
 
     Returns:
@@ -61,46 +67,101 @@ def merge_(
         InputError: if there is no such adapter.
         UnsupportedError: if a part cannot be merged; nothing was changed.
     """
-    check_name(model, name)
-    left = _left(model, name)
-    if left and not allow_partial:
-        place, reason = next(iter(left.items()))
-        raise UnsupportedError(
-            f"{place} cannot be merged: {reason}",
-            allowed="LoRA, DoRA and trained parameters of the model itself",
-            next_step="save it as an adapter, or pass allow_partial=True to merge the others",
-        )
+    left = check_mergeable(model, name, allow_partial=allow_partial, hold=hold)
     use_(model, (name,))
     inputs = _batch(model, batch)
     before = None if inputs is None else _output(model, inputs)
     merged: dict[str, None] = {}
+    held: dict[str, None] = {}
     for owner, module, slot in list(slots(model)):
-        for key, parameter in _merge_slot(module, slot, name):
+        if hold:
+            held |= dict.fromkeys(f"{owner}.{key}" for key in _hold_slot(module, slot, name))
+        mine = [item for item in slot.of(name) if f"{owner}.{item[0]}".lstrip(".") not in left]
+        for key, parameter in _merge_parts(module, mine):
             merged[f"{owner}.{parameter}".lstrip(".")] = None
             slot.drop(name, key)
     if not left:
         detach_(model, name)
+    if held:
+        # Stock code would leave the offsets out without a word.
+        accelerate_(model)
     after = None if inputs is None else _output(model, inputs)
     return MergeReport(
         merged=tuple(merged),
+        held=tuple(held),
         left=left,
         difference=None if before is None or after is None else float((after - before).abs().max()),
         output_size=None if before is None else float(before.abs().max()),
     )
 
 
-def _left(model: nn.Module, name: str) -> dict[str, str]:
+def check_mergeable(
+    model: nn.Module, name: str = "default", *, allow_partial: bool = False, hold: bool = False
+) -> dict[str, str]:
+    """Raise unless an adapter can be merged.
+
+    Args:
+        model: with the adapter attached.
+        name: of the adapter.
+        allow_partial: accept that parts of it cannot.
+        hold: count what a mixer can hold beside its weights as merged.
+
+    Returns:
+        Parts that would be left, with the reason.
+
+    Raises:
+        InputError: if there is no such adapter.
+        UnsupportedError: if a part cannot be merged.
+    """
+    check_name(model, name)
+    tied = _tied(model)
+    left, offsets = {}, False
+    for owner, module, slot in slots(model):
+        for key, part in slot.of(name):
+            reason = part.cannot_merge
+            if isinstance(part, LinearPart):
+                reason = reason or tied.get(id(module._parameters.get("weight")), "")
+            if reason and not (hold and part.held()):
+                left[f"{owner}.{key}".lstrip(".")] = reason
+                offsets = offsets or bool(part.held())
+    if left and not allow_partial:
+        place, reason = next(iter(left.items()))
+        raise UnsupportedError(
+            f"{place} cannot be merged: {reason}",
+            allowed="LoRA, DoRA and trained parameters of the model itself",
+            next_step="save it as an adapter, or merge the rest alone (allow_partial=True)"
+            + (", or let the model hold its offsets, for ssmith alone (hold=True)" * offsets),
+        )
+    return left
+
+
+def _tied(model: nn.Module) -> dict[int, str]:
+    """Return why a change of a shared weight cannot be merged, by the weight's identity."""
+    places: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        places.setdefault(id(parameter), []).append(name)
     return {
-        f"{owner}.{key}".lstrip("."): part.cannot_merge
-        for owner, _, slot in slots(model)
-        for key, part in slot.of(name)
-        if part.cannot_merge
+        key: f"its weight is shared by {', '.join(names)}, and the adapter acts in one place"
+        for key, names in places.items()
+        if len(names) > 1
     }
 
 
-def _merge_slot(module: Any, slot: Slot, name: str) -> list[tuple[str, str]]:
+def _hold_slot(module: Any, slot: Slot, name: str) -> list[str]:
+    """Let a module hold what it can of an adapter's parts; return the names of its buffers."""
+    done = []
+    for key, part in list(slot.of(name)):
+        for buffer, value in part.held().items():
+            before = getattr(module, buffer, None)
+            module.register_buffer(buffer, value if before is None else before.to(value) + value)
+            done.append(buffer)
+        if part.held():
+            slot.drop(name, key)
+    return done
+
+
+def _merge_parts(module: Any, parts: list[tuple[str, Part]]) -> list[tuple[str, str]]:
     """Write the parts of one module; return their keys and the parameters written."""
-    parts = list(slot.of(name))
     done = []
     for key, part in sorted(parts, key=_tensors_first):
         if isinstance(part, TensorPart):

@@ -39,6 +39,14 @@ class Part(nn.Module, ABC):
         """Return parameters that by design receive no gradient."""
         return ()
 
+    def held(self) -> dict[str, Tensor]:
+        """Return what a module can hold beside its weights in this part's place, by name.
+
+        The engine adds it, `ssmith.save` writes it into a file of its own, and stock code does not
+        know it; nothing if there is no such thing.
+        """
+        return {}
+
 
 class MixerPart(Part):
     """A part that changes what the engine computes inside a selective mixer.

@@ -126,6 +126,10 @@ class StateOffsetPart(MixerPart):
         y = self.y if "y" in self._parameters else None
         return replace(Hooks(), state_offset=self.offset(), output_offset=y)
 
+    def held(self) -> dict[str, Tensor]:  # noqa: D102
+        found = {"state_offset": self.offset(), "output_offset": self._parameters.get("y")}
+        return {name: value.detach() for name, value in found.items() if value is not None}
+
     def group(self) -> str:  # noqa: D102
         return "state-offset-h"
 

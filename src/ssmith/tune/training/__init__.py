@@ -1,5 +1,6 @@
 """Training of adapters and heads on transformers' Trainer."""
 
+from ssmith.tune.training.answer_distillation import AnswerDistillation
 from ssmith.tune.training.config import TrainingConfig
 from ssmith.tune.training.objectives import (
     AnswerObjective,
@@ -14,6 +15,7 @@ from ssmith.tune.training.work import Group, Listener, Training, Work
 
 __all__ = [
     "DATA_SETS",
+    "AnswerDistillation",
     "AnswerObjective",
     "Distillation",
     "Group",

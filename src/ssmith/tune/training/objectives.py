@@ -151,7 +151,18 @@ class AnswerObjective:
     def measure(self, model: nn.Module, batch: Batch) -> Float[Tensor, "b 2"]:
         """Return each sequence's loss, and whether it is right or its mean absolute error."""
         given = {name: value for name, value in batch.items() if name != "target"}
-        found, target = model(**given).float(), batch["target"]
+        return self.measure_answers(model(**given).float(), batch["target"])
+
+    def measure_answers(self, found: Float[Tensor, "b *o"], target: Tensor) -> Float[Tensor, "b 2"]:
+        """Return what `measure` does of answers that are there.
+
+        Args:
+            found: logits of classes, or numbers.
+            target: class indices, or numbers.
+
+        Returns:
+            Each sequence's loss, and whether it is right or its mean absolute error.
+        """
         if self.task == "classification":
             loss = functional.cross_entropy(found, target, reduction="none")
             return torch.stack([loss, (found.argmax(-1) == target).to(loss.dtype)], dim=1)

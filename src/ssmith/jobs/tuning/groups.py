@@ -1,0 +1,59 @@
+"""What is trained, in groups, each with its learning rate and where that comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from ssmith.core.errors import InputError
+from ssmith.tune import adapters
+from ssmith.tune.training import Group, TrainingConfig, starting_rate
+
+HEADS = ("score", "encoder", "head")
+"""Children of a model that answer for a whole sequence."""
+
+
+def rate_groups(
+    model: nn.Module, name: str, training: TrainingConfig, published: str | None = None
+) -> tuple[list[Group], dict[str, dict[str, Any]]]:
+    """Return what an adapter trains in groups, each with its learning rate.
+
+    Args:
+        model: with the adapter attached.
+        name: of the adapter.
+        training: rates that are given.
+        published: data set whose published rates are taken where none is given; None for the
+            median over all.
+
+    Returns:
+        Groups, and per group the rate's value and source.
+
+    Raises:
+        InputError: if a rate is given for a group that is not trained.
+    """
+    named: dict[str, dict[str, nn.Parameter]] = {}
+    for group, parameters in adapters.groups(model, name).items():
+        for parameter, value in parameters.items():
+            inside = "head" if parameter.split(".")[0] in HEADS else group
+            named.setdefault(inside, {})[parameter] = value
+    _check_known(training.rates, named)
+    rates: dict[str, dict[str, Any]] = {}
+    for group in named:
+        if group in training.rates or training.rate is not None:
+            rates[group] = {"value": training.rates.get(group, training.rate), "source": "given"}
+        else:
+            rates[group] = dataclasses.asdict(starting_rate(group, published))
+    groups = [
+        Group(name=group, parameters=parameters, rate=rates[group]["value"])
+        for group, parameters in named.items()
+    ]
+    return groups, rates
+
+
+def _check_known(given: Mapping[str, float], named: Mapping[str, Any]) -> None:
+    unknown = sorted(set(given) - set(named))
+    if unknown:
+        raise InputError(f"rates names group {unknown[0]!r}", allowed=", ".join(named))

@@ -1,0 +1,229 @@
+"""Recover a cut language model in place: it learns from its dense parent, and holds the result."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ssmith.artefact import base_digest
+from ssmith.core.checks import check_integer, check_number
+from ssmith.core.errors import InputError
+from ssmith.core.examples import Example
+from ssmith.core.tokens import TokenWindows
+from ssmith.families.hf import engine
+from ssmith.jobs.progress import Progress, silent
+from ssmith.jobs.tuning.config import methods_from
+from ssmith.jobs.tuning.groups import rate_groups
+from ssmith.tune import adapters
+from ssmith.tune.adapters import SDT, Method, StateOffset
+from ssmith.tune.adapters.merge import check_mergeable
+from ssmith.tune.training import (
+    Distillation,
+    LanguageObjective,
+    Objective,
+    TrainingConfig,
+    Work,
+    train_,
+)
+
+_NAME = "recovery"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoveryConfig:
+    """How a cut model learns to make up for the cut.
+
+    Args:
+        methods: names of adapters between commas, as in ``ssmith tune --method``; what they train
+            is written into the model in the end.
+        steps: optimiser steps, ≥ 1.
+        rate: learning rate of everything; None for the starting rate of each method.
+        imitate: share of the dense model in the loss, in [0, 1]; the rest is the text.
+        batch_size: windows per step, ≥ 1.
+        seed: of order and initial values.
+
+    Raises:
+        InputError: if a value is outside its domain, or a method needs a warm-up.
+    """
+
+    methods: str = "state-offset-hy"
+    steps: int = 200
+    rate: float | None = None
+    imitate: float = 1.0
+    batch_size: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("steps", self.steps, at_least=1)
+        check_number("imitate", self.imitate, at_least=0, below=1 + 1e-9)
+        if self.rate is not None:
+            check_number("rate", self.rate, above=0)
+        if any(isinstance(method, SDT) for method in self.chosen()):
+            raise InputError(
+                "recovery by sdt, which has a warm-up of its own",
+                allowed="methods without one",
+                next_step="recover the cut model by `ssmith tune` afterwards",
+            )
+
+    def chosen(self) -> tuple[Method, ...]:
+        """Return the methods."""
+        return methods_from(self.methods)
+
+    def terms(self) -> str:
+        """Return the letters of the terms that have a closed form: D, and offsets that train."""
+        forms = {method.form for method in self.chosen() if isinstance(method, StateOffset)}
+        named = (("h", {"h", "both"}), ("y", {"y", "both"}))
+        return "D" + "".join(letter for letter, wanted in named if forms & wanted)
+
+    def training(self) -> TrainingConfig:
+        """Return the settings of the training."""
+        return TrainingConfig(
+            rate=self.rate, steps=self.steps, batch_size=self.batch_size, seed=self.seed
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovered:
+    """What a recovery did.
+
+    Args:
+        methods: labels of the adapters.
+        parameters: how many numbers were trained.
+        rates: learning rate of each group and where it comes from.
+        steps: optimiser steps.
+        best_step: the step that validated best; 0 for the cut model as it was.
+        validation: means on the validation split, before the first step and at the best one.
+        merged: base parameters that were written.
+        held: offsets that the model holds now.
+    """
+
+    methods: tuple[str, ...]
+    parameters: int
+    rates: dict[str, dict[str, Any]]
+    steps: int
+    best_step: int
+    validation: dict[str, dict[str, float]]
+    merged: tuple[str, ...]
+    held: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return {
+            **asdict(self),
+            **{name: list(getattr(self, name)) for name in ("methods", "merged", "held")},
+        }
+
+
+def check_recovery(model: nn.Module, config: RecoveryConfig) -> None:
+    """Raise unless a model can be recovered like this and hold the result; it stays as it is.
+
+    Args:
+        model: dense or cut.
+        config: how.
+
+    Raises:
+        InputError: if a target matches nothing.
+        UnsupportedError: if a method is not defined for the model, or cannot be merged.
+    """
+    adapters.attach_(model, config.chosen(), name=_NAME, prove=False)
+    try:
+        check_mergeable(model, _NAME, hold=True)
+    finally:
+        adapters.detach_(model, _NAME)
+
+
+def recover_(
+    model: nn.Module,
+    dense: nn.Module,
+    splits: tuple[TokenWindows, TokenWindows],
+    config: RecoveryConfig,
+    *,
+    place: Path | None = None,
+    progress: Progress = silent,
+) -> Recovered:
+    """Train an adapter on a cut model, and write it into the model; what is cut stays cut.
+
+    Of all looks at the validation split the best is taken, the model as it was before the first
+    step included. Called again with the same ``place`` it goes on where it was.
+
+    Args:
+        model: the cut model; changed in place.
+        dense: what it learns to imitate; left as it is.
+        splits: windows to learn from, and windows to choose the best step on.
+        config: how.
+        place: directory of checkpoints; None for none.
+        progress: told how far it is.
+
+    Returns:
+        What happened.
+
+    Raises:
+        InputError: if a target matches nothing.
+        UnsupportedError: if a method is not defined for the model, or cannot be merged.
+        NumericalError: if a loss is not finite.
+    """
+    digest = base_digest(model)
+    report = adapters.attach_(model, config.chosen(), name=_NAME, seed=config.seed)
+    check_mergeable(model, _NAME, hold=True)
+    groups, rates = rate_groups(model, _NAME, config.training())
+    train, validation = (_rows(part) for part in splits)
+
+    def read() -> dict[str, Tensor]:
+        return adapters.state(model, _NAME)
+
+    def write(tensors: Any) -> None:
+        adapters.load_state_(model, _NAME, tensors)
+
+    work = Work(
+        objective=_objective(dense, config),
+        train=train,
+        validation=validation,
+        config=config.training(),
+        groups=groups,
+        read=read,
+        write=write,
+        place=place,
+        identity={"base": digest, "config": asdict(config), "data": splits[0].sha256},
+        listener=progress,
+    )
+    with _as_teacher(dense):
+        training = train_(model, work)
+    done = adapters.merge_(model, _NAME, hold=True)
+    looks = {look["step"]: look["validation"] for look in training.looks}
+    return Recovered(
+        methods=report.methods,
+        parameters=report.parameters,
+        rates=rates,
+        steps=training.steps,
+        best_step=training.best_step,
+        validation={"before": looks.get(0, {}), "after": looks.get(training.best_step, {})},
+        merged=done.merged,
+        held=done.held,
+    )
+
+
+def _objective(dense: nn.Module, config: RecoveryConfig) -> Objective:
+    if config.imitate == 0:
+        return LanguageObjective()
+    return Distillation(teacher=dense, weight=config.imitate)
+
+
+@contextlib.contextmanager
+def _as_teacher(dense: nn.Module) -> Any:
+    """Run the dense model on the engine, and give its parameters back as they were."""
+    trained = {name for name, item in dense.named_parameters() if item.requires_grad}
+    try:
+        with engine(dense):
+            yield
+    finally:
+        for name, item in dense.named_parameters():
+            item.requires_grad_(name in trained)
+
+
+def _rows(windows: TokenWindows) -> list[Example]:
+    pairs = zip(windows.ids, windows.lengths.tolist(), strict=True)
+    return [Example(ids=ids[:length]) for ids, length in pairs if length > 1]
