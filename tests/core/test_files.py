@@ -135,6 +135,15 @@ def test_a_directory_that_succeeds_is_the_new_one_only(tmp_path, before):
     assert names(tmp_path) == ["out"]
 
 
+def test_a_new_directory_can_be_read_by_others(tmp_path):
+    path = tmp_path / "out"
+    with new_directory(path) as scratch:
+        (scratch / "deep").mkdir(mode=0o700)
+        (scratch / "deep" / "weights").touch(mode=0o600)
+    modes = [item.stat().st_mode & 0o777 for item in (path, path / "deep", path / "deep/weights")]
+    assert modes == [0o755, 0o755, 0o644]
+
+
 def prepare(path, before):
     if before in ("empty", "full"):
         path.mkdir()

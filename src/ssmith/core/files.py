@@ -185,6 +185,8 @@ def new_directory(
         yield scratch
         scratch.chmod(0o755)
         for item in scratch.rglob("*"):
+            # Libraries that write through temporary files leave them readable to nobody else.
+            item.chmod(0o755 if item.is_dir() else 0o644)
             _fsync_path(item)
         _swap_in(scratch, path)
     except OSError as error:
