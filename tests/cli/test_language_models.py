@@ -81,9 +81,9 @@ def test_parity_compares_perplexity_on_a_text(place, ssmith, capsys):
 
 
 def test_a_required_path_that_does_not_run_is_bad_input(place, ssmith):
-    ended = ssmith("parity", "mamba2", "--require-backend", "native")
+    ended = ssmith("parity", "mamba2", "--require-backend", "triton")
     assert (ended.code, ended.out) == (2, "")
-    assert "ssd would run on 'torch'" in ended.err
+    assert "ssd would run on" in ended.err
 
 
 @pytest.mark.parametrize("words", REFUSED, ids=[words[0] for words in REFUSED])

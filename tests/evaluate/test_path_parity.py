@@ -227,4 +227,4 @@ def test_a_path_can_be_required():
     with pytest.raises(InputError, match="'warp'"):
         check_paths(model, PathParityConfig(backend="warp"))
     with pytest.raises(UnsupportedError, match="ssd would run on"):
-        check_paths(tiny("mamba2"), PathParityConfig(backend="native"))
+        check_paths(tiny("mamba2", dtype=torch.float64), PathParityConfig(backend="native"))

@@ -17,6 +17,7 @@ from helpers.tiny_mamba import NAMES, tiny, tokens
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.families.hf import accelerate_, engine, restore_
 from ssmith.families.hf.engine import runs_on_engine
+from ssmith.ops.backends import choose
 
 pytest.importorskip("transformers")
 
@@ -81,7 +82,8 @@ def test_threads_share_a_model(name):
 
 def test_a_path_can_be_required_where_the_engine_is_asked_for():
     model = tiny("mamba2")
-    assert engine(model, require="torch").__enter__().layers
+    scan = choose("ssd", model.backbone.layers[0].mixer.A_log).backend
+    assert engine(model, require=scan).__enter__().layers
     other = tiny("mamba", dtype=torch.float64)
     for ask in (accelerate_, lambda *args, **named: engine(*args, **named).__enter__()):
         with pytest.raises(UnsupportedError, match="selective_scan would run on 'torch'"):

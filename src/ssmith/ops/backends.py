@@ -17,13 +17,16 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.ops.native import library, why_missing
 
 Backend = Literal["reference", "torch", "native", "triton"]
-Op = Literal["selective_scan", "selective_step", "causal_conv", "ssd", "diagonal_scan"]
+Op = Literal[
+    "selective_scan", "selective_step", "mixer_step", "causal_conv", "ssd", "diagonal_scan"
+]
 
 _SUPPORTED: dict[Op, tuple[Backend, ...]] = {
     "selective_scan": ("reference", "torch", "native", "triton"),
     "selective_step": ("reference", "native"),
+    "mixer_step": ("reference", "native"),
     "causal_conv": ("reference", "native"),
-    "ssd": ("reference", "torch"),
+    "ssd": ("reference", "torch", "native"),
     "diagonal_scan": ("reference", "torch", "native"),
 }
 _NATIVE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.complex64)
@@ -106,6 +109,10 @@ def chosen(op: Op, like: Tensor) -> Backend:
 
 
 def _chosen(op: Op, device: str, dtype: torch.dtype) -> Backend:
+    # The common case, without the words: it is asked several times per layer and token.
+    plain_case = _forced.get() is None and device == "cpu" and dtype in _NATIVE_DTYPES
+    if plain_case and "native" in _SUPPORTED[op] and library() is not None:
+        return "native"
     choice = _choose(op, device, dtype)
     if choice.remedy and op not in _warned:
         _warned.add(op)

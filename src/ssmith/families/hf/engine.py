@@ -25,7 +25,7 @@ _FORWARDS: dict[Maths, Callable[..., Tensor]] = {
     "mamba": mamba_forward, "mamba2": mamba2_forward, "zamba": zamba_forward,
 }  # fmt: skip
 _OPERATIONS: dict[Maths, tuple[Op, ...]] = {
-    "mamba": ("causal_conv", "selective_scan", "selective_step"),
+    "mamba": ("causal_conv", "selective_scan", "selective_step", "mixer_step"),
     "mamba2": ("causal_conv", "ssd"),
     "zamba": ("causal_conv", "selective_scan", "selective_step"),
 }

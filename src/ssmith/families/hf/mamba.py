@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from ssmith.families.hf.advance import advance
 from ssmith.families.hf.cache import Carried, conv_state, read, write
+from ssmith.families.hf.decoding import whole_step
 from ssmith.families.hf.hooks import (
     Hooks,
     expanded,
@@ -21,6 +22,7 @@ from ssmith.families.hf.hooks import (
 )
 from ssmith.families.hf.padding import Padding
 from ssmith.ops.causal_conv import causal_conv
+from ssmith.ops.mixer_step.native import mixer_step_native_
 from ssmith.ops.selective_scan import ScanInputs
 
 
@@ -32,9 +34,10 @@ def mamba_forward(
 ) -> Tensor:
     """Run one mixer: same weights and result as transformers' own forward, one path for all uses.
 
-    Prefill, continuation from a cache by any number of steps, and decoding share one formula; the
-    state is carried in float32; padding on any side leaves no trace. What an adapter changes is
-    asked of `hooks_of`; so are tensors ``state_offset``, ``initial_state``, each (e, n), and
+    Prefill, continuation from a cache by any number of steps, and decoding share one formula;
+    single steps take one operation for all of it where `whole_step` finds that they can. The state
+    is carried in float32; padding on any side leaves no trace. What an adapter changes is asked of
+    `hooks_of`; so are tensors ``state_offset``, ``initial_state``, each (e, n), and
     ``output_offset`` (e,) set on the mixer by name.
 
     Args:
@@ -52,13 +55,18 @@ def mamba_forward(
     padding = Padding.of(attention_mask, hidden_states.shape[1])
     hooks = hooks_of(self)
     carried = read(cache_params, self.layer_idx)
+    step = whole_step(self, hooks, hidden_states, carried) if padding is None else None
+    if step is not None:
+        return mixer_step_native_(step)[:, None]
     hidden = hidden_states if padding is None else padding.sort(hidden_states)
     if carried.recurrent is None:
         carried = _start(self, hooks, hidden.shape[0])
     raw, z = self.in_proj(hidden).chunk(2, dim=-1)
     x = convolve(self, raw, conv_state(carried))
     y, h = _scan(self, hooks, (x, z), carried, None if padding is None else padding.valid)
-    write(cache_params, self.layer_idx, self.conv1d.kernel_size[0], (raw, carried, padding), h)
+    # States lie next to each other in a cache, for the single steps that follow.
+    last = (raw, carried, padding), h.contiguous()
+    write(cache_params, self.layer_idx, self.conv1d.kernel_size[0], *last)
     out: Tensor = self.out_proj(y.to(hidden_states.dtype))
     return out if padding is None else padding.restore(out)
 

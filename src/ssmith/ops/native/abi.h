@@ -65,11 +65,39 @@ struct ConvArgs {
 };
 
 struct StepArgs {
-  int64_t b, e, n, parts, softplus;
+  int64_t b, e, n, parts, softplus, log_A;  // log_A: A holds log(−A)
   Rows x, dt, z, B, C;                      // stride_l unused
   const float *A, *D, *dt_bias, *h_offset, *y_offset;  // A and h_offset channel-major, (e, n)
   const float* h;                           // (b, e, n)
   float *y, *h_new;
+};
+
+// One step of a whole Mamba mixer; r is the rank of Δ. Matrices are dense, (outputs, inputs).
+struct MixerArgs {
+  int64_t b, m, e, n, r, k, parts;
+  const float* hidden;  // (b, m)
+  const float *in_weight, *in_bias, *conv_weight, *conv_bias;  // in (2e, m), conv (e, k)
+  const float *x_weight, *dt_weight, *dt_bias;                 // x (r + 2n, e), dt (e, r)
+  const float *A_log, *D, *h_offset, *y_offset;                // A_log and h_offset (e, n)
+  const float *out_weight, *out_bias;                          // out (m, e)
+  float *conv_state, *h;  // (b, e, k) and (b, e, n), both advanced in place
+  float* y;               // (b, m)
+};
+
+// Mamba-2's scan, both directions; p channels a head, h / g heads a group. Rows over time are
+// x (h, p), dt (h), B and C (g, n); states are (h, n, p), so that a vector holds channels of a head.
+// States are kept before every chunk of this many steps.
+constexpr int64_t kSsdChunk = 64;
+struct SsdArgs {
+  int64_t b, l, h, p, g, n, parts;
+  Rows x, dt, B, C;
+  const float *A, *D, *h0, *h_offset;
+  float *y, *h_last, *bounds;  // bounds (b, chunks, h, n, p)
+  Rows dy;
+  const float* dh_last;
+  // dA and dD (b, h), dh_offset (b, h, n, p): per-batch sums. dB and dC (parts, b, l, g, n): per-part
+  // sums, to which is added.
+  float *dx, *ddt, *dA, *dB, *dC, *dD, *dh0, *dh_offset;
 };
 
 struct DiagonalArgs {
@@ -91,4 +119,7 @@ struct Kernels {
   void (*diagonal)(const DiagonalArgs*);
   void (*scan_statistics)(const StatisticsArgs*);
   void (*votes)(const VotesArgs*);
+  void (*mixer_step)(const MixerArgs*);
+  void (*ssd_forward)(const SsdArgs*);
+  void (*ssd_backward)(const SsdArgs*);
 };

@@ -3,14 +3,17 @@
 #include "abi.h"
 #include "conv.h"
 #include "diagonal.h"
+#include "mixer_step.h"
 #include "scan_backward.h"
 #include "scan_forward.h"
 #include "scan_statistics.h"
+#include "ssd_backward.h"
+#include "ssd_forward.h"
 #include "step.h"
 #include "votes.h"
 
 extern "C" const Kernels SSMITH_LEVEL;
 extern "C" const Kernels SSMITH_LEVEL = {
-    scan_forward, scan_backward, conv_forward,    conv_backward,
-    step,         diagonal,      scan_statistics, votes,
+    scan_forward, scan_backward,   conv_forward, conv_backward, step,        diagonal,
+    scan_statistics, votes,        mixer_step,   ssd_forward,   ssd_backward,
 };

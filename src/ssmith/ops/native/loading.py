@@ -26,6 +26,9 @@ _KERNELS = (
     "diagonal",
     "scan_statistics",
     "votes",
+    "mixer_step",
+    "ssd_forward",
+    "ssd_backward",
 )
 _forced: ContextVar[int | None] = ContextVar("forced_level", default=None)
 

@@ -9,23 +9,24 @@ SSMITH_INLINE void step_channels(const StepArgs& a, int64_t b, int64_t first, in
   vf x = load_some(row(a.x, b, 0) + first, lanes);
   vf dt = load_some(row(a.dt, b, 0) + first, lanes) + bias;
   if (a.softplus) dt = softplus(dt).value;
-  vf du = dt * x, y{};
+  vf du = dt * x, sums[W] = {};
   const float *B = row(a.B, b, 0), *C = row(a.C, b, 0);
   for (int64_t c = 0; c < lanes; ++c) {
     const int64_t at = (first + c) * a.n;
     const float *A = a.A + at, *h = a.h + b * a.e * a.n + at;
     float* h_new = a.h_new + b * a.e * a.n + at;
-    vf sum{};
     for (int64_t i = 0; i < a.n; i += W) {
       const int64_t count = min64(W, a.n - i);
-      vf state = exp2v(load_some(A + i, count) * (dt[c] * kLog2e)) * load_some(h + i, count) +
+      vf rate = load_some(A + i, count);
+      if (a.log_A) rate = -exp2v(rate * kLog2e);
+      vf state = exp2v(rate * (dt[c] * kLog2e)) * load_some(h + i, count) +
                  load_some(B + i, count) * du[c];
       store_some(h_new + i, state, count);
       if (a.h_offset) state += load_some(a.h_offset + at + i, count);
-      sum += state * load_some(C + i, count);
+      sums[c] += state * load_some(C + i, count);
     }
-    y[c] = sum_lanes(sum);
   }
+  vf y = sum_rows(sums);
   if (a.y_offset) y += load_some(a.y_offset + first, lanes);
   if (a.D) y += load_some(a.D + first, lanes) * x;
   if (a.z.data) {

@@ -6,7 +6,7 @@ import ctypes
 
 from torch import Tensor
 
-ABI = 3
+ABI = 4
 
 
 def _rows(name: str) -> list[str]:
@@ -60,9 +60,33 @@ class StepArgs(ctypes.Structure):
     """Arguments of one step of the selective scan."""
 
     _fields_ = _fields(
-        "b", "e", "n", "parts", "softplus",
+        "b", "e", "n", "parts", "softplus", "log_A",
         _rows("x"), _rows("dt"), _rows("z"), _rows("B"), _rows("C"),
         "A", "D", "dt_bias", "h_offset", "y_offset", "h", "y", "h_new",
+    )  # fmt: skip
+
+
+class MixerArgs(ctypes.Structure):
+    """Arguments of one step of a whole Mamba mixer."""
+
+    _fields_ = _fields(
+        "b", "m", "e", "n", "r", "k", "parts",
+        "hidden", "in_weight", "in_bias", "conv_weight", "conv_bias", "x_weight",
+        "dt_weight", "dt_bias", "A_log", "D", "h_offset", "y_offset", "out_weight", "out_bias",
+        "conv_state", "h", "y",
+    )  # fmt: skip
+
+
+class SSDArgs(ctypes.Structure):
+    """Arguments of Mamba-2's scan, both directions."""
+
+    _fields_ = _fields(
+        "b", "l", "h", "p", "g", "n", "parts",
+        _rows("x"), _rows("dt"), _rows("B"), _rows("C"),
+        "A", "D", "h0", "h_offset",
+        "y", "h_last", "bounds",
+        _rows("dy"), "dh_last",
+        "dx", "ddt", "dA", "dB", "dC", "dD", "dh0", "dh_offset",
     )  # fmt: skip
 
 
@@ -80,8 +104,8 @@ def address(tensor: Tensor | None) -> int:
 
 
 def rows(name: str, tensor: Tensor | None) -> dict[str, int]:
-    """Return the three fields of a tensor over time, ``(b, l, ·)``, or over batch, ``(b, ·)``."""
+    """Return the three fields of a tensor over time, ``(b, l, …)``, or over batch, ``(b, ·)``."""
     if tensor is None:
         return {}
-    over_time = tensor.stride(1) if tensor.ndim == 3 else 0
+    over_time = tensor.stride(1) if tensor.ndim >= 3 else 0
     return {name: tensor.data_ptr(), f"{name}_b": tensor.stride(0), f"{name}_l": over_time}

@@ -183,10 +183,19 @@ SSMITH_INLINE vf sum_rows(const vf* rows) {
   return level[0];
 }
 
+// The sum of all lanes, by halves.
 SSMITH_INLINE float sum_lanes(vf v) {
-  float total = 0.f;
-  for (int64_t i = 0; i < W; ++i) total += v[i];
-  return total;
+#if SSMITH_LANES == 16
+  v += __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+  v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+  v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+#elif SSMITH_LANES == 8
+  v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
+  v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5);
+#else
+  v += __builtin_shufflevector(v, v, 2, 3, 0, 1);
+#endif
+  return v[0] + v[1];
 }
 
 // Flush subnormals to zero while it lives: they cost a hundred times a normal operation.

@@ -9,6 +9,7 @@ from ssmith.ops.backends import chosen
 from ssmith.ops.precision import widened
 from ssmith.ops.ssd.chunked import ssd_chunked
 from ssmith.ops.ssd.inputs import SSDInputs
+from ssmith.ops.ssd.native import ssd_native
 from ssmith.ops.ssd.reference import ssd_reference
 
 
@@ -21,8 +22,12 @@ def ssd(inputs: SSDInputs) -> tuple[Float[Tensor, "b l h p"], Float[Tensor, "b h
     Returns:
         The outputs in the dtype of ``x``, and the state after the last step (float32 or wider).
     """
+    backend = chosen("ssd", inputs.x)
+    empty = not (inputs.x.numel() and inputs.B.numel())
+    if backend == "native" and not empty:
+        return ssd_native(inputs)
     # One step is cheaper by the definition than as a chunk of one.
     short = inputs.x.shape[1] == 1
-    plain = ssd_reference if short or chosen("ssd", inputs.x) == "reference" else ssd_chunked
+    plain = ssd_reference if short or empty or backend == "reference" else ssd_chunked
     y, h_last = plain(widened(inputs))
     return y.to(inputs.x.dtype), h_last

@@ -1,0 +1,91 @@
+"""Decoding with a Mamba mixer in one operation, wherever nothing stands in its way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as modules
+
+from ssmith.families.hf.cache import Carried
+from ssmith.families.hf.hooks import Hooks
+from ssmith.ops.backends import chosen
+from ssmith.ops.mixer_step import MixerStepInputs
+from ssmith.ops.mixer_step.native import fits
+
+MOST_SEQUENCES = 8
+"""With more, products of matrices with matrices are faster than reading each weight once."""
+
+_PARTS: dict[str, type[nn.Module]] = {
+    "in_proj": nn.Linear, "conv1d": nn.Conv1d, "x_proj": nn.Linear, "dt_proj": nn.Linear,
+    "out_proj": nn.Linear,
+}  # fmt: skip
+
+
+def whole_step(
+    mixer: Any, hooks: Hooks, hidden: Tensor, carried: Carried
+) -> MixerStepInputs | None:
+    """Find the one operation that advances a mixer by a step, where it may be taken.
+
+    The operation computes what the mixer's layers do without calling them. So the ordinary path is
+    taken if anything is attached to one of them (a hook, an adapter, a quantised weight), if an
+    adapter of the mixer changes more than offsets, under autograd, autocast or a compiler, and
+    where the kernels do not run or tensors are not plain float32. Both compute the same.
+
+    Args:
+        mixer: a mixer with Mamba's maths.
+        hooks: what adapters change in it.
+        hidden: (b, l, m).
+        carried: what its cache holds; the operation advances it in place.
+
+    Returns:
+        Its inputs; None for the ordinary path.
+    """
+    if hidden.shape[1] != 1 or hidden.shape[0] > MOST_SEQUENCES or torch.is_grad_enabled():
+        return None
+    if carried.recurrent is None or carried.conv is None or carried.virtual:
+        return None
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return None
+    if chosen("mixer_step", hidden) != "native" or not (_only_offsets(hooks) and _bare(mixer)):
+        return None
+    step = MixerStepInputs(
+        hidden=hidden[:, 0], in_weight=mixer.in_proj.weight, in_bias=mixer.in_proj.bias,
+        conv_weight=mixer.conv1d.weight[:, 0], conv_bias=mixer.conv1d.bias,
+        x_weight=mixer.x_proj.weight, dt_weight=mixer.dt_proj.weight, dt_bias=mixer.dt_proj.bias,
+        A_log=hooks.tensor(mixer, "A_log"), D=hooks.tensor(mixer, "D"),
+        out_weight=mixer.out_proj.weight, out_bias=mixer.out_proj.bias,
+        conv_state=carried.conv.mT, h=carried.recurrent,
+        h_offset=hooks.state_offset, y_offset=hooks.output_offset,
+    )  # fmt: skip
+    return step if fits(step) else None
+
+
+def _only_offsets(hooks: Hooks) -> bool:
+    """Return whether adapters change no more than offsets that all rows share."""
+    if hooks.prefix is not None or hooks.extra is not None:
+        return False
+    if hooks.state_offset is not None and hooks.state_offset.ndim != 2:
+        return False
+    return hooks.output_offset is None or hooks.output_offset.ndim == 1
+
+
+def _bare(mixer: Any) -> bool:
+    """Return whether a mixer's layers do what their weights say, and no more."""
+    if mixer.activation not in ("silu", "swish") or mixer.x_proj.bias is not None:
+        return False
+    if "dt_layernorm" in mixer._modules or _watched_everywhere():
+        return False
+    for name, kind in _PARTS.items():
+        part: Any = mixer._modules.get(name)
+        if type(part) is not kind or part._forward_hooks or part._forward_pre_hooks:
+            return False
+        if "forward" in part.__dict__:
+            return False
+    return True
+
+
+def _watched_everywhere() -> bool:
+    """Return whether hooks wait for every module there is."""
+    return bool(modules._global_forward_hooks or modules._global_forward_pre_hooks)
