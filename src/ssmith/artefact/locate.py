@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from importlib.resources import files
 from pathlib import Path
 
 from ssmith.artefact.layout import CONFIG, PICKLES
 from ssmith.core.errors import ArtefactError, InputError
+from ssmith.core.names import unknown_name
 from ssmith.core.optional import require
 
 EMBEDDED = "embedded:"
@@ -67,12 +67,7 @@ def _embedded_root() -> Path:
 def _embedded(name: str) -> Path:
     names = embedded_names()
     if name not in names:
-        close = difflib.get_close_matches(name, names, n=1)
-        raise InputError(
-            f"no embedded model {name!r}",
-            allowed=", ".join(names),
-            next_step=f"did you mean {EMBEDDED}{close[0]}?" if close else "",
-        )
+        raise unknown_name(f"no embedded model {name!r}", name, names, prefix=EMBEDDED)
     return _embedded_root() / name
 
 

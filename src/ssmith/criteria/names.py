@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-
-from ssmith.core.errors import InputError
+from ssmith.core.names import spelled, unknown_name
 from ssmith.criteria.aire import AIRE
 from ssmith.criteria.hinf import Hinf
 from ssmith.criteria.lamp import LAMP
@@ -29,14 +27,9 @@ def by_name(name: str) -> Criterion:
         InputError: if there is no such criterion; lists all and suggests the closest.
     """
     known = _known()
-    key = name.strip().lower().replace("_", "-")
+    key = spelled(name)
     if key not in known:
-        close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-        raise InputError(
-            f"there is no criterion {name!r}",
-            allowed=", ".join(known),
-            next_step=f"did you mean {close[0]!r}?" if close else "choose one of these",
-        )
+        raise unknown_name(f"there is no criterion {name!r}", key, known)
     return known[key]
 
 

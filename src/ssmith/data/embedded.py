@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ssmith.core.errors import InputError
+from ssmith.core.names import unknown_name
 from ssmith.core.optional import require
 from ssmith.core.sequences import SequenceData, Task
 from ssmith.data.assemble import assemble, standardise
@@ -105,12 +104,7 @@ def load_embedded(name: str, *, seed: int) -> SequenceData:
         return assemble(_split(_digits()))
     if name in _ARCHIVES:
         return assemble(standardise(_split(_archive(name, _ARCHIVES[name]))))
-    close = difflib.get_close_matches(name, TASKS, n=1, cutoff=0.4)
-    raise InputError(
-        f"there is no data set {PREFIX}{name}",
-        allowed=", ".join(PREFIX + task for task in TASKS),
-        next_step=f"did you mean {PREFIX}{close[0]}?" if close else "choose one of these",
-    )
+    raise unknown_name(f"there is no data set {PREFIX}{name}", name, TASKS, prefix=PREFIX)
 
 
 def _split(pool: Pool) -> Pool:

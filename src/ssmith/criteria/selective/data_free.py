@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float64
@@ -20,30 +21,11 @@ class FastestDecay:
     Source: an entry with a large A_log is memoryless already, so cutting its memory costs least.
     """
 
-    @property
-    def label(self) -> str:
-        """Name for plots and tables."""
-        return "Fastest decay first"
-
-    @property
-    def needs_data(self) -> bool:
-        """False."""
-        return False
-
-    @property
-    def lockstep(self) -> bool:
-        """False."""
-        return False
-
-    @property
-    def scores_columns(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def scores_output(self) -> bool:
-        """False."""
-        return False
+    label: ClassVar[str] = "Fastest decay first"
+    needs_data: ClassVar[bool] = False
+    lockstep: ClassVar[bool] = False
+    scores_columns: ClassVar[bool] = True
+    scores_output: ClassVar[bool] = False
 
     def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
         """Return nothing."""
@@ -72,10 +54,7 @@ class LogMagnitude(FastestDecay):
         slowest and most used, first.
     """
 
-    @property
-    def label(self) -> str:
-        """Name for plots and tables."""
-        return "Magnitude of A_log"
+    label: ClassVar[str] = "Magnitude of A_log"
 
     def entries(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "e n"]:
         """Score every entry of A_log."""
@@ -91,15 +70,12 @@ class RandomEntries(FastestDecay):
         seed: of the draw, ≥ 0.
     """
 
+    label: ClassVar[str] = "Random"
+
     seed: int = 0
 
     def __post_init__(self) -> None:
         derive(self.seed)
-
-    @property
-    def label(self) -> str:
-        """Name for plots and tables."""
-        return "Random"
 
     def entries(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "e n"]:
         """Score every entry of A_log."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float64
@@ -26,30 +27,11 @@ class OutputEnergy:
         together, not one by one.
     """
 
-    @property
-    def label(self) -> str:
-        """Name for plots and tables."""
-        return "Output energy"
-
-    @property
-    def needs_data(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def lockstep(self) -> bool:
-        """False: energies are sums over windows."""
-        return False
-
-    @property
-    def scores_columns(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def scores_output(self) -> bool:
-        """True."""
-        return True
+    label: ClassVar[str] = "Output energy"
+    needs_data: ClassVar[bool] = True
+    lockstep: ClassVar[bool] = False
+    scores_columns: ClassVar[bool] = True
+    scores_output: ClassVar[bool] = True
 
     def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
         """Return Σ (g C Ā h)²."""
@@ -78,30 +60,11 @@ class StateEnergy:
     Differs: Ā and h are averaged together, and every sequence and step weighs the same.
     """
 
-    @property
-    def label(self) -> str:
-        """Name for plots and tables."""
-        return "State energy"
-
-    @property
-    def needs_data(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def lockstep(self) -> bool:
-        """False: energies are sums over windows."""
-        return False
-
-    @property
-    def scores_columns(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def scores_output(self) -> bool:
-        """False."""
-        return False
+    label: ClassVar[str] = "State energy"
+    needs_data: ClassVar[bool] = True
+    lockstep: ClassVar[bool] = False
+    scores_columns: ClassVar[bool] = True
+    scores_output: ClassVar[bool] = False
 
     def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
         """Return Σ (Ā h)²."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float64
@@ -28,30 +29,11 @@ class GramGreedy:
         together, and states that add up may not.
     """
 
-    @property
-    def label(self) -> str:
-        """Name for plots and tables."""
-        return "Gram greedy"
-
-    @property
-    def needs_data(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def lockstep(self) -> bool:
-        """False: a Gram is a sum over windows."""
-        return False
-
-    @property
-    def scores_columns(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def scores_output(self) -> bool:
-        """True."""
-        return True
+    label: ClassVar[str] = "Gram greedy"
+    needs_data: ClassVar[bool] = True
+    lockstep: ClassVar[bool] = False
+    scores_columns: ClassVar[bool] = True
+    scores_output: ClassVar[bool] = True
 
     def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
         """Return Σ g² (C Ā h)(C Ā h)ᵀ per channel."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-
-from ssmith.core.errors import InputError
+from ssmith.core.names import spelled, unknown_name
 from ssmith.criteria.selective.data_free import FastestDecay, LogMagnitude, RandomEntries
 from ssmith.criteria.selective.energies import OutputEnergy, StateEnergy
 from ssmith.criteria.selective.gram import GramGreedy
@@ -29,14 +27,9 @@ def selective_by_name(name: str) -> SelectiveCriterion:
         InputError: if there is no such criterion; lists all and suggests the closest.
     """
     known = _known()
-    key = name.strip().lower().replace("_", "-")
+    key = spelled(name)
     if key not in known:
-        close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-        raise InputError(
-            f"there is no criterion {name!r} for selective layers",
-            allowed=", ".join(known),
-            next_step=f"did you mean {close[0]!r}?" if close else "choose one of these",
-        )
+        raise unknown_name(f"there is no criterion {name!r} for selective layers", key, known)
     return known[key]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float64
@@ -45,35 +46,16 @@ class RefitGreedy:
         objective nor any compensation. Scores hold only if the refit is done (``compensate``).
     """
 
+    label: ClassVar[str] = "Greedy after refit"
+    needs_data: ClassVar[bool] = True
+    lockstep: ClassVar[bool] = False
+    scores_columns: ClassVar[bool] = True
+    scores_output: ClassVar[bool] = True
+
     ridge: float = 1e-6
 
     def __post_init__(self) -> None:
         check_number("ridge", self.ridge, above=0)
-
-    @property
-    def label(self) -> str:
-        """Name for plots and tables."""
-        return "Greedy after refit"
-
-    @property
-    def needs_data(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def lockstep(self) -> bool:
-        """False: a Gram is a sum over windows."""
-        return False
-
-    @property
-    def scores_columns(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def scores_output(self) -> bool:
-        """True."""
-        return True
 
     def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
         """Return what `OutputEnergy` asks for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Float64
@@ -41,6 +41,10 @@ class SparseSSM:
         entry goes first.
     """
 
+    needs_data: ClassVar[bool] = True
+    scores_columns: ClassVar[bool] = False
+    scores_output: ClassVar[bool] = False
+
     time_weights: TimeWeights = "power"
     power: float = 1.0
     discount: float = 0.9
@@ -58,24 +62,9 @@ class SparseSSM:
         return "SparseSSM v2" + (" (exact sums)" if self.accumulation == "exact" else "")
 
     @property
-    def needs_data(self) -> bool:
-        """True."""
-        return True
-
-    @property
     def lockstep(self) -> bool:
         """Whether sequences are combined step by step, as the official accumulation does."""
         return self.accumulation == "official"
-
-    @property
-    def scores_columns(self) -> bool:
-        """False: the paper defines it for entries."""
-        return False
-
-    @property
-    def scores_output(self) -> bool:
-        """False."""
-        return False
 
     def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
         """Return Q of a batch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float64
@@ -38,6 +38,11 @@ class SparseSSMVotes:
         released code leaves both to the order torch.topk happens to give.
     """
 
+    needs_data: ClassVar[bool] = True
+    lockstep: ClassVar[bool] = True
+    scores_columns: ClassVar[bool] = True
+    scores_output: ClassVar[bool] = False
+
     form: Literal["votes", "sum"] = "votes"
     first_step: Literal["skip", "vote"] = "skip"
     accumulation: Literal["official", "exact"] = "official"
@@ -51,26 +56,6 @@ class SparseSSMVotes:
     def label(self) -> str:
         """Name for plots and tables."""
         return "SparseSSM v1" + (" (summed)" if self.form == "sum" else "")
-
-    @property
-    def needs_data(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def lockstep(self) -> bool:
-        """True: a vote is cast on all sequences together."""
-        return True
-
-    @property
-    def scores_columns(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def scores_output(self) -> bool:
-        """False."""
-        return False
 
     def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
         """Return the votes of every step for ``removed`` entries."""

@@ -14,10 +14,11 @@ from ssmith.core.pattern import Amount, Pattern
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """New weights of one projection.
+    """New weights of one projection, or new taps of a depthwise convolution.
 
     Args:
-        weight: the weights after the cut, 0 where removed, in the dtype they came in.
+        weight: the weights after the cut, 0 where removed, in the dtype they came in; of a
+            convolution (e, k), one filter per channel.
         keep: True where a weight stays.
         error: squared change of the output over the calibration tokens, ``tr(Δ G Δᵀ)``.
         energy: squared output before, ``tr(W G Wᵀ)``, the scale of ``error``.

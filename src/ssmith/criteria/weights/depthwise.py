@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
@@ -13,33 +12,12 @@ from torch import Tensor
 from ssmith.core.convex import hull_slopes
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.pattern import Amount, Pattern, removed_counts
+from ssmith.criteria.weights.cut import Cut
 
 # 2^k subsets are tried in every channel.
 LARGEST_KERNEL = 10
 
 Update = Literal["refit", "none"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DepthwiseCut:
-    """New taps of a depthwise convolution.
-
-    Args:
-        weight: the taps after the cut, 0 where removed.
-        keep: True where a tap stays.
-        error: squared change of the outputs over the calibration tokens, summed over channels.
-        energy: squared outputs before.
-    """
-
-    weight: Float[Tensor, "e k"]
-    keep: Bool[Tensor, "e k"]
-    error: float
-    energy: float
-
-    @property
-    def relative_error(self) -> float:
-        """Error as a share of the outputs' energy; 0 for outputs that are always zero."""
-        return self.error / self.energy if self.energy > 0 else 0.0
 
 
 @torch.no_grad()
@@ -50,7 +28,7 @@ def cut_depthwise(
     *,
     damp: float = 0.01,
     update: Update = "refit",
-) -> DepthwiseCut:
+) -> Cut:
     """Remove taps by what they cost exactly; no channel makes up for another.
 
     For every channel and every number of taps the best set of all 2^k is found; a budget over all
@@ -91,7 +69,7 @@ def measured_filters(
     after: Float[Tensor, "e k"],
     keep: Bool[Tensor, "e k"],
     gram: Float64[Tensor, "e k k"],
-) -> DepthwiseCut:
+) -> Cut:
     """Return a cut with its error.
 
     Args:
@@ -105,7 +83,7 @@ def measured_filters(
     """
     rounded = (after * keep).to(before.dtype)
     change = rounded.double() - before.double()
-    return DepthwiseCut(
+    return Cut(
         weight=rounded,
         keep=keep,
         error=_energy(change, gram),

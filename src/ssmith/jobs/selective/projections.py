@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from ssmith.calibrate.blockwise import Stage
-from ssmith.calibrate.hessian import hessians, products
+from ssmith.calibrate.hessian import hessians, products, projection_input
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.pattern import Amount, Pattern, amount_as_json
 from ssmith.core.selective import BlockRecord, Statistics, Totals
 from ssmith.criteria.weights import (
     OBS,
     Cut,
-    DepthwiseCut,
     Wanda,
     cut_depthwise,
     keep_by,
@@ -136,13 +135,13 @@ def moments(
     """Return what cutting some projections needs of one batch."""
     found = hessians(layer, parts, names)
     if _CONV in names and config.activations == "released":
-        found[_DENSE_CONV] = products(parts.raw, parts.valid)
+        found[_DENSE_CONV] = products(projection_input(parts, _CONV), parts.valid)
     return found
 
 
 def cut_of(
     config: ProjectionConfig, layer: SelectiveLayer, name: str, sums: Statistics, amount: Amount
-) -> Cut | DepthwiseCut:
+) -> Cut:
     """Return the cut of one projection, not yet written.
 
     Args:
@@ -172,7 +171,7 @@ def cut_of(
 
 def _cut_filters(
     config: ProjectionConfig, filters: Tensor, sums: Statistics, amount: Amount
-) -> DepthwiseCut:
+) -> Cut:
     gram, criterion = sums[_CONV].to(filters.device), config.criterion()
     if isinstance(criterion, OBS) and config.activations == "released":
         across = sums[_DENSE_CONV].to(filters.device)
