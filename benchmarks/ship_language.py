@@ -11,7 +11,8 @@ import torch
 from ssmith import api
 from ssmith.artefact import WEIGHTS
 from ssmith.core.files import read_json
-from ssmith.jobs.language_card import CURVE, save_trained_language
+from ssmith.evaluate.language import said
+from ssmith.jobs.language_card import CURVE, curve_files, save_trained_language
 from ssmith.jobs.train_language import RECIPE, LanguageRecipe, train_language
 
 ROOT = Path(__file__).parents[1]
@@ -50,10 +51,23 @@ def ship(path: Path, cache: Path, target: Path, seed: int) -> Path:
             for name, item in model.state_dict().items()
         )
         facts["text"].append(
-            f"Measured in float32; shipped in bfloat16, no weight changed by more than {lost:.1e}."
+            f"Trained in float32; shipped in bfloat16, no weight changed by more than {lost:.1e}."
         )
+        facts["table"] = {**facts["table"], **measured_as_shipped(model, path)}
+    curve = read_json(source / CURVE)
+    plots = curve_files(curve)
     files = {name: (source / name).read_text(encoding="utf-8") for name in (RECIPE, CURVE)}
+    files |= plots
     return api.save(model, target / path.stem, overwrite=True, facts=facts, extra_files=files)
+
+
+def measured_as_shipped(model: torch.nn.Module, path: Path) -> dict[str, str]:
+    """Measure a model once more with the weights that ship, on the same windows."""
+    recipe = LanguageRecipe.load(path)
+    text = api.load_text(recipe.data.get("held_out", "stdlib:"), model)
+    windows = text.windows(recipe.fit["length"])
+    found = api.measure(model, windows, batch_size=recipe.fit["batch_size"])
+    return {"bits per byte, as shipped in bfloat16": said(found.bits_per_byte)}
 
 
 def main() -> None:

@@ -1,13 +1,21 @@
+import dataclasses
 import shutil
 from importlib import import_module
 
 import pytest
 
+from jobs.language import QUICK as QUICK_TEXT
+from jobs.language import recipe, trained, write_text
 from jobs.toy import contents
 from ssmith.core.errors import InputError, OutputExistsError
+from ssmith.data import ExamplesConfig
 from ssmith.jobs import demo as demo_module
 from ssmith.jobs.demo import demo
+from ssmith.jobs.demo_language import LanguageDemo
+from ssmith.jobs.language_card import save_trained_language
 from ssmith.jobs.pilot import pilot
+from ssmith.jobs.text import TextConfig
+from ssmith.tune.training import TrainingConfig
 
 NAMES = ("toy-one", "toy-two")
 
@@ -120,3 +128,66 @@ def test_by_default_one_model_is_cut_by_state_obs_as_well():
     name, settings = runs["digits-s5-state-obs"]
     assert (name, settings.method) == ("digits-s5", "state-obs")
     assert list(demo_module._runs(("power-s4d",), None)) == ["power-s4d"]
+
+
+@pytest.fixture
+def squares(tmp_path, monkeypatch):
+    """A shipped language model, and what a demo of a second does with it."""
+    pytest.importorskip("transformers")
+    text = write_text(tmp_path / "squares.txt")
+    place = tmp_path / "shipped" / "squares"
+    save_trained_language(trained(text), recipe(text), place)
+    _ship(monkeypatch, tmp_path / "shipped")
+    other = tmp_path / "prose.txt"
+    other.write_text("Nothing here is a number, and nothing is squared.\n" * 60)
+    settings = dataclasses.replace(QUICK_TEXT, fractions=(0.5,), baselines=())
+    return LanguageDemo(
+        entries=dataclasses.replace(
+            settings, cut="a_log", method="sparsessm", compensate=False, baselines=("magnitude",)
+        ),
+        columns=settings,
+        domain=str(other),
+        examples=ExamplesConfig(length=32, held_out=4),
+        training=TrainingConfig(steps=4, batch_size=4, evaluate_every=2, rate=1e-2),
+        compared=TextConfig(length=32, windows=4, speed_seconds=0.001),
+    )
+
+
+def test_a_language_model_is_cut_adapted_and_compared(squares, tmp_path):
+    out, steps = tmp_path / "out", ("entries", "columns", "adapted", "on-prose", "on-squares")
+    page, receipts = demo(out, language=squares)
+    assert list(receipts) == [f"squares-{step}" for step in steps]
+    text = page.read_text()
+    for name, receipt in receipts.items():
+        assert (out / name / "report.html").is_file()
+        assert f'href="{name}/report.html"' in text
+        assert receipt.method["command"][0] == "ssmith"
+    assert "--no-compensation" in receipts["squares-entries"].method["command"]
+    adapted = receipts["squares-adapted"]
+    assert adapted.model["name"] == str(out / "squares-columns" / "model")
+    assert adapted.data["counts"]["test"] == 4
+    whole = receipts["squares-on-prose"]
+    assert whole.quality["count"] == 4
+    # An adapter is nothing without its base.
+    base = out / "squares-columns" / "model" / "model.safetensors"
+    assert whole.size["bytes"]["after"] > base.stat().st_size
+
+
+def test_a_demo_of_a_language_model_goes_on(squares, tmp_path):
+    out = tmp_path / "out"
+
+    def stop(stage, done, total, note=""):
+        if stage.startswith("squares-on"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        demo(out, language=squares, progress=stop)
+    before = contents(out / "squares-adapted")
+    demo(out, language=squares, resume=True)
+    assert contents(out / "squares-adapted") == before
+
+
+def test_a_text_the_model_knows_is_nothing_to_adapt_to(squares, tmp_path):
+    same = dataclasses.replace(squares, domain=str(tmp_path / "squares.txt"))
+    with pytest.raises(InputError, match="knows"):
+        demo(tmp_path / "out", language=same)

@@ -229,6 +229,7 @@ def test_the_list_of_pilots(accepted, refused, empty, tmp_path):
         "../one%20%26%20two/report.html",
         "../javascript%3Ax/report.html",
         "../three/report.html",
+        "../javascript%3Ax/report.html",
     ]
     assert "1 of 3 accepted" in page.text
     assert "script" not in {tag for tag, _ in page.tags}
@@ -236,3 +237,51 @@ def test_the_list_of_pilots(accepted, refused, empty, tmp_path):
 
 def test_an_empty_list_of_pilots(tmp_path):
     assert "No pilot yet" in Page(write_index([], tmp_path).read_text(encoding="utf-8")).text
+
+
+def tuned(after, low, high):
+    estimate = {"value": 1.2, "low": 1.1, "high": 1.3}
+    return Receipt(
+        action="tune",
+        model={"name": "base"},
+        method={"methods": ["state-offset-h"]},
+        seed=0,
+        versions={"machine": "a machine"},
+        data={"name": "prose"},
+        quality={
+            "count": 8,
+            "loss": {
+                "before": estimate,
+                "after": {**estimate, "value": after},
+                "difference": {"value": after - 1.2, "low": low, "high": high},
+            },
+        },
+        speed={"training_seconds": 2.5},
+        size={"trained_parameters": 64, "share": 0.001},
+    )
+
+
+def test_the_list_shows_tunings_comparisons_and_what_did_not_go_well(accepted, refused, tmp_path):
+    compared = replace(accepted, action="compare", verdict={})
+    rows = [
+        ("cut", tmp_path / "cut", refused),
+        ("learned", tmp_path / "learned", tuned(1.0, -0.3, -0.1)),
+        ("forgot", tmp_path / "forgot", tuned(1.3, -0.1, 0.3)),
+        ("whole way", tmp_path / "whole", compared),
+    ]
+    page = Page(write_index(rows, tmp_path, title="All").read_text(encoding="utf-8"))
+    assert "loss: 1.2 → 1 (difference −0.3 to −0.1)" in page.text
+    assert "64 (0.1\u00a0%)".replace("\u00a0", " ") in page.text
+    assert "From the first model to the last" in page.text
+    losing = page.text[page.text.index("What did not go well") :]
+    assert "cut : Refused." in losing
+    assert "forgot : Tuning did not lower loss: 1.2 → 1.3" in losing
+    assert "learned" not in losing
+    assert "a machine" in losing
+
+
+def test_tasks_of_lm_eval_stand_in_the_quality_table(accepted, tmp_path):
+    row = {"task": "piqa", "metric": "acc", "count": 100, "before": 0.5, "after": 0.4}
+    row["difference"] = {"value": -0.1, "low": -0.2, "high": 0.0}
+    receipt = replace(accepted, quality={**accepted.quality, "lm_eval": [row]})
+    assert "piqa, acc (lm-eval, 100 documents)" in Page(written(receipt, tmp_path)).text

@@ -78,9 +78,38 @@ def add_model(parser: Parser, name: str = "model") -> None:
     parser.add_argument(name, metavar=name.upper(), help=MODEL_HELP)
 
 
-def add_data(parser: Parser) -> None:
+def add_data(parser: Parser, *, required: bool = True) -> None:
     """Add ``--data``."""
-    parser.add_argument("--data", required=True, help=DATA_HELP)
+    parser.add_argument("--data", required=required, help=DATA_HELP)
+
+
+def add_lm_eval(group: Group) -> None:
+    """Add ``--lm-eval`` and how much of its tasks is run."""
+    group.add_argument(
+        "--lm-eval",
+        type=words,
+        default=argparse.SUPPRESS,
+        metavar="TASK,TASK",
+        help="also run these tasks of lm-eval on the model in memory: names it knows, or paths of "
+        "YAML files (extra lm-eval)",
+    )
+    group.add_argument(
+        "--lm-eval-limit",
+        type=whole,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="most documents of each of these tasks, the first ones (default: all)",
+    )
+    group.add_argument(
+        "--few-shot",
+        type=whole,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="solved examples before each question (default: as each task says)",
+    )
+
+
+HARNESS_FLAGS = ("lm_eval", "lm_eval_limit", "few_shot")
 
 
 def add_split(parser: Parser) -> None:
@@ -92,7 +121,7 @@ def add_split(parser: Parser) -> None:
     )
 
 
-def add_text(parser: Parser) -> None:
+def add_text(parser: Parser) -> Group:
     """Add the flags that say which windows of a text are measured."""
     group = parser.add_argument_group("language models", "perplexity on windows of text")
     for name, kind, letter, text in (
@@ -102,6 +131,7 @@ def add_text(parser: Parser) -> None:
         ("--field", str, "NAME", "key of the text in each line of a .jsonl file (default: text)"),
     ):
         group.add_argument(name, type=kind, default=argparse.SUPPRESS, metavar=letter, help=text)
+    return group
 
 
 TEXT_FLAGS = ("length", "stride", "windows", "field")

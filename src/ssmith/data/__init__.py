@@ -6,13 +6,14 @@ from ssmith.data.embedded import TASKS, about
 from ssmith.data.examples import ExamplesConfig, load_examples
 from ssmith.data.fits import check_fits
 from ssmith.data.load import load_data
-from ssmith.data.load_text import STDLIB_SPEC, load_text, read_source
+from ssmith.data.load_text import PROSE_SPEC, STDLIB_SPEC, load_text, read_source
 from ssmith.data.npz import save_npz
 from ssmith.data.python_sources import read_packages
 from ssmith.data.streams import stream_of
 from ssmith.data.tokenizers import ByteTokenizer, find_tokenizer
 
 __all__ = [
+    "PROSE_SPEC",
     "STDLIB_SPEC",
     "TASKS",
     "ByteTokenizer",

@@ -6,12 +6,15 @@ import inspect
 from dataclasses import dataclass
 
 from ssmith.artefact import EMBEDDED, embedded_names
+from ssmith.artefact.configs import read_any_config
+from ssmith.artefact.layout import FORMAT
 from ssmith.artefact.locate import locate
-from ssmith.artefact.own import read_config
+from ssmith.core.files import read_json
 from ssmith.criteria import by_name, criterion_label, criterion_names
 from ssmith.criteria.selective import selective_by_name, selective_names
-from ssmith.data import TASKS, about
+from ssmith.data import PROSE_SPEC, STDLIB_SPEC, TASKS, about
 from ssmith.evaluate import METRICS
+from ssmith.jobs.train import RECIPE
 from ssmith.tune import adapters
 
 
@@ -28,11 +31,20 @@ class Entry:
     about: str
 
 
+TEXTS = {
+    STDLIB_SPEC: "text for language models: the sources of the Python that runs",
+    PROSE_SPEC: "text for language models: prose of its language reference",
+}
+
+
 def catalogue() -> dict[str, list[Entry]]:
     """Return all names by kind."""
     return {
         "model": [_model(EMBEDDED + name) for name in embedded_names()],
-        "data": [Entry(name=EMBEDDED + name, about=about(name)) for name in TASKS],
+        "data": [
+            *(Entry(name=EMBEDDED + name, about=about(name)) for name in TASKS),
+            *(Entry(name=name, about=said) for name, said in TEXTS.items()),
+        ],
         "criterion": [_criterion(name) for name in criterion_names()],
         "criterion for selective models": [
             Entry(name=name, about=_about(selective_by_name(name), selective_by_name(name).label))
@@ -57,7 +69,11 @@ _NEEDED = {"parameters": {"targets": ["D"]}}
 
 
 def _model(spec: str) -> Entry:
-    return Entry(name=spec, about=str(read_config(locate(spec))["facts"].get("title", "")))
+    place = locate(spec)
+    config = read_any_config(place)
+    # A language model keeps transformers' own configuration; its recipe knows its title.
+    known = config.get("facts", {}) if config.get("format") == FORMAT else read_json(place / RECIPE)
+    return Entry(name=spec, about=str(known.get("title", "")))
 
 
 def _criterion(name: str) -> Entry:

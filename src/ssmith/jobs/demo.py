@@ -1,4 +1,4 @@
-"""The demo: a pilot of every shipped model on the data it was trained for, and one refitted."""
+"""The demo: every shipped model cut by the pilot, a language model adapted, and one page."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from ssmith.artefact import EMBEDDED, embedded_names, locate
 from ssmith.core.errors import InputError
 from ssmith.core.files import refuse_existing
 from ssmith.core.receipt import Receipt
+from ssmith.data import STDLIB_SPEC
+from ssmith.jobs.demo_language import LanguageDemo, Stage, pilot_command, show_language
 from ssmith.jobs.pilot import PilotConfig, pilot
 from ssmith.jobs.progress import Progress, silent
+from ssmith.jobs.text import reads_text
 from ssmith.jobs.train import RECIPE, Recipe
+from ssmith.jobs.train_language import LanguageRecipe
 from ssmith.report import write_index
 
 # Coarser than a pilot's own default: the demo is to be watched, not waited for.
@@ -27,38 +31,42 @@ def demo(
     *,
     names: Sequence[str] = (),
     config: PilotConfig | None = None,
+    language: LanguageDemo | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> tuple[Path, dict[str, Receipt]]:
-    """Run the pilot on shipped models and write one page that lists them.
+    """Show on shipped models what ssmith does, and write one page that lists it.
+
+    Models of series go through the pilot. A language model is cut by SparseSSM, made smaller and
+    recovered by State-offset tuning, adapted to another text, and compared with what it was.
 
     Args:
-        out: directory for one pilot per model and ``index.html``.
+        out: directory for one directory per step and ``index.html``.
         names: shipped models; all if empty.
-        config: settings of every pilot; by default a coarse sweep and short timings, and one
-            model is cut once more by State-OBS.
+        config: settings of every pilot on series; by default a coarse sweep and short timings,
+            and one model is cut once more by State-OBS.
+        language: what is done with language models.
         resume: go on with an interrupted demo.
         overwrite: replace what an earlier demo left in ``out``; anything else stays.
         progress: told after each part.
 
     Returns:
-        The page, and each model's receipt.
+        The page, and each step's receipt.
 
     Raises:
         InputError: if a model does not ship, or none does.
         OutputExistsError: if something is in the way.
     """
-    runs = _runs(_chosen(names), config)
+    chosen = _chosen(names)
+    texts = [name for name in chosen if reads_text(f"{EMBEDDED}{name}")]
+    runs = _runs([name for name in chosen if name not in texts], config)
     refuse_existing(out / INDEX, overwrite=overwrite or resume)
+    stage = Stage(out=out, resume=resume, overwrite=overwrite, progress=progress)
     receipts = {}
     for title, (name, settings) in runs.items():
         spec, place = f"{EMBEDDED}{name}", out / title
         data = Recipe.load(locate(spec) / RECIPE).data
-
-        def told(stage: str, done: int, total: int, note: str = "", title: str = title) -> None:
-            progress(f"{title}: {stage}", done, total, note)
-
         receipts[title] = pilot(
             spec,
             data,
@@ -66,14 +74,16 @@ def demo(
             settings,
             resume=resume,
             overwrite=overwrite,
-            command=(
-                *("ssmith", "pilot", spec, "--data", data, "--out", str(place)),
-                *_flags(settings),
-            ),
-            progress=told,
+            command=pilot_command(spec, data, place, settings),
+            progress=stage.within(title),
         )
+    for name in texts:
+        spec = f"{EMBEDDED}{name}"
+        known = LanguageRecipe.load(locate(spec) / RECIPE).data
+        data = str(known.get("held_out", known.get("text", STDLIB_SPEC)))
+        receipts |= show_language(spec, data, name, stage, language or LanguageDemo())
     rows = [(title, out / title / "report.html", receipt) for title, receipt in receipts.items()]
-    return write_index(rows, out), receipts
+    return write_index(rows, out, title="ssmith demo"), receipts
 
 
 def _runs(names: Sequence[str], config: PilotConfig | None) -> dict[str, tuple[str, PilotConfig]]:
@@ -103,17 +113,3 @@ def _chosen(names: Sequence[str]) -> tuple[str, ...]:
     if unknown:
         raise InputError(f"no embedded model {unknown[0]!r}", allowed=", ".join(there))
     return tuple(dict.fromkeys(names)) or there
-
-
-def _flags(config: PilotConfig) -> list[str]:
-    """Return the flags of ``ssmith pilot`` for every setting that is not its default."""
-    words = []
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        if value != item.default:
-            words.append("--" + item.name.replace("_", "-"))
-            if isinstance(value, tuple):
-                words.append(",".join(map(str, value)))
-            elif value is not True:
-                words.append(str(value))
-    return words

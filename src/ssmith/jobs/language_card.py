@@ -5,15 +5,22 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from ssmith import api
 from ssmith.core.errors import MissingExtraError
 from ssmith.core.files import to_json
 from ssmith.core.optional import require
+from ssmith.core.receipt import versions
 from ssmith.core.text import Text
 from ssmith.evaluate.language import Perplexity, measure_perplexity, place, said
+from ssmith.evaluate.perplexity import bits
 from ssmith.jobs.train_language import RECIPE, LanguageRecipe, Trained
+from ssmith.report.plot_training import language_curve
 
 CURVE = "curve.json"
 
@@ -39,9 +46,11 @@ def save_trained_language(
     found = measure_perplexity(trained.model, windows, batch_size=settings["batch_size"])
     rivals = compressors(trained.data.held_out)
     table = _table(trained, recipe, found, rivals)
+    steps = {"train": trained.fit.curve(), "validation": trained.fit.validation}
+    plots = curve_files(steps)
     facts = {
         "title": recipe.title or "Mamba language model",
-        "text": [*recipe.notes, f"The curve of its training stands in `{CURVE}`."],
+        "text": [*recipe.notes, curve_note(plots)],
         "table": table,
     }
     curve = {
@@ -49,8 +58,7 @@ def save_trained_language(
         "card": {**facts, "table": list(table.items())},
         "settings": settings,
         "data": trained.data.facts,
-        "train": trained.fit.curve(),
-        "validation": trained.fit.validation,
+        **steps,
         "seconds": trained.fit.seconds,
         "test": found.as_dict(),
         "compressors_bits_per_byte": rivals,
@@ -61,8 +69,32 @@ def save_trained_language(
         path,
         overwrite=overwrite,
         facts=facts,
-        extra_files={RECIPE: recipe.to_json(), CURVE: to_json(curve)},
+        extra_files={RECIPE: recipe.to_json(), CURVE: to_json(curve), **plots},
     )
+
+
+def curve_files(curve: Mapping[str, Any]) -> dict[str, str]:
+    """Return the plot of a training and its data, by file name.
+
+    Args:
+        curve: its ``train`` and ``validation``, as they stand in ``curve.json``.
+
+    Returns:
+        Both files; none where matplotlib is not installed.
+    """
+    train = [(row["step"], bits(row["loss"])) for row in curve["train"]]
+    try:
+        plot = language_curve(train, [(int(step), value) for step, value in curve["validation"]])
+    except MissingExtraError:
+        # The numbers stand in the curve's file all the same.
+        return {}
+    return {"curve.svg": plot.svg, "curve.csv": plot.csv}
+
+
+def curve_note(plots: Mapping[str, str]) -> str:
+    """Return what a card says about the curve of a training."""
+    shown = "![The curve of its training](curve.svg)\n\n" if plots else ""
+    return f"{shown}The curve of its training stands in `{CURVE}`."
 
 
 def compressors(text: Text, split: str = "test") -> dict[str, float | str]:
@@ -120,7 +152,9 @@ def _table(
         "perplexity per token": said(found.perplexity),
         **{f"bits per byte, {name}": _number(value) for name, value in rivals.items()},
         "seed": str(settings["seed"]),
-        "time in training steps": f"{trained.fit.seconds / 60:.0f} minutes, shared machine",
+        "time in training steps": f"{trained.fit.seconds / 60:.0f} minutes, on a machine that did "
+        "other work as well",
+        "machine": f"{versions()['machine']}, {torch.get_num_threads()} threads",
         "how to retrain": f"`{retrain}` with the `{RECIPE}` in this directory",
     }
 

@@ -14,10 +14,15 @@ from ssmith.artefact.configs import read_any_config
 from ssmith.artefact.layout import FORMAT
 from ssmith.artefact.tuned import base_of, head_of, is_adapter
 from ssmith.core.checks import check_choice, check_integer
+from ssmith.core.errors import UnsupportedError
 from ssmith.core.sequences import SPLITS
 from ssmith.core.text import ALL, Text
+from ssmith.core.tokenizer import Tokenizer
 from ssmith.core.tokens import TokenWindows
+from ssmith.data import find_tokenizer
 from ssmith.evaluate import SpeedConfig
+from ssmith.evaluate.harness import HarnessConfig, check_harness, run_tasks
+from ssmith.families import vocabulary_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +116,25 @@ def load_text_for(loaded: nn.Module, model: str, data: str, field: str = "text")
     return api.load_text(data, loaded, tokenizer=Path(locate(model)), field=field)
 
 
+def tokenizer_for(loaded: nn.Module, model: str) -> Tokenizer:
+    """Return the tokenizer that lies beside a model, or bytes where it has 256 ids.
+
+    Args:
+        loaded: the model.
+        model: where it was loaded from.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        UnsupportedError: if the model reads no text.
+    """
+    vocabulary = vocabulary_of(loaded)
+    if vocabulary is None:
+        raise UnsupportedError(f"{model} reads no text", allowed="language models")
+    return find_tokenizer(locate(model), vocabulary)
+
+
 def whole_rows(windows: TokenWindows, config: TextConfig) -> TokenWindows:
     """Return the windows of one timed forward pass: the first whole ones, a batch at most."""
     whole = (windows.lengths == windows.lengths.max()).nonzero().flatten()
@@ -125,18 +149,30 @@ def describe(text: Text, windows: TokenWindows) -> dict[str, Any]:
     }
 
 
-def measure_text(model: str, data: str, config: TextConfig) -> dict[str, Any]:
-    """Measure a language model's perplexity.
+def measure_text(
+    model: str, data: str | None, config: TextConfig, *, harness: HarnessConfig | None = None
+) -> dict[str, Any]:
+    """Measure a language model's perplexity, and tasks of lm-eval.
 
     Args:
         model: a directory, a hub id or ``embedded:NAME``.
-        data: the text (see `ssmith.load_text`).
+        data: the text (see `ssmith.load_text`); None for tasks alone.
         config: which windows.
+        harness: tasks to run as well.
 
     Returns:
-        JSON-ready: model, metric, perplexity and bits per byte with intervals, windows, paths.
+        JSON-ready: model, metric, perplexity and bits per byte with intervals, windows, paths,
+        and ``lm_eval``, a row for each metric of each task.
     """
+    check_harness(harness)
     loaded = api.load(model)
+    tasks = []
+    if harness is not None:
+        tasks = [
+            item.as_dict() for item in run_tasks(loaded, tokenizer_for(loaded, model), harness)
+        ]
+    if data is None:
+        return {"model": model, "lm_eval": tasks}
     windows = config.cut(load_text_for(loaded, model, data, config.field))
     found = api.measure(loaded, windows, seed=config.seed, batch_size=config.batch_size)
     return {
@@ -146,4 +182,5 @@ def measure_text(model: str, data: str, config: TextConfig) -> dict[str, Any]:
         "split": config.split,
         "text": str(found),
         **found.as_dict(),
+        "lm_eval": tasks,
     }

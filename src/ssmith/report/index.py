@@ -1,4 +1,4 @@
-"""One page that lists several pilots."""
+"""One page for several receipts: what was cut, tuned and compared, and what did not go well."""
 
 from __future__ import annotations
 
@@ -10,33 +10,68 @@ from urllib.parse import quote
 
 from ssmith.core.files import write_text
 from ssmith.core.receipt import Receipt
-from ssmith.report.look import printable
-from ssmith.report.summary import Summary, read_summary
+from ssmith.report.costs import read_memory
+from ssmith.report.look import pair, printable, text
+from ssmith.report.losing import losing_cases, tuned_difference, tuned_measures
+from ssmith.report.numbers import count, seconds, significant
+from ssmith.report.summary import BigNumber, Summary, cost_number, read_summary
 from ssmith.report.template import fill
+
+Row = tuple[str, Path, Receipt]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One pilot of the list.
+    """One receipt of the list.
 
     Args:
         name: what users call it.
         link: address of its report, relative to the list.
         summary: the first screen of its report.
+        numbers: what is removed, quality, and what it costs.
+        losing: what did not go well, a sentence each.
     """
 
     name: str
     link: str
     summary: Summary
+    numbers: list[BigNumber]
+    losing: list[str]
 
 
-def write_index(receipts: Sequence[tuple[str, Path, Receipt]], directory: Path) -> Path:
-    """Write ``index.html``, a table of pilots with links to their reports.
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """One tuning of the list.
+
+    Args:
+        name: what users call it.
+        link: address of its report, relative to the list.
+        about: methods and data, in one line.
+        trained: parameters trained, and their share.
+        measures: what it was judged by, with before, after and the difference.
+        time: of training.
+        losing: what did not go well, a sentence each.
+    """
+
+    name: str
+    link: str
+    about: str
+    trained: str
+    measures: list[tuple[str, str]]
+    time: str
+    losing: list[str]
+
+
+def write_index(receipts: Sequence[Row], directory: Path, *, title: str = "Pilots") -> Path:
+    """Write ``index.html``: tables of pilots, tunings and comparisons, with links to the reports.
+
+    What did not go well stands in a list of its own, so that nobody has to look for it.
 
     Args:
         receipts: name, report (its page or the directory that holds ``report.html``) and receipt
-            of each pilot.
+            of each.
         directory: where to write; created if need be.
+        title: of the page.
 
     Returns:
         Path of the page.
@@ -45,14 +80,84 @@ def write_index(receipts: Sequence[tuple[str, Path, Receipt]], directory: Path) 
         MissingExtraError: if jinja2 is not installed.
         ArtefactError: if the disk refuses.
     """
-    entries = [
-        Entry(name=printable(name), link=_link(report, directory), summary=read_summary(receipt))
-        for name, report, receipt in receipts
-    ]
-    accepted = sum(entry.summary.tone == "passed" for entry in entries)
+    by_action: dict[str, list[Row]] = {}
+    for row in receipts:
+        by_action.setdefault(row[2].action, []).append(row)
+    tunings = [_tuning(row, directory) for row in by_action.pop("tune", [])]
+    compared = [_entry(row, directory) for row in by_action.pop("compare", [])]
+    entries = [_entry(row, directory) for rows in by_action.values() for row in rows]
+    context = {
+        "title": title,
+        "entries": entries,
+        "accepted": sum(entry.summary.tone == "passed" for entry in entries),
+        "tunings": tunings,
+        "compared": compared,
+        "losing": [
+            *((item.name, item.link, item.losing) for item in entries if item.losing),
+            *((item.name, item.link, item.losing) for item in tunings if item.losing),
+            *((item.name, item.link, item.losing) for item in compared if item.losing),
+        ],
+        "machine": _machine(receipts),
+    }
     path = directory / "index.html"
-    write_text(path, fill("index.html.j2", {"entries": entries, "accepted": accepted}))
+    write_text(path, fill("index.html.j2", context))
     return path
+
+
+def _entry(row: Row, directory: Path) -> Entry:
+    name, report, receipt = row
+    summary = read_summary(receipt)
+    removed, quality, size, latency = summary.numbers
+    memory = cost_number("Peak memory", read_memory(receipt)[0])
+    return Entry(
+        name=printable(name),
+        link=_link(report, directory),
+        summary=summary,
+        numbers=[removed, quality, size, memory, latency, _cost(receipt)],
+        losing=losing_cases(receipt),
+    )
+
+
+def _cost(receipt: Receipt) -> BigNumber:
+    """Return the estimated cost of a month; the report names what it assumes."""
+    found = pair(receipt.saving, "cost_per_month")
+    if found is None:
+        return BigNumber(label="Cost per month", before="", value="", note="")
+    currency = text(receipt.saving, "currency")
+    return BigNumber(
+        label="Cost per month",
+        before=significant(found.before),
+        value=f"{significant(found.after)}\u00a0{currency}",
+        note="estimated",
+    )
+
+
+def _tuning(row: Row, directory: Path) -> Tuning:
+    name, report, receipt = row
+    share = receipt.size.get("share")
+    parameters = receipt.size.get("trained_parameters")
+    spent = receipt.speed.get("training_seconds")
+    methods = receipt.method.get("methods")
+    named = ", ".join(printable(item) for item in methods) if isinstance(methods, list) else ""
+    return Tuning(
+        name=printable(name),
+        link=_link(report, directory),
+        about=" · ".join(part for part in (named, text(receipt.data, "name")) if part),
+        trained="not recorded"
+        if parameters is None or share is None
+        else f"{count(parameters)} ({significant(100 * share, 2)}\u00a0%)",
+        measures=[
+            (measure.replace("_", " "), tuned_difference(receipt, measure))
+            for measure in tuned_measures(receipt)
+        ],
+        time="not measured" if spent is None else seconds(spent),
+        losing=losing_cases(receipt),
+    )
+
+
+def _machine(receipts: Sequence[Row]) -> str:
+    found = dict.fromkeys(text(receipt.versions, "machine") for _, _, receipt in receipts)
+    return "; ".join(item for item in found if item)
 
 
 def _link(report: Path, directory: Path) -> str:

@@ -44,3 +44,39 @@ def training_plot(losses: Sequence[float], looks: Sequence[dict[str, Any]], best
         return render(
             figure, name="training", alt=alt, data=table_csv(("step", "train", "validation"), rows)
         )
+
+
+def language_curve(
+    train: Sequence[tuple[int, float]], validation: Sequence[tuple[int, float]]
+) -> Plot:
+    """Draw the training of a language model.
+
+    Args:
+        train: step and bits per byte, mean since the row before.
+        validation: step and bits per byte on text that is not learned.
+
+    Returns:
+        The plot with its data.
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+    """
+    with canvas(_WIDTH, _HEIGHT) as figure:
+        axes = figure.add_axes((64 / _WIDTH, 48 / _HEIGHT, 1 - 84 / _WIDTH, 1 - 78 / _HEIGHT))
+        axes.plot(*zip(*train, strict=True), color=SOFT, linewidth=1.2, label="training")
+        axes.plot(*zip(*validation, strict=True), color=ACCENT, linewidth=1.8, marker="o",
+                  markersize=4, label="validation")  # fmt: skip
+        axes.set_xlabel("step")
+        axes.set_title("bits per byte", loc="left", fontsize=12, color=INK)
+        axes.legend(frameon=False, loc="upper right")
+        last = f"{validation[-1][1]:.3f} after {validation[-1][0]} steps"
+        first, second = dict(train), dict(validation)
+        return render(
+            figure,
+            name="curve",
+            alt=f"Bits per byte in training and on validation text, which ends at {last}.",
+            data=table_csv(
+                ("step", "train", "validation"),
+                [(step, first.get(step), second.get(step)) for step in sorted(first | second)],
+            ),
+        )

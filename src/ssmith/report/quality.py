@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssmith.core.receipt import Receipt
-from ssmith.report.look import mapping, number, text
+from ssmith.report.look import items, mapping, number, text
 from ssmith.report.numbers import (
     NOT_MEASURED,
     Format,
@@ -45,6 +45,7 @@ def read_quality(receipt: Receipt) -> Quality:
     own = mapping(quality, "own")
     if own:
         rows.append(_own(own))
+    rows += [_task(row) for row in items(quality, "lm_eval")]
     return Quality(rows=rows, notes=_notes(quality), agreement=_agreement(quality))
 
 
@@ -65,6 +66,18 @@ def _own(own: dict[str, Any]) -> tuple[str, str, str, str]:
     values = [number(own, side) for side in ("before", "after")]
     before, after = (NOT_MEASURED if value is None else shown(value) for value in values)
     return f"{name} (own metric)", before, after, difference_text(own, "") or NOT_MEASURED
+
+
+def _task(row: Any) -> tuple[str, str, str, str]:
+    """Return the row of one metric of an lm-eval task."""
+    metric = text(row, "metric")
+    shown = quality_format(metric)
+    values = [number(row, side) for side in ("before", "after")]
+    before, after = (NOT_MEASURED if value is None else shown(value) for value in values)
+    few = number(row, "count")
+    many = "" if few is None else f", {count(few)} documents"
+    name = f"{text(row, 'task')}, {metric} (lm-eval{many})"
+    return name, before, after, difference_text(row, metric) or NOT_MEASURED
 
 
 def _notes(quality: dict[str, Any]) -> list[str]:

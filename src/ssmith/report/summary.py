@@ -91,8 +91,8 @@ def read_summary(receipt: Receipt) -> Summary:
         numbers=[
             removed_number(receipt),
             quality_number(receipt),
-            _cost_number("File size", read_size(receipt)[0]),
-            _cost_number("Latency per batch", read_speed(receipt)[0]),
+            cost_number("File size", read_size(receipt)[0]),
+            cost_number("Latency per batch", read_speed(receipt)[0]),
         ],
     )
 
@@ -139,7 +139,8 @@ def difference_text(section: dict[str, Any], metric: str) -> str:
     return f"{shown(value)} ({shown(low).removesuffix(unit)} to {shown(high).removesuffix(unit)})"
 
 
-def _cost_number(label: str, cost: Cost) -> BigNumber:
+def cost_number(label: str, cost: Cost) -> BigNumber:
+    """Return a cost before and after, with its change in words."""
     if cost.pair is None:
         note = "" if cost.change == NOT_MEASURED else cost.change
         return BigNumber(label=label, before="", value="", note=note)
