@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from ssmith.artefact import locate
+from ssmith.artefact.tuned import base_of, is_adapter
 from ssmith.core.sequences import Sequences
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluate import (
@@ -67,7 +69,8 @@ def measure_language_costs(
 
     Args:
         models: the models.
-        weights: their directories; every file that holds tensors counts.
+        weights: their directories; every file that holds tensors counts, of an adapter also those
+            of its base.
         windows: of one forward pass, none padded.
         config: how speed is measured.
 
@@ -76,13 +79,26 @@ def measure_language_costs(
     """
     before, after = models
     first, second = (sum(item.numel() for item in model.parameters()) for model in models)
-    sizes = [sum(item.stat().st_size for item in place.glob("*.safetensors")) for place in weights]
+    sizes = [tensor_bytes(place) for place in weights]
     return Costs(
         speed=measure_language_speed(before, after, windows, config),
         memory=measure_language_memory(before, after, windows),
         file_bytes=(sizes[0], sizes[1]),
         parameters=(first, second),
     )
+
+
+def tensor_bytes(place: Path) -> int:
+    """Return the bytes of all files of tensors that a model is opened from.
+
+    Args:
+        place: directory of a model, or of an adapter, which needs its base as well.
+
+    Returns:
+        Bytes on disk.
+    """
+    own = sum(item.stat().st_size for item in place.glob("*.safetensors"))
+    return own + (tensor_bytes(locate(base_of(place))) if is_adapter(place) else 0)
 
 
 def measure_costs(
