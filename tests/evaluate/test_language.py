@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.tiny_hybrids import tiny_hybrid
-from helpers.tiny_mamba import NAMES, tiny
+from helpers.tiny_mamba import NAMES, tiny, tokens
 from ssmith import api
 from ssmith.core.errors import DataError, InputError, NumericalError
 from ssmith.core.text import Text, TokenStream
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluate import ACCURACY, language, perplexity
 from ssmith.evaluate.language import compare_losses, measure_perplexity, perplexity_of
+from ssmith.evaluate.language_parity import stock_difference
 from ssmith.evaluate.perplexity import window_losses
 
 
@@ -184,3 +185,8 @@ def test_a_row_of_one_token_has_nothing_to_count():
     )
     with pytest.raises(DataError, match="no token of dot is counted"):
         measure_perplexity(tiny("mamba"), windows)
+
+
+def test_half_precision_is_held_to_stock_code_by_its_formula_and_not_by_its_rounding():
+    model = tiny("mamba", dtype=torch.bfloat16)
+    assert stock_difference(model, tokens(2, 12)) < 1e-9
