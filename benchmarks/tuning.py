@@ -9,14 +9,15 @@ runs (another language than the base was trained on), and a classification of re
 Every method gets the same steps and the same search for its learning rate, on the validation split
 with the first seed: from 5e-3 on, the neighbours of the best rate so far, a factor of five apart,
 are tried until both are worse. Then all seeds at its best rate. Nothing is chosen on the test
-split. A run that is stopped goes on row by row; ``--render`` shows what there is. ``--costs``
-measures step time and peak memory of each method instead; run it on an idle machine.
+split. A run that is stopped goes on row by row; ``--render`` shows what there is. ``--costs times``
+and ``--costs peaks`` measure steps of each method instead; run the first on an idle machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -66,6 +67,7 @@ RATES = (4e-5, 2e-4, 1e-3, 5e-3, 2.5e-2, 0.125, 0.625)
 FIRST_RATE = 5e-3
 SEEDS = (0, 1, 2)
 BATCH = 8
+ROUNDS = 7
 ROWS = {"train": 1600, "validation": 64, "test": 120}
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "tuning"
 
@@ -157,21 +159,27 @@ class TimeUpError(Exception):
 
 
 class Store:
-    """Rows measured so far of one base and number of steps; each new one is written at once."""
+    """Rows measured so far of one base and number of steps; each new one is written at once.
 
-    def __init__(self, path: Path, base: str, steps: int) -> None:
-        self.path, self.of = path, {"base": base, "steps": steps}
-        self.rows: list[dict[str, Any]] = read_json(path) if path.exists() else []
+    Each task has a file of its own, so that processes can share the tasks.
+    """
+
+    def __init__(self, place: Path, base: str, steps: int) -> None:
+        self.place, self.of = place, {"base": base, "steps": steps}
+        self.rows: list[dict[str, Any]] = []
+        for path in sorted(place.glob("*.json")) if place.is_dir() else ():
+            self.rows += read_json(path)
         strange = [row for row in self.rows if {k: row[k] for k in self.of} != self.of]
         if strange:
-            raise SystemExit(f"{path} holds rows of another base or of other steps; move it away")
+            raise SystemExit(f"{place} holds rows of another base or of other steps; move it away")
 
     def find(self, **key: Any) -> dict[str, Any] | None:
         return next((row for row in self.rows if row.items() >= key.items()), None)
 
     def add(self, row: dict[str, Any]) -> dict[str, Any]:
         self.rows.append({**self.of, **row})
-        write_json(self.path, self.rows)
+        own = [item for item in self.rows if item["task"] == row["task"]]
+        write_json(self.place / f"{row['task'].lower().replace(' ', '-')}.json", own)
         return self.rows[-1]
 
 
@@ -234,26 +242,42 @@ def adapted(model: str, name: str) -> nn.Module:
     return loaded
 
 
-def costs_of(model: str) -> dict[str, Any]:
-    """Return each method's step time and peak memory as multiples of LoRA's on dt_proj, x_proj."""
-    against = "LoRA dt_proj, x_proj"
+def step_costs(model: str) -> dict[str, Any]:
+    """Return each method's step times; all take turns, so that a drifting machine is fair."""
     names = methods_for("language", quick=False)
-    steps = {name: stepper(adapted(model, name), batch=8, length=256) for name in names}
+    steps = {name: stepper(adapted(model, name), batch=BATCH, length=256) for name in names}
     times: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(9):
+    for _ in range(ROUNDS):
         for name, step in steps.items():
             times[name].append(timed(step))
+    return {"seconds": times}
+
+
+def peak_costs(model: str) -> dict[str, Any]:
+    """Return the peak memory of each method's steps, each in a process of its own."""
     peaks = {}
-    for name in names:
+    for name in methods_for("language", quick=False):
         command = [sys.executable, __file__, "--model", model, "--peak-of", name]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks[name] = int(done.stdout.splitlines()[-1])
-    note = f"As a multiple of {against}; batch 8 of 256 bytes, median of nine, models in turn."
-    rows = {
-        name: {"time": ratio(times, name, against), "peak": peaks[name] / peaks[against]}
-        for name in names
+    return {"bytes": peaks}
+
+
+def with_ratios(costs: dict[str, Any]) -> dict[str, Any]:
+    """Return measured costs with their ratios to LoRA; nothing if a part is missing."""
+    if not {"seconds", "bytes"} <= set(costs):
+        return {}
+    times, peaks = costs["seconds"], costs["bytes"]
+    against = "LoRA dt_proj, x_proj"
+    return {
+        **costs,
+        "note": f"As a multiple of {against}; {BATCH} rows of 256 bytes, median of "
+        f"{len(times[against])} rounds, models in turn.",
+        "rows": {
+            name: {"time": ratio(times, name, against), "peak": peaks[name] / peaks[against]}
+            for name in times
+        },
     }
-    return {"note": note, "rows": rows, "seconds": times, "bytes": peaks}
 
 
 def main() -> None:
@@ -262,8 +286,11 @@ def main() -> None:
     parser.add_argument("--model", default=".cache/small/model", help="byte-level language model")
     parser.add_argument("--dart", type=Path, help="converted DART file; left out if not given")
     parser.add_argument("--steps", type=int, default=48)
+    parser.add_argument("--task", action="append", help="measure this one only; may be repeated")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after a while")
-    parser.add_argument("--costs", action="store_true", help="measure step time and memory only")
+    parser.add_argument(
+        "--costs", choices=("times", "peaks"), help="measure step times or peak memory only"
+    )
     parser.add_argument("--render", action="store_true", help="show what is measured so far")
     parser.add_argument("--peak-of", choices=tuple(METHODS))
     options = parser.parse_args()
@@ -277,24 +304,28 @@ def main() -> None:
         step = stepper(adapted(options.model, options.peak_of), batch=8, length=256)
         print(peak_of(step))
         return
+    known = CACHE / "costs.json"
+    costs = read_json(known) if known.exists() else {}
     if options.costs:
-        write_json(CACHE / "costs.json", costs_of(options.model))
+        measured = {"times": step_costs, "peaks": peak_costs}[options.costs](options.model)
+        write_json(known, {**costs, **measured})
         return
     torch.set_num_threads(1)
-    path = CACHE / ("rows-quick.json" if options.quick else "rows.json")
+    place = CACHE / ("rows-quick" if options.quick else "rows")
     if options.quick:
-        path.unlink(missing_ok=True)
+        shutil.rmtree(place, ignore_errors=True)
     base = base_digest(api.load(options.model))
-    store = Store(path, base, 4 if options.quick else options.steps)
+    store = Store(place, base, 4 if options.quick else options.steps)
     if not options.render:
         until = time.perf_counter() + options.seconds
         try:
-            fill(options.model, tasks(options.dart), store, quick=options.quick, until=until)
+            chosen = tasks(options.dart)
+            chosen = {name: chosen[name] for name in options.task or chosen}
+            fill(options.model, chosen, store, quick=options.quick, until=until)
         except TimeUpError:
             print("time is up; start again to go on", file=sys.stderr)
             return
-    known = CACHE / "costs.json"
-    costs = read_json(known) if known.exists() else {}
+    costs = with_ratios(costs)
     with_dart = options.dart is not None or store.find(task="dart") is not None
     about = about_run(options.model, store, with_dart=with_dart)
     if not options.quick:

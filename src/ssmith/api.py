@@ -405,29 +405,36 @@ def compare(
 
 
 def parity(
-    masked: nn.Module, shrunk: nn.Module, saved: str | Path, part: Sequences
+    masked: nn.Module,
+    shrunk: nn.Module,
+    saved: str | Path,
+    part: Sequences,
+    *,
+    recovered: nn.Module | None = None,
 ) -> ParityReport:
     """Check that three ways to the same model agree: shrunk = masked, step = scan, saved = loaded.
 
     Args:
         masked: the dense model with the removed states masked.
         shrunk: the model with the states removed.
-        saved: where the shrunk model was saved.
+        saved: where the model was saved.
         part: sequences to compare on; the first few are used.
+        recovered: the shrunk model after a recovery, which was saved then; None if there was none.
 
     Returns:
         The largest absolute differences in float64.
     """
     few = part.first(PARITY_SEQUENCES)
+    final = shrunk if recovered is None else recovered
     return evaluate.ParityReport(
         checks=(
             evaluate.check(
                 "shrunk_vs_masked", lambda: evaluate.forward_difference(masked, shrunk, few)
             ),
-            evaluate.check("step_vs_scan", lambda: evaluate.step_vs_scan(shrunk, few)),
+            evaluate.check("step_vs_scan", lambda: evaluate.step_vs_scan(final, few)),
             evaluate.check(
                 "saved_vs_loaded",
-                lambda: evaluate.forward_difference(shrunk, load(saved), few),
+                lambda: evaluate.forward_difference(final, load(saved), few),
                 tolerance=0.0,
             ),
         )

@@ -244,3 +244,12 @@ def test_the_configuration_describes_the_model(kind):
     again = SequenceModel(model.current_config()).double()
     shapes = {name: item.shape for name, item in model.state_dict().items()}
     assert {name: item.shape for name, item in again.state_dict().items()} == shapes
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_layer_without_states_learns_what_is_left_of_it(kind):
+    model = make_model(kind)
+    for block in model.blocks:
+        block.ssm.shrink_(torch.zeros(block.ssm.grid(), dtype=torch.bool))
+    model(make_input(model)).square().sum().backward()
+    assert all(block.ssm.D.grad.abs().sum() > 0 for block in model.blocks)

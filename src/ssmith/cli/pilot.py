@@ -8,12 +8,11 @@ from ssmith.cli import flags
 from ssmith.cli.output import Output
 
 _LANGUAGE = (
-    "cut", "samples", "length", "windows", "test_windows", "field", "compensate", "recover",
-    "recover_steps", "recover_rate", "imitate",
+    "cut", "samples", "length", "windows", "test_windows", "field", "compensate",
+    *flags.HARNESS_FLAGS,
 )  # fmt: skip
 _SEQUENCES = (
     "calibration", "refine", "own_metric", "own_lower_is_better", "own_max_loss",
-    "price_per_hour", "currency", "sequences_per_day",
 )  # fmt: skip
 
 
@@ -35,6 +34,7 @@ def add(subparsers: flags.Subparsers) -> None:
     )
     _add_search(parser)
     _add_limits(parser)
+    _add_recovery(parser)
     _add_language(parser)
     _add_load(parser)
     flags.add_batch_size(parser)
@@ -133,12 +133,19 @@ def _add_language(parser: flags.Parser) -> None:
         default=argparse.SUPPRESS,
         help="do not make up for the cut in closed form",
     )
+    flags.add_lm_eval(group)
+
+
+def _add_recovery(parser: flags.Parser) -> None:
+    group = parser.add_argument_group(
+        "recovery", "cut models learn from the dense one; larger cuts are tried with it"
+    )
     group.add_argument(
         "--recover",
         default=argparse.SUPPRESS,
         metavar="NAMES",
         help="adapters that learn to make up for the cut, written into the model in the end: "
-        "state-offset-hy, lora:out_proj; larger cuts are tried with them",
+        "state-offset-hy or lora:out_proj of language models, full of others",
     )
     for flag, kind, letter, text in (
         ("--recover-steps", flags.whole, "N", "optimiser steps of each recovery (default: 200)"),
@@ -153,7 +160,12 @@ def _add_load(parser: flags.Parser) -> None:
     for flag, kind, letter, text in (
         ("--price-per-hour", flags.number, "X", "of the machine (default: 1)"),
         ("--currency", str, "NAME", "of the price (default: USD)"),
-        ("--sequences-per-day", flags.number, "N", "how many are predicted (default: 1e6)"),
+        (
+            "--sequences-per-day",
+            flags.number,
+            "N",
+            "how many are run, of text windows (default: 1e6)",
+        ),
     ):
         group.add_argument(flag, type=kind, default=argparse.SUPPRESS, metavar=letter, help=text)
 

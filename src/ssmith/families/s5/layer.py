@@ -174,7 +174,8 @@ class S5Layer(LTILayer):
 
 def _input_weight(B_bar: Complex[Tensor, "s m"]) -> Float[Tensor, "t m"]:
     """Lay real and imaginary rows side by side: one real product gives all of ``B_bar u``."""
-    return torch.view_as_real(B_bar).transpose(1, 2).reshape(2 * B_bar.shape[0], B_bar.shape[1])
+    # Not by view_as_real: a layer without states has nothing to view a gradient of.
+    return torch.stack((B_bar.real, B_bar.imag), dim=1).flatten(0, 1)
 
 
 def _output_weight(C: Complex[Tensor, "m s"]) -> Float[Tensor, "m t"]:

@@ -16,6 +16,7 @@ from ssmith.jobs.methods import (
     CANDIDATES_WITHOUT_DATA,
     method_named,
 )
+from ssmith.jobs.tuning.recovery import RecoveryConfig
 
 BASELINES = (
     "last",
@@ -37,14 +38,20 @@ class PilotConfig:
     Args:
         method: what cuts: a criterion by name (see `ssmith list`), with ``+refit`` or
             ``+refit-once`` behind it to refit the read-outs of what stays, layer by layer or at
-            once; or ``"auto"`` for the best on the selection split of State-OBS, AIRE and LAST,
-            with and without refits (``"auto-data-free"``: of AIRE and LAST alone, which is what
+            once; or ``"auto"`` for the best on the selection split of State-OBS, balanced
+            truncation, AIRE and LAST (``"auto-data-free"``: of AIRE and LAST alone, which is what
             ``"auto"`` becomes, with a finding, where the data has no training split).
         baselines: methods measured beside it; the method itself is left out of them.
         calibration: training sequences that refits are fitted to, ≥ 1.
         fractions: fractions of states to remove in the first sweep, each in (0, 1).
         refine: further fractions between the last one within tolerance and the first beyond.
         max_loss: largest loss of the task metric, in its own unit (0.005 is half a point).
+        recover: adapters, by name between commas (see ``ssmith list``), that learn to make up for
+            the cut and are then merged into the model: full, full-ssm or parameters; None for
+            none. Cuts larger than the tolerance allows are tried with it, one after the other.
+        recover_steps: optimiser steps of each recovery, ≥ 1.
+        recover_rate: its learning rate; None for the starting rate of each method.
+        imitate: share of the dense model in what is learned, in [0, 1]; the rest is the data.
         own_metric: the user's own metric, ``"module:function"`` or ``"file.py:function"``.
         own_lower_is_better: direction of the own metric.
         own_max_loss: largest loss of the own metric; None reports it without judging.
@@ -67,6 +74,10 @@ class PilotConfig:
     fractions: tuple[float, ...] = FRACTIONS
     refine: int = 4
     max_loss: float = 0.005
+    recover: str | None = None
+    recover_steps: int = 200
+    recover_rate: float | None = None
+    imitate: float = 1.0
     own_metric: str | None = None
     own_lower_is_better: bool = False
     own_max_loss: float | None = None
@@ -84,6 +95,7 @@ class PilotConfig:
             method_named(name)
         if not self.fractions:
             raise InputError("fractions is empty", allowed="at least one fraction")
+        self.recovery()
         for fraction in self.fractions:
             check_number("a fraction", fraction, above=0, below=1)
         for name, least in (("batch_size", 1), ("calibration", 1), ("refine", 0), ("seed", 0)):
@@ -117,6 +129,19 @@ class PilotConfig:
     def needs_data(self) -> bool:
         """Return whether a method is fitted to training sequences."""
         return any(method_named(name).needs_data for name in self.methods())
+
+    def recovery(self) -> RecoveryConfig | None:
+        """Return how cut models are recovered, or None if they are not."""
+        if self.recover is None:
+            return None
+        return RecoveryConfig(
+            methods=self.recover,
+            steps=self.recover_steps,
+            rate=self.recover_rate,
+            imitate=self.imitate,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
 
     def limits(self) -> Limits:
         """Return what the gate accepts."""

@@ -16,7 +16,15 @@ from ssmith.artefact import locate
 from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.tokens import TokenWindows
-from ssmith.evaluate import Estimate, Evidence, Metric, ParityReport, check, judge
+from ssmith.evaluate import (
+    Estimate,
+    Evidence,
+    ParityReport,
+    check,
+    estimate_saving,
+    judge,
+)
+from ssmith.evaluate.harness import check_harness, compare_tasks, run_tasks
 from ssmith.evaluate.language import PERPLEXITY
 from ssmith.evaluate.language_parity import (
     logits_difference,
@@ -36,7 +44,7 @@ from ssmith.jobs.progress import Progress
 from ssmith.jobs.selective import SelectiveConfig, prune_selective_
 from ssmith.jobs.selective.run import Pruned
 from ssmith.jobs.selective.stages import can_refit
-from ssmith.jobs.text import describe, load_text_for, whole_rows
+from ssmith.jobs.text import describe, load_text_for, tokenizer_for, whole_rows
 from ssmith.jobs.tuning.recovery import Recovered
 
 # transformers computes norms and logits in float32; relative to the largest logit.
@@ -65,11 +73,12 @@ def pilot_language(
         SsmithError: for bad input; nothing is written then.
     """
     settings = config or LanguagePilotConfig()
-    frame.refuse_early(model, data)
+    frame.refuse_early(model, data, *(name for name in settings.lm_eval if Path(name).exists()))
+    check_harness(settings.harness())
     dense = api.load(model)
     layers = find_selective(dense)
     text = load_text_for(dense, model, data, settings.field)
-    recovery = Recovery.of(dense, text, settings, frame.store, frame.progress)
+    recovery = Recovery.from_text(dense, text, settings, frame)
     run = _Run(
         name=model,
         store=frame.store,
@@ -88,7 +97,7 @@ def pilot_language(
             **describe(text, run.test),
             "calibration": run.calibration.describe(),
             "selection": run.selection.describe(),
-            **({} if recovery is None else recovery.describe()),
+            **({} if recovery is None else recovery.about),
         },
         "config": settings.as_dict(),
         "versions": versions(),
@@ -139,7 +148,11 @@ class _Run:
         chosen = {"method": label, **points[good - 1]} if good else None
         if self.recovery is not None:
             name = f"{label} + {config.recover}"
-            swept[name] = self._recovered_points(max(good - 1, 0), limit)
+            swept[name] = self.recovery.walk(
+                config.tried()[max(good - 1, 0) :],
+                lambda fraction: self._point(config.method, fraction, recovered=True),
+                limit,
+            )
             fine = within(swept[name], *limit)
             if fine:
                 chosen = {"method": name, **swept[name][fine - 1]}
@@ -155,22 +168,6 @@ class _Run:
             "chosen": chosen,
             "methods": swept,
         }
-
-    def _recovered_points(
-        self, first: int, limit: tuple[float, Metric, float]
-    ) -> list[dict[str, Any]]:
-        """Recover ever larger cuts until one is beyond the tolerance all the same."""
-        config, points = self.config, list[dict[str, Any]]()
-        for fraction in config.tried()[first:]:
-            point = self.store.once(
-                f"recover-{fraction:g}",
-                partial(self._point, config.method, fraction, recovered=True),
-            )
-            points.append({**point, "recovered": True})
-            self.progress("recover", len(points), len(config.tried()) - first, f"{fraction:g}")
-            if within(points, *limit) < len(points):
-                break
-        return points
 
     def cut_and_judge(self, method: str, chosen: dict[str, Any]) -> dict[str, Any]:
         """Cut, save, check, measure and judge; return the receipt's sections."""
@@ -237,11 +234,27 @@ class _Run:
             removed=done.receipt.removed,
         )
         return {
-            "quality": compared.as_dict(),
+            "quality": {**compared.as_dict(), **self._tasks(pruned)},
             "parity": parity.as_dict(),
             **costs.sections(),
+            "saving": estimate_saving(
+                config.load(),
+                seconds_per_sequence=costs.speed.seconds_per_sequence,
+                batch_size=costs.speed.batch_size,
+                path=costs.speed.path,
+            ),
             "verdict": judge(evidence, config.limits()),
         }
+
+    def _tasks(self, pruned: nn.Module) -> dict[str, Any]:
+        """Return what both models make of lm-eval's tasks; nothing where none is asked for."""
+        harness = self.config.harness()
+        if harness is None:
+            return {}
+        tokenizer = tokenizer_for(self.dense, self.name)
+        before, after = (run_tasks(model, tokenizer, harness) for model in (self.dense, pruned))
+        self.progress("lm-eval", 1, 1)
+        return {"lm_eval": compare_tasks(before, after, self.config.seed)}
 
     def _parity(self, pruned: nn.Module, saved: Path, plan: Plan) -> ParityReport:
         ids = self.selection.first(2).ids[:, :_CHECKED_TOKENS]

@@ -8,7 +8,9 @@ from typing import Any
 from ssmith.core.budget import check_fraction
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
-from ssmith.evaluate import Limits, SpeedConfig
+from ssmith.evaluate import Limits, Load, SpeedConfig
+from ssmith.evaluate.harness import HarnessConfig
+from ssmith.jobs.harness import harness_config
 from ssmith.jobs.selective import SelectiveConfig
 from ssmith.jobs.selective.config import AUTO, Compensate
 from ssmith.jobs.text import TextConfig
@@ -50,6 +52,13 @@ class LanguagePilotConfig:
         batch_size: windows per forward pass.
         threads: CPU threads of the speed measurement; None leaves PyTorch's setting.
         speed_seconds: time for each of the two speed measurements.
+        lm_eval: tasks of lm-eval that both models answer as well, reported and not judged: names
+            it knows, or paths of YAML files (extra ``lm-eval``).
+        lm_eval_limit: documents of each of these tasks at most, the first ones; None for all.
+        few_shot: solved examples before each question; None for each task's own number.
+        price_per_hour: of the machine, for the estimate of the saving.
+        currency: as it is printed.
+        sequences_per_day: windows of ``length`` tokens a day, for the estimate of the saving.
         seed: of calibration, resampling and random pruning.
 
     Raises:
@@ -76,6 +85,12 @@ class LanguagePilotConfig:
     batch_size: int = 8
     threads: int | None = None
     speed_seconds: float = 2.0
+    lm_eval: tuple[str, ...] = ()
+    lm_eval_limit: int | None = None
+    few_shot: int | None = None
+    price_per_hour: float = 1.0
+    currency: str = "USD"
+    sequences_per_day: float = 1e6
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -90,6 +105,9 @@ class LanguagePilotConfig:
             check_flag(name, getattr(self, name))
         self.limits()
         self.recovery()
+        self.harness()
+        for name in ("price_per_hour", "sequences_per_day"):
+            check_number(name, getattr(self, name), at_least=0)
         if not self.tried():
             raise InputError("fractions is empty", allowed="fractions in (0, 1)")
         for fraction in self.tried():
@@ -149,6 +167,24 @@ class LanguagePilotConfig:
             seed=self.seed,
         )
 
+    def harness(self) -> HarnessConfig | None:
+        """Return which tasks of lm-eval are run, or None if none is."""
+        return harness_config(
+            self.lm_eval or None,
+            self.lm_eval_limit,
+            self.few_shot,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
+
+    def load(self) -> Load:
+        """Return the price and the traffic."""
+        return Load(
+            price_per_hour=self.price_per_hour,
+            currency=self.currency,
+            sequences_per_day=self.sequences_per_day,
+        )
+
     def text(self, split: str) -> TextConfig:
         """Return how windows of a split are cut."""
         return TextConfig(
@@ -174,4 +210,5 @@ class LanguagePilotConfig:
             **asdict(self),
             "baselines": list(self.baselines),
             "fractions": list(self.tried()),
+            "lm_eval": list(self.lm_eval),
         }

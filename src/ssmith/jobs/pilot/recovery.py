@@ -1,8 +1,10 @@
-"""The part of a pilot that lets a cut language model learn to make up for its cut."""
+"""The part of a pilot that lets a cut model learn to make up for its cut."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -10,15 +12,26 @@ from torch import nn
 from ssmith.core.plan import Plan
 from ssmith.core.seeds import derive
 from ssmith.core.selective import ENTRIES
+from ssmith.core.sequences import SequenceData
 from ssmith.core.text import Text
-from ssmith.core.tokens import TokenWindows
+from ssmith.evaluate import Metric
 from ssmith.evaluate.parity import max_difference
+from ssmith.families import SequenceModel
 from ssmith.families.hf.holding import masks
 from ssmith.families.hf.selective import find_selective
+from ssmith.jobs.pilot.config import PilotConfig
+from ssmith.jobs.pilot.frame import Frame
 from ssmith.jobs.pilot.language_config import LanguagePilotConfig
 from ssmith.jobs.pilot.store import STAGES, Store
+from ssmith.jobs.pilot.sweep import within
 from ssmith.jobs.progress import Progress
-from ssmith.jobs.tuning.recovery import Recovered, RecoveryConfig, check_recovery, recover_
+from ssmith.jobs.tuning.recovery import (
+    Lesson,
+    Recovered,
+    RecoveryConfig,
+    check_recovery,
+    recover_,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,35 +40,29 @@ class Recovery:
 
     Args:
         config: methods and training.
-        train: windows to learn from.
-        validation: windows that choose the best step.
+        lesson: what is learned.
+        about: the windows of a text, for the data section of a receipt.
         store: of the pilot; checkpoints lie beside its stages.
         progress: told how far it is.
     """
 
     config: RecoveryConfig
-    train: TokenWindows
-    validation: TokenWindows
+    lesson: Lesson
+    about: dict[str, Any]
     store: Store
     progress: Progress
 
     @classmethod
-    def of(
-        cls,
-        dense: nn.Module,
-        text: Text,
-        settings: LanguagePilotConfig,
-        store: Store,
-        progress: Progress,
+    def from_text(
+        cls, dense: nn.Module, text: Text, settings: LanguagePilotConfig, frame: Frame
     ) -> Recovery | None:
-        """Return how cuts are recovered, or None if they are not.
+        """Return how cuts of a language model are recovered, or None if they are not.
 
         Args:
             dense: the model, as a test that the methods fit it.
             text: to learn from.
             settings: of the pilot.
-            store: of the pilot.
-            progress: told how far it is.
+            frame: where it runs.
 
         Returns:
             The recovery; it learns from as many windows of the training split as its steps take,
@@ -68,12 +75,41 @@ class Recovery:
         places = len(text.split("train")) - settings.length + 1
         wanted = max(1, min(config.steps * config.batch_size, places))
         seed = derive(settings.seed, "recovery") % 2**31
+        train = text.sample(wanted, settings.length, seed=seed)
+        validation = settings.text("validation").cut(text)
         return cls(
             config=config,
-            train=text.sample(wanted, settings.length, seed=seed),
-            validation=settings.text("validation").cut(text),
-            store=store,
-            progress=progress,
+            lesson=Lesson.of_text(dense, (train, validation), config),
+            about={"recovery": train.describe(), "recovery_validation": validation.describe()},
+            store=frame.store,
+            progress=frame.progress,
+        )
+
+    @classmethod
+    def from_sequences(
+        cls, dense: SequenceModel, data: SequenceData, settings: PilotConfig, frame: Frame
+    ) -> Recovery | None:
+        """Return how cuts of a sequence model are recovered, or None if they are not.
+
+        Args:
+            dense: the model, as a test that the methods fit it.
+            data: to learn from.
+            settings: of the pilot.
+            frame: where it runs.
+
+        Returns:
+            The recovery; it learns from the training split.
+        """
+        config = settings.recovery()
+        if config is None:
+            return None
+        check_recovery(dense, config)
+        return cls(
+            config=config,
+            lesson=Lesson.of_sequences(dense, data, config),
+            about={},
+            store=frame.store,
+            progress=frame.progress,
         )
 
     def apply_(self, pruned: nn.Module, dense: nn.Module, fraction: float) -> Recovered:
@@ -87,21 +123,35 @@ class Recovery:
         Returns:
             What happened.
         """
+        place = self.store.out / STAGES / f"recover-{fraction:g}"
         return recover_(
-            pruned,
-            dense,
-            (self.train, self.validation),
-            self.config,
-            place=self.store.out / STAGES / f"recover-{fraction:g}",
-            progress=self.progress,
+            pruned, dense, self.lesson, self.config, place=place, progress=self.progress
         )
 
-    def describe(self) -> dict[str, Any]:
-        """Return the windows, for the data section of a receipt."""
-        return {
-            "recovery": self.train.describe(),
-            "recovery_validation": self.validation.describe(),
-        }
+    def walk(
+        self,
+        fractions: Sequence[float],
+        point: Callable[[float], dict[str, Any]],
+        limit: tuple[float, Metric, float],
+    ) -> list[dict[str, Any]]:
+        """Recover ever larger cuts until one is beyond the tolerance all the same.
+
+        Args:
+            fractions: rising.
+            point: makes, recovers and measures a cut.
+            limit: the dense model's metric, its kind, and the largest loss.
+
+        Returns:
+            The points that were measured.
+        """
+        points: list[dict[str, Any]] = []
+        for fraction in fractions:
+            found = self.store.once(f"recover-{fraction:g}", partial(point, fraction))
+            points.append({**found, "recovered": True})
+            self.progress("recover", len(points), len(fractions), f"{fraction:g}")
+            if within(points, *limit) < len(points):
+                break
+        return points
 
 
 def cut_difference(model: nn.Module, plan: Plan) -> float:

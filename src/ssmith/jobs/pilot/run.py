@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,10 @@ from typing import Any
 from ssmith import api
 from ssmith.artefact import WEIGHTS, locate
 from ssmith.core.budget import Budget
+from ssmith.core.compensation import Compensation
+from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt, versions
+from ssmith.core.scores import Scores
 from ssmith.core.sequences import SequenceData, Sequences
 from ssmith.evaluate import (
     Comparison,
@@ -21,6 +24,7 @@ from ssmith.evaluate import (
     Metric,
     OwnComparison,
     OwnMetric,
+    ParityReport,
     compare_outcomes,
     compare_own,
     default_metric,
@@ -37,8 +41,16 @@ from ssmith.jobs.pilot.costs import measure_costs
 from ssmith.jobs.pilot.frame import MODEL, Frame, about
 from ssmith.jobs.pilot.language import pilot_language
 from ssmith.jobs.pilot.language_config import LanguagePilotConfig
+from ssmith.jobs.pilot.recovery import Recovery
 from ssmith.jobs.pilot.store import Store
-from ssmith.jobs.pilot.sweep import best_of, between, layer_details, sweep, within
+from ssmith.jobs.pilot.sweep import (
+    best_of,
+    between,
+    layer_details,
+    measured_point,
+    sweep,
+    within,
+)
 from ssmith.jobs.progress import Progress, silent
 from ssmith.jobs.text import reads_text
 
@@ -85,7 +97,8 @@ def pilot(
     dense = api.load_sequence_model(model)
     # With auto a train split may be missing: then the methods that need none are left.
     fitted = settings.needs_data() and not settings.is_auto
-    needs = ("train",) * fitted + ("selection", "test")
+    recovers = settings.recover is not None
+    needs = ("train",) * (fitted or recovers) + ("validation",) * recovers + ("selection", "test")
     sequences = api.load_data(data, dense, needs=needs)
     if settings.is_auto and not len(sequences.splits.get("train", ())):
         settings = dataclasses.replace(settings, method=AUTO_WITHOUT_DATA)
@@ -105,9 +118,21 @@ def pilot(
             data=sequences,
             metric=default_metric(dense.config.task),
             own=_own(settings),
+            recovery=Recovery.from_sequences(dense, sequences, settings, frame),
             progress=progress,
         ),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cut:
+    """A cut that was made, and how."""
+
+    plan: Plan
+    compensation: Compensation | None
+    scores: Scores
+    shrunk: SequenceModel
+    done: Receipt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +146,7 @@ class _Run:
     data: SequenceData
     metric: Metric
     own: OwnMetric | None
+    recovery: Recovery | None
     progress: Progress
 
     def about(self) -> dict[str, Any]:
@@ -146,7 +172,17 @@ class _Run:
             points = sorted(own["points"] + refined["points"], key=lambda item: item["fraction"])
             own = swept[best] = {**own, "points": points}
             good = within(points, *limit)
-        chosen = own["points"][good - 1] if good else None
+        chosen = {"method": own["label"], **own["points"][good - 1]} if good else None
+        recovered = {}
+        if self.recovery is not None:
+            label = f"{own['label']} + {config.recover}"
+            fractions = [point["fraction"] for point in own["points"][max(good - 1, 0) :]]
+            points = self.recovery.walk(
+                fractions, lambda fraction: self._recovered_point(best, fraction), limit
+            )
+            recovered[label] = points
+            fine = within(points, *limit)
+            chosen = {"method": label, **points[fine - 1]} if fine else chosen
         return {
             "metric": self.metric.name,
             "higher_is_better": self.metric.higher_is_better,
@@ -155,19 +191,19 @@ class _Run:
             "dense": dense,
             "tolerance": config.max_loss,
             "method": best,
-            "chosen": chosen and {"method": own["label"], **chosen},
-            "methods": {item["label"]: item["points"] for item in swept.values()},
+            "chosen": chosen,
+            "methods": {item["label"]: item["points"] for item in swept.values()} | recovered,
         }
 
     def cut_and_judge(self, name: str, chosen: dict[str, Any]) -> dict[str, Any]:
         """Cut, save, check, measure and judge; return the receipt's sections."""
-        config, out, fraction = self.config, self.store.out, chosen["fraction"]
-        method, part = method_named(name, config.seed), self._calibration()
-        prepared = method.prepare(self.dense, part)
-        plan, found = method.decide(self.dense, prepared, Budget(states=fraction), part)
+        out = self.store.out
+        cut = self._cut(name, chosen["fraction"])
+        plan, done, shrunk, recovered = cut.plan, cut.done, cut.shrunk, None
         plan.save(out / PLAN)
-        shrunk = copy.deepcopy(self.dense)
-        done = api.prune_(shrunk, plan, "shrink", compensation=found)
+        if self.recovery is not None and chosen.get("recovered", False):
+            shrunk = copy.deepcopy(shrunk)
+            recovered = self.recovery.apply_(shrunk, self.dense, chosen["fraction"])
         # Written anew also by a resumed run: the same bytes, and never half of them.
         api.save(
             shrunk,
@@ -178,30 +214,53 @@ class _Run:
             extra_files={PLAN: plan.to_json(), RECEIPT: done.to_json()},
         )
         self.progress("cut", 1, 1, f"{plan.kept} of {plan.total} states kept")
-        masked = copy.deepcopy(self.dense)
-        api.prune_(masked, plan, "mask", compensation=found)
-        measured = self.store.once(
-            "measured",
-            lambda: self._measured(masked, shrunk, done, locate(self.name) / WEIGHTS),
-        )
+        measured = self.store.once("measured", lambda: self._measured(cut, shrunk))
         self.progress("compare", 1, 1, str(measured["verdict"]["headline"]))
         return {
             **measured,
             "removed": done.removed,
             "findings": done.findings,
-            "layers": layer_details(prepared.scores, plan),
+            "layers": layer_details(cut.scores, plan),
             "budget": plan.budget,
             "criterion": plan.criterion,
             "refit": done.method.get("refit"),
-            "digest_after": done.model["digest_after"],
+            "recovery": None if recovered is None else recovered.as_dict(),
+            "digest_after": model_digest(shrunk),
         }
 
-    def _measured(
-        self, masked: SequenceModel, shrunk: SequenceModel, done: Receipt, weights: Path
-    ) -> dict[str, Any]:
+    def _cut(self, name: str, fraction: float) -> _Cut:
+        method, part = method_named(name, self.config.seed), self._calibration()
+        prepared = method.prepare(self.dense, part)
+        plan, found = method.decide(self.dense, prepared, Budget(states=fraction), part)
+        shrunk = copy.deepcopy(self.dense)
+        done = api.prune_(shrunk, plan, "shrink", compensation=found)
+        return _Cut(plan=plan, compensation=found, scores=prepared.scores, shrunk=shrunk, done=done)
+
+    def _recovered_point(self, name: str, fraction: float) -> dict[str, Any]:
+        facts: dict[str, Any] = {}
+
+        def attempt(fraction: float, removed: Callable[[float], None]) -> Estimate:
+            cut = self._cut(name, fraction)
+            removed(cut.plan.removed_fraction)
+            if self.recovery is not None:
+                done = self.recovery.apply_(cut.shrunk, self.dense, fraction)
+                facts["validation"] = done.validation
+            return self._measure(cut.shrunk, self.data.split("selection"))
+
+        return {**measured_point(fraction, attempt), **facts}
+
+    def _parity(self, cut: _Cut, shrunk: SequenceModel) -> ParityReport:
+        """Check the cut before any recovery, and the model that is left after it."""
+        masked = copy.deepcopy(self.dense)
+        api.prune_(masked, cut.plan, "mask", compensation=cut.compensation)
+        part, saved = self.data.split("selection"), self.store.out / MODEL
+        return api.parity(masked, cut.shrunk, saved, part, recovered=shrunk)
+
+    def _measured(self, cut: _Cut, shrunk: SequenceModel) -> dict[str, Any]:
         config, weights_after = self.config, self.store.out / MODEL / WEIGHTS
+        weights, done = locate(self.name) / WEIGHTS, cut.done
         part = self.data.split("selection")
-        parity = api.parity(masked, shrunk, self.store.out / MODEL, part)
+        parity = self._parity(cut, shrunk)
         self.progress("parity", 1, 1)
         costs = measure_costs(
             (self.dense, shrunk),

@@ -1,8 +1,9 @@
-"""Recover a cut language model in place: it learns from its dense parent, and holds the result."""
+"""Recover a cut model in place: it learns from its dense parent, and keeps what it learned."""
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from ssmith.artefact import base_digest
 from ssmith.core.checks import check_integer, check_number
 from ssmith.core.errors import InputError
 from ssmith.core.examples import Example
+from ssmith.core.sequences import SequenceData
 from ssmith.core.tokens import TokenWindows
+from ssmith.families import SequenceModel
 from ssmith.families.hf import engine
+from ssmith.families.hf.engine import mixers
 from ssmith.jobs.progress import Progress, silent
 from ssmith.jobs.tuning.config import methods_from
 from ssmith.jobs.tuning.groups import rate_groups
@@ -22,11 +26,14 @@ from ssmith.tune import adapters
 from ssmith.tune.adapters import SDT, Method, StateOffset
 from ssmith.tune.adapters.merge import check_mergeable
 from ssmith.tune.training import (
+    AnswerDistillation,
+    AnswerObjective,
     Distillation,
     LanguageObjective,
     Objective,
     TrainingConfig,
     Work,
+    rows_of,
     train_,
 )
 
@@ -136,10 +143,57 @@ def check_recovery(model: nn.Module, config: RecoveryConfig) -> None:
         adapters.detach_(model, _NAME)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What a cut model learns from its dense parent.
+
+    Args:
+        objective: what is learned; the dense model is in it.
+        train: rows to learn from.
+        validation: rows that choose the best step.
+        sha256: digest of the data.
+    """
+
+    objective: Objective
+    train: Sequence[Any]
+    validation: Sequence[Any]
+    sha256: str
+
+    @classmethod
+    def of_text(
+        cls, dense: nn.Module, splits: tuple[TokenWindows, TokenWindows], config: RecoveryConfig
+    ) -> Lesson:
+        """Return what a language model learns from windows of two splits."""
+        train, validation = splits
+        return cls(
+            objective=LanguageObjective()
+            if config.imitate == 0
+            else Distillation(teacher=dense, weight=config.imitate),
+            train=_rows(train),
+            validation=_rows(validation),
+            sha256=train.sha256,
+        )
+
+    @classmethod
+    def of_sequences(
+        cls, dense: SequenceModel, data: SequenceData, config: RecoveryConfig
+    ) -> Lesson:
+        """Return what a sequence model learns from a data set's first two splits."""
+        task = dense.config.task
+        return cls(
+            objective=AnswerObjective(task=task)
+            if config.imitate == 0
+            else AnswerDistillation(teacher=dense, task=task, weight=config.imitate),
+            train=rows_of(data.split("train")),
+            validation=rows_of(data.split("validation")),
+            sha256=data.sha256,
+        )
+
+
 def recover_(
     model: nn.Module,
     dense: nn.Module,
-    splits: tuple[TokenWindows, TokenWindows],
+    lesson: Lesson,
     config: RecoveryConfig,
     *,
     place: Path | None = None,
@@ -153,7 +207,7 @@ def recover_(
     Args:
         model: the cut model; changed in place.
         dense: what it learns to imitate; left as it is.
-        splits: windows to learn from, and windows to choose the best step on.
+        lesson: what is learned, from `Lesson.of_text` or `Lesson.of_sequences`.
         config: how.
         place: directory of checkpoints; None for none.
         progress: told how far it is.
@@ -170,24 +224,23 @@ def recover_(
     report = adapters.attach_(model, config.chosen(), name=_NAME, seed=config.seed)
     check_mergeable(model, _NAME, hold=True)
     groups, rates = rate_groups(model, _NAME, config.training())
-    train, validation = (_rows(part) for part in splits)
 
     def read() -> dict[str, Tensor]:
         return adapters.state(model, _NAME)
 
-    def write(tensors: Any) -> None:
+    def write(tensors: Mapping[str, Tensor]) -> None:
         adapters.load_state_(model, _NAME, tensors)
 
     work = Work(
-        objective=_objective(dense, config),
-        train=train,
-        validation=validation,
+        objective=lesson.objective,
+        train=lesson.train,
+        validation=lesson.validation,
         config=config.training(),
         groups=groups,
         read=read,
         write=write,
         place=place,
-        identity={"base": digest, "config": asdict(config), "data": splits[0].sha256},
+        identity={"base": digest, "config": asdict(config), "data": lesson.sha256},
         listener=progress,
     )
     with _as_teacher(dense):
@@ -206,18 +259,13 @@ def recover_(
     )
 
 
-def _objective(dense: nn.Module, config: RecoveryConfig) -> Objective:
-    if config.imitate == 0:
-        return LanguageObjective()
-    return Distillation(teacher=dense, weight=config.imitate)
-
-
-@contextlib.contextmanager
-def _as_teacher(dense: nn.Module) -> Any:
-    """Run the dense model on the engine, and give its parameters back as they were."""
+@contextmanager
+def _as_teacher(dense: nn.Module) -> Iterator[None]:
+    """Run the dense model on the engine where it has one; give its parameters back as they were."""
     trained = {name for name, item in dense.named_parameters() if item.requires_grad}
+    dense.requires_grad_(requires_grad=False)
     try:
-        with engine(dense):
+        with engine(dense) if mixers(dense)[0] else nullcontext():
             yield
     finally:
         for name, item in dense.named_parameters():

@@ -37,6 +37,8 @@ class SDT(Method):
 
     Source: Sparse Dimension Tuning (arXiv 2410.09016) and its released code.
     Differs: counts are rounded up, so that none is 0; what is reset starts from the base again.
+        The released option that also switches off the least important entries (``num_zero``) is
+        pruning: prune A_log first, with a criterion for it, and what is cut stays cut here.
     """
 
     method: ClassVar[str] = "sdt"
