@@ -29,7 +29,8 @@ bench-%: $(VENV)/.ready-dev
 reference: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/ship.py
 
-# The same for the language model: many hours on two cores; goes on where it was stopped.
+# The same for the language model (66 minutes on two cores that did other work as well); goes on where
+# it was stopped.
 reference-language: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/ship_language.py
 
