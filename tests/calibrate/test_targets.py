@@ -19,7 +19,7 @@ from ssmith.calibrate import (
     WhiteTarget,
     alternate,
     measure_moments,
-    only,
+    outputs_of,
     record,
     white_moments,
 )
@@ -65,7 +65,7 @@ def test_a_layers_own_modes_lack_nothing(kind):
 @pytest.mark.parametrize("kind", MIMO, ids=str)
 def test_many_steps_are_least_squares_on_explicit_features(kind):
     modes, target = recorded(kind)
-    kept = only(modes, torch.tensor([True, False, True, False, False, True]))
+    kept = modes.only(torch.tensor([True, False, True, False, False, True]))
     columns = []
     for state in range(kept.count):
         for channel in range(3):
@@ -88,7 +88,7 @@ def test_many_steps_are_least_squares_on_explicit_features(kind):
     assert squared(kept, target) >= found
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(
     kind=st.sampled_from(KINDS), seed=st.integers(0, 99), white=st.booleans(), direct=st.booleans()
 )
@@ -112,7 +112,7 @@ def test_every_round_lowers_the_error_for_any_kept_set(kind, seed, white, direct
 def impulse_energy(modes, dense, change):
     """Energy of the difference of two layers' impulse responses, and of a change of D."""
     slowest = float(dense.A_bar.abs().max())
-    total, half = 0.0, math.ceil(math.log(1e-9) / math.log(slowest))
+    total, half = 0.0, math.ceil(math.log(1e-5) / math.log(slowest))
     for channel in range(3):
         u = torch.zeros(1, 2 * half + 1, 3, dtype=torch.float64)
         u[0, half, channel] = 1.0
@@ -194,4 +194,7 @@ def test_a_record_is_of_the_cut_model_towards_the_dense_one():
     found = target.moments(layer.modes(second), NOTHING)
     torch.testing.assert_close(found.error, expected.error, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(found.error_energy, expected.error_energy, rtol=1e-9, atol=1e-12)
+    known = outputs_of(model, part, 3)
+    again = measure_moments(cut, part, reference=known, layers=[second], batch_size=3)[second]
+    torch.testing.assert_close(again.error, expected.error, rtol=1e-9, atol=1e-12)
     assert first in white_moments(layer.modes(first)).layer

@@ -94,7 +94,7 @@ def test_a_pilot_with_refits_is_told_as_it_was_done(start, quick, method, tmp_pa
     ours = "State-OBS"
     expected = [ours, "LAST"]
     if method == "auto":
-        expected = [ours, f"{ours} + refit", "AIRE + full refit", "AIRE", "LAST"]
+        expected = [ours, "Balanced truncation", "AIRE", "LAST"]
     assert list(curve["methods"]) == expected
     assert curve["method"] in CANDIDATES
     plan = json.loads((tmp_path / "out" / "plan.json").read_text())

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.models import KINDS, Kind, make_input, make_model, random_mask
@@ -71,6 +71,7 @@ def test_refit_is_least_squares_on_explicit_features(kind, direct):
     assert found.readouts[name].error[1] == pytest.approx(error, rel=1e-3, abs=1e-7)
 
 
+@settings(max_examples=12)
 @given(
     kind=st.sampled_from(KINDS),
     seed=st.integers(0, 1000),

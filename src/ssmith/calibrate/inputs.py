@@ -9,6 +9,8 @@ from jaxtyping import Complex128, Float64
 from torch import Tensor
 
 from ssmith.calibrate.record import Stretch, respond
+from ssmith.calibrate.sums import complex_product
+from ssmith.core.gramian import complex_rows
 from ssmith.core.layers import Modes
 from ssmith.ops.diagonal import diagonal_scan
 
@@ -42,7 +44,7 @@ def fit_inputs(
     Source: conjugate gradients on the normal equations (Hestenes and Stiefel, 1952).
     Differs: preconditioned by the energy each row's states would have under white noise.
     """
-    B = modes.B_bar.clone()
+    B, stretches = modes.B_bar.clone(), [item.double() for item in stretches]
     scale = _preconditioner(modes, stretches)
     residual = [item.lacking(modes, D) for item in stretches]
     gradient = scale * _adjoint(modes, stretches, residual)
@@ -51,7 +53,7 @@ def fit_inputs(
     least = SETTLED * power
     for _ in range(steps):
         moved = replace(modes, B_bar=scale * direction)
-        change = [respond(moved, item.u.double()) * item.valid.unsqueeze(-1) for item in stretches]
+        change = [respond(moved, item.u) * item.valid.unsqueeze(-1) for item in stretches]
         curvature = float(sum((item * item).sum() for item in change))
         if not power > least or not curvature > 0:
             break
@@ -68,17 +70,16 @@ def _adjoint(
     modes: Modes, stretches: list[Stretch], errors: list[Tensor]
 ) -> Complex128[Tensor, "s i"]:
     """Return the gradient of half the squared error with respect to B, negated."""
+    A, C = modes.A_bar.conj().resolve_conj(), modes.C.conj().mT
+    C_back = None if modes.C_back is None else modes.C_back.conj().mT
+    total = torch.zeros(2 * modes.count, stretches[0].u.shape[-1], dtype=torch.float64)
+    for item, e in zip(stretches, errors, strict=True):
+        back = diagonal_scan(A, complex_product(e, C), reverse=True)[0]
+        if C_back is not None:
+            back = back + diagonal_scan(A, complex_product(e, C_back))[0]
+        total = total + torch.view_as_real(back).flatten(-2).flatten(0, 1).mT @ item.u.flatten(0, 1)
     factor = 2.0 if modes.conjugate else 1.0
-    A = modes.A_bar.conj().resolve_conj()
-    total = torch.zeros_like(modes.B_bar)
-    for item, error in zip(stretches, errors, strict=True):
-        e = error.to(torch.complex128)
-        back = diagonal_scan(A, factor * (e @ modes.C.conj().mT), reverse=True)[0]
-        if modes.C_back is not None:
-            back = back + diagonal_scan(A, factor * (e @ modes.C_back.conj().mT))[0]
-        u = item.u.to(torch.complex128)
-        total = total + back.flatten(0, 1).mT @ u.flatten(0, 1)
-    return total * modes.present.unsqueeze(-1)
+    return complex_rows(factor * total) * modes.present.unsqueeze(-1)
 
 
 def _preconditioner(modes: Modes, stretches: list[Stretch]) -> Tensor:
@@ -87,7 +88,7 @@ def _preconditioner(modes: Modes, stretches: list[Stretch]) -> Tensor:
     if modes.C_back is not None:
         read = read + (modes.C_back.abs() ** 2).sum(-1)
     gain = read / (1.0 - modes.rho**2).clamp(min=1e-12)
-    energy = torch.stack([(item.u.double() ** 2).sum((0, 1)) for item in stretches]).sum(0)
+    energy = torch.stack([(item.u**2).sum((0, 1)) for item in stretches]).sum(0)
     curvature = gain.unsqueeze(-1) * energy
     live = curvature > 0
     return torch.where(live, torch.where(live, curvature, 1.0).rsqrt(), 0.0)

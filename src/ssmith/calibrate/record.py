@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 
 from ssmith.calibrate.siso import sums_for
-from ssmith.calibrate.stream import run_tapped
-from ssmith.calibrate.sums import states_of
+from ssmith.calibrate.stream import LayerOutputs, batches, outputs_on, run_tapped
+from ssmith.calibrate.sums import States, StateSums, states_of
+from ssmith.core.gramian import real_rows
 from ssmith.core.layers import Modes
 from ssmith.core.moments import Moments
 from ssmith.core.sequences import Sequences
@@ -34,15 +35,40 @@ class Stretch:
     y: Float[Tensor, "b l m"]
     valid: Bool[Tensor, "b l"]
 
-    def lacking(self, modes: Modes, D: Float64[Tensor, "m"]) -> Float64[Tensor, "b l m"]:
-        """Return what the output of these modes and this D lacks, zero in padded steps."""
+    def double(self) -> Stretch:
+        """Return a copy in double precision."""
+        return replace(self, u=self.u.double(), y=self.y.double())
+
+    def take(self, index: Int64[Tensor, "i"]) -> Stretch:
+        """Return the chosen sequences."""
+        return Stretch(u=self.u[index], y=self.y[index], valid=self.valid[index])
+
+    def lacking(
+        self, modes: Modes, D: Float64[Tensor, "m"], states: States | None = None
+    ) -> Float64[Tensor, "b l m"]:
+        """Return what the output of these modes and this D lacks, zero in padded steps.
+
+        Args:
+            modes: of the layer.
+            D: its direct part.
+            states: of these modes on this input, where they are known already.
+
+        Returns:
+            The output wanted minus that output.
+        """
         u = self.u.double()
-        return (self.y - D * u - respond(modes, u)) * self.valid.unsqueeze(-1)
+        own = read(modes, states_of(modes, u) if states is None else states, u.shape[-1])
+        return (self.y - D * u - own) * self.valid.unsqueeze(-1)
 
 
 @torch.no_grad()
 def record(
-    model: nn.Module, part: Sequences, name: str, *, reference: nn.Module, batch_size: int = 64
+    model: nn.Module,
+    part: Sequences,
+    name: str,
+    *,
+    reference: nn.Module | LayerOutputs,
+    batch_size: int = 64,
 ) -> list[Stretch]:
     """Record a layer's input, and the output that another model's layer gives.
 
@@ -50,17 +76,16 @@ def record(
         model: gives the input; run in evaluation mode, it is not changed.
         part: sequences.
         name: of the layer.
-        reference: gives the output wanted.
+        reference: gives the output wanted, or gave it on these very sequences (`outputs_of`).
         batch_size: sequences per forward pass.
 
     Returns:
-        All sequences, batch by batch.
+        All sequences, batch by batch, in rising order of their lengths.
     """
     stretches = []
-    for index in torch.arange(len(part), device=part.x.device).split(batch_size):
-        batch = part.take(index)
+    for place, batch in enumerate(batches(part, batch_size)):
         u = run_tapped(model, batch, name)[name][0].cpu()
-        y = run_tapped(reference, batch, name)[name][1].cpu()
+        y = outputs_on(reference, place, batch, name)[name].cpu()
         valid = torch.arange(u.shape[1]) < batch.lengths.cpu().unsqueeze(1)
         stretches.append(Stretch(u=u, y=y, valid=valid))
     return stretches
@@ -68,15 +93,23 @@ def record(
 
 def respond(modes: Modes, u: Float64[Tensor, "b l m"]) -> Float64[Tensor, "b l m"]:
     """Return what a layer's states add to its output."""
-    front, back = states_of(modes, u)
+    return read(modes, states_of(modes, u), u.shape[-1])
+
+
+def read(modes: Modes, states: States, width: int) -> Float64[Tensor, "b l m"]:
+    """Return what states, from `states_of`, add to the output of a layer of some width."""
+    front, back = states
     both = [(front, modes.C)]
     if back is not None and modes.C_back is not None:
         both.append((back, modes.C_back))
     factor = 2.0 if modes.conjugate else 1.0
     if modes.channel is None:
-        return factor * torch.stack([(x @ C).real for x, C in both]).sum(0)
-    terms = factor * torch.stack([(x * C[:, 0]).real for x, C in both]).sum(0)
-    return torch.zeros_like(u).index_add(2, modes.channel, terms)
+        # Re(x C) = Re x · Re C − Im x · Im C, of states that lie as (Re, Im) already
+        terms = [torch.view_as_real(x).flatten(-2) @ real_rows(C.conj()) for x, C in both]
+        return factor * (terms[0] if len(terms) == 1 else terms[0] + terms[1])
+    terms = [(x * C[:, 0]).real for x, C in both]
+    total = factor * (terms[0] if len(terms) == 1 else terms[0] + terms[1])
+    return total.new_zeros(*total.shape[:2], width).index_add(2, modes.channel, total)
 
 
 def moments_of_record(modes: Modes, D: Float64[Tensor, "m"], stretches: list[Stretch]) -> Moments:
@@ -92,19 +125,11 @@ def moments_of_record(modes: Modes, D: Float64[Tensor, "m"], stretches: list[Str
     """
     sums = sums_for(modes)
     for item in stretches:
-        sums.add(item.u, item.valid, item.lacking(modes, D))
+        if not isinstance(sums, StateSums):
+            sums.add(item.u, item.valid, item.lacking(modes, D))
+            continue
+        for index in sums.blocks(item.u):
+            some = item.take(index).double()
+            states = states_of(modes, some.u)
+            sums.add_states(states, some.u, some.valid, some.lacking(modes, D, states))
     return sums.result()
-
-
-def only(modes: Modes, keep: Bool[Tensor, "s"]) -> Modes:
-    """Return some of a layer's modes, as a layer of their own."""
-    return replace(
-        modes,
-        A_bar=modes.A_bar[keep],
-        B_bar=modes.B_bar[keep],
-        C=modes.C[keep],
-        C_back=None if modes.C_back is None else modes.C_back[keep],
-        channel=None if modes.channel is None else modes.channel[keep],
-        grid=(int(keep.sum()),),
-        present=modes.present[keep],
-    )

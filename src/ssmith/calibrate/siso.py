@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool, Complex128, Float, Float64, Int64
 from torch import Tensor
 
-from ssmith.calibrate.sums import StateSums, Sums, mean_of
+from ssmith.calibrate.sums import StateSums, Sums, accumulate, mean_of
 from ssmith.core.layers import Modes
 from ssmith.core.layout import Layout, real_gram
 from ssmith.core.moments import Moments
@@ -81,25 +81,27 @@ class CorrelationSums:
         if lacking is not None:
             e = self._channels(lacking.double().cpu() * on)
         self.steps += int(valid.sum())
+        length, wave = rows.shape[-1], _wave(rows)
+        wave_e = torch.zeros_like(wave) if lacking is None else _wave(e)
         found = {
             "error_energy": (e * e).sum((1, 2)).unsqueeze(-1),
             "input_error": (rows * e).sum((1, 2)).unsqueeze(-1),
-            "autocorrelation": _correlate(rows, rows),
-            "front_error": _correlate(e, rows),
+            "autocorrelation": _correlate(wave, wave, length),
+            "front_error": _correlate(wave_e, wave, length),
         }
         ends = [self._last(rows.flip(-1), valid.cpu())]
         if self.layout.directions == 2:
-            found["back_error"] = _correlate(rows, e)
+            found["back_error"] = _correlate(wave, wave_e, length)
             ends.append(self._past(rows))
         for place, end in enumerate(ends):
             found[f"end_{place}"] = end.mT @ end.conj()
             found[f"end_plain_{place}"] = end.mT @ end
         for place, part in enumerate(self._flat_parts(rows, on)):
-            found[f"flat_front_{place}"] = _correlate(part, rows)
+            wave_part = _wave(part)
+            found[f"flat_front_{place}"] = _correlate(wave_part, wave, length)
             if self.layout.directions == 2:
-                found[f"flat_back_{place}"] = _correlate(rows, part)
-        for name, value in found.items():
-            self.sums[name] = _added(value, self.sums.get(name))
+                found[f"flat_back_{place}"] = _correlate(wave, wave_part, length)
+        accumulate(self.sums, found)
 
     def _flat_parts(
         self, rows: Float64[Tensor, "g b l"], on: Bool[Tensor, "b l 1"]
@@ -248,22 +250,16 @@ class CorrelationSums:
         return total * B.unsqueeze(-1) * B_j.unsqueeze(-2)
 
 
-def _correlate(
-    first: Float64[Tensor, "g b l"], second: Float64[Tensor, "g b l"]
-) -> Float64[Tensor, "g l"]:
-    """Return ``Σ_b Σ_t first_t second_{t−k}`` for each lag k ≥ 0, by FFT over twice the length."""
-    length = first.shape[-1]
+def _wave(rows: Float64[Tensor, "g b l"]) -> Complex128[Tensor, "g b w"]:
+    """Return the Fourier transform over at least twice the length, so that nothing wraps."""
     # A power of two: lengths with large prime factors are several times slower.
-    size = 2 ** math.ceil(math.log2(max(2 * length, 2)))
-    product = torch.fft.rfft(first, n=size) * torch.fft.rfft(second, n=size).conj()
-    response: Tensor = torch.fft.irfft(product.sum(1), n=size)
+    wave: Tensor = torch.fft.rfft(rows, n=2 ** math.ceil(math.log2(max(2 * rows.shape[-1], 2))))
+    return wave
+
+
+def _correlate(
+    first: Complex128[Tensor, "g b w"], second: Complex128[Tensor, "g b w"], length: int
+) -> Float64[Tensor, "g l"]:
+    """Return ``Σ_b Σ_t first_t second_{t−k}`` for each lag k in [0, length), from `_wave`."""
+    response: Tensor = torch.fft.irfft((first * second.conj()).sum(1))
     return response[..., :length]
-
-
-def _added(value: Tensor, before: Tensor | None) -> Tensor:
-    """Add sums; those over lags may differ in length, as batches do."""
-    if before is None:
-        return value
-    longest = max(value.shape[-1], before.shape[-1])
-    pad = torch.nn.functional.pad
-    return pad(value, (0, longest - value.shape[-1])) + pad(before, (0, longest - before.shape[-1]))

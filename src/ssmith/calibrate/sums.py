@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Complex128, Float, Float64, Int64
 from torch import Tensor
 
 from ssmith.core.errors import DataError, NumericalError
@@ -18,6 +18,9 @@ from ssmith.ops.diagonal import diagonal_scan
 
 ROWS = 2**22
 """Complex numbers of state that are held at once; longer batches are cut into fewer sequences."""
+
+States = tuple[Tensor, Tensor | None]
+"""A layer's states, (b, l, s), and those of its backward branch or None."""
 
 
 @runtime_checkable
@@ -65,13 +68,26 @@ class StateSums:
         lacking: Float[Tensor, "b l m"] | None,
     ) -> None:
         """Add the steps of some sequences (see `Sums`)."""
-        per_sequence = max(1, u.shape[1] * self.modes.count * self.layout.directions)
-        for index in torch.arange(len(u)).split(max(1, ROWS // per_sequence)):
+        for index in self.blocks(u):
+            given = u[index].double().cpu()
             rest = None if lacking is None else lacking[index].double().cpu()
-            self._add(u[index].double().cpu(), valid[index].cpu(), rest)
+            self.add_states(states_of(self.modes, given), given, valid[index].cpu(), rest)
 
-    def _add(self, u: Tensor, valid: Tensor, lacking: Tensor | None) -> None:
-        front, back = states_of(self.modes, u)
+    def blocks(self, u: Float[Tensor, "b l m"]) -> tuple[Int64[Tensor, "_"], ...]:
+        """Return which sequences are taken together, so that their states fit into memory."""
+        per_sequence = max(1, u.shape[1] * self.modes.count * self.layout.directions)
+        split: tuple[Tensor, ...] = torch.arange(len(u)).split(max(1, ROWS // per_sequence))
+        return split
+
+    def add_states(
+        self,
+        states: States,
+        u: Float64[Tensor, "b l m"],
+        valid: Bool[Tensor, "b l"],
+        lacking: Float64[Tensor, "b l m"] | None,
+    ) -> None:
+        """Add the steps of some sequences whose states, from `states_of`, are known already."""
+        front, back = states
         z = self.layout.features(front[valid], None if back is None else back[valid])
         given = self.layout.signals(u[valid])
         e = torch.zeros_like(given) if lacking is None else self.layout.signals(lacking[valid])
@@ -84,8 +100,7 @@ class StateSums:
             "input_energy": (given * given).sum(1),
             "input_error": (given * e).sum(1),
         }
-        for name, value in found.items():
-            self.sums[name] = value + self.sums[name] if name in self.sums else value
+        accumulate(self.sums, found)
 
     def result(self) -> Moments:
         """Return the mean products.
@@ -100,17 +115,32 @@ class StateSums:
         return mean_of(self.modes.layer, self.sums, self.steps)
 
 
-def states_of(modes: Modes, u: Float[Tensor, "b l m"]) -> tuple[Tensor, Tensor | None]:
+def accumulate(sums: dict[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Add what a batch gave to the sums; those over lags grow with the longest batch."""
+    for name, value in found.items():
+        before = sums.get(name, value.new_zeros(()))
+        missing = value.shape[-1] - before.shape[-1] if before.ndim else 0
+        pad = torch.nn.functional.pad
+        before = pad(before, (0, missing)) if missing > 0 else before
+        sums[name] = before + (pad(value, (0, -missing)) if missing < 0 else value)
+
+
+def states_of(modes: Modes, u: Float[Tensor, "b l m"]) -> States:
     """Return a layer's states on sequences, and those of the backward branch if it has one."""
-    if modes.channel is None:
-        Bu = u.to(torch.complex128) @ modes.B_bar.mT
-    else:
-        Bu = u[..., modes.channel] * modes.B_bar[:, 0]
-    Bu = Bu * modes.present
+    B = modes.B_bar * modes.present.unsqueeze(-1)
+    Bu = complex_product(u, B.mT) if modes.channel is None else u[..., modes.channel] * B[:, 0]
     front = diagonal_scan(modes.A_bar, Bu)[0]
     if modes.C_back is None:
         return front, None
     return front, diagonal_scan(modes.A_bar, Bu, reverse=True)[0]
+
+
+def complex_product(
+    real: Float64[Tensor, "... i"], matrix: Complex128[Tensor, "i s"]
+) -> Complex128[Tensor, "... s"]:
+    """Return the product of a real and a complex matrix, at the price of two real ones."""
+    columns = torch.view_as_real(matrix.resolve_conj()).flatten(-2)
+    return torch.view_as_complex((real @ columns).unflatten(-1, (-1, 2)))
 
 
 def mean_of(layer: str, sums: Mapping[str, Tensor], steps: int) -> Moments:

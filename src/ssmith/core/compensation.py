@@ -26,10 +26,10 @@ class RefitConfig:
         rounds: how often the input rows B and then the read-out are refitted in turn, ≥ 0; each
             half of a round is least squares, so the error never rises. SISO layers have nothing
             to gain: only the product of B and C counts there.
-        poles: ``"kept"``: eigenvalues stay as they are. Otherwise the layer is first reduced by
-            projection to as many states as stay, and diagonalised again: ``"balanced"``
-            truncation, balanced singular ``"perturbation"`` (keeps the response to constant
-            input), or ``"h2"``, an iteration towards the H2-optimal eigenvalues.
+        poles: ``"kept"``: eigenvalues stay as they are. Otherwise the layer is first reduced to as
+            many states as stay: by projection and diagonalised again (``"balanced"`` truncation,
+            or balanced singular ``"perturbation"``, which keeps the response to constant input),
+            or by ``"h2"``, a descent from the states that stay to H2-optimal ones.
         worst_condition: of the eigenvectors after a projection, ≥ 1; beyond it the layer keeps the
             states chosen, and a finding says so.
 

@@ -16,14 +16,18 @@ from ssmith.core.layout import Layout, real_gram
 
 
 def controllability(
-    layout: Layout, modes: Modes, other: Modes | None = None
-) -> Float64[Tensor, "g f f"]:
+    layout: Layout,
+    modes: Modes,
+    other: Modes | None = None,
+    other_layout: Layout | None = None,
+) -> Float64[Tensor, "g f j"]:
     """Return E[z zᵀ] for white noise of unit variance; modes that are switched off count as zero.
 
     Args:
         layout: of the layer.
         modes: a stable layer.
-        other: another layer of the same layout, driven by the same noise: then E[z z'ᵀ].
+        other: another layer driven by the same noise: then E[z z'ᵀ].
+        other_layout: of that layer, with the same groups; the same layout if None.
 
     Returns:
         One Gramian per group.
@@ -32,7 +36,7 @@ def controllability(
     Differs: between the two directions only lag 0 counts.
     """
     A, B = _placed(layout, modes)
-    A_j, B_j = (A, B) if other is None else _placed(layout, other)
+    A_j, B_j = (A, B) if other is None else _placed(other_layout or layout, other)
     now = {"hermitian": B @ B_j.mH, "plain": B @ B_j.mT}
     decay = {"hermitian": _decay(A, A_j.conj()), "plain": _decay(A, A_j)}
     covariance, pseudo = (
@@ -74,15 +78,15 @@ def observability(
     return blocks.permute(0, 1, 3, 2, 4).reshape(g, 2 * n, 2 * n)
 
 
-def real_rows(rows: Complex128[Tensor, "g n i"]) -> Float64[Tensor, "g d i"]:
+def real_rows(rows: Complex128[Tensor, "... n i"]) -> Float64[Tensor, "... d i"]:
     """Return input rows as ``(Re, Im)`` of every state."""
-    return torch.view_as_real(rows).movedim(-1, -2).flatten(1, 2)
+    return torch.view_as_real(rows.resolve_conj()).movedim(-1, -2).flatten(-3, -2)
 
 
-def complex_rows(rows: Float64[Tensor, "g d i"]) -> Complex128[Tensor, "g n i"]:
+def complex_rows(rows: Float64[Tensor, "... d i"]) -> Complex128[Tensor, "... n i"]:
     """Return input rows of complex states; the inverse of `real_rows`."""
-    pairs = rows.unflatten(1, (-1, 2))
-    return torch.complex(pairs[:, :, 0], pairs[:, :, 1])
+    pairs = rows.unflatten(-2, (-1, 2))
+    return torch.complex(pairs[..., 0, :], pairs[..., 1, :])
 
 
 def _placed(
@@ -99,19 +103,18 @@ def _reads(layout: Layout, modes: Modes) -> list[Complex128[Tensor, "g n o"]]:
 
 
 def _decay(
-    first: Complex128[Tensor, "g n"], second: Complex128[Tensor, "g n"]
-) -> Complex128[Tensor, "g n n"]:
+    first: Complex128[Tensor, "g n"], second: Complex128[Tensor, "g k"]
+) -> Complex128[Tensor, "g n k"]:
     return 1 - first.unsqueeze(-1) * second.unsqueeze(-2)
 
 
 def _both_directions(
-    same: Complex128[Tensor, "g n n"], across: Complex128[Tensor, "g n n"], directions: int
-) -> Complex128[Tensor, "g nd nd"]:
+    same: Complex128[Tensor, "g n k"], across: Complex128[Tensor, "g n k"], directions: int
+) -> Complex128[Tensor, "g nd kd"]:
     """Lay states of both directions side by side: (front, back) of each state are neighbours."""
     if directions == 1:
         return same
     rows = torch.stack(
         [torch.stack([same, across], dim=-1), torch.stack([across, same], dim=-1)], dim=-2
     )
-    g, n = same.shape[:2]
-    return rows.permute(0, 1, 3, 2, 4).reshape(g, 2 * n, 2 * n)
+    return rows.permute(0, 1, 3, 2, 4).flatten(3, 4).flatten(1, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -84,6 +84,19 @@ class Modes:
     def is_unstable(self) -> Bool[Tensor, "s"]:
         """True where |λ̄| ≥ 1: the mode's norms are infinite and cannot be ranked."""
         return self.rho >= 1.0
+
+    def only(self, keep: Bool[Tensor, "s"]) -> Modes:
+        """Return some of the modes, as a layer of their own."""
+        return replace(
+            self,
+            A_bar=self.A_bar[keep],
+            B_bar=self.B_bar[keep],
+            C=self.C[keep],
+            C_back=None if self.C_back is None else self.C_back[keep],
+            channel=None if self.channel is None else self.channel[keep],
+            grid=(int(keep.sum()),),
+            present=self.present[keep],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,8 +121,8 @@ class Layout:
 
 
 def real_gram(
-    covariance: Complex128[Tensor, "g k k"], pseudo: Complex128[Tensor, "g k k"]
-) -> Float64[Tensor, "g j j"]:
+    covariance: Complex128[Tensor, "g k j"], pseudo: Complex128[Tensor, "g k j"]
+) -> Float64[Tensor, "g 2*k 2*j"]:
     """Return E[z zᵀ] of the real features, from E[x xᴴ] and E[x xᵀ] of the states.
 
     Args:
@@ -136,5 +136,4 @@ def real_gram(
     top = torch.stack([(covariance + pseudo).real, (pseudo - covariance).imag], dim=-1)
     bottom = torch.stack([(covariance + pseudo).imag, (covariance - pseudo).real], dim=-1)
     blocks = 0.5 * torch.stack([top, bottom], dim=-2)
-    g, n = blocks.shape[:2]
-    return blocks.permute(0, 1, 3, 2, 4).reshape(g, 2 * n, 2 * n)
+    return blocks.permute(0, 1, 3, 2, 4).flatten(3, 4).flatten(1, 2)

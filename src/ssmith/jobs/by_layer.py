@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ssmith import allocate, api, surgery
 from ssmith import calibrate as calibration
-from ssmith.calibrate import RecordedTarget, Target, WhiteTarget
+from ssmith.calibrate import LayerOutputs, RecordedTarget, Target, WhiteTarget
 from ssmith.core.budget import Budget
 from ssmith.core.compensation import Compensation, Readout, RefitConfig
 from ssmith.core.layers import Finding, Modes
@@ -34,6 +34,7 @@ def refit_by_layer(
     *,
     criterion: Criterion | None = None,
     sensitivity: Mapping[str, Float64[Tensor, "m m"]] | None = None,
+    wanted: LayerOutputs | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> tuple[Plan, Compensation]:
     """Refit layer after layer, each on what the cut layers before it really hand on.
@@ -50,6 +51,8 @@ def refit_by_layer(
             stays. The plan's own states if None.
         sensitivity: of the dense model (`ssmith.sensitivity`), for a criterion that weighs by it;
             measured if None and needed.
+        wanted: what the dense model's layers give on these sequences, where it was recorded with
+            this batch size; recorded here if None.
         batch_size: sequences per forward pass.
 
     Returns:
@@ -63,26 +66,33 @@ def refit_by_layer(
     chosen = config or RefitConfig()
     if sensitivity is None and criterion is not None and "sensitivity" in criterion.needs:
         sensitivity = api.sensitivity(model, part, batch_size=batch_size)
+    if wanted is None:
+        wanted = calibration.outputs_of(model, part, batch_size)
     work = copy.deepcopy(model)
     keep, readouts, steps = {}, {}, 0
     for name, layer in surgery.check_fits(work, plan).items():
-        found = calibration.measure_moments(
-            work, part, reference=model, layers=[name], batch_size=batch_size
-        )
-        if sensitivity is not None:
-            found = calibration.with_sensitivity(work, found, sensitivity)
-        modes, moments = layer.modes(name), found[name]
-        mask = keep[name] = _chosen_anew(plan.keep[name], modes, moments, criterion)
-        flat = mask.reshape(-1) & modes.present
-        if chosen.poles == "kept" and (not chosen.rounds or modes.channel is not None):
-            readouts[name] = surgery.refit_readout(modes, moments, flat, chosen, width=layer.width)
-        else:
+        modes, target = layer.modes(name), None
+        if chosen.poles != "kept" or (chosen.rounds and modes.channel is None):
             target = RecordedTarget(
                 stretches=calibration.record(
-                    work, part, name, reference=model, batch_size=batch_size
+                    work, part, name, reference=wanted, batch_size=batch_size
                 ),
                 D=layer.get_parameter("D").detach().double().cpu(),
             )
+            nothing = torch.zeros(layer.width, dtype=torch.float64)
+            found = {name: target.moments(modes, nothing)}
+        else:
+            found = calibration.measure_moments(
+                work, part, reference=wanted, layers=[name], batch_size=batch_size
+            )
+        if sensitivity is not None:
+            found = calibration.with_sensitivity(work, found, sensitivity)
+        moments = found[name]
+        mask = keep[name] = _chosen_anew(plan.keep[name], modes, moments, criterion)
+        flat = mask.reshape(-1) & modes.present
+        if target is None:
+            readouts[name] = surgery.refit_readout(modes, moments, flat, chosen, width=layer.width)
+        else:
             readouts[name] = _refitted(layer, moments, flat, target, chosen)
         layer.write_(readouts[name])
         layer.mask_(mask.to(next(layer.parameters()).device))
@@ -136,7 +146,7 @@ def _refitted(
             findings += (_not_held(modes.layer),)
         elif reduced.moved:
             start, change, moved = reduced.modes, reduced.D_change, True
-    small = calibration.only(start, keep) if isinstance(target, RecordedTarget) else start
+    small = start.only(keep) if isinstance(target, RecordedTarget) else start
 
     def refit(now: Modes, measured: Moments) -> Readout:
         return surgery.refit_readout(now, measured, now.present, config, width=layer.width)

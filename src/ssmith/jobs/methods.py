@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ssmith import api
 from ssmith.allocate import by_measured_loss
+from ssmith.calibrate import LayerOutputs, outputs_of
 from ssmith.core.budget import Budget
 from ssmith.core.compensation import Compensation, Poles, RefitConfig
 from ssmith.core.errors import InputError
@@ -21,7 +22,7 @@ from ssmith.core.seeds import generator
 from ssmith.core.sequences import SequenceData, Sequences
 from ssmith.criteria import Criterion, Random, StateOBS, by_name, criterion_label
 from ssmith.families import SequenceModel
-from ssmith.jobs.by_layer import refit_by_layer
+from ssmith.jobs.by_layer import BATCH_SIZE, refit_by_layer
 from ssmith.jobs.measured import loss_curves
 
 AUTO = "auto"
@@ -43,7 +44,7 @@ CALIBRATION = 256
 """Training sequences that refits are fitted to, unless told otherwise."""
 ROUNDS = 2
 """How often a full refit goes from input rows to read-out."""
-CANDIDATES = ("state-obs", "state-obs+refit", "aire+refit-full", "aire", "last")
+CANDIDATES = ("state-obs", "balanced", "aire", "last")
 """What ``auto`` chooses from, in order of preference where they are equally good."""
 AUTO_WITHOUT_DATA = "auto-data-free"
 CANDIDATES_WITHOUT_DATA = ("aire", "last")
@@ -58,11 +59,13 @@ class Prepared:
         scores: of its states.
         moments: of its layers, where the method reads any.
         sensitivity: of its outputs to each layer's, where the method weighs by it.
+        outputs: of its layers, where the method refits layer by layer.
     """
 
     scores: Scores
     moments: dict[str, Moments] | None = None
     sensitivity: dict[str, Float64[Tensor, "m m"]] | None = None
+    outputs: LayerOutputs | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,15 +128,17 @@ class Method:
         Raises:
             InputError: if sequences are needed and there are none.
         """
-        needs = self.criterion.needs
+        needs, outputs = self.criterion.needs, None
+        if self.refit in ("by layer", "in full"):
+            outputs = outputs_of(model, _needed(part), BATCH_SIZE)
         slopes = api.sensitivity(model, _needed(part)) if "sensitivity" in needs else None
         if not needs and not self.measured and self.refit != "at once":
-            return Prepared(scores=api.score(model, self.criterion))
+            return Prepared(scores=api.score(model, self.criterion), outputs=outputs)
         moments = api.moments(model, _needed(part), sensitivity=slopes)
         scores = api.score(model, self.criterion, moments)
         if self.measured:
             scores = by_measured_loss(scores, loss_curves(model, scores, moments, _needed(part)))
-        return Prepared(scores=scores, moments=moments, sensitivity=slopes)
+        return Prepared(scores=scores, moments=moments, sensitivity=slopes, outputs=outputs)
 
     def decide(
         self, model: nn.Module, prepared: Prepared, budget: Budget, part: Sequences | None
@@ -169,6 +174,7 @@ class Method:
             self.config,
             criterion=anew,
             sensitivity=prepared.sensitivity,
+            wanted=prepared.outputs,
         )
 
 

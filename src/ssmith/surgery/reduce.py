@@ -12,7 +12,8 @@ from ssmith.core.compensation import RefitConfig
 from ssmith.core.layers import Finding, Modes
 from ssmith.core.layout import Layout
 from ssmith.core.moments import Moments
-from ssmith.surgery.reduction import balance, h2_optimal, perturbed, stein, truncated
+from ssmith.surgery.h2 import descend
+from ssmith.surgery.reduction import balance, perturbed, stein, truncated
 from ssmith.surgery.systems import Diagonal, System, diagonal_of, slots_needed, system_of_modes
 
 
@@ -45,7 +46,6 @@ class _Part:
         there: flat indices of its states.
         stay: which of them stay.
         plain: all of it, as real matrices.
-        start: the part that stays, as it is.
         reached: second moments of its states.
         seen: its observability Gramian, outputs weighted by their sensitivity.
     """
@@ -53,7 +53,6 @@ class _Part:
     there: Int64[Tensor, "n"]
     stay: Bool[Tensor, "n"]
     plain: System
-    start: System
     reached: Float64[Tensor, "k k"]
     seen: Float64[Tensor, "k k"]
 
@@ -85,6 +84,8 @@ def reduce_modes(
     Returns:
         The reduced layer.
     """
+    if config.poles == "h2":
+        return _descended(modes, keep, width)
     layout = Layout.of(modes)
     change = torch.zeros(width, dtype=torch.float64)
     now = replace(
@@ -122,6 +123,19 @@ def reduce_modes(
     )
 
 
+def _descended(modes: Modes, keep: Bool[Tensor, "s"], width: int) -> Reduced:
+    """Move the states that stay downhill; they stay diagonal, so their condition is one."""
+    found = descend(modes, keep)
+    return Reduced(
+        modes=found.modes,
+        D_change=torch.zeros(width, dtype=torch.float64),
+        moved=found.after < found.before,
+        condition=1.0,
+        hankel=(),
+        findings=(),
+    )
+
+
 def _part(
     modes: Modes, layout: Layout, moments: Moments, group: int, keep: Bool[Tensor, "s"]
 ) -> _Part:
@@ -139,13 +153,10 @@ def _part(
     tiles = moments.gram[group].view(n, d, 2, n, d, 2)[place][:, :, :, place]
     # Both directions hold the same states; on data they differ a little, so they are averaged.
     reached = torch.stack([tiles[:, k, :, :, k, :] for k in range(d)]).mean(0)
-    rows = stay.repeat_interleave(2)
-    start = System(F=plain.F[rows][:, rows], G=plain.G[rows], W=plain.W[:, rows], D=plain.D)
     return _Part(
         there=there,
         stay=stay,
         plain=plain,
-        start=start,
         reached=reached.reshape(2 * len(there), 2 * len(there)),
         seen=stein(plain.F.mT, plain.F.mT, weighted.mT @ weighted),
     )
@@ -161,9 +172,6 @@ def _system(modes: Modes, there: Int64[Tensor, "n"], layout: Layout) -> System:
 def _reduced(part: _Part, config: RefitConfig) -> tuple[System | None, Float64[Tensor, "_"] | None]:
     """Return the largest stable system that fits into the slots, outputs as they are."""
     slots = int(part.stay.sum())
-    if config.poles == "h2":
-        small, errors = h2_optimal(part.plain, part.start, most_slots=slots)
-        return (None if len(errors) < 2 or small is part.start else small), None
     shifted = config.poles == "perturbation"
     # Singular perturbation is of the system whose read-out is of the state before the input.
     seen = part.plain.F.mT @ part.seen @ part.plain.F if shifted else part.seen

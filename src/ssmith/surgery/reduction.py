@@ -1,4 +1,4 @@
-"""Reduce a small system by projection: balanced truncation, singular perturbation, H2 iteration."""
+"""Reduce a small system by projection: balanced truncation and singular perturbation."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from ssmith.surgery.systems import System, loudest, slots_needed
+from ssmith.surgery.systems import System
 
 RANK = 1e-12
 """Hankel singular values below this share of the largest are rounding, not dynamics."""
-
-ITERATIONS = 40
-CONVERGED = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,60 +101,6 @@ def perturbed(balanced: Balanced, order: int) -> System:
         W=whole.W[:, :k] + whole.W[:, k:] @ before,
         D=whole.D + whole.W[:, k:] @ (at_once - before @ G_r),
     )
-
-
-def h2_optimal(system: System, start: System, *, most_slots: int) -> tuple[System, list[float]]:
-    """Iterate a reduced system towards the H2-optimal one of its order.
-
-    Each step projects on the solutions X, Y of ``X = F X F_rᵀ + G G_rᵀ`` and
-    ``Y = Fᵀ Y F_r + Wᵀ W_r``; a fixed point meets the first-order conditions of optimality. The
-    iteration may rise on its way, so the best system seen is returned.
-
-    Args:
-        system: the whole system, stable.
-        start: a stable system of the wanted order.
-        most_slots: modes there is room for. A real eigenvalue needs one as a conjugate pair does;
-            where a step makes more, the loudest go on.
-
-    Returns:
-        The best reduced system, and the squared H2 error after each step, ``start`` first.
-
-    Source: two-sided iteration (Xu and Zeng 2011), in discrete time (Bunse-Gerstner et al. 2010).
-    Differs: Sylvester equations are solved in the eigenvectors of both systems; room is counted in
-        modes, not in real states.
-    """
-    best, errors = start, [h2_error(system, start)]
-    now = start
-    for _ in range(ITERATIONS):
-        X = stein(system.F, now.F, system.G @ now.G.mT)
-        Y = stein(system.F.mT, now.F.mT, system.W.mT @ now.W)
-        onto, along = torch.linalg.qr(X)[0], torch.linalg.qr(Y)[0]
-        meet = along.mT @ onto
-        if not bool(torch.isfinite(meet).all()) or torch.linalg.cond(meet) > 1e12:
-            break
-        now = system.projected(torch.linalg.solve(meet.mT, along.mT).mT, onto)
-        if slots_needed(now) > most_slots:
-            now = loudest(now, most_slots)
-        if float(torch.linalg.eigvals(now.F).abs().max()) >= 1:
-            break
-        errors.append(h2_error(system, now))
-        if errors[-1] < min(errors[:-1]):
-            best = now
-        if abs(errors[-1] - errors[-2]) <= CONVERGED * errors[0]:
-            break
-    return best, errors
-
-
-def h2_error(system: System, other: System) -> float:
-    """Return the squared H2 norm of the difference of two stable systems with the same D."""
-    joint = System(
-        F=torch.block_diag(system.F, other.F),
-        G=torch.cat([system.G, other.G]),
-        W=torch.cat([system.W, -other.W], dim=1),
-        D=system.D - other.D,
-    )
-    P = stein(joint.F, joint.F, joint.G @ joint.G.mT)
-    return float((joint.W @ P * joint.W).sum())
 
 
 def stein(

@@ -124,31 +124,3 @@ def slots_needed(system: System) -> int:
         return 0
     values = torch.linalg.eigvals(system.F)
     return int((values.imag >= 0).sum())
-
-
-def loudest(system: System, count: int) -> System:
-    """Return a system with only its modes of largest H2 norm, each as it is.
-
-    Args:
-        system: diagonalisable, its modes stable.
-        count: modes that stay; a conjugate pair is one, and so is a real eigenvalue.
-
-    Returns:
-        The smaller system.
-    """
-    found = diagonal_of(system, 1.0)
-    energy = (found.B.abs() ** 2).sum(-1) * (found.C.abs() ** 2).sum(-1)
-    energy = energy / (1 - found.A.abs() ** 2).clamp(min=1e-12)
-    chosen = energy.argsort(descending=True)[:count]
-    A, B, C = found.A[chosen], found.B[chosen], found.C[chosen]
-    blocks = [
-        system_of_modes(A[i : i + 1], B[i : i + 1], C[i : i + 1], 1.0) for i in range(len(chosen))
-    ]
-    # A real mode is one real state; its second part is always zero.
-    sizes = [2 if a.imag > 0 else 1 for a in A]
-    return System(
-        F=torch.block_diag(*[b.F[:k, :k] for b, k in zip(blocks, sizes, strict=True)]),
-        G=torch.cat([b.G[:k] for b, k in zip(blocks, sizes, strict=True)]),
-        W=torch.cat([b.W[:, :k] for b, k in zip(blocks, sizes, strict=True)], dim=1),
-        D=system.D,
-    )
