@@ -8,7 +8,7 @@ from typing import Any, Literal
 from jaxtyping import Int64
 from torch import Tensor
 
-from ssmith.core.errors import DataError, InputError
+from ssmith.core.splits import data_section, part_named
 
 TextTask = Literal["language", "classification", "regression"]
 
@@ -73,18 +73,14 @@ class ExampleData:
             InputError: if the split is unknown.
             DataError: if it is empty.
         """
-        if name not in self.splits:
-            raise InputError(f"split {name!r}", allowed=", ".join(self.splits))
-        if not self.splits[name]:
-            raise DataError(f"split {name!r} of {self.name} is empty")
-        return self.splits[name]
+        return part_named(self.splits, name, data=self.name)
 
     def describe(self) -> dict[str, Any]:
         """Return the data section of a receipt."""
-        return {
-            "name": self.name,
-            "sha256": self.sha256,
-            "source": self.source,
-            "counts": {name: len(part) for name, part in self.splits.items()},
-            "details": self.details,
-        }
+        return data_section(
+            self.name,
+            self.splits,
+            sha256=self.sha256,
+            source=self.source,
+            details=self.details,
+        )
