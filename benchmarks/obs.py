@@ -1,9 +1,9 @@
 """Cutting with and without refits: what each part gains, over tasks, ratios and training seeds.
 
-Full: all reference tasks, five ratios and training seeds, on the test split; what is done of a task
-and a seed is kept under .cache/, so a killed run goes on where it was. Quick: the shipped models,
-two ratios, fewer sequences. Nothing is trained after a cut. Refits see training sequences only;
-nothing is chosen on the test split.
+Full: all reference tasks, five ratios and five training seeds, on the test split, the ratios that
+matter most first; what is done of a task and a seed is kept under .cache/, so a killed run goes on
+where it was. Quick: the shipped models, two ratios, fewer sequences. Refits see training sequences
+only. ``auto`` is chosen on the selection split, as the pilot does; nothing is on the test split.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import argparse
 import copy
 import sys
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 import obs_table
+from obs_tuned import HANKEL, TUNED, reducible, tuned
 from record import RESULTS, record
 from ssmith import api
 from ssmith.artefact import EMBEDDED, embedded_names
@@ -24,14 +26,14 @@ from ssmith.core.budget import Budget
 from ssmith.core.errors import SsmithError
 from ssmith.core.files import read_json, write_json, write_text
 from ssmith.core.sequences import Sequences
-from ssmith.criteria import StateOBS
 from ssmith.evaluate import ACCURACY, predict
-from ssmith.families import LTIOptions, S5Layer, SequenceModel
-from ssmith.jobs.methods import calibration, method_named
+from ssmith.families import SequenceModel
+from ssmith.jobs.methods import CANDIDATES, calibration, method_named
+from ssmith.ops.native.allocator import tune_allocator_
 from trained import CACHE, location, names, recipe_of, trained
 
 RATIOS = (0.3, 0.5, 0.7, 0.8, 0.9)
-QUICK_RATIOS = (0.8, 0.9)
+DEEP = (0.8, 0.9)
 METHODS = (
     "last",
     "aire",
@@ -43,8 +45,43 @@ METHODS = (
     "state-obs",
     "balanced",
 )
-COSTLY = {"balanced": 0.9}
-"""Methods that are measured from a ratio on only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What is measured of every task and seed before anything of the next stage is."""
+
+    methods: tuple[str, ...]
+    ratios: tuple[float, ...]
+    tasks: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+
+    def ratios_of(self, cell: Cell, spec: str) -> set[float]:
+        """Return the ratios at which a method is wanted of a cell."""
+        wanted = spec in self.methods and cell.seed in self.seeds
+        return set(self.ratios) if wanted and cell.name in (self.tasks or names()) else set()
+
+
+BY_COST = ("power-s4d", "vowels-s5", "digits-s5", "listops-s5", "leaf-s4d", "plaid-s5")
+SHORT = ("digits-s5", "listops-s5", "power-s4d", "vowels-s5")
+STAGES = (
+    Stage(methods=("last", "aire", "state-obs", "balanced"), ratios=DEEP),
+    Stage(methods=("state-obs+tuned",), ratios=(0.9,), tasks=SHORT),
+    Stage(methods=("state-obs+refit",), ratios=DEEP),
+    Stage(
+        methods=("state-obs+no-refit", "last+refit", "aire+refit", "state-obs+refit-once"),
+        ratios=DEEP,
+    ),
+    Stage(
+        methods=("state-obs+by-loss",), ratios=DEEP, tasks=("digits-s5", "vowels-s5"),
+        seeds=(0, 1, 2),
+    ),
+    Stage(
+        methods=("hankel+state-obs",), ratios=(0.9,),
+        tasks=("digits-s5", "power-s4d", "vowels-s5"), seeds=(0, 1, 2),
+    ),
+    Stage(methods=tuple(spec for spec in METHODS if spec != "balanced"), ratios=(0.3, 0.5, 0.7)),
+)  # fmt: skip
 CELLS = CACHE.parent / "obs"
 Row = dict[str, Any]
 
@@ -58,25 +95,25 @@ class Cell:
         there = not quick and self.path.exists()
         self.rows: list[Row] = read_json(self.path) if there else []
 
-    def missing(self, methods: list[str], ratios: list[float]) -> dict[str, list[float]]:
-        """Return the ratios of each method that no earlier run has left."""
+    def missing(self, stage: Stage, specs: list[str], given: set[float]) -> dict[str, list[float]]:
+        """Return the ratios of each method of a stage that no earlier run has left."""
         done = {(row["method"], row["ratio"]) for row in self.rows}
         wanted = {
-            spec: [
+            spec: sorted(
                 ratio
-                for ratio in ratios
-                if ratio >= COSTLY.get(spec, 0.0) and (method_named(spec).label, ratio) not in done
-            ]
-            for spec in methods
+                for ratio in stage.ratios_of(self, spec) & given
+                if (label_of(spec), ratio) not in done
+            )
+            for spec in specs
         }
         return {spec: rest for spec, rest in wanted.items() if rest}
 
-    def measure(self, methods: list[str], ratios: list[float]) -> None:
-        """Measure what is missing; what is done is kept after every method."""
-        todo = self.missing(methods, ratios)
+    def measure(self, stage: Stage, specs: list[str], given: set[float]) -> None:
+        """Measure what is missing of a stage; what is done is kept after every method."""
+        todo = self.missing(stage, specs, given)
         if not todo:
             return
-        start = time.perf_counter()
+        began = time.process_time()
         model = api.load(f"{EMBEDDED}{self.name}") if self.quick else trained(self.name, self.seed)
         data = api.load_data(recipe_of(self.name).data, model)
         test, part = data.split("test"), calibration(data)
@@ -84,31 +121,36 @@ class Cell:
         if not self.rows:
             self.rows.append(self._row("dense", 0.0) | {"hits": outcomes(model, test)})
         for spec, rest in todo.items():
-            method = method_named(spec)
-            prepared = method.prepare(model, part)
+            base = spec.removesuffix(TUNED).removeprefix(HANKEL)
+            method = method_named(base)
+            start = reducible(self.name, self.seed, model) if spec.startswith(HANKEL) else model
+            prepared = method.prepare(start, part)
             for ratio in rest:
-                row = self._row(method.label, ratio)
-                begin = time.perf_counter()
+                row, begin = self._row(label_of(spec), ratio), time.process_time()
                 try:
-                    plan, found = method.decide(model, prepared, Budget(states=ratio), part)
-                    shrunk = copy.deepcopy(model)
+                    plan, found = method.decide(start, prepared, Budget(states=ratio), part)
+                    shrunk = copy.deepcopy(start)
                     done = api.prune_(shrunk, plan, compensation=found)
                 except SsmithError as error:
                     self.rows.append(row | {"why": error.what})
                     continue
+                row["cpu_seconds"] = round(time.process_time() - begin, 2)
+                if spec.endswith(TUNED):
+                    shrunk, row["epoch"] = tuned(shrunk, self.name, self.seed)
+                if spec in CANDIDATES:
+                    row["selection"] = outcomes(shrunk, data.split("selection"))
                 self.rows.append(
                     row
                     | {
                         "removed": plan.removed_fraction,
-                        "seconds": round(time.perf_counter() - begin, 2),
                         "findings": [item["kind"] for item in done.findings],
                         "hits": outcomes(shrunk, test),
                     }
                 )
             if not self.quick:
                 write_json(self.path, self.rows)
-        took = time.perf_counter() - start
-        print(f"{self.name}, seed {self.seed}: {took:.0f} s", file=sys.stderr)
+        took = time.process_time() - began
+        print(f"{self.name}, seed {self.seed}, {' '.join(todo)}: {took:.1f} s", file=sys.stderr)
 
     def _row(self, method: str, ratio: float) -> Row:
         return {"task": self.name, "seed": self.seed, "method": method, "ratio": ratio}
@@ -120,18 +162,12 @@ def outcomes(model: SequenceModel, test: Sequences) -> str:
     return "".join(str(int(hit)) for hit in hits)
 
 
-def costs() -> list[dict[str, Any]]:
-    """Return the seconds that scoring one S5 layer of 256 pairs takes, in either direction."""
-    rows = []
-    for two_way in (False, True):
-        layer = S5Layer(64, 256, blocks=8, options=LTIOptions(bidirectional=two_way))
-        modes = layer.modes("layer")
-        white = api.calibration.white_moments(modes)
-        start = time.perf_counter()
-        StateOBS()([modes], {"layer": white})
-        took = time.perf_counter() - start
-        rows.append({"pairs": 256, "bidirectional": two_way, "seconds": took})
-    return rows
+def label_of(spec: str) -> str:
+    """Return how the tables call a method."""
+    label = method_named(spec.removesuffix(TUNED).removeprefix(HANKEL)).label
+    if spec.startswith(HANKEL):
+        return f"Hankel regularisation, {label}"
+    return f"{label} + short fine-tune" if spec.endswith(TUNED) else label
 
 
 def main() -> None:
@@ -139,45 +175,45 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", default="0,1,2,3,4", help="training seeds, full run only")
     parser.add_argument("--tasks", default="", help="names of reference models; all if empty")
-    parser.add_argument("--methods", default=",".join(METHODS), help="what to measure")
+    parser.add_argument("--methods", default="", help="what to measure; all if empty")
     parser.add_argument("--ratios", default="", help="at which ratios; all if empty")
     parser.add_argument("--measure-only", action="store_true", help="leave the tables as they are")
     parser.add_argument("--render-only", action="store_true", help="measure nothing more")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    usual = QUICK_RATIOS if options.quick else RATIOS
-    ratios = [float(item) for item in options.ratios.split(",") if item] or list(usual)
+    # Moments of long sequences take and free large tensors all the time.
+    tune_allocator_()
+    stages = (Stage(methods=METHODS, ratios=DEEP),) if options.quick else STAGES
     seeds = [0] if options.quick else [int(item) for item in options.seeds.split(",")]
-    shipped = list(embedded_names()) if options.quick else names()
+    shipped = list(embedded_names()) if options.quick else list(BY_COST)
     tasks = options.tasks.split(",") if options.tasks else shipped
     cells = [Cell(name, seed, quick=options.quick) for seed in seeds for name in tasks]
-    for item in cells:
-        if not options.render_only:
-            item.measure(options.methods.split(","), ratios)
-    if options.measure_only:
-        return
-    finish(cells, quick=options.quick)
+    given = {float(item) for item in options.ratios.split(",") if item} or set(RATIOS)
+    specs = [item for item in options.methods.split(",") if item]
+    for stage in stages:
+        for item in cells:
+            if not options.render_only:
+                item.measure(stage, specs or list(stage.methods), given)
+    if not options.measure_only:
+        finish(cells, stages, quick=options.quick)
 
 
-def finish(cells: list[Cell], *, quick: bool) -> None:
+def finish(cells: list[Cell], stages: tuple[Stage, ...], *, quick: bool) -> None:
     """Write tables and raw results of all that is measured, and say what is not."""
     rows = [row for item in cells for row in item.rows]
-    whole = list(QUICK_RATIOS if quick else RATIOS)
     missing = [
-        f"{item.name} seed {item.seed}: {method_named(spec).label} at "
+        f"{item.name} seed {item.seed}: {label_of(spec)} at "
         + ", ".join(f"{ratio:g}" for ratio in rest)
+        for stage in stages
         for item in cells
-        for spec, rest in item.missing(list(METHODS), whole).items()
+        for spec, rest in item.missing(stage, list(stage.methods), set(RATIOS)).items()
     ]
-    timed = costs()
+    order = [label_of(spec) for spec in CANDIDATES]
+    rows += obs_table.chosen(rows, order)
     if not quick:
-        write_text(RESULTS / "obs.md", obs_table.render(rows, missing))
-    raw = {"rows": rows, "missing": missing, "costs": timed, "threads": torch.get_num_threads()}
-    summary = obs_table.summary(rows) | {
-        "seconds_to_score_256_pairs": round(max(row["seconds"] for row in timed), 2),
-        "not_measured": len(missing),
-    }
-    record("obs", raw, summary, quick=quick)
+        write_text(RESULTS / "obs.md", obs_table.render(rows, missing, order))
+    summary = obs_table.summary(rows) | {"not_measured": len(missing)}
+    record("obs", {"rows": rows, "missing": missing}, summary, quick=quick)
 
 
 if __name__ == "__main__":
