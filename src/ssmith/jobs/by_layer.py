@@ -79,9 +79,11 @@ def refit_by_layer(
                 ),
                 D=layer.get_parameter("D").detach().double().cpu(),
             )
+        if target is not None and modes.channel is None:
             nothing = torch.zeros(layer.width, dtype=torch.float64)
             found = {name: target.moments(modes, nothing)}
         else:
+            # All states of a SISO layer at once would take far more memory than its correlations.
             found = calibration.measure_moments(
                 work, part, reference=wanted, layers=[name], batch_size=batch_size
             )
