@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint docs clean reference reference-language
+.PHONY: demo test lint docs evidence clean reference reference-language
 
 demo: $(VENV)/.ready-demo
 	$(BIN)/ssmith demo --out demo-out --overwrite
@@ -24,6 +24,10 @@ docs: $(VENV)/.ready-dev
 # make bench-lti, make bench-lti QUICK=1
 bench-%: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/$*.py $(if $(QUICK),--quick) $(ARGS)
+
+# Render the tables that need no measuring of their own from the results that are stored.
+evidence: $(VENV)/.ready-dev
+	$(BIN)/python benchmarks/costs_table.py
 
 # Train the shipped models anew and put them into the package (about an hour on two cores).
 reference: $(VENV)/.ready-dev

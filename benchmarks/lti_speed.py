@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from record import record
+from record import RESULTS, record
+from ssmith.core.files import read_json, write_text
 from ssmith.evaluate import Timing, time_pair
 from ssmith.families import S5Layer
 from ssmith.ops import backends
@@ -67,6 +68,27 @@ def worst_at_half(rows: list[dict[str, Any]], ratio: str) -> float:
     return round(max(row[ratio] for row in rows if row["kept"] == 0.5), 3)
 
 
+def table(raw: dict[str, Any]) -> str:
+    """Render stored results as Markdown: time of a shrunk layer over that of the dense one."""
+    lines = [
+        f"Time of a shrunk S5 layer as a share of the dense one's, {raw['threads']} thread(s), "
+        f"{raw['versions']['machine']}; batch and length of each row, single steps with "
+        f"{raw['step_batch']} sequences. *Kept memory*: with `tune_allocator_`, which hands freed "
+        "memory to the next call.",
+        "",
+        "| width | pairs | batch × length | kept | forward | step | forward, kept memory | step, "
+        "kept memory |",
+        "|---" * 8 + "|",
+    ]
+    for plain, tuned in zip(raw["rows"], raw["rows_tuned"], strict=True):
+        ratios = [row[name] for row in (plain, tuned) for name in ("forward_ratio", "step_ratio")]
+        lines.append(
+            f"| {plain['width']} | {plain['states']} | {plain['batch']} × {plain['length']} | "
+            f"{100 * plain['kept']:.0f} % | " + " | ".join(f"{item:.2f}" for item in ratios) + " |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
@@ -92,6 +114,8 @@ def main() -> None:
         "paths": [str(choice) for choice in backends.describe()],
     }
     record("lti_speed", raw, summary, quick=options.quick)
+    if not options.quick:
+        write_text(RESULTS / "lti_speed.md", table(read_json(RESULTS / "lti_speed.json")))
 
 
 if __name__ == "__main__":
