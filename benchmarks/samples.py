@@ -47,6 +47,11 @@ def tasks(seeds: int, *, quick: bool) -> Iterator[tuple[str, float, int, int, Se
             yield PROJECTIONS, alpha, FEW, seed, SelectiveConfig(projections=projections)
 
 
+def stored() -> list[dict[str, Any]]:
+    """Return the rows that were measured so far."""
+    return [read_json(path) for path in sorted(ROWS.glob("*.json")) if path.name[:5] != "quick"]
+
+
 def measure(seeds: int, *, quick: bool) -> list[dict[str, Any]]:
     """Return one row per task."""
     dense = api.load(MODEL)
@@ -129,8 +134,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", type=int, default=3, help="calibration seeds")
+    parser.add_argument("--render", action="store_true", help="only from rows that are there")
     options = parser.parse_args()
-    rows = measure(1 if options.quick else options.seeds, quick=options.quick)
+    seeds = 1 if options.quick else options.seeds
+    rows = stored() if options.render else measure(seeds, quick=options.quick)
     if not options.quick:
         write_text(RESULTS / "samples.md", table(rows))
         plot(rows)
