@@ -36,6 +36,8 @@ def chosen(rows: list[Row], candidates: list[str]) -> list[Row]:
         if not all(label in own for label in candidates):
             continue
         able = [own[label] for label in candidates if "why" not in own[label]]
+        if not able:
+            continue
         best = max(able, key=lambda row: row["selection"].count("1"))
         picked.append({**best, "method": AUTO, "chosen": best["method"]})
     return picked
@@ -242,10 +244,12 @@ def summary(rows: list[Row]) -> dict[str, Any]:
         for rival in RIVALS
         if (against := found.against(task, rival, ratio)) is not None and against[2] < 0
     ]
-    goals = {
-        f"{method} at {ratio:g} within {most:g}": None
-        if (tasks := [t for t in found.tasks if found.lost(t, method, ratio)]) == []
-        else round(statistics.mean(found.paired(t, method, ratio)[0] for t in tasks), 3)
-        for method, ratio, most in GOALS
-    }
+    goals = {}
+    for method, ratio, most in GOALS:
+        tasks = [t for t in found.tasks if found.lost(t, method, ratio)]
+        lost = [found.paired(task, method, ratio)[0] for task in tasks]
+        goals[f"{method} at {ratio:g} within {most:g}"] = {
+            "lost": round(statistics.mean(lost), 3) if lost else None,
+            "seeds": {task: len(found.lost(task, method, ratio)) for task in tasks},
+        }
     return {"points_lost": means, "worse_beyond_the_interval": worse, "goals": goals}
