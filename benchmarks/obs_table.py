@@ -189,9 +189,14 @@ def _task(found: Results, task: str) -> list[str]:
     dense = [
         100 * float(hits(found.rows[task, seed, "dense", 0.0]).mean()) for seed in found.seeds[task]
     ]
+    count = len(found.rows[task, found.seeds[task][0], "dense", 0.0]["hits"])
     lines = [
-        f"### {task}", "", f"Dense: {statistics.mean(dense):.2f} %, seeds {found.seeds[task]}.", "",
-    ]  # fmt: skip
+        f"### {task}",
+        "",
+        f"Dense: {statistics.mean(dense):.2f} %, seeds {found.seeds[task]}; one of its {count} "
+        f"test sequences is {100 / count:.2f} points.",
+        "",
+    ]
     lines += _header(found, "method")
     for method in found.methods:
         cells = []
