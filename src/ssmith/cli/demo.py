@@ -1,4 +1,4 @@
-"""``ssmith demo``: a pilot of every shipped model, and one page that lists them."""
+"""``ssmith demo``: shipped models cut, one adapted, and one page that lists it all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 
 from ssmith.cli import flags
 from ssmith.cli.output import Output
+from ssmith.core.receipt import Receipt
 
 
 def add(subparsers: flags.Subparsers) -> None:
@@ -13,11 +14,11 @@ def add(subparsers: flags.Subparsers) -> None:
     parser = flags.command(
         subparsers,
         "demo",
-        about="run the pilot on the shipped models, each on the data it was trained for",
+        about="cut shipped models, adapt the language model to prose, and show it all on one page",
         example="ssmith demo --out demo-out",
         run=run,
     )
-    flags.add_out(parser, "directory for one pilot per model and index.html")
+    flags.add_out(parser, "directory for each step's report and index.html")
     parser.add_argument(
         "--resume", action="store_true", help="go on with an interrupted demo in --out"
     )
@@ -26,7 +27,7 @@ def add(subparsers: flags.Subparsers) -> None:
         type=flags.words,
         default=(),
         metavar="A,B",
-        help="shipped models (default: all; see `ssmith list`)",
+        help="shipped models (default: three of series, and the language model; see `ssmith list`)",
     )
     parser.set_defaults(kept=kept)
 
@@ -52,8 +53,21 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         )
     output.result({name: receipt.as_dict() for name, receipt in receipts.items()})
     for name, receipt in receipts.items():
-        verdict = receipt.verdict
-        word = "accepted" if verdict["accepted"] else "refused"
-        output.line(f"{name}: {word}: {verdict['headline']}")
+        output.line(f"{name}: {said(receipt)}")
     output.line(f"report: {page}")
     return 0
+
+
+def said(receipt: Receipt) -> str:
+    """Return what a step came to, in one line."""
+    from ssmith.report.losing import tuned_difference, tuned_measures
+    from ssmith.report.summary import quality_number
+
+    if receipt.verdict:
+        word = "accepted" if receipt.verdict["accepted"] else "refused"
+        return f"{word}: {receipt.verdict['headline']}"
+    if receipt.action == "tune":
+        named = [(name, tuned_difference(receipt, name)) for name in tuned_measures(receipt)]
+        return "; ".join(f"{name.replace('_', ' ')} {shown}" for name, shown in named)
+    shown = quality_number(receipt)
+    return f"{shown.label.lower()} {shown.before} → {shown.value}, {shown.note}"

@@ -21,6 +21,8 @@ from ssmith.report import write_index
 
 # Coarser than a pilot's own default: the demo is to be watched, not waited for.
 FRACTIONS = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
+SHOWN = ("digits-s5", "plaid-s5", "power-s4d")
+"""The models of series that are shown unless others are named; language models all are."""
 REFITTED = "digits-s5"
 """The model the demo also cuts by State-OBS, beside LAST and AIRE."""
 INDEX = "index.html"
@@ -43,7 +45,7 @@ def demo(
 
     Args:
         out: directory for one directory per step and ``index.html``.
-        names: shipped models; all if empty.
+        names: shipped models; if empty, some of series and all that read text.
         config: settings of every pilot on series; by default a coarse sweep and short timings,
             and one model is cut once more by State-OBS.
         language: what is done with language models.
@@ -112,4 +114,5 @@ def _chosen(names: Sequence[str]) -> tuple[str, ...]:
     unknown = sorted(set(names) - set(there))
     if unknown:
         raise InputError(f"no embedded model {unknown[0]!r}", allowed=", ".join(there))
-    return tuple(dict.fromkeys(names)) or there
+    few = [name for name in there if name in SHOWN or reads_text(f"{EMBEDDED}{name}")]
+    return tuple(dict.fromkeys(names)) or tuple(few) or there

@@ -26,14 +26,14 @@ _ENTRIES = LanguagePilotConfig(
     cut="a_log",
     method="sparsessm",
     compensate=False,
-    baselines=("output-energy", "magnitude"),
-    fractions=(0.25, 0.5, 0.75),
-    samples=8,
+    baselines=("output-energy",),
+    fractions=(0.5, 0.75),
+    samples=4,
     length=512,
-    windows=24,
-    test_windows=64,
+    windows=16,
+    test_windows=32,
     max_loss=0.05,
-    speed_seconds=0.5,
+    speed_seconds=0.3,
 )
 _COLUMNS = dataclasses.replace(
     _ENTRIES,
@@ -41,9 +41,9 @@ _COLUMNS = dataclasses.replace(
     method="auto",
     compensate=True,
     baselines=("random",),
-    fractions=(0.25, 0.5),
+    fractions=(0.5,),
     recover=OFFSETS,
-    recover_steps=30,
+    recover_steps=16,
 )
 
 
@@ -64,13 +64,13 @@ class LanguageDemo:
     columns: LanguagePilotConfig = _COLUMNS
     domain: str = PROSE_SPEC
     examples: ExamplesConfig = field(
-        default_factory=lambda: ExamplesConfig(length=256, held_out=64)
+        default_factory=lambda: ExamplesConfig(length=256, held_out=48)
     )
     training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(steps=60, batch_size=8, evaluate_every=20)
+        default_factory=lambda: TrainingConfig(steps=40, batch_size=8, evaluate_every=20)
     )
     compared: TextConfig = field(
-        default_factory=lambda: TextConfig(length=512, windows=64, speed_seconds=0.5)
+        default_factory=lambda: TextConfig(length=512, windows=32, speed_seconds=0.3)
     )
 
 
