@@ -198,7 +198,7 @@ def forward_times(model: Any, sizes: Sizes) -> dict[str, float]:
 def products(model: Any, length: int) -> Callable[[], None]:
     """Every linear layer of a model on rows of its own: its matrix products and nothing else."""
     layers = [part for part in model.modules() if isinstance(part, torch.nn.Linear)]
-    inputs = [torch.randn(length, layer.in_features) for layer in layers]
+    inputs = [torch.randn(1, length, layer.in_features) for layer in layers]
 
     def call() -> None:
         for layer, x in zip(layers, inputs, strict=True):
