@@ -83,6 +83,8 @@ def lost(rows: list[dict[str, Any]], cut: str, value: float) -> list[float]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Render the rows as Markdown."""
+    if not rows:
+        return "No row is measured yet.\n"
     seeds = sorted({row["seed"] for row in rows})
     lines = [
         f"Bits per byte lost by `{MODEL}` (dense: {rows[0]['dense']:.4f}) on {HELD} windows of "
@@ -140,7 +142,8 @@ def main() -> None:
     rows = stored() if options.render else measure(seeds, quick=options.quick)
     if not options.quick:
         write_text(RESULTS / "samples.md", table(rows))
-        plot(rows)
+        if rows:
+            plot(rows)
     summary = {
         f"{cut}, {value:g}": round(statistics.mean(found), 4)
         for cut, values in ((name, COUNTS) for name in CUTS)

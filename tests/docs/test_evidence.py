@@ -1,0 +1,51 @@
+"""The tables of the evidence are what the stored results say, and every include is there."""
+
+import importlib
+import json
+import re
+
+import pytest
+
+from helpers.pages import ROOT
+
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module
+
+
+def stored(name):
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def page(name):
+    return (RESULTS / f"{name}.md").read_text(encoding="utf-8")
+
+
+def test_costs_are_rendered_from_what_is_stored(benchmark):
+    assert benchmark("costs_table").table() == page("costs")
+
+
+def test_the_losses_of_criteria_are_rendered_from_what_is_stored(benchmark):
+    assert benchmark("lti").table(stored("lti")["quality"]) == page("lti")
+
+
+def test_the_speed_of_shrunk_layers_is_rendered_from_what_is_stored(benchmark):
+    assert benchmark("lti_speed").table(stored("lti_speed")) == page("lti_speed")
+
+
+def test_what_is_not_measured_is_said(benchmark):
+    assert benchmark("samples").table([]) == "No row is measured yet.\n"
+    row = {"cut": "columns 50 %, refitted", "value": 4, "seed": 0, "bits_per_byte": 1.6}
+    shown = benchmark("samples").table([{**row, "dense": 1.5}])
+    assert "+0.1000" in shown
+    assert "not measured" in shown
+
+
+def test_every_include_of_the_evidence_is_in_the_repository():
+    text = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+    for name in re.findall(r'^--8<-- "([^":]+)', text, re.M):
+        assert (ROOT / name).is_file() or (RESULTS / name).is_file(), name
