@@ -15,6 +15,7 @@ from ssmith.evaluate.path_checks import PathParityConfig
 from ssmith.evaluate.path_parity import check_paths
 from ssmith.families.hf import mamba
 from ssmith.families.hf.running import logits_of, running
+from ssmith.ops.backends import choose
 
 pytest.importorskip("transformers")
 SMALL = PathParityConfig(length=16, chunks=(1, 13), following=3)
@@ -185,6 +186,20 @@ def test_tolerances_follow_what_rounding_alone_does():
     assert own == {4 * report.rounding}
 
 
+def test_a_rounded_state_may_cost_what_it_costs_in_float64():
+    model = tiny("mamba", num_hidden_layers=3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(6.0)
+    report = check_paths(model, replace(SMALL, chunks=(5,), following=1))
+    (rounded,) = (check for check in report.checks if "bfloat16" in check.name)
+    # A hundred times what it costs a model of small weights.
+    assert rounded.difference > 1e-3
+    assert rounded.passed
+    assert rounded.tolerance < 8 * rounded.difference
+
+
 def test_the_report_is_ready_for_json():
     found = check_paths(tiny("mamba"), replace(SMALL, chunks=(5,)))
     assert str(found).count("agrees") == len(found.checks)
@@ -218,9 +233,7 @@ def test_wrong_settings_and_models_are_refused():
 
 def test_a_path_can_be_required():
     model = tiny("mamba")
-    ran = {path["op"]: path["backend"] for path in check_paths(model, SMALL).paths}[
-        "selective_scan"
-    ]
+    ran = choose("selective_scan", next(model.parameters())).backend
     assert check_paths(model, replace(SMALL, backend=ran)).passed
     with pytest.raises(UnsupportedError, match="selective_scan would run on"):
         check_paths(model, PathParityConfig(backend="reference"))
