@@ -50,6 +50,7 @@ def test_a_cut_is_announced_made_saved_and_counted(place, ssmith, model):
     assert said[0].startswith("calibration: 4 windows of 24 to 24 tokens, 96 in all, 0.0% padding")
     assert said[1].startswith("preflight: about ")
     assert said[2].startswith("portable: yes")
+    assert said[3].startswith("note: columns: B and C are divided") == (model == "falcon")
     assert "stability of entries" in ended.out
     assert said[-1] == "model: small"
     receipt = read_json(place / "small" / "receipt.json")
@@ -58,7 +59,9 @@ def test_a_cut_is_announced_made_saved_and_counted(place, ssmith, model):
     assert receipt["method"]["semantics"] == {"entries": "memoryless", "columns": "remove"}
     assert receipt["method"]["command"][:2] == ["ssmith", "prune"]
     assert receipt["data"]["windows"] == 4
-    assert receipt["memory"]["estimated"]["memory"] > 0
+    memory = receipt["memory"]
+    assert memory["estimated"]["memory"] > 0
+    assert memory["measured"]["peak"] >= memory["measured"]["before"] > 10**7
     pruned = api.load(place / "small")
     assert sum(int(layer.present.sum()) for layer in find_selective(pruned).values()) == 120
     assert ssmith("verify", "small").code == 0
@@ -204,11 +207,16 @@ def test_projections_are_cut_recovered_counted_and_saved(place, ssmith):
 
 
 def test_blocks_go_alone_and_leave_a_shallower_model(place, ssmith):
-    ended = prune(ssmith, "falcon", "--blocks", "1", "--out", "small")
-    assert (ended.code, ended.err) == (0, "")
+    for again in ((), ("--overwrite",)):
+        ended = prune(
+            ssmith, "falcon", "--blocks", "1", "--out", "small", "--work-dir", "work", *again
+        )
+        assert (ended.code, ended.err) == (0, "")
     assert len(find_selective(api.load("small"))) == 1
     assert "block removed" in ended.out
-    assert read_json(place / "small" / "receipt.json")["removed"]["blocks"]["after"] == 1
+    receipt = read_json(place / "small" / "receipt.json")
+    assert receipt["removed"]["blocks"]["after"] == 1
+    assert receipt["memory"]["measured"]["peak"] > 10**7
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,35 @@ def test_windows_that_do_not_fit_are_refused():
         prune_selective_(tiny("mamba"), padded, SelectiveConfig(a_log=0.5, method="sparsessm"))
 
 
+@pytest.mark.parametrize(
+    ("settings", "terms"),
+    [
+        ({"a_log": 0.5}, "D"),
+        ({"columns": 0.5}, "D"),
+        ({"a_log": 0.5, "method": "output-energy"}, "none"),
+        ({"a_log": 0.5, "recover": "none"}, "none"),
+        ({"a_log": 0.5, "method": "sparsessm", "recover": "hy"}, "hy"),
+        ({"projections": ProjectionConfig(amount=0.3)}, "none"),
+    ],
+)
+def test_what_is_left_to_choose_recovers_and_what_is_named_is_that_alone(settings, terms):
+    config = SelectiveConfig(**settings).resolved(refits=True)
+    assert config.recover == terms
+    assert config.resolved(refits=True) == config
+
+
+@pytest.mark.parametrize("name", ["mamba", "falcon_mamba"])
+def test_a_norm_over_states_is_told_of_before_columns_go(name):
+    model = tiny(name)
+    done = prune_selective_(model, windows_of(2, 12), SelectiveConfig(columns=0.4))
+    told = [item for item in done.receipt.findings if item["kind"] == "normalised"]
+    noted = [layer for layer in sm.inspect(model).layers if "root mean square" in layer.notes[-1]]
+    assert len(told) == (name == "falcon_mamba")
+    assert len(noted) == 2 * (name == "falcon_mamba")
+    entries = prune_selective_(tiny(name), windows_of(2, 12), SelectiveConfig(a_log=0.4))
+    assert not [item for item in entries.receipt.findings if item["kind"] == "normalised"]
+
+
 def test_a_model_with_adapters_is_refused():
     model = tiny("mamba")
     sm.adapt_(model, StateOffset())

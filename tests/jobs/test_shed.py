@@ -1,5 +1,6 @@
 """Removal of whole blocks against trying every block by hand."""
 
+import contextlib
 import copy
 import math
 
@@ -11,6 +12,7 @@ from ssmith.core.errors import InputError
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluate.perplexity import window_losses
 from ssmith.families.hf.depth import block_count, without_block
+from ssmith.jobs.selective import shed
 from ssmith.jobs.selective.shed import shed_blocks_
 
 
@@ -53,6 +55,44 @@ def test_what_is_left_is_a_shallower_model_that_opens_everywhere(name, tmp_path)
         assert torch.equal(again.eval()(ids).logits, model(ids).logits)
         made = model.generate(ids[:1, :4], max_new_tokens=3, do_sample=False)
         assert torch.equal(again.generate(ids[:1, :4], max_new_tokens=3, do_sample=False), made)
+
+
+def test_a_removal_that_was_killed_measures_nothing_twice(tmp_path, monkeypatch):
+    wanted = shed_blocks_(tiny("mamba", num_hidden_layers=4), windows(), 2)
+    measured, real, patience = [], window_losses, [4, 4, 99, 99]
+
+    def counting(model, given):
+        measured.append(1)
+        if len(measured) == patience[0]:
+            raise KeyboardInterrupt
+        return real(model, given)
+
+    monkeypatch.setattr(shed, "window_losses", counting)
+    found = None
+    # Of 1 + 4 + 3 measurements.
+    while found is None:
+        measured.clear()
+        with contextlib.suppress(KeyboardInterrupt):
+            found = shed_blocks_(
+                tiny("mamba", num_hidden_layers=4), windows(), 2, work_dir=tmp_path / "work"
+            )
+        patience.pop(0)
+    assert (len(patience), len(measured)) == (1, 2)
+    assert found.details == wanted.details
+    assert found.model == wanted.model
+    measured.clear()
+    shed_blocks_(tiny("mamba", num_hidden_layers=4), windows(), 1, work_dir=tmp_path / "work")
+    assert not measured
+
+
+def test_a_directory_of_something_else_is_refused(tmp_path):
+    shed_blocks_(tiny("mamba"), windows(), 1, work_dir=tmp_path / "work")
+    with pytest.raises(InputError, match="over another model or text"):
+        shed_blocks_(tiny("mamba", seed=1), windows(), 1, work_dir=tmp_path / "work")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(InputError, match="not empty"):
+        shed_blocks_(tiny("mamba"), windows(), 1, work_dir=tmp_path / "mine")
 
 
 @pytest.mark.parametrize("blocks", [0, 2, 5])

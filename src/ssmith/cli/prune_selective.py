@@ -111,8 +111,8 @@ def _add_remedies(group: flags.Group) -> None:
          "x_proj (default: C where the criterion counts on it)"),
         ("spread", "how layers share the cut of A_log: layer (equally) or model (where it costs "
          "least) (default: model for criteria that measure the output)"),
-        ("recover", "refit what a cut of states took, any of the letters D (skip weights), h and "
-         "y (offsets beside the weights) (default: none)"),
+        ("recover", "refit what a cut of states took: none, or any of the letters D (skip "
+         "weights), h and y (offsets beside the weights) (default: D, with a named --method none)"),
         ("projection-method", "obs, sparsegpt, wanda, magnitude or random (default: obs)"),
         ("allocation", "how projections share their budget: spare-conv, uniform, local, "
          "sensitivity, sensitivity-trace or measured (default: spare-conv)"),
@@ -185,7 +185,7 @@ def _run_blocks(arguments: argparse.Namespace, output: Output) -> int:
     """Remove whole blocks, or only say which."""
     from ssmith.jobs.selective.shed import ShedTask, shed_and_save
 
-    with_it = {"blocks", "data", "samples", "length"}
+    with_it = {"blocks", "data", "samples", "length", "work_dir"}
     others = [name for name in _ONLY_HERE if hasattr(arguments, name) and name not in with_it]
     if others:
         raise InputError(

@@ -12,6 +12,7 @@ from ssmith.families.hf.engine import kind_of, mixers
 from ssmith.families.hf.holding import PRUNABLE, held
 from ssmith.families.hf.kinds import LAYER_KINDS, layer_kinds
 from ssmith.families.hf.known import KNOWN, Maths
+from ssmith.families.hf.selective import NORMALISED
 from ssmith.ops.backends import Op, choose
 
 _SCANS: dict[Maths, Op] = {"mamba": "selective_scan", "zamba": "selective_scan", "mamba2": "ssd"}
@@ -72,6 +73,9 @@ def _info(name: str, mixer: Any) -> LayerInfo:
         fate = "entries of A_log, state columns and projections can be pruned"
         units[ENTRIES], grid[ENTRIES] = mixer.A_log.numel(), tuple(mixer.A_log.shape)
         masked[ENTRIES] = int((~held(mixer, "A_log")).sum())
+    notes = [f"runs on the engine ({path.backend})", fate]
+    if hasattr(mixer, "c_layernorm") and kind_of(mixer) in PRUNABLE:
+        notes.append(f"columns: {NORMALISED}")
     return LayerInfo(
         name=name,
         family=known.family,
@@ -80,5 +84,5 @@ def _info(name: str, mixer: Any) -> LayerInfo:
         width=mixer.intermediate_size,
         parameters=sum(parameter.numel() for parameter in mixer.parameters()),
         masked=masked,
-        notes=(f"runs on the engine ({path.backend})", fate),
+        notes=tuple(notes),
     )

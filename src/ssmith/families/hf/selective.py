@@ -18,6 +18,10 @@ from ssmith.families.hf.mamba import at_least_float32, convolve, mixed, selectio
 from ssmith.ops.selective_scan import ScanInputs
 
 PROJECTIONS = ("in_proj", "conv1d", "x_proj", "dt_proj", "out_proj")
+NORMALISED = (
+    "B and C are divided by their root mean square over the states: with columns removed the mean "
+    "is over fewer, and what stays changes, too, which no criterion counts"
+)
 _SEMANTICS = "ssmith_semantics"
 
 
@@ -92,6 +96,11 @@ class SelectiveLayer:
     def normalises(self) -> bool:
         """Whether B and C are normalised over the states (Falcon-Mamba)."""
         return hasattr(self.mixer, "c_layernorm")
+
+    @property
+    def forewarning(self) -> str:
+        """What to know before columns are removed, in words; empty if nothing."""
+        return NORMALISED if self.normalises else ""
 
     @property
     def present(self) -> Bool[Tensor, "e n"]:

@@ -50,7 +50,9 @@ class SelectiveConfig:
             criterion counts on it and the layer allows it (Falcon-Mamba normalises C, and so does
             not).
         recover: refit these terms to what the cut took from a layer's output: any of the letters
-            D (the skip weights), h (a state offset) and y (an output offset); nothing if empty.
+            D (the skip weights, at no cost when the model runs), h (a state offset) and y (an
+            output offset); ``none``; ``auto``: D where the method is ``auto``, too, so that a
+            method that is named is that method alone.
         projections: what is removed from the projections; nothing if None.
 
     Raises:
@@ -66,7 +68,7 @@ class SelectiveConfig:
     semantics: str = "memoryless"
     seed: int = 0
     compensate: Compensate = "auto"
-    recover: str = ""
+    recover: str = AUTO
     projections: ProjectionConfig | None = None
 
     def __post_init__(self) -> None:
@@ -89,9 +91,10 @@ class SelectiveConfig:
             )
         check_entry_semantics(self.semantics)
         check_choice("compensate", self.compensate, get_args(Compensate))
-        if set(self.recover) - set(TERMS) or len(set(self.recover)) < len(self.recover):
+        if set(self.terms) - set(TERMS) or len(set(self.terms)) < len(self.terms):
             raise InputError(
-                f"recover is {self.recover!r}", allowed="any of the letters D, h, y, each once"
+                f"recover is {self.recover!r}",
+                allowed="any of the letters D, h, y, each once; none; auto",
             )
         if self.compensate not in ("none", AUTO) and self.columns is None:
             raise InputError(
@@ -99,7 +102,7 @@ class SelectiveConfig:
                 allowed="compensation of columns",
                 next_step="give columns, or recover what entries lose by recover='D'",
             )
-        if self.recover and self.a_log is None and self.columns is None:
+        if self.terms and self.a_log is None and self.columns is None:
             raise InputError(
                 f"recover is {self.recover!r}, but no state is to be removed",
                 allowed="recovery of cut entries or columns",
@@ -127,7 +130,10 @@ class SelectiveConfig:
             counts_on_it = self.columns is not None and method == "refit-greedy"
             rows = "C" if refits and counts_on_it else "none"
         spread: Spread = "model" if self.over_layers else "layer"
-        return dataclasses.replace(self, method=method, compensate=rows, spread=spread)
+        recover = self.terms or "none"
+        return dataclasses.replace(
+            self, method=method, compensate=rows, spread=spread, recover=recover
+        )
 
     def criterion(self) -> SelectiveCriterion:
         """Return the criterion with its settings.
@@ -159,6 +165,14 @@ class SelectiveConfig:
         if self.columns is None:
             return DEFAULT
         return "refit-greedy" if refits else "gram-greedy"
+
+    @property
+    def terms(self) -> str:
+        """Letters of the terms that are refitted; none if empty."""
+        if self.recover == AUTO:
+            cuts_states = self.a_log is not None or self.columns is not None
+            return "D" if self.method == AUTO and cuts_states else ""
+        return "" if self.recover == "none" else self.recover
 
     @property
     def over_layers(self) -> bool:

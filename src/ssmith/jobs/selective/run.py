@@ -26,7 +26,7 @@ from ssmith.evaluate.perplexity import window_losses
 from ssmith.families import model_digest
 from ssmith.families.hf.blocks import Blocks, ModelBlocks
 from ssmith.families.hf.hooks import SLOT
-from ssmith.families.hf.selective import find_selective
+from ssmith.families.hf.selective import SelectiveLayer, find_selective
 from ssmith.jobs.progress import Progress, silent
 from ssmith.jobs.selective.allocation import Measure, shares_of
 from ssmith.jobs.selective.config import SelectiveConfig
@@ -96,7 +96,7 @@ def prune_selective_(
     digest = model_digest(model)
     walking = walk_config or WalkConfig()
     if walking.work_dir is not None and not walking.fingerprint:
-        walking = replace(walking, fingerprint=fingerprint(digest, windows, config))
+        walking = replace(walking, fingerprint=fingerprint(digest, windows, config.as_dict()))
     total = sum(item.numel() for item in model.parameters())
 
     def measure(part: TokenWindows) -> float:
@@ -112,10 +112,26 @@ def prune_selective_(
             "before": total, "after": sum(item.numel() for item in model.parameters())
         },
     }  # fmt: skip
+    said = forewarned(config, next(iter(layers.values())))
     return Pruned(
-        receipt=receipt_of(config, windows, records, facts),
+        receipt=receipt_of(config, windows, records, facts, said),
         plans=plans_of(records, config, digest),
     )
+
+
+def forewarned(config: SelectiveConfig, layer: SelectiveLayer) -> tuple[Finding, ...]:
+    """Return what to know of a cut before it is made.
+
+    Args:
+        config: what is to be removed.
+        layer: any layer of the model.
+
+    Returns:
+        Findings about all layers; none if there is nothing to know.
+    """
+    if config.columns is None or not layer.forewarning:
+        return ()
+    return (Finding(layer="", kind="normalised", message=f"columns: {layer.forewarning}"),)
 
 
 def _refuse_adapters(model: nn.Module) -> None:
@@ -307,11 +323,20 @@ def model_type(model: Any) -> str:
     return str(model.config.model_type)
 
 
-def fingerprint(digest: str, windows: TokenWindows, config: SelectiveConfig) -> str:
-    """Return a digest of everything a walk's result depends on."""
+def fingerprint(digest: str, windows: TokenWindows, asked: Mapping[str, Any]) -> str:
+    """Return a digest of everything a pruning's result depends on.
+
+    Args:
+        digest: of the model.
+        windows: calibration text.
+        asked: the configuration, JSON-ready.
+
+    Returns:
+        The digest.
+    """
     content = hashlib.sha256()
     content.update(digest.encode())
-    content.update(to_json(config.as_dict()).encode())
+    content.update(to_json(asked).encode())
     for item in (windows.ids, windows.lengths):
         content.update(item.contiguous().numpy().tobytes())
     return content.hexdigest()
@@ -322,6 +347,7 @@ def receipt_of(
     windows: TokenWindows,
     records: Sequence[BlockRecord],
     model: dict[str, Any],
+    known: Sequence[Finding] = (),
 ) -> Receipt:
     """Return the receipt of a walk.
 
@@ -330,6 +356,7 @@ def receipt_of(
         windows: the calibration text.
         records: what every stage decided.
         model: facts about the model before and after.
+        known: findings from before the walk.
 
     Returns:
         The receipt.
@@ -349,7 +376,7 @@ def receipt_of(
         versions=versions(),
         data=windows.describe(),
         removed=_removed(records),
-        findings=findings_of(config, records),
+        findings=[item.as_dict() for item in known] + findings_of(records),
         details={
             "layers": [{"name": item.layer, "stage": item.stage, **item.facts} for item in records],
             "stability": _overall(records),
@@ -379,7 +406,7 @@ def _overall(records: Sequence[BlockRecord]) -> dict[str, Any]:
     return found
 
 
-def findings_of(config: SelectiveConfig, records: Sequence[BlockRecord]) -> list[dict[str, Any]]:
+def findings_of(records: Sequence[BlockRecord]) -> list[dict[str, Any]]:
     """Return what a user must be told about a walk."""
     found = [
         Finding(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from ssmith import artefact, data
+from ssmith import artefact
 from ssmith.artefact.blockwise import Assembly, DirectoryBlocks
 from ssmith.artefact.configs import is_language_model, read_any_config, unknown
 from ssmith.artefact.layout import FORMAT, MANIFEST
@@ -16,10 +15,10 @@ from ssmith.calibrate.blockwise import WalkConfig
 from ssmith.calibrate.preflight import BlockSizes, Preflight, free_memory, preflight
 from ssmith.calibrate.shards import Group
 from ssmith.calibrate.walk_store import DirectoryStore
-from ssmith.core.checks import check_integer
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.files import new_directory
 from ssmith.core.tokens import TokenWindows
+from ssmith.evaluate.resident import ResidentPeak, resident_peak
 from ssmith.families.hf.selective import SelectiveLayer, find_selective
 from ssmith.jobs.outputs import RECEIPT
 from ssmith.jobs.progress import Progress, silent
@@ -30,87 +29,35 @@ from ssmith.jobs.selective.run import (
     Trip,
     check_windows,
     fingerprint,
+    forewarned,
     prune_selective_,
     receipt_of,
 )
 from ssmith.jobs.selective.sizes import summed_numbers
 from ssmith.jobs.selective.stages import can_refit
+from ssmith.jobs.selective.task import Calibration, FileTask
+
+__all__ = ["Calibration", "PruneTask", "announce", "portable", "prune_and_save"]
 
 # Of the memory that is left, for weights and what a walk adds to them.
 _USABLE = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """Which windows a model is calibrated on.
+class PruneTask(FileTask):
+    """A pruning from model to directory: what `FileTask` holds, and this.
 
     Args:
-        data: ``stdlib:``, a text, JSONL or token file, or a directory of text.
-        samples: number of windows, ≥ 1.
-        length: tokens of each, ≥ 2.
-        seed: of their places.
-        split: of the text.
-
-    Raises:
-        InputError: if a value is outside its domain.
-    """
-
-    data: str
-    samples: int = 64
-    length: int = 2048
-    seed: int = 0
-    split: str = "train"
-
-    def __post_init__(self) -> None:
-        check_integer("samples", self.samples, at_least=1)
-        check_integer("length", self.length, at_least=2)
-        check_integer("seed", self.seed, at_least=0)
-
-    def windows(self, directory: Path, vocabulary: int) -> TokenWindows:
-        """Draw the windows.
-
-        Args:
-            directory: of the model, for its tokeniser.
-            vocabulary: token ids the model knows.
-
-        Returns:
-            The windows.
-
-        Raises:
-            InputError: if there is no such text.
-            DataError: if the text is empty, too short, or does not fit the model.
-        """
-        text = data.load_text(self.data, tokenizer=directory, vocabulary=vocabulary)
-        return text.sample(self.samples, self.length, seed=self.seed, split=self.split)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PruneTask:
-    """A pruning from model to directory.
-
-    Args:
-        model: directory, hub id or name of an embedded model.
         config: what is removed.
-        calibration: on which text.
-        out: the directory to make; None to decide only.
-        overwrite: replace an earlier model there.
         batch_size: windows per forward pass.
         kept_gb: memory for what is held of a block's inside between two looks at it, in 10⁹ bytes.
-        work_dir: for activations and finished blocks; needed to go on after a kill.
         from_disk: read blocks one by one; None to do so if the model would fill the memory.
-        command: the command line, for the receipt.
     """
 
-    model: str
     config: SelectiveConfig
-    calibration: Calibration
-    out: Path | None
-    overwrite: bool = False
     batch_size: int = 4
     kept_gb: float = WalkConfig.kept_gb
-    work_dir: Path | None = None
     from_disk: bool | None = None
-    command: Sequence[str] = ()
 
 
 Say = Callable[[str], None]
@@ -143,24 +90,30 @@ def prune_and_save(task: PruneTask, *, say: Say, progress: Progress = silent) ->
     if not is_language_model(content):
         raise unknown(directory, content)
     blocks = DirectoryBlocks(directory, content)
-    layer = SelectiveLayer("", find_selective(blocks.skeleton)[blocks.layers[0]].mixer)
+    layer = _first(blocks)
     task = dataclasses.replace(task, config=task.config.resolved(refits=can_refit(layer)))
     windows = task.calibration.windows(directory, blocks.skeleton.config.vocab_size)
     check_windows(windows, blocks.skeleton.config.vocab_size, task.config)
     needed, from_disk = _needed(task, blocks, layer, windows)
     announce(task, windows, needed, from_disk, say)
+    for finding in forewarned(task.config, layer):
+        say(f"note: {finding.message}")
     if from_disk:
-        return _from_disk(task, blocks, windows, needed, progress)
-    model = artefact.load(directory)
-    walking = WalkConfig(batch_size=task.batch_size, kept_gb=task.kept_gb, work_dir=task.work_dir)
-    done = prune_selective_(model, windows, task.config, walk_config=walking, progress=progress)
-    done = _with_facts(done, task, needed)
-    if task.out is not None and Group.current().rank == 0:
-        artefact.save_selective(
-            model, task.out, overwrite=task.overwrite, source=directory,
-            parent=done.receipt.model["digest_before"], facts=_card(done), extra_files=_files(done),
-        )  # fmt: skip
+        return _from_disk(task, blocks, windows, needed, progress=progress)
+    with resident_peak() as peak:
+        model = artefact.load(directory)
+        walking = WalkConfig(
+            batch_size=task.batch_size, kept_gb=task.kept_gb, work_dir=task.work_dir
+        )
+        done = prune_selective_(model, windows, task.config, walk_config=walking, progress=progress)
+    done = _told(done, task, needed, peak)
+    task.save(model, done.receipt, _card(done), _plans(done))
     return done
+
+
+def _first(blocks: DirectoryBlocks) -> SelectiveLayer:
+    """Return the first layer, of which only the sizes are known."""
+    return SelectiveLayer("", find_selective(blocks.skeleton)[blocks.layers[0]].mixer)
 
 
 def announce(
@@ -203,7 +156,7 @@ def portable(config: SelectiveConfig) -> str:
     """
     if config.columns is not None and config.split == "marginal":
         return "no; layers will hold unequal numbers of states, and only ssmith loads such a model"
-    if set(config.recover) & {"h", "y"}:
+    if set(config.terms) & {"h", "y"}:
         return "no; recovery adds offsets that stock transformers does not know, only ssmith does"
     return "yes; stock transformers loads the result and gives the same logits"
 
@@ -245,46 +198,44 @@ def _from_disk(
     blocks: DirectoryBlocks,
     windows: TokenWindows,
     needed: Preflight,
+    *,
     progress: Progress,
 ) -> Pruned:
     if task.work_dir is None:
         raise InputError("--work-dir is missing")
-    digest = blocks.digest()
+    digest, layer = blocks.digest(), _first(blocks)
     walking = WalkConfig(
         batch_size=task.batch_size,
         kept_gb=task.kept_gb,
         work_dir=task.work_dir,
-        fingerprint=fingerprint(digest, windows, task.config),
+        fingerprint=fingerprint(digest, windows, task.config.as_dict()),
     )
     trip = Trip(windows=windows, config=task.config, walking=walking, progress=progress)
     sizes = {name: blocks.skeleton.get_submodule(name).ssm_state_size for name in blocks.layers}
-    records = trip.take(blocks, sizes)
+    with resident_peak() as peak:
+        records = trip.take(blocks, sizes)
     facts = {
         "name": type(blocks.skeleton).__name__, "family": blocks.skeleton.config.model_type,
         "layers": len(sizes), "digest_before": digest,
     }  # fmt: skip
     done = Pruned(
-        receipt=receipt_of(task.config, windows, records, facts),
+        receipt=receipt_of(task.config, windows, records, facts, forewarned(task.config, layer)),
         plans=plans_of(records, task.config, digest),
     )
-    done = _with_facts(done, task, needed)
+    done = _told(done, task, needed, peak)
     if task.out is not None and Group.current().rank == 0:
         store = DirectoryStore(task.work_dir, walking.fingerprint)
         assembly = Assembly(
             blocks=blocks, outcome=lambda index: store.outcome(index)[0], parent=digest
         )
         with new_directory(task.out, overwrite=task.overwrite, marker=MANIFEST) as scratch:
-            assembly.write(scratch, facts=_card(done), files=_files(done))
+            files = {RECEIPT: done.receipt.to_json(), **_plans(done)}
+            assembly.write(scratch, facts=_card(done), files=files)
     return done
 
 
-def _with_facts(done: Pruned, task: PruneTask, needed: Preflight) -> Pruned:
-    receipt = dataclasses.replace(
-        done.receipt,
-        model={**done.receipt.model, "source": task.model},
-        method={**done.receipt.method, "command": list(task.command)},
-        memory={"estimated": needed.as_dict()},
-    )
+def _told(done: Pruned, task: PruneTask, needed: Preflight, peak: ResidentPeak) -> Pruned:
+    receipt = task.told(done.receipt, peak=peak, estimated=needed.as_dict())
     return dataclasses.replace(done, receipt=receipt)
 
 
@@ -300,9 +251,8 @@ def _card(done: Pruned) -> dict[str, Any]:
     }
 
 
-def _files(done: Pruned) -> dict[str, str]:
-    plans = {f"plan.{unit}.json": plan.to_json() for unit, plan in done.plans.items()}
-    return {RECEIPT: done.receipt.to_json(), **plans}
+def _plans(done: Pruned) -> dict[str, str]:
+    return {f"plan.{unit}.json": plan.to_json() for unit, plan in done.plans.items()}
 
 
 def _mebibytes(count: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +15,26 @@ from ssmith.core.errors import InputError
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluate.perplexity import window_losses
+from ssmith.evaluate.resident import resident_peak
 from ssmith.families import model_digest
 from ssmith.families.hf.depth import block_count, drop_blocks_, without_block
-from ssmith.jobs.outputs import RECEIPT
 from ssmith.jobs.progress import Progress, silent
-from ssmith.jobs.selective.save import Calibration
+from ssmith.jobs.selective.run import fingerprint, vocabulary_of
+from ssmith.jobs.selective.task import FileTask
+from ssmith.jobs.selective.trials import Trials
 
 BLOCKS = "blocks"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShedTask:
-    """A removal of blocks from model to directory.
+class ShedTask(FileTask):
+    """A removal of blocks from model to directory: what `FileTask` holds, and this.
 
     Args:
-        model: directory, hub id or name of an embedded model.
         blocks: how many go.
-        calibration: on which text.
-        out: the directory to make; None to decide only.
-        overwrite: replace an earlier model there.
-        command: the command line, for the receipt.
     """
 
-    model: str
     blocks: int
-    calibration: Calibration
-    out: Path | None
-    overwrite: bool = False
-    command: Sequence[str] = ()
 
 
 def shed_and_save(task: ShedTask, *, progress: Progress = silent) -> Receipt:
@@ -61,31 +53,23 @@ def shed_and_save(task: ShedTask, *, progress: Progress = silent) -> Receipt:
         UnsupportedError: if the model has no selective layer with states of its own.
     """
     directory = artefact.locate(task.model)
-    model = artefact.load(directory)
-    vocabulary = model.get_input_embeddings().num_embeddings  # type: ignore[operator]
-    windows = task.calibration.windows(directory, int(vocabulary))
-    done = shed_blocks_(
-        model, windows, task.blocks, seed=task.calibration.seed, progress=progress
-    )  # fmt: skip
-    done = replace(
-        done,
-        model={**done.model, "source": task.model},
-        method={**done.method, "command": list(task.command)},
-    )
-    if task.out is not None:
-        facts = {
-            "title": "Shallower state space language model",
-            "text": [
-                f"Removed: {task.blocks} of {done.model['layers']} blocks, each time the one "
-                "without which the calibration text's perplexity was lowest."
-            ],
-            "table": {"calibrated on": windows.name},
-        }
-        artefact.save_selective(
-            model, task.out, overwrite=task.overwrite, source=directory,
-            parent=done.model["digest_before"], facts=facts,
-            extra_files={RECEIPT: done.to_json()},
+    with resident_peak() as peak:
+        model = artefact.load(directory)
+        windows = task.calibration.windows(directory, vocabulary_of(model))
+        done = shed_blocks_(
+            model, windows, task.blocks, seed=task.calibration.seed, work_dir=task.work_dir,
+            progress=progress,
         )  # fmt: skip
+    done = task.told(done, peak=peak)
+    card = {
+        "title": "Shallower state space language model",
+        "text": [
+            f"Removed: {task.blocks} of {done.model['layers']} blocks, each time the one "
+            "without which the calibration text's perplexity was lowest."
+        ],
+        "table": {"calibrated on": windows.name},
+    }
+    task.save(model, done, card, {})
     return done
 
 
@@ -95,6 +79,7 @@ def shed_blocks_(
     blocks: int,
     *,
     seed: int = 0,
+    work_dir: Path | None = None,
     progress: Progress = silent,
 ) -> Receipt:
     """Remove blocks of a Mamba or Falcon-Mamba model, each time the one that is missed least.
@@ -107,13 +92,15 @@ def shed_blocks_(
         windows: calibration text; never the text the model is judged on.
         blocks: how many go, ≥ 1 and not all.
         seed: that drew the windows, for the receipt.
+        work_dir: keep every measured perplexity here, and go on from what it holds.
         progress: listener.
 
     Returns:
         What was removed, and the perplexity after every step.
 
     Raises:
-        InputError: if there are not that many blocks to remove.
+        InputError: if there are not that many blocks to remove, or the working directory holds
+            something else.
         UnsupportedError: if the model has no selective layer with states of its own.
 
     Source: Mamba-Shedder, whole blocks.
@@ -124,15 +111,21 @@ def shed_blocks_(
         raise InputError(f"{blocks} blocks of {total} are to go", allowed=f"1 to {total - 1}")
     before, names = model_digest(model), list(range(total))
     sizes = [sum(item.numel() for item in model.parameters())]
-    steps: list[dict[str, Any]] = [{"perplexity": _perplexity(model, windows)}]
-    tries = sum(total - gone for gone in range(blocks))
-    for step in range(blocks):
+    trials = Trials.open(work_dir, fingerprint(before, windows, {"unit": BLOCKS}))
+
+    def loss(gone: Sequence[int]) -> float:
+        return trials.loss(gone, lambda: _perplexity(model, windows))
+
+    steps: list[dict[str, Any]] = [{"perplexity": loss(())}]
+    tries, done = sum(total - gone for gone in range(blocks)), 0
+    for _ in range(blocks):
+        gone = [step["removed"] for step in steps[1:]]
         losses = []
-        for place in range(len(names)):
-            done = tries - sum(total - gone for gone in range(step, blocks)) + place
-            progress("trying blocks", done, tries, f"block {names[place]}")
+        for place, block in enumerate(names):
+            progress("trying blocks", done, tries, f"block {block}")
             with without_block(model, place):
-                losses.append(_perplexity(model, windows))
+                losses.append(loss([*gone, block]))
+            done += 1
         least = min(range(len(losses)), key=losses.__getitem__)
         drop_blocks_(model, [least])
         steps.append({"removed": names.pop(least), "perplexity": losses[least]})

@@ -22,7 +22,7 @@ def summed_numbers(config: SelectiveConfig, layer: SelectiveLayer) -> int:
     resolved = config.resolved(refits=can_refit(layer))
     if config.columns is not None and resolved.compensate != "none":
         found.append(n**4)
-    if config.recover:
+    if config.terms:
         found.append(e * (n + 2) ** 2)
     if config.projections is not None:
         squares = {name: _square(layer, name) for name in PROJECTIONS}

@@ -109,8 +109,8 @@ def state_stages(config: SelectiveConfig, layer: SelectiveLayer, budgets: Budget
         if layer.name not in budgets.entries:
             _check_entries(config.a_log, layer.e, layer.n - removed)
         stages.append(entries_stage(criterion, amount, config.semantics))
-    if stages and config.recover:
-        stages.append(recovery_stage(layer, config.recover))
+    if stages and config.terms:
+        stages.append(recovery_stage(layer, config.terms))
     return stages
 
 
