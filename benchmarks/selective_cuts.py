@@ -46,12 +46,12 @@ def entries(levels: tuple[float, ...]) -> Iterator[Cut]:
             yield Cut("A_log", percent(level), label, SelectiveConfig(a_log=level, method=name))
         yield Cut(
             "A_log", percent(level), "output energy, by layer (ours)",
-            SelectiveConfig(a_log=level, spread="layer"),
+            SelectiveConfig(a_log=level, method="output-energy", spread="layer"),
         )  # fmt: skip
         for terms in ("D", "Dh", "Dhy"):
             yield Cut(
                 "A_log", percent(level), f"output energy + {', '.join(terms)} (ours)",
-                SelectiveConfig(a_log=level, recover=terms),
+                SelectiveConfig(a_log=level, method="output-energy", recover=terms),
             )  # fmt: skip
         yield Cut(
             "A_log", percent(level), "SparseSSM v2 + D",
