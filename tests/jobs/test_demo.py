@@ -145,7 +145,7 @@ def squares(tmp_path, monkeypatch):
         entries=dataclasses.replace(
             settings, cut="a_log", method="sparsessm", compensate=False, baselines=("magnitude",)
         ),
-        columns=settings,
+        columns=dataclasses.replace(settings, recover="state-offset-hy", recover_steps=2),
         domain=str(other),
         examples=ExamplesConfig(length=32, held_out=4),
         training=TrainingConfig(steps=4, batch_size=4, evaluate_every=2, rate=1e-2),
