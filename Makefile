@@ -10,7 +10,7 @@ demo: $(VENV)/.ready-demo
 	$(BIN)/ssmith demo --out demo-out --overwrite
 
 test: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check

@@ -8,6 +8,11 @@ settings.register_profile("house", deadline=None, max_examples=30, derandomize=T
 settings.load_profile("house")
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with whole pages of documentation: what takes minutes must not come last."""
+    items.sort(key=lambda item: "page" not in item.name and "readme" not in item.name)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Spare the machine: tiny tensors gain nothing from threads."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from helpers.models import FAMILIES, KINDS, Kind, make_input, make_model
 from helpers.plans import random_plan
-from ssmith.artefact import embedded_names, load, locate, save, verify
+from ssmith.artefact import load, save, verify
 from ssmith.core.errors import (
     InputError,
     NumericalError,
@@ -151,14 +151,6 @@ def test_a_further_file_stays_in_its_place(name, tmp_path):
     with pytest.raises(InputError, match="further file"):
         save(make_model(Kind("s5")), tmp_path / "m", extra_files={name: "x"})
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("name", embedded_names())
-def test_shipped_models_verify(name):
-    assert locate(f"embedded:{name}").is_dir()
-    checks = verify(f"embedded:{name}")
-    assert [check.name for check in checks if not check.passed] == []
-    assert load(f"embedded:{name}").config.states
 
 
 def test_only_an_earlier_model_is_overwritten(tmp_path):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from typing import Any
 
 from ssmith.core.errors import InputError
+from ssmith.core.names import unknown_name
 from ssmith.tune.adapters.additional_scan import AdditionalScan
 from ssmith.tune.adapters.initial_state import InitialState
 from ssmith.tune.adapters.lora import LoRA
@@ -60,8 +60,7 @@ def by_name(name: str, settings: Mapping[str, Any] | None = None) -> Method:
         InputError: if the name or a setting is unknown, or a setting outside its domain.
     """
     if name not in _NAMED:
-        close = get_close_matches(name, METHODS, n=3)
-        raise InputError(f"method {name!r}", allowed=", ".join(close or METHODS))
+        raise unknown_name(f"method {name!r}", name, METHODS)
     kind, preset = _NAMED[name]
     return _built(kind, name, {**preset, **(settings or {})})
 
@@ -90,10 +89,8 @@ def _built(kind: type[Method], name: str, settings: Mapping[str, Any]) -> Method
     allowed = [item.name for item in fields(kinds)]
     unknown = sorted(set(settings) - set(allowed))
     if unknown:
-        close = get_close_matches(unknown[0], allowed, n=2)
-        raise InputError(
-            f"setting {unknown[0]!r} of method {name!r}",
-            allowed=", ".join(close or allowed or ["none"]),
+        raise unknown_name(
+            f"setting {unknown[0]!r} of method {name!r}", unknown[0], allowed or ["none"]
         )
     given = {
         key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
