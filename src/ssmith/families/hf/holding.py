@@ -80,10 +80,10 @@ def masks(module: nn.Module) -> Iterator[tuple[str, Bool[Tensor, "..."], float]]
 
 @torch.no_grad()
 def _refill(module: nn.Module, _: tuple[Any, ...]) -> None:
-    """Write the value where it is no longer, and nowhere else: a recomputed pass finds it there."""
+    """Write the value wherever it must stand."""
     for name in [name for name in module._buffers if name.startswith(_PREFIX)]:
         parameter = name.removeprefix(_PREFIX)
         value, fill = getattr(module, parameter), getattr(module, _FILL + parameter)
-        gone = ~getattr(module, name)
-        if bool((value.masked_select(gone) != fill).any()):
-            value.masked_fill_(gone, fill)
+        # Through `data`, autograd does not take the parameter for changed: a recomputed pass finds
+        # what it saved. Looking first whether anything has to be written would cost more.
+        value.data.masked_fill_(~getattr(module, name), fill)
