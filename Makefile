@@ -12,11 +12,11 @@ demo: $(VENV)/.ready-demo
 test: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-lint: $(VENV)/.ready-dev
+lint: $(VENV)/.ready-dev $(VENV)/lint/.ready
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/pydoclint --config=pyproject.toml --quiet src/ssmith
+	$(VENV)/lint/bin/pydoclint --config=pyproject.toml --quiet src/ssmith
 
 docs: $(VENV)/.ready-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
@@ -41,6 +41,12 @@ reference-language: $(VENV)/.ready-dev
 $(VENV)/.ready-%: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) --editable '.[$*]'
+	touch $@
+
+# Apart from the rest: pydoclint's fork of docstring_parser and the package itself overwrite each other.
+$(VENV)/lint/.ready: constraints.txt
+	$(PYTHON) -m venv $(VENV)/lint
+	$(VENV)/lint/bin/python -m pip --disable-pip-version-check install --quiet --constraint $< pydoclint
 	touch $@
 
 clean:
