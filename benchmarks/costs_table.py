@@ -7,10 +7,12 @@ from ssmith.core.files import read_json, write_text
 
 _CALIBRATION = (
     ("plain", "released procedure (SparseSSM)"),
+    ("plain, broadcast", "the same with broadcast products for einsum"),
     ("reproducing", "ours, reproducing its masks"),
     ("voting", "ours, votes per step"),
     ("default", "ours, default criterion"),
-    ("dense", "one dense forward pass (floor)"),
+    ("dense", "both forward passes of it, gathering nothing"),
+    ("one dense forward", "one dense forward pass (floor)"),
 )
 _TUNING = (
     ("step_offset_vs_lora", "training step, state-offset against LoRA"),
