@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ssmith.core.errors import DataError, UnsupportedError
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.evaluate.generation import GenerationConfig, generate
+from ssmith.evaluate.running import evaluating
 from ssmith.families.hf import engine
 from ssmith.families.hf.head import read_out
 
@@ -20,7 +21,6 @@ _KNOWN = {"until", "max_gen_toks", "max_new_tokens", *_SAMPLING}
 _MOST = 256
 
 
-@torch.no_grad()
 def score_continuations(
     model: nn.Module,
     rows: Sequence[tuple[Sequence[int], Sequence[int]]],
@@ -46,16 +46,11 @@ def score_continuations(
         raise DataError("nothing stands before a continuation", allowed="at least one token")
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
     found: list[tuple[float, bool]] = [(0.0, True)] * len(rows)
-    was_training = model.training
-    model.eval()
-    try:
-        with engine(model):
-            for start in range(0, len(order), batch_size):
-                part = order[start : start + batch_size]
-                for i, answer in zip(part, _scored(model, [rows[i] for i in part]), strict=True):
-                    found[i] = answer
-    finally:
-        model.train(was_training)
+    with engine(model), evaluating(model):
+        for start in range(0, len(order), batch_size):
+            part = order[start : start + batch_size]
+            for i, answer in zip(part, _scored(model, [rows[i] for i in part]), strict=True):
+                found[i] = answer
     return found
 
 
