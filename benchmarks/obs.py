@@ -63,10 +63,9 @@ class Stage:
 
 
 BY_COST = ("power-s4d", "vowels-s5", "digits-s5", "listops-s5", "leaf-s4d", "plaid-s5")
-SHORT = ("digits-s5", "listops-s5", "power-s4d", "vowels-s5")
 STAGES = (
     Stage(methods=("last", "aire", "state-obs", "balanced"), ratios=DEEP),
-    Stage(methods=("state-obs+tuned",), ratios=(0.9,), tasks=SHORT),
+    Stage(methods=("state-obs+tuned",), ratios=(0.9,)),
     Stage(methods=("state-obs+refit",), ratios=DEEP),
     Stage(
         methods=("state-obs+no-refit", "last+refit", "aire+refit", "state-obs+refit-once"),

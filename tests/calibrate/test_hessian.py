@@ -1,5 +1,7 @@
 """Second moments of projections' inputs against inputs that were materialised."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch.nn import functional
@@ -14,9 +16,9 @@ from ssmith.families.hf.selective import PROJECTIONS, find_selective
 LINEAR = ("in_proj", "x_proj", "out_proj")
 
 
-def first_layer(name, valid=None, length=11):
+def first_layer(name, valid=None, length=11, dtype=torch.float64):
     """A model's first layer, what flows through it, and what its modules were really given."""
-    model = tiny(name, dtype=torch.float64)
+    model = tiny(name, dtype=dtype)
     layer = next(iter(find_selective(model).values()))
     hidden = model.get_input_embeddings()(tokens(3, length))
     seen = {}
@@ -44,6 +46,16 @@ def test_they_are_products_of_what_the_modules_are_given(name):
     rank = parts.rank.flatten(0, 1)
     assert_close("oracle", found["dt_proj"], rank.T @ rank)
     assert float(found["windows"]) == 3
+
+
+@pytest.mark.parametrize("module", PROJECTIONS)
+def test_bfloat16_is_not_summed_in_bfloat16(module):
+    layer, parts, _ = first_layer("mamba", length=300, dtype=torch.bfloat16)
+    found = hessians(layer, parts, [module])[module]
+    wide = {name: getattr(parts, name).double() for name in ("x", "hidden", "raw", "rank")}
+    expected = hessians(layer, dataclasses.replace(parts, **wide), [module])[module]
+    scale = expected.abs().max()
+    assert_close("oracle", (found / scale).float(), (expected / scale).float())
 
 
 def test_a_filters_lags_stand_in_the_order_of_its_taps():

@@ -33,10 +33,10 @@ def place(tmp_path_factory):
 def start(place, tmp_path, monkeypatch):
     """Run a pilot; its report is drawn only if asked for."""
 
-    def run(config=QUICK, *, report=False, **options):
+    def run(config=QUICK, *, report=False, model=None, **options):
         if not report:
             monkeypatch.setattr("ssmith.jobs.pilot.frame.write_report", lambda *_: None)
-        given = (str(place / "model"), str(place / "squares.txt"), tmp_path / "out")
+        given = (str(model or place / "model"), str(place / "squares.txt"), tmp_path / "out")
         return pilot(*given, config, **options)
 
     return run
@@ -68,6 +68,44 @@ def test_entries_are_masked_and_bring_no_gain(start):
     assert receipt.removed["entries"]["fraction"] == 0.5
     gates = {item["gate"]: item["passed"] for item in receipt.verdict["reasons"]}
     assert gates["quality"] and gates["parity"]
+
+
+@pytest.mark.parametrize(
+    ("cut", "group", "methods"),
+    [
+        ("projections", None, {"OBS on projections", "Wanda on projections"}),
+        ("projections", 4, {"OBS on projections", "Wanda on projections"}),
+        (
+            "whole",
+            None,
+            {"Output energy, OBS on projections", "SparseSSM v2, OBS, as published on projections"},
+        ),
+        ("a_log", 4, {"Output energy", "SparseSSM v2"}),
+    ],
+)
+def test_weights_are_cut_and_stay_cut(start, tmp_path, cut, group, methods):
+    beside = "wanda" if cut == "projections" else "sparsessm"
+    config = dataclasses.replace(QUICK, cut=cut, group=group, fractions=(0.5,), baselines=(beside,))
+    sizes = {"hidden_size": 16, "state_size": 4, "time_step_rank": 4}
+    tiny("mamba", vocab_size=256, **sizes).save_pretrained(tmp_path / "model")
+    receipt = start(config, model=tmp_path / "model")
+    assert set(receipt.details["curve"]["methods"]) == methods
+    assert receipt.method["mode"] == "mask"
+    assert receipt.parity["cut_stays_cut"] == 0
+    left = {unit: facts["fraction"] for unit, facts in receipt.removed.items()}
+    units = {"projections": {"projections"}, "whole": {"entries", "projections"}}
+    assert set(left) == units.get(cut, {"entries"})
+    # conv1d takes no pattern of 4 neighbours and stays whole; the total is less than half then.
+    assert left == pytest.approx(dict.fromkeys(left, 0.5), abs=0.05 if group else 1e-3)
+    pruned = api.load(tmp_path / "out" / "model")
+    weights = dict(pruned.named_parameters())
+    found = [item for item in receipt.details["layers"] if item["name"] in weights]
+    assert len(found) == (0 if cut == "a_log" else 8)
+    for item in found:
+        assert int((weights[item["name"]] != 0).sum()) == item["after"]
+        if group:
+            groups = weights[item["name"]].unflatten(-1, (-1, group))
+            assert ((groups != 0).sum(-1) == 2).all()
 
 
 def test_nothing_is_cut_where_nothing_fits(start, tmp_path):
@@ -109,13 +147,17 @@ def test_other_settings_do_not_go_on(start):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"cut": "heads"}, "cut is 'heads'"),
+        ({"cut": "heads"}, "'heads'"),
         ({"fractions": ()}, "fractions is empty"),
         ({"fractions": (1.0,)}, "fractions is 1"),
         ({"samples": 0}, "samples is 0"),
         ({"max_loss": -0.1}, "max_loss is -0.1"),
         ({"method": "best"}, "best"),
         ({"method": "sparsessm"}, "not defined for columns"),
+        ({"group": 4}, "group goes with columns"),
+        ({"cut": "a_log", "group": 1}, "group is 1"),
+        ({"cut": "a_log", "group": 4, "fractions": (0.3,)}, "0.3 of groups of 4"),
+        ({"cut": "projections", "method": "output-energy"}, "output-energy"),
     ],
 )
 def test_settings_outside_their_domain_are_refused(change, words):

@@ -58,6 +58,22 @@ def test_sums_are_those_of_written_out_features(given):
         assert_close("oracle", sums["energy"][channel], wanted.square().sum())
 
 
+def test_what_bfloat16_lacks_is_not_its_rounding():
+    cut, reference = cut_scan()
+    narrow = [
+        replace(
+            scan, **{name: getattr(scan, name).bfloat16() for name in ("x", "dt", "B", "C", "z")}
+        )
+        for scan in (cut, reference)
+    ]
+    wide = [
+        replace(scan, **{name: getattr(scan, name).float() for name in ("x", "dt", "B", "C", "z")})
+        for scan in narrow
+    ]
+    for name, expected in removed_contribution(*wide).items():
+        torch.testing.assert_close(removed_contribution(*narrow)[name], expected)
+
+
 @pytest.mark.parametrize(
     ("terms", "columns"),
     [("D", [1]), ("y", [0]), ("h", [2, 3, 4, 5]), ("Dh", [1, 2, 3, 4, 5]), (ALL, range(6))],

@@ -89,7 +89,7 @@ def projection_input(parts: MixerParts, name: str) -> Float[Tensor, "b l i"]:
 
 
 def products(x: Float[Tensor, "b l i"], valid: Bool[Tensor, "b l"] | None) -> Float[Tensor, "i i"]:
-    """Return ``Σ x xᵀ`` over valid steps, each window summed in the dtype of ``x``."""
+    """Return ``Σ x xᵀ`` over valid steps, each window summed in float32 at least."""
     total = torch.zeros(x.shape[-1], x.shape[-1], dtype=torch.float64, device=x.device)
     for window in _counted(x, valid):
         total += window.T @ window
@@ -126,7 +126,9 @@ def _taps(layer: SelectiveLayer) -> int:
 
 
 def _counted(x: Tensor, valid: Tensor | None) -> Tensor:
-    """Return inputs with zeros at steps that are padding."""
+    """Return inputs with zeros at steps that are padding, in float32 at least."""
+    # Products of bfloat16 come out as bfloat16, and such sums are no longer positive definite.
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
     return x if valid is None else torch.where(valid[..., None], x, 0.0)
 
 

@@ -8,7 +8,7 @@ from ssmith.cli import flags
 from ssmith.cli.output import Output
 
 _LANGUAGE = (
-    "cut", "samples", "length", "windows", "test_windows", "field", "compensate",
+    "cut", "group", "samples", "length", "windows", "test_windows", "field", "compensate",
     *flags.HARNESS_FLAGS,
 )  # fmt: skip
 _SEQUENCES = (
@@ -109,13 +109,15 @@ def _add_language(parser: flags.Parser) -> None:
         "--cut",
         default=argparse.SUPPRESS,
         metavar="UNIT",
-        help="columns (whole states of a layer) or a_log (its entries; default: columns)",
+        help="columns (whole states of a layer), a_log (its entries), projections (their weights) "
+        "or whole (the last two; default: columns)",
     )
     for name, text in (
         ("--samples", "calibration windows (default: 64)"),
         ("--length", "tokens of each window (default: 1024)"),
         ("--windows", "most windows of the selection split (default: 64)"),
         ("--test-windows", "most windows of the test split (default: all)"),
+        ("--group", "cut every fraction as N:M with this M (default: no pattern)"),
     ):
         group.add_argument(
             name, type=flags.whole, default=argparse.SUPPRESS, metavar="N", help=text

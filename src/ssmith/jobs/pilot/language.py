@@ -13,7 +13,7 @@ from torch import nn
 
 from ssmith import api
 from ssmith.artefact import locate
-from ssmith.core.plan import Plan
+from ssmith.core.pattern import amount_as_json
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluate import (
@@ -35,6 +35,7 @@ from ssmith.families import model_digest
 from ssmith.families.hf.selective import find_selective
 from ssmith.jobs.outputs import PLAN, RECEIPT
 from ssmith.jobs.pilot.costs import measure_language_costs
+from ssmith.jobs.pilot.cuts import amount_of
 from ssmith.jobs.pilot.frame import MODEL, Frame, about
 from ssmith.jobs.pilot.language_config import LanguagePilotConfig
 from ssmith.jobs.pilot.recovery import Recovery, cut_difference
@@ -131,7 +132,7 @@ class _Run:
         total = len(config.methods()) * len(config.tried())
         swept: dict[str, list[dict[str, Any]]] = {}
         for name in config.methods():
-            label = self._selective(name, config.tried()[0]).criterion().label
+            label = self._selective(name, config.tried()[0]).label
             if label in swept:
                 continue
             swept[label] = []
@@ -175,47 +176,44 @@ class _Run:
         pruned, done, recovered = self._cut(
             method, chosen["fraction"], recovered=chosen.get("recovered", False)
         )
-        (plan,) = done.plans.values()
-        plan.save(out / PLAN)
+        extra = {RECEIPT: done.receipt.to_json()}
+        # Projections have no plan: their new weights are the decision.
+        for plan in done.plans.values():
+            plan.save(out / PLAN)
+            extra[PLAN] = plan.to_json()
+        removed = ", ".join(
+            f"{facts['after']} of {facts['before']} {unit} kept"
+            for unit, facts in done.receipt.removed.items()
+        )
         api.save(
             pruned,
             out / MODEL,
             overwrite=True,
-            parent=plan.model_digest,
+            parent=done.receipt.model["digest_before"],
             facts={
                 "title": "Pruned state space language model",
-                "text": [str(plan).splitlines()[0] + "."],
+                "text": [f"{removed}, by {done.receipt.method['criterion']}."],
             },
-            extra_files={PLAN: plan.to_json(), RECEIPT: done.receipt.to_json()},
+            extra_files=extra,
         )
-        self.progress("cut", 1, 1, f"{plan.kept} of {plan.total} {plan.unit} kept")
-        measured = self.store.once("measured", lambda: self._judged(pruned, done, plan))
+        self.progress("cut", 1, 1, removed)
+        measured = self.store.once("measured", lambda: self._judged(pruned, done))
         self.progress("compare", 1, 1, str(measured["verdict"]["headline"]))
         return {
             **measured,
             "mode": "shrink" if config.cut == "columns" else "mask",
             "removed": done.receipt.removed,
             "findings": done.receipt.findings,
-            "layers": [
-                {
-                    "name": name,
-                    "grid": list(keep.shape),
-                    "before": keep.numel(),
-                    "after": int(keep.sum()),
-                    "scores": [],
-                    "kept": keep.flatten().tolist(),
-                }
-                for name, keep in plan.keep.items()
-            ],
-            "budget": plan.budget,
-            "criterion": plan.criterion,
+            "layers": _layers(done),
+            "budget": {config.cut: amount_as_json(amount_of(chosen["fraction"], config.group))},
+            "criterion": {"name": method},
             "recovery": None if recovered is None else recovered.as_dict(),
             "digest_after": model_digest(pruned),
         }
 
-    def _judged(self, pruned: nn.Module, done: Pruned, plan: Plan) -> dict[str, Any]:
+    def _judged(self, pruned: nn.Module, done: Pruned) -> dict[str, Any]:
         config, saved = self.config, self.store.out / MODEL
-        parity = self._parity(pruned, saved, plan)
+        parity = self._parity(pruned, saved, done)
         self.progress("parity", 1, 1)
         costs = measure_language_costs(
             (self.dense, pruned),
@@ -256,7 +254,7 @@ class _Run:
         self.progress("lm-eval", 1, 1)
         return {"lm_eval": compare_tasks(before, after, self.config.seed)}
 
-    def _parity(self, pruned: nn.Module, saved: Path, plan: Plan) -> ParityReport:
+    def _parity(self, pruned: nn.Module, saved: Path, done: Pruned) -> ParityReport:
         ids = self.selection.first(2).ids[:, :_CHECKED_TOKENS]
         return ParityReport(
             checks=(
@@ -267,7 +265,7 @@ class _Run:
                     tolerance=0.0,
                 ),
                 check(
-                    "cut_stays_cut", lambda: cut_difference(api.load(saved), plan), tolerance=0.0
+                    "cut_stays_cut", lambda: cut_difference(api.load(saved), done), tolerance=0.0
                 ),
                 check(
                     "engine_vs_stock",
@@ -288,8 +286,8 @@ class _Run:
 
         def attempt(fraction: float, removed: Callable[[float], None]) -> Estimate:
             pruned, done, recovery = self._cut(method, fraction, recovered=recovered)
-            (cut,) = done.receipt.removed.values()
-            removed(cut["fraction"])
+            cut = done.receipt.removed.values()
+            removed(1 - sum(each["after"] for each in cut) / sum(each["before"] for each in cut))
             if recovery is not None:
                 facts["validation"] = recovery.validation
             return self._on_selection(pruned)
@@ -311,3 +309,19 @@ class _Run:
     ) -> SelectiveConfig:
         found = self.config.selective(method, fraction, recovered=recovered)
         return found.resolved(refits=self.refits)
+
+
+def _layers(done: Pruned) -> list[dict[str, Any]]:
+    """Return what went of each layer and weight, for the report; masks of states in full."""
+    states = {name: keep for plan in done.plans.values() for name, keep in plan.keep.items()}
+    return [
+        {
+            "name": name,
+            "grid": list(keep.shape),
+            "before": keep.numel(),
+            "after": int(keep.sum()),
+            "scores": [],
+            "kept": keep.flatten().tolist() if name in states else [],
+        }
+        for name, keep in {**states, **done.weights}.items()
+    ]

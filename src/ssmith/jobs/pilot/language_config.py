@@ -11,16 +11,19 @@ from ssmith.core.errors import InputError
 from ssmith.evaluate import Limits, Load, SpeedConfig
 from ssmith.evaluate.harness import HarnessConfig
 from ssmith.jobs.harness import harness_config
+from ssmith.jobs.pilot.cuts import (
+    BASELINES,
+    FRACTIONS,
+    UNITS,
+    Cut,
+    Unit,
+    amount_of,
+    group_fractions,
+)
 from ssmith.jobs.selective import SelectiveConfig
-from ssmith.jobs.selective.config import AUTO, Compensate
+from ssmith.jobs.selective.config import AUTO
 from ssmith.jobs.text import TextConfig
 from ssmith.jobs.tuning.recovery import RecoveryConfig
-
-FRACTIONS: dict[str, tuple[float, ...]] = {
-    "columns": (0.125, 0.25, 0.375, 0.5, 0.625, 0.75),
-    "a_log": (0.25, 0.5, 0.75, 0.9),
-}
-BASELINES = ("fastest-decay", "magnitude", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +31,18 @@ class LanguagePilotConfig:
     """What to try, on which text, and what to accept.
 
     Args:
-        cut: whole state ``columns``, which makes a model smaller, or entries of ``a_log``.
+        cut: whole state ``columns``, which makes a model smaller; entries of ``a_log``; weights of
+            the ``projections``; or ``whole``: the same share of A_log and of the projections.
         method: criterion by name (see `ssmith list`), or ``auto`` for the best known for the cut.
-        baselines: criteria measured beside it, without compensation; the method itself is left
-            out of them.
-        compensate: whether the method's cut is made up for in closed form: new rows of C for
-            columns, D for entries.
+            Of projections obs, wanda, sparsegpt, magnitude or random; of the whole model the name
+            of what scores A_log, and projections go by what belongs to it.
+        baselines: criteria measured beside it, states without compensation; those of the cut by
+            default; the method itself is left out of them.
+        compensate: whether the method's cut of states is made up for in closed form: new rows of C
+            for columns, D for entries. Projections make up for their cut by their method.
         fractions: fractions to try, each in (0, 1); those of the cut by default.
+        group: M of N:M: every fraction is cut as a pattern in groups of M neighbours; None for
+            no pattern.
         samples: calibration windows, ≥ 1.
         length: tokens of each window, of calibration and of measurement, ≥ 2.
         windows: most windows of the selection split; the cut is chosen on them.
@@ -65,11 +73,12 @@ class LanguagePilotConfig:
         InputError: if a value is outside its domain.
     """
 
-    cut: str = "columns"
+    cut: Unit = "columns"
     method: str = AUTO
-    baselines: tuple[str, ...] = BASELINES
+    baselines: tuple[str, ...] | None = None
     compensate: bool = True
     fractions: tuple[float, ...] | None = None
+    group: int | None = None
     samples: int = 64
     length: int = 1024
     windows: int = 64
@@ -94,7 +103,9 @@ class LanguagePilotConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_choice("cut", self.cut, tuple(FRACTIONS))
+        check_choice("cut", self.cut, UNITS)
+        if self.group is not None:
+            check_integer("group", self.group, at_least=2)
         for name in ("samples", "windows", "batch_size"):
             check_integer(name, getattr(self, name), at_least=1)
         check_integer("length", self.length, at_least=2)
@@ -117,12 +128,13 @@ class LanguagePilotConfig:
 
     def tried(self) -> tuple[float, ...]:
         """Return the fractions to try, rising, each once."""
-        given = FRACTIONS[self.cut] if self.fractions is None else self.fractions
-        return tuple(sorted(set(given)))
+        usual = FRACTIONS[self.cut] if self.group is None else group_fractions(self.group)
+        return tuple(sorted(set(usual if self.fractions is None else self.fractions)))
 
     def methods(self) -> tuple[str, ...]:
         """Return all methods to measure, each once, the one that may cut first."""
-        return tuple(dict.fromkeys((self.method, *self.baselines)))
+        beside = BASELINES[self.cut] if self.baselines is None else self.baselines
+        return tuple(dict.fromkeys((self.method, *beside)))
 
     def selective(
         self, method: str, fraction: float, *, recovered: bool = False
@@ -140,19 +152,14 @@ class LanguagePilotConfig:
         """
         fitted = self.compensate and method == self.method
         recovery = self.recovery() if recovered and fitted else None
-        terms = "" if recovery is None else recovery.terms()
-        if self.cut == "columns":
-            made_up: Compensate = "auto" if fitted else "none"
-            return SelectiveConfig(
-                columns=fraction,
-                method=method,
-                compensate=made_up,
-                recover=terms,
-                seed=self.seed,
-            )
-        return SelectiveConfig(
-            a_log=fraction, method=method, recover=terms or "D" * fitted, seed=self.seed
-        )
+        return Cut(
+            unit=self.cut,
+            amount=amount_of(fraction, self.group),
+            method=method,
+            fitted=fitted,
+            terms="" if recovery is None else recovery.terms(),
+            seed=self.seed,
+        ).config()
 
     def recovery(self) -> RecoveryConfig | None:
         """Return how cut models are recovered, or None if they are not."""
@@ -208,7 +215,7 @@ class LanguagePilotConfig:
         """Return a JSON-ready dict, defaults resolved."""
         return {
             **asdict(self),
-            "baselines": list(self.baselines),
+            "baselines": [name for name in self.methods() if name != self.method],
             "fractions": list(self.tried()),
             "lm_eval": list(self.lm_eval),
         }

@@ -9,9 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from ssmith.core.plan import Plan
 from ssmith.core.seeds import derive
-from ssmith.core.selective import ENTRIES
+from ssmith.core.selective import COLUMNS
 from ssmith.core.sequences import SequenceData
 from ssmith.core.text import Text
 from ssmith.evaluate import Metric
@@ -25,6 +24,7 @@ from ssmith.jobs.pilot.language_config import LanguagePilotConfig
 from ssmith.jobs.pilot.store import STAGES, Store
 from ssmith.jobs.pilot.sweep import within
 from ssmith.jobs.progress import Progress
+from ssmith.jobs.selective import Pruned
 from ssmith.jobs.tuning.recovery import (
     Lesson,
     Recovered,
@@ -154,25 +154,24 @@ class Recovery:
         return points
 
 
-def cut_difference(model: nn.Module, plan: Plan) -> float:
-    """Return by how much what a plan cut from a model is not as the cut left it.
+def cut_difference(model: nn.Module, done: Pruned) -> float:
+    """Return by how much what was cut from a model is not as the cut left it.
 
     Args:
         model: the model after the cut, and after whatever came then.
-        plan: what was cut.
+        done: what was cut.
 
     Returns:
         The largest difference of a cut entry from the value it was given, infinity where one is
         free again; of whole columns, how many too many or too few a layer has.
     """
-    if plan.unit != ENTRIES:
-        layers = find_selective(model)
-        return float(max(abs(layers[name].n - int(keep.sum())) for name, keep in plan.keep.items()))
     held = {name: (mask, fill) for name, mask, fill in masks(model)}
     parameters = dict(model.named_parameters())
     worst = 0.0
-    for layer, keep in plan.keep.items():
-        name = f"{layer}.A_log"
+    if COLUMNS in done.plans:
+        layers, kept = find_selective(model), done.plans[COLUMNS].keep
+        worst = float(max(abs(layers[name].n - int(keep.sum())) for name, keep in kept.items()))
+    for name, keep in done.masked().items():
         mask, fill = held.get(name, (keep | True, 0.0))
         if bool(mask.cpu()[~keep].any()):
             return float("inf")

@@ -167,6 +167,15 @@ class SelectiveConfig:
         return "refit-greedy" if refits else "gram-greedy"
 
     @property
+    def label(self) -> str:
+        """What cuts, in words: the criterion of states, that of projections, or both."""
+        states = self.a_log is not None or self.columns is not None
+        found = [self.criterion().label] if states else []
+        if self.projections is not None:
+            found.append(f"{self.projections.criterion().label} on projections")
+        return ", ".join(found)
+
+    @property
     def terms(self) -> str:
         """Letters of the terms that are refitted; none if empty."""
         if self.recover == AUTO:

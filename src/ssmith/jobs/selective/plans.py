@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jaxtyping import Bool
+from torch import Tensor
+
 from ssmith.core.plan import Plan
 from ssmith.core.selective import COLUMNS, ENTRIES, BlockRecord
 from ssmith.jobs.selective.config import SelectiveConfig
@@ -39,3 +42,20 @@ def plans_of(
                 semantics="remove" if unit == COLUMNS else config.semantics,
             )
     return found
+
+
+def weights_of(records: Sequence[BlockRecord]) -> dict[str, Bool[Tensor, "..."]]:
+    """Return what stays of every weight that was cut by itself.
+
+    Args:
+        records: what every stage decided.
+
+    Returns:
+        Dotted name of a parameter → True = keep.
+    """
+    return {
+        f"{item.layer}.{name}": keep
+        for item in records
+        for name, keep in item.keep.items()
+        if name not in UNITS
+    }

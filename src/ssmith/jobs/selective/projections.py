@@ -164,6 +164,8 @@ def cut_of(
             f"{layer.name}.{name} has been cut before", allowed="projections that are dense",
             next_step="start again from the dense model",
         )  # fmt: skip
+    if isinstance(amount, Pattern):
+        amount.check(weight.shape[-1], f"a row of {layer.name}.{name}")
     if name != _CONV:
         return config.criterion()(weight, sums[name].to(weight.device), amount)
     return _cut_filters(config, weight[:, 0], sums, amount)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor, nn
 
 from ssmith.allocate.selective import columns_by_cost, removed_count, shares_by_cost
@@ -30,7 +30,7 @@ from ssmith.families.hf.selective import SelectiveLayer, find_selective
 from ssmith.jobs.progress import Progress, silent
 from ssmith.jobs.selective.allocation import Measure, shares_of
 from ssmith.jobs.selective.config import SelectiveConfig
-from ssmith.jobs.selective.plans import plans_of
+from ssmith.jobs.selective.plans import plans_of, weights_of
 from ssmith.jobs.selective.projections import STAGE as PROJECTIONS
 from ssmith.jobs.selective.projections import Shares, projection_stages
 from ssmith.jobs.selective.released import from_last_output
@@ -55,11 +55,18 @@ class Pruned:
 
     Args:
         receipt: what was removed, and how stable the choice is.
-        plans: what stays, per unit.
+        plans: what stays of the states, per unit.
+        weights: what stays of every weight of a projection that was cut, by dotted name.
     """
 
     receipt: Receipt
     plans: dict[str, Plan]
+    weights: dict[str, Bool[Tensor, "..."]]
+
+    def masked(self) -> dict[str, Bool[Tensor, "..."]]:
+        """Return what stays of every parameter that keeps its shape, by dotted name."""
+        entries = self.plans[ENTRIES].keep if ENTRIES in self.plans else {}
+        return {**{f"{layer}.A_log": keep for layer, keep in entries.items()}, **self.weights}
 
 
 def prune_selective_(
@@ -116,6 +123,7 @@ def prune_selective_(
     return Pruned(
         receipt=receipt_of(config, windows, records, facts, said),
         plans=plans_of(records, config, digest),
+        weights=weights_of(records),
     )
 
 
@@ -366,7 +374,7 @@ def receipt_of(
         model=model,
         method={
             **config.as_dict(),
-            "criterion": config.criterion().label,
+            "criterion": config.label,
             "semantics": {
                 **({ENTRIES: config.semantics} if config.a_log is not None else {}),
                 **({COLUMNS: "remove"} if config.columns is not None else {}),

@@ -23,7 +23,7 @@ from ssmith.families.hf.selective import SelectiveLayer, find_selective
 from ssmith.jobs.outputs import RECEIPT
 from ssmith.jobs.progress import Progress, silent
 from ssmith.jobs.selective.config import SelectiveConfig
-from ssmith.jobs.selective.plans import plans_of
+from ssmith.jobs.selective.plans import plans_of, weights_of
 from ssmith.jobs.selective.run import (
     Pruned,
     Trip,
@@ -221,6 +221,7 @@ def _from_disk(
     done = Pruned(
         receipt=receipt_of(task.config, windows, records, facts, forewarned(task.config, layer)),
         plans=plans_of(records, task.config, digest),
+        weights=weights_of(records),
     )
     done = _told(done, task, needed, peak)
     if task.out is not None and Group.current().rank == 0:
