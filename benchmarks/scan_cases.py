@@ -99,10 +99,19 @@ def scan_inputs(sizes: tuple[int, int, int, int]) -> ScanInputs:
     )  # fmt: skip
 
 
-def with_gradients(scan: Callable[[ScanInputs], torch.Tensor], inputs: ScanInputs) -> None:
-    names = ("x", "dt", "z", "B", "C", "A", "D", "dt_bias")
-    leaves = {name: getattr(inputs, name).clone().requires_grad_() for name in names}
-    scan(replace(inputs, **leaves)).sum().backward()
+def both_ways(scan: Callable[[Any], torch.Tensor], inputs: Any) -> Callable[[], None]:
+    """Return a call that runs a scan and its backward, on leaves and a slope that are there."""
+    given = {name: value for name, value in vars(inputs).items() if torch.is_tensor(value)}
+    leaves = {name: value.clone().requires_grad_() for name, value in given.items()}
+    ready = replace(inputs, **leaves)
+    slope = torch.ones_like(scan(ready).detach())
+
+    def call() -> None:
+        for leaf in leaves.values():
+            leaf.grad = None
+        scan(ready).backward(slope)
+
+    return call
 
 
 def scan_forward(sizes: Sizes, *, quick: bool) -> dict[str, float]:
@@ -149,10 +158,7 @@ def scan_both(sizes: Sizes, *, quick: bool) -> dict[str, float]:
         "ours": lambda given: selective_scan(given)[0],
         "mambapy": lambda given: transformers_scan(given, mambapy=True),
     }
-    return {
-        name: median(lambda scan=scan: with_gradients(scan, inputs), sizes.repeats)
-        for name, scan in rivals.items()
-    }
+    return {name: median(both_ways(scan, inputs), sizes.repeats) for name, scan in rivals.items()}
 
 
 def language_model(sizes: Sizes, *, mambapy: bool) -> Any:
@@ -345,15 +351,10 @@ def ssd_both(sizes: Sizes, *, quick: bool) -> dict[str, float]:
     del quick
     inputs, repeats = second_scan(sizes), max(2, sizes.repeats // 2)
 
-    def run(scan: Callable[[SSDInputs], Any]) -> None:
-        names = ("x", "dt", "A", "B", "C", "D", "dt_bias")
-        leaves = {name: getattr(inputs, name).clone().requires_grad_() for name in names}
-        scan(replace(inputs, **leaves))[0].sum().backward()
-
-    times = {"ours": median(lambda: run(ssd), sizes.repeats)}
+    times = {"ours": median(both_ways(lambda given: ssd(given)[0], inputs), sizes.repeats)}
     for name, chunk in CHUNKED.items():
-        scan = lambda given, chunk=chunk: ssd_chunked(given, chunk=chunk)  # noqa: E731
-        times[name] = median(lambda scan=scan: run(scan), repeats)
+        scan = lambda given, chunk=chunk: ssd_chunked(given, chunk=chunk)[0]  # noqa: E731
+        times[name] = median(both_ways(scan, inputs), repeats)
     return times
 
 
@@ -362,7 +363,7 @@ def backward_growth(sizes: Sizes, *, quick: bool) -> dict[str, float]:
     times = {}
     for factor in (1, 2) if quick else (0.25, 0.5, 1, 2):
         inputs = scan_inputs((b, int(factor * sizes.backward), e, n))
-        call = lambda inputs=inputs: with_gradients(lambda given: selective_scan(given)[0], inputs)  # noqa: E731
+        call = both_ways(lambda given: selective_scan(given)[0], inputs)
         times[f"{factor:g}L"] = median(call, sizes.repeats)
     return times
 
@@ -412,6 +413,7 @@ def backward_memory(sizes: Sizes, factor: int) -> float:
     """Peak resident bytes that one training step of the scan adds."""
     b, _, e, n = sizes.scan
     inputs = scan_inputs((b, factor * sizes.backward, e, n))
+    call = both_ways(lambda given: selective_scan(given)[0], inputs)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with_gradients(lambda given: selective_scan(given)[0], inputs)
+    call()
     return 1024.0 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
