@@ -50,12 +50,17 @@ def whole_step(
         return None
     if chosen("mixer_step", hidden) != "native" or not (_only_offsets(hooks) and _bare(mixer)):
         return None
+    # A module looks each of its parts up in turn, which a token pays for in every layer.
+    own = {name: mixer._modules[name]._parameters for name in _PARTS}
+    if any(part.get("weight") is None for part in own.values()):
+        return None
+    first, conv, last = own["in_proj"], own["conv1d"], own["out_proj"]
     step = MixerStepInputs(
-        hidden=hidden[:, 0], in_weight=mixer.in_proj.weight, in_bias=mixer.in_proj.bias,
-        conv_weight=mixer.conv1d.weight[:, 0], conv_bias=mixer.conv1d.bias,
-        x_weight=mixer.x_proj.weight, dt_weight=mixer.dt_proj.weight, dt_bias=mixer.dt_proj.bias,
-        A_log=hooks.tensor(mixer, "A_log"), D=hooks.tensor(mixer, "D"),
-        out_weight=mixer.out_proj.weight, out_bias=mixer.out_proj.bias,
+        hidden=hidden[:, 0], in_weight=first["weight"], in_bias=first["bias"],
+        conv_weight=conv["weight"][:, 0], conv_bias=conv["bias"],
+        x_weight=own["x_proj"]["weight"], dt_weight=own["dt_proj"]["weight"],
+        dt_bias=own["dt_proj"]["bias"], A_log=hooks.tensor(mixer, "A_log"),
+        D=hooks.tensor(mixer, "D"), out_weight=last["weight"], out_bias=last["bias"],
         conv_state=carried.conv.mT, h=carried.recurrent,
         h_offset=hooks.state_offset, y_offset=hooks.output_offset,
     )  # fmt: skip
@@ -73,17 +78,17 @@ def _only_offsets(hooks: Hooks) -> bool:
 
 def _bare(mixer: Any) -> bool:
     """Return whether a mixer's layers do what their weights say, and no more."""
-    if mixer.activation not in ("silu", "swish") or mixer.x_proj.bias is not None:
-        return False
-    if "dt_layernorm" in mixer._modules or _watched_everywhere():
+    parts = mixer._modules
+    if mixer.activation not in ("silu", "swish") or "dt_layernorm" in parts:
         return False
     for name, kind in _PARTS.items():
-        part: Any = mixer._modules.get(name)
-        if type(part) is not kind or part._forward_hooks or part._forward_pre_hooks:
+        part: Any = parts.get(name)
+        if type(part) is not kind:
             return False
-        if "forward" in part.__dict__:
+        inside = part.__dict__
+        if inside["_forward_hooks"] or inside["_forward_pre_hooks"] or "forward" in inside:
             return False
-    return True
+    return parts["x_proj"].bias is None and not _watched_everywhere()
 
 
 def _watched_everywhere() -> bool:

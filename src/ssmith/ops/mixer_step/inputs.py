@@ -62,7 +62,7 @@ class MixerStepInputs:
             "conv_state": (b, e, k), "h": (b, e, n), "h_offset": (e, n), "y_offset": (e,),
         }  # fmt: skip
         for name, tensor in vars(self).items():
-            if tensor is not None and tuple(tensor.shape) != wanted[name]:
+            if tensor is not None and tensor.shape != wanted[name]:
                 raise InputError(
                     f"{name} has shape {tuple(tensor.shape)}", allowed=f"{wanted[name]}"
                 )

@@ -47,13 +47,11 @@ def fits(inputs: MixerStepInputs) -> bool:
 
     Weights of other kinds (quantised ones, say) are never plain tensors.
     """
-    return all(
-        tensor is None
-        or (
-            type(tensor) in (Tensor, Parameter)
-            and tensor.dtype == torch.float32
-            and tensor.is_cpu
-            and tensor.is_contiguous()
-        )
-        for tensor in vars(inputs).values()
-    )
+    for tensor in vars(inputs).values():
+        if tensor is None:
+            continue
+        if type(tensor) not in (Tensor, Parameter) or tensor.dtype != torch.float32:
+            return False
+        if not (tensor.is_cpu and tensor.is_contiguous()):
+            return False
+    return True
