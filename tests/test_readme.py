@@ -35,3 +35,28 @@ def test_the_table_of_losses_is_what_was_measured():
         ]
         cells = [f"{value + 0.0:.2f}" for value in (*means, statistics.mean(means))]
         assert f"| {method} | {' | '.join(cells)} |" in text
+
+
+def test_the_table_of_refits_is_what_was_measured():
+    results = json.loads((README.parent / "benchmarks/results/obs.json").read_text("utf-8"))
+    hits = {
+        (row["method"], row["ratio"], row["task"], row["seed"]): row["hits"].count("1")
+        for row in results["rows"]
+        if "hits" in row
+    }
+    lengths = {row["task"]: len(row["hits"]) for row in results["rows"] if "hits" in row}
+    dense = {key[2:]: count for key, count in hits.items() if key[1] == 0.0}
+    text = README.read_text(encoding="utf-8")
+    for method in ("LAST", "AIRE", "State-OBS"):
+        means = []
+        for ratio in (0.5, 0.7, 0.8, 0.9):
+            lost = {
+                task: statistics.mean(
+                    100 * (count - hits[method, ratio, name, seed]) / lengths[name]
+                    for (name, seed), count in dense.items()
+                    if name == task
+                )
+                for task in lengths
+            }
+            means.append(statistics.mean(lost.values()))
+        assert f"| {method} | {' | '.join(f'{value:.2f}' for value in means)} |" in text
