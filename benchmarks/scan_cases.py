@@ -378,9 +378,9 @@ def gathering(sizes: Sizes, *, quick: bool) -> dict[str, float]:
     quantities = ("h", "A_bar_h", "C_h", "C_A_bar_h")
     everything = StatisticsConfig(energies=quantities, gram="C_A_bar_h", gated=True)
 
-    def vote(start: int, squares: torch.Tensor, decays: torch.Tensor) -> None:
-        del start, decays
-        votes_for_smallest(squares.flatten(1), e * n // 2)
+    def vote(start: int, squares: torch.Tensor) -> None:
+        del start
+        votes_for_smallest(squares, e * n // 2)
 
     def layer(config: StatisticsConfig | None) -> Callable[[], None]:
         def call() -> None:

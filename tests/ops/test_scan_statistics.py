@@ -75,20 +75,32 @@ def test_sums_equal_brute_force(sizes, options, gated, weighted):
 def test_visits_see_every_step_once_in_order():
     inputs = scan_inputs((3, 70, 4, 2), ("h0",))
     samples = torch.tensor([1.0, 2.0, 3.0]).double()
-    starts, squares, decays = [], [], []
+    starts, squares = [], []
 
-    def visit(start, square, decay):
+    def visit(start, square):
         starts.append(start)
         squares.append(square)
-        decays.append(decay)
 
     config = StatisticsConfig(energies=(), sample_weights=samples, visit=visit)
     selective_scan_statistics(inputs, config)
-    A_bar, before, _ = every_state(inputs)
+    _, before, _ = every_state(inputs)
     wanted = torch.einsum("b,blen->len", samples, before**2)
     assert starts == [0, 32, 64]
     assert torch.allclose(torch.cat(squares), wanted, rtol=1e-10, atol=1e-12)
-    assert torch.allclose(torch.cat(decays), A_bar.sum(0), rtol=1e-10, atol=1e-12)
+
+
+def test_sums_over_sequences_are_taken_apart():
+    inputs = scan_inputs((3, 70, 4, 2), ("h0", "z", "D"))
+    samples, steps = torch.tensor([1.0, 2.0, 3.0]).double(), torch.linspace(1, 2, 70).double()
+    config = StatisticsConfig(energies=(), sample_weights=samples, apart=steps)
+    y, h_last, found = selective_scan_statistics(inputs, config)
+    A_bar, before, _ = every_state(inputs)
+    squares = torch.einsum("b,blen->len", samples, before**2)
+    wanted = torch.einsum("l,len->en", steps, A_bar.sum(0) ** 2 * squares)
+    assert torch.allclose(found.apart, wanted, rtol=1e-10, atol=1e-12)
+    wanted_y, wanted_h = selective_scan_reference(inputs)
+    assert torch.allclose(y, wanted_y, rtol=1e-10, atol=1e-10)
+    assert torch.allclose(h_last, wanted_h, rtol=1e-10, atol=1e-10)
 
 
 def test_padding_counts_for_nothing():
@@ -105,6 +117,8 @@ def test_padding_counts_for_nothing():
 def test_wrong_settings_are_named():
     with pytest.raises(InputError, match="B_h"):
         StatisticsConfig(energies=("B_h",))
+    with pytest.raises(InputError, match="more than one of energies"):
+        StatisticsConfig(apart=torch.ones(3))
     with pytest.raises(InputError, match="3 time weights"):
         selective_scan_statistics(
             scan_inputs((1, 4, 2, 2)), StatisticsConfig(time_weights=torch.ones(3))

@@ -80,21 +80,43 @@ def test_visits_of_kernels_equal_those_of_torch(level):
     for name, given_inputs in (("kernels", leaves(inputs, torch.float32)[0]), ("torch", inputs)):
         visits = seen.setdefault(name, [])
         config = StatisticsConfig(
-            energies=("h",), sample_weights=torch.tensor([1.0, 0.5, 0.25]),
-            visit=lambda start, squares, decays, visits=visits: visits.append(
-                (start, squares.clone(), decays.clone())
-            ),
+            energies=(), sample_weights=torch.tensor([1.0, 0.5, 0.25]),
+            visit=lambda start, squares, visits=visits: visits.append((start, squares.clone())),
         )  # fmt: skip
-        _, _, found = selective_scan_statistics(given_inputs, config)
-        seen[name + " energies"] = found.energies["h"]
+        outputs = selective_scan_statistics(given_inputs, config)
+        seen[name + " outputs"] = outputs[:2]
     for visits in (seen["kernels"], seen["torch"]):
-        ends = [start + len(squares) for start, squares, _ in visits]
-        assert [start for start, _, _ in visits] == [0, *ends[:-1]]
+        ends = [start + len(squares) for start, squares in visits]
+        assert [start for start, _ in visits] == [0, *ends[:-1]]
         assert ends[-1] == 70
-    for part in (1, 2):
-        whole = [torch.cat([visit[part] for visit in seen[name]]) for name in ("kernels", "torch")]
-        same(*whole)
-    same(seen["kernels energies"], seen["torch energies"])
+    same(*(torch.cat([visit[1] for visit in seen[name]]) for name in ("kernels", "torch")))
+    for got, wanted in zip(seen["kernels outputs"], seen["torch outputs"], strict=True):
+        same(got, wanted)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options"),
+    [
+        ((3, 70, 40, 5), ("z", "D", "h0", "h_offset", "valid")),
+        ((1, 600, 17, 16), ("z",)),
+        ((2, 33, 130, 1), ()),
+        ((4, 1, 70, 6), ("h0",)),
+    ],
+)
+def test_sums_apart_of_kernels_equal_those_of_torch(level, sizes, options):
+    inputs = scan_inputs(sizes, options)
+    config = StatisticsConfig(
+        energies=(), sample_weights=torch.linspace(0.5, 1, sizes[0]),
+        apart=torch.linspace(2, 1, sizes[1]),
+    )  # fmt: skip
+    narrow = leaves(inputs, torch.float32)[0]
+    for got, wanted in zip(
+        selective_scan_statistics(narrow, config)[:2],
+        selective_scan_statistics(inputs, config)[:2],
+        strict=True,
+    ):
+        same(got, wanted)
+    same(*(selective_scan_statistics(given, config)[2].apart for given in (narrow, inputs)))
 
 
 def test_torch_can_be_asked_for():
@@ -141,6 +163,20 @@ def test_votes_equal_sorting(rows, units, seed, ties, share):
     wanted = brute_force_votes(metric, count)
     assert torch.equal(votes_for_smallest(metric, count), wanted)
     assert torch.equal(votes_for_smallest(metric.double(), count), wanted)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 30, 59, 60])
+def test_votes_do_not_depend_on_the_order_of_memory(level, count):
+    draw = torch.Generator().manual_seed(count)
+    metric = (2 * torch.randn(4, 20, 3, generator=draw)).round()
+    wanted = brute_force_votes(metric.flatten(1), count).view(20, 3)
+    turned = metric.mT.contiguous().mT
+    for given_metric in (metric, turned, turned[1:], metric.double()):
+        votes = votes_for_smallest(given_metric, count)
+        if len(given_metric) == 4:
+            assert torch.equal(votes, wanted)
+        else:
+            assert torch.equal(votes, brute_force_votes(metric[1:].flatten(1), count).view(20, 3))
 
 
 def test_votes_at_every_level_and_at_extremes(level):

@@ -12,12 +12,13 @@ from ssmith.ops.native.loading import parts
 from ssmith.ops.native.structs import VotesArgs, address
 
 
-def votes_for_smallest(metric: Float[Tensor, "l s"], count: int) -> Float64[Tensor, "s"]:
+def votes_for_smallest(metric: Float[Tensor, "l *units"], count: int) -> Float64[Tensor, "*units"]:
     """Return in how many rows a unit is among the ``count`` smallest.
 
     Args:
-        metric: one row per step; NaN counts as largest.
-        count: units chosen per row, in [0, s]; of equals, the later ones.
+        metric: one row per step, of units along one axis or two; of two, the kernels read either
+            order of memory. NaN counts as largest.
+        count: units chosen per row, in [0, units]; of equals, the later ones, the last axis first.
 
     Returns:
         The number of rows that choose each unit.
@@ -25,21 +26,25 @@ def votes_for_smallest(metric: Float[Tensor, "l s"], count: int) -> Float64[Tens
     Raises:
         InputError: if ``count`` is negative or above s.
     """
-    rows, s = metric.shape
+    rows, units = len(metric), metric.shape[1:]
+    s = units.numel()
     if not 0 <= count <= s:
         raise InputError(f"{count} votes a row", allowed=f"0 to {s}, the number of units")
     kernels = library()
     if not count or not rows:
-        return torch.zeros(s, dtype=torch.float64, device=metric.device)
+        return torch.zeros(units, dtype=torch.float64, device=metric.device)
     if kernels is None or metric.device.type != "cpu" or metric.dtype == torch.float64:
-        return _votes_torch(metric, count)
+        return _votes_torch(metric.flatten(1), count).view(units)
+    turned = len(units) == 2 and metric.mT.is_contiguous()
+    metric = metric.mT if turned else metric
     metric = metric.float().contiguous()
     counts = torch.zeros(parts(), s, dtype=torch.int64)
     kernels.call("votes", VotesArgs(
-        rows=rows, s=s, count=count, parts=len(counts), metric=address(metric),
-        counts=address(counts),
+        rows=rows, s=s, width=units[0] if turned else 1, count=count, parts=len(counts),
+        metric=address(metric), counts=address(counts),
     ))  # fmt: skip
-    return counts.sum(0).double()
+    votes = counts.sum(0).double().view(metric.shape[1:])
+    return votes.mT if turned else votes
 
 
 def _votes_torch(metric: Tensor, count: int) -> Float64[Tensor, "s"]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from torch import Tensor
 
 from ssmith.core.checks import check_choice, check_number
@@ -73,16 +73,11 @@ class SparseSSM:
         if self.accumulation == "exact":
             found = gathered(scan, StatisticsConfig(energies=("A_bar_h",), time_weights=steps))
             return {"Q": found["A_bar_h"]}
-        total = torch.zeros(scan.A.shape, dtype=torch.float64, device=scan.A.device)
-
-        def visit(start: int, squares: Tensor, decays: Tensor) -> None:
-            weight = steps[start : start + squares.shape[0]].to(squares)
-            # What is shown is this visit's to use up; new memory would cost more than the sums.
-            total.add_(summed(weight, decays.square_().mul_(squares)).double())
-
-        config = StatisticsConfig(energies=(), sample_weights=ramp(scan), visit=visit)
-        selective_scan_statistics(scan, config)
-        return {"Q": total}
+        config = StatisticsConfig(energies=(), sample_weights=ramp(scan), apart=steps)
+        _, _, in_step = selective_scan_statistics(scan, config)
+        if in_step.apart is None:
+            raise RuntimeError("the sums taken apart are missing")
+        return {"Q": in_step.apart}
 
     def entries(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "e n"]:
         """Score every entry of A_log."""
@@ -140,10 +135,3 @@ def ramp(scan: ScanInputs) -> Float64[Tensor, "b"]:
     count = scan.x.shape[0]
     return torch.arange(1, count + 1, dtype=torch.float64, device=scan.x.device) / count
 
-
-def summed(weight: Float[Tensor, "l"], values: Float[Tensor, "l e n"]) -> Float[Tensor, "e n"]:
-    """Return ``Σ_l w_l v_l`` without copying the values, whichever of e and n comes first."""
-    turned = values.mT
-    if turned.is_contiguous():
-        return (weight @ turned.flatten(1)).view(turned.shape[1:]).mT
-    return (weight @ values.flatten(1)).view(values.shape[1:])

@@ -78,22 +78,23 @@ class SparseSSMVotes:
     def _gather(
         self, scan: ScanInputs, weights: LayerWeights, removed: int, *, columns: bool
     ) -> Statistics:
+        weigh = ramp(scan) if self.accumulation == "official" else None
+        if self.form == "sum":
+            config = StatisticsConfig(energies=("h_before",), sample_weights=weigh)
+            _, _, sums = selective_scan_statistics(scan, config)
+            metric = sums.energies["h_before"] * weights.A_log.to(scan.A).square()
+            return {"metric": metric.sum(0) if columns else metric}
         shape = scan.A.shape[1:] if columns else scan.A.shape
-        found = {
-            name: torch.zeros(shape, dtype=torch.float64, device=scan.A.device)
-            for name in ("votes", "metric")
-        }
-        scale = weights.A_log.to(scan.A).square()
+        votes = torch.zeros(shape, dtype=torch.float64, device=scan.A.device)
+        # In the order of memory in which the kernels show what is multiplied with it.
+        scale = weights.A_log.to(scan.A).square().mT.contiguous().mT
 
-        def visit(start: int, squares: Tensor, decays: Tensor) -> None:
-            del decays
+        def visit(start: int, squares: Tensor) -> None:
             metric = squares.mul_(scale)
             metric = metric.sum(1) if columns else metric
-            found["metric"] += metric.sum(0).double()
             skipped = 1 if start == 0 and self.first_step == "skip" else 0
-            found["votes"] += votes_for_smallest(metric[skipped:].flatten(1), removed).view(shape)
+            votes.add_(votes_for_smallest(metric[skipped:], removed))
 
-        weigh = ramp(scan) if self.accumulation == "official" else None
         config = StatisticsConfig(energies=(), sample_weights=weigh, visit=visit)
         selective_scan_statistics(scan, config)
-        return found
+        return {"votes": votes}

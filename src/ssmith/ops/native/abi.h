@@ -36,21 +36,26 @@ struct ScanArgs {
 };
 
 // A scan with sums of its states: of weight·value² per quantity (see scan_statistics.h) where it has
-// a place, of weight·value·valueᵀ of one of them, the lower triangle (n, n, e) only, and per step over
-// the batch. Steps `from` to `to` are run. Sums in double precision are added to what is there.
+// a place, and of weight·value·valueᵀ of one of them, the lower triangle (n, n, e) only; or, with the
+// sequences in step (see scan_in_step.h), per step. Steps `from` to `to` are run. Sums in double
+// precision are added to what is there.
 constexpr int64_t kQuantities = 5;
 struct StatisticsArgs {
   ScanArgs scan;
   int64_t from, to, gated, gram_of;
   const float *weights, *counted;  // (b, l)
   double *energies[kQuantities], *gram;
-  float *squares, *decays;  // (to - from, n, e)
+  // Of `scan_in_step`, which reads `counted`: (to - from, n, e), (l) and (n, e).
+  float* squares;
+  const float* step_weights;
+  double* apart;
 };
 
 // counts (parts, s): how often each of s units is among the `count` smallest of a row of `metric`
-// (rows, s); of equals, the later ones. 1 ≤ count ≤ s.
+// (rows, s); of equals, the later ones in the order of the transpose of (s / width, width), which with
+// width 1 is the order they stand in. 1 ≤ count ≤ s.
 struct VotesArgs {
-  int64_t rows, s, count, parts;
+  int64_t rows, s, width, count, parts;
   const float* metric;
   int64_t* counts;
 };
@@ -118,6 +123,7 @@ struct Kernels {
   void (*step)(const StepArgs*);
   void (*diagonal)(const DiagonalArgs*);
   void (*scan_statistics)(const StatisticsArgs*);
+  void (*scan_in_step)(const StatisticsArgs*);
   void (*votes)(const VotesArgs*);
   void (*mixer_step)(const MixerArgs*);
   void (*ssd_forward)(const SsdArgs*);

@@ -21,7 +21,7 @@ const Kernels& level(int64_t number) {
 }  // namespace
 
 // Raised whenever a struct of abi.h changes; the loader refuses any other number.
-SSMITH_EXPORT int64_t ssmith_abi() { return 4; }
+SSMITH_EXPORT int64_t ssmith_abi() { return 5; }
 
 // 0 baseline, 1 AVX2 with FMA, 2 AVX-512.
 SSMITH_EXPORT int64_t ssmith_best_level() {
@@ -56,6 +56,9 @@ SSMITH_EXPORT void ssmith_step(int64_t at, const StepArgs* a) { level(at).step(a
 SSMITH_EXPORT void ssmith_diagonal(int64_t at, const DiagonalArgs* a) { level(at).diagonal(a); }
 SSMITH_EXPORT void ssmith_scan_statistics(int64_t at, const StatisticsArgs* a) {
   level(at).scan_statistics(a);
+}
+SSMITH_EXPORT void ssmith_scan_in_step(int64_t at, const StatisticsArgs* a) {
+  level(at).scan_in_step(a);
 }
 SSMITH_EXPORT void ssmith_votes(int64_t at, const VotesArgs* a) { level(at).votes(a); }
 SSMITH_EXPORT void ssmith_mixer_step(int64_t at, const MixerArgs* a) { level(at).mixer_step(a); }

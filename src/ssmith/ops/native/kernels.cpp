@@ -6,6 +6,7 @@
 #include "mixer_step.h"
 #include "scan_backward.h"
 #include "scan_forward.h"
+#include "scan_in_step.h"
 #include "scan_statistics.h"
 #include "ssd_backward.h"
 #include "ssd_forward.h"
@@ -15,5 +16,5 @@
 extern "C" const Kernels SSMITH_LEVEL;
 extern "C" const Kernels SSMITH_LEVEL = {
     scan_forward, scan_backward,   conv_forward, conv_backward, step,        diagonal,
-    scan_statistics, votes,        mixer_step,   ssd_forward,   ssd_backward,
+    scan_statistics, scan_in_step, votes,        mixer_step,    ssd_forward, ssd_backward,
 };

@@ -25,6 +25,7 @@ _KERNELS = (
     "step",
     "diagonal",
     "scan_statistics",
+    "scan_in_step",
     "votes",
     "mixer_step",
     "ssd_forward",

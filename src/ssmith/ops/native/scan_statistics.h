@@ -162,29 +162,6 @@ SSMITH_INLINE void gather_sums(const StatisticsArgs& s, const ForwardTile& tile,
   if (s.gram) gather_products(s, tile, kept, sums + kQuantities * n * W, steps);
 }
 
-// Per step, added up over sequences: weight·h² before it, and Ā.
-SSMITH_INLINE void add_steps(const StatisticsArgs& s, const ForwardTile& tile,
-                             const StatisticsTile& kept, const Block& block, int64_t b, int64_t v,
-                             int64_t t0, int64_t steps) {
-  const ScanArgs& a = s.scan;
-  const int64_t first = block.first + v * W, lanes = block.lanes(v);
-  for (int64_t t = 0; t < steps; ++t) {
-    const vf counted = splat(s.counted[b * a.l + t0 + t]), d = load(tile.dt + (v * kSteps + t) * W);
-    for (int64_t i = 0; i < a.n; ++i) {
-      const int64_t at = ((t0 + t - s.from) * a.n + i) * a.e + first;
-      vf h = load(kept.after + i * kAfterFloats + t * W);
-      vf a_bar = decay(d, load(tile.A + (v * a.n + i) * W));
-      vf square = counted * h * h;
-      if (b > 0) {
-        square += load_some(s.squares + at, lanes);
-        a_bar += load_some(s.decays + at, lanes);
-      }
-      store_some(s.squares + at, square, lanes);
-      store_some(s.decays + at, a_bar, lanes);
-    }
-  }
-}
-
 SSMITH_INLINE void flush(double* to, float* from, int64_t lanes) {
   const vd sum = __builtin_convertvector(load(from), vd);
   for (int64_t lane = 0; lane < lanes; ++lane) to[lane] += sum[lane];
@@ -223,7 +200,6 @@ SSMITH_INLINE void statistics_block(const StatisticsArgs& s, const ForwardTile& 
     for (; i + 4 <= a.n; i += 4) advance_kept<4>(tile, kept, v, i, a.n, steps);
     for (; i < a.n; ++i) advance_kept<1>(tile, kept, v, i, a.n, steps);
     gather_sums(s, tile, kept, vector + v, steps);
-    if (s.squares) add_steps(s, tile, kept, block, b, v, t0, steps);
   }
   store_chunk(a, tile, block, b, t0, steps);
 }

@@ -6,7 +6,7 @@ import ctypes
 
 from torch import Tensor
 
-ABI = 4
+ABI = 5
 
 
 def _rows(name: str) -> list[str]:
@@ -36,14 +36,15 @@ class StatisticsArgs(ctypes.Structure):
 
     _fields_ = list(ScanArgs._fields_) + _fields(
         "from", "to", "gated", "gram_of", "weights", "counted",
-        "h_before", "h", "A_bar_h", "C_h", "C_A_bar_h", "gram", "squares", "decays",
+        "h_before", "h", "A_bar_h", "C_h", "C_A_bar_h", "gram", "squares",
+        "step_weights", "apart",
     )  # fmt: skip
 
 
 class VotesArgs(ctypes.Structure):
     """Arguments of the selection of the smallest per row."""
 
-    _fields_ = _fields("rows", "s", "count", "parts", "metric", "counts")
+    _fields_ = _fields("rows", "s", "width", "count", "parts", "metric", "counts")
 
 
 class ConvArgs(ctypes.Structure):

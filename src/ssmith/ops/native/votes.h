@@ -1,5 +1,7 @@
 // How many rows count a unit among their smallest: a selection per row, digit by digit.
 #pragma once
+#include <algorithm>
+
 #include "workspace.h"
 
 namespace {
@@ -20,8 +22,8 @@ SSMITH_INLINE uint32_t ordered(float value) {
 
 class Selection {
  public:
-  explicit Selection(int64_t s)
-      : s_(s), keys_(array(s)), candidates_(array(s)), counts_(array(s)), bins_(array(4 * kBins)) {
+  Selection(int64_t s, int64_t width)
+      : s_(s), width_(width), keys_(array(s)), candidates_(array(s)), counts_(array(s)), bins_(array(4 * kBins)) {
     std::memset(counts_, 0, s * sizeof(uint32_t));
   }
   ~Selection() {
@@ -32,17 +34,13 @@ class Selection {
 
   // Count the `count` smallest of one row; of equals, the later ones.
   void add_row(const float* metric, int64_t count) {
-    for (int64_t i = 0; i < s_; ++i) keys_[i] = ordered(metric[i]);
-    const uint32_t first = first_digit(count);
+    const uint32_t first = digit_of_row(metric, count);
     const int64_t found = collect(first);
     uint32_t limit = first << (kSecondBits + kThirdBits);
     limit |= next_digit(found, limit, kThirdBits, kSecondBits, count) << kThirdBits;
     limit |= next_digit(found, limit, 0, kThirdBits, count);
     for (int64_t i = 0; i < s_; ++i) counts_[i] += keys_[i] < limit;
-    for (int64_t c = found - 1; count > 0; --c) {
-      const uint32_t i = candidates_[c];
-      if (keys_[i] == limit) ++counts_[i], --count;
-    }
+    add_equals(found, limit, count);
   }
 
   void add_to(int64_t* counts) const {
@@ -50,6 +48,22 @@ class Selection {
   }
 
  private:
+  // Of the candidates that are the limit, the `count` later ones.
+  void add_equals(int64_t found, uint32_t limit, int64_t count) {
+    int64_t equals = 0;
+    for (int64_t c = 0; c < found; ++c) {
+      if (keys_[candidates_[c]] == limit) candidates_[equals++] = candidates_[c];
+    }
+    uint32_t* later = candidates_ + equals - count;
+    if (width_ > 1 && count < equals) {
+      const int64_t height = s_ / width_;
+      auto rank = [&](uint32_t i) { return i % width_ * height + i / width_; };
+      std::nth_element(candidates_, later, candidates_ + equals,
+                       [&](uint32_t a, uint32_t b) { return rank(a) < rank(b); });
+    }
+    for (int64_t c = 0; c < count; ++c) ++counts_[later[c]];
+  }
+
   static uint32_t* array(int64_t size) {
     return static_cast<uint32_t*>(std::malloc(size * sizeof(uint32_t)));
   }
@@ -59,6 +73,24 @@ class Selection {
     uint32_t bin = 0;
     while (count > bins[bin]) count -= bins[bin++];
     return bin;
+  }
+
+  // The first digit of the limit. Rows that follow each other mostly share it, and to see whether it
+  // is the last row's takes no histogram.
+  uint32_t digit_of_row(const float* metric, int64_t& count) {
+    const uint32_t guess = guess_;
+    uint32_t below = 0, equal = 0;
+    for (int64_t i = 0; i < s_; ++i) {
+      const uint32_t key = ordered(metric[i]), digit = key >> (32 - kFirstBits);
+      keys_[i] = key;
+      below += digit < guess;
+      equal += digit == guess;
+    }
+    if (below < count && count <= int64_t(below) + equal) {
+      count -= below;
+      return guess;
+    }
+    return guess_ = first_digit(count);
   }
 
   // Four histograms in turn: equal digits follow each other, and one counter would wait for itself.
@@ -72,8 +104,18 @@ class Selection {
   }
 
   int64_t collect(uint32_t digit) {
-    int64_t found = 0;
-    for (int64_t i = 0; i < s_; ++i) {
+    int64_t found = 0, i = 0;
+#if defined(__AVX512F__)
+    const __m512i wanted = _mm512_set1_epi32(static_cast<int>(digit));
+    __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    for (; i + 16 <= s_; i += 16, places = _mm512_add_epi32(places, _mm512_set1_epi32(16))) {
+      const __m512i digits = _mm512_srli_epi32(_mm512_loadu_si512(keys_ + i), 32 - kFirstBits);
+      const __mmask16 same = _mm512_cmpeq_epi32_mask(digits, wanted);
+      _mm512_mask_compressstoreu_epi32(candidates_ + found, same, places);
+      found += __builtin_popcount(same);
+    }
+#endif
+    for (; i < s_; ++i) {
       candidates_[found] = static_cast<uint32_t>(i);
       found += keys_[i] >> (32 - kFirstBits) == digit;
     }
@@ -91,14 +133,15 @@ class Selection {
     return bin_of(bins_, count);
   }
 
-  int64_t s_;
+  int64_t s_, width_;
+  uint32_t guess_ = 0;
   uint32_t *keys_, *candidates_, *counts_, *bins_;
 };
 
 void votes(const VotesArgs* args) {
   const VotesArgs& a = *args;
   share(a.rows, a.parts, [&](int64_t part, int64_t first, int64_t last) {
-    Selection selection(a.s);
+    Selection selection(a.s, a.width);
     for (int64_t r = first; r < last; ++r) selection.add_row(a.metric + r * a.s, a.count);
     selection.add_to(a.counts + part * a.s);
   });

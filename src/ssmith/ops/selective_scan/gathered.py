@@ -13,10 +13,10 @@ from ssmith.ops.selective_scan.inputs import ScanInputs
 
 QUANTITIES = ("h_before", "h", "A_bar_h", "C_h", "C_A_bar_h")
 
-Visit = Callable[[int, Float[Tensor, "k e n"], Float[Tensor, "k e n"]], None]
-"""Called per chunk, of any length, with its first step, and per step Σ_b s_b·h_before² and Σ_b Ā.
+Visit = Callable[[int, Float[Tensor, "k e n"]], None]
+"""Called per chunk, of any length, with its first step, and per step Σ_b s_b·h_before².
 
-The two tensors are the visit's to use up; they hold something else after it.
+The tensor is the visit's to use up; it holds something else after it.
 """
 
 
@@ -32,10 +32,13 @@ class StatisticsConfig:
         gated: weight each step of a channel with SiLU(z)², as its output is.
         time_weights: weight of each step; None for 1.
         sample_weights: weight of each sequence; None for 1.
-        visit: called once per chunk for what needs every step (votes); sums over the batch.
+        visit: called once per chunk for what needs every step (votes); sums over the batch. Goes
+            alone.
+        apart: weights w of the steps of Σ_t w_t·(Σ_b Ā)²·(Σ_b s_b·h_before²), sums over sequences
+            taken apart; goes alone. None for none.
 
     Raises:
-        InputError: if a quantity is unknown.
+        InputError: if a quantity is unknown, or what goes alone does not.
     """
 
     energies: tuple[str, ...] = ("A_bar_h",)
@@ -44,8 +47,15 @@ class StatisticsConfig:
     time_weights: Float[Tensor, "l"] | None = None
     sample_weights: Float[Tensor, "b"] | None = None
     visit: Visit | None = None
+    apart: Float[Tensor, "l"] | None = None
 
     def __post_init__(self) -> None:
+        sums = bool(self.energies) or self.gram is not None
+        if sums + (self.visit is not None) + (self.apart is not None) > 1:
+            raise InputError(
+                "more than one of energies (or a Gram matrix), visit and apart",
+                allowed="one of them; energies=() for none",
+            )
         for quantity in (*self.energies, *([] if self.gram is None else [self.gram])):
             if quantity not in QUANTITIES:
                 raise InputError(f"quantity {quantity!r}", allowed=", ".join(QUANTITIES))
@@ -59,11 +69,13 @@ class ScanStatistics:
         energies: per quantity, Σ weight·value² over sequences and valid steps.
         gram: per channel, Σ weight·value·valueᵀ over its states; None if not asked for.
         weight: sum of the weights, without gate, of all valid steps.
+        apart: see `StatisticsConfig`; None if not asked for.
     """
 
     energies: dict[str, Float64[Tensor, "e n"]] = field(default_factory=dict)
     gram: Float64[Tensor, "e n n"] | None = None
     weight: float = 0.0
+    apart: Float64[Tensor, "e n"] | None = None
 
 
 def counted(inputs: ScanInputs, config: StatisticsConfig) -> Float[Tensor, "l b"]:
@@ -74,12 +86,12 @@ def counted(inputs: ScanInputs, config: StatisticsConfig) -> Float[Tensor, "l b"
     return ones if inputs.valid is None else ones * inputs.valid.T
 
 
-def time_weights(inputs: ScanInputs, config: StatisticsConfig) -> Float[Tensor, "l"]:
+def time_weights(inputs: ScanInputs, given: Tensor | None) -> Float[Tensor, "l"]:
     """Return the weight of every step.
 
     Args:
         inputs: of the scan.
-        config: what is gathered.
+        given: one weight per step, or None.
 
     Returns:
         One weight per step, 1 where none are given.
@@ -87,7 +99,7 @@ def time_weights(inputs: ScanInputs, config: StatisticsConfig) -> Float[Tensor, 
     Raises:
         InputError: if their number is not that of the steps.
     """
-    length, given = inputs.x.shape[1], config.time_weights
+    length = inputs.x.shape[1]
     if given is None:
         return inputs.x.new_ones(length)
     if given.shape != (length,):

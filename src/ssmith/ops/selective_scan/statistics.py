@@ -50,12 +50,14 @@ def selective_scan_statistics(
         return statistics_native(inputs, config)
     wide = widened(inputs)
     dt, valid = step_sizes(wide), counted(wide, config)
-    weights = valid * time_weights(wide, config)[:, None]
+    weights = valid * time_weights(wide, config.time_weights)[:, None]
     h = wide.x.new_zeros(wide.x.shape[0], *wide.A.shape) if wide.h0 is None else wide.h0
     e, n = wide.A.shape
     sums = {name: wide.A.new_zeros(e, n, dtype=torch.float64) for name in config.energies}
     gram = None if config.gram is None else wide.A.new_zeros(e, n, n, dtype=torch.float64)
     outputs = []
+    apart = None if config.apart is None else wide.A.new_zeros(e, n, dtype=torch.float64)
+    over_time = time_weights(wide, config.apart)
     for start in range(0, wide.x.shape[1], CHUNK):
         part = slice(start, start + CHUNK)
         A_bar, states = chunk_states(wide.x[:, part], dt[:, part], wide.A, wide.B[:, part], h)
@@ -68,13 +70,19 @@ def selective_scan_statistics(
         if gram is not None and config.gram is not None:
             value = _value(config.gram, A_bar, (before, states), C)
             gram += torch.einsum("lbe,lben,lbek->enk", weight, value, value).double()
-        if config.visit is not None:
+        if config.visit is not None or apart is not None:
             squares = torch.einsum("lb,lben->len", valid[part], before.square())
-            config.visit(start, squares, A_bar.sum(1))
+            if apart is not None:
+                products = A_bar.sum(1).square() * squares
+                apart += torch.einsum("l,len->en", over_time[part], products).double()
+            if config.visit is not None:
+                config.visit(start, squares)
         outputs.append(torch.einsum("lben,bln->ble", states, wide.C[:, part]))
         h = states[-1].clone()
     y = torch.cat(outputs, dim=1) if outputs else torch.zeros_like(wide.x)
-    found = ScanStatistics(energies=sums, gram=gram, weight=float(weights.double().sum()))
+    found = ScanStatistics(
+        energies=sums, gram=gram, weight=float(weights.double().sum()), apart=apart
+    )
     return read_out(wide, y).to(inputs.x.dtype), h, found
 
 

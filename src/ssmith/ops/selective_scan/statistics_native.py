@@ -17,7 +17,7 @@ from ssmith.ops.selective_scan.gathered import (
 from ssmith.ops.selective_scan.inputs import ScanInputs
 from ssmith.ops.selective_scan.native import arguments, kernels_or_raise, prepared
 
-VISITED = 16
+VISITED = 32
 """Steps that a visit is shown at a time: what they fill should stay in a second level cache."""
 
 
@@ -36,7 +36,7 @@ def statistics_native(
     tensors = prepared(inputs)
     (b, length, e), n = inputs.x.shape, inputs.A.shape[1]
     valid = counted(inputs, config).float()
-    weights = (valid * time_weights(inputs, config)[:, None].float()).T.contiguous()
+    weights = (valid * time_weights(inputs, config.time_weights)[:, None].float()).T.contiguous()
     valid = valid.T.contiguous()
     sums = {name: inputs.A.new_zeros(n, e, dtype=torch.float64) for name in config.energies}
     gram = None if config.gram is None else inputs.A.new_zeros(n, n, e, dtype=torch.float64)
@@ -47,21 +47,25 @@ def statistics_native(
     fields |= {"weights": address(weights), "counted": address(valid), "gram": address(gram)}
     fields |= {name: address(total) for name, total in sums.items()}
     fields["gram_of"] = -1 if config.gram is None else QUANTITIES.index(config.gram)
+    apart = None
+    if config.apart is not None:
+        apart = inputs.A.new_zeros(n, e, dtype=torch.float64)
+        over_time = time_weights(inputs, config.apart).float().contiguous()
+        fields |= {"step_weights": address(over_time), "apart": address(apart)}
+    kernel = "scan_statistics" if config.visit is None and apart is None else "scan_in_step"
     span = length if config.visit is None else VISITED
-    shown = torch.empty(2, 0 if config.visit is None else span, n, e)
+    shown = torch.empty(0 if config.visit is None else span, n, e)
     for start in range(0, length, span):
-        part = {"from": start, "to": min(length, start + span)}
-        if config.visit is not None:
-            part |= {"squares": address(shown[0]), "decays": address(shown[1])}
-        kernels_or_raise().call("scan_statistics", StatisticsArgs(**(fields | part)))
+        part = {"from": start, "to": min(length, start + span), "squares": address(shown)}
+        kernels_or_raise().call(kernel, StatisticsArgs(**(fields | part)))
         fields["h0"] = fields["h_last"]
         if config.visit is not None:
-            steps = part["to"] - start
-            config.visit(start, shown[0, :steps].mT, shown[1, :steps].mT)
+            config.visit(start, shown[: part["to"] - start].mT)
     found = ScanStatistics(
         energies={name: total.T.contiguous() for name, total in sums.items()},
         gram=None if gram is None else _symmetric(gram),
         weight=float(weights.double().sum()),
+        apart=None if apart is None else apart.T.contiguous(),
     )
     return y.to(inputs.x.dtype), h_last.mT, found
 
