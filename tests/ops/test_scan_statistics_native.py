@@ -119,6 +119,22 @@ def test_sums_apart_of_kernels_equal_those_of_torch(level, sizes, options):
     same(*(selective_scan_statistics(given, config)[2].apart for given in (narrow, inputs)))
 
 
+@pytest.mark.parametrize("asked", [{}, {"energies": (), "apart": torch.ones(40)}])
+def test_outputs_can_be_spared(asked):
+    inputs = scan_inputs((2, 40, 20, 3), ("z", "D"), dtype=torch.float32)
+    config = StatisticsConfig(**asked)
+    for backend in ("native", "torch"):
+        with use_backend(backend):
+            _, h_last, found = selective_scan_statistics(inputs, config)
+            y, spared_h, spared = selective_scan_statistics(inputs, replace(config, outputs=False))
+        assert y is None
+        assert torch.equal(h_last, spared_h)
+        for name, value in found.energies.items():
+            assert torch.equal(value, spared.energies[name])
+        if found.apart is not None:
+            assert torch.equal(found.apart, spared.apart)
+
+
 def test_torch_can_be_asked_for():
     inputs = scan_inputs((1, 40, 6, 3), dtype=torch.float32)
     config = StatisticsConfig(energies=("h",))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -95,11 +95,13 @@ def gathered(scan: ScanInputs, config: StatisticsConfig) -> Statistics:
         config: what is gathered.
 
     Returns:
-        Energies by quantity, ``"gram"`` if asked for, and ``"weight"``, the weight of all steps.
+        Energies by quantity, ``"gram"`` and ``"apart"`` if asked for, and ``"weight"``, the weight
+        of all steps.
     """
-    _, _, found = selective_scan_statistics(scan, config)
+    _, _, found = selective_scan_statistics(scan, replace(config, outputs=False))
     sums: Statistics = dict(found.energies)
-    if found.gram is not None:
-        sums["gram"] = found.gram
+    for name, value in (("gram", found.gram), ("apart", found.apart)):
+        if value is not None:
+            sums[name] = value
     sums["weight"] = torch.tensor(found.weight, dtype=torch.float64)
     return sums

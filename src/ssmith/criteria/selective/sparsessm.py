@@ -13,7 +13,7 @@ from ssmith.core.checks import check_choice, check_number
 from ssmith.core.errors import UnsupportedError
 from ssmith.core.selective import LayerWeights, Statistics
 from ssmith.criteria.selective.energies import gathered
-from ssmith.ops.selective_scan import ScanInputs, StatisticsConfig, selective_scan_statistics
+from ssmith.ops.selective_scan import ScanInputs, StatisticsConfig
 
 TimeWeights = Literal["power", "discount", "linear", "window", "uniform"]
 _TIME = ("power", "discount", "linear", "window", "uniform")
@@ -74,10 +74,7 @@ class SparseSSM:
             found = gathered(scan, StatisticsConfig(energies=("A_bar_h",), time_weights=steps))
             return {"Q": found["A_bar_h"]}
         config = StatisticsConfig(energies=(), sample_weights=ramp(scan), apart=steps)
-        _, _, in_step = selective_scan_statistics(scan, config)
-        if in_step.apart is None:
-            raise RuntimeError("the sums taken apart are missing")
-        return {"Q": in_step.apart}
+        return {"Q": gathered(scan, config)["apart"]}
 
     def entries(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "e n"]:
         """Score every entry of A_log."""
@@ -134,4 +131,3 @@ def ramp(scan: ScanInputs) -> Float64[Tensor, "b"]:
     """Return the weight b/B that the released running update gives the b-th of B sequences."""
     count = scan.x.shape[0]
     return torch.arange(1, count + 1, dtype=torch.float64, device=scan.x.device) / count
-

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ssmith.core.checks import check_choice
 from ssmith.core.selective import LayerWeights, Statistics
+from ssmith.criteria.selective.energies import gathered
 from ssmith.criteria.selective.sparsessm import ramp
-from ssmith.ops.selective_scan import ScanInputs, StatisticsConfig, selective_scan_statistics
+from ssmith.ops.selective_scan import ScanInputs, StatisticsConfig
 from ssmith.ops.votes import votes_for_smallest
 
 
@@ -81,8 +82,7 @@ class SparseSSMVotes:
         weigh = ramp(scan) if self.accumulation == "official" else None
         if self.form == "sum":
             config = StatisticsConfig(energies=("h_before",), sample_weights=weigh)
-            _, _, sums = selective_scan_statistics(scan, config)
-            metric = sums.energies["h_before"] * weights.A_log.to(scan.A).square()
+            metric = gathered(scan, config)["h_before"] * weights.A_log.to(scan.A).square()
             return {"metric": metric.sum(0) if columns else metric}
         shape = scan.A.shape[1:] if columns else scan.A.shape
         votes = torch.zeros(shape, dtype=torch.float64, device=scan.A.device)
@@ -95,6 +95,5 @@ class SparseSSMVotes:
             skipped = 1 if start == 0 and self.first_step == "skip" else 0
             votes.add_(votes_for_smallest(metric[skipped:], removed))
 
-        config = StatisticsConfig(energies=(), sample_weights=weigh, visit=visit)
-        selective_scan_statistics(scan, config)
+        gathered(scan, StatisticsConfig(energies=(), sample_weights=weigh, visit=visit))
         return {"votes": votes}

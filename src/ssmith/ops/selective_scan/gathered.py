@@ -36,6 +36,7 @@ class StatisticsConfig:
             alone.
         apart: weights w of the steps of Σ_t w_t·(Σ_b Ā)²·(Σ_b s_b·h_before²), sums over sequences
             taken apart; goes alone. None for none.
+        outputs: whether the scan's outputs are wanted as well.
 
     Raises:
         InputError: if a quantity is unknown, or what goes alone does not.
@@ -48,6 +49,7 @@ class StatisticsConfig:
     sample_weights: Float[Tensor, "b"] | None = None
     visit: Visit | None = None
     apart: Float[Tensor, "l"] | None = None
+    outputs: bool = True
 
     def __post_init__(self) -> None:
         sums = bool(self.energies) or self.gram is not None

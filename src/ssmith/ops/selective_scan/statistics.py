@@ -32,7 +32,7 @@ __all__ = ["QUANTITIES", "ScanStatistics", "StatisticsConfig", "Visit", "selecti
 @torch.no_grad()
 def selective_scan_statistics(
     inputs: ScanInputs, config: StatisticsConfig
-) -> tuple[Float[Tensor, "b l e"], Float[Tensor, "b e n"], ScanStatistics]:
+) -> tuple[Float[Tensor, "b l e"] | None, Float[Tensor, "b e n"], ScanStatistics]:
     """Run the selective scan and gather statistics of its states in the same pass.
 
     Args:
@@ -40,7 +40,7 @@ def selective_scan_statistics(
         config: what is gathered.
 
     Returns:
-        The outputs, the state after the last step, and the statistics.
+        The outputs, None where they are not wanted; the state after the last step; the statistics.
 
     Source: SparseSSM (arXiv 2506.09613) for energies and per-step sums over samples.
     """
@@ -77,12 +77,15 @@ def selective_scan_statistics(
                 apart += torch.einsum("l,len->en", over_time[part], products).double()
             if config.visit is not None:
                 config.visit(start, squares)
-        outputs.append(torch.einsum("lben,bln->ble", states, wide.C[:, part]))
+        if config.outputs:
+            outputs.append(torch.einsum("lben,bln->ble", states, wide.C[:, part]))
         h = states[-1].clone()
-    y = torch.cat(outputs, dim=1) if outputs else torch.zeros_like(wide.x)
     found = ScanStatistics(
         energies=sums, gram=gram, weight=float(weights.double().sum()), apart=apart
     )
+    if not config.outputs:
+        return None, h, found
+    y = torch.cat(outputs, dim=1) if outputs else torch.zeros_like(wide.x)
     return read_out(wide, y).to(inputs.x.dtype), h, found
 
 

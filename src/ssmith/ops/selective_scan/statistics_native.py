@@ -23,7 +23,7 @@ VISITED = 32
 
 def statistics_native(
     inputs: ScanInputs, config: StatisticsConfig
-) -> tuple[Float[Tensor, "b l e"], Float[Tensor, "b e n"], ScanStatistics]:
+) -> tuple[Float[Tensor, "b l e"] | None, Float[Tensor, "b e n"], ScanStatistics]:
     """Compute what `selective_scan_statistics` does, in float32 with sums in float64.
 
     Args:
@@ -31,7 +31,7 @@ def statistics_native(
         config: what is gathered.
 
     Returns:
-        The outputs, the state after the last step, and the statistics.
+        The outputs, None where they are not wanted; the state after the last step; the statistics.
     """
     tensors = prepared(inputs)
     (b, length, e), n = inputs.x.shape, inputs.A.shape[1]
@@ -40,7 +40,7 @@ def statistics_native(
     valid = valid.T.contiguous()
     sums = {name: inputs.A.new_zeros(n, e, dtype=torch.float64) for name in config.energies}
     gram = None if config.gram is None else inputs.A.new_zeros(n, n, e, dtype=torch.float64)
-    y = torch.empty(b, length, e, dtype=torch.float32)
+    y = torch.empty(b, length, e, dtype=torch.float32) if config.outputs else None
     h_last = torch.empty(b, n, e, dtype=torch.float32)
     fields = arguments(tuple(tensors), inputs.dt_softplus)
     fields |= {"y": address(y), "h_last": address(h_last), "gated": int(_gated(inputs, config))}
@@ -67,7 +67,7 @@ def statistics_native(
         weight=float(weights.double().sum()),
         apart=None if apart is None else apart.T.contiguous(),
     )
-    return y.to(inputs.x.dtype), h_last.mT, found
+    return None if y is None else y.to(inputs.x.dtype), h_last.mT, found
 
 
 def _gated(inputs: ScanInputs, config: StatisticsConfig) -> bool:
