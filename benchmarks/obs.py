@@ -34,6 +34,7 @@ from trained import CACHE, location, names, recipe_of, trained
 
 RATIOS = (0.3, 0.5, 0.7, 0.8, 0.9)
 DEEP = (0.8, 0.9)
+TUNED_ONES = (f"state-obs{TUNED}", f"balanced{TUNED}")
 METHODS = (
     "last",
     "aire",
@@ -65,7 +66,7 @@ class Stage:
 BY_COST = ("power-s4d", "vowels-s5", "digits-s5", "listops-s5", "leaf-s4d", "plaid-s5")
 STAGES = (
     Stage(methods=("last", "aire", "state-obs", "balanced"), ratios=DEEP),
-    Stage(methods=("state-obs+tuned",), ratios=(0.9,)),
+    Stage(methods=TUNED_ONES, ratios=(0.9,)),
     Stage(methods=("state-obs+refit",), ratios=DEEP),
     Stage(
         methods=("state-obs+no-refit", "last+refit", "aire+refit", "state-obs+refit-once"),
@@ -136,7 +137,7 @@ class Cell:
                 row["cpu_seconds"] = round(time.process_time() - begin, 2)
                 if spec.endswith(TUNED):
                     shrunk, row["epoch"] = tuned(shrunk, self.name, self.seed)
-                if spec in CANDIDATES:
+                if spec in CANDIDATES or spec.endswith(TUNED):
                     row["selection"] = outcomes(shrunk, data.split("selection"))
                 self.rows.append(
                     row
@@ -208,7 +209,8 @@ def finish(cells: list[Cell], stages: tuple[Stage, ...], *, quick: bool) -> None
         for spec, rest in item.missing(stage, list(stage.methods), set(RATIOS)).items()
     ]
     order = [label_of(spec) for spec in CANDIDATES]
-    rows += obs_table.chosen(rows, order)
+    rows += obs_table.chosen(rows, order, obs_table.AUTO)
+    rows += obs_table.chosen(rows, [label_of(spec) for spec in TUNED_ONES], obs_table.AUTO_TUNED)
     if not quick:
         write_text(RESULTS / "obs.md", obs_table.render(rows, missing, order))
     summary = obs_table.summary(rows) | {"not_measured": len(missing)}
