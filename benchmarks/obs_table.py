@@ -23,7 +23,7 @@ def hits(row: Row) -> np.ndarray:
 
 
 def chosen(rows: list[Row], candidates: list[str], name: str) -> list[Row]:
-    """Return the rows of `auto` under some name: of each model and ratio the candidate best on selection.
+    """Return rows of that name: of each model and ratio the candidate best on selection.
 
     The first of equally good ones; none where a candidate was not measured. ``accuracy`` on the
     test split plays no part.
