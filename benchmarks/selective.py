@@ -122,7 +122,8 @@ def cases(models: dict[str, str | Path | None], options: argparse.Namespace) -> 
     named = texts()
     pairs = [(name, text, text) for name, text in list(named.items())[: 1 if options.quick else 2]]
     if options.other is not None:
-        pairs.append((f"{options.other.stem} {OTHER}", named["code"], api.load_text(options.other)))
+        name, _, path = options.other.partition("=")
+        pairs.append((f"{name} {OTHER}", named["code"], api.load_text(path)))
     loaded = {
         name: train_language(TINY).model if path is None else api.load(path)
         for name, path in models.items()
@@ -214,7 +215,7 @@ def main() -> None:
     parser.add_argument(
         "--test", type=int, default=32, help="test windows, from all over the split"
     )
-    parser.add_argument("--other", type=Path, help="a third text, to measure on only")
+    parser.add_argument("--other", metavar="NAME=FILE", help="a third text, to measure on only")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="then render")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--render", action="store_true", help="only from rows that are there")
