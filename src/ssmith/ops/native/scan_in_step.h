@@ -6,100 +6,96 @@
 
 namespace {
 
+// What a block needs of all sequences at once.
 struct InStepTile {
-  float *square, *decay;  // [vector][n][t][W]: sums over sequences, of one block
-  float* sums;            // [block][vector][n][W]
-  InStepTile(Workspace& space, int64_t n, int64_t blocks) {
-    for (float** piece : {&square, &decay}) *piece = space.take(kGroup * n * kSteps * W);
+  float *dt, *du, *y, *gate;  // [sequence][vector][t][W]
+  float *B, *C;               // [sequence][t][n]
+  float* h;                   // [sequence][state of four][W]
+  float* square;              // [vector][n][t][W]: sums over sequences
+  float* sums;                // [block][vector][n][W]: sums over time
+  InStepTile(Workspace& space, int64_t b, int64_t n, int64_t blocks) {
+    for (float** piece : {&dt, &du, &y, &gate}) *piece = space.take(b * kGroup * kSteps * W);
+    for (float** piece : {&B, &C}) *piece = space.take(b * whole_lines(kSteps * n));
+    h = space.take(b * 4 * W);
+    square = space.take(kGroup * n * kSteps * W);
     sums = space.take(blocks * kGroup * n * W);
   }
-  static int64_t floats(int64_t n, int64_t blocks) {
-    return 2 * kGroup * n * kSteps * W + blocks * kGroup * n * W;
+  static int64_t floats(int64_t b, int64_t n, int64_t blocks) {
+    return b * (4 * kGroup * kSteps * W + 2 * whole_lines(kSteps * n) + 4 * W) +
+           kGroup * n * kSteps * W + blocks * kGroup * n * W;
+  }
+  // Where `load_chunk` and `store_chunk` find one sequence.
+  ForwardTile of(const ForwardTile& tile, int64_t b, int64_t n) const {
+    ForwardTile own = tile;
+    const int64_t at = b * kGroup * kSteps * W, line = b * whole_lines(kSteps * n);
+    own.dt = dt + at, own.du = du + at, own.y = y + at, own.gate = gate + at;
+    own.B = B + line, own.C = C + line;
+    return own;
   }
 };
 
-// As `advance`, adding to the sums, which the first sequence starts.
-template <int U, bool kFirst, bool kDecays>
-SSMITH_INLINE void advance_in_step(const ForwardTile& tile, const InStepTile& sums,
-                                   const float* counted, int64_t v, int64_t i, int64_t n,
-                                   int64_t steps) {
-  const float *dt = tile.dt + v * kSteps * W, *du = tile.du + v * kSteps * W;
-  float* y = tile.y + v * kSteps * W;
-  float* squares = sums.square + (v * n + i) * kSteps * W;
-  float* decays = sums.decay + (v * n + i) * kSteps * W;
-  vf h[U], A[U], offset[U];
+// U states of one vector of channels, of all sequences, through a chunk: the sums over sequences stay
+// in registers. States are carried in h_last.
+template <int U, bool kApart, bool kOutputs>
+SSMITH_INLINE void advance_in_step(const StatisticsArgs& s, const ForwardTile& tile,
+                                   const InStepTile& all, float* sums, const Block& block,
+                                   int64_t v, int64_t i, int64_t t0, int64_t steps) {
+  const ScanArgs& a = s.scan;
+  const int64_t n = a.n, lanes = block.lanes(v), line = whole_lines(kSteps * n);
+  const int64_t chunk = kGroup * kSteps * W;
+  const float *dt = all.dt + v * kSteps * W, *du = all.du + v * kSteps * W;
+  float *y = all.y + v * kSteps * W, *squares = all.square + (v * n + i) * kSteps * W;
+  float* carried = a.h_last + i * a.e + block.first + v * W;
+  vf A[U], offset[U], total[U];
   for (int j = 0; j < U; ++j) {
-    h[j] = load(tile.h + (v * n + i + j) * W);
     A[j] = load(tile.A + (v * n + i + j) * W);
     offset[j] = load(tile.offset + (v * n + i + j) * W);
+    total[j] = load(sums + (v * n + i + j) * W);
+    for (int64_t b = 0; b < a.b; ++b) {
+      store(all.h + (b * 4 + j) * W, load_some(carried + (b * n + j) * a.e, lanes));
+    }
   }
   for (int64_t t = 0; t < steps; ++t) {
-    vf d = load(dt + t * W), u = load(du + t * W), sum = load(y + t * W), kept[U], square[U];
-    for (int j = 0; j < U; ++j) {
-      const int64_t at = (j * kSteps + t) * W;
-      const vf a = decay(d, A[j]);
-      square[j] = counted[t] * h[j] * h[j];
-      if (!kFirst) square[j] += load(squares + at);
-      if (kDecays) kept[j] = kFirst ? a : a + load(decays + at);
-      h[j] = a * h[j] + u * tile.B[t * n + i + j];
-      sum += (h[j] + offset[j]) * tile.C[t * n + i + j];
+    vf square[U] = {}, kept[U] = {};
+    for (int64_t b = 0; b < a.b; ++b) {
+      const int64_t at = b * chunk + t * W, row = b * line + t * n + i;
+      const vf d = load(dt + at), u = load(du + at), counted = splat(s.counted[b * a.l + t0 + t]);
+      vf sum{};
+      for (int j = 0; j < U; ++j) {
+        float* state = all.h + (b * 4 + j) * W;
+        const vf h = load(state), a_bar = decay(d, A[j]), next = a_bar * h + u * all.B[row + j];
+        square[j] += counted * h * h;
+        if (kApart) kept[j] += a_bar;
+        if (kOutputs) sum += (next + offset[j]) * all.C[row + j];
+        store(state, next);
+      }
+      if (kOutputs) add_to(y + at, sum);
     }
     for (int j = 0; j < U; ++j) {
-      store(squares + (j * kSteps + t) * W, square[j]);
-      if (kDecays) store(decays + (j * kSteps + t) * W, kept[j]);
+      if (kApart) total[j] += s.step_weights[t0 + t] * kept[j] * kept[j] * square[j];
+      else store(squares + (j * kSteps + t) * W, square[j]);
     }
-    store(y + t * W, sum);
   }
-  for (int j = 0; j < U; ++j) store(tile.h + (v * n + i + j) * W, h[j]);
+  for (int j = 0; j < U; ++j) {
+    store(sums + (v * n + i + j) * W, total[j]);
+    for (int64_t b = 0; b < a.b; ++b) {
+      store_some(carried + (b * n + j) * a.e, load(all.h + (b * 4 + j) * W), lanes);
+    }
+  }
 }
 
-template <bool kFirst, bool kDecays>
-SSMITH_INLINE void advance_vector(const ForwardTile& tile, const InStepTile& sums,
-                                  const float* counted, int64_t v, int64_t n, int64_t steps) {
-  int64_t i = 0;
-  for (; i + 2 <= n; i += 2) {
-    advance_in_step<2, kFirst, kDecays>(tile, sums, counted, v, i, n, steps);
-  }
-  for (; i < n; ++i) advance_in_step<1, kFirst, kDecays>(tile, sums, counted, v, i, n, steps);
-}
-
-// All sequences through one chunk of one block; their states are carried in h_last.
-template <bool kDecays>
+template <bool kApart, bool kOutputs>
 SSMITH_INLINE void in_step_block(const StatisticsArgs& s, const ForwardTile& tile,
-                                 const InStepTile& sums, const Block& block, int64_t t0,
+                                 const InStepTile& all, float* sums, const Block& block, int64_t t0,
                                  int64_t steps) {
-  const ScanArgs& a = s.scan;
-  for (int64_t b = 0; b < a.b; ++b) {
-    float* carried = a.h_last + b * a.n * a.e;
-    const float* counted = s.counted + b * a.l + t0;
-    load_states(tile.h, carried, block, a.n, a.e);
-    pack(tile.B, a.B, b, t0, steps, a.n);
-    pack(tile.C, a.C, b, t0, steps, a.n);
-    load_chunk(a, tile, block, b, t0, steps);
-    for (int64_t v = 0; v < block.vectors; ++v) {
-      if (b == 0) advance_vector<true, kDecays>(tile, sums, counted, v, a.n, steps);
-      else advance_vector<false, kDecays>(tile, sums, counted, v, a.n, steps);
-    }
-    store_chunk(a, tile, block, b, t0, steps);
-    store_states(carried, tile.h, block, a.n, a.e);
-  }
-}
-
-// Add the steps of a chunk to the sums of one block, and now and then those to double precision.
-SSMITH_INLINE void multiply(const StatisticsArgs& s, const InStepTile& tile, float* sums,
-                            const Block& block, int64_t t0, int64_t steps, bool full) {
   const int64_t n = s.scan.n;
   for (int64_t v = 0; v < block.vectors; ++v) {
-    for (int64_t i = 0; i < n; ++i) {
-      float* sum = sums + (v * n + i) * W;
-      vf total = load(sum);
-      for (int64_t t = 0; t < steps; ++t) {
-        const int64_t at = ((v * n + i) * kSteps + t) * W;
-        const vf a = load(tile.decay + at);
-        total += s.step_weights[t0 + t] * a * a * load(tile.square + at);
-      }
-      store(sum, total);
-      if (full) flush(s.apart + i * s.scan.e + block.first + v * W, sum, block.lanes(v));
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+      advance_in_step<4, kApart, kOutputs>(s, tile, all, sums, block, v, i, t0, steps);
+    }
+    for (; i < n; ++i) {
+      advance_in_step<1, kApart, kOutputs>(s, tile, all, sums, block, v, i, t0, steps);
     }
   }
 }
@@ -117,13 +113,42 @@ SSMITH_INLINE void hand_out(const StatisticsArgs& s, const InStepTile& tile, con
   }
 }
 
+// All sequences through one chunk of one block.
+SSMITH_INLINE void in_step_chunk(const StatisticsArgs& s, const ScanArgs& a, const ForwardTile& tile,
+                                 const InStepTile& all, float* sums, const Block& block, int64_t t0,
+                                 int64_t steps) {
+  for (int64_t b = 0; b < a.b; ++b) {
+    const ForwardTile own = all.of(tile, b, a.n);
+    pack(own.B, a.B, b, t0, steps, a.n);
+    pack(own.C, a.C, b, t0, steps, a.n);
+    load_chunk(a, own, block, b, t0, steps);
+  }
+  if (s.apart && a.y) in_step_block<true, true>(s, tile, all, sums, block, t0, steps);
+  else if (s.apart) in_step_block<true, false>(s, tile, all, sums, block, t0, steps);
+  else if (a.y) in_step_block<false, true>(s, tile, all, sums, block, t0, steps);
+  else in_step_block<false, false>(s, tile, all, sums, block, t0, steps);
+  for (int64_t b = 0; b < a.b; ++b) store_chunk(a, all.of(tile, b, a.n), block, b, t0, steps);
+  if (!s.apart) hand_out(s, all, block, t0, steps);
+}
+
+SSMITH_INLINE void flush_apart(const StatisticsArgs& s, float* sums, const Block& block) {
+  const int64_t n = s.scan.n;
+  for (int64_t v = 0; v < block.vectors; ++v) {
+    for (int64_t i = 0; i < n; ++i) {
+      double* to = s.apart + i * s.scan.e + block.first + v * W;
+      flush(to, sums + (v * n + i) * W, block.lanes(v));
+    }
+  }
+}
+
 void in_step_run(const StatisticsArgs& s, int64_t first, int64_t last) {
-  const ScanArgs& a = s.scan;
+  ScanArgs a = s.scan;
+  if (!a.y) a.z.data = nullptr;  // the gate is for the outputs
   const int64_t blocks = last - first, floats = kGroup * a.n * W;
-  Workspace space(ForwardTile::floats(a.n, blocks) + InStepTile::floats(a.n, blocks));
+  Workspace space(ForwardTile::floats(a.n, blocks) + InStepTile::floats(a.b, a.n, blocks));
   const ForwardTile run(space, a.n, blocks);
-  const InStepTile sums(space, a.n, blocks);
-  std::memset(sums.sums, 0, blocks * floats * sizeof(float));
+  const InStepTile all(space, a.b, a.n, blocks);
+  std::memset(all.sums, 0, blocks * floats * sizeof(float));
   for (int64_t k = first; k < last; ++k) {
     const Block block(k, a.e);
     const ForwardTile tile = run.at(k - first, a.n);
@@ -139,14 +164,9 @@ void in_step_run(const StatisticsArgs& s, int64_t first, int64_t last) {
     const bool full = (t0 - s.from) % kFlush == kFlush - kSteps || t0 + steps == s.to;
     for (int64_t k = first; k < last; ++k) {
       const Block block(k, a.e);
-      const ForwardTile tile = run.at(k - first, a.n);
-      if (!s.apart) {
-        in_step_block<false>(s, tile, sums, block, t0, steps);
-        hand_out(s, sums, block, t0, steps);
-        continue;
-      }
-      in_step_block<true>(s, tile, sums, block, t0, steps);
-      multiply(s, sums, sums.sums + (k - first) * floats, block, t0, steps, full);
+      float* sums = all.sums + (k - first) * floats;
+      in_step_chunk(s, a, run.at(k - first, a.n), all, sums, block, t0, steps);
+      if (s.apart && full) flush_apart(s, sums, block);
     }
   }
 }
