@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 import obs_table
-from obs_tuned import HANKEL, TUNED, reducible, tuned
+from obs_tuned import HANKEL, LONGER, TUNED, reducible, split, tuned
 from record import RESULTS, record
 from ssmith import api
 from ssmith.artefact import EMBEDDED, embedded_names
@@ -66,7 +66,7 @@ class Stage:
 BY_COST = ("power-s4d", "vowels-s5", "digits-s5", "listops-s5", "leaf-s4d", "plaid-s5")
 STAGES = (
     Stage(methods=("last", "aire", "state-obs", "balanced"), ratios=DEEP),
-    Stage(methods=TUNED_ONES, ratios=(0.9,)),
+    Stage(methods=(*TUNED_ONES, f"state-obs{LONGER}"), ratios=(0.9,)),
     Stage(methods=("state-obs+refit",), ratios=DEEP),
     Stage(
         methods=("state-obs+no-refit", "last+refit", "aire+refit", "state-obs+refit-once"),
@@ -121,7 +121,7 @@ class Cell:
         if not self.rows:
             self.rows.append(self._row("dense", 0.0) | {"hits": outcomes(model, test)})
         for spec, rest in todo.items():
-            base = spec.removesuffix(TUNED).removeprefix(HANKEL)
+            base, training = split(spec)
             method = method_named(base)
             start = reducible(self.name, self.seed, model) if spec.startswith(HANKEL) else model
             prepared = method.prepare(start, part)
@@ -135,9 +135,9 @@ class Cell:
                     self.rows.append(row | {"why": error.what})
                     continue
                 row["cpu_seconds"] = round(time.process_time() - begin, 2)
-                if spec.endswith(TUNED):
-                    shrunk, row["epoch"] = tuned(shrunk, self.name, self.seed)
-                if spec in CANDIDATES or spec.endswith(TUNED):
+                if training:
+                    shrunk, row["epoch"] = tuned(shrunk, self.name, self.seed, training)
+                if spec in CANDIDATES or training:
                     row["selection"] = outcomes(shrunk, data.split("selection"))
                 self.rows.append(
                     row
@@ -164,10 +164,12 @@ def outcomes(model: SequenceModel, test: Sequences) -> str:
 
 def label_of(spec: str) -> str:
     """Return how the tables call a method."""
-    label = method_named(spec.removesuffix(TUNED).removeprefix(HANKEL)).label
+    base, training = split(spec)
+    label = method_named(base).label
     if spec.startswith(HANKEL):
         return f"Hankel regularisation, {label}"
-    return f"{label} + short fine-tune" if spec.endswith(TUNED) else label
+    kinds = {"": "", TUNED: " + short fine-tune", LONGER: " + fine-tune twice as long"}
+    return label + kinds[training]
 
 
 def main() -> None:
