@@ -51,7 +51,8 @@ ONE_SEED = (
 # The methods that every text and model, and every seed, should have.
 HEADLINES = {
     "A_log": {
-        "output energy (ours)", "output energy + D (ours)", "SparseSSM v2, released",
+        "output energy (ours)", "output energy + D (ours)", "Gram greedy + D (ours)",
+        "SparseSSM v2, released",
         "fastest decay, no data", "magnitude",
     },
     "columns": {

@@ -54,6 +54,10 @@ def entries(levels: tuple[float, ...]) -> Iterator[Cut]:
                 SelectiveConfig(a_log=level, method="output-energy", recover=terms),
             )  # fmt: skip
         yield Cut(
+            "A_log", percent(level), "Gram greedy + D (ours)",
+            SelectiveConfig(a_log=level, method="gram-greedy", recover="D"),
+        )  # fmt: skip
+        yield Cut(
             "A_log", percent(level), "SparseSSM v2 + D",
             SelectiveConfig(a_log=level, method="sparsessm", recover="D"),
         )  # fmt: skip

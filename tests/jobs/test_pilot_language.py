@@ -78,9 +78,9 @@ def test_entries_are_masked_and_bring_no_gain(start):
         (
             "whole",
             None,
-            {"Output energy, OBS on projections", "SparseSSM v2, OBS, as published on projections"},
+            {"Gram greedy, OBS on projections", "SparseSSM v2, OBS, as published on projections"},
         ),
-        ("a_log", 4, {"Output energy", "SparseSSM v2"}),
+        ("a_log", 4, {"Gram greedy", "SparseSSM v2"}),
     ],
 )
 def test_weights_are_cut_and_stay_cut(start, tmp_path, cut, group, methods):

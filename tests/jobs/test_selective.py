@@ -33,11 +33,11 @@ def counts(model):
 @pytest.mark.parametrize(
     ("name", "settings", "chosen"),
     [
-        ("mamba", {"a_log": 0.5}, ("output-energy", "none", "model")),
+        ("mamba", {"a_log": 0.5}, ("gram-greedy", "none", "model")),
         ("mamba", {"columns": 0.4}, ("refit-greedy", "C", "layer")),
         ("falcon_mamba", {"columns": 0.4}, ("gram-greedy", "none", "layer")),
         ("mamba", {"a_log": 0.5, "method": "sparsessm"}, ("sparsessm", "none", "layer")),
-        ("mamba", {"a_log": Pattern(keep=2, of=5)}, ("output-energy", "none", "layer")),
+        ("mamba", {"a_log": Pattern(keep=2, of=5)}, ("gram-greedy", "none", "layer")),
     ],
 )
 def test_what_is_left_to_choose_is_chosen_and_named(name, settings, chosen):

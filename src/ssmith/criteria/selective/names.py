@@ -11,7 +11,7 @@ from ssmith.criteria.selective.refit import RefitGreedy
 from ssmith.criteria.selective.sparsessm import SparseSSM
 from ssmith.criteria.selective.votes import SparseSSMVotes
 
-DEFAULT = "output-energy"
+DEFAULT = "gram-greedy"
 
 
 def selective_by_name(name: str) -> SelectiveCriterion:
@@ -40,7 +40,7 @@ def selective_names() -> tuple[str, ...]:
 
 def _known() -> dict[str, SelectiveCriterion]:
     return {
-        DEFAULT: OutputEnergy(),
+        "output-energy": OutputEnergy(),
         "state-energy": StateEnergy(),
         "gram-greedy": GramGreedy(),
         "refit-greedy": RefitGreedy(),

@@ -40,7 +40,7 @@ class SelectiveConfig:
             share goes over all layers, where it costs least of the energy of the stream a layer
             adds to; ``auto``: ``model`` for the criteria whose scores are such energies. Both
             open in stock code.
-        method: criterion, by name (see ``ssmith list``); ``auto``: output energy for entries,
+        method: criterion, by name (see ``ssmith list``); ``auto``: Gram greedy for entries,
             and for columns the cost after the rest is refitted.
         settings: settings of the criterion that differ from its defaults.
         semantics: what a cut entry of A_log does: memoryless, unit-decay or fast-decay.
