@@ -60,3 +60,33 @@ def test_the_table_of_refits_is_what_was_measured():
             }
             means.append(statistics.mean(lost.values()))
         assert f"| {method} | {' | '.join(f'{value:.2f}' for value in means)} |" in text
+
+
+def test_the_table_of_cut_language_models_is_what_was_measured():
+    results = json.loads((README.parent / "benchmarks/results/selective.json").read_text("utf-8"))
+    methods = {
+        "half of A_log": ("A_log", "50 %", "Gram greedy + D (ours)", "SparseSSM v2, released"),
+        "three quarters of A_log": (
+            "A_log", "75 %", "Gram greedy + D (ours)", "SparseSSM v2, released",
+        ),
+        "half of the state columns": (
+            "columns", "50 %", "greedy after refit + C + D (ours)", "SparseSSM structured",
+        ),
+        "half of the projections": (
+            "projections", "50 %", "OBS + refit (ours)", "SparseGPT, fresh",
+        ),
+    }  # fmt: skip
+    text = README.read_text(encoding="utf-8")
+    for title, (unit, level, *named) in methods.items():
+        plain = "magnitude, uniform" if unit == "projections" else "magnitude"
+        cells = []
+        for method in (*named, plain):
+            rows = [
+                row
+                for row in results["rows"]
+                if (row["model"], row["text"]) == ("reference", "code")
+                and (row["unit"], row["level"], row["method"]) == (unit, level, method)
+            ]
+            found = [100 * (row["perplexity"] / row["dense"] - 1) for row in rows]
+            cells.append(f"{statistics.mean(found):.2f}")
+        assert f"| {title} | {' | '.join(cells)} |" in text
