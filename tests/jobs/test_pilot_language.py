@@ -147,7 +147,7 @@ def test_other_settings_do_not_go_on(start):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"cut": "heads"}, "'heads'"),
+        ({"cut": "heads"}, "cut is 'heads'"),
         ({"fractions": ()}, "fractions is empty"),
         ({"fractions": (1.0,)}, "fractions is 1"),
         ({"samples": 0}, "samples is 0"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from ssmith.core.errors import InputError
 from ssmith.core.pattern import Amount, Pattern
@@ -11,16 +10,13 @@ from ssmith.jobs.selective import SelectiveConfig
 from ssmith.jobs.selective.config import AUTO, Compensate
 from ssmith.jobs.selective.projection_config import Method, ProjectionConfig
 
-Unit = Literal["columns", "a_log", "projections", "whole"]
-UNITS: tuple[Unit, ...] = get_args(Unit)
-
-FRACTIONS: dict[Unit, tuple[float, ...]] = {
+FRACTIONS: dict[str, tuple[float, ...]] = {
     "columns": (0.125, 0.25, 0.375, 0.5, 0.625, 0.75),
     "a_log": (0.25, 0.5, 0.75, 0.9),
     "projections": (0.2, 0.3, 0.4, 0.5, 0.6),
     "whole": (0.2, 0.3, 0.4, 0.5, 0.6),
 }
-BASELINES: dict[Unit, tuple[str, ...]] = {
+BASELINES: dict[str, tuple[str, ...]] = {
     "columns": ("fastest-decay", "magnitude", "random"),
     "a_log": ("fastest-decay", "magnitude", "random"),
     "projections": ("wanda", "sparsegpt", "magnitude"),
@@ -38,7 +34,7 @@ class Cut:
     """One cut of a sweep.
 
     Args:
-        unit: what is cut.
+        unit: what is cut, a key of `FRACTIONS`.
         amount: fraction to remove, or N of M to keep.
         method: criterion by name, or ``auto``.
         fitted: whether the cut is made up for in closed form.
@@ -46,7 +42,7 @@ class Cut:
         seed: of what is random.
     """
 
-    unit: Unit
+    unit: str
     amount: Amount
     method: str
     fitted: bool

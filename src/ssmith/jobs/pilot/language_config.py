@@ -14,9 +14,7 @@ from ssmith.jobs.harness import harness_config
 from ssmith.jobs.pilot.cuts import (
     BASELINES,
     FRACTIONS,
-    UNITS,
     Cut,
-    Unit,
     amount_of,
     group_fractions,
 )
@@ -73,7 +71,7 @@ class LanguagePilotConfig:
         InputError: if a value is outside its domain.
     """
 
-    cut: Unit = "columns"
+    cut: str = "columns"
     method: str = AUTO
     baselines: tuple[str, ...] | None = None
     compensate: bool = True
@@ -103,7 +101,7 @@ class LanguagePilotConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_choice("cut", self.cut, UNITS)
+        check_choice("cut", self.cut, tuple(FRACTIONS))
         if self.group is not None:
             check_integer("group", self.group, at_least=2)
         for name in ("samples", "windows", "batch_size"):
