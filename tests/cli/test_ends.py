@@ -184,7 +184,7 @@ def test_control_c_on_a_process(place):
     # A shell that runs the tests in the background ignores interrupts, and children inherit that.
     process = subprocess.Popen(
         (*PYTHON, *PILOT, "--speed-seconds", "600"), stderr=subprocess.PIPE, cwd=place,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )  # fmt: skip
     end = time.monotonic() + 240
     # The last stage before the timing, which would take half an hour.
