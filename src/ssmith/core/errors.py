@@ -26,7 +26,8 @@ class SsmithError(Exception):
             parts.append(f"allowed: {allowed.rstrip('.')}")
         if next_step:
             parts.append(f"next: {next_step.rstrip('.')}")
-        super().__init__("; ".join(parts) + ".")
+        whole = "; ".join(parts)
+        super().__init__(whole if whole.endswith("?") else f"{whole}.")
 
 
 class InputError(SsmithError, ValueError):

@@ -182,7 +182,8 @@ def _own(own: OwnComparison, max_loss: float | int | None) -> dict[str, Any]:
 def _headline(evidence: Evidence, failed: list[str], min_gain: float) -> str:
     """Name the failures first, then the biggest measured facts; never an unmeasured gain."""
     facts = [
-        f"{percent(item['fraction'])} of {unit} removed"
+        # What was asked for is met to the nearest unit, and 29.99 % is 30.
+        f"{percent(item['fraction'] + 1e-4)} of {unit} removed"
         for unit, item in evidence.removed.items()
         if item["fraction"] > 0
     ] or ["nothing removed"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 from ssmith.core.receipt import Receipt
-from ssmith.report.look import Pair, number, pair, text
+from ssmith.report.look import Pair, items, number, pair, text
 from ssmith.report.numbers import (
     NOT_MEASURED,
     Format,
@@ -79,8 +81,29 @@ def _time(receipt: Receipt, key: str, label: str) -> Cost:
         pair=found,
         before=seconds(found.before),
         after=seconds(found.after),
-        change=faster(found.before, found.after),
+        change=_changed(
+            found,
+            items(receipt.speed, key, "samples", "before"),
+            items(receipt.speed, key, "samples", "after"),
+        ),
     )
+
+
+def _changed(medians: Pair, before: list[Any], after: list[Any]) -> str:
+    """Say in words how a duration changed: by its median or its least, whichever says less."""
+    least = [
+        min((value for value in side if _is_time(value)), default=0) for side in (before, after)
+    ]
+    if medians.before <= 0 or min(least) <= 0:
+        return faster(medians.before, medians.after)
+    ratios = (medians.after / medians.before, least[1] / least[0])
+    if (ratios[0] - 1) * (ratios[1] - 1) <= 0:
+        return "no gain (medians and least times disagree)"
+    return faster(1.0, min(ratios, key=lambda ratio: abs(math.log(ratio))))
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def _size(label: str, found: Pair | None, unit: str, shown: Format) -> Cost:

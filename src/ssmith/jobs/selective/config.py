@@ -206,6 +206,7 @@ def _check_amount(name: str, value: object) -> None:
     real = isinstance(value, int | float) and not isinstance(value, bool)
     if not real or not 0 < value < 1:  # type: ignore[operator]
         raise InputError(
-            f"{name} is {value!r}", allowed="a fraction in (0, 1), or N:M",
+            f"{name} is {value!r}",
+            allowed="a fraction in (0, 1)" + ", or N:M" * (name == "a_log"),
             next_step="0.5 removes half",
         )  # fmt: skip
