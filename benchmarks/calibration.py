@@ -71,17 +71,17 @@ def ours(layer: SelectiveLayer, samples: torch.Tensor, criterion: SelectiveCrite
     return keep, handed_on(layer, branches)
 
 
-def forwards(layer: SelectiveLayer, samples: torch.Tensor) -> torch.Tensor:
+def forwards(layer: SelectiveLayer, samples: torch.Tensor) -> list[torch.Tensor]:
     """The same two looks at a layer with nothing gathered: what statistics are added to."""
     branches = layer.branches(samples)
     selective_scan(layer.parts_of(branches).scan)
     return handed_on(layer, branches)
 
 
-def handed_on(layer: SelectiveLayer, branches: Branches) -> torch.Tensor:
+def handed_on(layer: SelectiveLayer, branches: Branches) -> list[torch.Tensor]:
     """What the next layer is given, window by window."""
     rows = range(len(branches.x))
-    return torch.cat([layer.output(branches.rows(slice(row, row + 1))) for row in rows])
+    return [layer.output(branches.rows(slice(row, row + 1))) for row in rows]
 
 
 RUNS = {

@@ -91,11 +91,12 @@ def test_branches_are_made_once_where_they_fit(monkeypatch, fitting, made):
     monkeypatch.setattr(SelectiveLayer, "branches", branches)
     model = tiny("mamba", num_hidden_layers=2)
     two = [
-        Stage(name=name, collect=energy, apply=apply, states_only=True)
+        Stage(name=name, collect=energy, apply=apply, leaves="selection")
         for name, apply in (("look", look), (ENTRIES, halve))
     ]
-    e = next(iter(find_selective(model).values())).e
-    config = WalkConfig(batch_size=1, kept_gb=(fitting + 0.5) * 2 * 20 * e * 4 / 1e9)
+    layer = next(iter(find_selective(model).values()))
+    held = 2 * layer.e + layer.mixer.x_proj.out_features
+    config = WalkConfig(batch_size=1, kept_gb=(fitting + 0.5) * held * 20 * 4 / 1e9)
     records = walk(ModelBlocks(model), windows_of(6, 20), lambda _: two, config)
     assert counted == [name for name in find_selective(model) for _ in range(made)]
     wanted = tiny("mamba", num_hidden_layers=2)

@@ -59,3 +59,14 @@ def test_counts_are_exact_after_every_part(share, sizes):
     assert bool((counts >= 0).all()) and bool((counts <= torch.tensor(sizes)).all())
     for end in range(1, len(sizes) + 1):
         assert abs(int(counts[:end].sum()) - share * sum(sizes[:end])) <= 0.5 + 1e-6
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_ties_and_extremes_are_kept_as_a_stable_sort_would(seed):
+    draw = torch.Generator().manual_seed(seed)
+    scores = torch.randint(-2, 3, (5, 9), generator=draw).double()
+    scores[scores == -2] = -torch.inf
+    ranks = scores.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+    for removed in (*range(10), torch.randint(0, 10, (5,), generator=draw)):
+        gone = removed[:, None] if isinstance(removed, torch.Tensor) else removed
+        assert torch.equal(keep_largest(scores, removed), ranks < 9 - gone)

@@ -81,6 +81,10 @@ def test_branches_hold_all_that_the_rest_of_a_mixer_needs(model):
         )
         for cut in cuts:
             cut()
+            if cut is cuts[2]:
+                with pytest.raises(RuntimeError, match="split"):
+                    layer.output(branches)
+                branches = branches.without_selection()
             whole = layer.parts(mixer_input(block, hidden))
             for name in ("x", "dt", "B", "C", "z"):
                 mine = getattr(layer.parts_of(branches).scan, name)

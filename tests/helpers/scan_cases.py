@@ -12,7 +12,8 @@ from torch import Tensor
 from ssmith.ops.selective_scan.inputs import ScanInputs
 from ssmith.ops.ssd.inputs import SSDInputs
 
-EVERYTHING = ("D", "z", "dt_bias", "h0", "h_offset", "y_offset", "valid")
+EVERYTHING = ("D", "z", "dt_bias", "dt_weight", "h0", "h_offset", "y_offset", "valid")
+RANK = 3
 
 
 def scan_inputs(
@@ -38,6 +39,9 @@ def scan_inputs(
         "valid": torch.rand(b, length, generator=draw) > 0.3,
     }  # fmt: skip
     dt = normal(b, length, e)
+    if "dt_weight" in given:
+        dt, weight = normal(b, length, RANK), normal(e, RANK)
+        options["dt_weight"] = weight if softplus else weight.abs()
     return ScanInputs(
         x=normal(b, length, e), dt=dt if softplus else 0.3 * dt.abs(), A=-normal(e, n).exp(),
         B=normal(b, length, n), C=normal(b, length, n), dt_softplus=softplus,

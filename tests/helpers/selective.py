@@ -34,7 +34,7 @@ def layer_weights(inputs: ScanInputs, *, cut: float = 0.0, seed: int = 0) -> Lay
     return LayerWeights(
         layer="layer",
         A_log=(-inputs.A).log().double(),
-        out_energy=torch.rand(e, generator=draw, dtype=torch.float64) + 0.1,
+        out_weight=(torch.rand(1, e, generator=draw, dtype=torch.float64) + 0.1).sqrt(),
         present=torch.rand(e, n, generator=draw) >= cut,
     )
 

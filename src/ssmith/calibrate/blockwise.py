@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool
@@ -50,15 +50,16 @@ class Stage:
             counting for nothing. None if the stage needs no data.
         apply: decides, and writes the decision into the layer.
         lockstep: give all windows in one batch, for statistics that are no sums over windows.
-        states_only: it reads nothing of what lies before a mixer's branches, and leaves
-            ``in_proj`` and ``conv1d`` as they are: the branches may be kept for what follows.
+        leaves: what may be kept of a batch for what follows: "branches", if the stage reads nothing
+            of what lies before them and leaves ``in_proj`` and ``conv1d`` as they are; "selection",
+            if it leaves ``x_proj`` as well; or "nothing".
     """
 
     name: str
     collect: Collect | None
     apply: Apply
     lockstep: bool = False
-    states_only: bool = False
+    leaves: Literal["nothing", "branches", "selection"] = "nothing"
 
 
 Stages = Callable[[SelectiveLayer], Sequence[Stage]]
@@ -213,6 +214,11 @@ class _Kept:
         """The same, for the last time."""
         return self._held.pop(name, None)
 
+    def forget_selection(self) -> None:
+        """Forget what ``x_proj`` made: it is another one now."""
+        self._held = {name: held.without_selection() for name, held in self._held.items()}
+        self._left = self._limit - sum(held.size for held in self._held.values())
+
     def clear(self) -> None:
         """Forget all: the block's branches are others now."""
         self._held.clear()
@@ -241,7 +247,7 @@ class _BlockRun:
         hidden = self.hidden(batch)
         valid = _valid(self.windows, batch.rows)
         given = None if valid is None else valid.to(hidden.device)
-        if not stage.states_only:
+        if stage.leaves == "nothing":
             parts = self.layer.parts(mixer_input(self.block, hidden), given)
             return replace(parts, residual=hidden)
         branches = self.kept.get(batch.name)
@@ -255,7 +261,7 @@ class _BlockRun:
         hidden = torch.cat([self.hidden(batch) for batch in batches])
         valid = _valid(self.windows, range(len(self.windows)))
         given = None if valid is None else valid.to(hidden.device)
-        if not stage.states_only:
+        if stage.leaves == "nothing":
             parts = self.layer.parts(mixer_input(self.block, hidden), given)
             return replace(parts, residual=hidden)
         branches = self.layer.branches(mixer_input(self.block, hidden))
@@ -275,8 +281,10 @@ class _BlockRun:
 
 def _stage(run: _BlockRun, stage: Stage, batches: Sequence[_Batch], group: Group) -> BlockRecord:
     record = stage.apply(run.layer, _totals(run, stage, batches, group))
-    if not stage.states_only:
+    if stage.leaves == "nothing":
         run.kept.clear()
+    elif stage.leaves == "branches":
+        run.kept.forget_selection()
     return record
 
 

@@ -132,8 +132,15 @@ def keep_largest(
     Returns:
         True = keep.
     """
-    order = scores.argsort(dim=-1, descending=True, stable=True)
-    rank = torch.empty_like(order)
-    rank.scatter_(-1, order, torch.arange(scores.shape[-1], device=scores.device).expand_as(order))
-    kept = scores.shape[-1] - torch.as_tensor(removed, device=scores.device)
-    return rank < (kept[..., None] if kept.ndim else kept)
+    size = scores.shape[-1]
+    if isinstance(removed, Tensor):
+        removed = removed.to(scores.device).expand(scores.shape[:-1])[..., None]
+        smallest = scores.sort(dim=-1).values.gather(-1, removed.clamp(max=size - 1))
+    elif 0 < removed < size:
+        # A selection takes a tenth of the time of a sort.
+        smallest = scores.kthvalue(removed + 1, dim=-1, keepdim=True).values
+    else:
+        return torch.full_like(scores, removed <= 0, dtype=torch.bool)
+    above, equal = scores > smallest, scores == smallest
+    left = size - removed - above.sum(-1, keepdim=True)
+    return above | (equal & (equal.cumsum(-1) <= left))

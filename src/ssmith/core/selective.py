@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, get_args
 
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from ssmith.core.checks import check_choice
@@ -51,14 +52,19 @@ class LayerWeights:
     Args:
         layer: dotted name.
         A_log: log of the continuous decay rates.
-        out_energy: ‖W_out[:, e]‖², what a unit of a channel's output adds to the layer's.
+        out_weight: W_out, of ``out_proj``.
         present: False where an entry has been cut before.
     """
 
     layer: str
     A_log: Float64[Tensor, "e n"]
-    out_energy: Float64[Tensor, "e"]
+    out_weight: Float[Tensor, "m e"]
     present: Bool[Tensor, "e n"]
+
+    @cached_property
+    def out_energy(self) -> Float64[Tensor, "e"]:
+        """‖W_out[:, e]‖², what a unit of a channel's output adds to the layer's."""
+        return self.out_weight.double().square().sum(0).cpu()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,7 +93,7 @@ def test_the_criterion_is_found_by_name_and_scores_entries_as_output_energy():
     scan, omega = problem()
     criterion = selective_by_name("refit-greedy")
     weights = LayerWeights(
-        layer="", A_log=(-scan.A).log(), out_energy=omega,
+        layer="", A_log=(-scan.A).log(), out_weight=omega.sqrt()[None],
         present=torch.ones(SIZES[2:], dtype=torch.bool),
     )  # fmt: skip
     gathered = criterion.gather_entries(scan, weights, 3)

@@ -22,7 +22,7 @@ def advance(inputs: ScanInputs) -> tuple[Float[Tensor, "b l e"], Float[Tensor, "
         return selective_scan(inputs)
     y, h = selective_step(
         StepInputs(
-            h=inputs.h0, x=inputs.x[:, 0], dt=inputs.dt[:, 0], A=inputs.A, B=inputs.B[:, 0],
+            h=inputs.h0, x=inputs.x[:, 0], dt=inputs.logits[:, 0], A=inputs.A, B=inputs.B[:, 0],
             C=inputs.C[:, 0], D=inputs.D, z=None if inputs.z is None else inputs.z[:, 0],
             dt_bias=inputs.dt_bias, dt_softplus=inputs.dt_softplus, h_offset=inputs.h_offset,
             y_offset=inputs.y_offset,

@@ -71,19 +71,21 @@ def mamba_forward(
     return out if padding is None else padding.restore(out)
 
 
-def mixed(mixer: Any, x: Tensor, z: Tensor) -> Tensor:
+def mixed(mixer: Any, x: Tensor, z: Tensor, selected: Tensor | None = None) -> Tensor:
     """Run the rest of a mixer on what ``in_proj`` and ``conv1d`` made of texts from their start.
 
     Args:
         mixer: a ``MambaMixer`` or ``FalconMambaMixer`` without a prefix.
         x: (b, l, e), convolved and activated.
         z: (b, l, e), the gate.
+        selected: what ``x_proj`` makes of ``x``, where that is at hand.
 
     Returns:
         (b, l, m): what `mamba_forward` returns without padding and without a cache.
     """
     hooks = hooks_of(mixer)
-    y, _ = _scan(mixer, hooks, (x, z), _start(mixer, hooks, x.shape[0]), None)
+    carried = _start(mixer, hooks, x.shape[0])
+    y, _ = _scan(mixer, hooks, (x, z), carried, None, selected)
     out: Tensor = mixer.out_proj(y.to(z.dtype))
     return out
 
@@ -134,12 +136,17 @@ def last_inputs(raw: Tensor, kernel: int) -> Tensor:
     return functional.pad(raw, (0, 0, kernel, 0))[:, -kernel:]
 
 
-def _scan(
-    mixer: Any, hooks: Hooks, inputs: tuple[Tensor, Tensor], carried: Carried, valid: Tensor | None
+def _scan(  # noqa: PLR0917
+    mixer: Any,
+    hooks: Hooks,
+    inputs: tuple[Tensor, Tensor],
+    carried: Carried,
+    valid: Tensor | None,
+    selected: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     x, z = inputs
-    rank, B, C = selection(mixer, x)
-    dt, dt_bias = step_logits(mixer, rank)
+    rank, B, C = selection(mixer, mixer.x_proj(x) if selected is None else selected)
+    dt, dt_weight, dt_bias = steps_of(mixer, rank)
     A, own_C = -at_least_float32(hooks.tensor(mixer, "A_log")).exp(), C
     if hooks.extra is not None:
         A = torch.cat([A, -at_least_float32(hooks.extra.A_log).exp()], dim=1)
@@ -149,7 +156,7 @@ def _scan(
     y, h = advance(
         ScanInputs(
             x=x, z=z, dt=dt, A=A, B=B, C=C, D=hooks.tensor(mixer, "D"), dt_bias=dt_bias,
-            dt_softplus=True, h0=with_states(carried.recurrent, A.shape[1]),
+            dt_weight=dt_weight, dt_softplus=True, h0=with_states(carried.recurrent, A.shape[1]),
             h_offset=with_states(shared_offset(hooks, axes=2), A.shape[1]),
             y_offset=shared_output(hooks), valid=valid,
         )
@@ -157,22 +164,21 @@ def _scan(
     return read_out(y, own_C, z, hooks), h
 
 
-def selection(mixer: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what a step of ``x`` selects: the input of ``dt_proj``, B and C."""
+def selection(mixer: Any, selected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what ``x_proj`` selects for each step: the input of ``dt_proj``, B and C."""
     n = mixer.A_log.shape[1]
-    projected = mixer.x_proj(x)
-    rank, B, C = projected.split([projected.shape[-1] - 2 * n, n, n], dim=-1)
+    rank, B, C = selected.split([mixer.time_step_rank, n, n], dim=-1)
     if hasattr(mixer, "dt_layernorm"):
         rank, B, C = mixer.dt_layernorm(rank), mixer.b_layernorm(B), mixer.c_layernorm(C)
     return rank, B, C
 
 
-def step_logits(mixer: Any, rank: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return Δ's logits and the bias still to be added to them."""
+def steps_of(mixer: Any, rank: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return ``dt``, ``dt_weight`` and ``dt_bias`` of the scan's inputs."""
     if type(mixer.dt_proj) is nn.Linear:
-        return functional.linear(rank, mixer.dt_proj.weight), mixer.dt_proj.bias
+        return rank, mixer.dt_proj.weight, mixer.dt_proj.bias
     # An adapter or a quantised layer stands here: it is called, so that it takes part.
-    return mixer.dt_proj(rank), None
+    return mixer.dt_proj(rank), None, None
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from ssmith.core.errors import PlanError, UnsupportedError
 from ssmith.core.selective import STORED_A_LOG, LayerWeights, check_entry_semantics
 from ssmith.families.hf.engine import kind_of, mixers
 from ssmith.families.hf.holding import PRUNABLE, held, hold_, let_go_
-from ssmith.families.hf.mamba import at_least_float32, convolve, mixed, selection, step_logits
+from ssmith.families.hf.mamba import at_least_float32, convolve, mixed, selection, steps_of
 from ssmith.ops.selective_scan import ScanInputs
 
 PROJECTIONS = ("in_proj", "conv1d", "x_proj", "dt_proj", "out_proj")
@@ -27,24 +27,33 @@ _SEMANTICS = "ssmith_semantics"
 
 @dataclass(frozen=True)
 class Branches:
-    """The two branches of one batch before the scan: what no cut of states changes.
+    """The two branches of one batch before the scan, which no cut of states changes.
 
     Args:
         x: convolved and activated.
         z: the gate.
+        selected: what ``x_proj`` makes of x, which cuts of columns do change; None where it is not
+            held.
     """
 
     x: Float[Tensor, "b l e"]
     z: Float[Tensor, "b l e"]
+    selected: Float[Tensor, "b l s"] | None = None
 
     @property
     def size(self) -> int:
         """Bytes that are held."""
-        return sum(item.numel() * item.element_size() for item in (self.x, self.z))
+        held = [item for item in (self.x, self.z, self.selected) if item is not None]
+        return sum(item.numel() * item.element_size() for item in held)
+
+    def without_selection(self) -> Branches:
+        """Return what a cut of columns leaves valid."""
+        return Branches(self.x, self.z)
 
     def rows(self, part: slice) -> Branches:
         """Return some of the sequences, in the same memory."""
-        return Branches(self.x[part], self.z[part])
+        selected = None if self.selected is None else self.selected[part]
+        return Branches(self.x[part], self.z[part], selected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +127,7 @@ class SelectiveLayer:
         return LayerWeights(
             layer=self.name,
             A_log=self.mixer.A_log.detach().double().cpu(),
-            out_energy=self.mixer.out_proj.weight.detach().double().square().sum(0).cpu(),
+            out_weight=self.mixer.out_proj.weight.detach(),
             present=self.present.cpu(),
         )
 
@@ -138,7 +147,7 @@ class SelectiveLayer:
             The parts.
         """
         raw, z = self.mixer.in_proj(hidden).chunk(2, dim=-1)
-        parts = self.parts_of(Branches(convolve(self.mixer, raw, None), z), valid)
+        parts = self.parts_of(self._selected(convolve(self.mixer, raw, None), z), valid)
         return replace(parts, hidden=hidden, raw=raw)
 
     def branches(self, hidden: Float[Tensor, "b l m"]) -> Branches:
@@ -154,12 +163,15 @@ class SelectiveLayer:
         if type(in_proj) is not nn.Linear:
             # An adapter or a quantised layer stands here: it is called, so that it takes part.
             raw, z = in_proj(hidden).chunk(2, dim=-1)
-            return Branches(convolve(self.mixer, raw, None), z)
+            return self._selected(convolve(self.mixer, raw, None), z)
         # Made in one product, the two would keep each other's memory alive.
         biases = (None, None) if in_proj.bias is None else in_proj.bias.chunk(2)
         weights = in_proj.weight.chunk(2)
         x = convolve(self.mixer, functional.linear(hidden, weights[0], biases[0]), None)
-        return Branches(x, functional.linear(hidden, weights[1], biases[1]))
+        return self._selected(x, functional.linear(hidden, weights[1], biases[1]))
+
+    def _selected(self, x: Tensor, z: Tensor) -> Branches:
+        return Branches(x, z, self.mixer.x_proj(x))
 
     def parts_of(self, branches: Branches, valid: Bool[Tensor, "b l"] | None = None) -> MixerParts:
         """Rebuild what flows from the branches into the scan.
@@ -172,12 +184,13 @@ class SelectiveLayer:
             The parts, without what lies before the branches.
         """
         mixer, x = self.mixer, branches.x
-        rank, B, C = selection(mixer, x)
-        dt, dt_bias = step_logits(mixer, rank)
+        selected = mixer.x_proj(x) if branches.selected is None else branches.selected
+        rank, B, C = selection(mixer, selected)
+        dt, dt_weight, dt_bias = steps_of(mixer, rank)
         h0 = getattr(mixer, "initial_state", None)
         scan = ScanInputs(
             x=x, dt=dt, A=-at_least_float32(mixer.A_log).exp(), B=B, C=C, D=mixer.D, z=branches.z,
-            dt_bias=dt_bias, dt_softplus=True, valid=valid,
+            dt_bias=dt_bias, dt_weight=dt_weight, dt_softplus=True, valid=valid,
             h0=None if h0 is None else h0.expand(x.shape[0], -1, -1),
             h_offset=getattr(mixer, "state_offset", None),
         )  # fmt: skip
@@ -187,12 +200,12 @@ class SelectiveLayer:
         """Return the mixer's output from its branches on: what its forward pass returns.
 
         Args:
-            branches: of one batch, which nothing has changed since.
+            branches: of one batch; what they hold, nothing has changed since.
 
         Returns:
             The output.
         """
-        return mixed(self.mixer, branches.x, branches.z)
+        return mixed(self.mixer, branches.x, branches.z, branches.selected)
 
     def cut_entries_(self, keep: Bool[Tensor, "e n"], semantics: str) -> None:
         """Cut entries of A_log; they stay cut under training.

@@ -81,7 +81,8 @@ def compensated_columns(criterion: SelectiveCriterion, removed: int, rows: str) 
         return BlockRecord(layer=layer.name, stage=COLUMNS, keep={COLUMNS: keep}, facts=facts)
 
     first = Stage(
-        name=COLUMNS, collect=collect, apply=apply, lockstep=criterion.lockstep, states_only=True,
+        name=COLUMNS, collect=collect, apply=apply, lockstep=criterion.lockstep,
+        leaves="selection" if both else "branches",
     )  # fmt: skip
     return [first, _new_inputs(choice)] if both else [first]
 
@@ -105,7 +106,7 @@ def _new_inputs(choice: _Choice) -> Stage:
         facts = {"refit of B": _errors(refit)}
         return BlockRecord(layer=layer.name, stage=COMPENSATION, facts=facts)
 
-    return Stage(name=COMPENSATION, collect=collect, apply=apply, states_only=True)
+    return Stage(name=COMPENSATION, collect=collect, apply=apply, leaves="branches")
 
 
 def recovery_stage(layer: SelectiveLayer, terms: str) -> Stage:
@@ -134,7 +135,7 @@ def recovery_stage(layer: SelectiveLayer, terms: str) -> Stage:
         facts = {"terms": terms, "error": {"before": found.before, "after": found.after}}
         return BlockRecord(layer=cut.name, stage=RECOVERY, facts=facts)
 
-    return Stage(name=RECOVERY, collect=collect, apply=apply, states_only=True)
+    return Stage(name=RECOVERY, collect=collect, apply=apply, leaves="selection")
 
 
 def _errors(refit: ColumnRefit) -> dict[str, float]:

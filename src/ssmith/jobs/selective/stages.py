@@ -150,7 +150,7 @@ def entries_stage(criterion: SelectiveCriterion, amount: Amount, semantics: str)
 
     return Stage(
         name=ENTRIES, collect=collect if criterion.needs_data else None, apply=apply,
-        lockstep=criterion.lockstep, states_only=True,
+        lockstep=criterion.lockstep, leaves="selection",
     )  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def columns_stage(criterion: SelectiveCriterion, removed: int) -> Stage:
 
     return Stage(
         name=COLUMNS, collect=collect if criterion.needs_data else None, apply=apply,
-        lockstep=criterion.lockstep, states_only=True,
+        lockstep=criterion.lockstep, leaves="branches",
     )  # fmt: skip
 
 
@@ -193,7 +193,7 @@ def column_costs_stage(criterion: SelectiveCriterion) -> Stage:
 
     return Stage(
         name="costs", collect=collect if criterion.needs_data else None, apply=apply,
-        lockstep=criterion.lockstep, states_only=True,
+        lockstep=criterion.lockstep, leaves="selection",
     )  # fmt: skip
 
 
@@ -227,7 +227,7 @@ def entry_costs_stage(
         return BlockRecord(layer=layer.name, stage="costs")
 
     return Stage(
-        name="costs", collect=collect, apply=apply, lockstep=criterion.lockstep, states_only=True
+        name="costs", collect=collect, apply=apply, lockstep=criterion.lockstep, leaves="selection"
     )
 
 

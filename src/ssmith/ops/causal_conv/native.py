@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ssmith.ops.causal_conv.reference import check_conv
 from ssmith.ops.native.loading import Library, library, parts_for
+from ssmith.ops.native.memory import written
 from ssmith.ops.native.structs import ConvArgs, address, rows
 
 MAX_TAPS = 4
@@ -85,7 +86,7 @@ def _forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor | None, silu: bool
 ) -> Tensor:
     y = x.new_empty(x.shape)
-    args = ConvArgs(**_arguments(x, weight, bias, state, silu), y=address(y))
+    args = ConvArgs(**_arguments(x, weight, bias, state, silu), y=written(y))
     _kernels().call("conv_forward", args)
     return y
 
@@ -94,7 +95,7 @@ def _backward(*given: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     x, weight, bias, state, dy, silu = given
     dx, dweight, dbias, dstate = _gradients(x, weight, state, x.shape[0])
     args = ConvArgs(
-        **_arguments(x, weight, bias, state, silu), **rows("dy", dy), dx=address(dx),
+        **_arguments(x, weight, bias, state, silu), **rows("dy", dy), dx=written(dx),
         dweight=address(dweight), dbias=address(dbias),
         dstate=0 if state is None else address(dstate),
     )  # fmt: skip

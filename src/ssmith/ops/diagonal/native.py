@@ -9,6 +9,7 @@ from jaxtyping import Complex
 from torch import Tensor
 
 from ssmith.ops.native.loading import library, parts_for
+from ssmith.ops.native.memory import written
 from ssmith.ops.native.structs import DiagonalArgs, address
 
 
@@ -41,11 +42,11 @@ def diagonal_scan(
         states: Tensor = torch.ops.ssmith.diagonal_scan(A_bar, Bu, start, reverse)
     else:
         states = Bu if overwrite else torch.empty_like(Bu)
-        _call(A_bar, Bu, reverse, {"x0": start, "x": states})
+        _call(A_bar, Bu, reverse, states, {"x0": start})
     return states, states[:, 0] if reverse else states[:, -1]
 
 
-def _call(A_bar: Tensor, Bu: Tensor, reverse: bool, others: dict[str, Tensor]) -> None:
+def _call(A_bar: Tensor, Bu: Tensor, reverse: bool, x: Tensor, others: dict[str, Tensor]) -> None:
     kernels = library()
     if kernels is None:
         raise RuntimeError("the CPU kernels are not loaded")
@@ -53,14 +54,14 @@ def _call(A_bar: Tensor, Bu: Tensor, reverse: bool, others: dict[str, Tensor]) -
     pointers = {name: address(tensor) for name, tensor in others.items()}
     args = DiagonalArgs(
         b=b, l=length, s=s, parts=parts_for(b * length * s), reverse=int(reverse),
-        A_bar=address(A_bar), Bu=address(Bu), **pointers,
+        A_bar=address(A_bar), Bu=address(Bu), x=written(x), **pointers,
     )  # fmt: skip
     kernels.call("diagonal", args)
 
 
 def _forward(A_bar: Tensor, Bu: Tensor, x0: Tensor, reverse: bool) -> Tensor:
     states = torch.empty_like(Bu)
-    _call(A_bar, Bu, reverse, {"x0": x0, "x": states})
+    _call(A_bar, Bu, reverse, states, {"x0": x0})
     return states
 
 
@@ -71,8 +72,8 @@ def _backward(
     decay = A_bar.conj().resolve_conj()
     adjoint = torch.empty_like(grad)
     grad_A = torch.empty_like(x0)
-    tensors = {"x": adjoint, "states": states, "start": x0, "dA": grad_A}
-    _call(decay, grad, not reverse, tensors)
+    tensors = {"states": states, "start": x0, "dA": grad_A}
+    _call(decay, grad, not reverse, adjoint, tensors)
     first = adjoint[:, -1] if reverse else adjoint[:, 0]
     return grad_A.sum(0), adjoint, decay * first
 

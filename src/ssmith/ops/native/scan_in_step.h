@@ -84,17 +84,20 @@ SSMITH_INLINE void advance_in_step(const StatisticsArgs& s, const ForwardTile& t
   }
 }
 
+// One block through one chunk, while the rows of what comes next are on their way.
 template <bool kApart, bool kOutputs>
-SSMITH_INLINE void in_step_block(const StatisticsArgs& s, const ForwardTile& tile,
+SSMITH_INLINE void in_step_block(const StatisticsArgs& s, const ScanArgs& a, const ForwardTile& tile,
                                  const InStepTile& all, float* sums, const Block& block, int64_t t0,
-                                 int64_t steps) {
-  const int64_t n = s.scan.n;
-  for (int64_t v = 0; v < block.vectors; ++v) {
-    int64_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-      advance_in_step<4, kApart, kOutputs>(s, tile, all, sums, block, v, i, t0, steps);
+                                 int64_t steps, const Ahead& next) {
+  const int64_t n = a.n, fours = (n + 3) / 4, turns = block.vectors * fours;
+  for (int64_t turn = 0; turn < turns; ++turn) {
+    for (int64_t b = 0; b < a.b; ++b) prefetch_channels(a, next, b, turn, turns);
+    const int64_t v = turn / fours, first = turn % fours * 4;
+    if (first + 4 <= n) {
+      advance_in_step<4, kApart, kOutputs>(s, tile, all, sums, block, v, first, t0, steps);
+      continue;
     }
-    for (; i < n; ++i) {
+    for (int64_t i = first; i < n; ++i) {
       advance_in_step<1, kApart, kOutputs>(s, tile, all, sums, block, v, i, t0, steps);
     }
   }
@@ -116,17 +119,17 @@ SSMITH_INLINE void hand_out(const StatisticsArgs& s, const InStepTile& tile, con
 // All sequences through one chunk of one block.
 SSMITH_INLINE void in_step_chunk(const StatisticsArgs& s, const ScanArgs& a, const ForwardTile& tile,
                                  const InStepTile& all, float* sums, const Block& block, int64_t t0,
-                                 int64_t steps) {
+                                 int64_t steps, const Ahead& next) {
   for (int64_t b = 0; b < a.b; ++b) {
     const ForwardTile own = all.of(tile, b, a.n);
     pack(own.B, a.B, b, t0, steps, a.n);
     pack(own.C, a.C, b, t0, steps, a.n);
     load_chunk(a, own, block, b, t0, steps);
   }
-  if (s.apart && a.y) in_step_block<true, true>(s, tile, all, sums, block, t0, steps);
-  else if (s.apart) in_step_block<true, false>(s, tile, all, sums, block, t0, steps);
-  else if (a.y) in_step_block<false, true>(s, tile, all, sums, block, t0, steps);
-  else in_step_block<false, false>(s, tile, all, sums, block, t0, steps);
+  if (s.apart && a.y) in_step_block<true, true>(s, a, tile, all, sums, block, t0, steps, next);
+  else if (s.apart) in_step_block<true, false>(s, a, tile, all, sums, block, t0, steps, next);
+  else if (a.y) in_step_block<false, true>(s, a, tile, all, sums, block, t0, steps, next);
+  else in_step_block<false, false>(s, a, tile, all, sums, block, t0, steps, next);
   for (int64_t b = 0; b < a.b; ++b) store_chunk(a, all.of(tile, b, a.n), block, b, t0, steps);
   if (!s.apart) hand_out(s, all, block, t0, steps);
 }
@@ -145,13 +148,13 @@ void in_step_run(const StatisticsArgs& s, int64_t first, int64_t last) {
   ScanArgs a = s.scan;
   if (!a.y) a.z.data = nullptr;  // the gate is for the outputs
   const int64_t blocks = last - first, floats = kGroup * a.n * W;
-  Workspace space(ForwardTile::floats(a.n, blocks) + InStepTile::floats(a.b, a.n, blocks));
-  const ForwardTile run(space, a.n, blocks);
+  Workspace space(ForwardTile::floats(a, blocks) + InStepTile::floats(a.b, a.n, blocks));
+  const ForwardTile run(space, a, blocks);
   const InStepTile all(space, a.b, a.n, blocks);
   std::memset(all.sums, 0, blocks * floats * sizeof(float));
   for (int64_t k = first; k < last; ++k) {
     const Block block(k, a.e);
-    const ForwardTile tile = run.at(k - first, a.n);
+    const ForwardTile tile = run.at(k - first, a);
     start_forward(a, tile, block, 0);
     // A call that goes on from the last one finds the states where they belong.
     for (int64_t b = 0; a.h0 != a.h_last && b < a.b; ++b) {
@@ -160,12 +163,14 @@ void in_step_run(const StatisticsArgs& s, int64_t first, int64_t last) {
     }
   }
   for (int64_t t0 = s.from; t0 < s.to; t0 += kSteps) {
-    const int64_t steps = min64(kSteps, s.to - t0);
-    const bool full = (t0 - s.from) % kFlush == kFlush - kSteps || t0 + steps == s.to;
+    const int64_t steps = min64(kSteps, s.to - t0), after = t0 + steps;
+    const bool full = (t0 - s.from) % kFlush == kFlush - kSteps || after == s.to;
     for (int64_t k = first; k < last; ++k) {
       const Block block(k, a.e);
       float* sums = all.sums + (k - first) * floats;
-      in_step_chunk(s, a, run.at(k - first, a.n), all, sums, block, t0, steps);
+      const Ahead next = k + 1 < last ? Ahead{Block(k + 1, a.e), t0, steps}
+                                      : Ahead{Block(first, a.e), after, min64(kSteps, s.to - after)};
+      in_step_chunk(s, a, run.at(k - first, a), all, sums, block, t0, steps, next);
       if (s.apart && full) flush_apart(s, sums, block);
     }
   }
@@ -174,7 +179,7 @@ void in_step_run(const StatisticsArgs& s, int64_t first, int64_t last) {
 // Threads share the channels only, as in `scan_statistics`.
 void scan_in_step(const StatisticsArgs* args) {
   const StatisticsArgs& s = *args;
-  const int64_t floats = ForwardTile::block_floats(s.scan.n) + kGroup * s.scan.n * W;
+  const int64_t floats = ForwardTile::block_floats(s.scan) + kGroup * s.scan.n * W;
   share_runs(1, s.scan.e, floats, s.scan.parts,
              [&](int64_t, int64_t, int64_t first, int64_t last) { in_step_run(s, first, last); });
 }

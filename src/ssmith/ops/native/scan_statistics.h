@@ -188,10 +188,11 @@ SSMITH_INLINE void flush_block(const StatisticsArgs& s, const StatisticsTile& ke
 
 SSMITH_INLINE void statistics_block(const StatisticsArgs& s, const ForwardTile& tile,
                                     const StatisticsTile& kept, const Block& block, int64_t vector,
-                                    int64_t b, int64_t t0, int64_t steps) {
+                                    int64_t b, int64_t t0, int64_t steps, const Ahead& next) {
   const ScanArgs& a = s.scan;
   load_chunk(a, tile, block, b, t0, steps);
   for (int64_t v = 0; v < block.vectors; ++v) {
+    prefetch_channels(a, next, b, v, block.vectors);
     for (int64_t t = 0; t < steps; ++t) {
       vf gate = s.gated ? load(tile.gate + (v * kSteps + t) * W) : splat(1.f);
       store(kept.weight + t * W, gate * gate * s.weights[b * a.l + t0 + t]);
@@ -207,26 +208,29 @@ SSMITH_INLINE void statistics_block(const StatisticsArgs& s, const ForwardTile& 
 void statistics_run(const StatisticsArgs& s, int64_t first, int64_t last) {
   const ScanArgs& a = s.scan;
   const int64_t blocks = last - first, states = a.n * a.e;
-  Workspace space(ForwardTile::floats(a.n, blocks) + StatisticsTile::floats(s, blocks));
-  const ForwardTile run(space, a.n, blocks);
+  Workspace space(ForwardTile::floats(a, blocks) + StatisticsTile::floats(s, blocks));
+  const ForwardTile run(space, a, blocks);
   const StatisticsTile kept(space, s, blocks);
   std::memset(kept.sums, 0, blocks * kGroup * kept.rows * W * sizeof(float));
   for (int64_t b = 0; b < a.b; ++b) {
-    for (int64_t k = first; k < last; ++k) start_forward(a, run.at(k - first, a.n), Block(k, a.e), b);
+    for (int64_t k = first; k < last; ++k) start_forward(a, run.at(k - first, a), Block(k, a.e), b);
     for (int64_t t0 = s.from; t0 < s.to; t0 += kSteps) {
-      const int64_t steps = min64(kSteps, s.to - t0);
+      const int64_t steps = min64(kSteps, s.to - t0), after = t0 + steps;
       pack(run.B, a.B, b, t0, steps, a.n);
       pack(run.C, a.C, b, t0, steps, a.n);
-      const bool full = (t0 - s.from) % kFlush == kFlush - kSteps || t0 + steps == s.to;
+      const bool full = (t0 - s.from) % kFlush == kFlush - kSteps || after == s.to;
       for (int64_t k = first; k < last; ++k) {
         const Block block(k, a.e);
         const int64_t vector = (k - first) * kGroup;
-        statistics_block(s, run.at(k - first, a.n), kept, block, vector, b, t0, steps);
+        const Ahead next =
+            k + 1 < last ? Ahead{Block(k + 1, a.e), t0, steps}
+                         : Ahead{Block(first, a.e), after, min64(kSteps, s.to - after)};
+        statistics_block(s, run.at(k - first, a), kept, block, vector, b, t0, steps, next);
         if (full) flush_block(s, kept, block, vector);
       }
     }
     for (int64_t k = first; k < last; ++k) {
-      store_states(a.h_last + b * states, run.at(k - first, a.n).h, Block(k, a.e), a.n, a.e);
+      store_states(a.h_last + b * states, run.at(k - first, a).h, Block(k, a.e), a.n, a.e);
     }
   }
 }
@@ -234,7 +238,7 @@ void statistics_run(const StatisticsArgs& s, int64_t first, int64_t last) {
 // Threads share the channels only, so that no two of them add to the same sum.
 void scan_statistics(const StatisticsArgs* args) {
   const StatisticsArgs& s = *args;
-  const int64_t floats = ForwardTile::block_floats(s.scan.n) +
+  const int64_t floats = ForwardTile::block_floats(s.scan) +
                          kGroup * StatisticsTile::sum_rows_of(s) * W;
   share_runs(1, s.scan.e, floats, s.scan.parts,
              [&](int64_t, int64_t, int64_t first, int64_t last) { statistics_run(s, first, last); });

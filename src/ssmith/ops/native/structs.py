@@ -6,7 +6,7 @@ import ctypes
 
 from torch import Tensor
 
-ABI = 5
+ABI = 6
 
 
 def _rows(name: str) -> list[str]:
@@ -24,7 +24,7 @@ class ScanArgs(ctypes.Structure):
     _fields_ = _fields(
         "b", "l", "e", "n", "parts", "softplus",
         _rows("x"), _rows("dt"), _rows("z"), _rows("B"), _rows("C"),
-        "A", "D", "dt_bias", "h0", "h_offset", "y_offset",
+        "A", "D", "dt_bias", "h0", "h_offset", "y_offset", "dt_weight", "r",
         "y", "h_last", "bounds",
         _rows("dy"), "dh_last",
         "dx", "ddt", "dz", "dA", "dB", "dC", "dD", "ddt_bias", "dh0", "dh_offset", "dy_offset",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssmith.ops.native.loading import Library, library, parts_for
+from ssmith.ops.native.memory import written
 from ssmith.ops.native.structs import ScanArgs, address, rows
 from ssmith.ops.selective_scan.inputs import ScanInputs
 from ssmith.ops.selective_scan.offsets import OFFSETS, tracked_offsets
@@ -38,6 +41,7 @@ def selective_scan_native(
     inputs.check()
     if not inputs.x.numel() or not inputs.A.numel():
         raise ValueError("the kernels need at least one sequence, step, channel and state")
+    inputs, dt_weight = low_rank(inputs)
     tensors = prepared(inputs)
     tracked = {
         name
@@ -49,11 +53,35 @@ def selective_scan_native(
         keep = bool(tracked)
         y, h_last, _ = torch.ops.ssmith.selective_scan(*tensors, inputs.dt_softplus, keep)
     else:
-        y, h_last, _ = _forward(*tensors, inputs.dt_softplus, False)
+        y, h_last, _ = _run(tensors, inputs.dt_softplus, keep=False, dt_weight=dt_weight)
         if tracked:
             named = dict(zip(_ORDER, tensors, strict=True))
             y = tracked_offsets(y, named["C"], named["z"], named["h_offset"], named["y_offset"])
     return y.to(inputs.x.dtype), h_last.mT
+
+
+def low_rank(inputs: ScanInputs) -> tuple[ScanInputs, Float[Tensor, "r e"] | None]:
+    """Take ``dt_weight`` out of the inputs.
+
+    Args:
+        inputs: see `ScanInputs`, checked.
+
+    Returns:
+        The inputs with ``dt`` (b, l, r) as it is, and the weight state-major for kernels that form
+        the logits themselves; or, where there is no weight, a gradient is tracked, steps are
+        padding or something else than float32 comes in, the inputs with all logits and None.
+    """
+    weight = inputs.dt_weight
+    given = inputs.tensors()
+    tracked = torch.is_grad_enabled() and any(
+        tensor.requires_grad for name, tensor in given.items() if name not in OFFSETS
+    )
+    narrow = inputs.dt.dtype == torch.float32 and not torch.compiler.is_compiling()
+    if weight is None or weight.dtype != torch.float32 or not narrow:
+        return inputs.expanded(), None
+    if tracked or inputs.valid is not None:
+        return inputs.expanded(), None
+    return replace(inputs, dt_weight=None), weight.detach().mT.contiguous()
 
 
 def prepared(inputs: ScanInputs) -> list[Tensor | None]:
@@ -85,7 +113,9 @@ def kernels_or_raise() -> Library:
     return kernels
 
 
-def arguments(tensors: tuple[Tensor | None, ...], softplus: bool) -> dict[str, int]:
+def arguments(
+    tensors: Sequence[Tensor | None], softplus: bool, dt_weight: Tensor | None = None
+) -> dict[str, int]:
     """Return the fields of ``ScanArgs`` that describe prepared inputs."""
     given = dict(zip(_ORDER, tensors, strict=True))
     x, A = given["x"], given["A"]
@@ -94,6 +124,7 @@ def arguments(tensors: tuple[Tensor | None, ...], softplus: bool) -> dict[str, i
     b, length, e = x.shape
     fields = {"b": b, "l": length, "e": e, "n": A.shape[0]}
     fields |= {"parts": parts_for(b * length * e * A.shape[0]), "softplus": int(softplus)}
+    fields |= {"dt_weight": address(dt_weight), "r": 0 if dt_weight is None else len(dt_weight)}
     for name, tensor in given.items():
         fields |= rows(name, tensor) if name in _OVER_TIME else {name: address(tensor)}
     return fields
@@ -115,10 +146,16 @@ def _outputs(x: Tensor, A: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
 
 def _forward(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
     *tensors, softplus, keep = given
+    return _run(tensors, softplus, keep=keep)
+
+
+def _run(
+    tensors: Sequence[Any], softplus: bool, *, keep: bool, dt_weight: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     y, h_last, bounds = _outputs(tensors[0], tensors[2], keep)
     args = ScanArgs(
-        **arguments(tuple(tensors), softplus),
-        y=address(y), h_last=address(h_last), bounds=address(bounds) if keep else 0,
+        **arguments(tensors, softplus, dt_weight),
+        y=written(y), h_last=address(h_last), bounds=written(bounds) if keep else 0,
     )  # fmt: skip
     kernels_or_raise().call("scan_forward", args)
     return y, h_last, bounds
@@ -144,7 +181,7 @@ def _gradient_shapes(tensors: list[Tensor | None], split: int) -> dict[str, Any]
 def _backward(*given: Any) -> list[Tensor]:
     *tensors, bounds, dy, dh_last, softplus = given
     x = tensors[0]
-    fields = arguments(tuple(tensors), softplus)
+    fields = arguments(tensors, softplus)
     shapes = _gradient_shapes(tensors, fields["parts"])
     made = {
         name: x.new_zeros(shape) if name in ("B", "C") else x.new_empty(shape)
@@ -152,7 +189,7 @@ def _backward(*given: Any) -> list[Tensor]:
     }
     args = ScanArgs(
         **fields, **rows("dy", dy), bounds=address(bounds), dh_last=address(dh_last),
-        **{f"d{name}": address(tensor) if tensor.numel() else 0 for name, tensor in made.items()},
+        **{f"d{name}": written(tensor) if tensor.numel() else 0 for name, tensor in made.items()},
     )  # fmt: skip
     kernels_or_raise().call("scan_backward", args)
     # Sums over sequences (and over threads, for B and C) are left to torch.

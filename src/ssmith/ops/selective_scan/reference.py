@@ -12,7 +12,7 @@ from ssmith.ops.selective_scan.inputs import ScanInputs
 
 def step_sizes(inputs: ScanInputs) -> Float[Tensor, "b l e"]:
     """Return Δ: ``dt``, plus bias, through softplus, as the inputs ask."""
-    dt = inputs.dt if inputs.dt_bias is None else inputs.dt + inputs.dt_bias
+    dt = inputs.logits if inputs.dt_bias is None else inputs.logits + inputs.dt_bias
     dt = functional.softplus(dt) if inputs.dt_softplus else dt
     return dt if inputs.valid is None else dt * inputs.valid[:, :, None]
 

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ssmith.ops.native.memory import written
 from ssmith.ops.native.structs import StatisticsArgs, address
 from ssmith.ops.selective_scan.gathered import (
     QUANTITIES,
@@ -15,7 +16,12 @@ from ssmith.ops.selective_scan.gathered import (
     time_weights,
 )
 from ssmith.ops.selective_scan.inputs import ScanInputs
-from ssmith.ops.selective_scan.native import arguments, kernels_or_raise, prepared
+from ssmith.ops.selective_scan.native import (
+    arguments,
+    kernels_or_raise,
+    low_rank,
+    prepared,
+)
 
 VISITED = 32
 """Steps that a visit is shown at a time: what they fill should stay in a second level cache."""
@@ -33,6 +39,7 @@ def statistics_native(
     Returns:
         The outputs, None where they are not wanted; the state after the last step; the statistics.
     """
+    inputs, dt_weight = low_rank(inputs)
     tensors = prepared(inputs)
     (b, length, e), n = inputs.x.shape, inputs.A.shape[1]
     valid = counted(inputs, config).float()
@@ -42,8 +49,9 @@ def statistics_native(
     gram = None if config.gram is None else inputs.A.new_zeros(n, n, e, dtype=torch.float64)
     y = torch.empty(b, length, e, dtype=torch.float32) if config.outputs else None
     h_last = torch.empty(b, n, e, dtype=torch.float32)
-    fields = arguments(tuple(tensors), inputs.dt_softplus)
-    fields |= {"y": address(y), "h_last": address(h_last), "gated": int(_gated(inputs, config))}
+    fields = arguments(tensors, inputs.dt_softplus, dt_weight)
+    fields |= {"y": 0 if y is None else written(y), "h_last": address(h_last)}
+    fields["gated"] = int(_gated(inputs, config))
     fields |= {"weights": address(weights), "counted": address(valid), "gram": address(gram)}
     fields |= {name: address(total) for name, total in sums.items()}
     fields["gram_of"] = -1 if config.gram is None else QUANTITIES.index(config.gram)

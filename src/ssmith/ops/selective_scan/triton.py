@@ -68,6 +68,7 @@ def selective_scan_triton(
         The outputs in the dtype of ``x`` and the state after the last step in float32.
     """
     inputs.check()
+    inputs = inputs.expanded()
     require("triton", extra="gpu", purpose="the scan on a GPU")
     if inputs.y_offset is not None:
         # The kernels have no place for it: it comes between their output and the gate.

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssmith.ops.native.loading import Library, library, parts_for
+from ssmith.ops.native.memory import written
 from ssmith.ops.native.structs import SSDArgs, address, rows
 from ssmith.ops.ssd.inputs import SSDInputs
 
@@ -98,7 +99,7 @@ def _forward(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
     y, h_last, bounds = _outputs(tensors[0], tensors[3], keep)
     args = SSDArgs(
         **_arguments(tuple(tensors)),
-        y=address(y), h_last=address(h_last), bounds=address(bounds) if keep else 0,
+        y=written(y), h_last=address(h_last), bounds=written(bounds) if keep else 0,
     )  # fmt: skip
     _kernels().call("ssd_forward", args)
     return y, h_last, bounds
@@ -123,7 +124,7 @@ def _backward(*given: Any) -> list[Tensor]:
     made = _gradients(tensors, fields["parts"])
     args = SSDArgs(
         **fields, **rows("dy", dy), bounds=address(bounds), dh_last=address(dh_last),
-        **{f"d{name}": address(tensor) if tensor.numel() else 0 for name, tensor in made.items()},
+        **{f"d{name}": written(tensor) if tensor.numel() else 0 for name, tensor in made.items()},
     )  # fmt: skip
     _kernels().call("ssd_backward", args)
     # Sums over sequences (and over threads, for B and C) are left to torch.
