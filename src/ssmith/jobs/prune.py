@@ -11,7 +11,7 @@ from pathlib import Path
 from ssmith import api
 from ssmith.core.budget import Budget
 from ssmith.core.compensation import Compensation
-from ssmith.core.errors import InputError
+from ssmith.core.names import unknown_name
 from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt
 from ssmith.core.sequences import Sequences
@@ -61,9 +61,8 @@ class PruneConfig:
         known = [item.name for item in dataclasses.fields(found)]  # type: ignore[arg-type]
         unknown = sorted(set(self.settings) - set(known))
         if unknown:
-            raise InputError(
-                f"{self.method} has no setting {', '.join(unknown)}",
-                allowed=", ".join(known) or "none",
+            raise unknown_name(
+                f"{self.method} has no setting {', '.join(unknown)}", unknown[0], known or ["none"]
             )
         changed: Criterion = dataclasses.replace(found, **self.settings)  # type: ignore[type-var]
         return dataclasses.replace(named, criterion=changed)

@@ -83,11 +83,19 @@ class Recipe:
         refuse_unknown("model", self.model, known)
         missing = [name for name in ("family", "width", "states") if name not in self.model]
         if missing:
-            raise InputError(f"model lacks {', '.join(missing)}", allowed=", ".join(sorted(known)))
+            raise InputError(
+                f"model lacks {', '.join(missing)}",
+                allowed=", ".join(sorted(known)),
+                next_step=f"add {' and '.join(missing)} to model",
+            )
         given = dict(self.model)
         states = given.pop("states", None)
         if not isinstance(states, list) or not states:
-            raise InputError(f"model.states is {states!r}", allowed="one number per layer")
+            raise InputError(
+                f"model.states is {states!r}",
+                allowed="one number per layer",
+                next_step="[16, 16] makes two layers of 16 states",
+            )
         options = given.pop("options", {})
         refuse_unknown("model.options", options, {f.name for f in dataclasses.fields(LTIOptions)})
         part = data.split("train")
