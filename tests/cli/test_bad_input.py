@@ -133,7 +133,7 @@ def recipe(**changes):
     def prepare():
         merged = {
             key: {**value, **changes.get(key, {})} if isinstance(value, dict) else value
-            for key, value in content.items()
+            for key, value in {**changes, **content}.items()
         }
         Path("recipe.json").write_text(json.dumps(merged))
 
@@ -254,6 +254,8 @@ CASES = [
     ("not a receipt", text("receipt.json", "{}"), ("report", "receipt.json", "--out", "page"),
      2, "not a receipt"),
     ("no recipe", nothing, TRAIN, 2, "recipe.json"),
+    ("recipe's JSON", text("recipe.json", '{"data": 1,}'), TRAIN, 2, "correct the file at line 1"),
+    ("recipe's kind", recipe(kind="languge"), TRAIN, 2, "did you mean 'language'"),
     ("not a recipe", text("recipe.json", "[1]"), TRAIN, 2, "not a recipe"),
     ("recipe's model", recipe(model={"depth": 3}), TRAIN, 2, "depth"),
     ("recipe's width", recipe(model={"width": -3}), TRAIN, 2, "width"),

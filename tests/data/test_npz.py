@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -302,8 +303,24 @@ def test_wrong_paths(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InputError, match="there is no file"):
         load_data(tmp_path / "folder.csv")
-    with pytest.raises(InputError, match="embedded:NAME"):
+    with pytest.raises(InputError, match=r"embedded:NAME.*did you mean embedded:digits\?$"):
         load_data("digits")
+
+
+@pytest.mark.parametrize("spec", ["notes.txt", "stdlib:", "ids.npy"])
+def test_text_is_no_data_of_sequences(tmp_path, monkeypatch, spec):
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("Some words.")
+    with pytest.raises(InputError, match=r"is text, .*next: .* give the text to a language model"):
+        load_data(spec)
+
+
+def test_a_misspelt_file_is_suggested(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("waves.npz").touch()
+    for wrong in ("wavse.npz", "waves.nzp"):
+        with pytest.raises(InputError, match=r"next: did you mean 'waves\.npz'\?$"):
+            load_data(wrong)
 
 
 def test_bad_seed(arrays, write):

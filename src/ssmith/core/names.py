@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from ssmith.core.errors import InputError
 
 _CLOSE = 0.4
+_MOST = 4
 
 
 def spelled(name: str) -> str:
@@ -36,7 +37,7 @@ def unknown_name(said: str, name: str, known: Iterable[str], *, prefix: str = ""
 
 
 def meant(name: str, known: Iterable[str], *, prefix: str = "", cutoff: float = _CLOSE) -> str:
-    """Return the question that suggests a name: all it is the beginning of, else the closest.
+    """Return the question that suggests a name: what it is the beginning of, else the closest.
 
     Args:
         name: as it was given.
@@ -49,7 +50,7 @@ def meant(name: str, known: Iterable[str], *, prefix: str = "", cutoff: float = 
     """
     names = list(known)
     found = [item for item in names if name and item.lower().startswith(name.lower())]
-    found = found or difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    found = found[:_MOST] or difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
     if not found:
         return ""
     # Without a prefix the end of a name shows only in quotes.

@@ -92,17 +92,26 @@ def _add_row(
     where: str,
 ) -> None:
     if len(row) != len(header):
-        raise DataError(f"{where} has {len(row)} cells", allowed=f"{len(header)}, as the header")
+        raise DataError(
+            f"{where} has {len(row)} cell{'' if len(row) == 1 else 's'}",
+            allowed=f"{len(header)}, as the header",
+            next_step="correct the row; a text with a comma in it needs quotes",
+        )
     cells = {name: cell.strip() for name, cell in zip(header, row, strict=True)}
     label, split = cells["label"], cells.get("split", "")
     if not label:
-        raise DataError(f"{where} has no label", allowed="the same label in all rows of a sequence")
+        raise DataError(
+            f"{where}, column 'label': the cell is empty",
+            allowed="the same label in all rows of a sequence",
+            next_step="fill it in, or leave the sequence out",
+        )
     one = found.setdefault(cells["sequence"], _Sequence(label=label, split=split))
     if (one.label, one.split) != (label, split):
         raise DataError(
             f"{where}: sequence {cells['sequence']!r} changes its label or split "
             f"from {one.label!r}, {one.split!r} to {label!r}, {split!r}",
             allowed="one label and one split for a sequence",
+            next_step="correct the row, or give its sequence another name",
         )
     one.rows.append([_number(cells[name], f"{where}, column {name!r}") for name in channels])
     if "time" in cells:
@@ -117,15 +126,26 @@ def _channels(header: list[str], path: Path) -> list[str]:
             f"{path.name} has columns {', '.join(header)}",
             allowed="sequence, label, at least one channel, and if wanted time and split; "
             "each once",
+            next_step="rename or add columns in the first row of the file",
         )
     return channels
 
 
 def _number(text: str, where: str) -> float:
+    if not text:
+        raise DataError(
+            f"{where}: the cell is empty",
+            allowed="numbers",
+            next_step="fill it in, or leave the row out: sequences may differ in length",
+        )
     try:
         return float(text)
     except ValueError as error:
-        raise DataError(f"{where}: {text!r} is not a number", allowed="numbers") from error
+        raise DataError(
+            f"{where}: {text!r} is not a number",
+            allowed="numbers",
+            next_step="correct the cell, or drop the column if it is no channel",
+        ) from error
 
 
 def _csv_targets(labels: list[str]) -> list[str] | list[int] | Tensor:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ssmith.core.errors import DataError, InputError
+from ssmith.core.files import beside
 from ssmith.core.text import ALL, Text, TokenStream
 from ssmith.data.documents import Document, Documents
 from ssmith.data.text_splits import stretches, text_of
@@ -48,7 +49,9 @@ def read_documents(path: Path, *, field: str = "text") -> Documents:
     if path.is_dir():
         return _directory(path)
     if not path.is_file():
-        raise InputError(f"there is no file or directory {path}", next_step="check the path")
+        raise InputError(
+            f"there is no file or directory {path}", next_step=beside(path) or "check the path"
+        )
     suffix = path.suffix.lower()
     if suffix in LINES:
         items, details = _lines(path, field), {"field": field}
@@ -76,7 +79,7 @@ def read_token_file(path: Path, *, vocabulary: int | None) -> Text:
         DataError: if it is empty, holds no integers, or an id the model does not know.
     """
     if not path.is_file():
-        raise InputError(f"there is no file {path}", next_step="check the path")
+        raise InputError(f"there is no file {path}", next_step=beside(path) or "check the path")
     ids = _numpy_ids(path) if path.suffix.lower() == ".npy" else _binary_ids(path)
     if not ids.size:
         raise DataError(f"{path.name} holds no token", next_step="check how it was written")

@@ -11,7 +11,7 @@ from ssmith.core.errors import InputError
 from ssmith.core.files import read_json
 from ssmith.core.names import unknown_name
 
-_KIND_NAMES = {str: "a text", dict: "an object of settings", list: "a list"}
+_KIND_NAMES: dict[type, str] = {str: "a text", dict: "an object of settings", list: "a list"}
 
 
 def read_recipe(path: Path, kinds: Mapping[str, type], needed: set[str]) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def read_recipe(path: Path, kinds: Mapping[str, type], needed: set[str]) -> dict
         InputError: if a key is unknown or missing, or a value is of another kind.
         ArtefactError: if the file is unreadable or not JSON.
     """
-    content = read_json(path)
+    content = read_json(path, by_hand=True)
     if not isinstance(content, dict):
         form = ", ".join(f'"{name}": …' for name in sorted(needed))
         raise InputError(

@@ -134,7 +134,7 @@ def read_config(path: Path) -> dict[str, Any]:
         MissingExtraError: if YAML is not installed.
     """
     if path.suffix.lower() == ".json":
-        content = read_json(path)
+        content = read_json(path, by_hand=True)
     elif path.suffix.lower() in (".yaml", ".yml"):
         yaml = require("yaml", extra="hf", purpose="a YAML file of settings")
         try:
