@@ -34,7 +34,13 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
     text = reads_text(arguments.model)
     if arguments.data is None and not (text and hasattr(arguments, "lm_eval")):
-        raise InputError("--data is missing", allowed=flags.DATA_HELP)
+        raise InputError(
+            "--data is missing",
+            allowed=flags.DATA_HELP,
+            next_step="try --data stdlib:"
+            if text
+            else "give your own file, or see `ssmith list` for named data",
+        )
     return (_text if text else _sequences)(arguments, output)
 
 

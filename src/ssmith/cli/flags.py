@@ -26,6 +26,9 @@ DATA_HELP = (
 class ArgumentParser(argparse.ArgumentParser):
     """A parser whose mistakes are errors like all others: one line, exit code 2."""
 
+    example = ""
+    """A whole command line that works, for who left out a part of it."""
+
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print with its usage.
 
@@ -35,7 +38,10 @@ class ArgumentParser(argparse.ArgumentParser):
         Raises:
             InputError: always.
         """
-        raise InputError(message, next_step=f"see `{self.prog} --help`")
+        step = f"see `{self.prog} --help`"
+        if "required" in message and self.example:
+            step += f"; an example: {self.example}"
+        raise InputError(message, next_step=step)
 
 
 def command(
@@ -53,7 +59,7 @@ def command(
     Returns:
         The command's parser.
     """
-    parser: Parser = subparsers.add_parser(
+    parser: ArgumentParser = subparsers.add_parser(
         name,
         help=about,
         description=f"{about[:1].upper()}{about[1:]}.",
@@ -61,6 +67,7 @@ def command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.example = example
     parser.set_defaults(run=run)
     group = parser.add_argument_group("output")
     group.add_argument(
@@ -196,6 +203,15 @@ def add_out(parser: Parser, what: str, *, required: bool = True) -> None:
     """Add ``--out`` and ``--overwrite``."""
     parser.add_argument("--out", type=Path, metavar="DIR", required=required, help=what)
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+def no_out() -> InputError:
+    """Return the error of a cut without a place for its result."""
+    return InputError(
+        "--out is missing",
+        allowed="--out DIR, or --dry-run to cut nothing",
+        next_step="add --out with the directory to make, e.g. --out pruned",
+    )
 
 
 def add_seed(parser: Parser, what: str) -> None:

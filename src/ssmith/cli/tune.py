@@ -146,9 +146,13 @@ def _config(arguments: argparse.Namespace) -> TuneConfig:
         "method": "methods", "data": "data", "recover_from": "recover_from", "merge": "merge",
     }  # fmt: skip
     content |= {names[flag]: given[flag] for flag in names if flag in given}
-    for key, flag in (("methods", "method"), ("data", "data")):
+    for key, flag, step in (
+        ("methods", "method", "try state-offset-h on a language model, state-offset-y on others"),
+        ("data", "data", "give your own file, or see `ssmith list` for named data"),
+    ):
         if key not in content:
-            raise InputError(f"--{flag} is missing", allowed=f"--{flag}, or {key} in --config FILE")
+            allowed = f"--{flag}, or {key} in --config FILE"
+            raise InputError(f"--{flag} is missing", allowed=allowed, next_step=step)
     training = {name: given[name] for name in _TRAINING if name in given}
     for name, more in (
         ("training", training),

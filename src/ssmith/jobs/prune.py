@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssmith import api
-from ssmith.core.budget import Budget
+from ssmith.core.budget import Budget, check_fraction
 from ssmith.core.compensation import Compensation
 from ssmith.core.names import unknown_name
 from ssmith.core.plan import Plan
@@ -44,6 +44,8 @@ class PruneConfig:
 
     def __post_init__(self) -> None:
         self.how()
+        # Called by the name users say, before the budget calls it by its unit.
+        check_fraction("ratio", self.ratio)
         self.budget()
 
     def how(self) -> Method:
