@@ -169,7 +169,7 @@ CASES = [
     ("no data to measure losses on", nothing,
      (*PRUNE, "--ratio", "0.5", "--method", "aire+by-loss"), 2, "add --refit-on"),
     ("pilot's data", nothing, ("pilot", "model", "--out", "pilot"), 2,
-     "an example: ssmith pilot embedded:digits-s5 --data embedded:digits"),
+     "an example: `ssmith pilot embedded:digits-s5 --data embedded:digits"),
     ("eval's data", nothing, ("eval", "model"), 2, "ssmith list"),
     ("tune's data", nothing, ("tune", "model", "--method", "bitfit", "--out", "tuned"), 2,
      "ssmith list"),

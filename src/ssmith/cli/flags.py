@@ -19,7 +19,7 @@ Config = TypeVar("Config")
 MODEL_HELP = "directory, hub id owner/name, or embedded:NAME"
 DATA_HELP = (
     "embedded:NAME, or a .npz, .csv or .jsonl file; for language models stdlib:, pydoc:, a text, "
-    ".jsonl, .npy or .bin file, or a directory of text"
+    ".jsonl, .csv, .npy or .bin file, or a directory of text"
 )
 
 
@@ -40,7 +40,7 @@ class ArgumentParser(argparse.ArgumentParser):
         """
         step = f"see `{self.prog} --help`"
         if "required" in message and self.example:
-            step += f"; an example: {self.example}"
+            step += f"; an example: `{self.example}`"
         raise InputError(message, next_step=step)
 
 
@@ -135,7 +135,7 @@ def add_text(parser: Parser) -> Group:
         ("--length", whole, "N", "tokens of each window (default: 2048)"),
         ("--stride", whole, "N", "tokens between their starts (default: the length)"),
         ("--windows", whole, "N", "most windows, evenly spread (default: all)"),
-        ("--field", str, "NAME", "key of the text in each line of a .jsonl file (default: text)"),
+        ("--field", str, "NAME", "key or column of the text in a .jsonl or .csv (default: text)"),
     ):
         group.add_argument(name, type=kind, default=argparse.SUPPRESS, metavar=letter, help=text)
     return group

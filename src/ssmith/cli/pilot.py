@@ -126,7 +126,7 @@ def _add_language(parser: flags.Parser) -> None:
         "--field",
         default=argparse.SUPPRESS,
         metavar="NAME",
-        help="key of the text in each line of a .jsonl file (default: text)",
+        help="key or column of the text in a .jsonl or .csv (default: text)",
     )
     group.add_argument(
         "--no-compensation",

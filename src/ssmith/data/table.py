@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +13,8 @@ from torch import Tensor
 from ssmith.core.errors import DataError
 from ssmith.data.pool import pad_series
 from ssmith.data.raw import Raw
-from ssmith.data.text import read_text, require_some
+from ssmith.data.rows import check_cells, read_rows
+from ssmith.data.text import require_some
 
 _RESERVED = ("sequence", "time", "label", "split")
 
@@ -36,12 +35,7 @@ def read_csv(path: Path) -> Raw:
     Raises:
         DataError: with the row that cannot be read.
     """
-    try:
-        rows = list(csv.reader(io.StringIO(read_text(path), newline=""), strict=True))
-    except csv.Error as error:
-        raise DataError(
-            f"{path.name} is not a table: {error}", allowed="comma-separated"
-        ) from error
+    rows = read_rows(path)
     require_some(rows, path)
     header = [name.strip() for name in rows[0]]
     channels = _channels(header, path)
@@ -91,12 +85,7 @@ def _add_row(
     channels: list[str],
     where: str,
 ) -> None:
-    if len(row) != len(header):
-        raise DataError(
-            f"{where} has {len(row)} cell{'' if len(row) == 1 else 's'}",
-            allowed=f"{len(header)}, as the header",
-            next_step="correct the row; a text with a comma in it needs quotes",
-        )
+    check_cells(row, header, where)
     cells = {name: cell.strip() for name, cell in zip(header, row, strict=True)}
     label, split = cells["label"], cells.get("split", "")
     if not label:
