@@ -156,7 +156,7 @@ def test_jsonl_real_targets(jsonl_file, targets, shape):
         ('{"x": [], "y": "x"}', "line 17: x has shape"),
         ('{"x": null, "y": "x"}', "line 17: x has shape"),
         ('{"x": [[[1]]], "y": "x"}', "line 17: x has shape"),
-        ('{"x": [[1, 2, 3]], "y": "x"}', r"line 17: x has 3 channel\(s\); allowed: 2"),
+        ('{"x": [[1, 2, 3]], "y": "x"}', r"line 17: x has 3 channels; allowed: 2"),
         ('{"x": [[1, NaN]], "y": "x"}', r"sequence 16 \(mine.jsonl line 17\), step 0, channel 1"),
         ('{"x": [[1, 1e400]], "y": "x"}', "1 infinite"),
         ('{"x": [[1, 2]], "y": 3}', "y mixes int, str"),

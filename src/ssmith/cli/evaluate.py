@@ -8,6 +8,7 @@ from typing import Any
 from ssmith.cli import flags
 from ssmith.cli.output import Output
 from ssmith.core.errors import InputError
+from ssmith.core.words import number_of
 
 
 def add(subparsers: flags.Subparsers) -> None:
@@ -82,6 +83,6 @@ def _sequences(arguments: argparse.Namespace, output: Output) -> int:
     output.line(
         f"{found['metric']} on {found['split']}: {estimate['value']:.4f} "
         f"[{estimate['low']:.4f}, {estimate['high']:.4f}] "
-        f"({found['interval']}, {found['level']:.0%}, {found['count']} sequences)"
+        f"({found['interval']}, {found['level']:.0%}, {number_of(found['count'], 'sequence')})"
     )
     return 0

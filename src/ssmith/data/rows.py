@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 from ssmith.core.errors import DataError
+from ssmith.core.words import number_of
 from ssmith.data.text import read_text
 
 
@@ -45,7 +46,7 @@ def check_cells(row: list[str], header: list[str], where: str) -> None:
     """
     if len(row) != len(header):
         raise DataError(
-            f"{where} has {len(row)} cell{'' if len(row) == 1 else 's'}",
+            f"{where} has {number_of(len(row), 'cell')}",
             allowed=f"{len(header)}, as the header",
             next_step="correct the row; a text with a comma in it needs quotes",
         )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ssmith.core.errors import DataError, InputError
 from ssmith.core.files import beside
 from ssmith.core.text import ALL, Text, TokenStream
+from ssmith.core.words import number_of
 from ssmith.data.documents import Document, Documents
 from ssmith.data.rows import check_cells, read_rows
 from ssmith.data.text_splits import stretches, text_of
@@ -197,7 +198,7 @@ def _documents(path: Path, items: list[Document], details: dict[str, Any]) -> Do
         raise DataError(f"{path} is empty", next_step="give a file with text in it")
     return Documents(
         name=path.name,
-        source=f"{len(filled)} document(s) of {path.name}",
+        source=f"{number_of(len(filled), 'document')} of {path.name}",
         items=filled,
         details={**details, "empty_documents_left_out": len(items) - len(filled)},
     )

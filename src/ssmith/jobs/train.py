@@ -17,6 +17,7 @@ from ssmith.core.errors import InputError
 from ssmith.core.files import to_json
 from ssmith.core.seeds import generator, seeded
 from ssmith.core.sequences import SequenceData
+from ssmith.core.words import number_of
 from ssmith.evaluate import METRICS, default_metric, predict
 from ssmith.families import LTIOptions, SequenceConfig, SequenceModel, model_digest
 from ssmith.jobs.progress import Progress, silent
@@ -229,7 +230,7 @@ def _measured(model: SequenceModel, data: SequenceData, split: str) -> str:
     found = api.measure(model, data.split(split))
     return (
         f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}] "
-        f"({found.method}, {found.level:.0%}, {found.count} sequences)"
+        f"({found.method}, {found.level:.0%}, {number_of(found.count, 'sequence')})"
     )
 
 
