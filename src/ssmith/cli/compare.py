@@ -29,7 +29,7 @@ def add(subparsers: flags.Subparsers) -> None:
     flags.add_metric(parser)
     flags.add_own_metric(parser)
     flags.add_text(parser)
-    flags.add_out(parser, "directory for receipt.json and report.html", required=False)
+    flags.add_out(parser, "directory for receipt.json, report.html and plots/", required=False)
     flags.add_batch_size(parser)
     flags.add_speed(parser)
     flags.add_seed(parser, "resampling")

@@ -28,7 +28,9 @@ def add(subparsers: flags.Subparsers) -> None:
     )
     flags.add_model(parser)
     flags.add_data(parser)
-    flags.add_out(parser, "directory for the model, receipt.json, report.html and plots/")
+    flags.add_out(
+        parser, "directory for model/, plan.json, receipt.json, report.html, plots/, stages/"
+    )
     parser.add_argument(
         "--resume", action="store_true", help="go on with an interrupted pilot in --out"
     )
