@@ -154,8 +154,9 @@ BY_PLAN = (*PRUNE, "--plan-in", "plan.json")
 CASES = [
     ("no command", nothing, (), 2, "COMMAND"),
     ("unknown command", nothing, ("prun",), 2, "did you mean 'prune'"),
-    ("unknown flag", nothing, ("inspect", "model", "--nope"), 2, "--nope"),
-    ("flag cut short", nothing, (*PRUNE, "--rat", "0.5"), 2, "--rat"),
+    ("unknown flag", nothing, ("inspect", "model", "--nope"), 2, "see `ssmith inspect --help`"),
+    ("flag cut short", nothing, (*PRUNE, "--rat", "0.5"), 2, "did you mean '--ratio'"),
+    ("flag misspelt", nothing, (*PRUNE, "--raito=0.5"), 2, "did you mean '--ratio'"),
     ("no model", nothing, ("inspect",), 2, "MODEL"),
     ("ratio below", nothing, (*PRUNE, "--ratio", "-0.1"), 2, "[0, 1)"),
     ("ratio one", nothing, (*PRUNE, "--ratio", "1.0"), 2, "[0, 1)"),

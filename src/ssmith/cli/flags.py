@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from ssmith.core.errors import InputError
+from ssmith.core.names import meant
 
 Parser = argparse.ArgumentParser
 # The names of these types in argparse are private.
@@ -16,6 +17,7 @@ Subparsers = Any
 Group = Any
 Config = TypeVar("Config")
 
+_ALIKE = 0.6
 MODEL_HELP = "directory, hub id owner/name, or embedded:NAME"
 DATA_HELP = (
     "embedded:NAME, or a .npz, .csv or .jsonl file; for language models stdlib:, pydoc:, a text, "
@@ -28,6 +30,29 @@ class ArgumentParser(argparse.ArgumentParser):
 
     example = ""
     """A whole command line that works, for who left out a part of it."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and refuse what is left over here, where the flags of the command are known.
+
+        Args:
+            args: the words.
+            namespace: that takes the values.
+
+        Returns:
+            The namespace, and an empty list.
+
+        Raises:
+            InputError: if a word is left over.
+        """
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            flag = unknown[0].partition("=")[0]
+            question = meant(flag, self._option_string_actions, cutoff=_ALIKE)
+            raise InputError(
+                f"unrecognized arguments: {' '.join(unknown)}",
+                next_step=question or f"see `{self.prog} --help`",
+            )
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print with its usage.
