@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from pathlib import Path
 
 from helpers.pages import ROOT, run_page
 
@@ -16,6 +17,9 @@ def test_readme_shows_code_before_line_40():
 def test_what_the_readme_shows_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run_page(README)
+    text = README.read_text(encoding="utf-8")
+    names = {item.name + "/" * item.is_dir() for item in Path("pilot").iterdir()}
+    assert {name for name in names if f"`{name}`" not in text} == set()
     assert "states" in capsys.readouterr().out
 
 

@@ -139,12 +139,12 @@ def load_text(
 
     Args:
         spec: ``stdlib:`` (the sources of the Python that runs), ``pydoc:`` (prose of its language
-            reference), a text file, a ``.jsonl`` file, a directory of text files, or token ids
-            as ``.npy`` or ``.bin``.
+            reference), a text file, a ``.jsonl`` or ``.csv`` file, a directory of text files, or
+            token ids as ``.npy`` or ``.bin``.
         model: the language model that is to read it. Its tokenizer is the one in the directory it
             was loaded from; a model of 256 token ids without one reads bytes.
         tokenizer: directory or hub id of a model whose tokenizer is used instead.
-        field: key of the text in each line of a ``.jsonl`` file.
+        field: key of the text in each line of a ``.jsonl`` file, or column of a ``.csv`` one.
         seed: of the draw of documents into splits; it belongs to the data.
 
     Returns:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from helpers.models import Kind, make_model
 from helpers.plans import random_plan
-from ssmith.artefact import embedded_names, load, locate, save, verify
+from ssmith.artefact import EMBEDDED, embedded_names, load, locate, save, verify
 from ssmith.artefact.layout import MANIFEST, manifest_of
 from ssmith.core.errors import (
     ArtefactError,
@@ -327,6 +327,22 @@ def test_nothing_there(spec, monkeypatch, tmp_path):
 def test_a_plain_file_is_no_model(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     refuse(tmp_path / "notes.txt", InputError, "is a file")
+
+
+def test_a_mistyped_path_is_guessed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "waves-model").mkdir(parents=True)
+    refuse("runs/nothing-like-it/x", InputError, "next: check the path")
+    refuse(tmp_path / "runs" / "waves-modle", InputError, "did you mean 'waves-model' in ")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    refuse("runs/waves-modle", MissingExtraError, "did you mean 'waves-model' in runs")
+    monkeypatch.chdir(tmp_path / "runs")
+    refuse("waves-modle", InputError, "did you mean 'waves-model'")
+
+
+def test_a_name_without_its_prefix_is_guessed():
+    name = embedded_names()[0]
+    refuse(name, InputError, f"did you mean {EMBEDDED}{name}")
 
 
 def test_a_mistyped_name_is_guessed():

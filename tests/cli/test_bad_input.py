@@ -133,7 +133,7 @@ def recipe(**changes):
     def prepare():
         merged = {
             key: {**value, **changes.get(key, {})} if isinstance(value, dict) else value
-            for key, value in content.items()
+            for key, value in {**changes, **content}.items()
         }
         Path("recipe.json").write_text(json.dumps(merged))
 
@@ -154,18 +154,31 @@ BY_PLAN = (*PRUNE, "--plan-in", "plan.json")
 CASES = [
     ("no command", nothing, (), 2, "COMMAND"),
     ("unknown command", nothing, ("prun",), 2, "did you mean 'prune'"),
-    ("unknown flag", nothing, ("inspect", "model", "--nope"), 2, "--nope"),
-    ("flag cut short", nothing, (*PRUNE, "--rat", "0.5"), 2, "--rat"),
+    ("unknown flag", nothing, ("inspect", "model", "--nope"), 2, "see `ssmith inspect --help`"),
+    ("flag cut short", nothing, (*PRUNE, "--rat", "0.5"), 2, "did you mean '--ratio'"),
+    ("flag misspelt", nothing, (*PRUNE, "--raito=0.5"), 2, "did you mean '--ratio'"),
     ("no model", nothing, ("inspect",), 2, "MODEL"),
     ("ratio below", nothing, (*PRUNE, "--ratio", "-0.1"), 2, "[0, 1)"),
     ("ratio one", nothing, (*PRUNE, "--ratio", "1.0"), 2, "[0, 1)"),
-    ("ratio above", nothing, (*PRUNE, "--ratio", "1.5"), 2, "[0, 1)"),
+    ("ratio above", nothing, (*PRUNE, "--ratio", "1.5"), 2, "ratio is 1.5"),
     ("ratio nan", nothing, (*PRUNE, "--ratio", "nan"), 2, "[0, 1)"),
     ("ratio word", nothing, (*PRUNE, "--ratio", "abc"), 2, "'abc' is not a number"),
-    ("ratio missing", nothing, PRUNE, 2, "--ratio is missing"),
-    ("out missing", nothing, ("prune", "model", "--ratio", "0.5"), 2, "--out is missing"),
+    ("ratio missing", nothing, PRUNE, 2, "--ratio 0.33 removes"),
+    ("out missing", nothing, ("prune", "model", "--ratio", "0.5"), 2, "e.g. --out pruned"),
+    ("no data to refit on", nothing, (*PRUNE, "--ratio", "0.5", "--method", "state-obs"), 2,
+     "add --refit-on"),
+    ("no data to measure losses on", nothing,
+     (*PRUNE, "--ratio", "0.5", "--method", "aire+by-loss"), 2, "add --refit-on"),
+    ("pilot's data", nothing, ("pilot", "model", "--out", "pilot"), 2,
+     "an example: `ssmith pilot embedded:digits-s5 --data embedded:digits"),
+    ("eval's data", nothing, ("eval", "model"), 2, "ssmith list"),
+    ("tune's data", nothing, ("tune", "model", "--method", "bitfit", "--out", "tuned"), 2,
+     "ssmith list"),
+    ("tune's method", nothing, ("tune", "model", "--data", "data.npz", "--out", "tuned"), 2,
+     "state-offset-y"),
     ("method", nothing, (*PRUNE, "--ratio", "0.5", "--method", "lst"), 2, "did you mean 'last'"),
-    ("setting", nothing, (*PRUNE, "--ratio", "0.5", "--set", "color=red"), 2, "variant"),
+    ("setting", nothing, (*PRUNE, "--ratio", "0.5", "--set", "varaint=red"), 2,
+     "did you mean 'variant'"),
     ("setting's form", nothing, (*PRUNE, "--ratio", "0.5", "--set", "norm"), 2, "NAME=VALUE"),
     ("seed below", nothing, (*EVAL, "data.npz", "--metric", "cross-entropy", "--seed", "-1"),
      2, "integer ≥ 0"),
@@ -198,8 +211,9 @@ CASES = [
     ("classes of data", other_data(classes=(*CLASSES, "d")), (*EVAL, "bad.npz"), 2, "d"),
     ("label count", data(y=np.zeros(5, dtype=np.int64)), (*EVAL, "bad.npz"), 2, "5"),
     ("NaN data", nan_data, (*EVAL, "bad.npz"), 2, "finite"),
-    ("split", nothing, (*EVAL, "data.npz", "--split", "tst"), 2, "selection"),
-    ("metric", nothing, (*EVAL, "data.npz", "--metric", "f1"), 2, "cross-entropy"),
+    ("split", nothing, (*EVAL, "data.npz", "--split", "tst"), 2, "did you mean 'test'"),
+    ("metric", nothing, (*EVAL, "data.npz", "--metric", "acuracy"), 2,
+     "did you mean 'accuracy'"),
     ("metric of another task", nothing, (*EVAL, "data.npz", "--metric", "rmse"), 2, "accuracy"),
     ("batch size", nothing, (*EVAL, "data.npz", "--batch-size", "0"), 2, "≥ 1"),
     ("out exists", lambda: Path("small").mkdir() or Path("small/a").touch(),
@@ -252,10 +266,12 @@ CASES = [
     ("not a receipt", text("receipt.json", "{}"), ("report", "receipt.json", "--out", "page"),
      2, "not a receipt"),
     ("no recipe", nothing, TRAIN, 2, "recipe.json"),
+    ("recipe's JSON", text("recipe.json", '{"data": 1,}'), TRAIN, 2, "correct the file at line 1"),
+    ("recipe's kind", recipe(kind="languge"), TRAIN, 2, "did you mean 'language'"),
     ("not a recipe", text("recipe.json", "[1]"), TRAIN, 2, "not a recipe"),
     ("recipe's model", recipe(model={"depth": 3}), TRAIN, 2, "depth"),
     ("recipe's width", recipe(model={"width": -3}), TRAIN, 2, "width"),
-    ("recipe's fit", recipe(fit={"epoch": 3}), TRAIN, 2, "epoch"),
+    ("recipe's fit", recipe(fit={"epoch": 3}), TRAIN, 2, "did you mean 'epochs'"),
     ("recipe's epochs", recipe(fit={"epochs": 0}), TRAIN, 2, "epochs"),
     ("device", recipe(), (*TRAIN, "--device", "gpu"), 2, "cuda"),
     ("device not there", recipe(), (*TRAIN, "--device", "cuda:99"), 2, "not there"),
@@ -263,9 +279,10 @@ CASES = [
 ]  # fmt: skip
 # Values of a wrong type reach the checks of the package only where no type checker runs.
 ILL_TYPED = [
-    ("mode", nothing, (*PRUNE, "--ratio", "0.5", "--mode", "burn"), 2, "mask, shrink"),
+    ("mode", nothing, (*PRUNE, "--ratio", "0.5", "--mode", "shrnk"), 2, "did you mean 'shrink'"),
     ("setting's value", nothing, (*PRUNE, "--ratio", "0.5", "--set", "norm=x"), 2, "'exact'"),
     ("width text", model_config(width="six"), ("inspect", "model"), 2, "width"),
+    ("recipe's family", recipe(model={"family": "s6"}), TRAIN, 2, "did you mean 's5'"),
     ("recipe's width text", recipe(model={"width": "x"}), TRAIN, 2, "width"),
     ("recipe's states", recipe(model={"states": ["x"]}), TRAIN, 2, "states"),
     ("recipe's rate", recipe(fit={"lr": "high"}), TRAIN, 2, "lr"),

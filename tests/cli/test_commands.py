@@ -145,6 +145,7 @@ def test_compare_prints_and_writes(place, ssmith):
     receipt = Receipt.load(place / "page" / "receipt.json")
     assert receipt.action == "compare"
     assert receipt.verdict == {}
+    assert receipt.model["family"] == "s5"
     assert receipt.removed["states"] == {"before": 12, "after": 6, "fraction": 0.5}
     model = api.load("model")
     part = api.load_data("data.npz", model).split("test")

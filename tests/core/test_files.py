@@ -8,6 +8,7 @@ import pytest
 
 from ssmith.core.errors import ArtefactError, OutputExistsError
 from ssmith.core.files import (
+    beside,
     directory_bytes,
     finite_or_none,
     new_directory,
@@ -91,6 +92,27 @@ def test_what_is_no_json_is_one_line(tmp_path, content):
     with pytest.raises(ArtefactError) as caught:
         read_json(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_written_by_hand_is_corrected(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('{"a": 1,\n "b" 2}')
+    with pytest.raises(ArtefactError, match=r"next: correct the file at line 2, column 6\.$"):
+        read_json(path, by_hand=True)
+    with pytest.raises(ArtefactError, match="next: restore it from its source"):
+        read_json(path)
+
+
+def test_what_is_much_alike_beside_a_path_is_suggested(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("waves.json", ".wave.json", "other.csv"):
+        Path(name).touch()
+    assert beside(Path("wavse.json")) == "did you mean 'waves.json'?"
+    assert beside(tmp_path / "wavse.json") == f"did you mean 'waves.json' in {tmp_path}?"
+    for path in ("notes.txt", "waves.json", "nowhere/waves.json", "other.csv/x", ""):
+        assert beside(Path(path)) == ""
+    with pytest.raises(ArtefactError, match=r"did you mean 'waves\.json'\?$"):
+        read_json(Path("wavse.json"))
 
 
 @pytest.mark.parametrize("what", ["missing", "directory"])

@@ -46,6 +46,28 @@ def test_lines_are_documents_with_a_zero_between(tmp_path):
     assert text.details["documents"] == 3
 
 
+def test_a_column_of_a_table_holds_documents(tmp_path):
+    table = put(tmp_path / "a.csv", 'n,text\n1,one\n2,"zwölf, und"\n\n3,\n4,three\n')
+    text = load_text(table)
+    assert as_bytes(text.split("all")) == b"one\0zw\xc3\xb6lf, und\0three"
+    assert (text.details["documents"], text.details["field"]) == (3, "text")
+    assert as_bytes(load_text(table, field="n").split("all")) == b"1\x002\x003\x004"
+    put(tmp_path / "short.csv", "n,text\n1,one\n2\n")
+    with pytest.raises(DataError, match=r"short\.csv row 3 has 1 cell; allowed: 2"):
+        load_text(tmp_path / "short.csv")
+
+
+def test_a_table_of_numbers_is_no_text(tmp_path):
+    table = put(tmp_path / "waves.csv", "sequence,label,u\n1,a,0.5\n")
+    refused = "without one column 'text'; allowed: .*sequence, label, u.*; next: .*sequence models"
+    with pytest.raises(DataError, match=refused):
+        load_text(table)
+    put(tmp_path / "notes.txt", PROSE)
+    assert load_text(tmp_path).details["files_left_out"] == 1
+    table.rename(tmp_path / "waves.txt")
+    assert b"0.5" in as_bytes(load_text(tmp_path / "waves.txt").split("all"))
+
+
 def test_many_documents_are_drawn_whole_and_stay_apart(tmp_path):
     for number in range(40):
         put(tmp_path / f"{number:02}.md", f"document {number:02} " * (number + 1))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,10 +217,10 @@ X = np.zeros((40, 7, 2))
         ({"y": np.array(["a"] * 40)}, "single class: a"),
         ({"y": np.zeros((40, 2), int)}, r"y has shape \(40, 2\)"),
         ({"y": np.array(1.0)}, r"y has shape \(\)"),
-        ({"y": np.array([0.5, np.nan] + [1.0] * 38)}, r"1 target\(s\).*sequence 1"),
+        ({"y": np.array([0.5, np.nan] + [1.0] * 38)}, r"1 target.*sequence 1"),
         ({"y": np.array([b"a", b"b"] * 20)}, "one string or integer"),
         ({"lengths": np.full(39, 3)}, r"lengths has shape \(39,\)"),
-        ({"lengths": np.full(40, 8)}, r"40 length\(s\) out of range, the first is 8 at sequence 0"),
+        ({"lengths": np.full(40, 8)}, r"40 lengths out of range, the first is 8 at sequence 0"),
         ({"lengths": np.array([1] * 39 + [0])}, "is 0 at sequence 39; allowed: 1 to 7"),
         ({"lengths": np.full(40, 3.0)}, "allowed: integers"),
         ({"split": np.array(["train"] * 39 + ["dev"])}, "sequence 39 is in split 'dev'"),
@@ -249,7 +250,7 @@ def test_non_finite_values_are_counted_and_placed(arrays, write):
     arrays["x"][5, 3, 0] = -np.inf
     # Finite in double precision, infinite in single.
     arrays["x"][9, 0, 0] = 1e300
-    message = r"3 value\(s\).*\(1 NaN, 2 infinite\), the first at sequence 5, step 2, channel 1"
+    message = r"3 values.*\(1 NaN, 2 infinite\), the first at sequence 5, step 2, channel 1"
     with pytest.raises(DataError, match=message):
         load_data(write(arrays))
 
@@ -302,8 +303,24 @@ def test_wrong_paths(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InputError, match="there is no file"):
         load_data(tmp_path / "folder.csv")
-    with pytest.raises(InputError, match="embedded:NAME"):
+    with pytest.raises(InputError, match=r"embedded:NAME.*did you mean embedded:digits\?$"):
         load_data("digits")
+
+
+@pytest.mark.parametrize("spec", ["notes.txt", "stdlib:", "ids.npy"])
+def test_text_is_no_data_of_sequences(tmp_path, monkeypatch, spec):
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("Some words.")
+    with pytest.raises(InputError, match=r"is text, .*next: .* give the text to a language model"):
+        load_data(spec)
+
+
+def test_a_misspelt_file_is_suggested(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("waves.npz").touch()
+    for wrong in ("wavse.npz", "waves.nzp"):
+        with pytest.raises(InputError, match=r"next: did you mean 'waves\.npz'\?$"):
+            load_data(wrong)
 
 
 def test_bad_seed(arrays, write):

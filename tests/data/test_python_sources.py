@@ -88,7 +88,7 @@ def test_another_version_or_none_is_refused():
         read_packages({"rich": "0.1"}, size=1000)
     with pytest.raises(InputError, match=r"'no-such-package' is not installed.*pip install"):
         read_packages({"no-such-package": "1.0"}, size=1000)
-    with pytest.raises(InputError, match=r"0 package\(s\)"):
+    with pytest.raises(InputError, match=r"0 packages"):
         read_packages({}, size=1000)
 
 

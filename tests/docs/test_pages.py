@@ -6,6 +6,8 @@ import pytest
 
 from helpers.pages import ROOT, make_targets, pages, run_page
 
+LISTED = {"pilot": "pilot.md"}
+"""Directories whose content a page lists, and that page."""
 DOCS = [page for page in pages() if page.name != "README.md"]
 
 
@@ -13,6 +15,12 @@ DOCS = [page for page in pages() if page.name != "README.md"]
 def test_what_a_page_shows_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_page(page)
+    # Every page that makes one of these lists what lies in it.
+    for place, described in LISTED.items():
+        if (tmp_path / place).is_dir() and page.name == described:
+            text = page.read_text(encoding="utf-8")
+            names = {item.name + "/" * item.is_dir() for item in (tmp_path / place).iterdir()}
+            assert {name for name in names if f"`{name}`" not in text} == set()
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))

@@ -237,12 +237,35 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path, change):
         Recipe.load(path)
 
 
-@pytest.mark.parametrize("text", ["[]", '{"data": "d.npz"}'])
-def test_a_recipe_needs_its_keys(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[]", "is not a recipe: it holds a list"),
+        ('{"data": "d.npz"}', "lacks fit, model; .*next: add fit and model to the recipe"),
+    ],
+)
+def test_a_recipe_needs_its_keys(tmp_path, text, says):
     path = tmp_path / "recipe.json"
     path.write_text(text)
-    with pytest.raises(InputError, match="is not a recipe"):
+    with pytest.raises(InputError, match=says):
         Recipe.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "meant"),
+    [
+        ({"dat": "x"}, "'data'"),
+        ({"model": {**MODEL, "wdith": 8}}, "'width'"),
+        ({"model": {**MODEL, "options": {"dt_mn": 1}}}, "'dt_min'"),
+        ({"fit": {**FIT, "epoch": 3}}, "'epochs'"),
+    ],
+)
+def test_a_key_that_is_misspelt_is_suggested(shelf, tmp_path, changes, meant):
+    path = tmp_path / "recipe.json"
+    content = {"data": str(shelf / "data.npz"), "model": MODEL, "fit": FIT, **changes}
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf"next: did you mean {meant}\?$"):
+        train(Recipe.load(path))
 
 
 def test_a_recipe_survives_its_file(tmp_path):

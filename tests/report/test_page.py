@@ -106,6 +106,14 @@ def test_the_first_screen(accepted, tmp_path):
         assert words in said
 
 
+def test_several_families_are_named_one_after_another(accepted, tmp_path):
+    receipt = replace(accepted, model=accepted.model | {"family": ["attention", "mamba"]})
+    said = Page(written(receipt, tmp_path)).text
+    assert "attention, mamba · classification" in said
+    path = write_index([("one", tmp_path, receipt)], tmp_path)
+    assert "attention, mamba · classification" in Page(path.read_text(encoding="utf-8")).text
+
+
 def test_a_refusal_is_as_plain(refused, tmp_path):
     said = Page(written(refused, tmp_path)).text.replace("\u00a0", " ")
     assert "✕ Refused" in said
@@ -118,6 +126,7 @@ def test_a_refusal_is_as_plain(refused, tmp_path):
 def test_what_was_not_measured_is_named(empty, tmp_path):
     said = Page(written(empty, tmp_path)).text
     assert "Not judged" in said
+    assert "To have a cut accepted or refused, run ssmith pilot with --max-loss." in said
     assert "No gate was applied." in said
     assert said.count("not measured") + said.count("Not measured") >= 15
     assert list(tmp_path.glob("plots/*")) == []

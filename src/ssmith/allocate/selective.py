@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ssmith.core.errors import InputError
 from ssmith.core.pattern import Pattern, keep_largest
+from ssmith.core.words import span
 
 _ROUNDING = 1e-9
 STABLE = 0.9
@@ -131,7 +132,7 @@ def columns_by_cost(costs: Mapping[str, Float64[Tensor, "n"]], removed: int) -> 
     """
     most = sum(len(cost) - 1 for cost in costs.values())
     if not 0 < removed <= most:
-        raise InputError(f"{removed} columns to remove", allowed=f"1 to {most}")
+        raise InputError(f"{removed} columns to remove", allowed=span(1, most))
     steps = [
         (float(value), place, number, layer)
         for number, (layer, cost) in enumerate(costs.items())

@@ -28,7 +28,11 @@ def read_any_config(directory: Path) -> dict[str, Any]:
     """
     path = directory / CONFIG
     if not path.is_file():
-        raise ArtefactError(f"{directory} has no {CONFIG}", allowed="the directory of a model")
+        raise ArtefactError(
+            f"{directory} has no {CONFIG}",
+            allowed="the directory of a model",
+            next_step="give what --out of train, prune or tune made, or a Hugging Face directory",
+        )
     content = read_json(path)
     return content if isinstance(content, dict) else {}
 

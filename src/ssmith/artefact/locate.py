@@ -8,10 +8,12 @@ from pathlib import Path
 
 from ssmith.artefact.layout import CONFIG, PICKLES
 from ssmith.core.errors import ArtefactError, InputError
-from ssmith.core.names import unknown_name
+from ssmith.core.files import beside
+from ssmith.core.names import meant, unknown_name
 from ssmith.core.optional import require
 
 EMBEDDED = "embedded:"
+_ALIKE = 0.6
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -50,14 +52,25 @@ def locate(spec: str | Path) -> Path:
     if path.is_dir():
         return path
     if path.exists():
-        raise InputError(f"{path} is a file", allowed="a model directory")
+        raise InputError(
+            f"{path} is a file",
+            allowed="a model directory",
+            next_step="give the directory that holds config.json and model.safetensors",
+        )
     if _HUB_ID.fullmatch(text):
         return _download(text)
     raise InputError(
         f"no model at {text!r}",
         allowed=f"a directory, a hub id owner/name, or {EMBEDDED}NAME with NAME one of "
         + ", ".join(embedded_names()),
+        next_step=_meant(text) or "check the path, or see `ssmith list` for the models that ship",
     )
+
+
+def _meant(text: str) -> str:
+    """Return what may be meant where there is no model: one that ships, or a path close by."""
+    shipped = meant(text, embedded_names(), prefix=EMBEDDED, cutoff=_ALIKE)
+    return shipped if text in embedded_names() else beside(Path(text)) or shipped
 
 
 def _embedded_root() -> Path:
@@ -72,10 +85,12 @@ def _embedded(name: str) -> Path:
 
 
 def _download(repository: str) -> Path:
+    question = beside(Path(repository))
+    near = f" ({question})" if question else ""
     hub = require(
         "huggingface_hub",
         extra="hub",
-        purpose=f"there is no directory {repository!r}, and loading it from a model hub",
+        purpose=f"there is no directory {repository!r}{near}, and loading it from a model hub",
     )
     try:
         return Path(
@@ -86,5 +101,5 @@ def _download(repository: str) -> Path:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ArtefactError(
             f"cannot load {repository!r} from the model hub: {reason}",
-            next_step="check the id and the network, or give a local directory",
+            next_step=question or "check the id and the network, or give a local directory",
         ) from error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssmith.cli import flags
 from ssmith.cli.output import Output
+from ssmith.core.words import number_of
 
 if TYPE_CHECKING:
     from ssmith.core.receipt import Receipt
@@ -28,7 +29,7 @@ def add(subparsers: flags.Subparsers) -> None:
     flags.add_metric(parser)
     flags.add_own_metric(parser)
     flags.add_text(parser)
-    flags.add_out(parser, "directory for receipt.json and report.html", required=False)
+    flags.add_out(parser, "directory for receipt.json, report.html and plots/", required=False)
     flags.add_batch_size(parser)
     flags.add_speed(parser)
     flags.add_seed(parser, "resampling")
@@ -97,11 +98,11 @@ def _show(output: Output, receipt: Receipt) -> None:
         change = quality["increase"]
         output.line(
             f"perplexity changes by {change['value']:+.2%} [{change['low']:+.2%}, "
-            f"{change['high']:+.2%}], {quality['tokens']:,} counted tokens"
+            f"{change['high']:+.2%}], {number_of(quality['tokens'], 'counted token')}"
         )
-    counted = "windows" if "increase" in quality else "sequences"
+    noun = "window" if "increase" in quality else "sequence"
     output.line(
-        f"{quality['p_test']}: p = {quality['p']:.2g} on {quality['count']} {counted}; "
+        f"{quality['p_test']}: p = {quality['p']:.2g} on {number_of(quality['count'], noun)}; "
         f"intervals at {quality['level']:.0%}; a time has changed only if both its median and "
         "its least value have"
     )

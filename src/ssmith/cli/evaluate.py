@@ -8,6 +8,7 @@ from typing import Any
 from ssmith.cli import flags
 from ssmith.cli.output import Output
 from ssmith.core.errors import InputError
+from ssmith.core.words import number_of
 
 
 def add(subparsers: flags.Subparsers) -> None:
@@ -34,7 +35,13 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
     text = reads_text(arguments.model)
     if arguments.data is None and not (text and hasattr(arguments, "lm_eval")):
-        raise InputError("--data is missing", allowed=flags.DATA_HELP)
+        raise InputError(
+            "--data is missing",
+            allowed=flags.DATA_HELP,
+            next_step="try --data stdlib:"
+            if text
+            else "give your own file, or see `ssmith list` for named data",
+        )
     return (_text if text else _sequences)(arguments, output)
 
 
@@ -76,6 +83,6 @@ def _sequences(arguments: argparse.Namespace, output: Output) -> int:
     output.line(
         f"{found['metric']} on {found['split']}: {estimate['value']:.4f} "
         f"[{estimate['low']:.4f}, {estimate['high']:.4f}] "
-        f"({found['interval']}, {found['level']:.0%}, {found['count']} sequences)"
+        f"({found['interval']}, {found['level']:.0%}, {number_of(found['count'], 'sequence')})"
     )
     return 0

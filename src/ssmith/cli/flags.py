@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from ssmith.core.errors import InputError
+from ssmith.core.names import meant
 
 Parser = argparse.ArgumentParser
 # The names of these types in argparse are private.
@@ -16,15 +17,42 @@ Subparsers = Any
 Group = Any
 Config = TypeVar("Config")
 
+_ALIKE = 0.6
 MODEL_HELP = "directory, hub id owner/name, or embedded:NAME"
 DATA_HELP = (
     "embedded:NAME, or a .npz, .csv or .jsonl file; for language models stdlib:, pydoc:, a text, "
-    ".jsonl, .npy or .bin file, or a directory of text"
+    ".jsonl, .csv, .npy or .bin file, or a directory of text"
 )
 
 
 class ArgumentParser(argparse.ArgumentParser):
     """A parser whose mistakes are errors like all others: one line, exit code 2."""
+
+    example = ""
+    """A whole command line that works, for who left out a part of it."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and refuse what is left over here, where the flags of the command are known.
+
+        Args:
+            args: the words.
+            namespace: that takes the values.
+
+        Returns:
+            The namespace, and an empty list.
+
+        Raises:
+            InputError: if a word is left over.
+        """
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            flag = unknown[0].partition("=")[0]
+            question = meant(flag, self._option_string_actions, cutoff=_ALIKE)
+            raise InputError(
+                f"unrecognized arguments: {' '.join(unknown)}",
+                next_step=question or f"see `{self.prog} --help`",
+            )
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print with its usage.
@@ -35,7 +63,10 @@ class ArgumentParser(argparse.ArgumentParser):
         Raises:
             InputError: always.
         """
-        raise InputError(message, next_step=f"see `{self.prog} --help`")
+        step = f"see `{self.prog} --help`"
+        if "required" in message and self.example:
+            step += f"; an example: `{self.example}`"
+        raise InputError(message, next_step=step)
 
 
 def command(
@@ -53,7 +84,7 @@ def command(
     Returns:
         The command's parser.
     """
-    parser: Parser = subparsers.add_parser(
+    parser: ArgumentParser = subparsers.add_parser(
         name,
         help=about,
         description=f"{about[:1].upper()}{about[1:]}.",
@@ -61,6 +92,7 @@ def command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.example = example
     parser.set_defaults(run=run)
     group = parser.add_argument_group("output")
     group.add_argument(
@@ -128,7 +160,7 @@ def add_text(parser: Parser) -> Group:
         ("--length", whole, "N", "tokens of each window (default: 2048)"),
         ("--stride", whole, "N", "tokens between their starts (default: the length)"),
         ("--windows", whole, "N", "most windows, evenly spread (default: all)"),
-        ("--field", str, "NAME", "key of the text in each line of a .jsonl file (default: text)"),
+        ("--field", str, "NAME", "key or column of the text in a .jsonl or .csv (default: text)"),
     ):
         group.add_argument(name, type=kind, default=argparse.SUPPRESS, metavar=letter, help=text)
     return group
@@ -196,6 +228,15 @@ def add_out(parser: Parser, what: str, *, required: bool = True) -> None:
     """Add ``--out`` and ``--overwrite``."""
     parser.add_argument("--out", type=Path, metavar="DIR", required=required, help=what)
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+def no_out() -> InputError:
+    """Return the error of a cut without a place for its result."""
+    return InputError(
+        "--out is missing",
+        allowed="--out DIR, or --dry-run to cut nothing",
+        next_step="add --out with the directory to make, e.g. --out pruned",
+    )
 
 
 def add_seed(parser: Parser, what: str) -> None:

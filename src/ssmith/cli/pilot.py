@@ -28,7 +28,9 @@ def add(subparsers: flags.Subparsers) -> None:
     )
     flags.add_model(parser)
     flags.add_data(parser)
-    flags.add_out(parser, "directory for the model, receipt.json, report.html and plots/")
+    flags.add_out(
+        parser, "directory for model/, plan.json, receipt.json, report.html, plots/, stages/"
+    )
     parser.add_argument(
         "--resume", action="store_true", help="go on with an interrupted pilot in --out"
     )
@@ -126,7 +128,7 @@ def _add_language(parser: flags.Parser) -> None:
         "--field",
         default=argparse.SUPPRESS,
         metavar="NAME",
-        help="key of the text in each line of a .jsonl file (default: text)",
+        help="key or column of the text in a .jsonl or .csv (default: text)",
     )
     group.add_argument(
         "--no-compensation",

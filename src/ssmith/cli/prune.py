@@ -124,7 +124,7 @@ def _decision(arguments: argparse.Namespace) -> PruneConfig | Path:
     from ssmith.jobs.prune import PruneConfig
 
     if not arguments.dry_run and arguments.out is None:
-        raise InputError("--out is missing", allowed="--out DIR, or --dry-run to cut nothing")
+        raise flags.no_out()
     given = [name for name in _DECIDE if hasattr(arguments, name)]
     if arguments.plan_in is not None:
         if given:
@@ -132,10 +132,21 @@ def _decision(arguments: argparse.Namespace) -> PruneConfig | Path:
             raise InputError(f"--plan-in and --{flag} both decide", allowed="one of them")
         return Path(arguments.plan_in)
     if "ratio" not in given:
-        raise InputError("--ratio is missing", allowed="--ratio R, or --plan-in FILE")
+        raise InputError(
+            "--ratio is missing",
+            allowed="--ratio R, or --plan-in FILE",
+            next_step="--ratio 0.33 removes a third of the states",
+        )
     if hasattr(arguments, "settings"):
         arguments.settings = dict(arguments.settings)
-    return flags.config_of(PruneConfig, arguments)
+    config = flags.config_of(PruneConfig, arguments)
+    if arguments.refit_on is None and config.how().needs_data:
+        raise InputError(
+            f"--method {config.method} needs training sequences and there are none",
+            allowed="--refit-on DATA, or a method that needs none, such as aire",
+            next_step="add --refit-on with the data the model was trained on, or more of its kind",
+        )
+    return config
 
 
 def _show(

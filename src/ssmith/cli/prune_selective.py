@@ -307,7 +307,7 @@ def _refuse_foreign(arguments: argparse.Namespace) -> None:
             allowed="one kind of flags",
         )
     if not arguments.dry_run and arguments.out is None:
-        raise InputError("--out is missing", allowed="--out DIR, or --dry-run to cut nothing")
+        raise flags.no_out()
 
 
 def _show(

@@ -8,6 +8,7 @@ from pathlib import Path
 from ssmith.cli import flags
 from ssmith.cli.output import Output
 from ssmith.core.errors import InputError
+from ssmith.core.names import meant
 
 
 def add(subparsers: flags.Subparsers) -> None:
@@ -52,8 +53,14 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     from ssmith.core.files import read_json, refuse_existing
 
     refuse_existing(arguments.out, overwrite=arguments.overwrite)
-    content = read_json(arguments.recipe)
-    kind = content.get("kind", "sequence") if isinstance(content, dict) else None
+    content = read_json(arguments.recipe, by_hand=True)
+    kind = content.get("kind") if isinstance(content, dict) else None
+    if kind not in (None, "language"):
+        raise InputError(
+            f"{arguments.recipe}: kind is {kind!r}",
+            allowed="'language', or no kind for a sequence model",
+            next_step=meant(str(kind), ("language",)) or "leave it out for a sequence model",
+        )
     return (_language if kind == "language" else _sequence)(arguments, output)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ssmith.cli import flags
 from ssmith.cli.output import Output
 from ssmith.core.errors import InputError
+from ssmith.core.words import number_of
 
 if TYPE_CHECKING:
     from ssmith.jobs.tuning import TuneConfig, Tuned
@@ -146,9 +147,13 @@ def _config(arguments: argparse.Namespace) -> TuneConfig:
         "method": "methods", "data": "data", "recover_from": "recover_from", "merge": "merge",
     }  # fmt: skip
     content |= {names[flag]: given[flag] for flag in names if flag in given}
-    for key, flag in (("methods", "method"), ("data", "data")):
+    for key, flag, step in (
+        ("methods", "method", "try state-offset-h on a language model, state-offset-y on others"),
+        ("data", "data", "give your own file, or see `ssmith list` for named data"),
+    ):
         if key not in content:
-            raise InputError(f"--{flag} is missing", allowed=f"--{flag}, or {key} in --config FILE")
+            allowed = f"--{flag}, or {key} in --config FILE"
+            raise InputError(f"--{flag} is missing", allowed=allowed, next_step=step)
     training = {name: given[name] for name in _TRAINING if name in given}
     for name, more in (
         ("training", training),
@@ -186,13 +191,14 @@ def _show(arguments: argparse.Namespace, output: Output, done: Tuned) -> None:
                 rows.append(
                     (name, *(_cell(found.get(k)) for k in ("before", "after", "difference")))
                 )
-        output.table((f"test, {quality['count']} rows", "before", "after", "difference"), rows)
+        rows_judged = f"test, {number_of(quality['count'], 'row')}"
+        output.table((rows_judged, "before", "after", "difference"), rows)
     answers = quality.get("answers")
     if answers:
         shown = ", ".join(f"{name} {value:.2f}" for name, value in answers["metrics"].items())
         unread = answers["unparsable"]
         more = "" if unread is None else f"; {unread} unreadable, counted as wrong"
-        output.line(f"answers to {answers['count']} test prompts: {shown}{more}")
+        output.line(f"answers to {number_of(answers['count'], 'test prompt')}: {shown}{more}")
     merged = done.receipt.details["merge"]
     if merged is None:
         output.line(f"adapter: {arguments.out}")

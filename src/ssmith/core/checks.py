@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection
 
 from ssmith.core.errors import InputError
+from ssmith.core.names import meant
 
 
 def check_integer(name: str, value: object, at_least: int) -> None:
@@ -63,7 +64,11 @@ def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
         InputError: otherwise.
     """
     if not isinstance(value, str) or value not in allowed:
-        raise InputError(f"{name} is {value!r}", allowed=", ".join(map(repr, allowed)))
+        raise InputError(
+            f"{name} is {value!r}",
+            allowed=", ".join(map(repr, allowed)),
+            next_step=meant(str(value), allowed) or "choose one of these",
+        )
 
 
 def check_flag(name: str, value: object) -> None:

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ssmith.core.errors import ArtefactError, OutputExistsError
+from ssmith.core.names import meant
+
+_ALIKE = 0.7
 
 
 def _fsync_path(path: Path) -> None:
@@ -81,11 +84,12 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, to_json(content))
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, by_hand: bool = False) -> Any:
     """Read JSON.
 
     Args:
         path: the file.
+        by_hand: people write such files, so that a mistake is corrected and not restored.
 
     Returns:
         The parsed content.
@@ -96,13 +100,44 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
         raise ArtefactError(
-            f"cannot read {path}: {error.strerror or error}", next_step="check the path"
+            f"cannot read {path}: {error.strerror or error}",
+            next_step=(beside(path) if missing else "") or "check the path",
         ) from error
     except (ValueError, RecursionError) as error:
         raise ArtefactError(
-            f"{path} is not valid JSON ({error})", next_step="restore it from its source"
+            f"{path} is not valid JSON ({error})",
+            next_step=_correction(error) if by_hand else "restore it from its source",
         ) from error
+
+
+def _correction(error: Exception) -> str:
+    """Return where to correct a file of JSON that somebody wrote."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"correct the file at line {error.lineno}, column {error.colno}"
+    return "correct the file"
+
+
+def beside(path: Path) -> str:
+    """Return what may be meant by a path where there is nothing.
+
+    Args:
+        path: that does not exist.
+
+    Returns:
+        A question that suggests what lies in the same directory under a name much alike; nothing
+        if there is no such name.
+    """
+    try:
+        there = sorted(item.name for item in path.parent.iterdir())
+    except OSError:
+        there = []
+    # What bears the very name is of another kind, and hidden files are nobody's input.
+    names = [name for name in there if name != path.name and not name.startswith(".")]
+    # Any two paths share some letters; less alike than this, a suggestion would be noise.
+    question = meant(path.name, names, cutoff=_ALIKE) if path.name else ""
+    return f"{question[:-1]} in {path.parent}?" if question and path.parent != Path() else question
 
 
 def _refuse_constant(name: str) -> float:

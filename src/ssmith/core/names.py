@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from ssmith.core.errors import InputError
 
 _CLOSE = 0.4
+_MOST = 4
 
 
 def spelled(name: str) -> str:
@@ -28,11 +29,30 @@ def unknown_name(said: str, name: str, known: Iterable[str], *, prefix: str = ""
         The error, to be raised.
     """
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=_CLOSE)
-    # Without a prefix the end of a name shows only in quotes.
-    meant = prefix + close[0] if close and prefix else repr(close[0]) if close else ""
     return InputError(
         said,
         allowed=", ".join(prefix + item for item in names),
-        next_step=f"did you mean {meant}?" if close else "choose one of these",
+        next_step=meant(name, names, prefix=prefix) or "choose one of these",
     )
+
+
+def meant(name: str, known: Iterable[str], *, prefix: str = "", cutoff: float = _CLOSE) -> str:
+    """Return the question that suggests a name: what it is the beginning of, else the closest.
+
+    Args:
+        name: as it was given.
+        known: the names there are.
+        prefix: what users write before each of them.
+        cutoff: how alike two names must be, from 0 to 1.
+
+    Returns:
+        ``did you mean 'a' or 'b'?``, or nothing where no name is close.
+    """
+    names = list(known)
+    found = [item for item in names if name and item.lower().startswith(name.lower())]
+    found = found[:_MOST] or difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    if not found:
+        return ""
+    # Without a prefix the end of a name shows only in quotes.
+    shown = [prefix + item if prefix else repr(item) for item in found]
+    return f"did you mean {' or '.join(filter(None, [', '.join(shown[:-1]), shown[-1]]))}?"

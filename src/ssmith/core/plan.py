@@ -152,7 +152,7 @@ class Plan:
     @classmethod
     def load(cls, path: str | Path) -> Plan:
         """Read a plan (see `from_json` for errors)."""
-        return cls.from_json(read_json(Path(path)))
+        return cls.from_json(read_json(Path(path), by_hand=True))
 
     def __str__(self) -> str:
         head = (

@@ -13,6 +13,7 @@ from ssmith.core.checks import check_integer
 from ssmith.core.errors import DataError, InputError
 from ssmith.core.seeds import generator
 from ssmith.core.tokens import TokenWindows
+from ssmith.core.words import number_of
 
 ALL = "all"
 
@@ -85,9 +86,9 @@ class Text:
         found = self.splits[name]
         if len(found) < 2:
             raise DataError(
-                f"split {name!r} of {self.name} has {len(found)} token(s)",
+                f"split {name!r} of {self.name} has {number_of(len(found), 'token')}",
                 allowed="at least 2",
-                next_step="give a longer text, or split='all'",
+                next_step="give a longer text, or the split all",
             )
         return found
 
@@ -119,7 +120,7 @@ class Text:
             fits = f"at most {len(stream) - samples + 1} tokens each"
             raise DataError(
                 f"{samples} samples of {length} tokens do not fit into split {split!r} of "
-                f"{self.name}, which has {len(stream)} tokens",
+                f"{self.name}, which has {number_of(len(stream), 'token')}",
                 allowed=fits if len(stream) > samples else f"at most {len(stream) - 1} samples",
                 next_step="lower samples or length, or give a longer text",
             )
@@ -164,7 +165,8 @@ class Text:
             starts = [start for start in starts if start + length <= len(stream)]
         if not starts:
             raise DataError(
-                f"split {split!r} of {self.name} has {len(stream)} tokens, which is no whole row",
+                f"split {split!r} of {self.name} has {number_of(len(stream), 'token')}, "
+                "which is no whole row",
                 allowed=f"rows of at most {len(stream)} tokens",
                 next_step="lower length, keep the tail, or give a longer text",
             )

@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from ssmith.core.errors import DataError
+from ssmith.core.words import number_of, span
 
 
 def check_lengths(lengths: Tensor, *, count: int, longest: int, where: str) -> None:
@@ -28,9 +29,9 @@ def check_lengths(lengths: Tensor, *, count: int, longest: int, where: str) -> N
     if bool(bad.any()):
         first = int(bad.nonzero()[0])
         raise DataError(
-            f"{where}: {int(bad.sum())} length(s) out of range, the first is "
+            f"{where}: {number_of(int(bad.sum()), 'length')} out of range, the first is "
             f"{int(lengths[first])} at sequence {first}",
-            allowed=f"1 to {longest}",
+            allowed=span(1, longest),
         )
 
 
@@ -59,7 +60,7 @@ def check_finite(
     i, step, channel = bad.nonzero()[0].tolist()
     called = f" ({names[i]})" if names else ""
     raise DataError(
-        f"{where}: {int(bad.sum())} value(s) are not finite in float32 ({nan} NaN, "
+        f"{where}: {number_of(int(bad.sum()), 'value')} not finite in float32 ({nan} NaN, "
         f"{int(bad.sum()) - nan} infinite), the first at sequence {i}{called}, step {step}, "
         f"channel {channel}",
         allowed="finite numbers",
@@ -85,7 +86,7 @@ def check_tokens(
     if bool(bad.any()):
         i, step = bad.nonzero()[0].tolist()
         raise DataError(
-            f"{where}: {int(bad.sum())} token(s) out of the vocabulary, the first is "
+            f"{where}: {number_of(int(bad.sum()), 'token')} out of the vocabulary, the first is "
             f"{int(x[i, step])} at sequence {i}, step {step}",
             allowed=f"0 to {vocabulary - 1}",
             next_step="use the tokeniser of the model, or check the vocabulary",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssmith.core.errors import DataError, InputError
+from ssmith.core.files import beside
 from ssmith.data.text import read_text
 
 _FORMS = {
@@ -55,7 +56,7 @@ def read_examples(path: Path) -> tuple[str, list[Record]]:
     if path.suffix.lower() != ".jsonl":
         raise InputError(f"cannot read {str(path)!r} as tuning data", allowed="a .jsonl file")
     if not path.is_file():
-        raise InputError(f"there is no file {path}", next_step="check the path")
+        raise InputError(f"there is no file {path}", next_step=beside(path) or "check the path")
     form = ""
     records = []
     for number, line in enumerate(read_text(path).split("\n"), start=1):

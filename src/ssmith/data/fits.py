@@ -6,6 +6,7 @@ import math
 
 from ssmith.core.errors import DataError, InputError
 from ssmith.core.sequences import SequenceData, Task
+from ssmith.core.words import number_of
 from ssmith.data.checks import check_tokens
 from ssmith.data.pool import valid_steps
 
@@ -43,12 +44,13 @@ def _check_channels(data: SequenceData, channels: int) -> None:
     if data.vocabulary is not None:
         raise DataError(
             f"{data.name} holds tokens",
-            allowed=f"a real-valued series with {channels} channel(s), as the model takes",
+            allowed=f"a real-valued series with {number_of(channels, 'channel')}, as the model "
+            "takes",
         )
     for name, part in data.splits.items():
         if part.x.shape[-1] != channels:
             raise DataError(
-                f"{data.name} has {part.x.shape[-1]} channel(s) in split {name}",
+                f"{data.name} has {number_of(part.x.shape[-1], 'channel')} in split {name}",
                 allowed=f"{channels}, as the model takes",
             )
 
@@ -76,6 +78,6 @@ def _check_outputs(data: SequenceData, outputs: int) -> None:
         targets = math.prod(part.y.shape[1:])
         if targets != outputs:
             raise DataError(
-                f"{data.name} has {targets} target(s) per sequence in split {name}",
+                f"{data.name} has {number_of(targets, 'target')} per sequence in split {name}",
                 allowed=f"{outputs}, as the model has outputs",
             )

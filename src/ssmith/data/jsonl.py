@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ssmith.core.errors import DataError
+from ssmith.core.words import number_of
 from ssmith.data.pool import pad_series
 from ssmith.data.raw import Raw
 from ssmith.data.text import read_text, require_some
@@ -77,7 +78,7 @@ def _require_equal_channels(series: list[Tensor], names: list[str]) -> None:
     for one, name in zip(series, names, strict=True):
         if one.shape[1] != series[0].shape[1]:
             raise DataError(
-                f"{name}: x has {one.shape[1]} channel(s)",
+                f"{name}: x has {number_of(one.shape[1], 'channel')}",
                 allowed=f"{series[0].shape[1]}, as the first sequence has",
             )
 

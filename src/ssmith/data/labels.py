@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ssmith.core.errors import DataError, InputError
 from ssmith.core.sequences import Task
+from ssmith.core.words import number_of
 
 TARGET_KINDS: tuple[Task, ...] = ("classification", "regression", "forecast")
 
@@ -62,7 +63,7 @@ def encode_labels(
     unknown = sorted(set(names) - set(index))
     if unknown:
         raise DataError(
-            f"{where} has {len(unknown)} unknown label(s), the first is {unknown[0]!r} "
+            f"{where} has {number_of(len(unknown), 'unknown label')}, the first is {unknown[0]!r} "
             f"at sequence {names.index(unknown[0])}",
             allowed=", ".join(order[:20]),
             next_step="relabel these sequences or name all classes",
@@ -89,7 +90,7 @@ def real_targets(y: Tensor, *, task: Task | None, where: str) -> Targets:
     bad = ~values.isfinite().reshape(len(values), -1).all(dim=1)
     if bool(bad.any()):
         raise DataError(
-            f"{where}: {int(bad.sum())} target(s) are not finite in float32, the first at "
+            f"{where}: {number_of(int(bad.sum()), 'target')} not finite in float32, the first at "
             f"sequence {int(bad.nonzero()[0])}",
             allowed="finite numbers",
             next_step="drop or repair these sequences",

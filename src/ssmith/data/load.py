@@ -7,17 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from ssmith.core.errors import DataError, InputError
+from ssmith.core.files import beside
+from ssmith.core.names import meant
 from ssmith.core.sequences import SPLITS, SequenceData, Task
 from ssmith.data.assemble import assemble
-from ssmith.data.embedded import PREFIX, load_embedded
+from ssmith.data.embedded import PREFIX, TASKS, load_embedded
 from ssmith.data.jsonl import read_jsonl
 from ssmith.data.labels import check_task
+from ssmith.data.load_text import NAMED
 from ssmith.data.npz import read_npz
 from ssmith.data.pool import Pool
 from ssmith.data.raw import pool_of
 from ssmith.data.splitting import draw_splits
 from ssmith.data.table import read_csv
+from ssmith.data.text_files import SUFFIXES
 
+_ALIKE = 0.6
 _READERS = {".npz": read_npz, ".csv": read_csv, ".jsonl": read_jsonl}
 
 
@@ -72,13 +77,26 @@ def load_data(
 def _read(path: Path, classes: Sequence[str] | None, task: Task | None) -> Pool:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise InputError(
-            f"cannot load {str(path)!r}",
-            allowed=f"{PREFIX}NAME, or a path that ends in {', '.join(_READERS)}",
-        )
+        raise _no_reader(path)
     if not path.is_file():
-        raise InputError(f"there is no file {path}", next_step="check the path")
+        raise InputError(f"there is no file {path}", next_step=beside(path) or "check the path")
     return pool_of(reader(path), classes=classes, task=task)
+
+
+def _no_reader(path: Path) -> InputError:
+    allowed = f"{PREFIX}NAME, or a path that ends in {', '.join(_READERS)}"
+    if str(path) in NAMED or path.suffix.lower() in SUFFIXES:
+        return InputError(
+            f"{str(path)!r} is text, and sequences are needed",
+            allowed=allowed,
+            next_step="write series into one of these, or give the text to a language model",
+        )
+    named = "" if path.exists() else meant(str(path), TASKS, prefix=PREFIX, cutoff=_ALIKE)
+    return InputError(
+        f"cannot load {str(path)!r}",
+        allowed=allowed,
+        next_step=named or beside(path) or "see `ssmith list` for the named ones",
+    )
 
 
 def _with_splits(pool: Pool, *, seed: int, needs: Sequence[str]) -> Pool:

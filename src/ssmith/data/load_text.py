@@ -28,9 +28,9 @@ def load_text(
 ) -> Text:
     """Load a text as token ids in four splits (see `Text`).
 
-    A text file is one document, a ``.jsonl`` file one per line, a directory one per text file in
-    it, sorted by path. Token files hold ids already: ``.npy`` any integers, ``.bin`` unsigned
-    16-bit little-endian.
+    A text file is one document, a ``.jsonl`` file one per line, a ``.csv`` file one per row, a
+    directory one per text file in it, sorted by path. Token files hold ids already: ``.npy`` any
+    integers, ``.bin`` unsigned 16-bit little-endian.
 
     Args:
         spec: ``stdlib:`` or ``pydoc:`` (sources of the Python that runs, or prose of its
@@ -38,7 +38,7 @@ def load_text(
         tokenizer: directory of a model; its tokenizer is used if it has one.
         vocabulary: number of token ids the model knows; without a tokenizer only 256 can read
             text (as bytes).
-        field: key of the text in each line of a ``.jsonl`` file.
+        field: key of the text in each line of a ``.jsonl`` file, or column of a ``.csv`` one.
         seed: of the draw of the splits; it belongs to the data.
 
     Returns:

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 
 from ssmith.core.errors import DataError, InputError
+from ssmith.core.words import number_of
 from ssmith.data.documents import Document, Documents, digest_documents
 from ssmith.data.overlap import Overlap, overlap_with
 
@@ -70,7 +71,8 @@ def read_packages(
     """
     if not versions or size < 1:
         raise InputError(
-            f"{len(versions)} package(s), {size} bytes", allowed="at least one of each"
+            f"{number_of(len(versions), 'package')}, {number_of(size, 'byte')}",
+            allowed="at least one of each",
         )
     found = {name: _package(name, versions[name]) for name in sorted(versions, key=str.lower)}
     judge = overlap_with(avoid.items if avoid else ())

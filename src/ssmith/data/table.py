@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +13,8 @@ from torch import Tensor
 from ssmith.core.errors import DataError
 from ssmith.data.pool import pad_series
 from ssmith.data.raw import Raw
-from ssmith.data.text import read_text, require_some
+from ssmith.data.rows import check_cells, read_rows
+from ssmith.data.text import require_some
 
 _RESERVED = ("sequence", "time", "label", "split")
 
@@ -36,12 +35,7 @@ def read_csv(path: Path) -> Raw:
     Raises:
         DataError: with the row that cannot be read.
     """
-    try:
-        rows = list(csv.reader(io.StringIO(read_text(path), newline=""), strict=True))
-    except csv.Error as error:
-        raise DataError(
-            f"{path.name} is not a table: {error}", allowed="comma-separated"
-        ) from error
+    rows = read_rows(path)
     require_some(rows, path)
     header = [name.strip() for name in rows[0]]
     channels = _channels(header, path)
@@ -91,18 +85,22 @@ def _add_row(
     channels: list[str],
     where: str,
 ) -> None:
-    if len(row) != len(header):
-        raise DataError(f"{where} has {len(row)} cells", allowed=f"{len(header)}, as the header")
+    check_cells(row, header, where)
     cells = {name: cell.strip() for name, cell in zip(header, row, strict=True)}
     label, split = cells["label"], cells.get("split", "")
     if not label:
-        raise DataError(f"{where} has no label", allowed="the same label in all rows of a sequence")
+        raise DataError(
+            f"{where}, column 'label': the cell is empty",
+            allowed="the same label in all rows of a sequence",
+            next_step="fill it in, or leave the sequence out",
+        )
     one = found.setdefault(cells["sequence"], _Sequence(label=label, split=split))
     if (one.label, one.split) != (label, split):
         raise DataError(
             f"{where}: sequence {cells['sequence']!r} changes its label or split "
             f"from {one.label!r}, {one.split!r} to {label!r}, {split!r}",
             allowed="one label and one split for a sequence",
+            next_step="correct the row, or give its sequence another name",
         )
     one.rows.append([_number(cells[name], f"{where}, column {name!r}") for name in channels])
     if "time" in cells:
@@ -117,15 +115,26 @@ def _channels(header: list[str], path: Path) -> list[str]:
             f"{path.name} has columns {', '.join(header)}",
             allowed="sequence, label, at least one channel, and if wanted time and split; "
             "each once",
+            next_step="rename or add columns in the first row of the file",
         )
     return channels
 
 
 def _number(text: str, where: str) -> float:
+    if not text:
+        raise DataError(
+            f"{where}: the cell is empty",
+            allowed="numbers",
+            next_step="fill it in, or leave the row out: sequences may differ in length",
+        )
     try:
         return float(text)
     except ValueError as error:
-        raise DataError(f"{where}: {text!r} is not a number", allowed="numbers") from error
+        raise DataError(
+            f"{where}: {text!r} is not a number",
+            allowed="numbers",
+            next_step="correct the cell, or drop the column if it is no channel",
+        ) from error
 
 
 def _csv_targets(labels: list[str]) -> list[str] | list[int] | Tensor:

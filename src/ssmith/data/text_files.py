@@ -11,18 +11,22 @@ import torch
 from numpy.typing import NDArray
 
 from ssmith.core.errors import DataError, InputError
+from ssmith.core.files import beside
 from ssmith.core.text import ALL, Text, TokenStream
+from ssmith.core.words import number_of
 from ssmith.data.documents import Document, Documents
+from ssmith.data.rows import check_cells, read_rows
 from ssmith.data.text_splits import stretches, text_of
 
 TEXT = (
     ".txt", ".text", ".md", ".rst", ".py", ".c", ".h", ".cpp", ".js", ".ts", ".java", ".go", ".rs",
-    ".json", ".xml", ".html", ".css", ".tex", ".log", ".csv", ".toml", ".yaml", ".yml", ".sh",
+    ".json", ".xml", ".html", ".css", ".tex", ".log", ".toml", ".yaml", ".yml", ".sh",
     ".raw", ".tokens",
 )  # fmt: skip
 LINES = (".jsonl", ".ndjson")
+TABLES = (".csv",)
 TOKENS = (".npy", ".bin")
-SUFFIXES = (*TEXT, *LINES, *TOKENS)
+SUFFIXES = (*TEXT, *LINES, *TABLES, *TOKENS)
 
 
 def is_token_file(path: Path) -> bool:
@@ -31,12 +35,12 @@ def is_token_file(path: Path) -> bool:
 
 
 def read_documents(path: Path, *, field: str = "text") -> Documents:
-    """Read a text file, a ``.jsonl`` file or a directory of text files.
+    """Read a text file, a ``.jsonl`` or ``.csv`` file or a directory of text files.
 
     Args:
         path: what to read; hidden files and files of other suffixes in a directory are listed in
             the details as left out.
-        field: key of the text in each line of a ``.jsonl`` file.
+        field: key of the text in each line of a ``.jsonl`` file, or column of a ``.csv`` one.
 
     Returns:
         The documents; empty ones are left out and counted in the details.
@@ -48,10 +52,14 @@ def read_documents(path: Path, *, field: str = "text") -> Documents:
     if path.is_dir():
         return _directory(path)
     if not path.is_file():
-        raise InputError(f"there is no file or directory {path}", next_step="check the path")
+        raise InputError(
+            f"there is no file or directory {path}", next_step=beside(path) or "check the path"
+        )
     suffix = path.suffix.lower()
     if suffix in LINES:
         items, details = _lines(path, field), {"field": field}
+    elif suffix in TABLES:
+        items, details = _rows(path, field), {"field": field}
     elif suffix in TEXT:
         items, details = [Document(name=path.name, content=_utf8(path))], {}
     else:
@@ -76,7 +84,7 @@ def read_token_file(path: Path, *, vocabulary: int | None) -> Text:
         DataError: if it is empty, holds no integers, or an id the model does not know.
     """
     if not path.is_file():
-        raise InputError(f"there is no file {path}", next_step="check the path")
+        raise InputError(f"there is no file {path}", next_step=beside(path) or "check the path")
     ids = _numpy_ids(path) if path.suffix.lower() == ".npy" else _binary_ids(path)
     if not ids.size:
         raise DataError(f"{path.name} holds no token", next_step="check how it was written")
@@ -162,13 +170,35 @@ def _lines(path: Path, field: str) -> list[Document]:
     return items
 
 
+def _rows(path: Path, field: str) -> list[Document]:
+    """Return the texts of one column; a table without it is nobody's text, and is refused."""
+    rows = read_rows(path)
+    header = [name.strip() for name in rows[0]] if rows else []
+    if header.count(field) != 1:
+        raise DataError(
+            f"{path.name} is a table without one column {field!r}",
+            allowed=f"one of its columns, {', '.join(header) or 'none'}, as the field",
+            next_step="name the column that holds text; series of numbers are for sequence models; "
+            "as .txt the file is read as it stands",
+        )
+    place = header.index(field)
+    items = []
+    for number, row in enumerate(rows[1:], start=2):
+        if not row:
+            continue
+        where = f"{path.name} row {number}"
+        check_cells(row, header, where)
+        items.append(Document(name=where, content=row[place].encode("utf-8", "replace")))
+    return items
+
+
 def _documents(path: Path, items: list[Document], details: dict[str, Any]) -> Documents:
     filled = tuple(item for item in items if item.content.strip())
     if not filled:
         raise DataError(f"{path} is empty", next_step="give a file with text in it")
     return Documents(
         name=path.name,
-        source=f"{len(filled)} document(s) of {path.name}",
+        source=f"{number_of(len(filled), 'document')} of {path.name}",
         items=filled,
         details={**details, "empty_documents_left_out": len(items) - len(filled)},
     )

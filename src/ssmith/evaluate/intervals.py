@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ssmith.core.errors import DataError, InputError, NumericalError
 from ssmith.core.seeds import generator
+from ssmith.core.words import number_of
 from ssmith.evaluate.metrics import Metric
 
 _DRAWS_AT_ONCE = 2**20
@@ -47,7 +48,7 @@ class Estimate:
     def __str__(self) -> str:
         return (
             f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}] "
-            f"({self.method}, {self.level:.0%}, {self.count} sequences)"
+            f"({self.method}, {self.level:.0%}, {number_of(self.count, 'sequence')})"
         )
 
 

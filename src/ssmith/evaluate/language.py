@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ssmith.core.errors import DataError, InputError, NumericalError
 from ssmith.core.seeds import generator
 from ssmith.core.tokens import TokenWindows
+from ssmith.core.words import number_of
 from ssmith.evaluate.compare import Comparison
 from ssmith.evaluate.intervals import Estimate, check_level, quantile, resample
 from ssmith.evaluate.metrics import Metric
@@ -86,7 +87,7 @@ def said(estimate: Estimate) -> str:
     """Return an estimate over windows in words."""
     return (
         f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}] "
-        f"({estimate.method}, {estimate.level:.0%}, {estimate.count} windows)"
+        f"({estimate.method}, {estimate.level:.0%}, {number_of(estimate.count, 'window')})"
     )
 
 
@@ -97,9 +98,9 @@ def place(windows: dict[str, Any]) -> str:
     if "split" in how:
         parts.append(f"split {how['split']}")
     if "length" in how:
-        rows = f"{windows['windows']} rows of {how['length']} tokens"
+        rows = f"{number_of(windows['windows'], 'row')} of {how['length']} tokens"
         parts.append(rows + (f" at stride {how['stride']}" if "stride" in how else ", drawn"))
-    parts.append(f"{windows['scored_tokens']:,} counted tokens")
+    parts.append(number_of(windows["scored_tokens"], "counted token"))
     return ", ".join(parts)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssmith.core.errors import InputError
+from ssmith.core.words import number_of
 
 DAYS_PER_MONTH = 30
 HOURS_PER_MONTH = 24 * DAYS_PER_MONTH
@@ -79,10 +80,9 @@ def _pair(values: tuple[float, float] | list[float]) -> dict[str, float]:
 
 
 def _assumptions(hours: list[float], batch_size: int, path: str) -> list[str]:
-    plural = "s" if batch_size != 1 else ""
     found = [
         "only the time in which the model computes is counted; idle time is paid in both cases",
-        f"sequences arrive in batches of {batch_size} sequence{plural}, as measured",
+        f"sequences arrive in batches of {number_of(batch_size, 'sequence')}, as measured",
         f"the machine in use is as fast as the one measured on ({path})",
         "sequences are as long as the measured ones",
         "reading, preparing and sending data cost the same before and after",

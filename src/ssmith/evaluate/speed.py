@@ -16,6 +16,7 @@ from torch import nn
 
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.sequences import Sequences
+from ssmith.core.words import number_of
 from ssmith.evaluate.running import (
     device_of,
     dtype_of,
@@ -311,8 +312,7 @@ def common_place(before: nn.Module, after: nn.Module) -> tuple[torch.device, tor
 
 def path_text(device: torch.device, dtype: torch.dtype, threads: int) -> str:
     """Return where, in which dtype and on how many threads a run was timed."""
-    plural = "s" if threads != 1 else ""
-    return f"{device.type}, {str(dtype).removeprefix('torch.')}, {threads} thread{plural}"
+    return f"{device.type}, {str(dtype).removeprefix('torch.')}, {number_of(threads, 'thread')}"
 
 
 def waiter_for(device: torch.device) -> Callable[[], object] | None:

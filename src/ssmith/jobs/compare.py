@@ -159,7 +159,7 @@ class Compared:
             action="compare",
             model={
                 "name": " → ".join(self.names),
-                "family": sorted({layer.family for layer in first.layers}),
+                "family": ", ".join(sorted({layer.family for layer in first.layers})),
                 "task": self.task,
                 "layers": len(first.layers),
                 "digest_before": first.digest,

@@ -9,6 +9,7 @@ from pathlib import Path
 from ssmith.artefact import EMBEDDED, embedded_names, locate
 from ssmith.core.errors import InputError
 from ssmith.core.files import refuse_existing
+from ssmith.core.names import unknown_name
 from ssmith.core.receipt import Receipt
 from ssmith.data import STDLIB_SPEC
 from ssmith.jobs.demo_language import LanguageDemo, Stage, pilot_command, show_language
@@ -113,6 +114,6 @@ def _chosen(names: Sequence[str]) -> tuple[str, ...]:
         raise InputError("no model ships with this installation", next_step="install it again")
     unknown = sorted(set(names) - set(there))
     if unknown:
-        raise InputError(f"no embedded model {unknown[0]!r}", allowed=", ".join(there))
+        raise unknown_name(f"no embedded model {unknown[0]!r}", unknown[0], there)
     few = [name for name in there if name in SHOWN or reads_text(f"{EMBEDDED}{name}")]
     return tuple(dict.fromkeys(names)) or tuple(few) or there

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssmith import api
-from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.checks import check_choice
+from ssmith.core.errors import UnsupportedError
+from ssmith.core.names import unknown_name
 from ssmith.core.sequences import SPLITS, Task
 from ssmith.evaluate import METRICS, Metric, default_metric
 from ssmith.families import answers_of
@@ -89,9 +91,7 @@ def metric_named(name: str | None, task: Task) -> Metric:
         if (metric.name in ("accuracy", "cross-entropy")) == (task == "classification")
     }
     if _plain(name) not in fitting:
-        raise InputError(
-            f"there is no metric {name!r} for {task}", allowed=", ".join(sorted(fitting))
-        )
+        raise unknown_name(f"there is no metric {name!r} for {task}", _plain(name), sorted(fitting))
     return fitting[_plain(name)]
 
 
@@ -104,8 +104,7 @@ def check_split(name: str) -> None:
     Raises:
         InputError: otherwise.
     """
-    if name not in SPLITS:
-        raise InputError(f"split is {name!r}", allowed=", ".join(SPLITS))
+    check_choice("split", name, SPLITS)
 
 
 def _plain(name: str) -> str:

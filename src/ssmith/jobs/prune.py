@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssmith import api
-from ssmith.core.budget import Budget
+from ssmith.core.budget import Budget, check_fraction
 from ssmith.core.compensation import Compensation
-from ssmith.core.errors import InputError
+from ssmith.core.names import unknown_name
 from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt
 from ssmith.core.sequences import Sequences
@@ -44,6 +44,8 @@ class PruneConfig:
 
     def __post_init__(self) -> None:
         self.how()
+        # Called by the name users say, before the budget calls it by its unit.
+        check_fraction("ratio", self.ratio)
         self.budget()
 
     def how(self) -> Method:
@@ -61,9 +63,8 @@ class PruneConfig:
         known = [item.name for item in dataclasses.fields(found)]  # type: ignore[arg-type]
         unknown = sorted(set(self.settings) - set(known))
         if unknown:
-            raise InputError(
-                f"{self.method} has no setting {', '.join(unknown)}",
-                allowed=", ".join(known) or "none",
+            raise unknown_name(
+                f"{self.method} has no setting {', '.join(unknown)}", unknown[0], known or ["none"]
             )
         changed: Criterion = dataclasses.replace(found, **self.settings)  # type: ignore[type-var]
         return dataclasses.replace(named, criterion=changed)

@@ -34,7 +34,7 @@ class TextConfig:
         length: tokens of each window, ≥ 2.
         stride: tokens between the starts of windows, 1 to ``length``; ``length`` if None.
         windows: most windows, spread evenly over the split; all if None.
-        field: key of the text in each line of a ``.jsonl`` file.
+        field: key of the text in each line of a ``.jsonl`` file, or column of a ``.csv`` one.
         batch_size: windows per forward pass, ≥ 1.
         seed: of the bootstrap.
         threads: CPU threads of a speed measurement; None leaves PyTorch's setting.
@@ -108,7 +108,7 @@ def load_text_for(loaded: nn.Module, model: str, data: str, field: str = "text")
         loaded: the model.
         model: where it was loaded from.
         data: the text (see `ssmith.load_text`).
-        field: key of the text in each line of a ``.jsonl`` file.
+        field: key of the text in each line of a ``.jsonl`` file, or column of a ``.csv`` one.
 
     Returns:
         The text.

@@ -17,6 +17,7 @@ from ssmith.core.errors import InputError
 from ssmith.core.files import to_json
 from ssmith.core.seeds import generator, seeded
 from ssmith.core.sequences import SequenceData
+from ssmith.core.words import number_of
 from ssmith.evaluate import METRICS, default_metric, predict
 from ssmith.families import LTIOptions, SequenceConfig, SequenceModel, model_digest
 from ssmith.jobs.progress import Progress, silent
@@ -83,11 +84,19 @@ class Recipe:
         refuse_unknown("model", self.model, known)
         missing = [name for name in ("family", "width", "states") if name not in self.model]
         if missing:
-            raise InputError(f"model lacks {', '.join(missing)}", allowed=", ".join(sorted(known)))
+            raise InputError(
+                f"model lacks {', '.join(missing)}",
+                allowed=", ".join(sorted(known)),
+                next_step=f"add {' and '.join(missing)} to model",
+            )
         given = dict(self.model)
         states = given.pop("states", None)
         if not isinstance(states, list) or not states:
-            raise InputError(f"model.states is {states!r}", allowed="one number per layer")
+            raise InputError(
+                f"model.states is {states!r}",
+                allowed="one number per layer",
+                next_step="[16, 16] makes two layers of 16 states",
+            )
         options = given.pop("options", {})
         refuse_unknown("model.options", options, {f.name for f in dataclasses.fields(LTIOptions)})
         part = data.split("train")
@@ -221,7 +230,7 @@ def _measured(model: SequenceModel, data: SequenceData, split: str) -> str:
     found = api.measure(model, data.split(split))
     return (
         f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}] "
-        f"({found.method}, {found.level:.0%}, {found.count} sequences)"
+        f"({found.method}, {found.level:.0%}, {number_of(found.count, 'sequence')})"
     )
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.words import number_of
 from ssmith.ops.native import library, why_missing
 
 Backend = Literal["reference", "torch", "native", "triton"]
@@ -97,7 +98,8 @@ def _choose_on_cpu(op: Op, dtype: torch.dtype) -> Choice:
         remedy = "install a wheel for this platform, or install a C++ compiler and reinstall ssmith"
         return Choice(op=op, backend=_plain(op), reason=why_missing(), remedy=remedy)
     threads = torch.get_num_threads() if kernels.has_threads else 1
-    return Choice(op=op, backend="native", reason=f"{kernels.level} kernels, {threads} thread(s)")
+    reason = f"{kernels.level} kernels, {number_of(threads, 'thread')}"
+    return Choice(op=op, backend="native", reason=reason)
 
 
 def chosen(op: Op, like: Tensor) -> Backend:

@@ -65,8 +65,10 @@ def items(section: Any, *keys: str) -> list[Any]:
 
 
 def text(section: Any, *keys: str) -> str:
-    """Return a printable string, empty if there is none."""
+    """Return a printable string, empty if there is none; the items of a list are joined."""
     value = find(section, *keys)
+    if isinstance(value, list | tuple):
+        return ", ".join(printable(item) for item in value)
     return "" if value is None else printable(value)
 
 

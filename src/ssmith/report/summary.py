@@ -16,6 +16,11 @@ from ssmith.report.numbers import (
     quality_format,
 )
 
+_UNJUDGED = (
+    "Measured, and held against no tolerance. To have a cut accepted or refused, run ssmith pilot "
+    "with --max-loss."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BigNumber:
@@ -86,7 +91,7 @@ def read_summary(receipt: Receipt) -> Summary:
         subtitle=_subtitle(receipt),
         badge=badge,
         tone=_tone(accepted),
-        headline=text(receipt.verdict, "headline") or "This receipt holds no verdict.",
+        headline=text(receipt.verdict, "headline") or _UNJUDGED,
         gates=[_gate(entry) for entry in items(receipt.verdict, "reasons")],
         numbers=[
             removed_number(receipt),

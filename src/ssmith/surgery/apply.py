@@ -8,8 +8,9 @@ from typing import Literal, get_args
 from torch import nn
 
 from ssmith.core.compensation import Compensation
-from ssmith.core.errors import InputError, PlanError
+from ssmith.core.errors import PlanError
 from ssmith.core.layers import STATES, Finding
+from ssmith.core.names import unknown_name
 from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.selective import COLUMNS, ENTRIES
@@ -51,7 +52,7 @@ def prune_(
         PlanError: if the plan or the compensation does not fit the model.
     """
     if mode not in MODES:
-        raise InputError(f"mode is {mode!r}", allowed=", ".join(MODES))
+        raise unknown_name(f"mode is {mode!r}", str(mode), MODES)
     if plan.unit in (ENTRIES, COLUMNS):
         return prune_by_plan_(model, plan, check_weights=check_weights)
     layers = check_fits(model, plan)

@@ -134,7 +134,13 @@ class SequenceConfig:
                 "options": LTIOptions(**content["options"]),
             }
             return cls(**{**content, **own})
-        except (KeyError, TypeError, AttributeError, InputError) as error:
+        except InputError as error:
+            raise ModelError(
+                f"the model's configuration is malformed: {error.what}",
+                allowed=error.allowed,
+                next_step="restore the file from its source",
+            ) from error
+        except (KeyError, TypeError, AttributeError) as error:
             raise ModelError(
                 f"the model's configuration is malformed: {error}",
                 next_step="restore the file from its source",

@@ -45,7 +45,7 @@ class LanguagePilotConfig:
         length: tokens of each window, of calibration and of measurement, ≥ 2.
         windows: most windows of the selection split; the cut is chosen on them.
         test_windows: most windows of the test split; None for all.
-        field: key of the text in each line of a ``.jsonl`` file.
+        field: key of the text in each line of a ``.jsonl`` file, or column of a ``.csv`` one.
         recover: adapters, by name between commas (see ``ssmith list``), that learn to make up for
             the cut and are then written into the model; None for none. Cuts larger than the
             tolerance allows are tried with it, one after the other.

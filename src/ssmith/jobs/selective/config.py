@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.errors import InputError
+from ssmith.core.names import unknown_name
 from ssmith.core.pattern import Amount, Pattern, amount_as_json
 from ssmith.core.selective import check_entry_semantics
 from ssmith.criteria.selective import (
@@ -149,9 +150,10 @@ class SelectiveConfig:
         known = {item.name for item in dataclasses.fields(found)}  # type: ignore[arg-type]
         unknown = sorted(set(self.settings) - known)
         if unknown:
-            raise InputError(
+            raise unknown_name(
                 f"{self.method} has no setting {', '.join(unknown)}",
-                allowed=", ".join(sorted(known)) or "none",
+                unknown[0],
+                sorted(known) or ["none"],
             )
         given = dict(self.settings)
         if isinstance(found, RandomEntries):

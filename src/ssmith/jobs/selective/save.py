@@ -18,6 +18,7 @@ from ssmith.calibrate.walk_store import DirectoryStore
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.files import new_directory
 from ssmith.core.tokens import TokenWindows
+from ssmith.core.words import number_of, span
 from ssmith.evaluate.resident import ResidentPeak, resident_peak
 from ssmith.families.hf.selective import SelectiveLayer, find_selective
 from ssmith.jobs.outputs import RECEIPT
@@ -130,9 +131,9 @@ def announce(
     """
     lengths = windows.lengths
     say(
-        f"calibration: {len(windows)} windows of {int(lengths.min())} to {int(lengths.max())} "
-        f"tokens, {windows.tokens:,} in all, {windows.pad_share:.1%} padding, seed "
-        f"{task.calibration.seed}, from {windows.name}"
+        f"calibration: {number_of(len(windows), 'window')} of "
+        f"{span(int(lengths.min()), int(lengths.max()))} tokens, {windows.tokens:,} in all, "
+        f"{windows.pad_share:.1%} padding, seed {task.calibration.seed}, from {windows.name}"
     )
     held = "blocks one by one from disk" if from_disk else "the whole model in memory"
     say(

@@ -14,6 +14,7 @@ from ssmith import artefact
 from ssmith.core.errors import InputError
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.tokens import TokenWindows
+from ssmith.core.words import number_of, span
 from ssmith.evaluate.perplexity import window_losses
 from ssmith.evaluate.resident import resident_peak
 from ssmith.families import model_digest
@@ -108,7 +109,12 @@ def shed_blocks_(
     """
     total = block_count(model)
     if not 1 <= blocks < total:
-        raise InputError(f"{blocks} blocks of {total} are to go", allowed=f"1 to {total - 1}")
+        raise InputError(
+            f"{number_of(blocks, 'block')} of {total} are to go",
+            allowed=f"{span(1, total - 1)}, as one stays"
+            if total > 1
+            else "a model of two or more",
+        )
     before, names = model_digest(model), list(range(total))
     sizes = [sum(item.numel() for item in model.parameters())]
     trials = Trials.open(work_dir, fingerprint(before, windows, {"unit": BLOCKS}))

@@ -12,6 +12,7 @@ from typing import Any
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
 from ssmith.core.errors import ArtefactError, InputError
 from ssmith.core.files import read_json
+from ssmith.core.names import unknown_name
 from ssmith.core.optional import require
 from ssmith.data import ExamplesConfig
 from ssmith.evaluate.generation import GenerationConfig
@@ -133,7 +134,7 @@ def read_config(path: Path) -> dict[str, Any]:
         MissingExtraError: if YAML is not installed.
     """
     if path.suffix.lower() == ".json":
-        content = read_json(path)
+        content = read_json(path, by_hand=True)
     elif path.suffix.lower() in (".yaml", ".yml"):
         yaml = require("yaml", extra="hf", purpose="a YAML file of settings")
         try:
@@ -200,10 +201,14 @@ def _check_keys(name: str, content: Mapping[str, Any], kind: Any, needed: set[st
     known = {item.name for item in dataclasses.fields(kind)}
     wrong = sorted(set(content) - known)
     if wrong:
-        raise InputError(f"{name}: unknown key {wrong[0]!r}", allowed=", ".join(sorted(known)))
+        raise unknown_name(f"{name}: unknown key {wrong[0]!r}", wrong[0], sorted(known))
     missing = sorted(needed - set(content))
     if missing:
-        raise InputError(f"{name}: {missing[0]!r} is missing", next_step="give it")
+        raise InputError(
+            f"{name}: {missing[0]!r} is missing",
+            allowed=f"at least {', '.join(sorted(needed))}",
+            next_step=f"add {missing[0]}",
+        )
 
 
 def _numbers(content: Any) -> Any:

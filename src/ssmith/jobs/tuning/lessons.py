@@ -13,6 +13,7 @@ from torch import nn
 from ssmith import api
 from ssmith.core.errors import DataError, InputError, UnsupportedError
 from ssmith.core.examples import Example
+from ssmith.core.files import beside
 from ssmith.core.sequences import SequenceData, Task
 from ssmith.core.text import Text
 from ssmith.core.tokenizer import Tokenizer
@@ -69,6 +70,7 @@ def lessons(model: nn.Module, config: TuneConfig) -> Lessons:
         raise UnsupportedError(
             f"{config.data} is text, and the model is a sequence model of series or token ids",
             allowed="embedded:NAME, or series in .npz, .csv or .jsonl",
+            next_step="write series into one of these, or tune a language model on the text",
         )
     elif kind == "examples":
         found = _from_examples(model, config)
@@ -92,7 +94,7 @@ def _kind(spec: str) -> str:
     if path.suffix.lower() != ".jsonl":
         return "text"
     if not path.is_file():
-        raise InputError(f"there is no file {path}", next_step="check the path")
+        raise InputError(f"there is no file {path}", next_step=beside(path) or "check the path")
     with path.open(encoding="utf-8-sig", errors="replace") as stream:
         first = next((line for line in stream if line.strip()), "")
     try:
