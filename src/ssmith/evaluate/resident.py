@@ -45,10 +45,13 @@ def resident_peak() -> Iterator[ResidentPeak]:
     Yields:
         The measurement, complete after the ``with``.
     """
-    found = ResidentPeak(before=_status("VmRSS"))
     forgot = _forget()
+    found = ResidentPeak(before=_status("VmRSS"))
     yield found
     found.peak = _status("VmHWM") if forgot else _since_start()
+    if found.before is not None and found.peak is not None:
+        # The two are counted apart, and may differ by some pages where nothing happens between.
+        found.peak = max(found.peak, found.before)
     found.how = _SINCE_NOW if forgot else _SINCE_START
 
 
