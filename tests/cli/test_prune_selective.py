@@ -237,3 +237,11 @@ def test_projections_that_cannot_be_cut_are_said_in_one_line(place, ssmith, word
     ended = prune(ssmith, "mamba", *words, "--out", "small")
     assert ended.code == 2 and said in ended.err and ended.err.count("\n") == 1
     assert not (place / "small").exists()
+
+
+def test_a_text_may_stand_under_another_key(place, ssmith):
+    rows = [json.dumps({"line": LINES}) for _ in range(8)]
+    (place / "lines.jsonl").write_text("\n".join(rows))
+    asked = ("--a-log", "0.5", "--out", "small")
+    assert prune(ssmith, "mamba", *asked, data="lines.jsonl").code == 2
+    assert prune(ssmith, "mamba", *asked, "--field", "line", data="lines.jsonl").code == 0

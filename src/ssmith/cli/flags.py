@@ -156,14 +156,24 @@ def add_split(parser: Parser) -> None:
 def add_text(parser: Parser) -> Group:
     """Add the flags that say which windows of a text are measured."""
     group = parser.add_argument_group("language models", "perplexity on windows of text")
-    for name, kind, letter, text in (
-        ("--length", whole, "N", "tokens of each window (default: 2048)"),
-        ("--stride", whole, "N", "tokens between their starts (default: the length)"),
-        ("--windows", whole, "N", "most windows, evenly spread (default: all)"),
-        ("--field", str, "NAME", "key or column of the text in a .jsonl or .csv (default: text)"),
+    for name, text in (
+        ("--length", "tokens of each window (default: 2048)"),
+        ("--stride", "tokens between their starts (default: the length)"),
+        ("--windows", "most windows, evenly spread (default: all)"),
     ):
-        group.add_argument(name, type=kind, default=argparse.SUPPRESS, metavar=letter, help=text)
+        group.add_argument(name, type=whole, default=argparse.SUPPRESS, metavar="N", help=text)
+    add_field(group)
     return group
+
+
+def add_field(group: Group) -> None:
+    """Add ``--field``."""
+    group.add_argument(
+        "--field",
+        default=argparse.SUPPRESS,
+        metavar="NAME",
+        help="key or column of the text in a .jsonl or .csv (default: text)",
+    )
 
 
 TEXT_FLAGS = ("length", "stride", "windows", "field")

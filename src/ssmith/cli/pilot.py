@@ -124,12 +124,7 @@ def _add_language(parser: flags.Parser) -> None:
         group.add_argument(
             name, type=flags.whole, default=argparse.SUPPRESS, metavar="N", help=text
         )
-    group.add_argument(
-        "--field",
-        default=argparse.SUPPRESS,
-        metavar="NAME",
-        help="key or column of the text in a .jsonl or .csv (default: text)",
-    )
+    flags.add_field(group)
     group.add_argument(
         "--no-compensation",
         dest="compensate",

@@ -21,7 +21,7 @@ PROJECTION_FLAGS = ("projection_method", "allocation", "width", "refresh", "acti
 """Flags that say how projections are cut."""
 _ONLY_HERE = (
     *CUTS, *PROJECTION_FLAGS, "pattern", "per_layer", "compensate", "recover", "spread", "data",
-    "samples", "length", "semantics", "kept_gb", "work_dir", "from_disk", "sweep",
+    "samples", "length", "field", "semantics", "kept_gb", "work_dir", "from_disk", "sweep",
 )  # fmt: skip
 _ONLY_THERE = ("ratio", "min_per_layer", "refit_on", "plan_in")
 
@@ -35,8 +35,9 @@ def add(parser: flags.Parser) -> None:
     _add_remedies(group)
     group.add_argument(
         "--data", default=argparse.SUPPRESS, metavar="TEXT",
-        help="calibration text: stdlib:, a .txt, .jsonl, .npy or .bin file, or a directory",
+        help="calibration text: stdlib:, a .txt, .jsonl, .csv, .npy or .bin file, or a directory",
     )  # fmt: skip
+    flags.add_field(group)
     for name, default, what in (
         ("samples", 64, "windows of text"), ("length", 2048, "tokens of each window"),
         ("seed", 0, "seed of their places, and of what is random"),
@@ -185,7 +186,7 @@ def _run_blocks(arguments: argparse.Namespace, output: Output) -> int:
     """Remove whole blocks, or only say which."""
     from ssmith.jobs.selective.shed import ShedTask, shed_and_save
 
-    with_it = {"blocks", "data", "samples", "length", "work_dir"}
+    with_it = {"blocks", "data", "samples", "length", "field", "work_dir"}
     others = [name for name in _ONLY_HERE if hasattr(arguments, name) and name not in with_it]
     if others:
         raise InputError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssmith import artefact, data
+from ssmith import artefact
 from ssmith.artefact.configs import is_language_model, read_any_config
 from ssmith.calibrate.blockwise import WalkConfig
 from ssmith.core.errors import InputError, UnsupportedError
@@ -90,7 +90,7 @@ def sweep(task: PruneTask, axis: Axis, *, progress: Progress = silent) -> dict[s
     configs = [_changed(task, axis.name, value) for value in axis.values]
     dense: Any = artefact.load(directory)
     vocabulary = vocabulary_of(dense)
-    text = data.load_text(task.calibration.data, tokenizer=directory, vocabulary=vocabulary)
+    text = task.calibration.text(directory, vocabulary)
     length = task.calibration.length
     held = text.windows(length, split=SPLIT).first(2 * task.calibration.samples)
     rows = []

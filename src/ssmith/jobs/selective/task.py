@@ -14,6 +14,7 @@ from ssmith import artefact, data
 from ssmith.calibrate.shards import Group
 from ssmith.core.checks import check_integer
 from ssmith.core.receipt import Receipt
+from ssmith.core.text import Text
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluate.resident import ResidentPeak
 from ssmith.jobs.outputs import RECEIPT
@@ -29,6 +30,7 @@ class Calibration:
         length: tokens of each, ≥ 2.
         seed: of their places.
         split: of the text.
+        field: key or column of the text in a ``.jsonl`` or ``.csv`` file.
 
     Raises:
         InputError: if a value is outside its domain.
@@ -39,14 +41,33 @@ class Calibration:
     length: int = 2048
     seed: int = 0
     split: str = "train"
+    field: str = "text"
 
     def __post_init__(self) -> None:
         check_integer("samples", self.samples, at_least=1)
         check_integer("length", self.length, at_least=2)
         check_integer("seed", self.seed, at_least=0)
 
+    def text(self, directory: Path, vocabulary: int) -> Text:
+        """Read the text.
+
+        Args:
+            directory: of the model, for its tokeniser.
+            vocabulary: token ids the model knows.
+
+        Returns:
+            The text.
+
+        Raises:
+            InputError: if there is no such text.
+            DataError: if the text is empty, or does not fit the model.
+        """
+        return data.load_text(
+            self.data, tokenizer=directory, vocabulary=vocabulary, field=self.field
+        )
+
     def windows(self, directory: Path, vocabulary: int) -> TokenWindows:
-        """Draw the windows.
+        """Draw the windows from the text.
 
         Args:
             directory: of the model, for its tokeniser.
@@ -59,7 +80,7 @@ class Calibration:
             InputError: if there is no such text.
             DataError: if the text is empty, too short, or does not fit the model.
         """
-        text = data.load_text(self.data, tokenizer=directory, vocabulary=vocabulary)
+        text = self.text(directory, vocabulary)
         return text.sample(self.samples, self.length, seed=self.seed, split=self.split)
 
 
