@@ -178,7 +178,7 @@ def test_limits_are_checked():
         (
             Change(kind="time", name="step", before=2.0, after=1.0, minima=(1.0, 1.1)),
             0.0,
-            "step 1.00× faster",
+            "step as fast as before",
         ),
     ],
 )

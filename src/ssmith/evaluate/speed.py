@@ -16,6 +16,7 @@ from torch import nn
 
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.sequences import Sequences
+from ssmith.core.times import Times
 from ssmith.evaluate.running import (
     device_of,
     dtype_of,
@@ -56,8 +57,13 @@ class Timing:
         return min(self.before), min(self.after)
 
     @property
+    def times(self) -> Times:
+        """What may be said of the change: see `Times`."""
+        return Times(medians=self.medians, least=self.minima)
+
+    @property
     def speedup(self) -> float:
-        """Median before over median after; above 1 is faster."""
+        """Median before over median after, above 1 is faster; `times` says whether it counts."""
         first, second = self.medians
         return first / second
 
@@ -208,10 +214,9 @@ class Speed:
     why_null: dict[str, str] = field(default_factory=dict)
 
     @property
-    def seconds_per_sequence(self) -> tuple[float, float]:
-        """Median seconds of a forward pass per sequence, (before, after)."""
-        first, second = self.per_batch.medians
-        return first / self.batch_size, second / self.batch_size
+    def per_sequence(self) -> Times:
+        """Times of a forward pass per sequence."""
+        return self.per_batch.times.over(self.batch_size)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the speed section of a receipt."""

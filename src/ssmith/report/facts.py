@@ -87,6 +87,8 @@ def saving_facts(receipt: Receipt) -> list[Fact]:
     if hours:
         value = f"{significant(hours.before)} → {significant(hours.after)} h"
         facts.append(Fact(label="machine time per month", value=value))
+    if text(saving, "counted"):
+        facts.append(Fact(label="counted", value=text(saving, "counted")))
     price, load = number(saving, "price_per_hour"), number(saving, "sequences_per_day")
     if price is not None:
         facts.append(Fact(label="price per hour", value=_money(price, currency)))

@@ -237,7 +237,7 @@ class _Run:
             **costs.sections(),
             "saving": estimate_saving(
                 config.load(),
-                seconds_per_sequence=costs.speed.seconds_per_sequence,
+                per_sequence=costs.speed.per_sequence,
                 batch_size=costs.speed.batch_size,
                 path=costs.speed.path,
             ),
