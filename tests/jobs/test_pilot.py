@@ -30,6 +30,11 @@ def receipt(finished):
     return finished[1]
 
 
+def settled(receipt):
+    """The findings that do not depend on how busy the machine is."""
+    return [item for item in receipt.findings if item["kind"] != "unsettled"]
+
+
 def test_everything_is_left(finished):
     out, _ = finished
     left = set(contents(out))
@@ -252,12 +257,13 @@ def test_a_two_way_model_has_no_step_and_says_why(start, quick, tmp_path):
     assert "bidirectional" in receipt.parity["why_null"]["step_vs_scan"]
     assert receipt.parity["passed"]
     # It was never trained: that nothing is lost by cutting it proves nothing.
-    assert [item["kind"] for item in receipt.findings] == ["weak-model"]
-    assert "most frequent class (50.0%)" in receipt.findings[0]["message"]
+    (weak,) = settled(receipt)
+    assert weak["kind"] == "weak-model"
+    assert "most frequent class (50.0%)" in weak["message"]
 
 
 def test_a_good_model_is_not_called_weak(receipt):
-    assert receipt.findings == []
+    assert settled(receipt) == []
 
 
 def test_a_regression_is_judged_by_its_error(start, quick, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from ssmith.core.receipt import Receipt
 from ssmith.report import write_index
 from ssmith.report.costs import read_speed
-from ssmith.report.facts import saving_facts
+from ssmith.report.facts import saving_facts, speed_facts
 from ssmith.report.losing import losing_cases
 
 
@@ -57,3 +57,12 @@ def test_pages_say_that_and_why_nothing_is_saved(accepted, tmp_path):
     assert "no measured saving" in page
     page = write_index([("one", tmp_path, accepted)], tmp_path).read_text(encoding="utf-8")
     assert "no measured saving" not in page
+
+
+@pytest.mark.parametrize(("settled", "said"), [(True, "had settled"), (False, "had not settled")])
+def test_pages_say_how_times_were_warmed_up(accepted, settled, said):
+    assert "warm-up" not in {fact.label for fact in speed_facts(accepted)}
+    per_batch = {**accepted.speed["per_batch"], "warm_up": {"calls": 5, "settled": settled}}
+    receipt = replace(accepted, speed={**accepted.speed, "per_batch": per_batch})
+    facts = {fact.label: fact.value for fact in speed_facts(receipt)}
+    assert facts["warm-up"] == f"5 batches, times {said}"

@@ -9,7 +9,8 @@ from typing import Literal
 from ssmith.core.errors import InputError
 from ssmith.core.times import Times
 from ssmith.evaluate.memory import Memory
-from ssmith.evaluate.speed import Speed, Timing
+from ssmith.evaluate.speed import Speed
+from ssmith.evaluate.timing import Timing
 
 Kind = Literal["size", "memory", "time"]
 # Keeps 0.29 · 100 from being cut to 28.

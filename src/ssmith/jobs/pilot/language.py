@@ -203,7 +203,7 @@ class _Run:
             **measured,
             "mode": "shrink" if config.cut == "columns" else "mask",
             "removed": done.receipt.removed,
-            "findings": done.receipt.findings,
+            "findings": [*done.receipt.findings, *measured["findings"]],
             "layers": _layers(done),
             "budget": {config.cut: amount_as_json(amount_of(chosen["fraction"], config.group))},
             "criterion": {"name": method},
@@ -235,6 +235,7 @@ class _Run:
             "quality": {**compared.as_dict(), **self._tasks(pruned)},
             "parity": parity.as_dict(),
             **costs.sections(),
+            "findings": costs.findings(),
             "saving": estimate_saving(
                 config.load(),
                 per_sequence=costs.speed.per_sequence,
