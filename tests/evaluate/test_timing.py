@@ -151,6 +151,14 @@ def test_warming_up_ends_by_number_and_by_time(seconds, calls):
     assert f"after {calls} calls" in timing.unsettled
 
 
+def test_the_first_calls_do_not_use_up_the_time_to_settle():
+    clock = Clock()
+    costs = [chain([500.0, 4.0, 2.0], repeat(1.0)) for _ in range(2)]
+    timing = time_pair(*(costing(clock, item) for item in costs), seconds=100, clock=clock)
+    assert timing.warm_up.settled
+    assert set(timing.before) == {1.0}
+
+
 def test_slow_first_calls_do_not_shorten_the_samples():
     clock = Clock()
     costs = [chain([2**-6, 2**-9, 2**-10, 2**-11], repeat(2**-13)) for _ in range(2)]

@@ -181,10 +181,11 @@ def test_after_training_nothing_is_believed():
     model(ids)
     model.train()(ids)
     model.eval()
-    with pytest.raises(KeyError):
-        unseen_write(model)
-    model(ids)
-    unseen_write(model)
+    mixer = model.backbone.layers[0].mixer
+    mixer.in_proj.weight.data[~mixer.in_proj.ssmith_keep_weight] = 1.0
+    with mock.patch.object(torch, "equal", lambda *_: True):
+        model(ids)
+    assert resurrected(model) == []
 
 
 @torch.no_grad()

@@ -15,7 +15,8 @@ _WORTH = 10.0
 """Seconds that must be left for a first line: short work stays silent."""
 _SHARE = 20
 """With the hours, lines become rarer: one for each twentieth more of the time."""
-_START = 1.0
+_START, _PACE = 1.0, 3.0
+"""Seconds in which a stage tells what it found finished, and that a pace must have been seen."""
 
 
 @contextmanager
@@ -66,7 +67,7 @@ class Lines:
         self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._write, self._clock = write, clock
-        self._opened = self._told = clock()
+        self._opened = clock()
         self._due = self._opened + _SOON
         self._stage, self._done = "", 0.0
         self._began, self._pace_from = self._opened, (self._opened, 0.0)
@@ -76,18 +77,19 @@ class Lines:
         """Be told that ``done`` of ``total`` parts of a stage are finished."""
         now = self._clock()
         if stage != self._stage or done < self._done:
-            # A stage begins when what was told before it ended.
-            self._began, self._pace_from, self._shown = self._told, (self._told, 0.0), False
+            self._stage, self._began, self._shown = stage, now, False
         if now - self._began < _START:
             # What an earlier run finished is told at once, and says nothing about the pace.
             self._pace_from = (now, done)
-        self._stage, self._done, self._told = stage, done, now
-        left = self._left(now, total)
+        self._done = done
         if done >= total:
             if self._shown:
-                self._write(f"{stage}: done after {_duration(now - self._began)}")
+                self._write(f"{stage}: done")
             return
-        if now < self._due or (not self._shown and (left is None or left < _WORTH)):
+        left = self._left(now, total)
+        if now < self._due or (left is None and done < 1):
+            return
+        if left is not None and left < _WORTH and not self._shown:
             return
         about = "" if left is None else f", about {_duration(left)} to go"
         self._write(f"{stage}: {int(done)} of {total}{about}{f' ({note})' if note else ''}")
@@ -97,7 +99,7 @@ class Lines:
     def _left(self, now: float, total: int) -> float | None:
         """Return the seconds the rest of the stage takes at its pace so far; None if unknown."""
         since, done = self._pace_from
-        if self._done <= done:
+        if self._done <= done or now - since < _PACE:
             return None
         return (now - since) / (self._done - done) * (total - self._done)
 

@@ -179,17 +179,19 @@ def _warm_up(
 ) -> tuple[WarmUp, float]:
     """Sample two runs in turns until both have settled; return the shortest of the last samples."""
     start, calls, loops = clock(), 0, 1
+    end = math.inf
     rounds: list[tuple[float, float]] = []
     settled = False
     while not settled:
-        spent = len(rounds) >= _MOST_ROUNDS or clock() - start >= _SHARE * seconds
-        if len(rounds) >= _LEAST_ROUNDS and spent:
+        if len(rounds) >= (_LEAST_ROUNDS if clock() >= end else _MOST_ROUNDS):
             break
         rounds.append((sample_a(loops), sample_b(loops)))
         calls += loops
         if len(rounds) > 1:
-            # The first calls pay for lazy initialisation, and say nothing about the loops.
             loops = _loops(min(rounds[-1]))
+        else:
+            # The first calls pay for lazy initialisation, and say nothing about what follows.
+            end = clock() + _SHARE * seconds
         settled = len(rounds) >= _LEAST_ROUNDS and all(map(_alike, *rounds[-2:]))
     return WarmUp(calls=calls, seconds=clock() - start, settled=settled), min(rounds[-1])
 

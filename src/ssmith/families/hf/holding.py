@@ -146,12 +146,12 @@ def _write(module: nn.Module, *, at_rest: bool) -> None:
     for part in module.modules():
         for name in [name for name in part._buffers if name.startswith(_PREFIX)]:
             parameter = name.removeprefix(_PREFIX)
-            value, keep = getattr(part, parameter), getattr(part, name)
-            seen: _Seen | None = part.__dict__.pop(_SEEN + parameter, None)
-            if not (at_rest and seen is not None and seen.still(value)):
-                # Through `data`, autograd does not take the parameter for changed: a recomputed
-                # pass finds what it saved.
-                value.data.masked_fill_(~keep, getattr(part, _FILL + parameter))
-                seen = _Seen.of(value, keep) if at_rest else None
-            if seen is not None:
-                part.__dict__[_SEEN + parameter] = seen
+            value: Tensor = getattr(part, parameter)
+            seen: _Seen | None = part.__dict__.get(_SEEN + parameter)
+            if at_rest and seen is not None and seen.still(value):
+                continue
+            keep: Tensor = getattr(part, name)
+            # Through `data`, autograd does not take the parameter for changed: a recomputed pass
+            # finds what it saved.
+            value.data.masked_fill_(~keep, getattr(part, _FILL + parameter))
+            part.__dict__[_SEEN + parameter] = _Seen.of(value, keep) if at_rest else None
