@@ -28,6 +28,8 @@ def test_work_that_is_done_within_seconds_leaves_no_line():
         log.work(1.5, "pruning blocks", done + 0.5, 8)
     log.work(1, "pruning blocks", 8, 8)
     log.work(3, "speed", 1, 1)
+    log.work(2, "checking", 4, 8)
+    log.work(2, "checking", 8, 8)
     assert log.lines == []
 
 

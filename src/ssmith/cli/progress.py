@@ -87,9 +87,8 @@ class Lines:
                 self._write(f"{stage}: done")
             return
         left = self._left(now, total)
-        if now < self._due or (left is None and done < 1):
-            return
-        if left is not None and left < _WORTH and not self._shown:
+        short = now - self._opened < _PAUSE if left is None else left < _WORTH
+        if now < self._due or (left is None and done < 1) or (short and not self._shown):
             return
         about = "" if left is None else f", about {_duration(left)} to go"
         self._write(f"{stage}: {int(done)} of {total}{about}{f' ({note})' if note else ''}")
