@@ -13,6 +13,7 @@ from ssmith.artefact import WEIGHTS
 from ssmith.core.budget import Budget
 from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt
+from ssmith.core.times import Times
 from ssmith.criteria import LAST
 from ssmith.data import save_npz
 from ssmith.evaluate import predict
@@ -27,6 +28,11 @@ REQUIRED = {
 @pytest.fixture(scope="module")
 def receipt(finished):
     return finished[1]
+
+
+def settled(receipt):
+    """The findings that do not depend on how busy the machine is."""
+    return [item for item in receipt.findings if item["kind"] != "unsettled"]
 
 
 def test_everything_is_left(finished):
@@ -214,8 +220,13 @@ def test_price_and_load_give_the_saving(start, quick):
     receipt = start(how)
     saving, per_batch = receipt.saving, receipt.speed["per_batch"]
     assert (saving["price_per_hour"], saving["currency"]) == (2.5, "EUR")
-    for side in ("before", "after"):
-        seconds = per_batch[side] / receipt.speed["batch_size"]
+    times = Times(
+        medians=(per_batch["before"], per_batch["after"]),
+        least=(per_batch["minimum"]["before"], per_batch["minimum"]["after"]),
+    )
+    counted = {"before": 1.0, "after": times.ratio if times.changed else 1.0}
+    for side, share in counted.items():
+        seconds = share * per_batch["before"] / receipt.speed["batch_size"]
         hours = 4e6 * 30 * seconds / 3600
         assert saving["hours_per_month"][side] == pytest.approx(hours)
         assert saving["cost_per_month"][side] == pytest.approx(2.5 * hours)
@@ -246,12 +257,13 @@ def test_a_two_way_model_has_no_step_and_says_why(start, quick, tmp_path):
     assert "bidirectional" in receipt.parity["why_null"]["step_vs_scan"]
     assert receipt.parity["passed"]
     # It was never trained: that nothing is lost by cutting it proves nothing.
-    assert [item["kind"] for item in receipt.findings] == ["weak-model"]
-    assert "most frequent class (50.0%)" in receipt.findings[0]["message"]
+    (weak,) = settled(receipt)
+    assert weak["kind"] == "weak-model"
+    assert "most frequent class (50.0%)" in weak["message"]
 
 
 def test_a_good_model_is_not_called_weak(receipt):
-    assert receipt.findings == []
+    assert settled(receipt) == []
 
 
 def test_a_regression_is_judged_by_its_error(start, quick, tmp_path):

@@ -138,6 +138,16 @@ def test_killed_and_resumed_ends_the_same(start, tmp_path):
     assert resumed.details == again.details
 
 
+def test_a_sweep_tells_how_far_it_is_within_a_point_too(start):
+    told = []
+    start(progress=lambda *said: told.append(said[:3]))
+    far = [done for stage, done, _ in told if stage == "sweep"]
+    assert far == sorted(far)
+    assert any(0 < done < 1 for done in far)
+    assert far[-1] == next(total for stage, _, total in told if stage == "sweep")
+    assert any(0 < done < 1 for stage, done, _ in told if stage == "cut")
+
+
 def test_other_settings_do_not_go_on(start):
     start()
     with pytest.raises(InputError, match="another config"):

@@ -17,6 +17,7 @@ from ssmith.core.errors import InputError, NumericalError
 from ssmith.core.files import new_directory, read_json, write_json, write_text
 from ssmith.core.optional import require
 from ssmith.families import model_digest
+from ssmith.families.hf.holding import refill_
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -56,6 +57,8 @@ def save_selective(
         OutputExistsError: if something is at ``path`` that may not be replaced.
         ArtefactError: if the disk refuses.
     """
+    # After an optimiser's last step no forward pass has put cut entries back.
+    refill_(model)
     for name, value in model.named_parameters():
         if not bool(torch.isfinite(value).all()):
             raise NumericalError(f"{name} has non-finite values; nothing was written")

@@ -201,10 +201,9 @@ class Sidecar:
                     f"{SIDECAR} to open the weights as they are",
                 )
             owner, _, parameter = name.rpartition(".")
-            module = model.get_submodule(owner)
-            hold_(module, parameter, keep, self.fills[name])
+            hold_(model, name, keep, self.fills[name])
             if parameter == "A_log" and self.semantics is not None:
-                SelectiveLayer(owner, module).name_semantics_(self.semantics)
+                SelectiveLayer(owner, model.get_submodule(owner)).name_semantics_(self.semantics)
 
     def _check_meaning(self, directory: Path) -> None:
         """Refuse entries whose stored value is not that of the semantics the sidecar names."""

@@ -37,7 +37,7 @@ from ssmith.families.hf.selective import Branches, MixerParts, SelectiveLayer
 
 Collect = Callable[[SelectiveLayer, MixerParts], Statistics]
 Apply = Callable[[SelectiveLayer, Totals], BlockRecord]
-Tell = Callable[[int, int, str], None]
+Tell = Callable[[float, int, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +146,8 @@ def walk(
         windows: token windows, padded on the right.
         stages: what is done to a layer.
         config: see `WalkConfig`.
-        tell: called with blocks done, blocks in all, and a word.
+        tell: called with blocks done (parts of one for the batches it has seen), blocks in all,
+            and a word.
 
     Returns:
         What every stage decided, in order.
@@ -170,14 +171,16 @@ def walk(
     for index, name in enumerate(names):
         if index < done:
             continue
-        if tell is not None:
-            tell(index, len(names), name)
+        looks = _Looks(tell, name, index, len(names))
         with blocks.block(index) as block, engine(block):
             run = _BlockRun(
                 block=block, layer=layer_in(block, name), blocks=blocks, windows=windows,
-                store=store, index=index, kept=_Kept(config.kept_bytes),
+                store=store, index=index, kept=_Kept(config.kept_bytes), looks=looks,
             )  # fmt: skip
-            found = tuple(_stage(run, stage, batches, group) for stage in stages(run.layer))
+            todo = stages(run.layer)
+            given = sum(bool(batch.rows) for batch in batches)
+            looks.expect(given * (1 + sum(stage.collect is not None for stage in todo)))
+            found = tuple(_stage(run, stage, batches, group) for stage in todo)
             _hand_on(run, batches, last=index + 1 == len(names))
             state = state_of(block)
         _check_same(state.tensors, name, group)
@@ -186,6 +189,27 @@ def walk(
     if tell is not None:
         tell(len(names), len(names), "")
     return tuple(records)
+
+
+class _Looks:
+    """Tells how far a walk is, also within a block, by the batches that were looked at."""
+
+    def __init__(self, tell: Tell | None, name: str, index: int, blocks: int) -> None:
+        self._tell, self._name, self._index, self._blocks = tell, name, index, blocks
+        self._seen, self._all = 0, 1
+        self.add(0)
+
+    def expect(self, count: int) -> None:
+        """Take ``count`` batches as the whole block."""
+        self._all = max(count, 1)
+
+    def add(self, count: int = 1) -> None:
+        """Count batches."""
+        self._seen += count
+        # The block is done when it is stored, not when it has seen its last batch.
+        share = min(self._seen / self._all, 0.99)
+        if self._tell is not None:
+            self._tell(self._index + share, self._blocks, self._name)
 
 
 class _Kept:
@@ -234,6 +258,7 @@ class _BlockRun:
     store: WalkStore
     index: int
     kept: _Kept
+    looks: _Looks
 
     def hidden(self, batch: _Batch) -> Tensor:
         if self.index == 0:
@@ -302,6 +327,7 @@ def _totals(run: _BlockRun, stage: Stage, batches: Sequence[_Batch], group: Grou
         shard = batch.shard
         if batch.rows:
             sums = added(sums, stage.collect(run.layer, run.parts(stage, batch)))
+            run.looks.add()
     if shard is not None:
         totals.add(shard, sums)
     found = totals.totals(group)
@@ -320,6 +346,7 @@ def _together(run: _BlockRun, stage: Stage, batches: Sequence[_Batch], group: Gr
         raise NotImplementedError("a stage without data is not run on data")
     given = [batch for batch in batches if batch.rows]
     sums = added(None, stage.collect(run.layer, run.all_parts(stage, given)))
+    run.looks.add(len(given))
     _check_finite(sums, run.layer.name, stage.name)
     return Totals(sums=sums)
 
@@ -329,6 +356,7 @@ def _hand_on(run: _BlockRun, batches: Sequence[_Batch], *, last: bool) -> None:
     for batch in batches:
         if batch.rows and not last:
             run.store.write(run.index + 1, batch.name, run.output(batch))
+            run.looks.add()
 
 
 def _batches(group: Group, windows: int, size: int) -> Iterator[_Batch]:

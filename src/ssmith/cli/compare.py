@@ -106,6 +106,8 @@ def _show(output: Output, receipt: Receipt) -> None:
         f"intervals at {quality['level']:.0%}; a time has changed only if both its median and "
         "its least value have"
     )
+    for finding in receipt.findings:
+        output.line(f"note: {finding['message']}")
 
 
 def _cost_rows(receipt: Receipt) -> list[tuple[object, ...]]:

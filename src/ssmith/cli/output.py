@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
+from ssmith.cli.progress import Lines, bars
+
 if TYPE_CHECKING:
     from ssmith.jobs.progress import Progress
 
@@ -41,7 +43,8 @@ class Output:
     def line(self, text: str) -> None:
         """Print one line, unless it is JSON or silence that was asked for."""
         if not self._silent:
-            print(one_line(text))
+            # What is said before long work is read before it, in a log as well.
+            print(one_line(text), flush=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Print a table; columns of numbers stand to the right."""
@@ -76,29 +79,14 @@ class Output:
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """Yield a listener that draws bars on stderr, or one that draws nothing."""
-        if self._silent or not sys.stderr.isatty():
+        """Yield a listener: bars on a terminal, a few lines in a log, silence if asked for."""
+        if self._silent:
             yield _nothing
-            return
-        from rich import progress
-
-        bars = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(bar_width=24),
-            progress.MofNCompleteColumn(),
-            progress.TimeRemainingColumn(),
-            progress.TextColumn("{task.fields[note]}", markup=False),
-            console=_console(sys.stderr),
-        )
-        tasks: dict[str, progress.TaskID] = {}
-
-        def told(stage: str, done: int, total: int, note: str = "") -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total, note="")
-            bars.update(tasks[stage], completed=done, total=total, note=one_line(note))
-
-        with bars:
-            yield told
+        elif sys.stderr.isatty():
+            with bars(_console(sys.stderr), one_line) as drawn:
+                yield drawn
+        else:
+            yield Lines(_log)
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -106,7 +94,11 @@ def print_json(document: dict[str, Any]) -> None:
     print(json.dumps(document, indent=2, sort_keys=True, allow_nan=False), flush=True)
 
 
-def _nothing(stage: str, done: int, total: int, note: str = "") -> None:
+def _log(text: str) -> None:
+    print(one_line(text), file=sys.stderr, flush=True)
+
+
+def _nothing(stage: str, done: float, total: int, note: str = "") -> None:
     """Ignore progress."""
 
 

@@ -205,5 +205,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     output.line(f"{'accepted' if verdict['accepted'] else 'refused'}: {verdict['headline']}")
     for item in verdict["reasons"]:
         output.line(f"{'passed' if item['passed'] else 'failed'}  {item['gate']}: {item['text']}")
+    for finding in receipt.findings:
+        if finding["kind"] == "unsettled":
+            output.line(f"note: {finding['message']}")
     output.line(f"report: {arguments.out / 'report.html'}")
     return 0 if verdict["accepted"] else 1

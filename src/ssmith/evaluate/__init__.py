@@ -24,8 +24,9 @@ from ssmith.evaluate.parity import (
 from ssmith.evaluate.path_checks import PathCheck, PathParity, PathParityConfig
 from ssmith.evaluate.path_parity import check_paths
 from ssmith.evaluate.saving import Load, estimate_saving
-from ssmith.evaluate.speed import Speed, SpeedConfig, Timing, measure_speed, time_pair
+from ssmith.evaluate.speed import Speed, SpeedConfig, measure_speed
 from ssmith.evaluate.state_space import state_space_run
+from ssmith.evaluate.timing import Timing, time_pair
 
 __all__ = [
     "ACCURACY",

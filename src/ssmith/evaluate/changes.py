@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ssmith.core.errors import InputError
+from ssmith.core.times import Times
 from ssmith.evaluate.memory import Memory
-from ssmith.evaluate.speed import Speed, Timing
+from ssmith.evaluate.speed import Speed
+from ssmith.evaluate.timing import Timing
 
 Kind = Literal["size", "memory", "time"]
 # Keeps 0.29 · 100 from being cut to 28.
@@ -24,7 +26,7 @@ class Change:
         name: as it stands in the headline, e.g. ``"file"``.
         before: > 0.
         after: ≥ 0, in the same unit.
-        minima: least times measured, (before, after), so that a fall must show in both.
+        minima: least times measured, (before, after), of a time; None if only medians are known.
         whole: whether it concerns the whole model, so that it counts as a gain.
     """
 
@@ -46,16 +48,10 @@ class Change:
 
     @property
     def fall(self) -> float:
-        """Fraction saved; negative if it rose. Of medians and minima, the one nearer to 0.
-
-        A fall that shows in only one of the two is no fall (0).
-        """
-        falls = [1 - self.after / self.before]
-        if self.minima is not None and self.minima[0] > 0:
-            falls.append(1 - self.minima[1] / self.minima[0])
-        if min(falls) <= 0 <= max(falls):
-            return 0.0
-        return min(falls, key=abs)
+        """Fraction saved; negative if it rose; of a time, what `Times` counts."""
+        if self.kind != "time":
+            return 1 - self.after / self.before
+        return 1 - Times(medians=(self.before, self.after), least=self.minima).ratio
 
     @property
     def text(self) -> str:
@@ -65,6 +61,8 @@ class Change:
             ratio = 1 / (1 - fall) if fall >= 0 else 1 - fall
             digits = 1 if ratio >= 2 else 2
             cut = math.floor(ratio * 10**digits + _ROUNDING) / 10**digits
+            if cut == 1:
+                return f"{self.name} as fast as before"
             return f"{self.name} {cut:.{digits}f}× {'faster' if fall >= 0 else 'slower'}"
         word = "smaller" if self.kind == "size" else "lower"
         opposite = "larger" if self.kind == "size" else "higher"

@@ -17,13 +17,12 @@ from ssmith.evaluate.running import device_of, evaluating
 from ssmith.evaluate.speed import (
     Speed,
     SpeedConfig,
-    Timing,
     common_place,
     path_text,
-    time_pair,
     using_threads,
     waiter_for,
 )
+from ssmith.evaluate.timing import Timing, time_pair
 from ssmith.families.hf.engine import engine
 from ssmith.families.hf.running import forward, logits_of
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ssmith.core.errors import InputError
+from ssmith.core.times import GAIN, Times
 from ssmith.core.words import number_of
 
 DAYS_PER_MONTH = 30
@@ -42,40 +44,54 @@ def hours_per_month(sequences_per_day: float | int, seconds_per_sequence: float)
 
 
 def estimate_saving(
-    load: Load, *, seconds_per_sequence: tuple[float, float], batch_size: int, path: str
+    load: Load, *, per_sequence: Times, batch_size: int, path: str
 ) -> dict[str, Any]:
     """Estimate what a change of speed saves; a slower model shows a negative saving.
 
+    Nothing is saved (or lost) by a change that `Times` does not count.
+
     Args:
         load: price and traffic.
-        seconds_per_sequence: measured, (before, after), > 0.
+        per_sequence: measured times of one sequence.
         batch_size: sequences per forward pass when it was measured, ≥ 1.
         path: code path that was timed, e.g. ``"torch, cpu, float32, 2 threads"``.
 
     Returns:
-        The saving section of a receipt.
-
-    Raises:
-        InputError: if a time is not a positive number.
+        The saving section of a receipt; ``seconds_per_sequence`` are those that count.
     """
-    for seconds in seconds_per_sequence:
-        if not math.isfinite(seconds) or seconds <= 0:
-            raise InputError(f"seconds per sequence is {seconds}", allowed="a number > 0")
-    hours = [hours_per_month(load.sequences_per_day, item) for item in seconds_per_sequence]
+    before = per_sequence.medians[0]
+    counted = (before, before * per_sequence.ratio if per_sequence.changed else before)
+    hours = [hours_per_month(load.sequences_per_day, item) for item in counted]
     costs = [item * load.price_per_hour for item in hours]
     return {
         "price_per_hour": load.price_per_hour,
         "currency": load.currency,
         "sequences_per_day": load.sequences_per_day,
-        "seconds_per_sequence": _pair(seconds_per_sequence),
+        "seconds_per_sequence": _pair(counted),
         "hours_per_month": _pair(hours),
         "cost_per_month": _pair(costs),
         "saved_per_month": costs[0] - costs[1],
+        "counted": _counted(per_sequence),
         "assumptions": _assumptions(hours, batch_size, path),
     }
 
 
-def _pair(values: tuple[float, float] | list[float]) -> dict[str, float]:
+def _counted(times: Times) -> str:
+    """Say which change of the measured time the estimate rests on."""
+    if times.disagree:
+        return (
+            "no saving: the typical time and the shortest time do not agree on whether the model "
+            "became faster, so it counts as equally fast"
+        )
+    if not times.changed:
+        least = f"{100 * GAIN:g} %"
+        return f"no saving: the measured time changed by less than {least}, which is not counted"
+    if times.ratio > 1:
+        return "no saving: the model became slower"
+    return "the smaller of two measured gains, of the typical time and of the shortest time"
+
+
+def _pair(values: Sequence[float]) -> dict[str, float]:
     return {"before": values[0], "after": values[1]}
 
 
@@ -93,6 +109,4 @@ def _assumptions(hours: list[float], batch_size: int, path: str) -> list[str]:
             f"the load is split over several processes: up to {max(hours):.0f} busy hours "
             f"do not fit into the {HOURS_PER_MONTH} hours of a month"
         )
-    if hours[1] >= hours[0] > 0:
-        found.append("the measured time did not fall, so nothing is saved")
     return found

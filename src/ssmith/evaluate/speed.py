@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import gc
-import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Any
 
 import torch
 from torch import nn
 
 from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.layers import Finding
 from ssmith.core.sequences import Sequences
+from ssmith.core.times import Times
 from ssmith.core.words import number_of
 from ssmith.evaluate.running import (
     device_of,
@@ -25,124 +23,9 @@ from ssmith.evaluate.running import (
     run_forward,
     stepping,
 )
+from ssmith.evaluate.timing import Run, Timing, check_seconds, time_pair
 
-Run = Callable[[], object]
-_SHORTEST_SAMPLE = 1e-3
-_MOST_LOOPS = 10_000
 _STEPS_BEFORE = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """Two runs timed in turns: before, after, before, after and so on.
-
-    Args:
-        before: seconds per run of each sample, in the order measured.
-        after: the same for the second run.
-        loops: runs behind each sample.
-    """
-
-    before: tuple[float, ...]
-    after: tuple[float, ...]
-    loops: int
-
-    @property
-    def medians(self) -> tuple[float, float]:
-        """Median seconds per run, (before, after)."""
-        return median(self.before), median(self.after)
-
-    @property
-    def minima(self) -> tuple[float, float]:
-        """Least seconds per run, (before, after): the time with the least disturbance."""
-        return min(self.before), min(self.after)
-
-    @property
-    def speedup(self) -> float:
-        """Median before over median after; above 1 is faster."""
-        first, second = self.medians
-        return first / second
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return medians, minima and every sample, in seconds."""
-        return {
-            "before": self.medians[0],
-            "after": self.medians[1],
-            "minimum": {"before": self.minima[0], "after": self.minima[1]},
-            "samples": {"before": list(self.before), "after": list(self.after)},
-            "loops": self.loops,
-        }
-
-
-def _check_seconds(seconds: float | int) -> None:
-    if not math.isfinite(seconds) or seconds <= 0:
-        raise InputError(f"seconds is {seconds}", allowed="a number > 0")
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep the garbage collector out of the samples."""
-    was_enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def time_pair(
-    run_a: Run,
-    run_b: Run,
-    *,
-    seconds: float | int,
-    min_repeats: int = 7,
-    synchronise: Callable[[], object] | None = None,
-    clock: Callable[[], float] = time.perf_counter,
-) -> Timing:
-    """Time two runs in turns (A B A B …) until the time is used up.
-
-    Both are run once to warm up. Runs far below a millisecond are looped, so that the clock's
-    resolution does not matter.
-
-    Args:
-        run_a: the run "before".
-        run_b: the run "after".
-        seconds: time to spend, > 0; exceeded only to reach ``min_repeats``.
-        min_repeats: samples of each run at least, ≥ 3.
-        synchronise: waits for the device, if it works asynchronously.
-        clock: returns seconds.
-
-    Returns:
-        All samples.
-
-    Raises:
-        InputError: if a setting is out of range.
-    """
-    _check_seconds(seconds)
-    if min_repeats < 3:
-        raise InputError(f"min_repeats is {min_repeats}", allowed="an integer ≥ 3")
-
-    def sample(run: Run, loops: int) -> float:
-        start = clock()
-        for _ in range(loops):
-            run()
-        if synchronise is not None:
-            synchronise()
-        return (clock() - start) / loops
-
-    with _no_collection():
-        # The first calls pay for lazy initialisation; only the second ones size the loops.
-        sample(run_a, 1), sample(run_b, 1)
-        shortest = min(sample(run_a, 1), sample(run_b, 1))
-        loops = min(_MOST_LOOPS, max(1, math.ceil(_SHORTEST_SAMPLE / max(shortest, 1e-9))))
-        before: list[float] = []
-        after: list[float] = []
-        end = clock() + seconds
-        while len(before) < min_repeats or clock() < end:
-            before.append(sample(run_a, loops))
-            after.append(sample(run_b, loops))
-    return Timing(before=tuple(before), after=tuple(after), loops=loops)
 
 
 @contextmanager
@@ -175,7 +58,7 @@ class SpeedConfig:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        _check_seconds(self.seconds)
+        check_seconds(self.seconds)
         for name in ("threads", "step_batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -209,10 +92,22 @@ class Speed:
     why_null: dict[str, str] = field(default_factory=dict)
 
     @property
-    def seconds_per_sequence(self) -> tuple[float, float]:
-        """Median seconds of a forward pass per sequence, (before, after)."""
-        first, second = self.per_batch.medians
-        return first / self.batch_size, second / self.batch_size
+    def per_sequence(self) -> Times:
+        """Times of a forward pass per sequence."""
+        return self.per_batch.times.over(self.batch_size)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Return which times were still changing when they began to count."""
+        named = {
+            "one batch": self.per_batch,
+            "the state space part of it": self.state_space_per_batch,
+            "one step": self.per_step,
+        }
+        return tuple(
+            Finding(layer="", kind="unsettled", message=f"the time of {name} {timing.unsettled}")
+            for name, timing in named.items()
+            if timing is not None and timing.unsettled
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the speed section of a receipt."""

@@ -171,6 +171,7 @@ class Compared:
             data=self.data,
             removed=_removed(self.found),
             quality=self.quality,
+            findings=self.costs.findings(),
             details={"changes": changes},
             **self.costs.sections(),
         )

@@ -93,7 +93,7 @@ class Stage:
     def within(self, title: str) -> Progress:
         """Return a progress that names the step first."""
 
-        def told(stage: str, done: int, total: int, note: str = "") -> None:
+        def told(stage: str, done: float, total: int, note: str = "") -> None:
             self.progress(f"{title}: {stage}", done, total, note)
 
         return told

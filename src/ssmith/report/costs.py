@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssmith.core.receipt import Receipt
+from ssmith.core.times import Times
 from ssmith.report.look import Pair, items, number, pair, text
 from ssmith.report.numbers import (
     NOT_MEASURED,
@@ -30,6 +31,8 @@ class Cost:
         before: value before, in words.
         after: value after, in words.
         change: the change in words, or why there is none.
+        ratio: after over before as far as it counts (of times: see `Times`); None if it was not
+            measured, or was nothing before.
     """
 
     label: str
@@ -38,6 +41,7 @@ class Cost:
     before: str
     after: str
     change: str
+    ratio: float | None = None
 
 
 def read_speed(receipt: Receipt) -> list[Cost]:
@@ -75,35 +79,32 @@ def _time(receipt: Receipt, key: str, label: str) -> Cost:
         why = text(receipt.speed, key, "why")
         missing = f"not available: {why}" if why else NOT_MEASURED
         return Cost(label=label, unit="s", pair=None, before="–", after="–", change=missing)
+    times = _times(receipt, key, found)
     return Cost(
         label=label,
         unit="s",
         pair=found,
         before=seconds(found.before),
         after=seconds(found.after),
-        change=_changed(
-            found,
-            items(receipt.speed, key, "samples", "before"),
-            items(receipt.speed, key, "samples", "after"),
-        ),
+        change="no ratio" if times is None else faster(times),
+        ratio=None if times is None else times.ratio,
     )
 
 
-def _changed(medians: Pair, before: list[Any], after: list[Any]) -> str:
-    """Say in words how a duration changed: by its median or its least, whichever says less."""
-    least = [
-        min((value for value in side if _is_time(value)), default=0) for side in (before, after)
-    ]
-    if medians.before <= 0 or min(least) <= 0:
-        return faster(medians.before, medians.after)
-    ratios = (medians.after / medians.before, least[1] / least[0])
-    if (ratios[0] - 1) * (ratios[1] - 1) <= 0:
-        return "no gain (medians and least times disagree)"
-    return faster(1.0, min(ratios, key=lambda ratio: abs(math.log(ratio))))
+def _times(receipt: Receipt, key: str, medians: Pair) -> Times | None:
+    """Return a duration with its least samples, as far as they are times."""
+    if min(medians.before, medians.after) <= 0:
+        return None
+    before, after = (
+        min(filter(_is_time, items(receipt.speed, key, "samples", side)), default=None)
+        for side in ("before", "after")
+    )
+    least = None if before is None or after is None else (float(before), float(after))
+    return Times(medians=(medians.before, medians.after), least=least)
 
 
 def _is_time(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def _size(label: str, found: Pair | None, unit: str, shown: Format) -> Cost:
@@ -116,4 +117,5 @@ def _size(label: str, found: Pair | None, unit: str, shown: Format) -> Cost:
         before=shown(found.before),
         after=shown(found.after),
         change=smaller(found.before, found.after),
+        ratio=found.ratio,
     )

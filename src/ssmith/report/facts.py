@@ -36,6 +36,11 @@ def speed_facts(receipt: Receipt) -> list[Fact]:
         "repeats": "repeats (median)",
     }
     facts = [Fact(label=label, value=_value(receipt.speed, key)) for key, label in labels.items()]
+    calls = number(receipt.speed, "per_batch", "warm_up", "calls")
+    if calls is not None:
+        settled = flag(receipt.speed, "per_batch", "warm_up", "settled")
+        said = "times had settled" if settled else "times had not settled"
+        facts.append(Fact(label="warm-up", value=f"{count(calls)} batches, {said}"))
     return [*facts, Fact(label="memory", value=_value(receipt.memory, "how"))]
 
 
@@ -87,6 +92,8 @@ def saving_facts(receipt: Receipt) -> list[Fact]:
     if hours:
         value = f"{significant(hours.before)} → {significant(hours.after)} h"
         facts.append(Fact(label="machine time per month", value=value))
+    if text(saving, "counted"):
+        facts.append(Fact(label="counted", value=text(saving, "counted")))
     price, load = number(saving, "price_per_hour"), number(saving, "sequences_per_day")
     if price is not None:
         facts.append(Fact(label="price per hour", value=_money(price, currency)))

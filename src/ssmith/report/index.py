@@ -128,7 +128,7 @@ def _cost(receipt: Receipt) -> BigNumber:
         label="Cost per month",
         before=significant(found.before),
         value=f"{significant(found.after)}\u00a0{currency}",
-        note="estimated",
+        note="estimated" if found.after != found.before else "estimated, no measured saving",
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ssmith.core.receipt import Receipt
+from ssmith.core.times import GAIN
 from ssmith.report.costs import read_memory, read_size, read_speed
 from ssmith.report.look import flag, mapping, number, text
-from ssmith.report.numbers import GAIN, significant
+from ssmith.report.numbers import significant
 from ssmith.report.summary import quality_number
 
 
@@ -53,7 +54,7 @@ def _costs(receipt: Receipt) -> list[str]:
     return [
         f"{cost.label[:1].upper()}{cost.label[1:]}: {cost.before} → {cost.after}, {cost.change}."
         for cost in every
-        if cost.pair and cost.pair.after >= cost.pair.before * (1 + GAIN)
+        if cost.ratio is not None and cost.ratio >= 1 + GAIN
     ]
 
 

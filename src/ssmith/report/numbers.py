@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-NOT_MEASURED = "not measured"
-GAIN = 0.05
-"""A change below this share of the old value is called no gain."""
+from ssmith.core.times import GAIN, Times
 
+NOT_MEASURED = "not measured"
 _SPACE = "\u00a0"
 _MINUS = "−"
 _SHARES = ("accuracy", "f1", "auc", "precision", "recall")
@@ -77,15 +76,15 @@ def p_value(value: Real) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {significant(value, 2)}"
 
 
-def faster(before: Real, after: Real) -> str:
+def faster(times: Times) -> str:
     """Say in words how a duration changed."""
-    if before <= 0 or after <= 0:
-        return "no ratio"
-    if after <= before * (1 - GAIN):
-        return f"{ratio(before / after)} faster"
-    if after >= before * (1 + GAIN):
-        return f"{ratio(after / before)} slower"
-    return f"no gain ({ratio(before / after)})"
+    if times.disagree:
+        return "no gain (medians and least times disagree)"
+    if not times.changed:
+        return f"no gain ({ratio(times.ratio)})"
+    if times.ratio < 1:
+        return f"{ratio(1 / times.ratio)} faster"
+    return f"{ratio(times.ratio)} slower"
 
 
 def smaller(before: Real, after: Real) -> str:

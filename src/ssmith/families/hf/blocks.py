@@ -162,7 +162,6 @@ def restore_(block: Any, state: BlockState) -> None:
         setattr(module, parameter, placed)
     resize_(block.mixer)
     for name, mask in state.masks.items():
-        owner, _, parameter = name.rpartition(".")
-        hold_(block.get_submodule(owner), parameter, mask, state.fills[name])
+        hold_(block, name, mask, state.fills[name])
     if state.semantics is not None:
         layer_in(block, "").name_semantics_(state.semantics)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
 from ssmith.core.errors import PlanError
@@ -15,17 +16,54 @@ PRUNABLE = ("MambaMixer", "FalconMambaMixer")
 """Mixers whose A_log has a number for every state of every channel."""
 _PREFIX = "ssmith_keep_"
 _FILL = "ssmith_fill_"
+_SEEN = "ssmith_seen_"
+_LOOKED_AT = 64
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A parameter as the last pass without gradients left it."""
+
+    version: int
+    pointer: int
+    places: Int64[Tensor, "k"]
+    values: Tensor
+
+    @classmethod
+    def of(cls, value: Tensor, keep: Bool[Tensor, "..."]) -> _Seen | None:
+        """Remember a parameter; None where looking again would cost more than writing."""
+        if value.device.type != "cpu" or value.is_inference():
+            return None
+        cut = (~keep).reshape(-1).nonzero().squeeze(-1)
+        spread = torch.linspace(0, max(len(cut) - 1, 0), min(len(cut), _LOOKED_AT)).long()
+        places = cut[spread]
+        return cls(value._version, value.data_ptr(), places, torch.take(value.detach(), places))
+
+    def still(self, value: Tensor) -> bool:
+        """Return whether it is the same memory, written by nobody as far as one can see."""
+        return (
+            value.data_ptr() == self.pointer
+            and value._version == self.version
+            and torch.equal(torch.take(value, self.places), self.values)
+        )
 
 
 def hold_(module: nn.Module, parameter: str, keep: Bool[Tensor, "..."], fill: float) -> None:
     """Keep the masked entries of a parameter at a value, before every forward pass from now on.
 
     The mask is a buffer beside the parameter: it moves and copies with the module and does not
-    show in its ``state_dict``.
+    show in its ``state_dict``. The entries are written before a pass of the mixer the parameter
+    belongs to, which reads the weights of some of its layers without calling them.
+
+    In evaluation mode and without gradients, on a CPU, they are written again only if the
+    parameter changed: if it was written in a way autograd counts, lies elsewhere, or shows another
+    value at one of 64 cut entries spread over it. A write past autograd (through ``data``, or by a
+    fused optimiser) that leaves all of these alone waits for the next pass in training mode or
+    with gradients, or for `refill_`, which saving calls.
 
     Args:
-        module: the module that owns the parameter.
-        parameter: its name.
+        module: its mixer, or any module that holds the parameter.
+        parameter: its name, dotted as seen from there.
         keep: True = the entry is free; anything else stays at ``fill``. Joined with an earlier
             mask of the same parameter.
         fill: the value.
@@ -33,20 +71,29 @@ def hold_(module: nn.Module, parameter: str, keep: Bool[Tensor, "..."], fill: fl
     Raises:
         PlanError: if the mask has another shape.
     """
-    value: Tensor = getattr(module, parameter)
+    path, _, name = parameter.rpartition(".")
+    owner = module.get_submodule(path)
+    value: Tensor = getattr(owner, name)
     if keep.shape != value.shape:
         raise PlanError(
             f"a mask of shape {tuple(keep.shape)} for {parameter}", allowed=f"{tuple(value.shape)}"
         )
-    if not hasattr(module, _PREFIX + parameter):
-        module.register_buffer(
-            _PREFIX + parameter, keep.to(value.device, copy=True), persistent=False
-        )
-        module.register_forward_pre_hook(_refill)
+    if not hasattr(owner, _PREFIX + name):
+        owner.register_buffer(_PREFIX + name, keep.to(value.device, copy=True), persistent=False)
     else:
-        setattr(module, _PREFIX + parameter, held(module, parameter) & keep.to(value.device))
-    setattr(module, _FILL + parameter, fill)
-    _refill(module, ())
+        setattr(owner, _PREFIX + name, held(owner, name) & keep.to(value.device))
+    setattr(owner, _FILL + name, fill)
+    mixer = _mixer_on(module, path) or owner
+    if _before_pass not in mixer._forward_pre_hooks.values():
+        mixer.register_forward_pre_hook(_before_pass)
+    refill_(owner)
+
+
+def _mixer_on(module: nn.Module, path: str) -> nn.Module | None:
+    """Return the first module on a path that has a selective layer's own parameter."""
+    parts = path.split(".") if path else []
+    above = (module.get_submodule(".".join(parts[:count])) for count in range(len(parts) + 1))
+    return next((part for part in above if hasattr(part, "A_log")), None)
 
 
 def held(module: nn.Module, parameter: str) -> Bool[Tensor, "..."]:
@@ -63,6 +110,7 @@ def let_go_(module: nn.Module, parameter: str) -> None:
     if hasattr(module, _PREFIX + parameter):
         delattr(module, _PREFIX + parameter)
         delattr(module, _FILL + parameter)
+        module.__dict__.pop(_SEEN + parameter, None)
 
 
 def masks(module: nn.Module) -> Iterator[tuple[str, Bool[Tensor, "..."], float]]:
@@ -78,12 +126,32 @@ def masks(module: nn.Module) -> Iterator[tuple[str, Bool[Tensor, "..."], float]]
                 )
 
 
+def refill_(module: nn.Module) -> None:
+    """Write the value of every masked entry below a module, as the next forward pass would.
+
+    Args:
+        module: changed in place.
+    """
+    _write(module, at_rest=False)
+
+
+def _before_pass(module: nn.Module, _: tuple[Any, ...]) -> None:
+    learns = module.training or torch.is_grad_enabled()
+    _write(module, at_rest=not (learns or torch.compiler.is_compiling()))
+
+
 @torch.no_grad()
-def _refill(module: nn.Module, _: tuple[Any, ...]) -> None:
-    """Write the value wherever it must stand."""
-    for name in [name for name in module._buffers if name.startswith(_PREFIX)]:
-        parameter = name.removeprefix(_PREFIX)
-        value, fill = getattr(module, parameter), getattr(module, _FILL + parameter)
-        # Through `data`, autograd does not take the parameter for changed: a recomputed pass finds
-        # what it saved. Looking first whether anything has to be written would cost more.
-        value.data.masked_fill_(~getattr(module, name), fill)
+def _write(module: nn.Module, *, at_rest: bool) -> None:
+    """Write the value wherever it must stand; at rest, of parameters that changed."""
+    for part in module.modules():
+        for name in [name for name in part._buffers if name.startswith(_PREFIX)]:
+            parameter = name.removeprefix(_PREFIX)
+            value: Tensor = getattr(part, parameter)
+            seen: _Seen | None = part.__dict__.get(_SEEN + parameter)
+            if at_rest and seen is not None and seen.still(value):
+                continue
+            keep: Tensor = getattr(part, name)
+            # Through `data`, autograd does not take the parameter for changed: a recomputed pass
+            # finds what it saved.
+            value.data.masked_fill_(~keep, getattr(part, _FILL + parameter))
+            part.__dict__[_SEEN + parameter] = _Seen.of(value, keep) if at_rest else None

@@ -239,8 +239,7 @@ class SelectiveLayer:
             weight: e.g. ``"in_proj.weight"``.
             keep: True = keep, in the weight's shape.
         """
-        owner, _, parameter = weight.rpartition(".")
-        hold_(self.mixer.get_submodule(owner), parameter, keep, 0.0)
+        hold_(self.mixer, weight, keep, 0.0)
 
     @torch.no_grad()
     def shrink_columns_(
@@ -290,7 +289,7 @@ class SelectiveLayer:
         if not bool(kept.all()):
             first, middle, last = kept.split([rank.shape[0], len(keep), len(keep)])
             kept = torch.cat([first, middle[index], last[index]])
-            hold_(mixer.x_proj, "weight", kept, 0.0)
+            hold_(mixer, "x_proj.weight", kept, 0.0)
 
 
 def find_selective(model: nn.Module) -> dict[str, SelectiveLayer]:

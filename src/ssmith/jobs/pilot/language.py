@@ -41,7 +41,7 @@ from ssmith.jobs.pilot.language_config import LanguagePilotConfig
 from ssmith.jobs.pilot.recovery import Recovery, cut_difference
 from ssmith.jobs.pilot.store import Store
 from ssmith.jobs.pilot.sweep import measured_point, within
-from ssmith.jobs.progress import Progress
+from ssmith.jobs.progress import Progress, part_of
 from ssmith.jobs.selective import SelectiveConfig, prune_selective_
 from ssmith.jobs.selective.run import Pruned
 from ssmith.jobs.selective.stages import can_refit
@@ -137,12 +137,13 @@ class _Run:
                 continue
             swept[label] = []
             for fraction in config.tried():
+                done = sum(map(len, swept.values()))
+                inner = part_of(self.progress, "sweep", done, total)
                 point = self.store.once(
-                    f"sweep-{name}-{fraction:g}", partial(self._point, name, fraction)
+                    f"sweep-{name}-{fraction:g}", partial(self._point, name, fraction, inner)
                 )
                 swept[label].append(point)
-                done = sum(map(len, swept.values()))
-                self.progress("sweep", done, total, f"{label}, {fraction:g}")
+                self.progress("sweep", done + 1, total, f"{label}, {fraction:g}")
         label, points = next(iter(swept.items()))
         limit = (dense["value"], PERPLEXITY, float(config.max_loss))
         good = within(points, *limit)
@@ -151,7 +152,9 @@ class _Run:
             name = f"{label} + {config.recover}"
             swept[name] = self.recovery.walk(
                 config.tried()[max(good - 1, 0) :],
-                lambda fraction: self._point(config.method, fraction, recovered=True),
+                lambda fraction: self._point(
+                    config.method, fraction, self.progress, recovered=True
+                ),
                 limit,
             )
             fine = within(swept[name], *limit)
@@ -174,7 +177,10 @@ class _Run:
         """Cut, save, check, measure and judge; return the receipt's sections."""
         out, config = self.store.out, self.config
         pruned, done, recovered = self._cut(
-            method, chosen["fraction"], recovered=chosen.get("recovered", False)
+            method,
+            chosen["fraction"],
+            part_of(self.progress, "cut", 0, 1),
+            recovered=chosen.get("recovered", False),
         )
         extra = {RECEIPT: done.receipt.to_json()}
         # Projections have no plan: their new weights are the decision.
@@ -203,7 +209,7 @@ class _Run:
             **measured,
             "mode": "shrink" if config.cut == "columns" else "mask",
             "removed": done.receipt.removed,
-            "findings": done.receipt.findings,
+            "findings": [*done.receipt.findings, *measured["findings"]],
             "layers": _layers(done),
             "budget": {config.cut: amount_as_json(amount_of(chosen["fraction"], config.group))},
             "criterion": {"name": method},
@@ -235,9 +241,10 @@ class _Run:
             "quality": {**compared.as_dict(), **self._tasks(pruned)},
             "parity": parity.as_dict(),
             **costs.sections(),
+            "findings": costs.findings(),
             "saving": estimate_saving(
                 config.load(),
-                seconds_per_sequence=costs.speed.seconds_per_sequence,
+                per_sequence=costs.speed.per_sequence,
                 batch_size=costs.speed.batch_size,
                 path=costs.speed.path,
             ),
@@ -281,11 +288,13 @@ class _Run:
             model, self.selection, seed=config.seed, batch_size=config.batch_size
         ).perplexity
 
-    def _point(self, method: str, fraction: float, *, recovered: bool = False) -> dict[str, Any]:
+    def _point(
+        self, method: str, fraction: float, progress: Progress, *, recovered: bool = False
+    ) -> dict[str, Any]:
         facts: dict[str, Any] = {}
 
         def attempt(fraction: float, removed: Callable[[float], None]) -> Estimate:
-            pruned, done, recovery = self._cut(method, fraction, recovered=recovered)
+            pruned, done, recovery = self._cut(method, fraction, progress, recovered=recovered)
             cut = done.receipt.removed.values()
             removed(1 - sum(each["after"] for each in cut) / sum(each["before"] for each in cut))
             if recovery is not None:
@@ -295,11 +304,11 @@ class _Run:
         return {**measured_point(fraction, attempt), **facts}
 
     def _cut(
-        self, method: str, fraction: float, *, recovered: bool = False
+        self, method: str, fraction: float, progress: Progress, *, recovered: bool = False
     ) -> tuple[nn.Module, Pruned, Recovered | None]:
         pruned = copy.deepcopy(self.dense)
         config = self._selective(method, fraction, recovered=recovered)
-        done = prune_selective_(pruned, self.calibration, config)
+        done = prune_selective_(pruned, self.calibration, config, progress=progress)
         if self.recovery is None or not recovered:
             return pruned, done, None
         return pruned, done, self.recovery.apply_(pruned, self.dense, fraction)

@@ -219,7 +219,7 @@ class _Run:
         return {
             **measured,
             "removed": done.removed,
-            "findings": done.findings,
+            "findings": [*done.findings, *measured["findings"]],
             "layers": layer_details(cut.scores, plan),
             "budget": plan.budget,
             "criterion": plan.criterion,
@@ -281,9 +281,10 @@ class _Run:
             "quality": comparison.as_dict(split="test", own=None if own is None else own.as_dict()),
             "parity": parity.as_dict(),
             **costs.sections(),
+            "findings": costs.findings(),
             "saving": estimate_saving(
                 config.load(),
-                seconds_per_sequence=costs.speed.seconds_per_sequence,
+                per_sequence=costs.speed.per_sequence,
                 batch_size=costs.speed.batch_size,
                 path=costs.speed.path,
             ),

@@ -288,7 +288,7 @@ class Trip:
         )
 
     def _tell(self, stage: str) -> Tell:
-        def tell(done: int, total: int, note: str) -> None:
+        def tell(done: float, total: int, note: str) -> None:
             self.progress(stage, done, total, note)
 
         return tell

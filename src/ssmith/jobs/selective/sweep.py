@@ -16,7 +16,7 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.files import new_directory, refuse_existing, write_json, write_text
 from ssmith.core.receipt import versions
 from ssmith.evaluate.language import compare_perplexity
-from ssmith.jobs.progress import Progress, silent
+from ssmith.jobs.progress import Progress, part_of, silent
 from ssmith.jobs.selective.config import SelectiveConfig
 from ssmith.jobs.selective.run import prune_selective_, vocabulary_of
 from ssmith.jobs.selective.save import PruneTask
@@ -101,7 +101,8 @@ def sweep(task: PruneTask, axis: Axis, *, progress: Progress = silent) -> dict[s
         )
         model = copy.deepcopy(dense)
         walking = WalkConfig(batch_size=task.batch_size, kept_gb=task.kept_gb)
-        done = prune_selective_(model, windows, config, walk_config=walking)
+        inner = part_of(progress, "sweep", number, len(configs))
+        done = prune_selective_(model, windows, config, walk_config=walking, progress=inner)
         found = compare_perplexity(dense, model, held, seed=task.calibration.seed)
         rows.append(
             {
