@@ -147,11 +147,11 @@ def _write(module: nn.Module, *, at_rest: bool) -> None:
         for name in [name for name in part._buffers if name.startswith(_PREFIX)]:
             parameter = name.removeprefix(_PREFIX)
             value: Tensor = getattr(part, parameter)
-            seen: _Seen | None = part.__dict__.get(_SEEN + parameter)
-            if at_rest and seen is not None and seen.still(value):
+            seen: _Seen | None = getattr(part, _SEEN + parameter, None) if at_rest else None
+            if seen is not None and seen.still(value):
                 continue
             keep: Tensor = getattr(part, name)
             # Through `data`, autograd does not take the parameter for changed: a recomputed pass
             # finds what it saved.
             value.data.masked_fill_(~keep, getattr(part, _FILL + parameter))
-            part.__dict__[_SEEN + parameter] = _Seen.of(value, keep) if at_rest else None
+            setattr(part, _SEEN + parameter, _Seen.of(value, keep) if at_rest else None)
