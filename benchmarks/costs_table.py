@@ -17,8 +17,10 @@ _CALIBRATION = (
 # Title, key, goal, and whether more is better.
 _GOALS = (
     ("released procedure against ours, out of the box", "calibration_vs_plain", 25, True),
+    ("– the same if ours gathered nothing", "nothing_gathered_vs_plain", None, True),
     ("– the same if ours took one dense forward pass alone", "at_most_vs_plain", None, True),
     ("released procedure against ours, tuned", "calibration_vs_plain_tuned", 12, True),
+    ("– the same if ours gathered nothing", "nothing_gathered_vs_plain_tuned", None, True),
     ("– the same if ours took one dense forward pass alone", "at_most_vs_plain_tuned", None, True),
     ("ours with votes per step against ours without", "voting_overhead", 1.3, False),
     ("what the default criterion adds to both forward passes", "statistics_overhead", 0.2, False),
