@@ -17,6 +17,7 @@ PRUNABLE = ("MambaMixer", "FalconMambaMixer")
 _PREFIX = "ssmith_keep_"
 _FILL = "ssmith_fill_"
 _SEEN = "ssmith_seen_"
+_HELD = "ssmith_held"
 _LOOKED_AT = 64
 
 
@@ -84,8 +85,11 @@ def hold_(module: nn.Module, parameter: str, keep: Bool[Tensor, "..."], fill: fl
         setattr(owner, _PREFIX + name, held(owner, name) & keep.to(value.device))
     setattr(owner, _FILL + name, fill)
     mixer = _mixer_on(module, path) or owner
-    if _before_pass not in mixer._forward_pre_hooks.values():
+    known: list[tuple[nn.Module, str]] = mixer.__dict__.setdefault(_HELD, [])
+    if not known:
         mixer.register_forward_pre_hook(_before_pass)
+    if (owner, name) not in known:
+        known.append((owner, name))
     refill_(owner)
 
 
@@ -132,26 +136,29 @@ def refill_(module: nn.Module) -> None:
     Args:
         module: changed in place.
     """
-    _write(module, at_rest=False)
-
-
-def _before_pass(module: nn.Module, _: tuple[Any, ...]) -> None:
-    learns = module.training or torch.is_grad_enabled()
-    _write(module, at_rest=not (learns or torch.compiler.is_compiling()))
-
-
-@torch.no_grad()
-def _write(module: nn.Module, *, at_rest: bool) -> None:
-    """Write the value wherever it must stand; at rest, of parameters that changed."""
     for part in module.modules():
         for name in [name for name in part._buffers if name.startswith(_PREFIX)]:
-            parameter = name.removeprefix(_PREFIX)
-            value: Tensor = getattr(part, parameter)
-            seen: _Seen | None = getattr(part, _SEEN + parameter, None) if at_rest else None
-            if seen is not None and seen.still(value):
-                continue
-            keep: Tensor = getattr(part, name)
-            # Through `data`, autograd does not take the parameter for changed: a recomputed pass
-            # finds what it saved.
-            value.data.masked_fill_(~keep, getattr(part, _FILL + parameter))
-            setattr(part, _SEEN + parameter, _Seen.of(value, keep) if at_rest else None)
+            _write(part, name.removeprefix(_PREFIX), at_rest=False)
+
+
+def _before_pass(mixer: nn.Module, _: tuple[Any, ...]) -> None:
+    learns = mixer.training or torch.is_grad_enabled()
+    at_rest = not (learns or torch.compiler.is_compiling())
+    # A walk through all parts would cost a decoding step as much as everything else here.
+    for part, parameter in mixer.__dict__[_HELD]:
+        _write(part, parameter, at_rest=at_rest)
+
+
+def _write(part: nn.Module, parameter: str, *, at_rest: bool) -> None:
+    """Write the value wherever it must stand; at rest, only if the parameter changed."""
+    keep = part._buffers.get(_PREFIX + parameter)
+    if keep is None:
+        return  # let go since
+    value: Tensor = getattr(part, parameter)
+    seen: _Seen | None = getattr(part, _SEEN + parameter, None) if at_rest else None
+    if seen is not None and seen.still(value):
+        return
+    # Through `data`, autograd does not take the parameter for changed: a recomputed pass finds
+    # what it saved.
+    value.data.masked_fill_(~keep, getattr(part, _FILL + parameter))
+    setattr(part, _SEEN + parameter, _Seen.of(value, keep) if at_rest else None)
