@@ -94,3 +94,20 @@ def test_the_table_of_cut_language_models_is_what_was_measured():
             found = [100 * (row["perplexity"] / row["dense"] - 1) for row in rows]
             cells.append(f"{statistics.mean(found):.2f}")
         assert f"| {title} | {' | '.join(cells)} |" in text
+
+
+def test_the_table_of_speed_is_what_was_measured():
+    summary = json.loads((README.parent / "benchmarks/results/scan.json").read_text("utf-8"))
+    text = README.read_text(encoding="utf-8")
+    for key, row in {
+        "scan_fwd_vs_loop": "scan forward | transformers' loop",
+        "scan_fwd_vs_mambapy": "scan forward | mambapy",
+        "scan_fwd_vs_compiled": "scan forward | compiled torch",
+        "scan_fwdbwd_vs_mambapy": "scan forward and backward | mambapy",
+        "hf_train_vs_default": "training step, four layers, length 1,024 | transformers' default",
+        "hf_train_vs_mambapy": "training step, four layers, length 1,024 | mambapy",
+        "generate_vs_default": "`generate`, 130M shape | transformers' default",
+    }.items():
+        ratios = [summary["summary"][key + suffix] for suffix in ("", "_tuned")]
+        cells = [f"{ratio:.{0 if ratio >= 10 else 1}f}" for ratio in ratios]
+        assert f"| {row} | {' | '.join(cells)} |" in text
