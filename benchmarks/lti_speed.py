@@ -15,6 +15,7 @@ import torch
 
 from record import RESULTS, record
 from ssmith.core.files import read_json, write_text
+from ssmith.core.words import number_of
 from ssmith.evaluate import Timing, time_pair
 from ssmith.families import S5Layer
 from ssmith.ops import backends
@@ -71,8 +72,8 @@ def worst_at_half(rows: list[dict[str, Any]], ratio: str) -> float:
 def table(raw: dict[str, Any]) -> str:
     """Render stored results as Markdown: time of a shrunk layer over that of the dense one."""
     lines = [
-        f"Time of a shrunk S5 layer as a share of the dense one's, {raw['threads']} thread(s), "
-        f"{raw['versions']['machine']}; batch and length of each row, single steps with "
+        "Time of a shrunk S5 layer as a share of the dense one's, "
+        f"{number_of(raw['threads'], 'thread')}, {raw['versions']['machine']}; batch and length of each row, single steps with "
         f"{raw['step_batch']} sequences. *Kept memory*: with `tune_allocator_`, which hands freed "
         "memory to the next call.",
         "",

@@ -21,8 +21,8 @@ def written(tensor: Tensor) -> int:
 
     Memory that is new to the process costs a page fault per 4 KiB when it is first written, which
     can take longer than a scan's own work. Linux gives 2 MiB at a time where a program asks it to
-    for some memory: here for the inside of this tensor, so that nothing else of the process
-    changes. Where the system gives no large pages nothing happens.
+    for some memory: here for the inside of this tensor and nothing else; whoever is given that
+    memory after it finds it so. Where the system gives no large pages nothing happens.
 
     Args:
         tensor: dense, on the CPU.
