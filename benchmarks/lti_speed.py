@@ -73,7 +73,8 @@ def table(raw: dict[str, Any]) -> str:
     """Render stored results as Markdown: time of a shrunk layer over that of the dense one."""
     lines = [
         "Time of a shrunk S5 layer as a share of the dense one's, "
-        f"{number_of(raw['threads'], 'thread')}, {raw['versions']['machine']}; batch and length of each row, single steps with "
+        f"{number_of(raw['threads'], 'thread')}, {raw['versions']['machine']}; batch and length "
+        "of each row, single steps with "
         f"{raw['step_batch']} sequences. *Kept memory*: with `tune_allocator_`, which hands freed "
         "memory to the next call.",
         "",

@@ -25,7 +25,7 @@ struct ScanArgs {
   int64_t b, l, e, n, parts, softplus;
   Rows x, dt, z, B, C;
   const float *A, *D, *dt_bias, *h0, *h_offset, *y_offset;
-  // Where set, (r, e): dt is (b, l, r), and Δ's logits are its products with it. Forward only.
+  // Where set, (e, r): dt is (b, l, r), and Δ's logits are its products with it. Forward only.
   const float* dt_weight;
   int64_t r;
   // Outputs of the forward; dense. `bounds` is (b, chunks, n, e).

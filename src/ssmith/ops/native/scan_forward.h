@@ -153,13 +153,22 @@ SSMITH_INLINE void forward_block(const ScanArgs& a, const ForwardTile& tile, con
   store_chunk(a, tile, block, b, t0, steps);
 }
 
+// Rows of dt_weight as vectors [vector][r]. What the last block lacks is zero: it is worked out, too,
+// and read by nobody.
+SSMITH_INLINE void load_dt_weight(float* to, const ScanArgs& a, const Block& block) {
+  std::memset(to, 0, kGroup * a.r * W * sizeof(float));
+  for (int64_t channel = 0; a.dt_weight && channel < block.channels; ++channel) {
+    const float* from = a.dt_weight + (block.first + channel) * a.r;
+    float* lane = to + channel / W * a.r * W + channel % W;
+    for (int64_t i = 0; i < a.r; ++i) lane[i * W] = from[i];
+  }
+}
+
 SSMITH_INLINE void start_forward(const ScanArgs& a, const ForwardTile& tile, const Block& block,
                                  int64_t b) {
   load_rates(tile.A, a.A, block, a.n, a.e);
   load_states(tile.offset, a.h_offset, block, a.n, a.e);
-  // Vectors that the last block lacks are worked out, too, and read by nobody.
-  std::memset(tile.dt_weight, 0, kGroup * a.r * W * sizeof(float));
-  load_states(tile.dt_weight, a.dt_weight, block, a.r, a.e);
+  load_dt_weight(tile.dt_weight, a, block);
   load_states(tile.h, a.h0 ? a.h0 + b * a.n * a.e : nullptr, block, a.n, a.e);
 }
 

@@ -60,15 +60,15 @@ def selective_scan_native(
     return y.to(inputs.x.dtype), h_last.mT
 
 
-def low_rank(inputs: ScanInputs) -> tuple[ScanInputs, Float[Tensor, "r e"] | None]:
+def low_rank(inputs: ScanInputs) -> tuple[ScanInputs, Float[Tensor, "e r"] | None]:
     """Take ``dt_weight`` out of the inputs.
 
     Args:
         inputs: see `ScanInputs`, checked.
 
     Returns:
-        The inputs with ``dt`` (b, l, r) as it is, and the weight state-major for kernels that form
-        the logits themselves; or, where there is no weight, a gradient is tracked, steps are
+        The inputs with ``dt`` (b, l, r) as it is, and the weight for kernels that form the logits
+        themselves; or, where there is no weight, a gradient is tracked, steps are
         padding or something else than float32 comes in, the inputs with all logits and None.
     """
     weight = inputs.dt_weight
@@ -81,7 +81,7 @@ def low_rank(inputs: ScanInputs) -> tuple[ScanInputs, Float[Tensor, "r e"] | Non
         return inputs.expanded(), None
     if tracked or inputs.valid is not None:
         return inputs.expanded(), None
-    return replace(inputs, dt_weight=None), weight.detach().mT.contiguous()
+    return replace(inputs, dt_weight=None), weight.detach().contiguous()
 
 
 def prepared(inputs: ScanInputs) -> list[Tensor | None]:
@@ -124,7 +124,7 @@ def arguments(
     b, length, e = x.shape
     fields = {"b": b, "l": length, "e": e, "n": A.shape[0]}
     fields |= {"parts": parts_for(b * length * e * A.shape[0]), "softplus": int(softplus)}
-    fields |= {"dt_weight": address(dt_weight), "r": 0 if dt_weight is None else len(dt_weight)}
+    fields |= {"dt_weight": address(dt_weight), "r": 0 if dt_weight is None else dt_weight.shape[1]}
     for name, tensor in given.items():
         fields |= rows(name, tensor) if name in _OVER_TIME else {name: address(tensor)}
     return fields
