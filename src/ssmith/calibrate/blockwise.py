@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from ssmith.calibrate.kept import Kept
 from ssmith.calibrate.shards import Group, ShardSum, added
 from ssmith.calibrate.walk_store import DirectoryStore, MemoryStore, WalkStore
 from ssmith.core.checks import check_integer, check_number
@@ -33,7 +34,7 @@ from ssmith.families.hf.blocks import (
     with_residual,
 )
 from ssmith.families.hf.engine import engine
-from ssmith.families.hf.selective import Branches, MixerParts, SelectiveLayer
+from ssmith.families.hf.selective import MixerParts, SelectiveLayer
 
 Collect = Callable[[SelectiveLayer, MixerParts], Statistics]
 Apply = Callable[[SelectiveLayer, Totals], BlockRecord]
@@ -175,7 +176,7 @@ def walk(
         with blocks.block(index) as block, engine(block):
             run = _BlockRun(
                 block=block, layer=layer_in(block, name), blocks=blocks, windows=windows,
-                store=store, index=index, kept=_Kept(config.kept_bytes), looks=looks,
+                store=store, index=index, kept=Kept(config.kept_bytes), looks=looks,
             )  # fmt: skip
             todo = stages(run.layer)
             given = sum(bool(batch.rows) for batch in batches)
@@ -212,43 +213,6 @@ class _Looks:
             self._tell(self._index + share, self._blocks, self._name)
 
 
-class _Kept:
-    """What of a block's branches is held between two looks at them, up to some bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self._left = limit
-        self._limit = limit
-        self._held: dict[str, Branches] = {}
-
-    def fits(self, branches: Branches) -> bool:
-        """Return whether there is room for some branches."""
-        return branches.size <= self._left
-
-    def offer(self, name: str, branches: Branches) -> None:
-        """Hold a batch's branches if they fit."""
-        if name not in self._held and self.fits(branches):
-            self._left -= branches.size
-            self._held[name] = branches
-
-    def get(self, name: str) -> Branches | None:
-        """Return a batch's branches, or None if they are not held."""
-        return self._held.get(name)
-
-    def take(self, name: str) -> Branches | None:
-        """The same, for the last time."""
-        return self._held.pop(name, None)
-
-    def forget_selection(self) -> None:
-        """Forget what ``x_proj`` made: it is another one now."""
-        self._held = {name: held.without_selection() for name, held in self._held.items()}
-        self._left = self._limit - sum(held.size for held in self._held.values())
-
-    def clear(self) -> None:
-        """Forget all: the block's branches are others now."""
-        self._held.clear()
-        self._left = self._limit
-
-
 @dataclass(frozen=True, kw_only=True)
 class _BlockRun:
     block: Any
@@ -257,7 +221,7 @@ class _BlockRun:
     windows: TokenWindows
     store: WalkStore
     index: int
-    kept: _Kept
+    kept: Kept
     looks: _Looks
 
     def hidden(self, batch: _Batch) -> Tensor:
