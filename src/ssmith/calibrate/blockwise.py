@@ -35,6 +35,7 @@ from ssmith.families.hf.blocks import (
 )
 from ssmith.families.hf.engine import engine
 from ssmith.families.hf.selective import MixerParts, SelectiveLayer
+from ssmith.ops.reuse import reused_memory
 
 Collect = Callable[[SelectiveLayer, MixerParts], Statistics]
 Apply = Callable[[SelectiveLayer, Totals], BlockRecord]
@@ -129,6 +130,7 @@ class _Batch:
 
 
 @torch.no_grad()
+@reused_memory()
 def walk(
     blocks: Blocks,
     windows: TokenWindows,

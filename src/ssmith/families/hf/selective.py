@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ssmith.core.errors import PlanError, UnsupportedError
 from ssmith.core.selective import STORED_A_LOG, LayerWeights, check_entry_semantics
 from ssmith.families.hf.engine import kind_of, mixers
 from ssmith.families.hf.holding import PRUNABLE, held, hold_, let_go_
 from ssmith.families.hf.mamba import at_least_float32, convolve, mixed, selection, steps_of
+from ssmith.ops.reuse import linear
 from ssmith.ops.selective_scan import ScanInputs
 
 PROJECTIONS = ("in_proj", "conv1d", "x_proj", "dt_proj", "out_proj")
@@ -167,8 +167,8 @@ class SelectiveLayer:
         # Made in one product, the two would keep each other's memory alive.
         biases = (None, None) if in_proj.bias is None else in_proj.bias.chunk(2)
         weights = in_proj.weight.chunk(2)
-        x = convolve(self.mixer, functional.linear(hidden, weights[0], biases[0]), None)
-        return self._selected(x, functional.linear(hidden, weights[1], biases[1]))
+        x = convolve(self.mixer, linear(hidden, weights[0], biases[0]), None)
+        return self._selected(x, linear(hidden, weights[1], biases[1]))
 
     def _selected(self, x: Tensor, z: Tensor) -> Branches:
         return Branches(x, z, self.mixer.x_proj(x))

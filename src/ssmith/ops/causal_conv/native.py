@@ -12,6 +12,7 @@ from ssmith.ops.causal_conv.reference import check_conv
 from ssmith.ops.native.loading import Library, library, parts_for
 from ssmith.ops.native.memory import written
 from ssmith.ops.native.structs import ConvArgs, address, rows
+from ssmith.ops.reuse import empty
 
 MAX_TAPS = 4
 """The kernels keep the taps in registers; every released model has at most four."""
@@ -85,7 +86,7 @@ def _arguments(
 def _forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor | None, silu: bool
 ) -> Tensor:
-    y = x.new_empty(x.shape)
+    y = empty(x.shape)
     args = ConvArgs(**_arguments(x, weight, bias, state, silu), y=written(y))
     _kernels().call("conv_forward", args)
     return y

@@ -13,6 +13,7 @@ from torch import Tensor
 from ssmith.ops.native.loading import Library, library, parts_for
 from ssmith.ops.native.memory import written
 from ssmith.ops.native.structs import ScanArgs, address, rows
+from ssmith.ops.reuse import empty
 from ssmith.ops.selective_scan.inputs import ScanInputs
 from ssmith.ops.selective_scan.offsets import OFFSETS, tracked_offsets
 
@@ -137,11 +138,11 @@ _SCHEMA = (
 )
 
 
-def _outputs(x: Tensor, A: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _output_shapes(x: Tensor, A: Tensor, keep: bool) -> list[tuple[int, ...]]:
     b, length, e = x.shape
     n = A.shape[0]
     chunks = -(-length // CHUNK) if keep else 0
-    return x.new_empty(b, length, e), x.new_empty(b, n, e), x.new_empty(b, chunks, n, e)
+    return [(b, length, e), (b, n, e), (b, chunks, n, e)]
 
 
 def _forward(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -152,7 +153,7 @@ def _forward(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
 def _run(
     tensors: Sequence[Any], softplus: bool, *, keep: bool, dt_weight: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    y, h_last, bounds = _outputs(tensors[0], tensors[2], keep)
+    y, h_last, bounds = (empty(shape) for shape in _output_shapes(tensors[0], tensors[2], keep))
     args = ScanArgs(
         **arguments(tensors, softplus, dt_weight),
         y=written(y), h_last=address(h_last), bounds=written(bounds) if keep else 0,
@@ -240,7 +241,11 @@ def _autograd(ctx: Any, dy: Tensor, dh_last: Tensor, _: Tensor) -> tuple[Any, ..
 _op = torch.library.custom_op(
     "ssmith::selective_scan", _forward, mutates_args=(), device_types="cpu", schema=_SCHEMA
 )
-_op.register_fake(lambda *given: _outputs(given[0], given[2], given[-1]))
+_op.register_fake(
+    lambda *given: tuple(
+        given[0].new_empty(shape) for shape in _output_shapes(given[0], given[2], given[-1])
+    )
+)
 _op.register_autograd(_autograd, setup_context=_setup_context)
 torch.library.custom_op(
     "ssmith::selective_scan_backward", _backward, mutates_args=(), device_types="cpu",

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ssmith.ops.native.memory import written
 from ssmith.ops.native.structs import StatisticsArgs, address
+from ssmith.ops.reuse import empty
 from ssmith.ops.selective_scan.gathered import (
     QUANTITIES,
     ScanStatistics,
@@ -47,7 +48,7 @@ def statistics_native(
     valid = valid.T.contiguous()
     sums = {name: inputs.A.new_zeros(n, e, dtype=torch.float64) for name in config.energies}
     gram = None if config.gram is None else inputs.A.new_zeros(n, n, e, dtype=torch.float64)
-    y = torch.empty(b, length, e, dtype=torch.float32) if config.outputs else None
+    y = empty((b, length, e)) if config.outputs else None
     h_last = torch.empty(b, n, e, dtype=torch.float32)
     fields = arguments(tensors, inputs.dt_softplus, dt_weight)
     fields |= {"y": 0 if y is None else written(y), "h_last": address(h_last)}
