@@ -202,6 +202,39 @@ def test_votes_at_every_level_and_at_extremes(level):
     assert chosen == [sorted(order[:count]) for count in range(9)]
 
 
+ROWS = {
+    "alike": lambda rows: rows,
+    "growing": lambda rows: rows * torch.logspace(-30, 30, len(rows))[:, None],
+    "alternating": lambda rows: rows * torch.tensor([1e-20, 1e20]).repeat(len(rows) // 2)[:, None],
+    "of either sign": lambda rows: (
+        rows.abs() * torch.tensor([1.0, -1.0]).repeat(len(rows) // 2)[:, None]
+    ),
+    "few values": lambda rows: rows.round(),
+    "at the ends": lambda rows: rows.where(rows.abs() < 0.5, torch.inf * rows),
+    "not numbers": lambda rows: rows.where(rows.abs() < 0.1, torch.nan),
+}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("share", [0.0003, 0.5, 0.9999])
+def test_votes_of_rows_whose_limits_are_far_apart(level, kind, share):
+    draw = torch.Generator().manual_seed(7)
+    metric = ROWS[kind](torch.randn(12, 5003, generator=draw))
+    count = round(share * 5003)
+    keys = metric.nan_to_num(nan=torch.inf, posinf=torch.finfo(torch.float32).max)
+    assert torch.equal(votes_for_smallest(metric, count), brute_force_votes(keys, count))
+
+
+@pytest.mark.parametrize("count", [1, 31, 399])
+def test_votes_scale_as_if_multiplied_before(level, count):
+    draw = torch.Generator().manual_seed(count)
+    metric = (3 * torch.randn(6, 50, 8, generator=draw)).round()
+    scale = torch.randint(5, (50, 8), generator=draw) / 4
+    wanted = brute_force_votes((metric * scale).flatten(1), count).view(50, 8)
+    for given_metric in (metric, metric.mT.contiguous().mT, metric.double()):
+        assert torch.equal(votes_for_smallest(given_metric, count, scale), wanted)
+
+
 def test_too_many_votes_are_refused():
     with pytest.raises(InputError, match="0 to 4"):
         votes_for_smallest(torch.ones(2, 4), 5)

@@ -12,13 +12,16 @@ from ssmith.ops.native.loading import parts
 from ssmith.ops.native.structs import VotesArgs, address
 
 
-def votes_for_smallest(metric: Float[Tensor, "l *units"], count: int) -> Float64[Tensor, "*units"]:
+def votes_for_smallest(
+    metric: Float[Tensor, "l *units"], count: int, scale: Float[Tensor, "*units"] | None = None
+) -> Float64[Tensor, "*units"]:
     """Return in how many rows a unit is among the ``count`` smallest.
 
     Args:
         metric: one row per step, of units along one axis or two; of two, the kernels read either
             order of memory. NaN counts as largest.
         count: units chosen per row, in [0, units]; of equals, the later ones, the last axis first.
+        scale: multiplied with every row first; ones if None.
 
     Returns:
         The number of rows that choose each unit.
@@ -34,14 +37,17 @@ def votes_for_smallest(metric: Float[Tensor, "l *units"], count: int) -> Float64
     if not count or not rows:
         return torch.zeros(units, dtype=torch.float64, device=metric.device)
     if kernels is None or metric.device.type != "cpu" or metric.dtype == torch.float64:
-        return _votes_torch(metric.flatten(1), count).view(units)
+        scaled = metric if scale is None else metric * scale
+        return _votes_torch(scaled.flatten(1), count).view(units)
     turned = len(units) == 2 and metric.mT.is_contiguous()
     metric = metric.mT if turned else metric
     metric = metric.float().contiguous()
+    if scale is not None:
+        scale = (scale.mT if turned else scale).float().contiguous()
     counts = torch.zeros(parts(), s, dtype=torch.int64)
     kernels.call("votes", VotesArgs(
         rows=rows, s=s, width=units[0] if turned else 1, count=count, parts=len(counts),
-        metric=address(metric), counts=address(counts),
+        metric=address(metric), scale=address(scale), counts=address(counts),
     ))  # fmt: skip
     votes = counts.sum(0).double().view(metric.shape[1:])
     return votes.mT if turned else votes

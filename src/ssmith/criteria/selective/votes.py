@@ -90,10 +90,12 @@ class SparseSSMVotes:
         scale = weights.A_log.to(scan.A).square().mT.contiguous().mT
 
         def visit(start: int, squares: Tensor) -> None:
-            metric = squares.mul_(scale)
-            metric = metric.sum(1) if columns else metric
             skipped = 1 if start == 0 and self.first_step == "skip" else 0
-            votes.add_(votes_for_smallest(metric[skipped:], removed))
+            metric = squares[skipped:]
+            if columns:
+                votes.add_(votes_for_smallest((metric * scale).sum(1), removed))
+            else:
+                votes.add_(votes_for_smallest(metric, removed, scale))
 
         gathered(scan, StatisticsConfig(energies=(), sample_weights=weigh, visit=visit))
         return {"votes": votes}

@@ -59,7 +59,7 @@ struct StatisticsArgs {
 // width 1 is the order they stand in. 1 ≤ count ≤ s.
 struct VotesArgs {
   int64_t rows, s, width, count, parts;
-  const float* metric;
+  const float *metric, *scale;  // scale: one factor per unit, or null
   int64_t* counts;
 };
 

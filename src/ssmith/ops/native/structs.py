@@ -6,7 +6,7 @@ import ctypes
 
 from torch import Tensor
 
-ABI = 6
+ABI = 7
 
 
 def _rows(name: str) -> list[str]:
@@ -44,7 +44,7 @@ class StatisticsArgs(ctypes.Structure):
 class VotesArgs(ctypes.Structure):
     """Arguments of the selection of the smallest per row."""
 
-    _fields_ = _fields("rows", "s", "width", "count", "parts", "metric", "counts")
+    _fields_ = _fields("rows", "s", "width", "count", "parts", "metric", "scale", "counts")
 
 
 class ConvArgs(ctypes.Structure):
