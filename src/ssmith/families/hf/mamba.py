@@ -23,6 +23,7 @@ from ssmith.families.hf.hooks import (
 from ssmith.families.hf.padding import Padding
 from ssmith.ops.causal_conv import causal_conv
 from ssmith.ops.mixer_step.native import mixer_step_native_
+from ssmith.ops.reuse import linear
 from ssmith.ops.selective_scan import ScanInputs
 
 
@@ -86,8 +87,16 @@ def mixed(mixer: Any, x: Tensor, z: Tensor, selected: Tensor | None = None) -> T
     hooks = hooks_of(mixer)
     carried = _start(mixer, hooks, x.shape[0])
     y, _ = _scan(mixer, hooks, (x, z), carried, None, selected)
-    out: Tensor = mixer.out_proj(y.to(z.dtype))
-    return out
+    return projected(mixer.out_proj, y.to(z.dtype))
+
+
+def projected(module: Any, x: Tensor) -> Tensor:
+    """Return what a projection makes of ``x``, inside `reused_memory` in used memory."""
+    if type(module) is not nn.Linear or module._forward_hooks or module._forward_pre_hooks:
+        # An adapter or a quantised layer stands here, or someone watches: it is called.
+        called: Tensor = module(x)
+        return called
+    return linear(x, module.weight, module.bias)
 
 
 def convolve(mixer: Any, x: Tensor, state: Tensor | None) -> Tensor:
