@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -138,11 +138,13 @@ _SCHEMA = (
 )
 
 
-def _output_shapes(x: Tensor, A: Tensor, keep: bool) -> list[tuple[int, ...]]:
+def _outputs(
+    x: Tensor, A: Tensor, keep: bool, new: Callable[[Any], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
     b, length, e = x.shape
     n = A.shape[0]
     chunks = -(-length // CHUNK) if keep else 0
-    return [(b, length, e), (b, n, e), (b, chunks, n, e)]
+    return new((b, length, e)), new((b, n, e)), new((b, chunks, n, e))
 
 
 def _forward(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,7 +155,7 @@ def _forward(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
 def _run(
     tensors: Sequence[Any], softplus: bool, *, keep: bool, dt_weight: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    y, h_last, bounds = (empty(shape) for shape in _output_shapes(tensors[0], tensors[2], keep))
+    y, h_last, bounds = _outputs(tensors[0], tensors[2], keep, empty)
     args = ScanArgs(
         **arguments(tensors, softplus, dt_weight),
         y=written(y), h_last=address(h_last), bounds=written(bounds) if keep else 0,
@@ -241,11 +243,7 @@ def _autograd(ctx: Any, dy: Tensor, dh_last: Tensor, _: Tensor) -> tuple[Any, ..
 _op = torch.library.custom_op(
     "ssmith::selective_scan", _forward, mutates_args=(), device_types="cpu", schema=_SCHEMA
 )
-_op.register_fake(
-    lambda *given: tuple(
-        given[0].new_empty(shape) for shape in _output_shapes(given[0], given[2], given[-1])
-    )
-)
+_op.register_fake(lambda *given: _outputs(given[0], given[2], given[-1], given[0].new_empty))
 _op.register_autograd(_autograd, setup_context=_setup_context)
 torch.library.custom_op(
     "ssmith::selective_scan_backward", _backward, mutates_args=(), device_types="cpu",
