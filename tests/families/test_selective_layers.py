@@ -1,9 +1,11 @@
 """Cutting a selective layer: what flows through it, what a cut does, and that it lasts."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
 from helpers.selective import every_state
 from helpers.tiny_mamba import tiny, tokens
@@ -91,6 +93,33 @@ def test_branches_hold_all_that_the_rest_of_a_mixer_needs(model):
                 torch.testing.assert_close(mine, getattr(whole.scan, name))
             made = with_residual(block, hidden, layer.output(branches))
             torch.testing.assert_close(made, block(hidden))
+
+
+def one_more(layer, x):
+    return nn.functional.linear(x, layer.weight, layer.bias) + 1.0
+
+
+ATTACHED = {
+    "a hook": lambda layer: layer.register_forward_hook(lambda part, given, out: out + 1.0),
+    "a hook before it": lambda layer: layer.register_forward_pre_hook(lambda part, x: x[0] + 1.0),
+    "another forward": lambda layer: setattr(layer, "forward", partial(one_more, layer)),
+}
+
+
+@pytest.mark.parametrize("projection", ["in_proj", "out_proj"])
+@pytest.mark.parametrize("attached", ATTACHED)
+def test_what_is_attached_to_a_projection_takes_part_from_the_branches_on(
+    model, projection, attached
+):
+    blocks, ids = ModelBlocks(model), tokens(2, 15)
+    with torch.no_grad(), engine(model), blocks.block(0) as block:
+        layer, hidden = layer_in(block, blocks.layers[0]), blocks.embed(ids)
+        before = block(hidden)
+        ATTACHED[attached](getattr(block.mixer, projection))
+        made = layer.output(layer.branches(mixer_input(block, hidden)))
+        wanted = block(hidden)
+        assert (wanted - before).abs().max() > 1e-4
+        torch.testing.assert_close(with_residual(block, hidden, made), wanted)
 
 
 def test_cutting_an_entrys_memory_changes_the_output_by_exactly_what_it_held(model):

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as modules
 
 from ssmith.families.hf.cache import Carried
 from ssmith.families.hf.hooks import Hooks
+from ssmith.families.hf.plain import is_plain
 from ssmith.ops.backends import chosen
 from ssmith.ops.mixer_step import MixerStepInputs
 from ssmith.ops.mixer_step.native import fits
@@ -81,16 +81,6 @@ def _bare(mixer: Any) -> bool:
     parts = mixer._modules
     if mixer.activation not in ("silu", "swish") or "dt_layernorm" in parts:
         return False
-    for name, kind in _PARTS.items():
-        part: Any = parts.get(name)
-        if type(part) is not kind:
-            return False
-        inside = part.__dict__
-        if inside["_forward_hooks"] or inside["_forward_pre_hooks"] or "forward" in inside:
-            return False
-    return parts["x_proj"].bias is None and not _watched_everywhere()
-
-
-def _watched_everywhere() -> bool:
-    """Return whether hooks wait for every module there is."""
-    return bool(modules._global_forward_hooks or modules._global_forward_pre_hooks)
+    if not all(is_plain(parts.get(name), kind) for name, kind in _PARTS.items()):
+        return False
+    return parts["x_proj"].bias is None

@@ -21,6 +21,7 @@ from ssmith.families.hf.hooks import (
     with_states,
 )
 from ssmith.families.hf.padding import Padding
+from ssmith.families.hf.plain import is_plain
 from ssmith.ops.causal_conv import causal_conv
 from ssmith.ops.mixer_step.native import mixer_step_native_
 from ssmith.ops.reuse import linear
@@ -87,16 +88,11 @@ def mixed(mixer: Any, x: Tensor, z: Tensor, selected: Tensor | None = None) -> T
     hooks = hooks_of(mixer)
     carried = _start(mixer, hooks, x.shape[0])
     y, _ = _scan(mixer, hooks, (x, z), carried, None, selected)
-    return projected(mixer.out_proj, y.to(z.dtype))
-
-
-def projected(module: Any, x: Tensor) -> Tensor:
-    """Return what a projection makes of ``x``, inside `reused_memory` in used memory."""
-    if type(module) is not nn.Linear or module._forward_hooks or module._forward_pre_hooks:
-        # An adapter or a quantised layer stands here, or someone watches: it is called.
-        called: Tensor = module(x)
-        return called
-    return linear(x, module.weight, module.bias)
+    y, out_proj = y.to(z.dtype), mixer.out_proj
+    if is_plain(out_proj, nn.Linear):
+        return linear(y, out_proj.weight, out_proj.bias)
+    called: Tensor = out_proj(y)
+    return called
 
 
 def convolve(mixer: Any, x: Tensor, state: Tensor | None) -> Tensor:

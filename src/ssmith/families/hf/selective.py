@@ -14,6 +14,7 @@ from ssmith.core.selective import STORED_A_LOG, LayerWeights, check_entry_semant
 from ssmith.families.hf.engine import kind_of, mixers
 from ssmith.families.hf.holding import PRUNABLE, held, hold_, let_go_
 from ssmith.families.hf.mamba import at_least_float32, convolve, mixed, selection, steps_of
+from ssmith.families.hf.plain import is_plain
 from ssmith.ops.reuse import linear
 from ssmith.ops.selective_scan import ScanInputs
 
@@ -160,8 +161,8 @@ class SelectiveLayer:
             The branches.
         """
         in_proj = self.mixer.in_proj
-        if type(in_proj) is not nn.Linear:
-            # An adapter or a quantised layer stands here: it is called, so that it takes part.
+        if not is_plain(in_proj, nn.Linear):
+            # It is called, so that what stands here or is attached to it takes part.
             raw, z = in_proj(hidden).chunk(2, dim=-1)
             return self._selected(convolve(self.mixer, raw, None), z)
         # Made in one product, the two would keep each other's memory alive.
