@@ -101,6 +101,7 @@ def test_linear_is_torchs_linear(biased):
     with reused_memory(), torch.no_grad():
         torch.testing.assert_close(linear(x, weight, bias), expected)
         torch.testing.assert_close(linear(x.mT.contiguous().mT, weight, bias), expected)
+        torch.testing.assert_close(linear(x[0, 0], weight, bias), expected[0, 0])
 
 
 def test_linear_leaves_gradients_types_and_autocast_to_torch():

@@ -111,7 +111,7 @@ def linear(
     if _POOL.get() is None or not plain or tracked or torch.is_autocast_enabled("cpu"):
         return functional.linear(x, weight, bias)
     out = empty((*x.shape[:-1], weight.shape[0]))
-    flat, rows = x.flatten(0, -2), out.view(-1, weight.shape[0])
+    flat, rows = x.reshape(-1, x.shape[-1]), out.view(-1, weight.shape[0])
     if bias is None:
         torch.mm(flat, weight.T, out=rows)
     else:
