@@ -93,7 +93,7 @@ class SparseSSMVotes:
             skipped = 1 if start == 0 and self.first_step == "skip" else 0
             metric = squares[skipped:]
             if columns:
-                votes.add_(votes_for_smallest((metric * scale).sum(1), removed))
+                votes.add_(votes_for_smallest(metric.mul_(scale).sum(1), removed))
             else:
                 votes.add_(votes_for_smallest(metric, removed, scale))
 

@@ -23,7 +23,7 @@ class Selection {
  public:
   explicit Selection(const VotesArgs& args)
       : s_(args.s), width_(args.width), scale_(args.scale), counts_(array(s_)),
-        candidates_(array(s_ + kSpare)), keys_(array(s_ + kSpare)), sorted_(array(s_ + kSpare)) {
+        candidates_(array(s_ + kSpare)), keys_(array(s_ + kSpare)), sorted_(array(s_)) {
     std::memset(counts_, 0, s_ * sizeof(uint32_t));
   }
   ~Selection() {
@@ -54,10 +54,11 @@ class Selection {
 
  private:
   static constexpr int64_t kSpare = 16;    // a vector of candidates is stored whole
+  // Candidates beyond which a window is made narrower, or wider: fewer cost less, but miss more limits.
   static constexpr int64_t kFewest = 512, kMost = 2048;
   static constexpr uint32_t kWidest = 1u << 30;
-  static constexpr int64_t kSample = 16;
-  static constexpr int kBits = 8;
+  static constexpr int64_t kSample = 16;   // one unit of so many shapes the first window
+  static constexpr int kBits = 8;          // a window is searched by 2^kBits parts of it
 
   static uint32_t* array(int64_t size) {
     return static_cast<uint32_t*>(std::malloc(size * sizeof(uint32_t)));
