@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float32, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
+from ssmith.core.rows import Batch, cut_range, place_of
 from ssmith.core.splits import data_section, part_named
 
 Task = Literal["classification", "regression", "forecast"]
@@ -45,6 +46,35 @@ class Sequences:
     def to(self, device: torch.device | str) -> Sequences:
         """Return a copy on ``device``."""
         return Sequences(x=self.x.to(device), lengths=self.lengths.to(device), y=self.y.to(device))
+
+    def ranges(self, size: int) -> list[range]:
+        """Return ranges of sequences, at most ``size`` in each."""
+        return cut_range(range(len(self)), size)
+
+    def batch(self, items: range) -> Batch:
+        """Return some sequences as one batch."""
+        part = self.take(torch.arange(items.start, items.stop, device=self.x.device))
+        steps = torch.arange(part.x.shape[1], device=self.x.device)
+        return Batch(inputs=part, valid=steps < part.lengths[:, None], count=len(part))
+
+    def forward(self, model: nn.Module, batch: Batch) -> Any:
+        """Run a network as ``model(x, lengths)``; a series takes the network's data type."""
+        part: Sequences = batch.inputs
+        x = part.x
+        if x.is_floating_point():
+            x = x.to(next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype))
+        place = place_of(model)
+        return model(x.to(place), part.lengths.to(place))
+
+    def describe(self) -> dict[str, Any]:
+        """Return the data section of a receipt, as far as one part of a data set knows it."""
+        return {
+            "name": "sequences",
+            "sha256": "",
+            "source": "",
+            "counts": {"rows": len(self)},
+            "details": {},
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

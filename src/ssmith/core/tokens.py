@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from jaxtyping import Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssmith.core.errors import DataError
+from ssmith.core.rows import Batch, cut_range, place_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +97,26 @@ class TokenWindows:
         if count >= len(self):
             return self
         return self.take(torch.arange(count) * len(self) // count)
+
+    def ranges(self, size: int) -> list[range]:
+        """Return ranges of rows, at most ``size`` in each."""
+        return cut_range(range(len(self)), size)
+
+    def batch(self, items: range) -> Batch:
+        """Return some rows as one batch."""
+        part = self.take(torch.arange(items.start, items.stop))
+        steps = torch.arange(part.ids.shape[1])
+        return Batch(inputs=part, valid=steps < part.lengths[:, None], count=len(part))
+
+    def forward(self, model: nn.Module, batch: Batch) -> Any:
+        """Run a network by the names that transformers gives its inputs."""
+        place = place_of(model)
+        mask = None if batch.valid is None or bool(batch.valid.all()) else batch.valid.long()
+        return model(
+            input_ids=batch.inputs.ids.to(place),
+            attention_mask=None if mask is None else mask.to(place),
+            use_cache=False,
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return the data section of a receipt."""
