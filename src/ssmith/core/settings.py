@@ -1,0 +1,260 @@
+"""Frozen dataclasses of settings from JSON or YAML, and back: strict types, no unknown keys."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from ssmith.core.errors import ArtefactError, InputError, SsmithError
+from ssmith.core.files import read_json
+from ssmith.core.names import meant, unknown_name
+from ssmith.core.optional import require
+
+Config = TypeVar("Config")
+
+_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+_SCALARS = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
+
+
+def from_mapping(
+    kind: type[Config],
+    mapping: object,
+    *,
+    where: str,
+    decided: Mapping[str, Any] | None = None,
+) -> Config:
+    """Build a dataclass of settings from what JSON or YAML holds.
+
+    Types are those of the fields and are kept to: an integer is no text and no truth value, a
+    number may be an integer, lists become tuples, objects become dataclasses. A class with a
+    classmethod ``from_plain`` reads its own values (see `to_mapping`). Domains are checked by the
+    class itself.
+
+    Args:
+        kind: the dataclass.
+        mapping: setting → value.
+        where: what the mapping is, for errors: a file, or the name of a group of settings.
+        decided: fields that are set elsewhere and that the mapping may not hold.
+
+    Returns:
+        The settings.
+
+    Raises:
+        InputError: if a key is unknown or missing, or a value of another type or not allowed.
+    """
+    fixed = dict(decided or {})
+    items: list[dataclasses.Field[Any]] = [
+        item
+        for item in dataclasses.fields(kind)  # type: ignore[arg-type]
+        if item.init and item.name not in fixed
+    ]
+    known = [item.name for item in items]
+    if not isinstance(mapping, Mapping):
+        raise InputError(
+            f"{where} is {mapping!r}",
+            allowed=f"a mapping of {', '.join(known)}",
+            next_step=f"write {where} as a mapping of settings",
+        )
+    check_keys(mapping, known, where=where)
+    lacks = [item.name for item in items if _is_needed(item) and item.name not in mapping]
+    if lacks:
+        raise InputError(
+            f"{where} lacks {', '.join(lacks)}",
+            allowed=", ".join(known),
+            next_step=f"add {' and '.join(lacks)}",
+        )
+    hints = get_type_hints(kind)
+    values = {
+        name: _converted(value, hints[name], f"{where}: {name}") for name, value in mapping.items()
+    }
+    try:
+        return kind(**values, **fixed)
+    except SsmithError as error:
+        what = f"{where}: {error.what}"
+        raise type(error)(what, allowed=error.allowed, next_step=error.next_step) from error
+
+
+def to_mapping(config: object) -> dict[str, Any]:
+    """Return settings as JSON holds them; `from_mapping` reads them back.
+
+    Args:
+        config: a dataclass; a value with a method ``as_plain`` writes itself.
+
+    Returns:
+        Setting → value, of dicts, lists, texts, numbers, truth values and None.
+
+    Raises:
+        InputError: if a value has no form in JSON.
+    """
+    items = dataclasses.fields(config)  # type: ignore[arg-type]
+    return {item.name: _plain(getattr(config, item.name)) for item in items if item.init}
+
+
+def check_keys(mapping: Mapping[Any, Any], known: Collection[str], *, where: str) -> None:
+    """Refuse keys that do not exist, and suggest the closest to the first of them.
+
+    Args:
+        mapping: what was given.
+        known: the keys there are.
+        where: what the mapping is, for the error.
+
+    Raises:
+        InputError: if it has another key.
+    """
+    wrong = sorted(str(key) for key in mapping if key not in known)
+    if wrong:
+        many = "s" if len(wrong) > 1 else ""
+        said = f"{where} has unknown setting{many} {', '.join(map(repr, wrong))}"
+        raise unknown_name(said, wrong[0], sorted(known) or ["none"])
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read a mapping of settings from a ``.json``, ``.yaml`` or ``.yml`` file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        InputError: if it is of another kind, or no mapping.
+        ArtefactError: if it cannot be read.
+        MissingExtraError: if YAML is not installed.
+    """
+    if path.suffix.lower() == ".json":
+        content = read_json(path, by_hand=True)
+    elif path.suffix.lower() in (".yaml", ".yml"):
+        yaml = require("yaml", extra="hf", purpose="a YAML file of settings")
+        try:
+            content = _numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise ArtefactError(f"cannot read {path}: {reason}", next_step="check it") from error
+    else:
+        raise InputError(f"settings in {str(path)!r}", allowed="a .json, .yaml or .yml file")
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise InputError(
+            f"{path} is no mapping of settings: it holds a {type(content).__name__}",
+            allowed="keys and values",
+        )
+    return content
+
+
+def _is_needed(item: dataclasses.Field[Any]) -> bool:
+    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+
+
+def _converted(value: Any, kind: Any, where: str) -> Any:
+    """Return a value as a type has it, or refuse it."""
+    origin, inner = get_origin(kind), get_args(kind)
+    whole = origin or kind
+    if whole in (Union, types.UnionType):
+        return _any_of(value, inner, where)
+    if origin is Literal:
+        return _one_of(value, inner, where)
+    if whole in (tuple, list) and isinstance(value, list | tuple):
+        return _listed(value, whole, inner, where)
+    if isinstance(whole, type) and issubclass(whole, Mapping) and isinstance(value, Mapping):
+        item = inner[1] if inner else Any
+        return {str(key): _converted(one, item, f"{where}.{key}") for key, one in value.items()}
+    if origin is not None:
+        raise InputError(f"{where} is {value!r}", allowed=_words(kind))
+    return _single(value, kind, where)
+
+
+def _single(value: Any, kind: Any, where: str) -> Any:
+    """Return what is neither a list nor a mapping as a type has it, or refuse it."""
+    made: Any = kind
+    strict = kind in _SCALARS
+    if made is Any or type(value) is kind or (not strict and isinstance(value, kind)):
+        return value
+    if hasattr(kind, "from_plain"):
+        return made.from_plain(value)
+    if dataclasses.is_dataclass(kind):
+        return from_mapping(made, value, where=where)
+    if (kind is float and type(value) is int) or (kind is Path and isinstance(value, str)):
+        return made(value)
+    raise InputError(f"{where} is {value!r}", allowed=_words(kind))
+
+
+def _any_of(value: Any, kinds: tuple[Any, ...], where: str) -> Any:
+    # A value of the very type of one arm is not converted to another: 1 stays an integer.
+    if type(value) in kinds:
+        return value
+    left = [kind for kind in kinds if kind is not type(None)]
+    if len(left) == 1:
+        return _converted(value, left[0], where)
+    for kind in left:
+        try:
+            return _converted(value, kind, where)
+        except InputError:
+            continue
+    raise InputError(f"{where} is {value!r}", allowed=" or ".join(map(_words, kinds)))
+
+
+def _one_of(value: Any, allowed: tuple[Any, ...], where: str) -> Any:
+    if any(type(value) is type(item) and value == item for item in allowed):
+        return value
+    raise InputError(
+        f"{where} is {value!r}",
+        allowed=", ".join(map(repr, allowed)),
+        next_step=meant(str(value), map(str, allowed)) or "choose one of these",
+    )
+
+
+def _listed(value: Any, whole: Any, inner: tuple[Any, ...], where: str) -> Any:
+    if whole is tuple and inner and inner[-1] is not Ellipsis:
+        if len(value) != len(inner):
+            raise InputError(f"{where} has {len(value)} values", allowed=f"{len(inner)}")
+        kinds = list(inner)
+    else:
+        kinds = [inner[0] if inner else Any] * len(value)
+    pairs = enumerate(zip(value, kinds, strict=True))
+    return whole(_converted(one, kind, f"{where}[{place}]") for place, (one, kind) in pairs)
+
+
+def _words(kind: Any) -> str:
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_words, inner))
+    if origin is Literal:
+        return ", ".join(map(repr, inner))
+    if (origin or kind) in (tuple, list):
+        return f"a list of {_words(inner[0])}" if inner else "a list"
+    if kind is type(None):
+        return "null"
+    if dataclasses.is_dataclass(kind) or origin is not None:
+        return "a mapping"
+    return _SCALARS[kind] if kind in _SCALARS else str(getattr(kind, "__name__", kind))
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "as_plain"):
+        return value.as_plain()
+    if dataclasses.is_dataclass(value):
+        return to_mapping(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise InputError(f"{value!r} has no form in JSON", allowed="texts, numbers, lists, mappings")
+
+
+def _numbers(content: Any) -> Any:
+    """Read ``2e-4`` as the number it is: YAML 1.1 takes it for a text."""
+    if isinstance(content, dict):
+        return {key: _numbers(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_numbers(value) for value in content]
+    if isinstance(content, str) and _NUMBER.fullmatch(content):
+        return float(content)
+    return content
