@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ssmith.cli.progress import Lines, bars
 
 if TYPE_CHECKING:
-    from ssmith.jobs.progress import Progress
+    from ssmith.core.progress import Progress
 
 # Wide enough that a table in a pipe or a file is not cut.
 _WIDTH_WITHOUT_TERMINAL = 200

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ssmith.jobs.progress import Progress
+    from ssmith.core.progress import Progress
 
 _SOON, _PAUSE = 5.0, 30.0
 _WORTH = 10.0

@@ -11,6 +11,7 @@ from ssmith.artefact import WEIGHTS, locate
 from ssmith.core.errors import ModelError
 from ssmith.core.inspection import Inspection
 from ssmith.core.layers import STATES
+from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.sequences import Sequences
 from ssmith.evaluate import (
@@ -24,7 +25,6 @@ from ssmith.evaluate import (
 from ssmith.families import SequenceModel
 from ssmith.jobs.measure import check_split, metric_named
 from ssmith.jobs.pilot.costs import Costs, measure_costs
-from ssmith.jobs.progress import Progress, silent
 
 _ALIKE = ("task", "classes", "outputs", "channels", "vocabulary")
 

@@ -9,11 +9,11 @@ from torch import nn
 from ssmith import api
 from ssmith.artefact import locate
 from ssmith.core.errors import ModelError
+from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt
 from ssmith.families import vocabulary_of
 from ssmith.jobs.compare import Compared
 from ssmith.jobs.pilot.costs import measure_language_costs
-from ssmith.jobs.progress import Progress, silent
 from ssmith.jobs.text import TextConfig, describe, load_text_for, reads_text, whole_rows
 
 

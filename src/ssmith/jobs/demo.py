@@ -10,11 +10,11 @@ from ssmith.artefact import EMBEDDED, embedded_names, locate
 from ssmith.core.errors import InputError
 from ssmith.core.files import refuse_existing
 from ssmith.core.names import unknown_name
+from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt
 from ssmith.data import STDLIB_SPEC
 from ssmith.jobs.demo_language import LanguageDemo, Stage, pilot_command, show_language
 from ssmith.jobs.pilot import PilotConfig, pilot
-from ssmith.jobs.progress import Progress, silent
 from ssmith.jobs.text import reads_text
 from ssmith.jobs.train import RECIPE, Recipe
 from ssmith.jobs.train_language import LanguageRecipe

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssmith.core.errors import InputError
+from ssmith.core.progress import Progress
 from ssmith.core.receipt import Receipt
 from ssmith.data import PROSE_SPEC, ExamplesConfig
 from ssmith.jobs.compare_text import compare_text
 from ssmith.jobs.outputs import RECEIPT
 from ssmith.jobs.pilot import LanguagePilotConfig, pilot
 from ssmith.jobs.pilot.frame import MODEL
-from ssmith.jobs.progress import Progress
 from ssmith.jobs.text import TextConfig
 from ssmith.jobs.tuning import TuneConfig, fine_tune, methods_from
 from ssmith.report import write_report

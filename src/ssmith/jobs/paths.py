@@ -11,10 +11,10 @@ from torch import nn
 from ssmith import api
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import DataError, InputError
+from ssmith.core.progress import Progress, silent
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluate import PathParity, PathParityConfig
 from ssmith.families import SequenceModel
-from ssmith.jobs.progress import Progress, silent
 
 _ROW = 512
 

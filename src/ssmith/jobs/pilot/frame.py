@@ -11,11 +11,11 @@ from torch import nn
 
 from ssmith import families
 from ssmith.core.optional import require
+from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt
 from ssmith.jobs.outputs import RECEIPT, refuse_own_input
 from ssmith.jobs.pilot.record import make_receipt, nothing_fits
 from ssmith.jobs.pilot.store import Store
-from ssmith.jobs.progress import Progress, silent
 from ssmith.report import write_report
 
 MODEL = "model"

@@ -14,6 +14,7 @@ from torch import nn
 from ssmith import api
 from ssmith.artefact import locate
 from ssmith.core.pattern import amount_as_json
+from ssmith.core.progress import Progress, part_of
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluate import (
@@ -41,7 +42,6 @@ from ssmith.jobs.pilot.language_config import LanguagePilotConfig
 from ssmith.jobs.pilot.recovery import Recovery, cut_difference
 from ssmith.jobs.pilot.store import Store
 from ssmith.jobs.pilot.sweep import measured_point, within
-from ssmith.jobs.progress import Progress, part_of
 from ssmith.jobs.selective import SelectiveConfig, prune_selective_
 from ssmith.jobs.selective.run import Pruned
 from ssmith.jobs.selective.stages import can_refit

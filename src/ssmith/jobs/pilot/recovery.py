@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from ssmith.core.progress import Progress
 from ssmith.core.seeds import derive
 from ssmith.core.selective import COLUMNS
 from ssmith.core.sequences import SequenceData
@@ -23,7 +24,6 @@ from ssmith.jobs.pilot.frame import Frame
 from ssmith.jobs.pilot.language_config import LanguagePilotConfig
 from ssmith.jobs.pilot.store import STAGES, Store
 from ssmith.jobs.pilot.sweep import within
-from ssmith.jobs.progress import Progress
 from ssmith.jobs.selective import Pruned
 from ssmith.jobs.tuning.recovery import (
     Lesson,

@@ -14,6 +14,7 @@ from ssmith.artefact import WEIGHTS, locate
 from ssmith.core.budget import Budget
 from ssmith.core.compensation import Compensation
 from ssmith.core.plan import Plan
+from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.scores import Scores
 from ssmith.core.sequences import SequenceData, Sequences
@@ -51,7 +52,6 @@ from ssmith.jobs.pilot.sweep import (
     sweep,
     within,
 )
-from ssmith.jobs.progress import Progress, silent
 from ssmith.jobs.text import reads_text
 
 

@@ -19,6 +19,7 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.files import read_json, to_json, write_json
 from ssmith.core.layers import Finding
 from ssmith.core.plan import Plan
+from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.selective import COLUMNS, ENTRIES, BlockRecord
 from ssmith.core.tokens import TokenWindows
@@ -27,7 +28,6 @@ from ssmith.families import model_digest
 from ssmith.families.hf.blocks import Blocks, ModelBlocks
 from ssmith.families.hf.hooks import SLOT
 from ssmith.families.hf.selective import SelectiveLayer, find_selective
-from ssmith.jobs.progress import Progress, silent
 from ssmith.jobs.selective.allocation import Measure, shares_of
 from ssmith.jobs.selective.config import SelectiveConfig
 from ssmith.jobs.selective.plans import plans_of, weights_of

@@ -17,12 +17,12 @@ from ssmith.calibrate.shards import Group
 from ssmith.calibrate.walk_store import DirectoryStore
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.files import new_directory
+from ssmith.core.progress import Progress, silent
 from ssmith.core.tokens import TokenWindows
 from ssmith.core.words import number_of, span
 from ssmith.evaluate.resident import ResidentPeak, resident_peak
 from ssmith.families.hf.selective import SelectiveLayer, find_selective
 from ssmith.jobs.outputs import RECEIPT
-from ssmith.jobs.progress import Progress, silent
 from ssmith.jobs.selective.config import SelectiveConfig
 from ssmith.jobs.selective.plans import plans_of, weights_of
 from ssmith.jobs.selective.run import (

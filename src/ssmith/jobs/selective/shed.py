@@ -12,6 +12,7 @@ from torch import nn
 
 from ssmith import artefact
 from ssmith.core.errors import InputError
+from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.tokens import TokenWindows
 from ssmith.core.words import number_of, span
@@ -19,7 +20,6 @@ from ssmith.evaluate.perplexity import window_losses
 from ssmith.evaluate.resident import resident_peak
 from ssmith.families import model_digest
 from ssmith.families.hf.depth import block_count, drop_blocks_, without_block
-from ssmith.jobs.progress import Progress, silent
 from ssmith.jobs.selective.run import fingerprint, vocabulary_of
 from ssmith.jobs.selective.task import FileTask
 from ssmith.jobs.selective.trials import Trials

@@ -14,9 +14,9 @@ from ssmith.artefact.configs import is_language_model, read_any_config
 from ssmith.calibrate.blockwise import WalkConfig
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.files import new_directory, refuse_existing, write_json, write_text
+from ssmith.core.progress import Progress, part_of, silent
 from ssmith.core.receipt import versions
 from ssmith.evaluate.language import compare_perplexity
-from ssmith.jobs.progress import Progress, part_of, silent
 from ssmith.jobs.selective.config import SelectiveConfig
 from ssmith.jobs.selective.run import prune_selective_, vocabulary_of
 from ssmith.jobs.selective.save import PruneTask

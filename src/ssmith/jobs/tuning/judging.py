@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
+from ssmith.core.progress import Progress
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.evaluate.generation import (
     GenerationConfig,
@@ -19,7 +20,6 @@ from ssmith.evaluate.generation import (
     judge_texts,
 )
 from ssmith.evaluate.intervals import quantile, resample
-from ssmith.jobs.progress import Progress
 from ssmith.tune.training import Objective
 
 LEVEL = 0.95

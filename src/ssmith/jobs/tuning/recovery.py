@@ -14,12 +14,12 @@ from ssmith.artefact import base_digest
 from ssmith.core.checks import check_integer, check_number
 from ssmith.core.errors import InputError
 from ssmith.core.examples import Example
+from ssmith.core.progress import Progress, silent
 from ssmith.core.sequences import SequenceData
 from ssmith.core.tokens import TokenWindows
 from ssmith.families import SequenceModel
 from ssmith.families.hf import engine
 from ssmith.families.hf.engine import mixers
-from ssmith.jobs.progress import Progress, silent
 from ssmith.jobs.tuning.config import methods_from
 from ssmith.jobs.tuning.groups import rate_groups
 from ssmith.tune import adapters

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from ssmith import api
 from ssmith.artefact import base_digest
 from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt
 from ssmith.core.seeds import generator
 from ssmith.families import SequenceModel
 from ssmith.families.heads import HeadConfig, TaskModel, renew_head_, with_head
-from ssmith.jobs.progress import Progress, silent
 from ssmith.jobs.tuning.config import TuneConfig
 from ssmith.jobs.tuning.groups import HEADS, rate_groups
 from ssmith.jobs.tuning.imitation import objective_for

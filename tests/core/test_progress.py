@@ -1,6 +1,6 @@
 """One part of a stage moves the whole of it on."""
 
-from ssmith.jobs.progress import part_of
+from ssmith.core.progress import part_of
 
 
 def test_a_part_moves_its_stage_and_never_back():
