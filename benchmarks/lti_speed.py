@@ -16,7 +16,7 @@ import torch
 from record import RESULTS, record
 from ssmith.core.files import read_json, write_text
 from ssmith.core.words import number_of
-from ssmith.evaluate import Timing, time_pair
+from ssmith.evaluation import Timing, time_pair
 from ssmith.families import S5Layer
 from ssmith.ops import backends
 from ssmith.ops.native.allocator import tune_allocator_

@@ -26,7 +26,7 @@ from ssmith.core.budget import Budget
 from ssmith.core.errors import SsmithError
 from ssmith.core.files import read_json, write_json, write_text
 from ssmith.core.sequences import Sequences
-from ssmith.evaluate import ACCURACY, predict
+from ssmith.evaluation import ACCURACY, predict
 from ssmith.families import SequenceModel
 from ssmith.jobs.methods import CANDIDATES, calibration, method_named
 from ssmith.ops.native.allocator import tune_allocator_

@@ -25,8 +25,8 @@ from ssmith.core.layers import Modes
 from ssmith.core.moments import Moments
 from ssmith.core.sequences import Sequences
 from ssmith.criteria import StateOBS
-from ssmith.evaluate import SpeedConfig, measure_speed
-from ssmith.evaluate.memory import peak_bytes
+from ssmith.evaluation import SpeedConfig, measure_speed
+from ssmith.evaluation.memory import peak_bytes
 from ssmith.families import SequenceConfig, SequenceModel, find_layers
 from ssmith.families.lti import LTIOptions
 from ssmith.jobs.by_layer import refit_by_layer

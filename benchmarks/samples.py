@@ -18,7 +18,7 @@ from plots import Panel, draw
 from record import RESULTS, record
 from ssmith import api
 from ssmith.core.files import read_json, write_json, write_text
-from ssmith.evaluate.perplexity import bits, window_losses
+from ssmith.evaluation.perplexity import bits, window_losses
 from ssmith.jobs.selective import SelectiveConfig, prune_selective_
 from ssmith.jobs.selective.projection_config import ProjectionConfig
 from trained import CACHE

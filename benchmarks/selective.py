@@ -31,7 +31,7 @@ from ssmith import api
 from ssmith.core.files import read_json, write_json, write_text
 from ssmith.core.text import Text
 from ssmith.core.tokens import TokenWindows
-from ssmith.evaluate.perplexity import window_losses
+from ssmith.evaluation.perplexity import window_losses
 from ssmith.jobs.selective import prune_selective_
 from ssmith.jobs.train_language import LanguageRecipe, train_language
 from ssmith.ops.native.allocator import tune_allocator_

@@ -11,7 +11,7 @@ import torch
 from ssmith import api
 from ssmith.artefact import WEIGHTS
 from ssmith.core.files import read_json
-from ssmith.evaluate.language import said
+from ssmith.evaluation.language import said
 from ssmith.jobs.language_card import CURVE, curve_files, save_trained_language
 from ssmith.jobs.train_language import RECIPE, LanguageRecipe, train_language
 

@@ -17,7 +17,7 @@ from ssmith.core.errors import DataError, InputError, ModelError, NumericalError
 from ssmith.core.sequences import SPLITS, SequenceData, Sequences
 from ssmith.criteria import LAST, Magnitude
 from ssmith.data import save_npz
-from ssmith.evaluate import METRICS, predict
+from ssmith.evaluation import METRICS, predict
 from ssmith.families import find_layers, model_digest
 
 CLASSES = ("a", "b", "c", "d")

@@ -18,7 +18,7 @@ PASSES_FOREIGN_ARGUMENTS_ON = {
     "ssmith.tune.training.trainer.on_step_end",
     "ssmith.tune.training.trainer.on_train_begin",
 }
-VERBS = {"allocate", "artefact", "calibrate", "criteria", "data", "evaluate", "surgery", "tune"}
+VERBS = {"allocate", "artefact", "calibrate", "criteria", "data", "evaluation", "surgery", "tune"}
 MAY_IMPORT = {
     "core": set(),
     "ops": {"core"},
@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "criteria": {"core", "ops"},
     "calibrate": {"core", "ops", "families"},
     "surgery": {"core", "families"},
-    "evaluate": {"core", "families"},
+    "evaluation": {"core", "families"},
     "tune": {"core", "ops", "families"},
     "artefact": {"core", "families", "surgery", "tune"},
     "api": {"core", "ops", "families", *VERBS},

@@ -9,7 +9,7 @@ from typing import Any, overload
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from ssmith import allocate, artefact, data, evaluate, families, surgery
+from ssmith import allocate, artefact, data, evaluation, families, surgery
 from ssmith import calibrate as calibration
 from ssmith.core.budget import Budget
 from ssmith.core.errors import InputError, ModelError
@@ -21,7 +21,7 @@ from ssmith.core.sequences import SPLITS, SequenceData, Sequences
 from ssmith.core.text import Text
 from ssmith.core.tokens import TokenWindows
 from ssmith.criteria import Criterion
-from ssmith.evaluate import (
+from ssmith.evaluation import (
     Comparison,
     Estimate,
     Metric,
@@ -37,8 +37,8 @@ load_sequence_model = artefact.load_sequence_model
 save = artefact.save
 verify = artefact.verify
 prune_ = surgery.prune_
-check_paths = evaluate.check_paths
-PathParityConfig = evaluate.PathParityConfig
+check_paths = evaluation.check_paths
+PathParityConfig = evaluation.PathParityConfig
 refit = surgery.refit
 adapt_ = adapters.attach_
 merge_adapter_ = adapters.merge_
@@ -326,13 +326,13 @@ def measure(
     """
     if isinstance(part, TokenWindows):
         _refuse_metric(metric)
-        return evaluate.measure_perplexity(
+        return evaluation.measure_perplexity(
             model, part, batch_size=WINDOWS_AT_ONCE if batch_size is None else batch_size, seed=seed
         )
     chosen = metric or _metric_for(model)
-    outputs = evaluate.predict(model, part, BATCH_SIZE if batch_size is None else batch_size)
+    outputs = evaluation.predict(model, part, BATCH_SIZE if batch_size is None else batch_size)
     outcomes = chosen.per_sequence(outputs, part.y)
-    return evaluate.estimate(outcomes, chosen, seed=seed)
+    return evaluation.estimate(outcomes, chosen, seed=seed)
 
 
 @overload
@@ -387,7 +387,7 @@ def compare(
     """
     if isinstance(part, TokenWindows):
         _refuse_metric(metric)
-        return evaluate.compare_perplexity(
+        return evaluation.compare_perplexity(
             before,
             after,
             part,
@@ -397,11 +397,12 @@ def compare(
     chosen = metric or _metric_for(before)
     outcomes = [
         chosen.per_sequence(
-            evaluate.predict(model, part, BATCH_SIZE if batch_size is None else batch_size), part.y
+            evaluation.predict(model, part, BATCH_SIZE if batch_size is None else batch_size),
+            part.y,
         )
         for model in (before, after)
     ]
-    return evaluate.compare_outcomes(outcomes[0], outcomes[1], chosen, seed=seed)
+    return evaluation.compare_outcomes(outcomes[0], outcomes[1], chosen, seed=seed)
 
 
 def parity(
@@ -426,15 +427,15 @@ def parity(
     """
     few = part.first(PARITY_SEQUENCES)
     final = shrunk if recovered is None else recovered
-    return evaluate.ParityReport(
+    return evaluation.ParityReport(
         checks=(
-            evaluate.check(
-                "shrunk_vs_masked", lambda: evaluate.forward_difference(masked, shrunk, few)
+            evaluation.check(
+                "shrunk_vs_masked", lambda: evaluation.forward_difference(masked, shrunk, few)
             ),
-            evaluate.check("step_vs_scan", lambda: evaluate.step_vs_scan(final, few)),
-            evaluate.check(
+            evaluation.check("step_vs_scan", lambda: evaluation.step_vs_scan(final, few)),
+            evaluation.check(
                 "saved_vs_loaded",
-                lambda: evaluate.forward_difference(final, load(saved), few),
+                lambda: evaluation.forward_difference(final, load(saved), few),
                 tolerance=0.0,
             ),
         )
@@ -451,6 +452,6 @@ def _metric_for(model: nn.Module) -> Metric:
     if answers is None:
         raise ModelError(
             f"{type(model).__name__} does not say what it predicts",
-            next_step="pass a metric, e.g. ssmith.evaluate.ACCURACY",
+            next_step="pass a metric, e.g. ssmith.evaluation.ACCURACY",
         )
-    return evaluate.default_metric(answers.task)
+    return evaluation.default_metric(answers.task)

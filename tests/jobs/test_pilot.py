@@ -16,7 +16,7 @@ from ssmith.core.receipt import Receipt
 from ssmith.core.times import Times
 from ssmith.criteria import LAST
 from ssmith.data import save_npz
-from ssmith.evaluate import predict
+from ssmith.evaluation import predict
 from ssmith.families import LTIOptions, SequenceConfig, SequenceModel, model_digest
 
 REQUIRED = {

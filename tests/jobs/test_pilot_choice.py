@@ -17,7 +17,7 @@ from ssmith.core.errors import InputError, NumericalError
 from ssmith.core.sequences import Sequences
 from ssmith.criteria import LAST, Magnitude, Random
 from ssmith.data import save_npz
-from ssmith.evaluate import ACCURACY, METRICS, predict
+from ssmith.evaluation import ACCURACY, METRICS, predict
 from ssmith.jobs.methods import method_named
 from ssmith.jobs.pilot import PilotConfig
 from ssmith.jobs.pilot.sweep import between, failed_points, sweep, within
@@ -148,7 +148,7 @@ def test_between(fractions, good, count, expected):
 
 def explode_when_cut(monkeypatch, below):
     """Let the outputs of every model with fewer states be infinite, as an overflow would."""
-    real = api.evaluate.predict
+    real = api.evaluation.predict
 
     def predicted(model, part, batch_size=64):
         states = sum(layer.n_states for layer in api.families.find_layers(model).values())
@@ -156,7 +156,7 @@ def explode_when_cut(monkeypatch, below):
             raise NumericalError("the outputs of 3 of 80 sequences are not finite")
         return real(model, part, batch_size)
 
-    monkeypatch.setattr("ssmith.evaluate.predict", predicted)
+    monkeypatch.setattr("ssmith.evaluation.predict", predicted)
 
 
 def test_a_cut_whose_outputs_are_not_finite_is_a_failed_point(start, quick, monkeypatch):

@@ -12,7 +12,7 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.pattern import Pattern
 from ssmith.core.tokens import TokenWindows
 from ssmith.criteria.weights import OBS
-from ssmith.evaluate.perplexity import window_losses
+from ssmith.evaluation.perplexity import window_losses
 from ssmith.families.hf import engine
 from ssmith.families.hf.blocks import ModelBlocks
 from ssmith.families.hf.selective import PROJECTIONS, find_selective

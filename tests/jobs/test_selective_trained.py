@@ -8,7 +8,7 @@ import pytest
 
 from ssmith import artefact, data
 from ssmith.artefact.configs import is_language_model, read_any_config
-from ssmith.evaluate.perplexity import window_losses
+from ssmith.evaluation.perplexity import window_losses
 from ssmith.jobs.selective import SelectiveConfig, prune_selective_
 
 pytest.importorskip("transformers")

@@ -9,7 +9,7 @@ from ssmith import api
 from ssmith.core.errors import ArtefactError, DataError, InputError
 from ssmith.core.sequences import SequenceData, Sequences
 from ssmith.data import save_npz
-from ssmith.evaluate import default_metric
+from ssmith.evaluation import default_metric
 from ssmith.families import SequenceConfig, model_digest
 from ssmith.jobs.train import Recipe, save_trained, train
 from ssmith.tune import FitConfig

@@ -13,7 +13,7 @@ from ssmith.core.files import read_json
 from ssmith.criteria import by_name, criterion_label, criterion_names
 from ssmith.criteria.selective import selective_by_name, selective_names
 from ssmith.data import PROSE_SPEC, STDLIB_SPEC, TASKS, about
-from ssmith.evaluate import METRICS
+from ssmith.evaluation import METRICS
 from ssmith.jobs.train import RECIPE
 from ssmith.tune import adapters
 

@@ -14,7 +14,7 @@ from ssmith.core.layers import STATES
 from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.sequences import Sequences
-from ssmith.evaluate import (
+from ssmith.evaluation import (
     OwnMetric,
     SpeedConfig,
     compare_outcomes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ssmith.core.errors import InputError
-from ssmith.evaluate.harness import HarnessConfig
+from ssmith.evaluation.harness import HarnessConfig
 
 
 def harness_config(

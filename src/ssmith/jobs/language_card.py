@@ -17,8 +17,8 @@ from ssmith.core.files import to_json
 from ssmith.core.optional import require
 from ssmith.core.receipt import versions
 from ssmith.core.text import Text
-from ssmith.evaluate.language import Perplexity, measure_perplexity, place, said
-from ssmith.evaluate.perplexity import bits
+from ssmith.evaluation.language import Perplexity, measure_perplexity, place, said
+from ssmith.evaluation.perplexity import bits
 from ssmith.jobs.train_language import RECIPE, LanguageRecipe, Trained
 from ssmith.report.plot_training import language_curve
 

@@ -10,7 +10,7 @@ from ssmith.core.checks import check_choice
 from ssmith.core.errors import UnsupportedError
 from ssmith.core.names import unknown_name
 from ssmith.core.sequences import SPLITS, Task
-from ssmith.evaluate import METRICS, Metric, default_metric
+from ssmith.evaluation import METRICS, Metric, default_metric
 from ssmith.families import answers_of
 
 

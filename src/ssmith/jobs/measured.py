@@ -15,7 +15,7 @@ from ssmith.core.errors import InputError
 from ssmith.core.moments import Moments
 from ssmith.core.scores import Scores
 from ssmith.core.sequences import Sequences
-from ssmith.evaluate import predict
+from ssmith.evaluation import predict
 from ssmith.families import SequenceModel, find_layers
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.4, 1.0)

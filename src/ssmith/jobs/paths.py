@@ -13,7 +13,7 @@ from ssmith.core.checks import check_integer
 from ssmith.core.errors import DataError, InputError
 from ssmith.core.progress import Progress, silent
 from ssmith.core.tokens import TokenWindows
-from ssmith.evaluate import PathParity, PathParityConfig
+from ssmith.evaluation import PathParity, PathParityConfig
 from ssmith.families import SequenceModel
 
 _ROW = 512

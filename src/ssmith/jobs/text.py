@@ -20,8 +20,8 @@ from ssmith.core.text import ALL, Text
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.core.tokens import TokenWindows
 from ssmith.data import find_tokenizer
-from ssmith.evaluate import SpeedConfig
-from ssmith.evaluate.harness import HarnessConfig, check_harness, run_tasks
+from ssmith.evaluation import SpeedConfig
+from ssmith.evaluation.harness import HarnessConfig, check_harness, run_tasks
 from ssmith.families import vocabulary_of
 
 

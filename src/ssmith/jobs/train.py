@@ -19,7 +19,7 @@ from ssmith.core.progress import Progress, silent
 from ssmith.core.seeds import generator, seeded
 from ssmith.core.sequences import SequenceData
 from ssmith.core.words import number_of
-from ssmith.evaluate import METRICS, default_metric, predict
+from ssmith.evaluation import METRICS, default_metric, predict
 from ssmith.families import LTIOptions, SequenceConfig, SequenceModel, model_digest
 from ssmith.jobs.recipe_file import read_recipe, refuse_unknown
 from ssmith.tune import Fit, FitConfig, fit

@@ -15,7 +15,7 @@ from ssmith.core.files import to_json
 from ssmith.core.progress import Progress, silent
 from ssmith.core.text import Text, TokenStream
 from ssmith.core.tokens import TokenWindows
-from ssmith.evaluate.perplexity import bits, window_losses
+from ssmith.evaluation.perplexity import bits, window_losses
 from ssmith.families.hf import EngineReport, MambaSize, accelerate_, new_mamba, restore_
 from ssmith.jobs.recipe_file import check_settings, read_recipe
 from ssmith.tune.language import LanguageFit, LanguageFitConfig, fit_language_

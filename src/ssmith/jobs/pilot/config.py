@@ -7,7 +7,7 @@ from typing import Any
 
 from ssmith.core.checks import check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
-from ssmith.evaluate import Limits, Load, SpeedConfig
+from ssmith.evaluation import Limits, Load, SpeedConfig
 from ssmith.jobs.methods import (
     AUTO,
     AUTO_WITHOUT_DATA,

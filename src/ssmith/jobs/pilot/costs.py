@@ -12,7 +12,7 @@ from ssmith.artefact import locate
 from ssmith.artefact.tuned import base_of, is_adapter
 from ssmith.core.sequences import Sequences
 from ssmith.core.tokens import TokenWindows
-from ssmith.evaluate import (
+from ssmith.evaluation import (
     Change,
     Memory,
     Speed,

@@ -17,7 +17,7 @@ from ssmith.core.pattern import amount_as_json
 from ssmith.core.progress import Progress, part_of
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.tokens import TokenWindows
-from ssmith.evaluate import (
+from ssmith.evaluation import (
     Estimate,
     Evidence,
     ParityReport,
@@ -25,9 +25,9 @@ from ssmith.evaluate import (
     estimate_saving,
     judge,
 )
-from ssmith.evaluate.harness import check_harness, compare_tasks, run_tasks
-from ssmith.evaluate.language import PERPLEXITY
-from ssmith.evaluate.language_parity import (
+from ssmith.evaluation.harness import check_harness, compare_tasks, run_tasks
+from ssmith.evaluation.language import PERPLEXITY
+from ssmith.evaluation.language_parity import (
     logits_difference,
     stepping_difference,
     stock_difference,

@@ -8,8 +8,8 @@ from typing import Any
 from ssmith.core.budget import check_fraction
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
-from ssmith.evaluate import Limits, Load, SpeedConfig
-from ssmith.evaluate.harness import HarnessConfig
+from ssmith.evaluation import Limits, Load, SpeedConfig
+from ssmith.evaluation.harness import HarnessConfig
 from ssmith.jobs.harness import harness_config
 from ssmith.jobs.pilot.cuts import (
     BASELINES,

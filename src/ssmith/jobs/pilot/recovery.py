@@ -14,8 +14,8 @@ from ssmith.core.seeds import derive
 from ssmith.core.selective import COLUMNS
 from ssmith.core.sequences import SequenceData
 from ssmith.core.text import Text
-from ssmith.evaluate import Metric
-from ssmith.evaluate.parity import max_difference
+from ssmith.evaluation import Metric
+from ssmith.evaluation.parity import max_difference
 from ssmith.families import SequenceModel
 from ssmith.families.hf.holding import masks
 from ssmith.families.hf.selective import find_selective

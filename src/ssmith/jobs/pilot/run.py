@@ -18,7 +18,7 @@ from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.scores import Scores
 from ssmith.core.sequences import SequenceData, Sequences
-from ssmith.evaluate import (
+from ssmith.evaluation import (
     Comparison,
     Estimate,
     Evidence,

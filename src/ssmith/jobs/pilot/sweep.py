@@ -14,7 +14,7 @@ from ssmith.core.layers import Finding
 from ssmith.core.plan import Plan
 from ssmith.core.scores import Scores
 from ssmith.core.sequences import Sequences
-from ssmith.evaluate import Estimate, Metric
+from ssmith.evaluation import Estimate, Metric
 from ssmith.families import SequenceModel
 from ssmith.jobs.methods import Method
 

@@ -23,7 +23,7 @@ from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.selective import COLUMNS, ENTRIES, BlockRecord
 from ssmith.core.tokens import TokenWindows
-from ssmith.evaluate.perplexity import window_losses
+from ssmith.evaluation.perplexity import window_losses
 from ssmith.families import model_digest
 from ssmith.families.hf.blocks import Blocks, ModelBlocks
 from ssmith.families.hf.hooks import SLOT

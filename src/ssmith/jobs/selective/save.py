@@ -20,7 +20,7 @@ from ssmith.core.files import new_directory
 from ssmith.core.progress import Progress, silent
 from ssmith.core.tokens import TokenWindows
 from ssmith.core.words import number_of, span
-from ssmith.evaluate.resident import ResidentPeak, resident_peak
+from ssmith.evaluation.resident import ResidentPeak, resident_peak
 from ssmith.families.hf.selective import SelectiveLayer, find_selective
 from ssmith.jobs.outputs import RECEIPT
 from ssmith.jobs.selective.config import SelectiveConfig

@@ -16,8 +16,8 @@ from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.tokens import TokenWindows
 from ssmith.core.words import number_of, span
-from ssmith.evaluate.perplexity import window_losses
-from ssmith.evaluate.resident import resident_peak
+from ssmith.evaluation.perplexity import window_losses
+from ssmith.evaluation.resident import resident_peak
 from ssmith.families import model_digest
 from ssmith.families.hf.depth import block_count, drop_blocks_, without_block
 from ssmith.jobs.selective.run import fingerprint, vocabulary_of

@@ -16,7 +16,7 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.files import new_directory, refuse_existing, write_json, write_text
 from ssmith.core.progress import Progress, part_of, silent
 from ssmith.core.receipt import versions
-from ssmith.evaluate.language import compare_perplexity
+from ssmith.evaluation.language import compare_perplexity
 from ssmith.jobs.selective.config import SelectiveConfig
 from ssmith.jobs.selective.run import prune_selective_, vocabulary_of
 from ssmith.jobs.selective.save import PruneTask

@@ -16,7 +16,7 @@ from ssmith.core.checks import check_integer
 from ssmith.core.receipt import Receipt
 from ssmith.core.text import Text
 from ssmith.core.tokens import TokenWindows
-from ssmith.evaluate.resident import ResidentPeak
+from ssmith.evaluation.resident import ResidentPeak
 from ssmith.jobs.outputs import RECEIPT
 
 

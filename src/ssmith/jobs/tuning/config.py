@@ -15,7 +15,7 @@ from ssmith.core.files import read_json
 from ssmith.core.names import unknown_name
 from ssmith.core.optional import require
 from ssmith.data import ExamplesConfig
-from ssmith.evaluate.generation import GenerationConfig
+from ssmith.evaluation.generation import GenerationConfig
 from ssmith.families.heads import POOLINGS
 from ssmith.tune.adapters import Method, by_name, from_dict
 from ssmith.tune.training import DATA_SETS, TrainingConfig

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from ssmith.core.progress import Progress
 from ssmith.core.tokenizer import Tokenizer
-from ssmith.evaluate.generation import (
+from ssmith.evaluation.generation import (
     GenerationConfig,
     Judged,
     generate,
     judge_labels,
     judge_texts,
 )
-from ssmith.evaluate.intervals import quantile, resample
+from ssmith.evaluation.intervals import quantile, resample
 from ssmith.tune.training import Objective
 
 LEVEL = 0.95

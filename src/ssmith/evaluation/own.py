@@ -1,0 +1,257 @@
+"""The user's own metric: a Python function over the whole test set."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssmith.core.errors import DataError, InputError, SsmithError
+from ssmith.evaluation.intervals import check_level, quantile, resample
+
+_SIGNATURE = "a function (outputs: np.ndarray, y: np.ndarray) -> float"
+_MAY_BE_UNDEFINED = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnMetric:
+    """A metric a user wrote.
+
+    Args:
+        name: the text it was found by.
+        function: outputs (n, o) and targets (n, ...) as NumPy arrays → one number.
+        higher_is_better: direction.
+    """
+
+    name: str
+    function: Callable[[Any, Any], Any]
+    higher_is_better: bool
+
+    def __call__(self, outputs: Tensor, y: Tensor) -> float:
+        """Apply the function to copies of the data.
+
+        Args:
+            outputs: outputs of the model, one row per sequence.
+            y: targets.
+
+        Returns:
+            A finite number.
+
+        Raises:
+            InputError: if the function fails, or returns no finite number.
+        """
+        # A private copy, so that a function that sorts in place cannot change the data.
+        arrays = [item.detach().cpu().numpy().copy() for item in (outputs, y)]
+        try:
+            result = self.function(*arrays)
+        except Exception as error:
+            raise InputError(
+                f"own metric {self.name!r} failed: {type(error).__name__}: {error}",
+                allowed=_SIGNATURE,
+                next_step=f"call it on outputs {arrays[0].shape} and y {arrays[1].shape}",
+            ) from error
+        if isinstance(result, np.generic) or (isinstance(result, np.ndarray) and not result.ndim):
+            result = result.item()
+        if not isinstance(result, int | float) or isinstance(result, bool):
+            raise InputError(
+                f"own metric {self.name!r} returned {type(result).__name__}", allowed=_SIGNATURE
+            )
+        if not math.isfinite(result):
+            raise InputError(
+                f"own metric {self.name!r} returned {float(result)}", allowed="a finite number"
+            )
+        return float(result)
+
+
+def own_metric(text: str, *, higher_is_better: bool = True) -> OwnMetric:
+    """Find a user's metric. The file or module is imported, so its code runs.
+
+    Args:
+        text: ``"package.module:function"`` or ``"path/to/file.py:function"``.
+        higher_is_better: direction.
+
+    Returns:
+        The metric, not yet called.
+
+    Raises:
+        InputError: if the module cannot be imported or has no such function.
+    """
+    place, _, name = text.rpartition(":")
+    if not place or not name:
+        raise InputError(
+            f"own metric {text!r}",
+            allowed="'package.module:function' or 'path/to/file.py:function'",
+        )
+    module = _from_file(Path(place)) if place.endswith(".py") else _from_package(place)
+    function = getattr(module, name, None)
+    if not callable(function):
+        names = [key for key, item in vars(module).items() if callable(item) and key[0] != "_"]
+        raise InputError(
+            f"{place} has no function {name!r}", allowed=", ".join(sorted(names)) or _SIGNATURE
+        )
+    return OwnMetric(name=text, function=function, higher_is_better=higher_is_better)
+
+
+def _failed(place: str, error: BaseException) -> InputError:
+    return InputError(
+        f"own metric: cannot import {place}: {type(error).__name__}: {error}",
+        next_step="run it with Python, or give the path of a .py file",
+    )
+
+
+def _from_package(place: str) -> ModuleType:
+    try:
+        return importlib.import_module(place)
+    except (Exception, SystemExit) as error:
+        raise _failed(place, error) from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InputError(f"own metric: no file {path}", next_step="check the path")
+    # The name carries the path, so that two files of one name do not meet.
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    name = f"_own_metric_{path.stem}_{digest}"
+    specification = importlib.util.spec_from_file_location(name, path)
+    if specification is None or specification.loader is None:
+        raise InputError(f"own metric: {path} is not a Python file")
+    module = importlib.util.module_from_spec(specification)
+    # Dataclasses of the file look their module up while they are built.
+    sys.modules[name] = module
+    try:
+        specification.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise _failed(str(path), error) from error
+    return module
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnComparison:
+    """The user's own metric before and after, on the same sequences.
+
+    Args:
+        metric: the metric.
+        before: value of the first model.
+        after: value of the second model.
+        low: lower end of after − before, None if it could not be computed.
+        high: upper end, None as above.
+        level: confidence of the interval.
+        interval: how the interval was made, or why there is none.
+    """
+
+    metric: OwnMetric
+    before: float
+    after: float
+    low: float | None
+    high: float | None
+    level: float
+    interval: str
+
+    @property
+    def loss(self) -> float:
+        """How much worse the second model is (negative: better)."""
+        difference = self.after - self.before
+        return -difference if self.metric.higher_is_better else difference
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the ``own`` part of the quality section of a receipt."""
+        return {
+            "name": self.metric.name,
+            "higher_is_better": self.metric.higher_is_better,
+            "before": self.before,
+            "after": self.after,
+            "difference": {
+                "value": self.after - self.before,
+                "low": self.low,
+                "high": self.high,
+                "interval": self.interval,
+            },
+            "level": self.level,
+        }
+
+
+def compare_own(
+    metric: OwnMetric,
+    before: Tensor,
+    after: Tensor,
+    y: Tensor,
+    *,
+    seed: int,
+    level: float = 0.95,
+    resamples: int = 1000,
+) -> OwnComparison:
+    """Compare two models by a user's metric, with a paired bootstrap over sequences.
+
+    A resample on which the metric is undefined (an error, NaN) is left out and counted; if more
+    than a tenth are, there is no interval, and the reason stands in its place.
+
+    Args:
+        metric: the metric; called 2 + 2 · resamples times.
+        before: outputs of the first model, one row per sequence.
+        after: outputs of the second model.
+        y: targets.
+        seed: of the bootstrap.
+        level: confidence, in (0, 1).
+        resamples: of the bootstrap, ≥ 100.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        InputError: if the metric fails on the whole set, or a setting is out of range.
+        DataError: if the sequences do not match.
+    """
+    check_level(level)
+    if not len(before) == len(after) == len(y) or not len(y):
+        raise DataError(
+            f"{len(before)} and {len(after)} outputs for {len(y)} targets",
+            allowed="the same sequences, at least one",
+        )
+    values = metric(before, y), metric(after, y)
+    draws: list[float] = []
+    for block in resample(len(y), seed=seed, resamples=resamples):
+        draws += [
+            value
+            for index in block
+            if (value := _draw(metric, before, after, y, index)) is not None
+        ]
+    missing = resamples - len(draws)
+    low = high = None
+    if missing > _MAY_BE_UNDEFINED * resamples:
+        interval = f"none: the metric is undefined on {missing} of {resamples} resamples"
+    else:
+        ordered = torch.tensor(draws, dtype=torch.float64)
+        low, high = (quantile(ordered, (1 + side * level) / 2) for side in (-1, 1))
+        interval = f"paired bootstrap, {resamples} resamples"
+        interval += f", {missing} of them undefined" if missing else ""
+    return OwnComparison(
+        metric=metric,
+        before=values[0],
+        after=values[1],
+        low=low,
+        high=high,
+        level=level,
+        interval=interval,
+    )
+
+
+def _draw(
+    metric: OwnMetric, before: Tensor, after: Tensor, y: Tensor, index: Tensor
+) -> float | None:
+    """Return after − before on one resample, or None where the metric is undefined."""
+    try:
+        return metric(after[index], y[index]) - metric(before[index], y[index])
+    except SsmithError:
+        return None

@@ -1,0 +1,154 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest, permutation_test
+
+from ssmith.core.errors import InputError
+from ssmith.evaluation.compare import compare_outcomes, mcnemar_exact, swap_test
+from ssmith.evaluation.intervals import tango
+from ssmith.evaluation.metrics import ACCURACY, MEAN_ABSOLUTE_ERROR, RMSE
+
+
+def table(both, only_before, only_after, neither):
+    first = [1.0] * (both + only_before) + [0.0] * (only_after + neither)
+    second = [1.0] * both + [0.0] * only_before + [1.0] * only_after + [0.0] * neither
+    return (torch.tensor(item, dtype=torch.float64) for item in (first, second))
+
+
+def test_mcnemar_is_the_binomial_test():
+    for only_before, only_after in [(0, 0), (5, 0), (3, 3), (10, 2), (7, 12), (900, 1000)]:
+        count = only_before + only_after
+        judge = binomtest(only_before, count).pvalue if count else 1.0
+        assert mcnemar_exact(only_before, only_after) == pytest.approx(judge, rel=1e-9)
+
+
+def test_mcnemar_worked_number():
+    # 5 to 0: 2 · (1/2)^5
+    assert mcnemar_exact(5, 0) == pytest.approx(0.0625)
+    with pytest.raises(InputError):
+        mcnemar_exact(-1, 0)
+
+
+def test_swap_test_is_the_exhaustive_permutation_test():
+    draw = np.random.default_rng(5)
+    before, after = draw.exponential(size=(2, 10))
+    judge = permutation_test(
+        (before, after),
+        lambda a, b: math.sqrt(b.mean()) - math.sqrt(a.mean()),
+        permutation_type="samples",
+        n_resamples=np.inf,
+    ).pvalue
+    tensors = torch.tensor(before), torch.tensor(after)
+    found = swap_test(*tensors, RMSE, seed=0, resamples=20_000)
+    assert found == pytest.approx(judge, abs=4 * math.sqrt(judge * (1 - judge) / 20_000))
+
+
+def test_swap_test_finds_nothing_in_equal_models_and_something_in_unequal_ones():
+    values = torch.rand(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    same = swap_test(values, values, MEAN_ABSOLUTE_ERROR, seed=0, resamples=500)
+    worse = swap_test(values, values + 0.1, MEAN_ABSOLUTE_ERROR, seed=0, resamples=500)
+    assert same == 1.0
+    assert worse == 1 / 501
+
+
+def test_ties_with_the_data_count_as_extreme():
+    # Three equal differences: 2 of the 8 swaps reach them, whatever the rounding.
+    before = torch.tensor([1000.1, 1000.2, 1000.3], dtype=torch.float64)
+    found = swap_test(before, before + 1e-3, MEAN_ABSOLUTE_ERROR, seed=0, resamples=4000)
+    assert found == pytest.approx(0.25, abs=0.03)
+
+
+def test_accuracy_compared():
+    found = compare_outcomes(*table(80, 6, 2, 12), ACCURACY, seed=0, resamples=100)
+    assert found.agreement.as_dict() == {
+        "both_right": 80,
+        "only_before": 6,
+        "only_after": 2,
+        "both_wrong": 12,
+    }
+    assert (found.before.value, found.after.value) == (0.86, 0.82)
+    assert found.loss == pytest.approx(0.04)
+    assert found.difference.value == pytest.approx(-0.04)
+    assert found.p == pytest.approx(binomtest(2, 8).pvalue)
+    assert (found.loss_lower_bound, found.loss_upper_bound) == pytest.approx(
+        tango(6, 2, 100, 1.6448536269514722)
+    )
+    section = json.loads(json.dumps(found.as_dict(split="test"), allow_nan=False))
+    assert section["interval"] == "Wilson"
+    assert section["count"] == 100
+    assert section["difference"]["low"] < -0.04 < section["difference"]["high"]
+
+
+def test_equal_models_on_few_sequences_prove_little():
+    found = compare_outcomes(*table(20, 0, 0, 0), ACCURACY, seed=0, resamples=100)
+    assert found.loss == 0
+    assert found.loss_upper_bound > 0.1
+    # z² (1 − δ) / δ for δ = 0.005 and one-sided 95 %.
+    assert found.count_to_prove(0.005) == 539
+    assert found.count_to_prove(0.0) is None
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    counts=st.tuples(*[st.integers(0, 30)] * 4).filter(sum),
+    metric=st.sampled_from([ACCURACY, MEAN_ABSOLUTE_ERROR, RMSE]),
+)
+def test_exchanging_the_models_changes_the_sign_only(counts, metric):
+    first, second = table(*counts)
+    there = compare_outcomes(first, second, metric, seed=7, resamples=100)
+    back = compare_outcomes(second, first, metric, seed=7, resamples=100)
+    assert back.difference.value == pytest.approx(-there.difference.value, abs=1e-12)
+    assert back.difference.low == pytest.approx(-there.difference.high, abs=1e-12)
+    assert back.loss_upper_bound == pytest.approx(-there.loss_lower_bound, abs=1e-12)
+    assert back.p == there.p
+    assert back.before == there.after
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 99), scale=st.floats(0.1, 10))
+def test_a_metric_in_another_unit_gives_the_same_comparison(seed, scale):
+    draw = torch.Generator().manual_seed(seed)
+    before, after = torch.rand(2, 25, generator=draw, dtype=torch.float64)
+    plain, scaled = (
+        compare_outcomes(before * unit, after * unit, MEAN_ABSOLUTE_ERROR, seed=1, resamples=100)
+        for unit in (1.0, scale)
+    )
+    assert scaled.difference.low == pytest.approx(plain.difference.low * scale)
+    assert scaled.p == plain.p
+
+
+def test_pairing_narrows_the_interval():
+    draw = torch.Generator().manual_seed(0)
+    before = 10 * torch.rand(80, generator=draw, dtype=torch.float64)
+    after = before + 0.1 + 0.01 * torch.rand(80, generator=draw, dtype=torch.float64)
+    found = compare_outcomes(before, after, MEAN_ABSOLUTE_ERROR, seed=0, resamples=500)
+    assert 0.1 < found.difference.low < found.loss < found.difference.high < 0.11
+    assert found.loss_upper_bound <= found.difference.high
+    assert found.agreement is None
+    needed = found.count_to_prove(found.loss + 1e-4)
+    # An error of about 0.01/√12/√80 · 1.645 has to shrink to 1e-4.
+    assert needed == pytest.approx(80 * (0.01 / math.sqrt(12 * 80) * 1.645 / 1e-4) ** 2, rel=0.3)
+
+
+def test_paired_bootstrap_covers():
+    draw = torch.Generator().manual_seed(11)
+    inside = 0
+    for trial in range(150):
+        before = torch.rand(50, generator=draw, dtype=torch.float64)
+        after = before + 0.2 * torch.randn(50, generator=draw, dtype=torch.float64)
+        found = compare_outcomes(before, after, MEAN_ABSOLUTE_ERROR, seed=trial, resamples=300)
+        inside += found.difference.low <= 0.0 <= found.difference.high
+    assert 0.88 <= inside / 150 <= 0.99
+
+
+def test_compare_refuses():
+    ones = torch.ones(3, dtype=torch.float64)
+    with pytest.raises(InputError, match="3 outcomes before and 2 after"):
+        compare_outcomes(ones, ones[:2], ACCURACY, seed=0)
+    with pytest.raises(InputError, match="level"):
+        compare_outcomes(ones, ones, ACCURACY, seed=0, level=0.4)

@@ -1,0 +1,82 @@
+"""The measurements on the house's own models, cut and whole, tokens and series."""
+
+import pytest
+import torch
+
+from evaluation.tiny import sequences
+from ssmith.core.sequences import Sequences
+from ssmith.evaluation.memory import forward_peak_bytes, measure_memory, parameter_bytes
+from ssmith.evaluation.metrics import predict
+from ssmith.evaluation.parity import TOLERANCE, step_vs_scan
+from ssmith.evaluation.running import double_copy
+from ssmith.evaluation.speed import SpeedConfig, measure_speed
+from ssmith.families.lti import LTIOptions
+from ssmith.families.sequence import SequenceConfig, SequenceModel
+
+QUICK = SpeedConfig(seconds=0.01, min_repeats=3, threads=1)
+
+
+def model(family, states=8, *, tokens=False, **settings):
+    config = SequenceConfig(
+        family=family,
+        width=4,
+        states=(states, states),
+        outputs=3,
+        channels=None if tokens else 2,
+        vocabulary=5 if tokens else None,
+        **settings,
+    )
+    return SequenceModel(config, torch.Generator().manual_seed(0))
+
+
+def tokens():
+    part = sequences()
+    draw = torch.Generator().manual_seed(1)
+    x = torch.randint(5, part.x.shape[:2], generator=draw)
+    return Sequences(x=x, lengths=part.lengths, y=part.y)
+
+
+@pytest.mark.parametrize("family", ["s5", "s4d"])
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_step_equals_scan(family, pooling):
+    assert step_vs_scan(model(family, pooling=pooling), sequences()) <= TOLERANCE
+    assert step_vs_scan(model(family, pooling=pooling, tokens=True), tokens()) <= TOLERANCE
+
+
+@pytest.mark.parametrize("family", ["s5", "s4d"])
+def test_prediction_does_not_depend_on_the_batch(family):
+    exact = double_copy(model(family))
+    part = sequences()
+    whole = predict(exact, part, 10)
+    torch.testing.assert_close(predict(exact, part, 3), whole, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("family", ["s5", "s4d"])
+def test_fewer_states_need_less(family):
+    whole, cut = model(family, 16), model(family, 8)
+    part = sequences(length=40)
+    memory = measure_memory(whole, cut, part)
+    states = {"s5": 2 * 16, "s4d": 2 * 4 * 16}[family]
+    # Complex states, the pooled features and a counter.
+    assert memory.state == (8 * states + 4 * 4 + 8, 8 * states // 2 + 4 * 4 + 8)
+    assert memory.peak_forward[1] < memory.peak_forward[0]
+    assert memory.parameters == (parameter_bytes(whole), parameter_bytes(cut))
+    assert forward_peak_bytes(whole, part) == memory.peak_forward[0]
+
+
+def test_a_bidirectional_model_has_neither_state_nor_step():
+    both = model("s5", options=LTIOptions(bidirectional=True))
+    state = measure_memory(both, both, sequences()).as_dict()["state_bytes_per_sequence"]
+    assert state["before"] is None
+    assert "bidirectional" in state["why"]
+    step = measure_speed(both, both, sequences(), config=QUICK).as_dict()["per_step"]
+    assert step["before"] is None
+    assert "bidirectional" in step["why"]
+
+
+def test_speed_of_a_model_of_tokens():
+    speed = measure_speed(
+        model("s4d", tokens=True), model("s4d", 4, tokens=True), tokens(), config=QUICK
+    )
+    assert speed.per_step is not None
+    assert min(speed.per_step.before + speed.per_step.after) > 0

@@ -1,0 +1,30 @@
+"""Resident memory against a block that is really written."""
+
+import pytest
+import torch
+
+from ssmith.evaluation import resident
+from ssmith.evaluation.resident import resident_peak
+
+BLOCK = 64 * 2**20
+
+
+def test_what_was_held_for_a_while_is_seen_and_what_was_held_before_is_not():
+    earlier = torch.ones(3 * BLOCK // 4)
+    del earlier
+    with resident_peak() as found:
+        held = torch.ones(BLOCK // 4)
+        del held
+    if not found.how:
+        pytest.skip("this system tells nothing of memory")
+    assert found.peak - found.before > 0.9 * BLOCK
+    if found.how.startswith("most resident bytes of this process while it ran"):
+        assert found.peak - found.before < 2 * BLOCK
+
+
+def test_a_system_that_forgets_nothing_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(resident, "_CLEAR", tmp_path / "none" / "clear_refs")
+    with resident_peak() as found:
+        pass
+    assert "since it started" in found.how
+    assert found.as_dict()["peak"] > 10**7
