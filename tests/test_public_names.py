@@ -49,6 +49,7 @@ PUBLIC = [
     "refit",
     "refit_by_layer",
     "refit_white",
+    "rows",
     "save",
     "save_adapter",
     "score",

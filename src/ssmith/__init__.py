@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ssmith.core.errors import SsmithError
     from ssmith.core.plan import Plan
     from ssmith.core.receipt import Receipt
+    from ssmith.core.rows import rows
     from ssmith.core.scores import Scores
     from ssmith.jobs.by_layer import refit_by_layer, refit_white
     from ssmith.jobs.pilot import LanguagePilotConfig, PilotConfig, pilot
@@ -85,6 +86,7 @@ __all__ = [
     "refit",
     "refit_by_layer",
     "refit_white",
+    "rows",
     "save",
     "save_adapter",
     "score",
@@ -113,6 +115,7 @@ _ROOMS = {
     "prune_selective_": "jobs.selective",
     "refit_by_layer": "jobs.by_layer",
     "refit_white": "jobs.by_layer",
+    "rows": "core.rows",
     "train": "jobs.train",
     "write_report": "report",
 }

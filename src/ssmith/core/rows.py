@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-from bisect import bisect_right
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
+from torch.utils import data
 
+from ssmith.core.checks import check_integer
 from ssmith.core.errors import DataError, InputError
+from ssmith.core.trees import digest_of, mapped, placed, tensors_in
 
+Valid = Bool[Tensor, "b l"] | Mapping[str, Tensor | Sequence[Tensor]] | None
+"""Which steps count: all (None), those of a mask, or, by name of a site (or a pattern of names),
+those of a mask for each time that it is called."""
 Forward = Callable[[nn.Module, Any], Any]
-Valid = Callable[[Any], Tensor]
+"""Runs a network on a batch."""
+Masking = str | Callable[[Any], Any] | None
+"""A key of the batch, or what returns a mask for it."""
+
+_HOW = "say how it is read: forward=lambda model, batch: model(...)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +33,13 @@ class Batch:
     """Some rows, as a network reads them.
 
     Args:
-        inputs: what they are: a tensor, a tuple or a dict of tensors, or a part of the rows.
-        valid: which steps count; None where all do.
-        count: how many rows.
+        inputs: what they are.
+        valid: which steps count.
+        count: how many sequences, images, …: the size of the first axis.
     """
 
     inputs: Any
-    valid: Bool[Tensor, "b l"] | None
+    valid: Valid
     count: int
 
 
@@ -38,14 +47,26 @@ class Batch:
 class Rows(Protocol):
     """Anything that a network can be run on, batch by batch, as often as one likes."""
 
-    def __len__(self) -> int:
-        """Return how many rows there are."""
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything in it."""
 
-    def ranges(self, size: int) -> list[range]:
-        """Return ranges of rows that can share a batch, at most ``size`` in each, in order."""
+    def __len__(self) -> int:
+        """Return how many items there are."""
+
+    def ranges(self, size: int, within: range | None = None) -> list[range]:
+        """Return items that can share a batch, at most ``size`` of them, in order.
+
+        Args:
+            size: ≥ 1.
+            within: the items in question; all of them if None.
+
+        Returns:
+            The parts.
+        """
 
     def batch(self, items: range) -> Batch:
-        """Return some rows as one batch, on the CPU."""
+        """Return some items as one batch, on the CPU."""
 
     def forward(self, model: nn.Module, batch: Batch) -> Any:
         """Run a network on a batch, on the network's device; return what it returns."""
@@ -54,173 +75,227 @@ class Rows(Protocol):
         """Return the data section of a receipt."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoaderRows:
+    """Batches that were read from somewhere; each is an item, and never cut or joined.
+
+    Args:
+        batches: on the CPU.
+        name: what users call them.
+        run: how a network reads one; by what it is if None.
+        masking: which steps of one count.
+    """
+
+    batches: tuple[Any, ...]
+    name: str = ""
+    run: Forward | None = None
+    masking: Masking = None
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all tensors, and of the masks over them."""
+        masks = [self._valid(batch) for batch in self.batches] if self.masking else []
+        return digest_of([self.batches, masks])
+
+    def ranges(self, size: int, within: range | None = None) -> list[range]:
+        """Return every batch by itself, as it came, whatever the ``size``."""
+        del size
+        return in_parts(1, range(len(self)) if within is None else within)
+
+    def batch(self, items: range) -> Batch:
+        """Return one batch."""
+        if len(items) != 1:
+            raise InputError(f"{len(items)} batches in one", allowed="one at a time: see `ranges`")
+        inputs = self.batches[items.start]
+        return Batch(inputs=inputs, valid=self._valid(inputs), count=_count(inputs))
+
+    def forward(self, model: nn.Module, batch: Batch) -> Any:
+        """Run a network on a batch, on the network's device and in its type."""
+        return (self.run or _by_kind)(model, placed(batch.inputs, model))
+
+    def describe(self) -> dict[str, Any]:
+        """Return name, digest and numbers."""
+        counts = {"batches": len(self), "rows": sum(map(_count, self.batches))}
+        return {
+            "name": self.name or "batches", "sha256": self.fingerprint, "source": "",
+            "counts": counts, "details": {},
+        }  # fmt: skip
+
+    def _valid(self, inputs: Any) -> Valid:
+        if self.masking is None:
+            return None
+        found = _named(inputs, self.masking) if isinstance(self.masking, str) else None
+        if callable(self.masking):
+            found = self.masking(inputs)
+        if isinstance(found, Mapping):
+            return {name: _checked(mask) for name, mask in found.items()}
+        mask = _checked(found)
+        if not isinstance(mask, Tensor):
+            raise InputError(
+                f"{len(mask)} masks for a batch", allowed="one mask (b, l)",
+                next_step="name the sites they belong to: {'mixer': [mask, flipped mask]}",
+            )  # fmt: skip
+        return where_some(mask)
+
+
 def rows(
-    source: Any, forward: Forward | None = None, valid: Valid | None = None, *, name: str = "rows"
+    source: Any,
+    forward: Forward | None = None,
+    valid: Masking = None,
+    name: str = "",
+    *,
+    batch_size: int = 8,
 ) -> Rows:
     """Make rows of anything that yields batches: a ``DataLoader``, a list, a ``Dataset``.
 
     It is read once and kept on the CPU, so that a loader that shuffles stays the same from one
-    network to the next.
+    pass to the next.
 
     Args:
-        source: yields tensors, or tuples, lists and dicts of them, with rows along the first axis.
-        forward: ``(model, batch) → outputs``; by default ``model(batch)``, ``model(**batch)`` for
-            a dict and ``model(batch[0])`` for a tuple.
-        valid: ``batch → mask`` (b, l) of the steps that count; by default all do.
-        name: what users call it.
+        source: yields batches: tensors, or tuples, dicts and objects that hold them.
+        forward: ``(model, batch) → outputs``; by default ``model(batch)`` for a tensor,
+            ``model(batch[0])`` for a tuple or list, and for a dict ``model(**batch)`` with those
+            keys that the network's forward takes. The batch is on the network's device by then.
+        valid: which steps count: a key of the batch, or a function of it that returns a mask
+            (b, l); or a dict of masks by name of a site, or a pattern of names, each a mask or one
+            for each time the site is called. All steps if None.
+        name: what to call them in receipts.
+        batch_size: rows in a batch, for a data set that does not come in batches.
 
     Returns:
         The rows; what are rows already is returned as it is.
 
     Raises:
-        InputError: if the source yields no batches, or rows have a ``forward`` of their own.
-        DataError: if there is no row.
+        InputError: if the source yields no batches, or rows are told how to be read.
+        DataError: if there is no batch.
     """
     if isinstance(source, Rows):
         if forward is not None or valid is not None:
             raise InputError(f"{type(source).__name__} knows how it is read", allowed="no forward")
         return source
-    if not isinstance(source, Iterable):
-        raise InputError(f"rows are {type(source).__name__}", allowed="an iterable of batches")
-    batches = tuple(on_device(batch, "cpu") for batch in source)
-    counts = tuple(map(_count, batches))
-    if not sum(counts):
-        raise DataError(f"{name} holds no row")
-    return _Loaded(
-        batches=batches,
-        starts=(0, *accumulate(counts)),
-        run=forward or _plain_forward,
-        mask=valid,
-        name=name,
-    )
+    check_integer("batch_size", batch_size, at_least=1)
+    batches = tuple(mapped(batch, _kept) for batch in _batches(source, batch_size))
+    if not batches:
+        raise DataError(f"{name or 'the source'} yields no batch", next_step="give it some data")
+    found = LoaderRows(batches=batches, name=name, run=forward, masking=valid)
+    for batch in batches:
+        if next(tensors_in(batch), None) is None:
+            raise InputError(
+                f"a batch is a {type(batch).__name__} without a tensor",
+                allowed="tensors, or tuples, dicts and objects that hold them",
+            )
+        found._valid(batch)
+    return found
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Loaded:
-    """Batches read from somewhere, cut and joined as asked."""
+def as_rows(source: Any) -> Rows:
+    """Return what a verb was given as rows.
 
-    batches: tuple[Any, ...]
-    starts: tuple[int, ...]
-    run: Forward
-    mask: Valid | None
-    name: str
+    Args:
+        source: rows, or what `rows` reads without being told how.
 
-    def __len__(self) -> int:
-        return self.starts[-1]
+    Returns:
+        The rows.
 
-    def ranges(self, size: int) -> list[range]:
-        """Cut every batch as it came, because others may be padded to another length."""
-        pairs = zip(self.starts[:-1], self.starts[1:], strict=True)
-        return [part for first, last in pairs for part in cut_range(range(first, last), size)]
-
-    def batch(self, items: range) -> Batch:
-        """Return rows; they may come from several batches of one shape."""
-        parts, at = [], items.start
-        while at < items.stop:
-            which = bisect_right(self.starts, at) - 1
-            start, stop = self.starts[which], min(self.starts[which + 1], items.stop)
-            parts.append(_rows_of(self.batches[which], at - start, stop - start))
-            at = stop
-        inputs = parts[0] if len(parts) == 1 else _joined(parts)
-        valid = None if self.mask is None else self.mask(inputs).bool()
-        return Batch(inputs=inputs, valid=valid, count=len(items))
-
-    def forward(self, model: nn.Module, batch: Batch) -> Any:
-        """Run the network."""
-        return self.run(model, on_device(batch.inputs, place_of(model)))
-
-    def describe(self) -> dict[str, Any]:
-        """Return name, digest and number of rows."""
-        digest = hashlib.sha256()
-        for tensor in (tensor for batch in self.batches for tensor in tensors_in(batch)):
-            digest.update(f"{tensor.dtype}:{tuple(tensor.shape)};".encode())
-            digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
-        return {
-            "name": self.name,
-            "sha256": digest.hexdigest(),
-            "source": "",
-            "counts": {"rows": len(self)},
-            "details": {},
-        }
+    Raises:
+        InputError: if it has splits, of which one must be chosen; or as in `rows`.
+        DataError: as in `rows`.
+    """
+    plain = isinstance(source, Rows | str | bytes | Tensor)
+    if not plain and callable(getattr(source, "split", None)):
+        raise InputError(
+            f"data is a {type(source).__name__} of several splits", allowed="rows of one of them",
+            next_step="data.split('train'), or text.sample(64, 2048) for a text",
+        )  # fmt: skip
+    return rows(source)
 
 
-def cut_range(whole: range, size: int) -> list[range]:
+def in_parts(size: int, whole: range) -> list[range]:
     """Return a range in parts of at most ``size``."""
-    return [
-        range(start, min(start + size, whole.stop))
-        for start in range(whole.start, whole.stop, size)
-    ]
+    starts = range(whole.start, whole.stop, size)
+    return [range(start, min(start + size, whole.stop)) for start in starts]
 
 
-def place_of(model: nn.Module) -> torch.device:
-    """Return the device of a network's first parameter or buffer (CPU if there is none)."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        return tensor.device
-    return torch.device("cpu")
+def where_some(mask: Bool[Tensor, "b l"]) -> Bool[Tensor, "b l"] | None:
+    """Return a mask, or None if all steps count."""
+    return None if bool(mask.all()) else mask
 
 
-def on_device(tree: Any, device: torch.device | str) -> Any:
-    """Return a batch with every tensor on a device, cut from any graph."""
-    return _leaves(tree, lambda leaf: leaf.detach().to(device) if torch.is_tensor(leaf) else leaf)
+def _batches(source: Any, size: int) -> Iterator[Any]:
+    kind = type(source).__name__
+    if hasattr(source, "column_names") and hasattr(source, "with_format"):
+        source = source.with_format("torch")
+        if hasattr(source, "iter"):
+            return iter(source.iter(batch_size=size))
+        parts = in_parts(size, range(len(source)))
+        return (source[part.start : part.stop] for part in parts)
+    if isinstance(source, data.Dataset):
+        return iter(data.DataLoader(source, batch_size=size))
+    if isinstance(source, Tensor | Mapping | str | bytes) or not isinstance(source, Iterable):
+        raise InputError(
+            f"rows are a {kind}", allowed="a loader or a list of batches, or a data set",
+            next_step="put a single batch into a list: [batch]",
+        )  # fmt: skip
+    return iter(source)
 
 
-def tensors_in(tree: Any) -> Iterator[Tensor]:
-    """Yield every tensor of a batch."""
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, Mapping):
-        for item in tree.values():
-            yield from tensors_in(item)
-    elif isinstance(tree, list | tuple):
-        for item in tree:
-            yield from tensors_in(item)
-
-
-def _leaves(tree: Any, change: Callable[[Any], Any]) -> Any:
-    """Return the same batch with every tensor and every list of other things changed."""
-    if isinstance(tree, Mapping):
-        return {key: _leaves(item, change) for key, item in tree.items()}
-    if isinstance(tree, list | tuple) and any(True for _ in tensors_in(tree)):
-        kind = tuple if isinstance(tree, tuple) else list
-        return kind(_leaves(item, change) for item in tree)
-    listed = isinstance(tree, Sequence) and not isinstance(tree, str)
-    return change(tree) if listed or isinstance(tree, Tensor) else tree
-
-
-def _rows_of(tree: Any, first: int, last: int) -> Any:
-    return _leaves(tree, lambda leaf: leaf[first:last])
-
-
-def _joined(parts: list[Any]) -> Any:
-    first = parts[0]
-    if isinstance(first, Mapping):
-        return {key: _joined([part[key] for part in parts]) for key in first}
-    if isinstance(first, tuple) or (
-        isinstance(first, list) and any(True for _ in tensors_in(first))
-    ):
-        return tuple(_joined(list(item)) for item in zip(*parts, strict=True))
-    if not isinstance(first, Tensor):
-        return [item for part in parts for item in part] if isinstance(first, list) else first
-    if len({part.shape[1:] for part in parts}) > 1:
-        shapes = ", ".join(str(tuple(part.shape[1:])) for part in parts)
-        raise DataError(
-            f"rows of shapes {shapes} in one batch",
-            next_step="ask for fewer rows at once, or pad all batches alike",
-        )
-    return torch.cat(parts)
+def _kept(tensor: Tensor) -> Tensor:
+    """Return a tensor in memory of its own: a loader may write the next batch into it."""
+    return tensor.detach().to("cpu", copy=True)
 
 
 def _count(batch: Any) -> int:
-    for tensor in tensors_in(batch):
-        if tensor.ndim:
-            return tensor.shape[0]
-    raise InputError(
-        f"a batch is {type(batch).__name__} without a tensor",
-        allowed="tensors, or tuples, lists and dicts of them, with rows along the first axis",
-    )
+    """Return the size of the first axis of a batch's first tensor; 0 if it has none."""
+    return next((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), 0)
 
 
-def _plain_forward(model: nn.Module, inputs: Any) -> Any:
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(inputs[0] if isinstance(inputs, list | tuple) else inputs)
+def _by_kind(model: nn.Module, inputs: Any) -> Any:
+    if isinstance(inputs, Tensor):
+        return model(inputs)
+    if isinstance(inputs, list | tuple) and inputs and isinstance(inputs[0], Tensor):
+        return model(inputs[0])
+    if not isinstance(inputs, Mapping):
+        raise InputError(
+            f"a batch is a {type(inputs).__name__}",
+            allowed="a tensor, a tuple or list that begins with one, a dict of what forward takes",
+            next_step=_HOW,
+        )
+    signature = inspect.signature(model.forward)
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    takes = [name for name, item in signature.parameters.items() if item.kind in named]
+    known = {name: inputs[name] for name in takes if name in inputs}
+    try:
+        signature.bind(**known)
+    except TypeError:
+        known = {}
+    if not known:
+        raise InputError(
+            f"a batch has the keys {', '.join(map(str, inputs))}, and {type(model).__name__} takes "
+            f"{', '.join(takes) or 'none by name'}",
+            allowed="keys that forward takes",
+            next_step=_HOW,
+        )
+    return model(**known)
+
+
+def _named(inputs: Any, key: str) -> Any:
+    if not isinstance(inputs, Mapping) or key not in inputs:
+        there = ", ".join(map(str, inputs)) if isinstance(inputs, Mapping) else "no keys"
+        raise InputError(f"valid is {key!r}, and a batch has {there}", allowed="a key of the batch")
+    return inputs[key]
+
+
+def _checked(mask: Any) -> Any:
+    """Return masks as booleans."""
+    if isinstance(mask, list | tuple):
+        return [_checked(item) for item in mask]
+    found = torch.as_tensor(mask) if not isinstance(mask, Tensor) else mask
+    if found.ndim != 2:
+        raise InputError(
+            f"a mask of shape {tuple(found.shape)}", allowed="(b, l), one value for each step",
+            next_step="valid=lambda batch: batch['mask'].flatten(1)",
+        )  # fmt: skip
+    return found.bool()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
-from ssmith.core.rows import Batch, cut_range, place_of
+from ssmith.core.rows import Batch, in_parts, where_some
 from ssmith.core.splits import data_section, part_named
+from ssmith.core.trees import digest_of, placed
 
 Task = Literal["classification", "regression", "forecast"]
 SPLITS = ("train", "validation", "selection", "test")
@@ -47,34 +49,35 @@ class Sequences:
         """Return a copy on ``device``."""
         return Sequences(x=self.x.to(device), lengths=self.lengths.to(device), y=self.y.to(device))
 
-    def ranges(self, size: int) -> list[range]:
-        """Return ranges of sequences, at most ``size`` in each."""
-        return cut_range(range(len(self)), size)
+    @cached_property
+    def by_length(self) -> Int64[Tensor, "b"]:
+        """Places in rising order of lengths: padding costs time and tells nothing."""
+        return self.lengths.argsort(stable=True)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all tensors."""
+        return digest_of({"x": self.x, "lengths": self.lengths, "y": self.y})
+
+    def ranges(self, size: int, within: range | None = None) -> list[range]:
+        """Return items that can share a batch, at most ``size`` of them (see `Rows`)."""
+        return in_parts(size, range(len(self)) if within is None else within)
 
     def batch(self, items: range) -> Batch:
-        """Return some sequences as one batch."""
-        part = self.take(torch.arange(items.start, items.stop, device=self.x.device))
+        """Return some sequences, counted in rising order of lengths, trimmed to the longest."""
+        part = self.take(self.by_length[items.start : items.stop])
         steps = torch.arange(part.x.shape[1], device=self.x.device)
-        return Batch(inputs=part, valid=steps < part.lengths[:, None], count=len(part))
+        valid = where_some(steps < part.lengths.unsqueeze(1))
+        return Batch(inputs=part, valid=valid, count=len(part))
 
     def forward(self, model: nn.Module, batch: Batch) -> Any:
-        """Run a network as ``model(x, lengths)``; a series takes the network's data type."""
-        part: Sequences = batch.inputs
-        x = part.x
-        if x.is_floating_point():
-            x = x.to(next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype))
-        place = place_of(model)
-        return model(x.to(place), part.lengths.to(place))
+        """Run a network as ``model(x, lengths)``, on its device and in its type."""
+        return model(*placed((batch.inputs.x, batch.inputs.lengths), model))
 
     def describe(self) -> dict[str, Any]:
         """Return the data section of a receipt, as far as one part of a data set knows it."""
-        return {
-            "name": "sequences",
-            "sha256": "",
-            "source": "",
-            "counts": {"rows": len(self)},
-            "details": {},
-        }
+        counts = {"rows": self}
+        return data_section("sequences", counts, sha256=self.fingerprint, source="", details={})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import inspect
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,7 +12,8 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from ssmith.core.errors import DataError
-from ssmith.core.rows import Batch, cut_range, place_of
+from ssmith.core.rows import Batch, in_parts, where_some
+from ssmith.core.trees import digest_of, placed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,25 +101,39 @@ class TokenWindows:
             return self
         return self.take(torch.arange(count) * len(self) // count)
 
-    def ranges(self, size: int) -> list[range]:
-        """Return ranges of rows, at most ``size`` in each."""
-        return cut_range(range(len(self)), size)
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all tensors."""
+        return digest_of([self.ids, self.lengths, self.scored_from, self.text_bytes])
+
+    def ranges(self, size: int, within: range | None = None) -> list[range]:
+        """Return items that can share a batch, at most ``size`` of them (see `Rows`)."""
+        return in_parts(size, range(len(self)) if within is None else within)
 
     def batch(self, items: range) -> Batch:
-        """Return some rows as one batch."""
-        part = self.take(torch.arange(items.start, items.stop))
-        steps = torch.arange(part.ids.shape[1])
-        return Batch(inputs=part, valid=steps < part.lengths[:, None], count=len(part))
+        """Return some rows, as long as all of them are."""
+        part = slice(items.start, items.stop)
+        lengths, bytes_ = self.lengths[part], self.text_bytes
+        inputs = replace(
+            self,
+            ids=self.ids[part],
+            lengths=lengths,
+            scored_from=self.scored_from[part],
+            text_bytes=None if bytes_ is None else bytes_[part],
+        )
+        valid = where_some(torch.arange(self.ids.shape[1]) < lengths[:, None])
+        return Batch(inputs=inputs, valid=valid, count=len(inputs))
 
     def forward(self, model: nn.Module, batch: Batch) -> Any:
-        """Run a network by the names that transformers gives its inputs."""
-        place = place_of(model)
-        mask = None if batch.valid is None or bool(batch.valid.all()) else batch.valid.long()
-        return model(
-            input_ids=batch.inputs.ids.to(place),
-            attention_mask=None if mask is None else mask.to(place),
-            use_cache=False,
-        )
+        """Run a language model, on its device, by the names that transformers gives its inputs."""
+        ids = placed(batch.inputs.ids, model)
+        takes = inspect.signature(model.forward).parameters
+        if "input_ids" not in takes:
+            return model(ids)
+        known: dict[str, Any] = {"use_cache": False}
+        if isinstance(batch.valid, Tensor):
+            known["attention_mask"] = placed(batch.valid.long(), model)
+        return model(ids, **{name: item for name, item in known.items() if name in takes})
 
     def describe(self) -> dict[str, Any]:
         """Return the data section of a receipt."""
