@@ -4,8 +4,6 @@ import ast
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1] / "src" / "ssmith"
 FILES = sorted(ROOT.rglob("*.py"))
 LONGEST = 500
@@ -77,15 +75,15 @@ def test_the_tree_was_found():
     assert rooms <= set(MAY_IMPORT), "a room without a line in the import table"
 
 
-@pytest.mark.parametrize("module", MODULES, ids=str)
-def test_rooms_import_only_what_they_may(module):
-    room = room_of(module)
-    if room in ("", "__main__"):
-        pytest.skip("the catalogue and the entry point have their own tests")
-    for name, line in imports(MODULES[module]):
-        other = room_of(name)
-        allowed = other == room or other in MAY_IMPORT[room]
-        assert allowed, f"{MODULES[module]}:{line}: {room} may not import {name}"
+def test_rooms_import_only_what_they_may():
+    # The catalogue and the entry point have their own tests.
+    inside = {module: path for module, path in MODULES.items() if room_of(module) in MAY_IMPORT}
+    assert not [
+        f"{path}:{line}: {room_of(module)} may not import {name}"
+        for module, path in inside.items()
+        for name, line in imports(path)
+        if room_of(name) not in {room_of(module), *MAY_IMPORT[room_of(module)]}
+    ]
 
 
 def test_the_catalogue_reads_the_spine_and_what_it_returns():
@@ -116,44 +114,53 @@ def test_no_file_imports_itself_through_others():
         visit(module, [])
 
 
-@pytest.mark.parametrize("module", MODULES, ids=str)
-def test_files_stay_short(module):
-    lines = MODULES[module].read_text(encoding="utf-8").count("\n")
-    assert lines <= LONGEST, f"{MODULES[module]} has {lines} lines"
+def test_files_stay_short():
+    tests = Path(__file__).parent.rglob("*.py")
+    lines = {path: path.read_text(encoding="utf-8").count("\n") for path in (*FILES, *tests)}
+    assert not {path: count for path, count in lines.items() if count > LONGEST}
 
 
-def test_tests_stay_short_too():
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        assert path.read_text(encoding="utf-8").count("\n") <= LONGEST, path
+def prints(node):
+    """Whether a piece of code writes to the terminal."""
+    printed = isinstance(node, ast.Call) and getattr(node.func, "id", None) == "print"
+    stream = isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr")
+    rich = isinstance(node, ast.Import | ast.ImportFrom) and "rich" in ast.dump(node)
+    return printed or stream or rich
 
 
-@pytest.mark.parametrize("module", MODULES, ids=str)
-def test_only_the_command_line_prints(module):
-    if room_of(module) in ("cli", "__main__"):
-        pytest.skip("it may")
-    for node in ast.walk(parse(MODULES[module])):
-        printed = isinstance(node, ast.Call) and getattr(node.func, "id", None) == "print"
-        stream = isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr")
-        rich = isinstance(node, ast.Import | ast.ImportFrom) and "rich" in ast.dump(node)
-        assert not (printed or stream or rich), f"{MODULES[module]}:{node.lineno} prints"
+def test_only_the_command_line_prints():
+    assert not [
+        f"{path}:{node.lineno}"
+        for module, path in MODULES.items()
+        if room_of(module) not in ("cli", "__main__")
+        for node in ast.walk(parse(path))
+        if prints(node)
+    ]
 
 
-@pytest.mark.parametrize("module", MODULES, ids=str)
-def test_every_file_says_what_it_is(module):
-    tree = parse(MODULES[module])
-    assert ast.get_docstring(tree), MODULES[module]
+def test_every_file_says_what_it_is():
+    assert not [path for path in FILES if not ast.get_docstring(parse(path))]
 
 
-@pytest.mark.parametrize("module", MODULES, ids=str)
-def test_no_own_kwargs_star_imports_or_globals(module):
-    for node in ast.walk(parse(MODULES[module])):
-        where = f"{MODULES[module]}:{getattr(node, 'lineno', '')}"
-        assert not isinstance(node, ast.Global), where
-        if isinstance(node, ast.FunctionDef):
-            foreign = f"{module}.{node.name}" in PASSES_FOREIGN_ARGUMENTS_ON
-            assert node.args.kwarg is None or foreign, f"{where}: own **kwargs"
-            defaults = [*node.args.defaults, *node.args.kw_defaults]
-            mutable = any(isinstance(item, ast.List | ast.Dict | ast.Set) for item in defaults)
-            assert not mutable, f"{where}: a mutable default"
-        if isinstance(node, ast.ImportFrom):
-            assert all(alias.name != "*" for alias in node.names), where
+def vices(module, node):
+    """What a piece of code does that none of ours may."""
+    if isinstance(node, ast.Global):
+        yield "a global"
+    if isinstance(node, ast.FunctionDef):
+        foreign = f"{module}.{node.name}" in PASSES_FOREIGN_ARGUMENTS_ON
+        if node.args.kwarg is not None and not foreign:
+            yield "own **kwargs"
+        defaults = [*node.args.defaults, *node.args.kw_defaults]
+        if any(isinstance(item, ast.List | ast.Dict | ast.Set) for item in defaults):
+            yield "a mutable default"
+    if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
+        yield "a star import"
+
+
+def test_no_own_kwargs_star_imports_or_globals():
+    assert not [
+        f"{path}:{node.lineno}: {vice}"
+        for module, path in MODULES.items()
+        for node in ast.walk(parse(path))
+        for vice in vices(module, node)
+    ]
