@@ -33,7 +33,8 @@ from record import record
 from ssmith.allocate.selective import keep_entries
 from ssmith.criteria.selective import OutputEnergy, SelectiveCriterion, SparseSSM, SparseSSMVotes
 from ssmith.families.hf import engine
-from ssmith.families.hf.selective import Branches, SelectiveLayer, find_selective
+from ssmith.families.mamba.selective import Branches, SelectiveLayer
+from ssmith.families.registry import find_selective
 from ssmith.ops.native.allocator import tune_allocator_
 from ssmith.ops.reuse import reused_memory
 from ssmith.ops.selective_scan import ScanInputs, selective_scan

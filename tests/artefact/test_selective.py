@@ -17,8 +17,8 @@ from ssmith.core.errors import ArtefactError, UnsupportedError
 from ssmith.core.files import read_json, write_json
 from ssmith.families import model_digest
 from ssmith.families.hf import engine
-from ssmith.families.hf.holding import masks
-from ssmith.families.hf.selective import find_selective
+from ssmith.families.masks import masks_of
+from ssmith.families.registry import find_selective
 from ssmith.jobs.selective import SelectiveConfig, prune_selective_
 from ssmith.jobs.selective.save import Calibration, PruneTask, prune_and_save
 
@@ -80,7 +80,7 @@ def test_stock_code_opens_what_is_portable_with_the_same_logits(name, settings, 
     semantics = settings.get("semantics", "memoryless") if "a_log" in settings else None
     for layer in find_selective(ours).values():
         assert (layer.n, layer.semantics) == (states, semantics)
-    for mine, theirs in zip(masks(ours), masks(model), strict=True):
+    for mine, theirs in zip(masks_of(ours), masks_of(model), strict=True):
         assert mine[0] == theirs[0]
         assert torch.equal(mine[1], theirs[1])
     assert all(check.passed for check in artefact.verify(tmp_path / "small"))

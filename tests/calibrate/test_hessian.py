@@ -11,7 +11,8 @@ from helpers.tolerances import assert_close
 from ssmith.calibrate.hessian import hessians, input_energies
 from ssmith.core.errors import InputError
 from ssmith.families.hf import engine
-from ssmith.families.hf.selective import PROJECTIONS, find_selective
+from ssmith.families.mamba.units import PROJECTIONS
+from ssmith.families.registry import find_selective
 
 LINEAR = ("in_proj", "x_proj", "out_proj")
 

@@ -19,7 +19,8 @@ from ssmith.core.selective import ENTRIES, BlockRecord
 from ssmith.families import model_digest
 from ssmith.families.hf import engine
 from ssmith.families.hf.blocks import ModelBlocks
-from ssmith.families.hf.selective import SelectiveLayer, find_selective
+from ssmith.families.mamba.selective import SelectiveLayer
+from ssmith.families.registry import find_selective
 from ssmith.jobs.selective import SelectiveConfig, prune_selective_
 from ssmith.ops.selective_scan import selective_scan
 

@@ -9,7 +9,7 @@ import torch
 from helpers.tiny_mamba import tiny
 from ssmith import api
 from ssmith.core.files import read_json
-from ssmith.families.hf.selective import find_selective
+from ssmith.families.registry import find_selective
 
 pytest.importorskip("transformers")
 SHORT = ("--samples", "4", "--length", "24")

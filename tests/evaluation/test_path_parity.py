@@ -13,8 +13,8 @@ from ssmith.evaluation import language_tokens, path_perplexity
 from ssmith.evaluation.language_paths import chunk_lengths
 from ssmith.evaluation.path_checks import PathParityConfig
 from ssmith.evaluation.path_parity import check_paths
-from ssmith.families.hf import mamba
 from ssmith.families.hf.running import logits_of, running
+from ssmith.families.mamba import forward as mamba
 from ssmith.ops.backends import choose
 
 pytest.importorskip("transformers")

@@ -7,8 +7,10 @@ import torch
 from torch import nn
 
 from helpers.tiny_mamba import tiny, tokens
-from ssmith.families.hf import decoding, engine, mamba
-from ssmith.families.hf.hooks import Hooks
+from ssmith.families.hf import engine
+from ssmith.families.mamba import decoding
+from ssmith.families.mamba import forward as mamba
+from ssmith.families.parts.hooks import Hooks
 from ssmith.ops.backends import use_backend
 from ssmith.ops.native import library
 

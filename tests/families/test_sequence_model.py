@@ -7,7 +7,7 @@ from helpers.models import FAMILIES, KINDS, ONE_WAY, Kind, make_input, make_mode
 from helpers.tolerances import assert_close
 from helpers.unchecked import unchecked
 from ssmith.core.errors import DataError, UnsupportedError
-from ssmith.families import SequenceModel
+from ssmith.families import SequenceModel, sites
 
 POOLINGS = ["mean", "last"]
 INPUTS = [{}, {"vocabulary": 7}]
@@ -249,7 +249,7 @@ def test_the_configuration_describes_the_model(kind):
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_a_layer_without_states_learns_what_is_left_of_it(kind):
     model = make_model(kind)
-    for block in model.blocks:
-        block.ssm.shrink_(torch.zeros(block.ssm.grid(), dtype=torch.bool))
+    for site in sites(model).values():
+        site.cut_(site.coupling("state"), torch.zeros(site.module.grid(), dtype=torch.bool))
     model(make_input(model)).square().sum().backward()
     assert all(block.ssm.D.grad.abs().sum() > 0 for block in model.blocks)

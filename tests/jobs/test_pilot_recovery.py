@@ -9,8 +9,8 @@ from jobs.language import QUICK, recipe, trained, write_text
 from jobs.toy import contents
 from ssmith import api
 from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.families.hf.holding import masks
-from ssmith.families.hf.selective import find_selective
+from ssmith.families.masks import masks_of
+from ssmith.families.registry import find_selective
 from ssmith.jobs.language_card import save_trained_language
 from ssmith.jobs.pilot import pilot
 
@@ -58,7 +58,7 @@ def test_a_recovered_cut_is_measured_judged_and_still_a_cut(start, tmp_path):
     assert recovered == f"{own} + state-offset-hy" == curve["chosen"]["method"]
     assert [point["fraction"] for point in curve["methods"][recovered]] == [0.75]
     loaded = api.load(tmp_path / "out" / "model")
-    cut = {name: ~mask for name, mask, _ in masks(loaded)}
+    cut = {name: ~mask for name, mask, _ in masks_of(loaded)}
     assert sum(int(gone.sum()) for gone in cut.values()) == 0.75 * 2 * 24 * 4
     for name, gone in cut.items():
         assert len(loaded.get_parameter(name)[gone].unique()) == 1

@@ -15,7 +15,8 @@ from ssmith.criteria.weights import OBS
 from ssmith.evaluation.perplexity import window_losses
 from ssmith.families.hf import engine
 from ssmith.families.hf.blocks import ModelBlocks
-from ssmith.families.hf.selective import PROJECTIONS, find_selective
+from ssmith.families.mamba.units import PROJECTIONS
+from ssmith.families.registry import find_selective
 from ssmith.jobs.selective import SelectiveConfig, prune_selective_
 from ssmith.jobs.selective.allocation import shares_of
 from ssmith.jobs.selective.projection_config import ProjectionConfig

@@ -15,7 +15,7 @@ from ssmith.calibrate.preflight import BlockSizes, preflight
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.pattern import Pattern
 from ssmith.families import model_digest
-from ssmith.families.hf.selective import find_selective
+from ssmith.families.registry import find_selective
 from ssmith.jobs.selective import SelectiveConfig, plan_selective, prune_selective_
 from ssmith.jobs.selective.projection_config import ProjectionConfig
 from ssmith.tune.adapters import StateOffset

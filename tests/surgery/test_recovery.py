@@ -13,7 +13,7 @@ from helpers.tolerances import assert_close
 from ssmith.calibrate.recovery import removed_contribution
 from ssmith.core.errors import InputError
 from ssmith.families.hf import engine
-from ssmith.families.hf.selective import find_selective
+from ssmith.families.registry import find_selective
 from ssmith.ops.selective_scan import selective_scan
 from ssmith.surgery.recovery import recover_, recovery
 

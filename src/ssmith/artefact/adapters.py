@@ -24,7 +24,7 @@ from ssmith.core.files import (
 )
 from ssmith.core.layers import Finding
 from ssmith.core.receipt import versions
-from ssmith.families.hf.hooks import SLOT
+from ssmith.families.parts.hooks import SLOT
 from ssmith.families.registry import tensors_digest
 from ssmith.tune import adapters
 from ssmith.tune.adapters import AttachReport, Method

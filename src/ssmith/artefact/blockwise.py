@@ -24,8 +24,7 @@ from ssmith.core.files import write_bytes, write_json
 from ssmith.core.optional import require
 from ssmith.families.hf.blocks import BlockState, block_name, restore_
 from ssmith.families.hf.native import skeleton
-from ssmith.families.hf.selective import find_selective
-from ssmith.families.registry import tensors_digest
+from ssmith.families.registry import find_selective, tensors_digest
 
 _EMBEDDING = "backbone.embeddings.weight"
 _NAMES = {"backbone.embeddings.weight": "backbone.embedding.weight"}

@@ -8,9 +8,9 @@ from typing import Any
 from ssmith.artefact.layout import CONFIG, FORMAT
 from ssmith.core.errors import ArtefactError, ModelError
 from ssmith.core.files import read_json
-from ssmith.families.hf import FAMILIES
+from ssmith.families.registry import MIXERS
 
-HF_MODEL_TYPES = FAMILIES
+HF_MODEL_TYPES = tuple(mixer.model_type for _, mixer in MIXERS.values())
 """``model_type`` of the Hugging Face models that are opened."""
 
 

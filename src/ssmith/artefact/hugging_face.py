@@ -18,7 +18,7 @@ from ssmith.artefact.weights import check_finite, check_size, missing_weights
 from ssmith.core.errors import ArtefactError, SsmithError
 from ssmith.core.files import read_json
 from ssmith.core.optional import require
-from ssmith.families.hf.selective import SelectiveLayer
+from ssmith.families.mamba.selective import SelectiveLayer
 
 INDEX = "model.safetensors.index.json"
 

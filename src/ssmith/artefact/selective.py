@@ -17,7 +17,7 @@ from ssmith.core.errors import InputError, NumericalError
 from ssmith.core.files import new_directory, read_json, write_json, write_text
 from ssmith.core.optional import require
 from ssmith.families import model_digest
-from ssmith.families.hf.holding import refill_
+from ssmith.families.masks import reapply_masks_
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -58,7 +58,7 @@ def save_selective(
         ArtefactError: if the disk refuses.
     """
     # After an optimiser's last step no forward pass has put cut entries back.
-    refill_(model)
+    reapply_masks_(model)
     for name, value in model.named_parameters():
         if not bool(torch.isfinite(value).all()):
             raise NumericalError(f"{name} has non-finite values; nothing was written")

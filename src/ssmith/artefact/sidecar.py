@@ -21,9 +21,10 @@ from ssmith.core.files import read_json, sha256_file, write_bytes, write_json
 from ssmith.core.receipt import versions
 from ssmith.core.selective import STORED_A_LOG, check_semantics
 from ssmith.families.hf.engine import accelerate_
-from ssmith.families.hf.holding import hold_, masks
-from ssmith.families.hf.hooks import OFFSET_NAMES
-from ssmith.families.hf.selective import SelectiveLayer
+from ssmith.families.mamba.selective import SelectiveLayer
+from ssmith.families.masks import masks_of
+from ssmith.families.parts.hooks import OFFSET_NAMES
+from ssmith.families.registry import apply_masks_
 
 SIDECAR = "ssmith.json"
 MASKS = "masks.safetensors"
@@ -85,7 +86,7 @@ class Sidecar:
             for name, part in model.named_modules()
             if hasattr(part, "A_log") and hasattr(part, "x_proj")
         ]
-        found = {name: (mask.cpu(), fill) for name, mask, fill in masks(model)}
+        found = {name: (mask.cpu(), fill) for name, mask, fill in masks_of(model)}
         named = {layer.semantics for layer in layers} - {None}
         return cls(
             semantics=named.pop() if named else None,
@@ -201,9 +202,9 @@ class Sidecar:
                     f"{SIDECAR} to open the weights as they are",
                 )
             owner, _, parameter = name.rpartition(".")
-            hold_(model, name, keep, self.fills[name])
             if parameter == "A_log" and self.semantics is not None:
                 SelectiveLayer(owner, model.get_submodule(owner)).name_semantics_(self.semantics)
+        apply_masks_(model, {name: (keep, self.fills[name]) for name, keep in self.masks.items()})
 
     def _check_meaning(self, directory: Path) -> None:
         """Refuse entries whose stored value is not that of the semantics the sidecar names."""

@@ -34,7 +34,7 @@ from ssmith.families.hf.blocks import (
     with_residual,
 )
 from ssmith.families.hf.engine import engine
-from ssmith.families.hf.selective import MixerParts, SelectiveLayer
+from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
 from ssmith.ops.reuse import reused_memory
 
 Collect = Callable[[SelectiveLayer, MixerParts], Statistics]

@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from ssmith.core.errors import InputError
 from ssmith.core.selective import Statistics
-from ssmith.families.hf.selective import PROJECTIONS, MixerParts, SelectiveLayer
+from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
+from ssmith.families.mamba.units import PROJECTIONS
 from ssmith.ops.selective_scan import selective_scan
 
 COUNT = "windows"

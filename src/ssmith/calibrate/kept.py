@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssmith.families.hf.selective import Branches
+from ssmith.families.mamba.selective import Branches
 
 
 class Kept:

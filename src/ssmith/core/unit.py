@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Literal, get_args
 
 import torch
@@ -23,7 +24,8 @@ class Slice:
     Args:
         parameter: dotted name of the parameter or buffer, from the site: ``"x_proj.weight"``.
         dim: axis it is cut along; None where every element is a unit of its own (masks only).
-        start: first index of the first unit.
+        start: first index of the first unit; where every element is a unit of its own, the axis
+            at which the grid begins.
         width: consecutive indices one unit owns (a head: its channels).
         stride: from one unit to the next; ``width`` if None.
         repeat: equal blocks that each hold every unit (one per group).
@@ -40,6 +42,20 @@ class Slice:
     step: int = 0
     silent: float | None = None
 
+    def places(self, units: Int64[Tensor, "u"]) -> Int64[Tensor, "u w"]:
+        """Return the indices along ``dim`` that units own, a row for each.
+
+        Args:
+            units: their numbers.
+
+        Returns:
+            Indices, in every block.
+        """
+        stride = self.width if self.stride is None else self.stride
+        blocks = (torch.arange(self.repeat) * self.step)[:, None]
+        within = (blocks + torch.arange(self.width)).flatten()
+        return self.start + units[:, None] * stride + within
+
     def removed(self, keep: Bool[Tensor, "u"], length: int) -> Bool[Tensor, "i"]:
         """Return which indices along ``dim`` belong to units that go.
 
@@ -51,12 +67,7 @@ class Slice:
             True = goes.
         """
         gone = torch.zeros(length, dtype=torch.bool)
-        units = (~keep).nonzero().flatten().cpu()
-        stride = self.width if self.stride is None else self.stride
-        first = self.start + units * stride
-        for block in range(self.repeat):
-            for offset in range(self.width):
-                gone[first + block * self.step + offset] = True
+        gone[self.places((~keep).nonzero().flatten().cpu()).flatten()] = True
         return gone
 
 
@@ -88,11 +99,14 @@ class Coupling:
             (``"in_proj.weight"``); empty for the site itself.
         grid: shape of masks; their product is the number of units.
         slices: where the units live.
-        sizes: attribute of the site → how much it falls with each unit that goes. Dotted:
-            ``"x_proj.out_features"``, ``"config.d_state"``.
+        sizes: attribute of the site → how much it falls with each unit that goes; a fraction
+            where it takes several (one in each group). Dotted: ``"x_proj.out_features"``,
+            ``"config.d_state"``.
         config_keys: key of the stock configuration → how much it falls with each unit, where
-            all sites lose as many; empty where stock configurations cannot say it.
+            all sites lose as many; 0 for a key that must be written out, as stock code would
+            derive another value; empty where stock configurations cannot say it.
         per_block: as many units must go from each of so many equal parts (heads per group).
+        least: fewest that may stay.
         renorms: norms that average over the unit.
         modes: how it can be cut; the first one is what happens unless told.
         notes: what a user must know before cutting.
@@ -102,9 +116,10 @@ class Coupling:
     target: str = ""
     grid: tuple[int, ...]
     slices: tuple[Slice, ...]
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    config_keys: Mapping[str, int] = field(default_factory=dict)
+    sizes: Mapping[str, int | Fraction] = field(default_factory=dict)
+    config_keys: Mapping[str, int | Fraction] = field(default_factory=dict)
     per_block: int = 1
+    least: int = 1
     renorms: tuple[Renorm, ...] = ()
     modes: tuple[Mode, ...] = MODES
     notes: tuple[str, ...] = ()

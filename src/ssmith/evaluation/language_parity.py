@@ -14,8 +14,8 @@ from ssmith.core.optional import require
 from ssmith.evaluation.parity import max_difference
 from ssmith.evaluation.running import device_of
 from ssmith.families.hf.double import in_double
-from ssmith.families.hf.hooks import OFFSET_NAMES
 from ssmith.families.hf.running import logits_in_chunks, logits_of, running
+from ssmith.families.parts.hooks import OFFSET_NAMES
 
 
 def logits_difference(first: nn.Module, second: nn.Module, ids: Int64[Tensor, "b l"]) -> float:

@@ -24,7 +24,6 @@ from ssmith.evaluation.path_checks import (
     compare_outputs,
     tolerance_for,
 )
-from ssmith.families.hf import selective_layers
 from ssmith.families.hf.double import in_double
 from ssmith.families.hf.running import (
     conv_taps,
@@ -36,6 +35,7 @@ from ssmith.families.hf.running import (
     scan_chunk,
 )
 from ssmith.families.paths import scan_backends
+from ssmith.families.registry import mixers
 
 CHUNK = 64
 """Tried where a model's own code has no chunk length: what Mamba-2's scan here works in."""
@@ -80,7 +80,7 @@ def language_checks(
     with running(model, backend="reference"):
         judge = logits_of(model, ids)
     dtype = next(model.parameters()).dtype
-    tolerance = tolerance_for(dtype, len(selective_layers(model)))
+    tolerance = tolerance_for(dtype, len(mixers(model)[0]))
     narrow = BF16_STATE
     for item in _in_double(model, tokens, config, judge):
         if isinstance(item, Rounding):

@@ -1,9 +1,18 @@
 """Model families: what a family calls things, where its states live, how to cut them."""
 
+from ssmith.families.family import Site
 from ssmith.families.heads import Answers, HeadConfig, TaskModel, answers_of, renew_head_, with_head
 from ssmith.families.hf import directory_of, hf_facts, vocabulary_of
 from ssmith.families.lti import LTILayer, LTIOptions
-from ssmith.families.registry import describe, find_layers, model_digest, modes_of, scan_of
+from ssmith.families.registry import (
+    describe,
+    find_layers,
+    model_digest,
+    modes_of,
+    scan_of,
+    sites,
+    ssm_sites,
+)
 from ssmith.families.s4d import S4DLayer
 from ssmith.families.s5 import S5Layer
 from ssmith.families.sequence import ModelState, SequenceConfig, SequenceModel
@@ -19,6 +28,7 @@ __all__ = [
     "S5Layer",
     "SequenceConfig",
     "SequenceModel",
+    "Site",
     "Tap",
     "TaskModel",
     "answers_of",
@@ -31,6 +41,8 @@ __all__ = [
     "probed",
     "renew_head_",
     "scan_of",
+    "sites",
+    "ssm_sites",
     "tapped",
     "vocabulary_of",
     "with_head",

@@ -150,10 +150,6 @@ class LTILayer(nn.Module, ABC):
         """Return the layer as modes in float64 (see `Modes`)."""
 
     @abstractmethod
-    def shrink_(self, keep: Bool[Tensor, "..."]) -> None:
-        """Remove the states that ``keep`` (in the layer's grid) marks False."""
-
-    @abstractmethod
     def write_(self, values: Readout) -> None:
         """Replace C (and C_back) and add to D; replace A and B where there are values for them."""
 
@@ -175,6 +171,12 @@ class LTILayer(nn.Module, ABC):
         """Switch off the states that ``keep`` marks False; states already off stay off."""
         flat = keep.reshape(-1)
         self.state_mask = flat.clone() if self.state_mask is None else self.state_mask & flat
+
+    def present(self) -> Bool[Tensor, "s"]:
+        """Return which states no mask has switched off, on the CPU."""
+        if self.state_mask is None:
+            return torch.ones(self.n_states, dtype=torch.bool)
+        return self.state_mask.cpu().clone()
 
     def initial_state(self, batch_size: int) -> Complex[Tensor, "b s"]:
         """Return a zero state."""
@@ -198,11 +200,6 @@ class LTILayer(nn.Module, ABC):
             masked={STATES: masked},
             notes=tuple(notes),
         )
-
-    def _present(self) -> Bool[Tensor, "s"]:
-        if self.state_mask is None:
-            return torch.ones(self.n_states, dtype=torch.bool)
-        return self.state_mask.cpu().clone()
 
     def _refuse_bidirectional(self, what: str) -> None:
         if self.options.bidirectional:

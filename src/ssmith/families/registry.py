@@ -1,22 +1,117 @@
-"""Which state space layers a model has, whatever model it is."""
+"""Which layers a network has that can be cut, whatever network it is."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from ssmith.core.errors import ModelError, UnsupportedError
 from ssmith.core.layers import LayerInfo, Modes
-from ssmith.families.hf import selective_layers, selective_scan_of
+from ssmith.families.diagonal import S4D, S5
+from ssmith.families.family import Family, Site
 from ssmith.families.lti import LTILayer
+from ssmith.families.mamba.family import MAMBA
+from ssmith.families.mamba.selective import SelectiveLayer
+from ssmith.families.mamba2.family import MAMBA2
+from ssmith.families.masks import apply_mask_
+from ssmith.families.parts.stock import Engine, Mixer, is_stock, kind_of
+from ssmith.families.zamba.family import ZAMBA
 from ssmith.ops.backends import Op
+
+FAMILIES: tuple[Family, ...] = (S5, S4D, MAMBA, MAMBA2, ZAMBA)
+"""Every family; the first one that owns a module has it."""
+MIXERS: Mapping[str, tuple[Engine, Mixer]] = {
+    kind: (family.engine, mixer)
+    for family in FAMILIES
+    if family.engine is not None
+    for kind, mixer in family.engine.mixers.items()
+}
+"""Mixers of transformers that the engine runs, by name of their class."""
+
+
+def family_of(module: nn.Module) -> Family | None:
+    """Return the family that owns a module; None if none does."""
+    return next((family for family in FAMILIES if family.owns(module)), None)
+
+
+def sites(model: nn.Module) -> dict[str, Site]:
+    """Return every layer of a network that a family owns, by its dotted name, in its order.
+
+    Args:
+        model: any module.
+
+    Returns:
+        Sites; a layer inside of one of them is part of it. Layers whose weights are elsewhere
+        (offloaded by accelerate) are none. May be empty.
+    """
+    found: dict[str, Site] = {}
+    for name, part in model.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in found)
+        family = None if inside else family_of(part)
+        if family is not None and not _is_offloaded(part):
+            found[name] = Site(name=name, module=part, family=family)
+    return found
+
+
+def ssm_sites(model: nn.Module) -> dict[str, Site]:
+    """Return the state space layers of a network.
+
+    Args:
+        model: any module.
+
+    Returns:
+        Sites by name, at least one.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    found = {name: site for name, site in sites(model).items() if site.family.kind == "ssm"}
+    if not found:
+        raise _nothing(model)
+    return found
+
+
+def apply_masks_(model: nn.Module, masks: Mapping[str, tuple[Bool[Tensor, "..."], float]]) -> None:
+    """Mask parameters by their dotted names (see `apply_mask_`).
+
+    Args:
+        model: changed in place.
+        masks: mask and value of what it cuts, by name; in the layer that owns the parameter, or
+            else in the module it stands in, it is written before each pass.
+    """
+    owners = {f"{name}." if name else "": site.module for name, site in sites(model).items()}
+    for name, (mask, fill) in masks.items():
+        prefix = next((prefix for prefix in owners if name.startswith(prefix)), None)
+        if prefix is None:
+            path, _, inside = name.rpartition(".")
+            apply_mask_(model.get_submodule(path), inside, mask, fill)
+        else:
+            apply_mask_(owners[prefix], name.removeprefix(prefix), mask, fill)
+
+
+def mixers(model: nn.Module) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Return the mixers the engine runs, and those it does not with the reason."""
+    found: dict[str, Any] = {}
+    left = []
+    for name, part in model.named_modules():
+        if not hasattr(part, "A_log"):
+            continue
+        if kind_of(part) not in MIXERS or not is_stock(part):
+            left.append((name, _why_not(part)))
+        elif _is_offloaded(part):
+            left.append((name, "its weights are offloaded by accelerate"))
+        else:
+            found[name] = part
+    return found, left
 
 
 def find_layers(model: nn.Module) -> dict[str, LTILayer]:
-    """Return every layer that can be cut by its dotted name, in the model's order.
+    """Return every LTI layer by its dotted name, in the model's order.
 
     Args:
         model: any module.
@@ -25,46 +120,57 @@ def find_layers(model: nn.Module) -> dict[str, LTILayer]:
         Layers by name, at least one.
 
     Raises:
-        ModelError: if there is none.
-        UnsupportedError: if there are selective layers only, which are cut in another way.
+        UnsupportedError: if there are selective layers only, which have no fixed modes.
     """
-    found = _lti_layers(model)
-    if found:
-        return found
-    if selective_layers(model):
+    views = {name: site.view() for name, site in ssm_sites(model).items()}
+    found = {name: view for name, view in views.items() if isinstance(view, LTILayer)}
+    if not found:
         raise UnsupportedError(
             f"{type(model).__name__} has selective layers, which have no fixed modes",
             allowed="models with S5Layer or S4DLayer inside",
             next_step="prune it with ssmith.prune_selective_, or `ssmith prune --a-log 0.5 …`",
         )
-    raise _nothing(model)
+    return found
 
 
-def describe(model: nn.Module) -> tuple[LayerInfo, ...]:
-    """Return what each state space layer holds, selective ones too (see `LayerInfo`)."""
-    lti = tuple(layer.info(name) for name, layer in _lti_layers(model).items())
-    layers = lti + selective_layers(model)
-    if not layers:
-        raise _nothing(model)
-    return layers
-
-
-def scan_of(model: nn.Module) -> Op:
-    """Return the operation a model scans with.
+def find_selective(model: nn.Module) -> dict[str, SelectiveLayer]:
+    """Return every layer whose A_log can be cut, by its dotted name.
 
     Args:
         model: any module.
 
     Returns:
-        The operation.
+        Layers by name, at least one.
 
     Raises:
-        ModelError: if there is no state space layer.
+        UnsupportedError: if there is none, or if Mamba-2 or unknown mixers are among them.
     """
-    selective = selective_scan_of(model)
-    if selective is None and not _lti_layers(model):
-        raise _nothing(model)
-    return selective or "diagonal_scan"
+    found, left = mixers(model)
+    wrong = [name for name, mixer in found.items() if kind_of(mixer) not in _ALONE]
+    if wrong or not found:
+        reasons = "".join(f" ({name}: {reason})" for name, reason in left[:1])
+        what = (
+            f"{wrong[0]} is a {kind_of(found[wrong[0]])}, {_fault(found[wrong[0]])}"
+            if wrong
+            else f"{type(model).__name__} has no selective layer with states of its own{reasons}"
+        )
+        raise UnsupportedError(
+            what,
+            allowed="models of type mamba and falcon_mamba, and mamba_ssm checkpoints of Mamba-1",
+            next_step="`ssmith inspect` shows what a model has; S5 and S4D models take --ratio",
+        )
+    return {name: SelectiveLayer(name, mixer) for name, mixer in found.items()}
+
+
+def describe(model: nn.Module) -> tuple[LayerInfo, ...]:
+    """Return what each state space layer holds (see `LayerInfo`)."""
+    return tuple(site.info() for site in ssm_sites(model).values())
+
+
+def scan_of(model: nn.Module) -> Op:
+    """Return the operation a model scans with; raises as `ssm_sites` does."""
+    engines = [site.family.engine for site in ssm_sites(model).values()]
+    return next((engine.scan for engine in engines if engine is not None), "diagonal_scan")
 
 
 def modes_of(model: nn.Module) -> tuple[Modes, ...]:
@@ -88,8 +194,28 @@ def tensors_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
     return digest.hexdigest()
 
 
-def _lti_layers(model: nn.Module) -> dict[str, LTILayer]:
-    return {name: part for name, part in model.named_modules() if isinstance(part, LTILayer)}
+def _is_offloaded(part: nn.Module) -> bool:
+    return any(hasattr(inner, "_hf_hook") for inner in part.modules())
+
+
+_ALONE = ("MambaMixer", "FalconMambaMixer")
+_DELTA_RULE = ("DeltaNet", "DeltaAttention", "LinearAttention", "ForgetGate")
+
+
+def _fault(mixer: Any) -> str:
+    if mixer.A_log.ndim == 1:
+        return "whose A_log has one number per head"
+    return "whose blocks the pass over data does not know yet"
+
+
+def _why_not(mixer: nn.Module) -> str:
+    """Return why the engine does not run a module that has an ``A_log``, in words."""
+    name = kind_of(mixer)
+    if not is_stock(mixer):
+        return f"{name} is not transformers' own code, which is what the engine knows"
+    if name.endswith(_DELTA_RULE):
+        return f"{name} updates a matrix by the gated delta rule, which is no selective scan"
+    return f"{name} is not a mixer the engine knows"
 
 
 def _nothing(model: nn.Module) -> ModelError:

@@ -14,7 +14,7 @@ from ssmith.core.names import unknown_name
 from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.selective import COLUMNS, ENTRIES
-from ssmith.families import LTILayer, SequenceModel, find_layers, model_digest
+from ssmith.families import LTILayer, SequenceModel, find_layers, model_digest, sites
 from ssmith.surgery.selective import prune_by_plan_
 
 Mode = Literal["mask", "shrink"]
@@ -65,14 +65,11 @@ def prune_(
         )
     if compensation is not None:
         check_compensation(compensation, layers)
-    sizes = [_sizes(model, layers)]
+    sizes, places = [_sizes(model, layers)], sites(model)
     for name, keep in plan.keep.items():
         if compensation is not None:
             layers[name].write_(compensation.readouts[name])
-        if mode == "mask":
-            layers[name].mask_(keep.to(next(layers[name].parameters()).device))
-        else:
-            layers[name].shrink_(keep)
+        places[name].cut_(places[name].coupling("state"), keep, mode)
     sizes.append(_sizes(model, layers))
     if isinstance(model, SequenceModel):
         model.config = model.current_config()

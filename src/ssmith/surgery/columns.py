@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from ssmith.core.errors import UnsupportedError
-from ssmith.families.hf.selective import SelectiveLayer
+from ssmith.families.mamba.selective import SelectiveLayer
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from torch import Tensor
 from ssmith.core.checks import check_choice, check_number
 from ssmith.core.errors import InputError, NumericalError
 from ssmith.core.selective import Statistics
-from ssmith.families.hf.selective import SelectiveLayer
+from ssmith.families.mamba.selective import SelectiveLayer
 
 TERMS = ("D", "h", "y")
 """What can be refitted: the skip weight, the state offset, the output offset."""

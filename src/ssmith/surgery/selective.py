@@ -11,7 +11,8 @@ from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.selective import COLUMNS, ENTRIES
 from ssmith.families import model_digest
-from ssmith.families.hf.selective import SelectiveLayer, find_selective
+from ssmith.families.mamba.selective import SelectiveLayer
+from ssmith.families.registry import find_selective
 
 
 def prune_by_plan_(model: nn.Module, plan: Plan, *, check_weights: bool = True) -> Receipt:

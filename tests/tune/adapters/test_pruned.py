@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from helpers.adapting import build, disturb_, gap, run
 from helpers.tiny_mamba import tiny, tokens
 from ssmith import adapters
-from ssmith.families.hf.holding import hold_
+from ssmith.families.masks import apply_mask_
 
 METHODS = {
     "lora": adapters.LoRA(targets=("in_proj", "x_proj", "out_proj"), rank=2),
@@ -32,7 +32,7 @@ def pruned(seed=0, share=0.5, dtype=torch.float64):
                 gone[name] = off
     for number, layer in enumerate(model.backbone.layers):
         keep = torch.rand(layer.mixer.A_log.shape, generator=draw) >= share
-        hold_(layer.mixer, "A_log", keep, 38.0)
+        apply_mask_(layer.mixer, "A_log", keep, 38.0)
         gone[f"backbone.layers.{number}.mixer.A_log"] = ~keep
     return model, gone
 

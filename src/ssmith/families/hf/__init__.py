@@ -2,13 +2,11 @@
 
 from ssmith.families.hf.create import MambaSize, new_mamba
 from ssmith.families.hf.engine import EngineReport, accelerate_, engine, restore_
-from ssmith.families.hf.known import FAMILIES
-from ssmith.families.hf.layers import hf_facts, selective_layers, selective_scan_of
+from ssmith.families.hf.facts import hf_facts
 from ssmith.families.hf.native import from_mamba_ssm
 from ssmith.families.hf.text import directory_of, vocabulary_of
 
 __all__ = [
-    "FAMILIES",
     "EngineReport",
     "MambaSize",
     "accelerate_",
@@ -18,7 +16,5 @@ __all__ = [
     "hf_facts",
     "new_mamba",
     "restore_",
-    "selective_layers",
-    "selective_scan_of",
     "vocabulary_of",
 ]

@@ -11,8 +11,10 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from ssmith.families.hf.holding import hold_, let_go_, masks
-from ssmith.families.hf.selective import SelectiveLayer, find_selective, resize_
+from ssmith.families.mamba.selective import SelectiveLayer
+from ssmith.families.mamba.units import resize_
+from ssmith.families.masks import masks_of, remove_mask_
+from ssmith.families.registry import apply_masks_, find_selective
 
 _MIXER = "mixer"
 
@@ -127,7 +129,7 @@ def with_residual(
 
 def state_of(block: nn.Module) -> BlockState:
     """Return a block's weights, masks and semantics, on the CPU."""
-    found = {name: (mask.cpu(), fill) for name, mask, fill in masks(block)}
+    found = {name: (mask.cpu(), fill) for name, mask, fill in masks_of(block)}
     return BlockState(
         tensors={
             name: value.detach().cpu().contiguous() for name, value in block.state_dict().items()
@@ -146,9 +148,9 @@ def restore_(block: Any, state: BlockState) -> None:
         block: changed in place; its parameters have the same names.
         state: from `state_of`; tensors the block lacks become buffers of it.
     """
-    for name, _, _ in list(masks(block)):
+    for name, _, _ in list(masks_of(block)):
         owner, _, parameter = name.rpartition(".")
-        let_go_(block.get_submodule(owner), parameter)
+        remove_mask_(block.get_submodule(owner), parameter)
     for name, value in state.tensors.items():
         owner, _, parameter = name.rpartition(".")
         module = block.get_submodule(owner)
@@ -161,7 +163,6 @@ def restore_(block: Any, state: BlockState) -> None:
         placed = nn.Parameter(value.to(device), requires_grad=old.requires_grad)
         setattr(module, parameter, placed)
     resize_(block.mixer)
-    for name, mask in state.masks.items():
-        hold_(block, name, mask, state.fills[name])
+    apply_masks_(block, {name: (mask, state.fills[name]) for name, mask in state.masks.items()})
     if state.semantics is not None:
         layer_in(block, "").name_semantics_(state.semantics)

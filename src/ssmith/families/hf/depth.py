@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ssmith.core.errors import InputError
-from ssmith.families.hf.selective import find_selective
+from ssmith.families.registry import find_selective
 
 
 def block_count(model: nn.Module) -> int:

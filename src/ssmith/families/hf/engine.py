@@ -13,24 +13,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from ssmith.core.errors import UnsupportedError
-from ssmith.families.hf.hooks import SLOT
 from ssmith.families.hf.hybrids import check_padding_is_named, places_of, remember_padding
-from ssmith.families.hf.known import HYBRIDS, KNOWN, Maths, why_not
-from ssmith.families.hf.mamba import mamba_forward
-from ssmith.families.hf.mamba2 import mamba2_forward
-from ssmith.families.hf.zamba import zamba_forward
+from ssmith.families.parts.hooks import SLOT
+from ssmith.families.parts.stock import STOCK, kind_of, stock_of
+from ssmith.families.registry import MIXERS, mixers
 from ssmith.ops.backends import Backend, Choice, Op, choose, require_backend
 
-_FORWARDS: dict[Maths, Callable[..., Tensor]] = {
-    "mamba": mamba_forward, "mamba2": mamba2_forward, "zamba": zamba_forward,
-}  # fmt: skip
-_OPERATIONS: dict[Maths, tuple[Op, ...]] = {
-    "mamba": ("causal_conv", "selective_scan", "selective_step", "mixer_step"),
-    "mamba2": ("causal_conv", "ssd"),
-    "zamba": ("causal_conv", "selective_scan", "selective_step"),
-}
-_SCANS: tuple[Op, ...] = ("selective_scan", "ssd")
-_STOCK = "_ssmith_stock_class"
+_HYBRIDS = frozenset(mixer.hybrid for _, mixer in MIXERS.values() if mixer.hybrid)
 # How many blocks a module is in; absent from one that runs on the engine for good.
 _BLOCKS = "_ssmith_blocks"
 _LOCK = threading.Lock()
@@ -85,24 +74,23 @@ def _swap(model: nn.Module, require: Backend | None) -> EngineReport:
         raise UnsupportedError(
             f"{type(model).__name__} has no mixer the engine can run"
             + (f" ({reasons})" * bool(left)),
-            allowed=f"models with {', '.join(KNOWN)}",
+            allowed=f"models with {', '.join(MIXERS)}",
             next_step="use the model as it is",
         )
     like = next(iter(found.values())).A_log
-    operations: dict[Op, None] = {}
-    for mixer in found.values():
-        operations |= dict.fromkeys(_OPERATIONS[KNOWN[kind_of(mixer)].maths])
+    engines = [MIXERS[kind_of(mixer)][0] for mixer in found.values()]
+    operations: dict[Op, None] = dict.fromkeys(op for item in engines for op in item.ops)
     if require is not None:
-        for op in operations.keys() & _SCANS:
+        for op in {item.scan for item in engines}:
             require_backend(op, require, like)
     for mixer in found.values():
-        if type(mixer) is _stock(type(mixer)):
-            mixer.__class__ = _subclass(_stock(type(mixer)), "forward", _mix)
+        if type(mixer) is stock_of(type(mixer)):
+            mixer.__class__ = _subclass(stock_of(type(mixer)), "forward", _mix)
     for part in model.modules():
-        if hasattr(part, "generate") and type(part) is _stock(type(part)):
-            part.__class__ = _subclass(_stock(type(part)), "generate", _generate)
-        if type(part).__name__ in HYBRIDS and type(part) is _stock(type(part)):
-            part.__class__ = _subclass(_stock(type(part)), "forward", _place)
+        if hasattr(part, "generate") and type(part) is stock_of(type(part)):
+            part.__class__ = _subclass(stock_of(type(part)), "generate", _generate)
+        if type(part).__name__ in _HYBRIDS and type(part) is stock_of(type(part)):
+            part.__class__ = _subclass(stock_of(type(part)), "forward", _place)
     return EngineReport(
         layers=tuple(found), left=tuple(left), paths=tuple(choose(op, like) for op in operations)
     )
@@ -128,8 +116,8 @@ def restore_(model: nn.Module) -> tuple[str, ...]:
             next_step="detach or merge them first",
         )
     for name, part in model.named_modules():
-        if _stock(type(part)) is not type(part):
-            part.__class__ = _stock(type(part))
+        if stock_of(type(part)) is not type(part):
+            part.__class__ = stock_of(type(part))
             part.__dict__.pop(_BLOCKS, None)
             restored.append(name)
     return tuple(restored)
@@ -180,47 +168,19 @@ def _leave(part: nn.Module) -> None:
     del part.__dict__[_BLOCKS]
     # What an adapter was attached to inside the block needs the engine from then on.
     if SLOT not in part._modules:
-        part.__class__ = _stock(type(part))
-
-
-def mixers(model: nn.Module) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Return the mixers the engine knows, and those it does not with the reason."""
-    found: dict[str, Any] = {}
-    left = []
-    for name, part in model.named_modules():
-        stock = _stock(type(part))
-        if not hasattr(part, "A_log"):
-            continue
-        if stock.__name__ not in KNOWN or not stock.__module__.startswith("transformers."):
-            left.append((name, why_not(stock)))
-        elif any(hasattr(inner, "_hf_hook") for inner in part.modules()):
-            left.append((name, "its weights are offloaded by accelerate"))
-        else:
-            found[name] = part
-    return found, left
-
-
-def kind_of(mixer: nn.Module) -> str:
-    """Return the name transformers gives a mixer's class, whether the engine runs it or not."""
-    name: str = _stock(type(mixer)).__name__
-    return name
+        part.__class__ = stock_of(type(part))
 
 
 def runs_on_engine(mixer: nn.Module) -> bool:
     """Return whether the engine runs a module now."""
-    return _STOCK in type(mixer).__dict__
-
-
-def _stock(kind: type) -> Any:
-    """Return the class a module had before the engine; its own if it never was swapped."""
-    return kind.__dict__.get(_STOCK, kind)
+    return STOCK in type(mixer).__dict__
 
 
 @cache
 def _subclass(stock: Any, name: str, method: Callable[..., Any]) -> Any:
     """Return a subclass with one method replaced and the names a saved model records unchanged."""
     body = {
-        name: method, _STOCK: stock, "__module__": stock.__module__, "__doc__": stock.__doc__,
+        name: method, STOCK: stock, "__module__": stock.__module__, "__doc__": stock.__doc__,
         "__qualname__": stock.__qualname__, "__reduce_ex__": _reduce_as_stock,
     }  # fmt: skip
     return type(stock.__name__, (stock,), body)
@@ -232,7 +192,7 @@ def _reduce_as_stock(self: Any, protocol: Any) -> Any:
     A mixer that carries adapters stays on it, as stock code would ignore them.
     """
     made: Any = object.__reduce_ex__(self, protocol)
-    stock = _stock(type(self))
+    stock = stock_of(type(self))
     adapted = SLOT in self.__dict__.get("_modules", ())
     state = {name: value for name, value in made[2].items() if name != _BLOCKS}
     return (_renewed, (stock, adapted), state, *made[3:])
@@ -260,8 +220,7 @@ def _mix(
             allowed="one sequence a row, padded on either side, with an attention_mask",
             next_step="collate with padding instead of packing",
         )
-    forward = _FORWARDS[KNOWN[kind_of(self)].maths]
-    return forward(self, hidden_states, cache_params, attention_mask)
+    return MIXERS[kind_of(self)][0].forward(self, hidden_states, cache_params, attention_mask)
 
 
 def _place(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -270,7 +229,7 @@ def _place(self: Any, *args: Any, **kwargs: Any) -> Any:
     Differs: without ``position_ids`` Bamba counts every call from 0, and padding on the right
         pushes what follows away from what it follows.
     """
-    forward = _stock(type(self)).forward
+    forward = stock_of(type(self)).forward
     given = dict(_signature(forward).bind_partial(self, *args, **kwargs).arguments)
     cache, mask = given.get("past_key_values"), given.get("attention_mask")
     check_padding_is_named(cache, mask)
@@ -297,4 +256,4 @@ def _generate(self: Any, *args: Any, **kwargs: Any) -> Any:
             allowed="prompts padded on the left",
             next_step="set tokenizer.padding_side = 'left'",
         )
-    return _stock(type(self)).generate(self, *args, **kwargs)
+    return stock_of(type(self)).generate(self, *args, **kwargs)

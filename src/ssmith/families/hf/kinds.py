@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import nn
 
-from ssmith.families.hf.engine import kind_of
-from ssmith.families.hf.known import KNOWN
-
-LayerKind = Literal["ssm", "attention", "mlp"]
-LAYER_KINDS: tuple[LayerKind, ...] = ("ssm", "attention", "mlp")
+from ssmith.families.family import Kind
+from ssmith.families.parts.stock import kind_of
+from ssmith.families.registry import MIXERS
 
 _ATTENTION = ("Attention", "AttentionLayer", "DeltaNet")
 _MLP = ("MLP", "Mlp", "FeedForward", "MoE", "MoeBlock", "MOE")
 
 
-def layer_kinds(model: nn.Module) -> dict[str, LayerKind]:
+def layer_kinds(model: nn.Module) -> dict[str, Kind]:
     """Return the layers of a transformers model that are a kind of their own, in its order.
 
     Args:
@@ -26,7 +22,7 @@ def layer_kinds(model: nn.Module) -> dict[str, LayerKind]:
         Dotted name → kind. A layer inside another one, such as the attention of a shared block,
         stands for itself; what is neither is not listed.
     """
-    found: dict[str, LayerKind] = {}
+    found: dict[str, Kind] = {}
     for name, part in model.named_modules():
         kind = _kind(part)
         inside = any(name.startswith(f"{outer}.") for outer in found)
@@ -35,9 +31,9 @@ def layer_kinds(model: nn.Module) -> dict[str, LayerKind]:
     return found
 
 
-def _kind(part: nn.Module) -> LayerKind | None:
+def _kind(part: nn.Module) -> Kind | None:
     name = kind_of(part)
-    if name in KNOWN:
+    if name in MIXERS:
         return "ssm"
     if name.endswith(_ATTENTION):
         return "attention"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssmith.families.hf.engine import kind_of
-from ssmith.families.hf.known import KNOWN
+from ssmith.families.registry import family_of
 
 
 def row_parts(mixer: Any, projection: str) -> dict[str, slice]:
@@ -19,7 +18,8 @@ def row_parts(mixer: Any, projection: str) -> dict[str, slice]:
         ``in_proj``: x and z (Mamba), or z, x, B, C and dt (Mamba-2); ``x_proj``: dt, B and C.
         Nothing for a projection with one meaning.
     """
-    maths = KNOWN[kind_of(mixer)].maths if mixer is not None else None
+    family = None if mixer is None else family_of(mixer)
+    maths = None if family is None else family.name
     sizes: dict[str, int] = {}
     if maths == "mamba" and projection == "x_proj":
         n = mixer.A_log.shape[1]

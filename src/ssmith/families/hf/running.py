@@ -12,9 +12,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ssmith.core.seeds import generator
-from ssmith.families.hf.engine import engine, mixers
-from ssmith.families.hf.hooks import SLOT
-from ssmith.families.hf.layers import state_shape
+from ssmith.families.hf.engine import engine
+from ssmith.families.hf.facts import state_shape
+from ssmith.families.parts.hooks import SLOT
+from ssmith.families.registry import mixers
 from ssmith.ops.backends import Backend, use_backend
 
 _HYBRID_CACHE, _CACHE = "past_key_values", "cache_params"

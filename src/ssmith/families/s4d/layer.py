@@ -162,7 +162,7 @@ class S4DLayer(LTILayer):
             channel=self.channel.cpu().clone(),
             conjugate=self.options.conj_sym,
             grid=self.grid(),
-            present=self._present(),
+            present=self.present(),
         )
 
     @torch.no_grad()
@@ -181,8 +181,14 @@ class S4DLayer(LTILayer):
         C.copy_(torch.view_as_real(torch.stack(columns)).reshape(C.shape))
         D.add_(values.D_change.to(D))
 
-    def shrink_(self, keep: Bool[Tensor, "..."]) -> None:  # noqa: D102
-        flat = keep.reshape(-1).to(self.channel.device)
+    @torch.no_grad()
+    def drop_states_(self, keep: Bool[Tensor, "s"]) -> None:
+        """Remove states for good; channels may keep unequal numbers of them.
+
+        Args:
+            keep: True = the state stays, channel by channel.
+        """
+        flat = keep.to(self.channel.device)
         owner = self.channel[flat]
         counts = torch.bincount(owner.cpu(), minlength=self.width)
         equal = bool((counts == counts[0]).all())

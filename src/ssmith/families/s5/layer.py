@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from jaxtyping import Bool, Complex, Float, Int64
+from jaxtyping import Complex, Float, Int64
 from torch import Tensor, nn
 
 from ssmith.core.compensation import Readout
@@ -134,7 +134,7 @@ class S5Layer(LTILayer):
             channel=None,
             conjugate=self.options.conj_sym,
             grid=self.grid(),
-            present=self._present(),
+            present=self.present(),
         )
 
     @torch.no_grad()
@@ -158,18 +158,6 @@ class S5Layer(LTILayer):
             gain = discretise(Lambda, dt, self.options.discretisation)[1]
             B = B_bar / gain.unsqueeze(-1)
             self.get_parameter("B").copy_(torch.view_as_real(B))
-
-    def shrink_(self, keep: Bool[Tensor, "..."]) -> None:  # noqa: D102
-        index = keep.reshape(-1).nonzero().flatten().to(self.get_parameter("D").device)
-        state_axis = {"Lambda_re": 0, "Lambda_im": 0, "B": 0, "log_step": 0}
-        state_axis |= {"C1": 1, "C2": 1} if self.options.bidirectional else {"C": 1}
-        for name, axis in state_axis.items():
-            old = self.get_parameter(name)
-            cut = old.detach().index_select(axis, index).contiguous()
-            self.register_parameter(name, nn.Parameter(cut, requires_grad=old.requires_grad))
-        if self.state_mask is not None:
-            rest = self.state_mask[index]
-            self.state_mask = None if bool(rest.all()) else rest
 
 
 def _input_weight(B_bar: Complex[Tensor, "s m"]) -> Float[Tensor, "t m"]:

@@ -33,7 +33,7 @@ from ssmith.evaluation.language_parity import (
     stock_difference,
 )
 from ssmith.families import model_digest
-from ssmith.families.hf.selective import find_selective
+from ssmith.families.registry import find_selective
 from ssmith.jobs.outputs import PLAN, RECEIPT
 from ssmith.jobs.pilot.costs import measure_language_costs
 from ssmith.jobs.pilot.cuts import amount_of

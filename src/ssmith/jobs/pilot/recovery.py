@@ -17,8 +17,8 @@ from ssmith.core.text import Text
 from ssmith.evaluation import Metric
 from ssmith.evaluation.parity import max_difference
 from ssmith.families import SequenceModel
-from ssmith.families.hf.holding import masks
-from ssmith.families.hf.selective import find_selective
+from ssmith.families.masks import masks_of
+from ssmith.families.registry import find_selective
 from ssmith.jobs.pilot.config import PilotConfig
 from ssmith.jobs.pilot.frame import Frame
 from ssmith.jobs.pilot.language_config import LanguagePilotConfig
@@ -165,7 +165,7 @@ def cut_difference(model: nn.Module, done: Pruned) -> float:
         The largest difference of a cut entry from the value it was given, infinity where one is
         free again; of whole columns, how many too many or too few a layer has.
     """
-    held = {name: (mask, fill) for name, mask, fill in masks(model)}
+    held = {name: (mask, fill) for name, mask, fill in masks_of(model)}
     parameters = dict(model.named_parameters())
     worst = 0.0
     if COLUMNS in done.plans:

@@ -17,7 +17,7 @@ from ssmith.core.tokens import TokenWindows
 from ssmith.criteria.weights.sensitivity import Measure as Kind
 from ssmith.criteria.weights.sensitivity import sensitivity
 from ssmith.families.hf.blocks import Blocks
-from ssmith.families.hf.selective import MixerParts, SelectiveLayer
+from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
 from ssmith.jobs.selective.projection_config import ProjectionConfig
 from ssmith.jobs.selective.projections import Shares, cut_of, moments, write_
 

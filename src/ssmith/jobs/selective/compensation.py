@@ -19,7 +19,7 @@ from ssmith.core.products import ColumnRefit, refit_columns, refit_residual
 from ssmith.core.selective import COLUMNS, BlockRecord, Statistics, Totals
 from ssmith.criteria.selective import SelectiveCriterion
 from ssmith.criteria.selective.refit import PRODUCTS, column_products
-from ssmith.families.hf.selective import Branches, MixerParts, SelectiveLayer
+from ssmith.families.mamba.selective import Branches, MixerParts, SelectiveLayer
 from ssmith.surgery.columns import check_mixes, mixed_rows
 from ssmith.surgery.recovery import recover_, recovery
 

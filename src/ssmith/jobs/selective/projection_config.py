@@ -9,7 +9,7 @@ from ssmith.core.checks import check_choice, check_number
 from ssmith.core.errors import InputError
 from ssmith.core.pattern import Amount, Pattern, amount_as_json
 from ssmith.criteria.weights import OBS, RandomWeights, Wanda, WeightCriterion, WeightMagnitude
-from ssmith.families.hf.selective import PROJECTIONS
+from ssmith.families.mamba.units import PROJECTIONS
 
 Method = Literal["obs", "sparsegpt", "wanda", "magnitude", "random"]
 Allocation = Literal[

@@ -21,8 +21,9 @@ from ssmith.criteria.weights import (
     keep_by,
     measured_filters,
 )
-from ssmith.families.hf.holding import held
-from ssmith.families.hf.selective import PROJECTIONS, MixerParts, SelectiveLayer
+from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
+from ssmith.families.mamba.units import PROJECTIONS
+from ssmith.families.masks import mask_of
 from ssmith.jobs.selective.projection_config import ProjectionConfig
 
 STAGE = "projections"
@@ -159,7 +160,7 @@ def cut_of(
     """
     module: Any = getattr(layer.mixer, name)
     weight: Tensor = module.weight.detach()
-    if not bool(held(module, "weight").all()):
+    if not bool(mask_of(module, "weight").all()):
         raise UnsupportedError(
             f"{layer.name}.{name} has been cut before", allowed="projections that are dense",
             next_step="start again from the dense model",

@@ -26,8 +26,9 @@ from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation.perplexity import window_losses
 from ssmith.families import model_digest
 from ssmith.families.hf.blocks import Blocks, ModelBlocks
-from ssmith.families.hf.hooks import SLOT
-from ssmith.families.hf.selective import SelectiveLayer, find_selective
+from ssmith.families.mamba.selective import SelectiveLayer
+from ssmith.families.parts.hooks import SLOT
+from ssmith.families.registry import find_selective
 from ssmith.jobs.selective.allocation import Measure, shares_of
 from ssmith.jobs.selective.config import SelectiveConfig
 from ssmith.jobs.selective.plans import plans_of, weights_of

@@ -21,7 +21,8 @@ from ssmith.core.progress import Progress, silent
 from ssmith.core.tokens import TokenWindows
 from ssmith.core.words import number_of, span
 from ssmith.evaluation.resident import ResidentPeak, resident_peak
-from ssmith.families.hf.selective import SelectiveLayer, find_selective
+from ssmith.families.mamba.selective import SelectiveLayer
+from ssmith.families.registry import find_selective
 from ssmith.jobs.outputs import RECEIPT
 from ssmith.jobs.selective.config import SelectiveConfig
 from ssmith.jobs.selective.plans import plans_of, weights_of

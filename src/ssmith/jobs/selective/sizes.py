@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ssmith.families.hf.selective import PROJECTIONS, SelectiveLayer
+from ssmith.families.mamba.selective import SelectiveLayer
+from ssmith.families.mamba.units import PROJECTIONS
 from ssmith.jobs.selective.config import SelectiveConfig
 from ssmith.jobs.selective.stages import can_refit
 

@@ -16,7 +16,7 @@ from ssmith.core.pattern import Amount, Pattern, amount_as_json, removed_share
 from ssmith.core.selective import COLUMNS, ENTRIES, BlockRecord, Statistics, Totals
 from ssmith.criteria.selective import SelectiveCriterion
 from ssmith.criteria.selective.refit import LARGEST_STATE
-from ssmith.families.hf.selective import MixerParts, SelectiveLayer
+from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
 from ssmith.jobs.selective.compensation import compensated_columns, recovery_stage
 from ssmith.jobs.selective.config import SelectiveConfig
 from ssmith.jobs.selective.projections import Shares, projection_stages

@@ -11,7 +11,7 @@ from ssmith.core.errors import InputError
 from ssmith.families import answers_of, vocabulary_of
 from ssmith.families.heads import HeadConfig
 from ssmith.families.hf import accelerate_
-from ssmith.families.hf.engine import mixers
+from ssmith.families.registry import mixers
 from ssmith.jobs.tuning.config import TuneConfig
 from ssmith.jobs.tuning.lessons import Lessons
 from ssmith.tune.training import (

@@ -19,7 +19,7 @@ from ssmith.core.sequences import SequenceData
 from ssmith.core.tokens import TokenWindows
 from ssmith.families import SequenceModel
 from ssmith.families.hf import engine
-from ssmith.families.hf.engine import mixers
+from ssmith.families.registry import mixers
 from ssmith.jobs.tuning.config import methods_from
 from ssmith.jobs.tuning.groups import rate_groups
 from ssmith.tune import adapters

@@ -10,7 +10,7 @@ from torch import nn
 
 from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.errors import UnsupportedError
-from ssmith.families.hf.hooks import ExtraStates, Hooks
+from ssmith.families.parts.hooks import ExtraStates, Hooks
 from ssmith.tune.adapters.method import Method, kaiming, selective_sites
 from ssmith.tune.adapters.part import MixerPart, Site, master_dtype
 from ssmith.tune.adapters.survey import Survey

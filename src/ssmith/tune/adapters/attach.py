@@ -12,7 +12,7 @@ from ssmith.core.layers import Finding
 from ssmith.core.seeds import generator
 from ssmith.families.hf import accelerate_, restore_
 from ssmith.families.hf.engine import runs_on_engine
-from ssmith.families.hf.hooks import SLOT
+from ssmith.families.parts.hooks import SLOT
 from ssmith.tune.adapters.method import Method
 from ssmith.tune.adapters.part import Alias, Site
 from ssmith.tune.adapters.prompt import PromptPart, drop, prepend

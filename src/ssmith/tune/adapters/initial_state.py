@@ -10,7 +10,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from ssmith.core.errors import UnsupportedError
-from ssmith.families.hf.hooks import Hooks
+from ssmith.families.parts.hooks import Hooks
 from ssmith.tune.adapters.method import Method, selective_sites, state_shape
 from ssmith.tune.adapters.part import LTIPart, MixerPart, Site, master_dtype
 from ssmith.tune.adapters.survey import Survey

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ssmith.core.errors import UnsupportedError
-from ssmith.families.hf.engine import kind_of
+from ssmith.families.parts.stock import kind_of
 from ssmith.tune.adapters.part import Site, master_dtype
 from ssmith.tune.adapters.survey import Survey
 

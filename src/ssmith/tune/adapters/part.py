@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
 
-from ssmith.families.hf.hooks import Hooks
+from ssmith.families.parts.hooks import Hooks
 
 
 class Part(nn.Module, ABC):

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssmith.core.checks import check_integer
-from ssmith.families.hf.hooks import Hooks
+from ssmith.families.parts.hooks import Hooks
 from ssmith.tune.adapters.method import Method, kaiming, selective_sites
 from ssmith.tune.adapters.part import MixerPart, Site, master_dtype
 from ssmith.tune.adapters.survey import Survey

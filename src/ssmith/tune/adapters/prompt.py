@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.errors import UnsupportedError
-from ssmith.families.hf.cache import read
-from ssmith.families.hf.engine import mixers
+from ssmith.families.parts.cache import read
+from ssmith.families.registry import mixers
 from ssmith.tune.adapters.method import Method
 from ssmith.tune.adapters.part import Part, Site, master_dtype
 from ssmith.tune.adapters.slot import slot_of

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from ssmith.families.hf.holding import held
+from ssmith.families.masks import mask_of
 
 _REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -28,7 +28,7 @@ def kept(module: nn.Module, parameter: str) -> Bool[Tensor, "..."] | None:
     # Quantised weights hold zeros that stand for small numbers.
     if value is None or value.is_meta or value.dtype not in _REAL:
         return None
-    mask = held(module, parameter)
+    mask = mask_of(module, parameter)
     if parameter == "weight" and value.ndim > 1:
         alive = value.detach() != 0
         if bool(alive.any()):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ssmith.core.errors import InputError
-from ssmith.families.hf.hooks import NOTHING, SLOT, ExtraStates, Hooks
+from ssmith.families.parts.hooks import NOTHING, SLOT, ExtraStates, Hooks
 from ssmith.tune.adapters.part import LinearPart, LTIPart, MixerPart, Part, TensorPart
 
 _SUMS = ("state_offset", "output_offset", "initial_state")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.families.hf.hooks import Hooks
+from ssmith.families.parts.hooks import Hooks
 from ssmith.tune.adapters.method import Method, kaiming, selective_sites, state_shape
 from ssmith.tune.adapters.part import LTIPart, MixerPart, Site, master_dtype
 from ssmith.tune.adapters.survey import Survey

@@ -11,10 +11,11 @@ from torch import nn
 
 from ssmith.core.errors import InputError
 from ssmith.families import LTILayer
-from ssmith.families.hf.engine import kind_of, mixers
-from ssmith.families.hf.hooks import SLOT
-from ssmith.families.hf.kinds import LAYER_KINDS, layer_kinds
-from ssmith.families.hf.known import KNOWN
+from ssmith.families.family import KINDS
+from ssmith.families.hf.kinds import layer_kinds
+from ssmith.families.parts.hooks import SLOT
+from ssmith.families.parts.stock import kind_of
+from ssmith.families.registry import MIXERS, mixers
 from ssmith.families.sequence.block import Block
 
 Coverage = dict[str, tuple[int, int]]
@@ -65,7 +66,8 @@ class Survey:
 
     def maths_of(self, mixer: str) -> str:
         """Return which scan a mixer computes: ``"mamba"``, ``"mamba2"`` or ``"zamba"``."""
-        return KNOWN[kind_of(self.mixers[mixer])].maths
+        engine, _ = MIXERS[kind_of(self.mixers[mixer])]
+        return engine.name
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Return the base model's parameters by dotted name, tied ones once."""
@@ -112,7 +114,7 @@ class Survey:
             Kind → (matched, total); kinds the model has none of are left out.
         """
         touched = {self.layer_of(owner) for owner in owners}
-        kinds = {kind: [n for n, k in self.layers.items() if k == kind] for kind in LAYER_KINDS}
+        kinds = {kind: [n for n, k in self.layers.items() if k == kind] for kind in KINDS}
         return {
             kind: (sum(name in touched for name in names), len(names))
             for kind, names in kinds.items()

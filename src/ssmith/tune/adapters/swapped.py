@@ -10,8 +10,8 @@ from jaxtyping import Complex, Float, Int64
 from torch import Tensor, nn
 
 from ssmith.families import LTILayer
-from ssmith.families.hf.hooks import check_rows, expanded
 from ssmith.families.lti import Discrete
+from ssmith.families.parts.hooks import check_rows, expanded
 from ssmith.tune.adapters.slot import Slot, slot_of
 
 _PLAIN = "_ssmith_plain_class"

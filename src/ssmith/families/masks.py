@@ -12,12 +12,10 @@ from torch import Tensor, nn
 
 from ssmith.core.errors import PlanError
 
-PRUNABLE = ("MambaMixer", "FalconMambaMixer")
-"""Mixers whose A_log has a number for every state of every channel."""
-_PREFIX = "ssmith_keep_"
+_PREFIX = "ssmith_mask_"
 _FILL = "ssmith_fill_"
 _SEEN = "ssmith_seen_"
-_HELD = "ssmith_held"
+_MASKED = "ssmith_masked"
 _LOOKED_AT = 64
 
 
@@ -49,21 +47,22 @@ class _Seen:
         )
 
 
-def hold_(module: nn.Module, parameter: str, keep: Bool[Tensor, "..."], fill: float) -> None:
+def apply_mask_(site: nn.Module, parameter: str, keep: Bool[Tensor, "..."], fill: float) -> None:
     """Keep the masked entries of a parameter at a value, before every forward pass from now on.
 
     The mask is a buffer beside the parameter: it moves and copies with the module and does not
     show in its ``state_dict``. The entries are written before a pass of the mixer the parameter
-    belongs to, which reads the weights of some of its layers without calling them.
+    belongs to, which reads the weights of some of its layers without calling them (and native
+    kernels read them past any hook of their layers).
 
     In evaluation mode and without gradients, on a CPU, they are written again only if the
     parameter changed: if it was written in a way autograd counts, lies elsewhere, or shows another
     value at one of 64 cut entries spread over it. A write past autograd (through ``data``, or by a
     fused optimiser) that leaves all of these alone waits for the next pass in training mode or
-    with gradients, or for `refill_`, which saving calls.
+    with gradients, or for `reapply_masks_`, which saving calls.
 
     Args:
-        module: its mixer, or any module that holds the parameter.
+        site: the mixer, attention or feed-forward layer that reads the parameter.
         parameter: its name, dotted as seen from there.
         keep: True = the entry is free; anything else stays at ``fill``. Joined with an earlier
             mask of the same parameter.
@@ -73,34 +72,31 @@ def hold_(module: nn.Module, parameter: str, keep: Bool[Tensor, "..."], fill: fl
         PlanError: if the mask has another shape.
     """
     path, _, name = parameter.rpartition(".")
-    owner = module.get_submodule(path)
+    owner = site.get_submodule(path)
     value: Tensor = getattr(owner, name)
     if keep.shape != value.shape:
         raise PlanError(
             f"a mask of shape {tuple(keep.shape)} for {parameter}", allowed=f"{tuple(value.shape)}"
         )
-    if not hasattr(owner, _PREFIX + name):
+    if not is_masked(owner, name):
         owner.register_buffer(_PREFIX + name, keep.to(value.device, copy=True), persistent=False)
     else:
-        setattr(owner, _PREFIX + name, held(owner, name) & keep.to(value.device))
+        setattr(owner, _PREFIX + name, mask_of(owner, name) & keep.to(value.device))
     setattr(owner, _FILL + name, fill)
-    mixer = _mixer_on(module, path) or owner
-    known: list[tuple[nn.Module, str]] = mixer.__dict__.setdefault(_HELD, [])
+    known: list[tuple[nn.Module, str]] = site.__dict__.setdefault(_MASKED, [])
     if not known:
-        mixer.register_forward_pre_hook(_before_pass)
+        site.register_forward_pre_hook(_before_pass)
     if (owner, name) not in known:
         known.append((owner, name))
-    refill_(owner)
+    reapply_masks_(owner)
 
 
-def _mixer_on(module: nn.Module, path: str) -> nn.Module | None:
-    """Return the first module on a path that has a selective layer's own parameter."""
-    parts = path.split(".") if path else []
-    above = (module.get_submodule(".".join(parts[:count])) for count in range(len(parts) + 1))
-    return next((part for part in above if hasattr(part, "A_log")), None)
+def is_masked(module: nn.Module, parameter: str) -> bool:
+    """Return whether a parameter of a module has a mask."""
+    return _PREFIX + parameter in module._buffers
 
 
-def held(module: nn.Module, parameter: str) -> Bool[Tensor, "..."]:
+def mask_of(module: nn.Module, parameter: str) -> Bool[Tensor, "..."]:
     """Return a parameter's mask; all True where it has none."""
     found: Any = getattr(module, _PREFIX + parameter, None)
     if found is None:
@@ -109,15 +105,21 @@ def held(module: nn.Module, parameter: str) -> Bool[Tensor, "..."]:
     return mask
 
 
-def let_go_(module: nn.Module, parameter: str) -> None:
+def fill_of(module: nn.Module, parameter: str) -> float:
+    """Return the value of a masked parameter's cut entries."""
+    fill: float = getattr(module, _FILL + parameter)
+    return fill
+
+
+def remove_mask_(module: nn.Module, parameter: str) -> None:
     """Forget a parameter's mask; its values stay as they are."""
-    if hasattr(module, _PREFIX + parameter):
+    if is_masked(module, parameter):
         delattr(module, _PREFIX + parameter)
         delattr(module, _FILL + parameter)
         module.__dict__.pop(_SEEN + parameter, None)
 
 
-def masks(module: nn.Module) -> Iterator[tuple[str, Bool[Tensor, "..."], float]]:
+def masks_of(module: nn.Module) -> Iterator[tuple[str, Bool[Tensor, "..."], float]]:
     """Yield dotted name, mask and value of every parameter below a module that has one."""
     for prefix, part in module.named_modules():
         for name in sorted(part._buffers):
@@ -125,12 +127,12 @@ def masks(module: nn.Module) -> Iterator[tuple[str, Bool[Tensor, "..."], float]]
                 parameter = name.removeprefix(_PREFIX)
                 yield (
                     f"{prefix}.{parameter}".lstrip("."),
-                    held(part, parameter),
-                    getattr(part, _FILL + parameter),
+                    mask_of(part, parameter),
+                    fill_of(part, parameter),
                 )
 
 
-def refill_(module: nn.Module) -> None:
+def reapply_masks_(module: nn.Module) -> None:
     """Write the value of every masked entry below a module, as the next forward pass would.
 
     Args:
@@ -145,7 +147,7 @@ def _before_pass(mixer: nn.Module, _: tuple[Any, ...]) -> None:
     learns = mixer.training or torch.is_grad_enabled()
     at_rest = not (learns or torch.compiler.is_compiling())
     # A walk through all parts would cost a decoding step as much as everything else here.
-    for part, parameter in mixer.__dict__[_HELD]:
+    for part, parameter in mixer.__dict__[_MASKED]:
         _write(part, parameter, at_rest=at_rest)
 
 
@@ -153,12 +155,12 @@ def _write(part: nn.Module, parameter: str, *, at_rest: bool) -> None:
     """Write the value wherever it must stand; at rest, only if the parameter changed."""
     keep = part._buffers.get(_PREFIX + parameter)
     if keep is None:
-        return  # let go since
+        return  # removed since
     value: Tensor = getattr(part, parameter)
     seen: _Seen | None = getattr(part, _SEEN + parameter, None) if at_rest else None
     if seen is not None and seen.still(value):
         return
     # Through `data`, autograd does not take the parameter for changed: a recomputed pass finds
     # what it saved.
-    value.data.masked_fill_(~keep, getattr(part, _FILL + parameter))
+    value.data.masked_fill_(~keep, fill_of(part, parameter))
     setattr(part, _SEEN + parameter, _Seen.of(value, keep) if at_rest else None)

@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssmith.core.errors import UnsupportedError
-from ssmith.families.hf.advance import advance
-from ssmith.families.hf.cache import Carried, conv_state, read, write
-from ssmith.families.hf.hooks import (
+from ssmith.families.parts.advance import advance
+from ssmith.families.parts.cache import Carried, conv_state, read, write
+from ssmith.families.parts.convolving import at_least_float32, convolve
+from ssmith.families.parts.hooks import (
     Hooks,
     expanded,
     hooks_of,
@@ -20,8 +21,7 @@ from ssmith.families.hf.hooks import (
     shared_offset,
     shared_output,
 )
-from ssmith.families.hf.mamba import at_least_float32, convolve
-from ssmith.families.hf.padding import Padding
+from ssmith.families.parts.padding import Padding
 from ssmith.ops.selective_scan import ScanInputs
 
 _BY_HEAD = ("x_proj_weight", "dt_proj_weight", "dt_proj_bias", "A_log", "D")

@@ -9,21 +9,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ssmith.core.errors import PlanError, UnsupportedError
+from ssmith.core.errors import PlanError
 from ssmith.core.selective import STORED_A_LOG, LayerWeights, check_entry_semantics
-from ssmith.families.hf.engine import kind_of, mixers
-from ssmith.families.hf.holding import PRUNABLE, held, hold_, let_go_
-from ssmith.families.hf.mamba import at_least_float32, convolve, mixed, selection, steps_of
-from ssmith.families.hf.plain import is_plain
+from ssmith.families.coupling import shrink_
+from ssmith.families.mamba.forward import mixed, selection, steps_of
+from ssmith.families.mamba.units import NORMALISED, state
+from ssmith.families.masks import apply_mask_, mask_of, reapply_masks_
+from ssmith.families.parts.convolving import at_least_float32, convolve
+from ssmith.families.parts.plain import is_plain
 from ssmith.ops.reuse import linear
 from ssmith.ops.selective_scan import ScanInputs
 
-PROJECTIONS = ("in_proj", "conv1d", "x_proj", "dt_proj", "out_proj")
-NORMALISED = (
-    "B and C are divided by their root mean square over the states: with columns removed the mean "
-    "is over fewer, and what stays changes, too, which no criterion counts"
-)
-_SEMANTICS = "ssmith_semantics"
+SEMANTICS = "ssmith_semantics"
+"""Attribute of a mixer that says what the cut entries of its A_log do."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +113,12 @@ class SelectiveLayer:
     @property
     def present(self) -> Bool[Tensor, "e n"]:
         """False where an entry of A_log has been cut."""
-        return held(self.mixer, "A_log")
+        return mask_of(self.mixer, "A_log")
 
     @property
     def semantics(self) -> str | None:
         """What the cut entries of A_log do; None if there are none."""
-        found: str | None = getattr(self.mixer, _SEMANTICS, None)
+        found: str | None = getattr(self.mixer, SEMANTICS, None)
         return found
 
     def weights(self) -> LayerWeights:
@@ -226,12 +224,12 @@ class SelectiveLayer:
                 allowed="one semantics for all cut entries of a model",
                 next_step=f"cut further with semantics {self.semantics!r}",
             )
-        hold_(self.mixer, "A_log", keep, STORED_A_LOG[semantics])
+        apply_mask_(self.mixer, "A_log", keep, STORED_A_LOG[semantics])
         self.name_semantics_(semantics)
 
     def name_semantics_(self, semantics: str) -> None:
         """Note what the cut entries of A_log do."""
-        setattr(self.mixer, _SEMANTICS, semantics)
+        setattr(self.mixer, SEMANTICS, semantics)
 
     def cut_weight_(self, weight: str, keep: Bool[Tensor, "..."]) -> None:
         """Set entries of a projection's weight to zero; they stay zero under training.
@@ -240,7 +238,7 @@ class SelectiveLayer:
             weight: e.g. ``"in_proj.weight"``.
             keep: True = keep, in the weight's shape.
         """
-        hold_(self.mixer, weight, keep, 0.0)
+        apply_mask_(self.mixer, weight, keep, 0.0)
 
     @torch.no_grad()
     def shrink_columns_(
@@ -260,77 +258,16 @@ class SelectiveLayer:
         Raises:
             PlanError: if no state is kept, or the mask or the rows have another shape.
         """
-        count = int(keep.sum())
-        if keep.shape != (self.n,) or count == 0:
+        mixer, count = self.mixer, int(keep.sum())
+        given = [rows for rows in (B, C) if rows is not None]
+        if any(rows.shape != (count, self.e) for rows in given):
             raise PlanError(
-                f"{self.name}: a mask of shape {tuple(keep.shape)} that keeps {count} columns",
-                allowed=f"shape ({self.n},), at least one kept",
-            )
-        mixer, index = self.mixer, keep.nonzero().flatten().to(self.mixer.A_log.device)
-        present, semantics = self.present[:, index], self.semantics
-        let_go_(mixer, "A_log")
-        weight = mixer.x_proj.weight
-        rank, rows_B, rows_C = weight.split([weight.shape[0] - 2 * self.n, self.n, self.n])
-        rows = [
-            given.to(weight) if given is not None else old[index]
-            for given, old in ((B, rows_B), (C, rows_C))
-        ]
-        if any(item.shape != (count, self.e) for item in rows):
-            raise PlanError(
-                f"{self.name}: new rows of shape {[tuple(item.shape) for item in rows]}",
+                f"{self.name}: new rows of shape {[tuple(rows.shape) for rows in given]}",
                 allowed=f"{(count, self.e)}",
             )
-        kept = held(mixer.x_proj, "weight")
-        let_go_(mixer.x_proj, "weight")
-        mixer.x_proj.weight = _parameter(torch.cat([rank, *rows]), weight)
-        mixer.A_log = _parameter(mixer.A_log[:, index], mixer.A_log)
-        resize_(mixer)
-        if semantics is not None:
-            hold_(mixer, "A_log", present, STORED_A_LOG[semantics])
-        if not bool(kept.all()):
-            first, middle, last = kept.split([rank.shape[0], len(keep), len(keep)])
-            kept = torch.cat([first, middle[index], last[index]])
-            hold_(mixer, "x_proj.weight", kept, 0.0)
-
-
-def find_selective(model: nn.Module) -> dict[str, SelectiveLayer]:
-    """Return every layer whose A_log can be cut, by its dotted name.
-
-    Args:
-        model: any module.
-
-    Returns:
-        Layers by name, at least one.
-
-    Raises:
-        UnsupportedError: if there is none, or if Mamba-2 or unknown mixers are among them.
-    """
-    found, left = mixers(model)
-    wrong = [name for name, mixer in found.items() if kind_of(mixer) not in PRUNABLE]
-    if wrong or not found:
-        reasons = "".join(f" ({name}: {reason})" for name, reason in left[:1])
-        what = (
-            f"{wrong[0]} is a {kind_of(found[wrong[0]])}, whose A_log has one number per head"
-            if wrong
-            else f"{type(model).__name__} has no selective layer with states of its own{reasons}"
-        )
-        raise UnsupportedError(
-            what,
-            allowed="models of type mamba and falcon_mamba, and mamba_ssm checkpoints of Mamba-1",
-            next_step="`ssmith inspect` shows what a model has; S5 and S4D models take --ratio",
-        )
-    return {name: SelectiveLayer(name, mixer) for name, mixer in found.items()}
-
-
-def resize_(mixer: Any) -> None:
-    """Set the sizes a mixer keeps beside its tensors to those of its tensors."""
-    mixer.ssm_state_size = mixer.A_log.shape[1]
-    mixer.x_proj.out_features = mixer.x_proj.weight.shape[0]
-    for norm in ("b_layernorm", "c_layernorm"):
-        if hasattr(mixer, norm):
-            ones = torch.ones(mixer.ssm_state_size, device=mixer.A_log.device)
-            getattr(mixer, norm).weight = nn.Buffer(ones, persistent=False)
-
-
-def _parameter(value: Tensor, like: Tensor) -> nn.Parameter:
-    return nn.Parameter(value.detach().clone(), requires_grad=like.requires_grad)
+        shrink_(mixer, state(mixer), keep)
+        parts = mixer.x_proj.weight.split([mixer.x_proj.out_features - 2 * count, count, count])
+        for rows, part in zip((B, C), parts[1:], strict=True):
+            if rows is not None:
+                part.copy_(rows)
+        reapply_masks_(mixer)

@@ -63,6 +63,8 @@ class Hooks:
 NOTHING = Hooks()
 OFFSET_NAMES = ("state_offset", "output_offset")
 """Buffers of a mixer that stock code does not know."""
+PER_STATE = ("state_offset", "initial_state")
+"""Tensors set on a mixer by name that have one number for each state."""
 _PLAIN = (*OFFSET_NAMES, "initial_state")
 
 

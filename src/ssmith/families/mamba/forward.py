@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssmith.families.hf.advance import advance
-from ssmith.families.hf.cache import Carried, conv_state, read, write
-from ssmith.families.hf.decoding import whole_step
-from ssmith.families.hf.hooks import (
+from ssmith.families.mamba.decoding import whole_step
+from ssmith.families.parts.advance import advance
+from ssmith.families.parts.cache import Carried, conv_state, read, write
+from ssmith.families.parts.convolving import at_least_float32, convolve, last_inputs
+from ssmith.families.parts.hooks import (
     Hooks,
     expanded,
     hooks_of,
@@ -20,9 +21,8 @@ from ssmith.families.hf.hooks import (
     shared_output,
     with_states,
 )
-from ssmith.families.hf.padding import Padding
-from ssmith.families.hf.plain import is_plain
-from ssmith.ops.causal_conv import causal_conv
+from ssmith.families.parts.padding import Padding
+from ssmith.families.parts.plain import is_plain
 from ssmith.ops.mixer_step.native import mixer_step_native_
 from ssmith.ops.reuse import linear
 from ssmith.ops.selective_scan import ScanInputs
@@ -95,21 +95,6 @@ def mixed(mixer: Any, x: Tensor, z: Tensor, selected: Tensor | None = None) -> T
     return called
 
 
-def convolve(mixer: Any, x: Tensor, state: Tensor | None) -> Tensor:
-    """Return the mixer's convolution of ``x``, activated."""
-    silu = mixer.activation in ("silu", "swish")
-    conv = mixer.conv1d
-    if type(conv) is not nn.Conv1d:
-        # An adapter or a quantised layer stands here: it is called, so that it takes part.
-        before = 0 if state is None else state.shape[1]
-        whole = x if state is None else torch.cat([state.to(x.dtype), x], dim=1)
-        called: Tensor = mixer.act(conv(whole.mT).mT[:, before : before + x.shape[1]])
-        return called
-    y, _ = causal_conv(x, conv.weight.squeeze(1), conv.bias, state, silu=silu)
-    activated: Tensor = y if silu else mixer.act(y)
-    return activated
-
-
 def _start(mixer: Any, hooks: Hooks, batch: int) -> Carried:
     """Return what the first step starts from: nothing, a given state, or a prefix run through."""
     if hooks.prefix is not None:
@@ -134,11 +119,6 @@ def _after_prefix(mixer: Any, hooks: Hooks, batch: int) -> Carried:
         recurrent=h.expand(batch, -1, -1),
         virtual=True,
     )
-
-
-def last_inputs(raw: Tensor, kernel: int) -> Tensor:
-    """Return the last k inputs of a convolution that started from nothing."""
-    return functional.pad(raw, (0, 0, kernel, 0))[:, -kernel:]
 
 
 def _scan(  # noqa: PLR0917
@@ -184,8 +164,3 @@ def steps_of(mixer: Any, rank: Tensor) -> tuple[Tensor, Tensor | None, Tensor | 
         return rank, mixer.dt_proj.weight, mixer.dt_proj.bias
     # An adapter or a quantised layer stands here: it is called, so that it takes part.
     return mixer.dt_proj(rank), None, None
-
-
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """Return float64 as it is, and everything narrower in float32."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()

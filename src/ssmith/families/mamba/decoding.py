@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssmith.families.hf.cache import Carried
-from ssmith.families.hf.hooks import Hooks
-from ssmith.families.hf.plain import is_plain
+from ssmith.families.parts.cache import Carried
+from ssmith.families.parts.hooks import Hooks
+from ssmith.families.parts.plain import is_plain
 from ssmith.ops.backends import chosen
 from ssmith.ops.mixer_step import MixerStepInputs
 from ssmith.ops.mixer_step.native import fits

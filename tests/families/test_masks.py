@@ -9,9 +9,11 @@ import torch
 
 import ssmith as sm
 from helpers.tiny_mamba import tiny, tokens
-from ssmith.families.hf import engine, mamba
-from ssmith.families.hf.holding import hold_, masks, refill_
-from ssmith.families.hf.selective import PROJECTIONS, find_selective
+from ssmith.families.hf import engine
+from ssmith.families.mamba import forward as mamba
+from ssmith.families.mamba.units import PROJECTIONS
+from ssmith.families.masks import apply_mask_, masks_of, reapply_masks_
+from ssmith.families.registry import find_selective
 from ssmith.ops.native import library
 
 pytest.importorskip("transformers")
@@ -31,7 +33,7 @@ def resurrected(model):
     """Names of parameters with a cut entry that holds another value."""
     return [
         name
-        for name, keep, fill in masks(model)
+        for name, keep, fill in masks_of(model)
         if bool((model.get_parameter(name).detach()[~keep] != fill).any())
     ]
 
@@ -78,7 +80,7 @@ def test_a_masked_model_decodes_in_one_operation_and_equals_one_with_plain_zeros
 
 
 def weights(model):
-    return [model.get_parameter(name) for name, _, _ in masks(model)]
+    return [model.get_parameter(name) for name, _, _ in masks_of(model)]
 
 
 def in_place(model):
@@ -134,7 +136,7 @@ def unseen_write(model):
     """Write one cut entry that nobody looks at, past autograd."""
     mixer = model.backbone.layers[0].mixer
     looked_at = mixer.in_proj.__dict__["ssmith_seen_weight"].places
-    cut = (~mixer.in_proj.ssmith_keep_weight).reshape(-1).nonzero().squeeze(-1)
+    cut = (~mixer.in_proj.ssmith_mask_weight).reshape(-1).nonzero().squeeze(-1)
     place = cut[~torch.isin(cut, looked_at)][0]
     mixer.in_proj.weight.data.view(-1)[place] = 1.0
 
@@ -171,7 +173,7 @@ def test_or_for_saving(spoilt, tmp_path):
 
 @torch.no_grad()
 def test_or_for_who_asks(spoilt):
-    refill_(spoilt)
+    reapply_masks_(spoilt)
     assert resurrected(spoilt) == []
 
 
@@ -182,7 +184,7 @@ def test_after_training_nothing_is_believed():
     model.train()(ids)
     model.eval()
     mixer = model.backbone.layers[0].mixer
-    mixer.in_proj.weight.data[~mixer.in_proj.ssmith_keep_weight] = 1.0
+    mixer.in_proj.weight.data[~mixer.in_proj.ssmith_mask_weight] = 1.0
     with mock.patch.object(torch, "equal", lambda *_: True):
         model(ids)
     assert resurrected(model) == []
@@ -197,7 +199,9 @@ def test_copies_and_further_masks_believe_nothing():
     twin(ids)
     assert resurrected(twin) == []
     mixer = model.backbone.layers[0].mixer
-    hold_(mixer, "in_proj.weight", torch.zeros_like(mixer.in_proj.weight, dtype=torch.bool), 0.0)
+    apply_mask_(
+        mixer, "in_proj.weight", torch.zeros_like(mixer.in_proj.weight, dtype=torch.bool), 0.0
+    )
     assert not bool(mixer.in_proj.weight.any())
     model(ids)
     assert resurrected(model) == []

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ssmith.families.hf.cache import Carried, conv_state, read, write
-from ssmith.families.hf.hooks import Hooks, check_rows, expanded, hooks_of, shared_offset
-from ssmith.families.hf.mamba import at_least_float32, convolve, last_inputs
-from ssmith.families.hf.padding import Padding
+from ssmith.families.parts.cache import Carried, conv_state, read, write
+from ssmith.families.parts.convolving import at_least_float32, convolve, last_inputs
+from ssmith.families.parts.hooks import Hooks, check_rows, expanded, hooks_of, shared_offset
+from ssmith.families.parts.padding import Padding
 from ssmith.ops.ssd import SSDInputs, ssd
 
 

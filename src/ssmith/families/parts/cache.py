@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ssmith.core.errors import UnsupportedError
-from ssmith.families.hf.padding import Padding
+from ssmith.families.parts.padding import Padding
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,160 @@
+"""What a family of layers says of itself, and a site: one layer of a network that can be cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from ssmith.core.errors import UnsupportedError
+from ssmith.core.layers import LayerInfo
+from ssmith.core.unit import Coupling, Mode
+from ssmith.families.coupling import mask_, shrink_
+from ssmith.families.lti import LTILayer
+from ssmith.families.mamba.selective import SelectiveLayer
+from ssmith.families.parts.stock import Engine
+
+Kind = Literal["ssm", "attention", "mlp"]
+KINDS: tuple[Kind, ...] = ("ssm", "attention", "mlp")
+View = LTILayer | SelectiveLayer
+
+
+@runtime_checkable
+class Family(Protocol):
+    """What layers of one kind are made of, and how they are cut."""
+
+    @property
+    def name(self) -> str:
+        """Name of the family."""
+
+    @property
+    def kind(self) -> Kind:
+        """What its layers do."""
+
+    @property
+    def engine(self) -> Engine | None:
+        """How the engine runs its mixers; None where it does not."""
+
+    def owns(self, module: nn.Module) -> bool:
+        """Return whether a module is a layer of this family, by what it is."""
+
+    def couplings(self, module: nn.Module) -> tuple[Coupling, ...]:
+        """Return where each unit lives in a layer."""
+
+    def cut_(
+        self,
+        module: nn.Module,
+        coupling: Coupling,
+        keep: Bool[Tensor, "..."],
+        mode: Mode,
+        semantics: str | None,
+    ) -> None:
+        """Cut units of a layer; ``keep`` is in the coupling's grid, True = the unit stays."""
+
+    def present(self, module: nn.Module, coupling: Coupling) -> Bool[Tensor, "..."]:
+        """Return which units no mask has silenced, in the coupling's grid."""
+
+    def info(self, name: str, module: nn.Module) -> LayerInfo:
+        """Return what `inspect` shows of a layer."""
+
+    def view(self, name: str, module: nn.Module) -> View | None:
+        """Return the layer as criteria and calibration see it; None where there is no such view."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """One layer of a network.
+
+    Args:
+        name: its dotted name in the network.
+        module: the layer.
+        family: that owns it.
+    """
+
+    name: str
+    module: nn.Module
+    family: Family
+
+    @property
+    def couplings(self) -> tuple[Coupling, ...]:
+        """Where each unit lives in it."""
+        return self.family.couplings(self.module)
+
+    def coupling(self, unit: str, target: str = "") -> Coupling:
+        """Return where a unit lives in it.
+
+        Args:
+            unit: e.g. ``"state"``.
+            target: where in the site, for units that live in several places
+                (``"in_proj.weight"``).
+
+        Returns:
+            The table.
+
+        Raises:
+            UnsupportedError: if it has no such unit, naming those that it has.
+        """
+        have = self.couplings
+        for item in have:
+            if (item.unit, item.target) == (unit, target):
+                return item
+        of = f" of {target}" if target else ""
+        names = dict.fromkeys(
+            item.unit + (f" of {item.target}" if item.unit == unit else "") for item in have
+        )
+        raise UnsupportedError(
+            f"{self.name or type(self.module).__name__} has no {unit}{of} that could be cut",
+            allowed=", ".join(names) or "nothing in this layer",
+        )
+
+    def cut_(
+        self,
+        coupling: Coupling,
+        keep: Bool[Tensor, "..."],
+        mode: Mode | None = None,
+        semantics: str | None = None,
+    ) -> None:
+        """Cut units of the layer.
+
+        Args:
+            coupling: from `coupling`.
+            keep: True = the unit stays, in the coupling's grid.
+            mode: None for the unit's own way.
+            semantics: what a cut unit does; None for the unit's usual.
+
+        Raises:
+            UnsupportedError: if the unit cannot be cut in that mode.
+        """
+        chosen = coupling.modes[0] if mode is None else mode
+        if chosen not in coupling.modes:
+            raise UnsupportedError(
+                f"{coupling.unit} of {self.name} cannot be cut by mode={chosen!r}",
+                allowed=", ".join(coupling.modes),
+            )
+        self.family.cut_(self.module, coupling, keep, chosen, semantics)
+
+    def present(self, coupling: Coupling) -> Bool[Tensor, "..."]:
+        """Return which units no mask has silenced, in the coupling's grid."""
+        return self.family.present(self.module, coupling)
+
+    def view(self) -> View | None:
+        """Return the layer as criteria and calibration see it."""
+        return self.family.view(self.name, self.module)
+
+    def info(self) -> LayerInfo:
+        """Return what `inspect` shows of it."""
+        return self.family.info(self.name, self.module)
+
+
+def cut_by_table_(module: Any, coupling: Coupling, keep: Bool[Tensor, "..."], mode: Mode) -> None:
+    """Cut units by their table alone; raises as `shrink_` and `mask_` do.
+
+    Args:
+        module: the layer.
+        coupling: where the units live in it.
+        keep: True = the unit stays.
+        mode: how.
+    """
+    (shrink_ if mode == "shrink" else mask_)(module, coupling, keep)

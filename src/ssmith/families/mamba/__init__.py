@@ -1,0 +1,1 @@
+"""Mamba, Falcon-Mamba and Jamba: the forward, the tables of units, the layer as it is seen."""

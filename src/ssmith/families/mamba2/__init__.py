@@ -1,0 +1,1 @@
+"""Mamba-2 and the mixers that compute as it does."""

@@ -1,0 +1,1 @@
+"""What mixers of several families share: caches, padding, hooks, convolutions."""

@@ -1,0 +1,65 @@
+"""Classes of transformers: what the engine runs, and what a module was before it did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from ssmith.ops.backends import Op
+
+STOCK = "_ssmith_stock_class"
+"""Attribute of a class the engine made: the class it stands for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixer:
+    """A mixer of transformers that a family computes.
+
+    Args:
+        model_type: what transformers calls the type of its model.
+        keys: unit → key of the configuration that counts it.
+        hybrid: class of the model that holds it beside attention layers; None if there are none.
+    """
+
+    model_type: str
+    keys: Mapping[str, str] = field(default_factory=dict)
+    hybrid: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """How the engine runs a family's mixers.
+
+    Args:
+        name: what it computes.
+        forward: in place of the mixer's own.
+        scan: the operation that carries the state.
+        ops: every operation it takes.
+        mixers: classes of transformers by name.
+    """
+
+    name: str
+    forward: Callable[..., Tensor]
+    scan: Op
+    ops: tuple[Op, ...]
+    mixers: Mapping[str, Mixer]
+
+
+def stock_of(kind: type) -> Any:
+    """Return the class a module had before the engine; its own if it never was swapped."""
+    return kind.__dict__.get(STOCK, kind)
+
+
+def kind_of(module: nn.Module) -> str:
+    """Return the name of a module's own class."""
+    name: str = stock_of(type(module)).__name__
+    return name
+
+
+def is_stock(module: nn.Module) -> bool:
+    """Return whether a module's class is transformers' own."""
+    origin: str = stock_of(type(module)).__module__
+    return origin.startswith("transformers.")

@@ -1,0 +1,1 @@
+"""Zamba's mixer: Mamba's scan, by head."""
