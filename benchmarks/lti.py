@@ -65,7 +65,7 @@ def cell(name: str, seed: int, *, quick: bool) -> list[dict[str, Any]]:
     test = api.load_data(recipe_of(name).data, model).split("test")
     if quick:
         test = test.first(200)
-    dense = api.measure(model, test).value
+    dense = api.evaluate(model, test).value
     rows = []
     for criterion in criteria(seed):
         scores = api.score(model, criterion)
@@ -81,7 +81,7 @@ def cell(name: str, seed: int, *, quick: bool) -> list[dict[str, Any]]:
                     "ratio": ratio,
                     "removed": plan.removed_fraction,
                     "dense": dense,
-                    "accuracy": api.measure(shrunk, test).value,
+                    "accuracy": api.evaluate(shrunk, test).value,
                     "count": len(test),
                 }
             )

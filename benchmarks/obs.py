@@ -26,7 +26,7 @@ from ssmith.core.budget import Budget
 from ssmith.core.errors import SsmithError
 from ssmith.core.files import read_json, write_json, write_text
 from ssmith.core.sequences import Sequences
-from ssmith.evaluation import ACCURACY, predict
+from ssmith.evaluation import TASKS, predict
 from ssmith.families import SequenceModel
 from ssmith.jobs.methods import CANDIDATES, calibration, method_named
 from ssmith.ops.native.allocator import tune_allocator_
@@ -158,7 +158,7 @@ class Cell:
 
 def outcomes(model: SequenceModel, test: Sequences) -> str:
     """Return one digit per sequence: whether the model is right."""
-    hits = ACCURACY.per_sequence(predict(model, test), test.y)
+    hits = TASKS["accuracy"].of_outputs(predict(model, test), test.y).numerator
     return "".join(str(int(hit)) for hit in hits)
 
 

@@ -49,7 +49,7 @@ def tuned(model: SequenceModel, name: str, seed: int, kind: str) -> tuple[Sequen
     """
     after, done = train(short(name, SHARES[kind]), seed=seed, start=model)
     validation = api.load_data(recipe_of(name).data, model).split("validation")
-    if api.measure(after, validation).value < api.measure(model, validation).value:
+    if api.evaluate(after, validation).value < api.evaluate(model, validation).value:
         return model, 0
     return after, done.best_epoch
 

@@ -11,7 +11,6 @@ import torch
 from ssmith import api
 from ssmith.artefact import WEIGHTS
 from ssmith.core.files import read_json
-from ssmith.evaluation.language import said
 from ssmith.jobs.language_card import CURVE, curve_files, save_trained_language
 from ssmith.jobs.train_language import RECIPE, LanguageRecipe, train_language
 
@@ -66,8 +65,8 @@ def measured_as_shipped(model: torch.nn.Module, path: Path) -> dict[str, str]:
     recipe = LanguageRecipe.load(path)
     text = api.load_text(recipe.data.get("held_out", "stdlib:"), model)
     windows = text.windows(recipe.fit["length"])
-    found = api.measure(model, windows, batch_size=recipe.fit["batch_size"])
-    return {"bits per byte, as shipped in bfloat16": said(found.bits_per_byte)}
+    found = api.evaluate(model, windows, batch_size=recipe.fit["batch_size"])
+    return {"bits per byte, as shipped in bfloat16": found.also["bits per byte"].text}
 
 
 def main() -> None:

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
         check_paths,
         compare,
         decide,
+        evaluate,
         inspect,
         load,
         load_adapter_,
         load_data,
         load_text,
-        measure,
         merge_adapter_,
         moments,
         parity,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ssmith.core.receipt import Receipt
     from ssmith.core.rows import rows
     from ssmith.core.scores import Scores
+    from ssmith.evaluation import Metric, Task
     from ssmith.jobs.by_layer import refit_by_layer, refit_white
     from ssmith.jobs.pilot import LanguagePilotConfig, PilotConfig, pilot
     from ssmith.jobs.selective import SelectiveConfig, plan_selective, prune_selective_
@@ -51,6 +52,7 @@ __version__ = version("ssmith")
 __all__ = [
     "Budget",
     "LanguagePilotConfig",
+    "Metric",
     "PathParityConfig",
     "PilotConfig",
     "Plan",
@@ -60,6 +62,7 @@ __all__ = [
     "Scores",
     "SelectiveConfig",
     "SsmithError",
+    "Task",
     "TuneConfig",
     "__version__",
     "adapt_",
@@ -68,13 +71,13 @@ __all__ = [
     "compare",
     "criteria",
     "decide",
+    "evaluate",
     "fine_tune",
     "inspect",
     "load",
     "load_adapter_",
     "load_data",
     "load_text",
-    "measure",
     "merge_adapter_",
     "moments",
     "parity",
@@ -100,6 +103,7 @@ __all__ = [
 _ROOMS = {
     "Budget": "core.budget",
     "LanguagePilotConfig": "jobs.pilot",
+    "Metric": "evaluation",
     "PilotConfig": "jobs.pilot",
     "Plan": "core.plan",
     "Receipt": "core.receipt",
@@ -108,6 +112,7 @@ _ROOMS = {
     "Scores": "core.scores",
     "SelectiveConfig": "jobs.selective",
     "SsmithError": "core.errors",
+    "Task": "evaluation",
     "TuneConfig": "jobs.tuning",
     "fine_tune": "jobs.tuning",
     "pilot": "jobs.pilot",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from jaxtyping import Float64
 from torch import Tensor, nn
@@ -12,23 +12,14 @@ from torch import Tensor, nn
 from ssmith import allocate, artefact, data, evaluation, families, surgery
 from ssmith import calibrate as calibration
 from ssmith.core.budget import Budget
-from ssmith.core.errors import InputError, ModelError
 from ssmith.core.inspection import Inspection
 from ssmith.core.moments import Moments
 from ssmith.core.plan import Plan
 from ssmith.core.scores import Scores
 from ssmith.core.sequences import SPLITS, SequenceData, Sequences
 from ssmith.core.text import Text
-from ssmith.core.tokens import TokenWindows
 from ssmith.criteria import Criterion
-from ssmith.evaluation import (
-    Comparison,
-    Estimate,
-    Metric,
-    ParityReport,
-    Perplexity,
-    PerplexityComparison,
-)
+from ssmith.evaluation import ParityReport
 from ssmith.families import SequenceModel
 from ssmith.tune import adapters
 
@@ -37,6 +28,8 @@ load_sequence_model = artefact.load_sequence_model
 save = artefact.save
 verify = artefact.verify
 prune_ = surgery.prune_
+evaluate = evaluation.evaluate
+compare = evaluation.compare
 check_paths = evaluation.check_paths
 PathParityConfig = evaluation.PathParityConfig
 refit = surgery.refit
@@ -45,7 +38,6 @@ merge_adapter_ = adapters.merge_
 save_adapter = artefact.save_adapter
 load_adapter_ = artefact.load_adapter_
 BATCH_SIZE = 64
-WINDOWS_AT_ONCE = 8
 PARITY_SEQUENCES = 8
 
 
@@ -277,134 +269,6 @@ def sensitivity(
     return calibration.measure_sensitivity(model, part, centred=classes, batch_size=batch_size)
 
 
-@overload
-def measure(
-    model: nn.Module,
-    part: TokenWindows,
-    metric: None = None,
-    *,
-    seed: int = 0,
-    batch_size: int | None = None,
-) -> Perplexity: ...
-
-
-@overload
-def measure(
-    model: nn.Module,
-    part: Sequences,
-    metric: Metric | None = None,
-    *,
-    seed: int = 0,
-    batch_size: int | None = None,
-) -> Estimate: ...
-
-
-def measure(
-    model: nn.Module,
-    part: Sequences | TokenWindows,
-    metric: Metric | None = None,
-    *,
-    seed: int = 0,
-    batch_size: int | None = None,
-) -> Estimate | Perplexity:
-    """Measure a model's quality on some sequences or windows of text, with its interval.
-
-    Args:
-        model: a sequence model, or a language model for text.
-        part: one split of a data set, e.g. ``data.split("test")``; or windows of text, e.g.
-            ``text.windows(2048)``, on which perplexity and bits per byte are measured.
-        metric: accuracy for classes, mean absolute error for real targets if None.
-        seed: of the bootstrap, where the interval is one.
-        batch_size: sequences per forward pass; 64 if None, of text 8.
-
-    Returns:
-        The metric with its interval.
-
-    Raises:
-        ModelError: if no metric is given and the model does not say what it predicts.
-        NumericalError: if an output is not finite.
-    """
-    if isinstance(part, TokenWindows):
-        _refuse_metric(metric)
-        return evaluation.measure_perplexity(
-            model, part, batch_size=WINDOWS_AT_ONCE if batch_size is None else batch_size, seed=seed
-        )
-    chosen = metric or _metric_for(model)
-    outputs = evaluation.predict(model, part, BATCH_SIZE if batch_size is None else batch_size)
-    outcomes = chosen.per_sequence(outputs, part.y)
-    return evaluation.estimate(outcomes, chosen, seed=seed)
-
-
-@overload
-def compare(
-    before: nn.Module,
-    after: nn.Module,
-    part: TokenWindows,
-    metric: None = None,
-    *,
-    seed: int = 0,
-    batch_size: int | None = None,
-) -> PerplexityComparison: ...
-
-
-@overload
-def compare(
-    before: nn.Module,
-    after: nn.Module,
-    part: Sequences,
-    metric: Metric | None = None,
-    *,
-    seed: int = 0,
-    batch_size: int | None = None,
-) -> Comparison: ...
-
-
-def compare(
-    before: nn.Module,
-    after: nn.Module,
-    part: Sequences | TokenWindows,
-    metric: Metric | None = None,
-    *,
-    seed: int = 0,
-    batch_size: int | None = None,
-) -> Comparison | PerplexityComparison:
-    """Compare two models on the same sequences or windows of text, in pairs.
-
-    Args:
-        before: the first model.
-        after: the second model.
-        part: one split of a data set, or windows of text.
-        metric: as in `measure`.
-        seed: of resampling.
-        batch_size: sequences per forward pass.
-
-    Returns:
-        Both metrics, their difference with its interval, and a test.
-
-    Raises:
-        ModelError: as in `measure`.
-        NumericalError: as in `measure`.
-    """
-    if isinstance(part, TokenWindows):
-        _refuse_metric(metric)
-        return evaluation.compare_perplexity(
-            before,
-            after,
-            part,
-            batch_size=WINDOWS_AT_ONCE if batch_size is None else batch_size,
-            seed=seed,
-        )
-    chosen = metric or _metric_for(before)
-    outcomes = [
-        chosen.per_sequence(
-            evaluation.predict(model, part, BATCH_SIZE if batch_size is None else batch_size),
-            part.y,
-        )
-        for model in (before, after)
-    ]
-    return evaluation.compare_outcomes(outcomes[0], outcomes[1], chosen, seed=seed)
-
-
 def parity(
     masked: nn.Module,
     shrunk: nn.Module,
@@ -440,18 +304,3 @@ def parity(
             ),
         )
     )
-
-
-def _refuse_metric(metric: Metric | None) -> None:
-    if metric is not None:
-        raise InputError(f"metric {metric.name} on text", allowed="perplexity, the default")
-
-
-def _metric_for(model: nn.Module) -> Metric:
-    answers = families.answers_of(model)
-    if answers is None:
-        raise ModelError(
-            f"{type(model).__name__} does not say what it predicts",
-            next_step="pass a metric, e.g. ssmith.evaluation.ACCURACY",
-        )
-    return evaluation.default_metric(answers.task)

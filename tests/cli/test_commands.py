@@ -63,7 +63,7 @@ def test_parity_refuses_what_does_not_apply(place, ssmith):
 def test_eval_says_what_measure_finds(place, ssmith):
     found = ssmith("eval", "model", "--data", "data.npz", "--json").document
     model = api.load("model")
-    expected = api.measure(model, api.load_data("data.npz", model).split("test"))
+    expected = api.evaluate(model, api.load_data("data.npz", model).split("test"))
     assert found["estimate"] == expected.as_dict()
     assert found["metric"] == "accuracy"
     text = ssmith("eval", "model", "--data", "data.npz", "--metric", "cross_entropy")

@@ -60,8 +60,9 @@ def test_eval_gives_perplexity_with_its_interval_and_where(place, ssmith):
     assert "5 rows of 16 tokens at stride 16, 75 counted tokens" in ended.out
     assert "selective_scan: " in ended.out
     found = ssmith(*words, "--json").document
-    assert found["perplexity"]["low"] <= found["perplexity"]["value"] <= found["perplexity"]["high"]
-    assert found["bits_per_byte"] is None
+    assert found["metric"] == "perplexity"
+    assert found["estimate"]["low"] <= found["estimate"]["value"] <= found["estimate"]["high"]
+    assert found["also"] == {}
 
 
 def test_compare_of_a_model_with_itself_finds_no_change(place, ssmith):

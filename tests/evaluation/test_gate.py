@@ -5,10 +5,10 @@ import torch
 
 from ssmith.core.errors import InputError
 from ssmith.evaluation.changes import Change, collect_changes, percent
-from ssmith.evaluation.compare import compare_outcomes
+from ssmith.evaluation.comparison import compare_outcomes
 from ssmith.evaluation.gate import Evidence, Limits, judge
 from ssmith.evaluation.memory import Memory
-from ssmith.evaluation.metrics import ACCURACY, RMSE
+from ssmith.evaluation.metrics import ACCURACY, RMSE, Outcomes
 from ssmith.evaluation.own import OwnComparison, OwnMetric
 from ssmith.evaluation.parity import ParityCheck, ParityReport
 from ssmith.evaluation.speed import Speed
@@ -25,7 +25,8 @@ REMOVED = {"states": {"before": 256, "after": 161, "fraction": 95 / 256}}
 def outcomes(both, only_before, only_after, neither):
     first = [1.0] * (both + only_before) + [0.0] * (only_after + neither)
     second = [1.0] * both + [0.0] * only_before + [1.0] * only_after + [0.0] * neither
-    return (torch.tensor(item, dtype=torch.float64) for item in (first, second))
+    values = (torch.tensor(item, dtype=torch.float64) for item in (first, second))
+    return [Outcomes(numerator=item) for item in values]
 
 
 def compared(*table):
@@ -147,7 +148,9 @@ def test_the_own_metric_is_judged_only_with_a_tolerance():
 def test_a_real_valued_metric_is_judged_too():
     draw = torch.Generator().manual_seed(0)
     before = torch.rand(100, generator=draw, dtype=torch.float64)
-    comparison = compare_outcomes(before, before * 1.21, RMSE, seed=0, resamples=200)
+    comparison = compare_outcomes(
+        *(Outcomes(numerator=item) for item in (before, before * 1.21)), RMSE, seed=0, resamples=200
+    )
     evidence = Evidence(comparison=comparison, parity=PARITY, changes=(FILE,), removed={}, own=None)
     found = judge(evidence, Limits(max_loss=0.01))
     assert not found["accepted"]

@@ -17,7 +17,7 @@ from ssmith.evaluation.intervals import (
     tango,
     wilson,
 )
-from ssmith.evaluation.metrics import ACCURACY, MEAN_ABSOLUTE_ERROR, RMSE
+from ssmith.evaluation.metrics import ACCURACY, MEAN_ABSOLUTE_ERROR, RMSE, Outcomes
 
 Z95 = norm.ppf(0.975)
 
@@ -121,15 +121,17 @@ def test_bootstrap_interval_covers():
     inside = 0
     for trial in range(200):
         values = torch.randn(60, generator=draw, dtype=torch.float64) + 1.0
-        found = estimate(values, MEAN_ABSOLUTE_ERROR, seed=trial, resamples=400)
+        found = estimate(Outcomes(numerator=values), MEAN_ABSOLUTE_ERROR, seed=trial, resamples=400)
         inside += found.low <= 1.0 <= found.high
     # 200 trials of a 95 % interval: ± 3 standard errors, and the bootstrap is a little narrow.
     assert 0.89 <= inside / 200 <= 0.985
 
 
 def test_estimate_chooses_the_method():
-    right = torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
-    assert estimate(right, ACCURACY, seed=0) == wilson(3, 4)
+    right = Outcomes(numerator=torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64))
+    found, exact = estimate(right, ACCURACY, seed=0), wilson(3, 4)
+    assert found.as_dict() == exact.as_dict()
+    assert (found.method, found.count, found.metric) == ("Wilson", 4, ACCURACY)
     found = estimate(right, RMSE, seed=0, resamples=200)
     assert found.method == "bootstrap, 200 resamples"
     assert found.value == math.sqrt(0.75)
@@ -137,10 +139,13 @@ def test_estimate_chooses_the_method():
 
 
 def test_estimate_refuses():
-    good = torch.ones(3, dtype=torch.float64)
+    ones = torch.ones(3, dtype=torch.float64)
+    good = Outcomes(numerator=ones)
     with pytest.raises(InputError, match="level"):
         estimate(good, RMSE, seed=0, level=95.0)
     with pytest.raises(DataError):
-        estimate(good[:0], RMSE, seed=0)
+        estimate(Outcomes(numerator=ones[:0]), RMSE, seed=0)
     with pytest.raises(NumericalError):
-        estimate(good * math.nan, RMSE, seed=0)
+        estimate(Outcomes(numerator=ones * math.nan), RMSE, seed=0)
+    with pytest.raises(DataError, match="no weight"):
+        estimate(Outcomes(numerator=ones, weight=0 * ones), RMSE, seed=0)

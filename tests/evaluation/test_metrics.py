@@ -8,15 +8,8 @@ from hypothesis import strategies as st
 from evaluation.tiny import Recurrence, sequences
 from ssmith.core.errors import DataError, InputError, ModelError, NumericalError
 from ssmith.core.sequences import Sequences
-from ssmith.evaluation.metrics import (
-    ACCURACY,
-    CROSS_ENTROPY,
-    MEAN_ABSOLUTE_ERROR,
-    RMSE,
-    default_metric,
-    find_metric,
-    predict,
-)
+from ssmith.evaluation import TASKS, Outcomes, default_task, evaluate, named_task, predict
+from ssmith.evaluation.metrics import ACCURACY, PERPLEXITY, RMSE, Metric
 from ssmith.evaluation.running import double_copy
 
 
@@ -71,14 +64,14 @@ def test_predict_accepts_tokens():
     part = Sequences(
         x=torch.tensor([[3, 0], [1, 0]]), lengths=torch.tensor([1, 2]), y=torch.tensor([3, 1])
     )
-    assert ACCURACY.aggregate(ACCURACY.per_sequence(predict(Tokens(), part), part.y)) == 1.0
+    assert evaluate(Tokens(), part, "accuracy").value == 1.0
 
 
 def test_predict_refuses_what_cannot_be_predicted():
     part = sequences()
-    with pytest.raises(InputError, match="batch size is 0"):
+    with pytest.raises(InputError, match="batch_size is 0"):
         predict(Recurrence(), part, 0)
-    with pytest.raises(DataError, match="no sequence"):
+    with pytest.raises(DataError, match="no row"):
         predict(Recurrence(), part.take(torch.tensor([], dtype=torch.int64)))
     with pytest.raises(ModelError, match="shape"):
         predict(_Flat(), part)
@@ -97,26 +90,42 @@ def test_predict_reports_outputs_that_are_not_finite():
         predict(model, sequences())
 
 
+def seen(name, outputs, y):
+    return TASKS[name].of_outputs(outputs, y).numerator.tolist()
+
+
 def test_worked_numbers():
     logits = torch.tensor([[2.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
     y = torch.tensor([0, 0, 0])
     # The tie goes to the first class.
-    assert ACCURACY.per_sequence(logits, y).tolist() == [1.0, 1.0, 0.0]
+    assert seen("accuracy", logits, y) == [1.0, 1.0, 0.0]
     expected = [math.log(1 + math.exp(-2)), math.log(2), math.log(1 + math.e)]
-    assert CROSS_ENTROPY.per_sequence(logits, y).tolist() == pytest.approx(expected, abs=1e-12)
+    assert seen("cross-entropy", logits, y) == pytest.approx(expected, abs=1e-12)
 
     outputs = torch.tensor([[1.0, 2.0], [0.0, 0.0]])
     targets = torch.tensor([[[0.0], [5.0]], [[0.0], [1.0]]])
-    assert MEAN_ABSOLUTE_ERROR.per_sequence(outputs, targets).tolist() == [2.0, 0.5]
-    squares = RMSE.per_sequence(outputs, targets)
-    assert squares.tolist() == [5.0, 0.5]
-    assert squares.dtype == torch.float64
-    assert RMSE.aggregate(squares) == pytest.approx(math.sqrt(2.75))
+    assert seen("mean absolute error", outputs, targets) == [2.0, 0.5]
+    squares = TASKS["rmse"].of_outputs(outputs, targets)
+    assert squares.numerator.tolist() == [5.0, 0.5]
+    assert squares.numerator.dtype == torch.float64
+    assert RMSE.value(squares) == pytest.approx(math.sqrt(2.75))
+
+
+def test_a_metric_is_a_link_of_a_ratio_of_sums():
+    outcomes = Outcomes(
+        numerator=torch.tensor([1.0, 2.0]).double(), weight=torch.tensor([3.0, 1.0]).double()
+    )
+    assert PERPLEXITY.value(outcomes) == pytest.approx(math.exp(0.75))
+    assert Metric(name="share", higher_is_better=True).value(outcomes) == 0.75
+    assert outcomes.total == 4
+    assert PERPLEXITY.loss(4.0, 5.0) == 0.25
+    with pytest.raises(InputError, match="link is 'cube'"):
+        Metric(name="odd", higher_is_better=True, link="cube")
 
 
 def test_a_single_target_may_have_no_axis():
-    values = MEAN_ABSOLUTE_ERROR.per_sequence(torch.tensor([[1.0], [2.0]]), torch.tensor([1.5, 2]))
-    assert values.tolist() == [0.5, 0.0]
+    values = seen("mean absolute error", torch.tensor([[1.0], [2.0]]), torch.tensor([1.5, 2]))
+    assert values == [0.5, 0.0]
 
 
 def test_loss_has_one_sign_for_every_direction():
@@ -125,26 +134,28 @@ def test_loss_has_one_sign_for_every_direction():
 
 
 @pytest.mark.parametrize(
-    ("metric", "outputs", "y"),
+    ("name", "outputs", "y"),
     [
-        (ACCURACY, torch.zeros(2, 2), torch.tensor([0, 2])),
-        (ACCURACY, torch.zeros(2, 2), torch.tensor([-1, 0])),
-        (ACCURACY, torch.zeros(2, 2), torch.tensor([0.0, 1.0])),
-        (CROSS_ENTROPY, torch.zeros(2, 2), torch.tensor([0])),
-        (RMSE, torch.zeros(2, 2), torch.zeros(2, 3)),
+        ("accuracy", torch.zeros(2, 2), torch.tensor([0, 2])),
+        ("accuracy", torch.zeros(2, 2), torch.tensor([-1, 0])),
+        ("accuracy", torch.zeros(2, 2), torch.tensor([0.0, 1.0])),
+        ("cross-entropy", torch.zeros(2, 2), torch.tensor([0])),
+        ("rmse", torch.zeros(2, 2), torch.zeros(2, 3)),
         # Broadcasting would silently compare each target with each output.
-        (RMSE, torch.zeros(2, 2), torch.zeros(2)),
+        ("rmse", torch.zeros(2, 2), torch.zeros(2)),
     ],
 )
-def test_targets_that_do_not_fit_are_refused(metric, outputs, y):
+def test_targets_that_do_not_fit_are_refused(name, outputs, y):
     with pytest.raises(DataError):
-        metric.per_sequence(outputs, y)
+        TASKS[name].of_outputs(outputs, y)
 
 
-def test_default_and_named_metrics():
-    assert default_metric("classification") is ACCURACY
-    assert default_metric("regression") is MEAN_ABSOLUTE_ERROR
-    assert default_metric("forecast") is MEAN_ABSOLUTE_ERROR
-    assert find_metric("rmse") is RMSE
+def test_default_and_named_tasks():
+    assert default_task("classification").metric is ACCURACY
+    assert default_task("regression") is default_task("forecast") is TASKS["mean absolute error"]
+    assert named_task("rmse").metric is RMSE
+    assert named_task("MAE") is named_task("mean_absolute error") is TASKS["mean absolute error"]
     with pytest.raises(InputError, match="accuracy"):
-        find_metric("f1")
+        named_task("f1")
+    with pytest.raises(InputError, match="no metric 'accuracy' for regression"):
+        named_task("accuracy", "regression")

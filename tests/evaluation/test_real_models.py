@@ -1,12 +1,18 @@
 """The measurements on the house's own models, cut and whole, tokens and series."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from evaluation.tiny import sequences
+from helpers.tiny_mamba import tiny
+from ssmith.core.errors import InputError
+from ssmith.core.rows import rows
 from ssmith.core.sequences import Sequences
+from ssmith.core.tokens import TokenWindows
+from ssmith.evaluation import predict
 from ssmith.evaluation.memory import forward_peak_bytes, measure_memory, parameter_bytes
-from ssmith.evaluation.metrics import predict
 from ssmith.evaluation.parity import TOLERANCE, step_vs_scan
 from ssmith.evaluation.running import double_copy
 from ssmith.evaluation.speed import SpeedConfig, measure_speed
@@ -80,3 +86,35 @@ def test_speed_of_a_model_of_tokens():
     )
     assert speed.per_step is not None
     assert min(speed.per_step.before + speed.per_step.after) > 0
+
+
+def test_the_state_space_part_is_timed_alone():
+    speed = measure_speed(model("s5"), model("s5", 4), sequences(), config=QUICK)
+    assert min(speed.state_space_per_batch.before) > 0
+
+
+def test_text_is_timed_by_the_token_and_other_rows_by_the_batch():
+    windows = TokenWindows(
+        ids=torch.ones(2, 12, dtype=torch.int64),
+        lengths=torch.tensor([12, 12]),
+        scored_from=torch.tensor([1, 1]),
+        text_bytes=None,
+        vocabulary=61,
+        name="ones",
+    )
+    net = tiny("mamba")
+    speed, memory = (
+        measure_speed(net, net, windows, config=QUICK),
+        measure_memory(net, net, windows),
+    )
+    assert speed.per_step is not None
+    assert (speed.length, memory.length) == (12, 12)
+    assert speed.path.endswith("; cpu, float32, 1 thread")
+    assert memory.state[0] == memory.state[1] > 0
+    with pytest.raises(InputError, match="is padding"):
+        measure_speed(net, net, replace(windows, lengths=torch.tensor([12, 9])), config=QUICK)
+    plain, batch = torch.nn.Linear(3, 2), rows([torch.zeros(4, 3)])
+    section = measure_speed(plain, plain, batch, config=QUICK).as_dict()
+    assert section["per_batch"]["before"] > 0
+    assert "no step" in section["per_step"]["why"]
+    assert "no step" in measure_memory(plain, plain, batch).why_null

@@ -23,14 +23,14 @@ QUICK = SpeedConfig(seconds=0.01, min_repeats=3, threads=1)
 def test_models_are_measured_and_left_as_they_were():
     before, after = Recurrence(states=8).train(), Recurrence(states=4).eval()
     threads = torch.get_num_threads()
-    speed = measure_speed(before, after, sequences(), config=QUICK, state_space=(int, int))
+    speed = measure_speed(before, after, sequences(), config=QUICK)
     assert before.training
     assert not after.training
     assert torch.get_num_threads() == threads
     section = json.loads(json.dumps(speed.as_dict(), allow_nan=False))
     assert section["path"] == "torch, cpu, float32, 1 thread"
     assert (section["batch_size"], section["length"]) == (10, 7)
-    for name in ("per_batch", "per_step", "state_space_per_batch"):
+    for name in ("per_batch", "per_step"):
         assert section[name]["before"] > 0
         assert section[name]["after"] > 0
     first, second = speed.per_sequence.medians

@@ -12,7 +12,7 @@ from ssmith.core.budget import Budget
 from ssmith.core.errors import InputError
 from ssmith.criteria import LAST, Random, StateOBS
 from ssmith.data import save_npz
-from ssmith.evaluation import ACCURACY
+from ssmith.evaluation.metrics import ACCURACY
 from ssmith.jobs.measured import loss_curves
 from ssmith.jobs.methods import CANDIDATES, calibration, method_named
 from ssmith.jobs.pilot.sweep import best_of

@@ -17,7 +17,8 @@ from ssmith.core.errors import InputError, NumericalError
 from ssmith.core.sequences import Sequences
 from ssmith.criteria import LAST, Magnitude, Random
 from ssmith.data import save_npz
-from ssmith.evaluation import ACCURACY, METRICS, predict
+from ssmith.evaluation import predict, verbs
+from ssmith.evaluation.metrics import ACCURACY, METRICS
 from ssmith.jobs.methods import method_named
 from ssmith.jobs.pilot import PilotConfig
 from ssmith.jobs.pilot.sweep import between, failed_points, sweep, within
@@ -148,15 +149,15 @@ def test_between(fractions, good, count, expected):
 
 def explode_when_cut(monkeypatch, below):
     """Let the outputs of every model with fewer states be infinite, as an overflow would."""
-    real = api.evaluation.predict
+    real = verbs.outcomes_of
 
-    def predicted(model, part, batch_size=64):
+    def seen(task, model, part, *, batch_size=None):
         states = sum(layer.n_states for layer in api.families.find_layers(model).values())
         if states < below:
             raise NumericalError("the outputs of 3 of 80 sequences are not finite")
-        return real(model, part, batch_size)
+        return real(task, model, part, batch_size=batch_size)
 
-    monkeypatch.setattr("ssmith.evaluation.predict", predicted)
+    monkeypatch.setattr(verbs, "outcomes_of", seen)
 
 
 def test_a_cut_whose_outputs_are_not_finite_is_a_failed_point(start, quick, monkeypatch):
@@ -204,7 +205,10 @@ def test_a_cut_into_protected_states_is_a_failed_point(shelf):
             layer.Lambda_re[:4] = 1e-4
     part = toy().split("selection")
     found = sweep(
-        model, method_named("last"), (0.25, 0.75), lambda other: api.measure(other, part, ACCURACY)
+        model,
+        method_named("last"),
+        (0.25, 0.75),
+        lambda other: api.evaluate(other, part, "accuracy"),
     )
     first, second = found["points"]
     assert math.isfinite(first["value"])

@@ -55,7 +55,7 @@ def test_the_largest_cut_within_tolerance_is_made_and_proven(start, place, tmp_p
     dense, pruned = (api.load(path) for path in (receipt.model["name"], out / "model"))
     windows = QUICK.text("test").cut(api.load_text(place / "squares.txt", dense))
     found = api.compare(dense, pruned, windows)
-    assert receipt.quality["loss"]["value"] == pytest.approx(found.increase.value)
+    assert receipt.quality["loss"]["value"] == pytest.approx(found.change.value)
     assert receipt.quality["count"] == 6
     assert (out / "report.html").is_file()
     assert all(check.passed for check in api.verify(out / "model"))

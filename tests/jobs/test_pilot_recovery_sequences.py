@@ -51,7 +51,7 @@ def test_a_recovered_cut_is_proven_and_judged_like_any_other(start, shelf, tmp_p
     assert receipt.parity["passed"]
     assert {"shrunk_vs_masked", "step_vs_scan", "saved_vs_loaded"} <= set(receipt.parity)
     part = api.load_data(shelf / "data.npz", loaded).split("test")
-    assert receipt.quality["after"]["value"] == api.measure(loaded, part).value
+    assert receipt.quality["after"]["value"] == api.evaluate(loaded, part).value
     assert receipt.method["recovery"]["held"] == []
 
 

@@ -9,7 +9,6 @@ from ssmith import api
 from ssmith.core.errors import ArtefactError, DataError, InputError
 from ssmith.core.sequences import SequenceData, Sequences
 from ssmith.data import save_npz
-from ssmith.evaluation import default_metric
 from ssmith.families import SequenceConfig, model_digest
 from ssmith.jobs.train import Recipe, save_trained, train
 from ssmith.tune import FitConfig
@@ -23,7 +22,7 @@ def short(shelf):
 
 
 def test_the_toy_is_learned(shelf):
-    found = api.measure(api.load(shelf / "model"), toy().split("test"))
+    found = api.evaluate(api.load(shelf / "model"), toy().split("test"))
     assert found.low > 0.75
 
 
@@ -118,12 +117,12 @@ def test_a_saved_model_says_how_it_was_made_and_how_good_it_is(shelf):
     assert best == max(item["validation"] for item in history["history"])
     card = (place / "README.md").read_text()
     for split in ("validation", "selection", "test"):
-        found = api.measure(model, data.split(split))
+        found = api.evaluate(model, data.split(split))
         row = next(row for row in card.splitlines() if f"accuracy, {split}" in row)
         assert f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]" in row
         assert f"{found.count} sequences" in row
     # The weights that were kept are those of the best epoch.
-    assert api.measure(model, data.split("validation")).value == best[0]
+    assert api.evaluate(model, data.split("validation")).value == best[0]
     assert "ssmith train recipe.json --seed 0" in card
     assert all(check.passed for check in api.verify(place))
 
@@ -169,7 +168,7 @@ def test_regression_and_tokens_are_trained_too(tmp_path):
     assert (model.config.vocabulary, model.config.outputs, model.config.channels) == (5, 2, None)
     # Validation is a loss here: the kept epoch has the largest negative.
     errors = [-item["validation"][0] for item in done.history]
-    found = api.measure(model, data.split("validation"), default_metric("regression"))
+    found = api.evaluate(model, data.split("validation"), "mae")
     assert found.value == pytest.approx(min(errors))
     assert min(errors) < errors[0]
 

@@ -35,10 +35,10 @@ def test_it_learns_and_says_how_well_on_text_it_has_not_seen(text, tmp_path):
     assert model_digest(loaded) == model_digest(done.model)
     assert all(check.passed for check in api.verify(place))
     windows = api.load_text(text, loaded).windows(32)
-    found = api.measure(loaded, windows)
+    found = api.evaluate(loaded, windows)
     curve = json.loads((place / "curve.json").read_text())
-    assert curve["test"]["perplexity"]["value"] == pytest.approx(found.perplexity.value)
-    assert found.bits_per_byte.value < 5 < 8
+    assert curve["test"]["perplexity"]["value"] == pytest.approx(found.value)
+    assert found.also["bits per byte"].value < 5 < 8
     assert [step for step, _ in curve["validation"]] == [15, 30]
     assert curve["data"]["train"]["tokens"] == len(api.load_text(text).split("train"))
     card = (place / "README.md").read_text()

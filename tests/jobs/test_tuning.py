@@ -74,7 +74,7 @@ def test_sequence_models_tune_on_series_with_their_head_or_a_new_one(place):
     part = api.load_data("embedded:power", loaded).split("test").first(8)
     with torch.no_grad():
         assert torch.allclose(loaded(part.x, part.lengths), new.model(part.x, part.lengths))
-    assert api.measure(loaded, part).count == 8
+    assert api.evaluate(loaded, part).count == 8
 
 
 def test_a_series_on_a_hugging_face_backbone(place):

@@ -98,7 +98,7 @@ def _show(output: Output, receipt: Receipt) -> None:
         change = quality["increase"]
         output.line(
             f"perplexity changes by {change['value']:+.2%} [{change['low']:+.2%}, "
-            f"{change['high']:+.2%}], {number_of(quality['tokens'], 'counted token')}"
+            f"{change['high']:+.2%}], {number_of(int(quality['weight']), 'counted token')}"
         )
     noun = "window" if "increase" in quality else "sequence"
     output.line(

@@ -1,25 +1,11 @@
 """Measure two models on the same data: quality, speed, memory, parity, and a verdict."""
 
 from ssmith.evaluation.changes import Change, collect_changes
-from ssmith.evaluation.compare import Agreement, Comparison, compare_outcomes
+from ssmith.evaluation.comparison import Agreement, Comparison, compare_outcomes
 from ssmith.evaluation.gate import Evidence, Limits, judge
 from ssmith.evaluation.intervals import Estimate, estimate
-from ssmith.evaluation.language import (
-    Perplexity,
-    PerplexityComparison,
-    compare_perplexity,
-    measure_perplexity,
-)
-from ssmith.evaluation.language_costs import measure_language_memory, measure_language_speed
 from ssmith.evaluation.memory import Memory, measure_memory
-from ssmith.evaluation.metrics import (
-    ACCURACY,
-    METRICS,
-    Metric,
-    default_metric,
-    find_metric,
-    predict,
-)
+from ssmith.evaluation.metrics import Metric, Outcomes
 from ssmith.evaluation.own import OwnComparison, OwnMetric, compare_own, own_metric
 from ssmith.evaluation.parity import (
     ParityCheck,
@@ -30,14 +16,16 @@ from ssmith.evaluation.parity import (
 )
 from ssmith.evaluation.path_checks import PathCheck, PathParity, PathParityConfig
 from ssmith.evaluation.path_parity import check_paths
+from ssmith.evaluation.predict import predict
 from ssmith.evaluation.saving import Load, estimate_saving
 from ssmith.evaluation.speed import Speed, SpeedConfig, measure_speed
-from ssmith.evaluation.state_space import state_space_run
+from ssmith.evaluation.task import Task, outcomes_of
+from ssmith.evaluation.tasks import TASKS, default_task, named_task, task_of
 from ssmith.evaluation.timing import Timing, time_pair
+from ssmith.evaluation.verbs import compare, evaluate
 
 __all__ = [
-    "ACCURACY",
-    "METRICS",
+    "TASKS",
     "Agreement",
     "Change",
     "Comparison",
@@ -47,6 +35,7 @@ __all__ = [
     "Load",
     "Memory",
     "Metric",
+    "Outcomes",
     "OwnComparison",
     "OwnMetric",
     "ParityCheck",
@@ -54,31 +43,29 @@ __all__ = [
     "PathCheck",
     "PathParity",
     "PathParityConfig",
-    "Perplexity",
-    "PerplexityComparison",
     "Speed",
     "SpeedConfig",
+    "Task",
     "Timing",
     "check",
     "check_paths",
     "collect_changes",
+    "compare",
     "compare_outcomes",
     "compare_own",
-    "compare_perplexity",
-    "default_metric",
+    "default_task",
     "estimate",
     "estimate_saving",
-    "find_metric",
+    "evaluate",
     "forward_difference",
     "judge",
-    "measure_language_memory",
-    "measure_language_speed",
     "measure_memory",
-    "measure_perplexity",
     "measure_speed",
+    "named_task",
+    "outcomes_of",
     "own_metric",
     "predict",
-    "state_space_run",
     "step_vs_scan",
+    "task_of",
     "time_pair",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from ssmith.core.errors import InputError
 from ssmith.evaluation.changes import Change, percent
-from ssmith.evaluation.compare import Comparison
+from ssmith.evaluation.comparison import Comparison
 from ssmith.evaluation.own import OwnComparison
 from ssmith.evaluation.parity import ParityReport
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from ssmith.core.errors import DataError, InputError, NumericalError
 from ssmith.core.seeds import generator
 from ssmith.core.words import number_of
-from ssmith.evaluation.metrics import Metric
+from ssmith.evaluation.metrics import METRICS, Metric, Outcomes
 
 _DRAWS_AT_ONCE = 2**20
 _BISECTIONS = 60
@@ -31,7 +31,12 @@ class Estimate:
         high: upper end.
         level: confidence of the two-sided interval, in (0, 1).
         method: how the interval was made.
-        count: sequences behind it.
+        count: rows behind it.
+        metric: what was measured; None for a number that is none.
+        weight: sum of the weights of these rows.
+        also: further metrics of the same rows, by name.
+        rows: what it was measured on, JSON-ready.
+        paths: which backend ran, one line per operation.
     """
 
     value: float
@@ -40,16 +45,76 @@ class Estimate:
     level: float
     method: str
     count: int
+    metric: Metric | None = None
+    weight: float = 0.0
+    also: Mapping[str, Estimate] = field(default_factory=dict)
+    rows: Mapping[str, Any] = field(default_factory=dict)
+    paths: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return value, low and high."""
         return {"value": self.value, "low": self.low, "high": self.high}
 
-    def __str__(self) -> str:
+    def describe(self) -> dict[str, Any]:
+        """Return everything, JSON-ready."""
+        metric = self.metric
+        return {
+            "metric": "" if metric is None else metric.name,
+            "higher_is_better": None if metric is None else metric.higher_is_better,
+            "estimate": self.as_dict(),
+            "interval": self.method,
+            "level": self.level,
+            "count": self.count,
+            "counted": self._counted,
+            "weight": self.weight,
+            "weighed": "" if metric is None else metric.weighed,
+            "also": {name: item.as_dict() for name, item in self.also.items()},
+            "paths": list(self.paths),
+        }
+
+    @property
+    def text(self) -> str:
+        """The number with its interval, how that was made and on how many rows."""
         return (
-            f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}] "
-            f"({self.method}, {self.level:.0%}, {number_of(self.count, 'sequence')})"
+            f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}] ({self.method}, "
+            f"{self.level:.0%}, {number_of(self.count, self._counted.removesuffix('s'))})"
         )
+
+    @property
+    def place(self) -> str:
+        """Where it was measured, in words: name, split, rows, counted tokens."""
+        return place_of(self.rows) if self.rows else ""
+
+    @property
+    def _counted(self) -> str:
+        return "sequences" if self.metric is None else self.metric.counted
+
+    def __str__(self) -> str:
+        lines = ["" if self.metric is None else f"{self.metric.name}: "]
+        lines[0] += self.text
+        lines += [f"{name}: {item.text}" for name, item in self.also.items()]
+        weighed = self.metric is not None and self.metric.weighed
+        return "\n".join([*lines, f"on {self.place}"] if weighed and self.rows else lines)
+
+
+def place_of(rows: Mapping[str, Any]) -> str:
+    """Return where something was measured in words: text, split, rows, counted tokens.
+
+    Args:
+        rows: as rows describe themselves.
+
+    Returns:
+        The words.
+    """
+    how, parts = rows.get("details", {}), [str(rows.get("name", "rows"))]
+    if "split" in how:
+        parts.append(f"split {how['split']}")
+    if "length" in how:
+        cut = f"{number_of(rows['windows'], 'row')} of {how['length']} tokens"
+        parts.append(cut + (f" at stride {how['stride']}" if "stride" in how else ", drawn"))
+    if "scored_tokens" in rows:
+        parts.append(number_of(rows["scored_tokens"], "counted token"))
+    return ", ".join(parts)
 
 
 def check_level(level: float) -> None:
@@ -65,20 +130,26 @@ def check_level(level: float) -> None:
         raise InputError(f"level is {level}", allowed="a number between 0 and 1, e.g. 0.95")
 
 
-def check_values(values: Float64[Tensor, "n"]) -> None:
-    """Raise unless there is at least one value and all are finite.
+def check_outcomes(outcomes: Outcomes, metric: Metric) -> None:
+    """Raise unless there is something to measure, and all of it is finite.
 
     Args:
-        values: one per sequence.
+        outcomes: one per row.
+        metric: what they mean.
 
     Raises:
-        DataError: if there is none.
-        NumericalError: if one is NaN or infinite.
+        DataError: if there is no row, or nothing counts.
+        NumericalError: if an outcome is NaN or infinite.
     """
-    if not len(values):
-        raise DataError("there is no sequence to measure on")
-    if not bool(values.isfinite().all()):
-        raise NumericalError("the metric of at least one sequence is not finite")
+    if not len(outcomes):
+        raise DataError(f"there are no {metric.counted} to measure on")
+    if not bool(outcomes.numerator.isfinite().all()):
+        raise NumericalError(f"the {metric.name} of at least one row is not finite")
+    if not outcomes.total > 0:
+        raise DataError(
+            f"no {metric.weighed or 'weight'} in {metric.counted} to measure {metric.name} on",
+            next_step="give longer rows",
+        )
 
 
 def wilson(successes: int, count: int, level: float = 0.95) -> Estimate:
@@ -161,19 +232,41 @@ def quantile(draws: Float64[Tensor, "r"], share: float) -> float:
     return low + (high - low) * (position - below)
 
 
-def estimate(
-    values: Float64[Tensor, "n"],
-    metric: Metric,
-    *,
-    seed: int,
-    level: float = 0.95,
-    resamples: int = 10_000,
-) -> Estimate:
-    """Return a metric with its interval: Wilson for a share, else percentile bootstrap.
+def bootstrap_ratios(
+    outcomes: Sequence[Outcomes], *, seed: int, resamples: int
+) -> Float64[Tensor, "r k"]:
+    """Return the ratios of sums of some outcomes over bootstrap resamples of their rows.
 
     Args:
-        values: outcome of each sequence, as ``metric.per_sequence`` gives it.
-        metric: what the values mean.
+        outcomes: of the same rows, in one order; all resampled alike.
+        seed: of the draws.
+        resamples: how many, ≥ 100.
+
+    Returns:
+        One column for each.
+    """
+    columns = [item.numerator for item in outcomes]
+    weights = [item.weight for item in outcomes if item.weight is not None]
+    means = bootstrap_means(torch.stack([*columns, *weights], 1), seed=seed, resamples=resamples)
+    ratios, at = means[:, : len(columns)].clone(), len(columns)
+    for column, item in enumerate(outcomes):
+        if item.weight is not None:
+            ratios[:, column] /= means[:, at]
+            at += 1
+    return ratios
+
+
+def estimate(
+    outcomes: Outcomes, metric: Metric, *, seed: int, level: float = 0.95, resamples: int = 10_000
+) -> Estimate:
+    """Return a metric with its interval: Wilson for a share of rows, else percentile bootstrap.
+
+    The interval says how the number would vary over other rows of this kind, and nothing about
+    other kinds.
+
+    Args:
+        outcomes: of each row.
+        metric: what they mean.
         seed: of the bootstrap.
         level: confidence, in (0, 1).
         resamples: of the bootstrap, ≥ 100.
@@ -183,23 +276,50 @@ def estimate(
 
     Raises:
         InputError: if a setting is out of range.
-        DataError: if there is no sequence.
-        NumericalError: if a value is not finite.
+        DataError: if there is no row.
+        NumericalError: if an outcome is not finite, or the metric is beyond all numbers.
     """
     check_level(level)
-    check_values(values)
-    if metric.proportion:
-        return wilson(round(float(values.sum())), len(values), level)
-    means = bootstrap_means(values[:, None], seed=seed, resamples=resamples)
-    draws = metric.of_mean(means[:, 0])
-    return Estimate(
-        value=metric.aggregate(values),
-        low=quantile(draws, (1 - level) / 2),
-        high=quantile(draws, (1 + level) / 2),
-        level=level,
-        method=f"bootstrap, {resamples} resamples",
-        count=len(values),
-    )
+    check_outcomes(outcomes, metric)
+    also = {
+        name: estimate(item, METRICS[name], seed=seed, level=level, resamples=resamples)
+        for name, item in outcomes.also.items()
+        if item.total > 0
+    }
+    if metric.proportion and outcomes.counts:
+        found = wilson(round(float(outcomes.numerator.sum())), len(outcomes), level)
+    else:
+        draws = metric.of_ratio(bootstrap_ratios([outcomes], seed=seed, resamples=resamples)[:, 0])
+        method = f"bootstrap, {resamples} resamples"
+        found = interval(metric.value(outcomes), draws, level, method, len(outcomes))
+    return replace(found, metric=metric, weight=outcomes.total, also=also)
+
+
+def interval(
+    value: float, draws: Float64[Tensor, "r"], level: float, method: str, count: int
+) -> Estimate:
+    """Return a number with the percentile interval of its draws.
+
+    Args:
+        value: the number.
+        draws: of the bootstrap.
+        level: confidence, in (0, 1).
+        method: how it was made.
+        count: rows behind it.
+
+    Returns:
+        The estimate.
+
+    Raises:
+        NumericalError: if a draw is not finite.
+    """
+    if not math.isfinite(value) or not bool(draws.isfinite().all()):
+        raise NumericalError(
+            "the metric of all rows, or of some that were drawn, is not finite",
+            next_step="the model predicts nothing; check its weights",
+        )
+    low, high = (quantile(draws, (1 + side * level) / 2) for side in (-1, 1))
+    return Estimate(value=value, low=low, high=high, level=level, method=method, count=count)
 
 
 def _tango_score(plus: float | int, minus: float | int, count: float | int, delta: float) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +12,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssmith.core.errors import UnsupportedError
-from ssmith.core.sequences import Sequences
-from ssmith.evaluation.running import device_of, evaluating, inputs_for, run_forward, stepping
+from ssmith.core.rows import Rows
+from ssmith.evaluation.running import device_of, evaluating
+from ssmith.evaluation.runs import runs_of
 
 _HOW_CPU = (
     "bytes of all tensors alive at once during one forward pass, beyond parameters and inputs; "
@@ -64,17 +63,22 @@ class _LiveBytes(TorchDispatchMode):
         self._known[key] = weakref.ref(storage, release)
 
 
-def _tensors(tree: Any) -> list[Tensor]:
-    """Return all tensors in nested tuples, lists, dicts and dataclasses."""
-    if isinstance(tree, Tensor):
-        return [tree]
-    if isinstance(tree, Mapping):
-        return [tensor for item in tree.values() for tensor in _tensors(item)]
-    if isinstance(tree, list | tuple):
-        return [tensor for item in tree for tensor in _tensors(item)]
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        return [tensor for item in vars(tree).values() for tensor in _tensors(item)]
-    return []
+def _tensors(thing: Any, seen: set[int] | None = None) -> list[Tensor]:
+    """Return all tensors an object holds, at any depth, each once."""
+    seen = set() if seen is None else seen
+    if id(thing) in seen:
+        return []
+    seen.add(id(thing))
+    if isinstance(thing, Tensor):
+        return [thing]
+    inner: Any = ()
+    if isinstance(thing, Mapping):
+        inner = thing.values()
+    elif isinstance(thing, list | tuple):
+        inner = thing
+    elif hasattr(thing, "__dict__") and not isinstance(thing, type | nn.Module):
+        inner = vars(thing).values()
+    return [tensor for item in inner for tensor in _tensors(item, seen)]
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device | str = "cpu") -> int:
@@ -105,63 +109,42 @@ def peak_bytes(run: Callable[[], object], device: torch.device | str = "cpu") ->
     return watch.peak
 
 
-def forward_peak_bytes(model: nn.Module, batch: Sequences) -> int:
+def forward_peak_bytes(model: nn.Module, rows: Rows) -> int:
     """Return the peak bytes of one forward pass (see `peak_bytes`)."""
-    x, lengths = inputs_for(model, batch)
-    with evaluating(model):
-        return peak_bytes(lambda: run_forward(model, x, lengths), x.device)
+    runs = runs_of(model, rows)
+    with runs.around(), evaluating(model):
+        return peak_bytes(runs.batch, device_of(model))
 
 
-def state_bytes(model: nn.Module, batch: Sequences) -> int:
-    """Return the bytes one more sequence costs between two steps.
+def state_bytes(model: nn.Module, rows: Rows) -> int:
+    """Return the bytes one more row costs between two steps.
 
-    What all sequences share (discretised parameters) is not counted: the state of two sequences
-    is compared with the state of one, after a step.
+    What all rows share (discretised parameters) is not counted: the state of two is compared with
+    the state of one, after a few steps.
 
     Args:
-        model: a sequence model.
-        batch: its first step is taken.
+        model: a network that runs step by step.
+        rows: the first steps of the first are taken.
 
     Returns:
         Bytes ≥ 0.
 
     Raises:
-        UnsupportedError: if the model cannot run step by step.
+        UnsupportedError: if the network cannot run step by step.
     """
-    x, _ = inputs_for(model, batch)
-    stepper, sizes = stepping(model), []
-    with evaluating(model):
-        for count in (1, 2):
-            first = x[:1, 0].expand(count, *x.shape[2:])
-            _, state = stepper.step(first, stepper.initial_state(count))
-            sizes.append(sum(item.numel() * item.element_size() for item in _tensors(state)))
-    return sizes[1] - sizes[0]
+    runs = runs_of(model, rows)
+    with runs.around(), evaluating(model):
+        one, two = (
+            sum(item.numel() * item.element_size() for item in _tensors(runs.state(count)))
+            for count in (1, 2)
+        )
+    return two - one
 
 
 def parameter_bytes(model: nn.Module) -> int:
     """Return the bytes of all parameters and buffers, shared ones counted once."""
     tensors = {id(item): item for item in [*model.parameters(), *model.buffers()]}
     return sum(item.numel() * item.element_size() for item in tensors.values())
-
-
-def peak_rss() -> int:
-    """Return the largest resident memory of this process so far.
-
-    Returns:
-        Bytes.
-
-    Raises:
-        UnsupportedError: if the operating system does not tell (Windows).
-    """
-    try:
-        import resource  # noqa: PLC0415 - absent on Windows
-    except ModuleNotFoundError as error:
-        raise UnsupportedError(
-            "this operating system does not report peak memory", allowed="Linux or macOS"
-        ) from error
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts kibibytes, macOS bytes.
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,27 +184,27 @@ class Memory:
         }
 
 
-def measure_memory(before: nn.Module, after: nn.Module, batch: Sequences) -> Memory:
-    """Measure two models on the same batch.
+def measure_memory(before: nn.Module, after: nn.Module, rows: Rows) -> Memory:
+    """Measure two networks on the same batch.
 
     Args:
-        before: the first model.
-        after: the second model.
-        batch: at least one sequence.
+        before: the first network.
+        after: the second network.
+        rows: of one forward pass, at least one.
 
     Returns:
-        The measurement; a model that cannot step has no state, with the reason.
+        The measurement; a network that cannot step has no state, with the reason.
     """
     state, why = None, ""
     try:
-        state = state_bytes(before, batch), state_bytes(after, batch)
+        state = state_bytes(before, rows), state_bytes(after, rows)
     except UnsupportedError as error:
         why = error.what
     return Memory(
         how=_HOW_CUDA if device_of(before).type == "cuda" else _HOW_CPU,
-        batch_size=len(batch),
-        length=batch.x.shape[1],
-        peak_forward=(forward_peak_bytes(before, batch), forward_peak_bytes(after, batch)),
+        batch_size=len(rows),
+        length=runs_of(before, rows).length,
+        peak_forward=(forward_peak_bytes(before, rows), forward_peak_bytes(after, rows)),
         state=state,
         why_null=why,
         parameters=(parameter_bytes(before), parameter_bytes(after)),

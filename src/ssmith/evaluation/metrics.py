@@ -1,89 +1,91 @@
-"""Task metrics as one outcome per sequence, so that two models can be compared in pairs."""
+"""Metrics: what a number per row means, and what all rows together amount to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
-from ssmith.core.errors import DataError, InputError, NumericalError
-from ssmith.core.sequences import Sequences, Task
-from ssmith.evaluation.running import evaluating, inputs_for, run_forward
+from ssmith.core.checks import check_choice
+from ssmith.core.errors import DataError
 
-PerSequence = Callable[[Tensor, Tensor], Tensor]
+_LINKS: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": torch.clone,
+    "exp": torch.exp,
+    "sqrt": torch.sqrt,
+}
 
 
-def predict(model: nn.Module, part: Sequences, batch_size: int = 64) -> Float[Tensor, "b o"]:
-    """Run a model over sequences, in evaluation mode and without gradients.
-
-    Sequences of similar length share a batch, which saves padding; the outputs come back in the
-    order of ``part``.
+@dataclass(frozen=True, kw_only=True)
+class Outcomes:
+    """What was seen on each row: a metric is a ratio of sums over rows.
 
     Args:
-        model: called as ``model(x, lengths)``; its modes are restored afterwards.
-        part: at least one sequence.
-        batch_size: sequences per forward pass, ≥ 1.
-
-    Returns:
-        Outputs on the CPU, one row per sequence.
-
-    Raises:
-        InputError: if the batch size is below 1.
-        DataError: if there is no sequence.
-        NumericalError: if an output is not finite.
+        numerator: e.g. 1 for a right answer, an absolute error, the nats of a window.
+        weight: e.g. the tokens of a window; None where every row counts 1.
+        also: further metrics of the same rows, by name.
     """
-    if batch_size < 1:
-        raise InputError(f"batch size is {batch_size}", allowed="an integer ≥ 1")
-    if not len(part):
-        raise DataError("there is no sequence to predict")
-    order = torch.argsort(part.lengths, stable=True)
-    with evaluating(model):
-        rows = [
-            run_forward(model, *inputs_for(model, part.take(index))).cpu()
-            for index in order.split(batch_size)
-        ]
-    outputs = torch.cat(rows)
-    bad = int((~outputs.isfinite()).any(dim=1).sum())
-    if bad:
-        raise NumericalError(
-            f"the outputs of {bad} of {len(part)} sequences are not finite",
-            next_step="check the model with float64 and the scaling of the data",
-        )
-    return outputs[torch.argsort(order)]
+
+    numerator: Float64[Tensor, "n"]
+    weight: Float64[Tensor, "n"] | None = None
+    also: Mapping[str, Outcomes] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.numerator)
+
+    @property
+    def total(self) -> float:
+        """Sum of the weights."""
+        return float(len(self)) if self.weight is None else float(self.weight.sum())
+
+    @property
+    def counts(self) -> bool:
+        """Whether every row is right or wrong and counts 1."""
+        hits = self.numerator
+        return self.weight is None and bool(((hits == 0) | (hits == 1)).all())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A metric that is a mean over sequences, or the square root of one.
+    """What outcomes amount to: ``link(Σ numerator / Σ weight)``.
 
     Args:
         name: as it stands in a receipt.
         higher_is_better: direction.
-        per_sequence: (outputs, y) → one float64 value per sequence.
-        proportion: each value is 0 or 1 and the metric is their share.
-        root: the metric is the square root of the mean.
+        link: identity for a mean, exp for a perplexity, sqrt for a root of a mean square.
+        proportion: the value is a share, told in percent; of right and wrong rows that count 1
+            its intervals are exact scores and not a bootstrap.
         relative: losses are told as a share of the value before.
-        counted: what there is one value of.
+        counted: what there is one outcome of, in the plural.
+        weighed: what the weights count, in the plural; empty where each row counts 1.
+
+    Raises:
+        InputError: if there is no such link.
     """
 
     name: str
     higher_is_better: bool
-    per_sequence: PerSequence
+    link: str = "identity"
     proportion: bool = False
-    root: bool = False
     relative: bool = False
     counted: str = "sequences"
+    weighed: str = ""
 
-    def of_mean(self, mean: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
-        """Turn a mean of the values per sequence into the metric."""
-        return mean.sqrt() if self.root else mean
+    def __post_init__(self) -> None:
+        check_choice("link", self.link, tuple(_LINKS))
 
-    def aggregate(self, values: Float64[Tensor, "n"]) -> float:
-        """Return the metric over all sequences."""
-        return float(self.of_mean(values.mean()))
+    def of_ratio(self, ratio: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
+        """Turn ratios of sums into the metric."""
+        return _LINKS[self.link](ratio)
+
+    def value(self, outcomes: Outcomes) -> float:
+        """Return the metric over all rows."""
+        if outcomes.weight is None:
+            return float(self.of_ratio(outcomes.numerator.mean()))
+        return float(self.of_ratio(outcomes.numerator.sum() / outcomes.weight.sum()))
 
     def loss(self, before: float, after: float) -> float:
         """Return how much worse ``after`` is (negative: better).
@@ -100,7 +102,7 @@ class Metric:
 
 
 def _check_classes(outputs: Tensor, y: Tensor) -> None:
-    if y.is_floating_point() or y.shape != outputs.shape[:1]:
+    if outputs.ndim != 2 or y.is_floating_point() or y.shape != outputs.shape[:1]:
         raise DataError(
             f"targets are {y.dtype} of shape {tuple(y.shape)} for outputs {tuple(outputs.shape)}",
             allowed="one class index (int64) per sequence",
@@ -145,34 +147,22 @@ def negative_log_likelihood(outputs: Float[Tensor, "n o"], y: Tensor) -> Float64
     return nn.functional.cross_entropy(outputs.to(torch.float64), y, reduction="none")
 
 
-ACCURACY = Metric(name="accuracy", higher_is_better=True, per_sequence=is_right, proportion=True)
-CROSS_ENTROPY = Metric(
-    name="cross-entropy", higher_is_better=False, per_sequence=negative_log_likelihood
+ACCURACY = Metric(name="accuracy", higher_is_better=True, proportion=True)
+CROSS_ENTROPY = Metric(name="cross-entropy", higher_is_better=False)
+MEAN_ABSOLUTE_ERROR = Metric(name="mean absolute error", higher_is_better=False)
+RMSE = Metric(name="rmse", higher_is_better=False, link="sqrt")
+PERPLEXITY = Metric(
+    name="perplexity",
+    higher_is_better=False,
+    link="exp",
+    relative=True,
+    counted="windows",
+    weighed="counted tokens",
 )
-MEAN_ABSOLUTE_ERROR = Metric(
-    name="mean absolute error", higher_is_better=False, per_sequence=absolute_error
+BITS_PER_BYTE = Metric(
+    name="bits per byte", higher_is_better=False, counted="windows", weighed="bytes"
 )
-RMSE = Metric(name="rmse", higher_is_better=False, per_sequence=squared_error, root=True)
-METRICS = {item.name: item for item in (ACCURACY, CROSS_ENTROPY, MEAN_ABSOLUTE_ERROR, RMSE)}
-
-
-def default_metric(task: Task) -> Metric:
-    """Return accuracy for classification, mean absolute error for regression and forecasts."""
-    return ACCURACY if task == "classification" else MEAN_ABSOLUTE_ERROR
-
-
-def find_metric(name: str) -> Metric:
-    """Return a metric by name.
-
-    Args:
-        name: one of `METRICS`.
-
-    Returns:
-        The metric.
-
-    Raises:
-        InputError: if there is no such metric.
-    """
-    if name not in METRICS:
-        raise InputError(f"metric {name!r}", allowed=", ".join(METRICS))
-    return METRICS[name]
+METRICS = {
+    item.name: item
+    for item in (ACCURACY, CROSS_ENTROPY, MEAN_ABSOLUTE_ERROR, RMSE, PERPLEXITY, BITS_PER_BYTE)
+}

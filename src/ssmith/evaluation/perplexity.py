@@ -3,29 +3,58 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
-from ssmith.core.checks import check_integer
-from ssmith.core.errors import DataError, NumericalError
+from ssmith.core.errors import DataError
+from ssmith.core.rows import place_of
 from ssmith.core.tokens import TokenWindows
+from ssmith.evaluation.metrics import PERPLEXITY, Outcomes
+from ssmith.evaluation.task import Task, outcomes_of
 from ssmith.families.hf import engine
 from ssmith.families.hf.head import read_out
 
 # Positions whose scores over the whole vocabulary stand in memory at once, times vocabulary.
 _SCORES_AT_ONCE = 1 << 24
+Nats = TypeVar("Nats", float, Tensor)
 
 
-@torch.no_grad()
+def language_outcomes(model: nn.Module, part: TokenWindows) -> Outcomes:
+    """Return nats and counted tokens of each window, and the same in bits over bytes.
+
+    Where the model's head is known, scores over the vocabulary are made for a few positions at a
+    time, so that memory does not grow with length × vocabulary.
+
+    Args:
+        model: a language model.
+        part: windows of one forward pass.
+
+    Returns:
+        Summed negative log-likelihood over the number of tokens, and bits over bytes where they
+        are known.
+
+    Raises:
+        DataError: if a token id is outside the model's vocabulary.
+    """
+    check_vocabulary(model, part)
+    nats = _batch_losses(model, part, place_of(model))
+    tokens = (part.lengths - part.scored_from).clamp(min=0).double()
+    also = {}
+    if part.text_bytes is not None:
+        also = {"bits per byte": Outcomes(numerator=bits(nats), weight=part.text_bytes.double())}
+    return Outcomes(numerator=nats, weight=tokens, also=also)
+
+
+PERPLEXITY_TASK = Task(metric=PERPLEXITY, outcomes=language_outcomes, around=engine)
+
+
 def window_losses(
     model: nn.Module, windows: TokenWindows, *, batch_size: int = 8
 ) -> Float64[Tensor, "w"]:
     """Return the summed negative log-likelihood of each window's counted tokens, in nats.
-
-    The model runs on the scan engine. Where its head is known, scores over the vocabulary are
-    made for a few positions at a time, so that memory does not grow with length × vocabulary.
 
     Args:
         model: a language model; its mode and its engine are as before afterwards.
@@ -33,33 +62,9 @@ def window_losses(
         batch_size: windows per forward pass, ≥ 1.
 
     Returns:
-        One sum per window.
-
-    Raises:
-        InputError: if the batch size is below 1.
-        DataError: if a token id is outside the model's vocabulary.
-        NumericalError: if a likelihood is not finite.
+        One sum per window (see `outcomes_of` for errors).
     """
-    check_integer("batch_size", batch_size, at_least=1)
-    check_vocabulary(model, windows)
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
-    sums = []
-    try:
-        with engine(model):
-            for index in torch.arange(len(windows)).split(batch_size):
-                sums.append(_batch_losses(model, windows.take(index), device))
-    finally:
-        model.train(was_training)
-    found = torch.cat(sums)
-    if not bool(torch.isfinite(found).all()):
-        bad = int((~torch.isfinite(found)).nonzero()[0, 0])
-        raise NumericalError(
-            f"the likelihood of window {bad} of {windows.name} is {found[bad].item()}",
-            next_step="check the model's weights, or measure it in float32",
-        )
-    return found
+    return outcomes_of(PERPLEXITY_TASK, model, windows, batch_size=batch_size).numerator
 
 
 def check_vocabulary(model: nn.Module, windows: TokenWindows) -> None:
@@ -113,6 +118,6 @@ def _nats(logits: Float[Tensor, "i v"], targets: Int64[Tensor, "i"]) -> Float64[
     return nn.functional.cross_entropy(wide, targets, reduction="none").double()
 
 
-def bits(nats: float) -> float:
+def bits(nats: Nats) -> Nats:
     """Return nats in bits."""
     return nats / math.log(2.0)

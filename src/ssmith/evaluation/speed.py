@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,20 +12,12 @@ from torch import nn
 
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.layers import Finding
-from ssmith.core.sequences import Sequences
+from ssmith.core.rows import Rows
 from ssmith.core.times import Times
 from ssmith.core.words import number_of
-from ssmith.evaluation.running import (
-    device_of,
-    dtype_of,
-    evaluating,
-    inputs_for,
-    run_forward,
-    stepping,
-)
+from ssmith.evaluation.running import device_of, dtype_of, evaluating
+from ssmith.evaluation.runs import runs_of
 from ssmith.evaluation.timing import Run, Timing, check_seconds, time_pair
-
-_STEPS_BEFORE = 3
 
 
 @contextmanager
@@ -130,64 +122,58 @@ class Speed:
 
 
 def measure_speed(
-    before: nn.Module,
-    after: nn.Module,
-    batch: Sequences,
-    *,
-    config: SpeedConfig | None = None,
-    state_space: tuple[Run, Run] | None = None,
+    before: nn.Module, after: nn.Module, rows: Rows, *, config: SpeedConfig | None = None
 ) -> Speed:
-    """Time two models in turns on one batch: a forward pass, one step, the state space part.
+    """Time two networks in turns on one batch: a forward pass, one step, the state space part.
 
     Args:
-        before: the first model.
-        after: the second model, on the same device and in the same dtype.
-        batch: the sequences of one forward pass, at least one.
+        before: the first network.
+        after: the second network, on the same device and in the same dtype.
+        rows: of one forward pass, at least one; of windows of text none padded.
         config: settings.
-        state_space: runs of the state space parts alone, (before, after), or None.
 
     Returns:
-        The times; a model that cannot step has no time per step, with the reason.
+        The times; a network that cannot step has no time per step, with the reason.
 
     Raises:
-        InputError: if the models differ in device or dtype, or the batch is empty.
+        InputError: if the networks differ in device or dtype, or there is no row.
     """
-    config = config or SpeedConfig()
-    if not len(batch):
-        raise InputError("the batch holds no sequences", allowed="at least one")
-    device, dtype = common_place(before, after)
-    x, lengths = inputs_for(before, batch)
-    wait = waiter_for(device)
-    why: dict[str, str] = {}
+    settings = config or SpeedConfig()
+    device, dtype = _common_place(before, after)
+    first, second = runs_of(before, rows), runs_of(after, rows)
+    wait = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else None
+    why = dict(first.why_null)
 
     def pair(run_a: Run, run_b: Run) -> Timing:
         return time_pair(
             run_a,
             run_b,
-            seconds=config.seconds,
-            min_repeats=config.min_repeats,
+            seconds=settings.seconds,
+            min_repeats=settings.min_repeats,
             synchronise=wait,
         )
 
-    with evaluating(before, after), using_threads(config.threads) as threads:
-        per_batch = pair(
-            lambda: run_forward(before, x, lengths), lambda: run_forward(after, x, lengths)
-        )
-        part = None if state_space is None else pair(*state_space)
-        per_step = None
+    with (
+        first.around() as path,
+        second.around(),
+        evaluating(before, after),
+        using_threads(settings.threads) as threads,
+    ):
+        per_batch = pair(first.batch, second.batch)
+        part, per_step = None, None
+        if first.state_space is not None and second.state_space is not None:
+            part = pair(first.state_space, second.state_space)
         try:
-            per_step = pair(
-                _one_step(before, batch, config.step_batch_size),
-                _one_step(after, batch, config.step_batch_size),
-            )
+            per_step = pair(*(item.step(settings.step_batch_size) for item in (first, second)))
         except UnsupportedError as error:
             why["per_step"] = error.what
+    where = f"{device.type}, {str(dtype).removeprefix('torch.')}, {number_of(threads, 'thread')}"
     return Speed(
-        path=f"torch, {path_text(device, dtype, threads)}",
+        path=f"{path}{', ' if path == 'torch' else '; '}{where}",
         threads=threads,
-        batch_size=len(batch),
-        length=x.shape[1],
-        step_batch_size=config.step_batch_size,
+        batch_size=len(rows),
+        length=first.length,
+        step_batch_size=settings.step_batch_size,
         per_batch=per_batch,
         state_space_per_batch=part,
         per_step=per_step,
@@ -195,7 +181,7 @@ def measure_speed(
     )
 
 
-def common_place(before: nn.Module, after: nn.Module) -> tuple[torch.device, torch.dtype]:
+def _common_place(before: nn.Module, after: nn.Module) -> tuple[torch.device, torch.dtype]:
     """Return the device and dtype of two models; times of unequal ones would say nothing."""
     places = [(device_of(model), dtype_of(model)) for model in (before, after)]
     if places[0] != places[1]:
@@ -203,26 +189,3 @@ def common_place(before: nn.Module, after: nn.Module) -> tuple[torch.device, tor
             f"the models are on {places[0]} and {places[1]}", allowed="the same device and dtype"
         )
     return places[0]
-
-
-def path_text(device: torch.device, dtype: torch.dtype, threads: int) -> str:
-    """Return where, in which dtype and on how many threads a run was timed."""
-    return f"{device.type}, {str(dtype).removeprefix('torch.')}, {number_of(threads, 'thread')}"
-
-
-def waiter_for(device: torch.device) -> Callable[[], object] | None:
-    """Return what waits for the device, or None where work is done when a call returns."""
-    if device.type == "cuda":
-        return lambda: torch.cuda.synchronize(device)
-    return None
-
-
-def _one_step(model: nn.Module, batch: Sequences, size: int) -> Run:
-    """Return a run of one step from a state that has already seen a few steps."""
-    x, _ = inputs_for(model, batch)
-    x = x[:1].expand(size, *x.shape[1:])
-    stepper = stepping(model)
-    state = stepper.initial_state(size)
-    for t in range(min(_STEPS_BEFORE, x.shape[1])):
-        _, state = stepper.step(x[:, t], state)
-    return lambda: stepper.step(x[:, 0], state)

@@ -13,7 +13,7 @@ from ssmith.core.files import read_json
 from ssmith.criteria import by_name, criterion_label, criterion_names
 from ssmith.criteria.selective import selective_by_name, selective_names
 from ssmith.data import PROSE_SPEC, STDLIB_SPEC, TASKS, about
-from ssmith.evaluation import METRICS
+from ssmith.evaluation import TASKS as METRICS
 from ssmith.jobs.train import RECIPE
 from ssmith.tune import adapters
 
@@ -57,9 +57,9 @@ def catalogue() -> dict[str, list[Entry]]:
         "metric": [
             Entry(
                 name=name.replace(" ", "-"),
-                about="higher is better" if metric.higher_is_better else "lower is better",
+                about="higher is better" if task.metric.higher_is_better else "lower is better",
             )
-            for name, metric in METRICS.items()
+            for name, task in METRICS.items()
         ],
     }
 

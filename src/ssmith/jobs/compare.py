@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssmith import api
-from ssmith.artefact import WEIGHTS, locate
+from ssmith.artefact import locate
 from ssmith.core.errors import ModelError
 from ssmith.core.inspection import Inspection
 from ssmith.core.layers import STATES
@@ -21,9 +21,10 @@ from ssmith.evaluation import (
     compare_own,
     own_metric,
     predict,
+    task_of,
 )
 from ssmith.families import SequenceModel
-from ssmith.jobs.measure import check_split, metric_named
+from ssmith.jobs.measure import check_split
 from ssmith.jobs.pilot.costs import Costs, measure_costs
 
 _ALIKE = ("task", "classes", "outputs", "channels", "vocabulary")
@@ -105,7 +106,7 @@ def compare(
     progress("quality", 1, 1)
     costs = measure_costs(
         models,
-        (locate(before) / WEIGHTS, locate(after) / WEIGHTS),
+        (locate(before), locate(after)),
         part.first(config.batch_size),
         config.speed(),
     )
@@ -193,10 +194,10 @@ def _quality(
     config: CompareConfig,
     own: OwnMetric | None,
 ) -> dict[str, Any]:
-    metric = metric_named(config.metric, models[0].config.task)
+    task = task_of(models[0], part, config.metric)
     outputs = [predict(model, part, config.batch_size) for model in models]
-    outcomes = [metric.per_sequence(item, part.y) for item in outputs]
-    comparison = compare_outcomes(outcomes[0], outcomes[1], metric, seed=config.seed)
+    outcomes = [task.of_outputs(item, part.y) for item in outputs]
+    comparison = compare_outcomes(outcomes[0], outcomes[1], task.metric, seed=config.seed)
     section = None
     if own is not None:
         section = compare_own(own, outputs[0], outputs[1], part.y, seed=config.seed).as_dict()

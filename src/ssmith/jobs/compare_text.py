@@ -13,7 +13,7 @@ from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt
 from ssmith.families import vocabulary_of
 from ssmith.jobs.compare import Compared
-from ssmith.jobs.pilot.costs import measure_language_costs
+from ssmith.jobs.pilot.costs import measure_costs
 from ssmith.jobs.text import TextConfig, describe, load_text_for, reads_text, whole_rows
 
 
@@ -55,7 +55,7 @@ def compare_text(
         models[0], models[1], windows, seed=config.seed, batch_size=config.batch_size
     )
     progress("quality", 1, 1)
-    costs = measure_language_costs(
+    costs = measure_costs(
         models, (locate(before), locate(after)), whole_rows(windows, config), config.speed()
     )
     progress("speed and memory", 1, 1)
@@ -64,7 +64,7 @@ def compare_text(
         found=(api.inspect(models[0], before), api.inspect(models[1], after)),
         task="language modelling",
         data=describe(text, windows),
-        quality=quality.as_dict(),
+        quality=quality.as_dict(split=config.split),
         costs=costs,
     ).receipt(config.seed, command)
 

@@ -17,7 +17,7 @@ from ssmith.core.files import to_json
 from ssmith.core.optional import require
 from ssmith.core.receipt import versions
 from ssmith.core.text import Text
-from ssmith.evaluation.language import Perplexity, measure_perplexity, place, said
+from ssmith.evaluation import Estimate
 from ssmith.evaluation.perplexity import bits
 from ssmith.jobs.train_language import RECIPE, LanguageRecipe, Trained
 from ssmith.report.plot_training import language_curve
@@ -43,7 +43,7 @@ def save_trained_language(
     """
     settings = trained.fit.settings
     windows = trained.data.held_out.windows(settings["length"])
-    found = measure_perplexity(trained.model, windows, batch_size=settings["batch_size"])
+    found = api.evaluate(trained.model, windows, batch_size=settings["batch_size"])
     rivals = compressors(trained.data.held_out)
     table = _table(trained, recipe, found, rivals)
     steps = {"train": trained.fit.curve(), "validation": trained.fit.validation}
@@ -60,7 +60,7 @@ def save_trained_language(
         "data": trained.data.facts,
         **steps,
         "seconds": trained.fit.seconds,
-        "test": found.as_dict(),
+        "test": _test(found),
         "compressors_bits_per_byte": rivals,
         "paths": [f"{item.op}: {item.backend} ({item.reason})" for item in trained.engine.paths],
     }
@@ -131,11 +131,11 @@ def _zstd(content: bytes) -> int | str:
 def _table(
     trained: Trained,
     recipe: LanguageRecipe,
-    found: Perplexity,
+    found: Estimate,
     rivals: dict[str, float | str],
 ) -> dict[str, str]:
     settings, data = trained.fit.settings, trained.data
-    size, per_byte = recipe.size(), found.bits_per_byte
+    size, per_byte = recipe.size(), found.also.get("bits per byte")
     steps, rows, length = (settings[name] for name in ("steps", "batch_size", "length"))
     parameters = sum(item.numel() for item in trained.model.parameters())
     retrain = f"ssmith train {RECIPE} --seed {settings['seed']} --out DIR"
@@ -146,16 +146,31 @@ def _table(
         "trained on": f"{data.facts['train']['source']}; {data.facts['train']['tokens']:,} tokens",
         "sha256 of it": f"`{data.facts['train']['sha256']}`",
         "seen": f"{steps * rows * length:,} tokens in {steps:,} steps of {rows} × {length}",
-        "measured on": f"{data.held_out.source}: {place(found.windows)}",
+        "measured on": f"{data.held_out.source}: {found.place}",
         "sha256 of all its splits": f"`{data.held_out.sha256}`",
-        "bits per byte": "not known" if per_byte is None else said(per_byte),
-        "perplexity per token": said(found.perplexity),
+        "bits per byte": "not known" if per_byte is None else per_byte.text,
+        "perplexity per token": found.text,
         **{f"bits per byte, {name}": _number(value) for name, value in rivals.items()},
         "seed": str(settings["seed"]),
         "time in training steps": f"{trained.fit.seconds / 60:.0f} minutes, on a machine that did "
         "other work as well",
         "machine": f"{versions()['machine']}, {torch.get_num_threads()} threads",
         "how to retrain": f"`{retrain}` with the `{RECIPE}` in this directory",
+    }
+
+
+def _test(found: Estimate) -> dict[str, Any]:
+    """Return what was measured on the test split, for the curve's file."""
+    per_byte = found.also.get("bits per byte")
+    return {
+        "perplexity": found.as_dict(),
+        "bits_per_byte": None if per_byte is None else per_byte.as_dict(),
+        "interval": found.method,
+        "level": found.level,
+        "tokens": int(found.weight),
+        "text_bytes": None if per_byte is None else int(per_byte.weight),
+        "windows": dict(found.rows),
+        "paths": list(found.paths),
     }
 
 

@@ -8,9 +8,8 @@ from typing import Any
 from ssmith import api
 from ssmith.core.checks import check_choice
 from ssmith.core.errors import UnsupportedError
-from ssmith.core.names import unknown_name
-from ssmith.core.sequences import SPLITS, Task
-from ssmith.evaluation import METRICS, Metric, default_metric
+from ssmith.core.sequences import SPLITS
+from ssmith.evaluation import task_of
 from ssmith.families import answers_of
 
 
@@ -54,45 +53,15 @@ def measure(model: str, data: str, config: MeasureConfig) -> dict[str, Any]:
             next_step="give it a text, or a head with `ssmith tune`",
         )
     sequences = api.load_data(data, loaded, needs=(config.split,))
-    metric = metric_named(config.metric, answers.task)
     part = sequences.split(config.split)
-    found = api.measure(loaded, part, metric, seed=config.seed, batch_size=config.batch_size)
+    task = task_of(loaded, part, config.metric)
+    found = api.evaluate(loaded, part, task, seed=config.seed, batch_size=config.batch_size)
     return {
         "model": model,
         "data": sequences.describe(),
         "split": config.split,
-        "metric": metric.name,
-        "higher_is_better": metric.higher_is_better,
-        "estimate": found.as_dict(),
-        "interval": found.method,
-        "level": found.level,
-        "count": found.count,
+        **found.describe(),
     }
-
-
-def metric_named(name: str | None, task: Task) -> Metric:
-    """Return a metric; dashes, underscores and blanks in its name are alike.
-
-    Args:
-        name: of the metric; None for the default of the task.
-        task: what the model predicts.
-
-    Returns:
-        The metric.
-
-    Raises:
-        InputError: if there is no such metric, or it does not fit the task.
-    """
-    if name is None:
-        return default_metric(task)
-    fitting = {
-        _plain(metric.name): metric
-        for metric in METRICS.values()
-        if (metric.name in ("accuracy", "cross-entropy")) == (task == "classification")
-    }
-    if _plain(name) not in fitting:
-        raise unknown_name(f"there is no metric {name!r} for {task}", _plain(name), sorted(fitting))
-    return fitting[_plain(name)]
 
 
 def check_split(name: str) -> None:
@@ -105,7 +74,3 @@ def check_split(name: str) -> None:
         InputError: otherwise.
     """
     check_choice("split", name, SPLITS)
-
-
-def _plain(name: str) -> str:
-    return name.strip().lower().replace("_", "-").replace(" ", "-")

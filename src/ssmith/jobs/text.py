@@ -161,8 +161,8 @@ def measure_text(
         harness: tasks to run as well.
 
     Returns:
-        JSON-ready: model, metric, perplexity and bits per byte with intervals, windows, paths,
-        and ``lm_eval``, a row for each metric of each task.
+        JSON-ready: model, data, metric, perplexity and bits per byte with intervals, paths, and
+        ``lm_eval``, a row for each metric of each task.
     """
     check_harness(harness)
     loaded = api.load(model)
@@ -174,13 +174,12 @@ def measure_text(
     if data is None:
         return {"model": model, "lm_eval": tasks}
     windows = config.cut(load_text_for(loaded, model, data, config.field))
-    found = api.measure(loaded, windows, seed=config.seed, batch_size=config.batch_size)
+    found = api.evaluate(loaded, windows, seed=config.seed, batch_size=config.batch_size)
     return {
         "model": model,
-        "metric": "perplexity",
-        "higher_is_better": False,
+        "data": windows.describe(),
         "split": config.split,
+        **found.describe(),
         "text": str(found),
-        **found.as_dict(),
         "lm_eval": tasks,
     }

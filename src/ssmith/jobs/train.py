@@ -18,8 +18,7 @@ from ssmith.core.files import to_json
 from ssmith.core.progress import Progress, silent
 from ssmith.core.seeds import generator, seeded
 from ssmith.core.sequences import SequenceData
-from ssmith.core.words import number_of
-from ssmith.evaluation import METRICS, default_metric, predict
+from ssmith.evaluation import TASKS, default_task, predict
 from ssmith.families import LTIOptions, SequenceConfig, SequenceModel, model_digest
 from ssmith.jobs.recipe_file import read_recipe, refuse_unknown
 from ssmith.tune import Fit, FitConfig, fit
@@ -209,7 +208,7 @@ def save_trained(
         "seed": str(done.settings["seed"]),
         "best epoch": f"{done.best_epoch} of {len(done.history)}",
     }
-    name = default_metric(model.config.task).name
+    name = default_task(model.config.task).metric.name
     for split in ("validation", "selection", "test"):
         table[f"{name}, {split}"] = _measured(model, data, split)
     retrain = f"ssmith train {RECIPE} --seed {done.settings['seed']} --out DIR"
@@ -227,23 +226,20 @@ def save_trained(
 def _measured(model: SequenceModel, data: SequenceData, split: str) -> str:
     if split not in data.splits:
         return "not measured: the data has no such split"
-    found = api.measure(model, data.split(split))
-    return (
-        f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}] "
-        f"({found.method}, {found.level:.0%}, {number_of(found.count, 'sequence')})"
-    )
+    return api.evaluate(model, data.split(split)).text
 
 
 def _validator(data: SequenceData) -> Callable[[nn.Module], tuple[float, float]]:
     part = data.split("validation")
-    metric = default_metric(data.task)
+    task = default_task(data.task)
     # Accuracy moves in steps of one sequence; the loss decides between equal ones.
-    finer = METRICS["cross-entropy"] if data.task == "classification" else metric
+    finer = TASKS["cross-entropy"] if data.task == "classification" else task
 
     def validate(model: nn.Module) -> tuple[float, float]:
         outputs = predict(model, part)
-        first = metric.aggregate(metric.per_sequence(outputs, part.y))
-        second = finer.aggregate(finer.per_sequence(outputs, part.y))
-        return (first if metric.higher_is_better else -first, -second)
+        first, second = (
+            item.metric.value(item.of_outputs(outputs, part.y)) for item in (task, finer)
+        )
+        return (first if task.metric.higher_is_better else -first, -second)
 
     return validate

@@ -10,21 +10,16 @@ from torch import nn
 
 from ssmith.artefact import locate
 from ssmith.artefact.tuned import base_of, is_adapter
-from ssmith.core.sequences import Sequences
-from ssmith.core.tokens import TokenWindows
+from ssmith.core.rows import Rows
 from ssmith.evaluation import (
     Change,
     Memory,
     Speed,
     SpeedConfig,
     collect_changes,
-    measure_language_memory,
-    measure_language_speed,
     measure_memory,
     measure_speed,
-    state_space_run,
 )
-from ssmith.families import SequenceModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,35 +58,6 @@ class Costs:
         }
 
 
-def measure_language_costs(
-    models: tuple[nn.Module, nn.Module],
-    weights: tuple[Path, Path],
-    windows: TokenWindows,
-    config: SpeedConfig,
-) -> Costs:
-    """Measure two language models, (before, after), on the scan engine.
-
-    Args:
-        models: the models.
-        weights: their directories; every file that holds tensors counts, of an adapter also those
-            of its base.
-        windows: of one forward pass, none padded.
-        config: how speed is measured.
-
-    Returns:
-        All costs.
-    """
-    before, after = models
-    first, second = (sum(item.numel() for item in model.parameters()) for model in models)
-    sizes = [tensor_bytes(place) for place in weights]
-    return Costs(
-        speed=measure_language_speed(before, after, windows, config),
-        memory=measure_language_memory(before, after, windows),
-        file_bytes=(sizes[0], sizes[1]),
-        parameters=(first, second),
-    )
-
-
 def tensor_bytes(place: Path) -> int:
     """Return the bytes of all files of tensors that a model is opened from.
 
@@ -106,17 +72,18 @@ def tensor_bytes(place: Path) -> int:
 
 
 def measure_costs(
-    models: tuple[SequenceModel, SequenceModel],
-    weights: tuple[Path, Path],
-    batch: Sequences,
+    models: tuple[nn.Module, nn.Module],
+    places: tuple[Path, Path],
+    rows: Rows,
     config: SpeedConfig,
 ) -> Costs:
     """Measure two models, (before, after).
 
     Args:
         models: the models.
-        weights: their weight files.
-        batch: the sequences of one forward pass.
+        places: their directories; every file that holds tensors counts, of an adapter also those
+            of its base.
+        rows: of one forward pass; of windows of text none padded.
         config: how speed is measured.
 
     Returns:
@@ -124,16 +91,9 @@ def measure_costs(
     """
     before, after = models
     first, second = (sum(item.numel() for item in model.parameters()) for model in models)
-    speed = measure_speed(
-        before,
-        after,
-        batch,
-        config=config,
-        state_space=(state_space_run(before, batch), state_space_run(after, batch)),
-    )
     return Costs(
-        speed=speed,
-        memory=measure_memory(before, after, batch),
-        file_bytes=(weights[0].stat().st_size, weights[1].stat().st_size),
+        speed=measure_speed(before, after, rows, config=config),
+        memory=measure_memory(before, after, rows),
+        file_bytes=(tensor_bytes(places[0]), tensor_bytes(places[1])),
         parameters=(first, second),
     )

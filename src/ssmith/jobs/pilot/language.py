@@ -26,16 +26,16 @@ from ssmith.evaluation import (
     judge,
 )
 from ssmith.evaluation.harness import check_harness, compare_tasks, run_tasks
-from ssmith.evaluation.language import PERPLEXITY
 from ssmith.evaluation.language_parity import (
     logits_difference,
     stepping_difference,
     stock_difference,
 )
+from ssmith.evaluation.metrics import PERPLEXITY
 from ssmith.families import model_digest
 from ssmith.families.registry import find_selective
 from ssmith.jobs.outputs import PLAN, RECEIPT
-from ssmith.jobs.pilot.costs import measure_language_costs
+from ssmith.jobs.pilot.costs import measure_costs
 from ssmith.jobs.pilot.cuts import amount_of
 from ssmith.jobs.pilot.frame import MODEL, Frame, about
 from ssmith.jobs.pilot.language_config import LanguagePilotConfig
@@ -221,7 +221,7 @@ class _Run:
         config, saved = self.config, self.store.out / MODEL
         parity = self._parity(pruned, saved, done)
         self.progress("parity", 1, 1)
-        costs = measure_language_costs(
+        costs = measure_costs(
             (self.dense, pruned),
             (locate(self.name), saved),
             whole_rows(self.selection, config.text("selection")),
@@ -232,13 +232,13 @@ class _Run:
             self.dense, pruned, self.test, seed=config.seed, batch_size=config.batch_size
         )
         evidence = Evidence(
-            comparison=compared.as_comparison(),
+            comparison=compared,
             parity=parity,
             changes=costs.changes(),
             removed=done.receipt.removed,
         )
         return {
-            "quality": {**compared.as_dict(), **self._tasks(pruned)},
+            "quality": {**compared.as_dict(split="test"), **self._tasks(pruned)},
             "parity": parity.as_dict(),
             **costs.sections(),
             "findings": costs.findings(),
@@ -284,9 +284,7 @@ class _Run:
 
     def _on_selection(self, model: nn.Module) -> Estimate:
         config = self.config
-        return api.measure(
-            model, self.selection, seed=config.seed, batch_size=config.batch_size
-        ).perplexity
+        return api.evaluate(model, self.selection, seed=config.seed, batch_size=config.batch_size)
 
     def _point(
         self, method: str, fraction: float, progress: Progress, *, recovered: bool = False

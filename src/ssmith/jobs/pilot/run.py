@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ssmith import api
-from ssmith.artefact import WEIGHTS, locate
+from ssmith.artefact import locate
 from ssmith.core.budget import Budget
 from ssmith.core.compensation import Compensation
 from ssmith.core.plan import Plan
@@ -26,9 +26,10 @@ from ssmith.evaluation import (
     OwnComparison,
     OwnMetric,
     ParityReport,
+    Task,
     compare_outcomes,
     compare_own,
-    default_metric,
+    default_task,
     estimate_saving,
     judge,
     own_metric,
@@ -116,7 +117,7 @@ def pilot(
             config=settings,
             dense=dense,
             data=sequences,
-            metric=default_metric(dense.config.task),
+            task=default_task(dense.config.task),
             own=_own(settings),
             recovery=Recovery.from_sequences(dense, sequences, settings, frame),
             progress=progress,
@@ -144,10 +145,15 @@ class _Run:
     config: PilotConfig
     dense: SequenceModel
     data: SequenceData
-    metric: Metric
+    task: Task
     own: OwnMetric | None
     recovery: Recovery | None
     progress: Progress
+
+    @property
+    def metric(self) -> Metric:
+        """What the task measures."""
+        return self.task.metric
 
     def about(self) -> dict[str, Any]:
         """Return what the model is, for the receipt."""
@@ -257,14 +263,13 @@ class _Run:
         return api.parity(masked, cut.shrunk, saved, part, recovered=shrunk)
 
     def _measured(self, cut: _Cut, shrunk: SequenceModel) -> dict[str, Any]:
-        config, weights_after = self.config, self.store.out / MODEL / WEIGHTS
-        weights, done = locate(self.name) / WEIGHTS, cut.done
+        config, done = self.config, cut.done
         part = self.data.split("selection")
         parity = self._parity(cut, shrunk)
         self.progress("parity", 1, 1)
         costs = measure_costs(
             (self.dense, shrunk),
-            (weights, weights_after),
+            (locate(self.name), self.store.out / MODEL),
             part.first(config.batch_size),
             config.speed(),
         )
@@ -295,7 +300,7 @@ class _Run:
         """Compare on the test split; nothing before this looks at it."""
         config, test = self.config, self.data.split("test")
         before, after = (predict(item, test, config.batch_size) for item in (self.dense, shrunk))
-        outcomes = [self.metric.per_sequence(item, test.y) for item in (before, after)]
+        outcomes = [self.task.of_outputs(item, test.y) for item in (before, after)]
         comparison = compare_outcomes(outcomes[0], outcomes[1], self.metric, seed=config.seed)
         if self.own is None:
             return comparison, None
@@ -303,7 +308,7 @@ class _Run:
 
     def _measure(self, model: SequenceModel, part: Sequences) -> Estimate:
         config = self.config
-        return api.measure(model, part, self.metric, seed=config.seed, batch_size=config.batch_size)
+        return api.evaluate(model, part, self.task, seed=config.seed, batch_size=config.batch_size)
 
     def _calibration(self) -> Sequences | None:
         if not self.config.needs_data():

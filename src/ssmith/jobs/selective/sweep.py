@@ -16,7 +16,7 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.files import new_directory, refuse_existing, write_json, write_text
 from ssmith.core.progress import Progress, part_of, silent
 from ssmith.core.receipt import versions
-from ssmith.evaluation.language import compare_perplexity
+from ssmith.evaluation import compare
 from ssmith.jobs.selective.config import SelectiveConfig
 from ssmith.jobs.selective.run import prune_selective_, vocabulary_of
 from ssmith.jobs.selective.save import PruneTask
@@ -103,14 +103,14 @@ def sweep(task: PruneTask, axis: Axis, *, progress: Progress = silent) -> dict[s
         walking = WalkConfig(batch_size=task.batch_size, kept_gb=task.kept_gb)
         inner = part_of(progress, "sweep", number, len(configs))
         done = prune_selective_(model, windows, config, walk_config=walking, progress=inner)
-        found = compare_perplexity(dense, model, held, seed=task.calibration.seed)
+        found = compare(dense, model, held, seed=task.calibration.seed)
         rows.append(
             {
                 "value": value,
-                "perplexity": found.after.perplexity.value,
-                "increase": found.increase.value,
-                "low": found.increase.low,
-                "high": found.increase.high,
+                "perplexity": found.after.value,
+                "increase": found.change.value,
+                "low": found.change.low,
+                "high": found.change.high,
                 "stability": done.receipt.details["stability"],
             }
         )
@@ -118,7 +118,7 @@ def sweep(task: PruneTask, axis: Axis, *, progress: Progress = silent) -> dict[s
     content = {
         "axis": axis.name,
         "rows": rows,
-        "dense": {"perplexity": found.before.perplexity.value, "measured_on": held.describe()},
+        "dense": {"perplexity": found.before.value, "measured_on": held.describe()},
         "method": {**task.config.as_dict(), "command": list(task.command)},
         "calibration": dataclasses.asdict(task.calibration),
         "versions": versions(),

@@ -1,4 +1,4 @@
-"""Two models on the same sequences: paired difference, interval, test and loss bounds."""
+"""Two models on the same rows: paired difference, interval, test and loss bounds."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float64
 from torch import Tensor
 
 from ssmith.core.errors import InputError
 from ssmith.core.seeds import generator
 from ssmith.evaluation.intervals import (
     Estimate,
-    bootstrap_means,
+    bootstrap_ratios,
     check_level,
-    check_values,
     estimate,
+    interval,
     quantile,
     tango,
     two_sided_z,
 )
-from ssmith.evaluation.metrics import Metric
+from ssmith.evaluation.metrics import Metric, Outcomes
 
 _DRAWS_AT_ONCE = 2**20
 _LARGEST_TEST_SET = 10**9
@@ -44,13 +43,14 @@ class Agreement:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A metric before and after, measured on the same sequences.
+    """A metric before and after, measured on the same rows.
 
     Args:
         metric: what was measured.
         before: the first model.
         after: the second model.
         difference: after − before, with a two-sided interval.
+        increase: after / before − 1 of a metric whose losses are relative, else None.
         loss_lower_bound: the true loss is at least this, one-sided at ``difference.level``.
         loss_upper_bound: the true loss is at most this, one-sided at ``difference.level``.
         p: two-sided p-value of "no difference".
@@ -62,6 +62,7 @@ class Comparison:
     before: Estimate
     after: Estimate
     difference: Estimate
+    increase: Estimate | None = None
     loss_lower_bound: float
     loss_upper_bound: float
     p: float
@@ -69,13 +70,17 @@ class Comparison:
     agreement: Agreement | None
 
     def __str__(self) -> str:
-        return "\n".join(
-            [
-                f"{self.metric.name} before: {self.before}",
-                f"{self.metric.name} after:  {self.after}",
-                f"difference: {self.difference}; p = {self.p:.3g} ({self.p_test})",
-            ]
-        )
+        change, shown = f"difference: {self.difference.text}", self.increase
+        if shown is not None:
+            change = (
+                f"change: {shown.value:+.2%} [{shown.low:+.2%}, {shown.high:+.2%}] ({shown.method})"
+            )
+        lines = [
+            f"{self.metric.name} before: {self.before.text}",
+            f"{self.metric.name} after:  {self.after.text}",
+            f"{change}; p = {self.p:.3g} ({self.p_test})",
+        ]
+        return "\n".join([*lines, f"on {self.before.place}"] if shown else lines)
 
     @property
     def loss(self) -> float:
@@ -83,8 +88,13 @@ class Comparison:
         return self.metric.loss(self.before.value, self.after.value)
 
     @property
+    def change(self) -> Estimate:
+        """What changed, as losses are told: the increase where they are relative."""
+        return self.increase or self.difference
+
+    @property
     def count(self) -> int:
-        """Number of sequences."""
+        """Number of rows."""
         return self.before.count
 
     def count_to_prove(self, max_loss: float | int) -> int | None:
@@ -147,7 +157,27 @@ class Comparison:
             "p_test": self.p_test,
             "agreement": None if self.agreement is None else self.agreement.as_dict(),
             "own": own,
+            **self._beyond_a_mean(),
         }
+
+    def _beyond_a_mean(self) -> dict[str, Any]:
+        """Return what only metrics with weights, relative losses or companions have."""
+        section: dict[str, Any] = {}
+        if self.increase is not None:
+            section["increase"] = {**self.increase.as_dict(), "interval": self.increase.method}
+        if self.metric.weighed:
+            section |= {"weight": self.before.weight, "weighed": self.metric.weighed}
+        if self.before.also:
+            section["also"] = {
+                name: {"before": first.as_dict(), "after": self.after.also[name].as_dict()}
+                for name, first in self.before.also.items()
+            }
+        if self.before.paths:
+            section["paths"] = {
+                "before": list(self.before.paths),
+                "after": list(self.after.paths),
+            }
+        return section
 
 
 def one_sided_z(level: float) -> float:
@@ -187,23 +217,16 @@ def mcnemar_exact(only_before: int, only_after: int) -> float:
     return min(1.0, 2 * math.exp(float(log_terms.logsumexp(0)) - count * math.log(2)))
 
 
-def swap_test(
-    before: Float64[Tensor, "n"],
-    after: Float64[Tensor, "n"],
-    metric: Metric,
-    *,
-    seed: int,
-    resamples: int,
-) -> float:
+def swap_test(before: Outcomes, after: Outcomes, *, seed: int, resamples: int) -> float:
     """Return the two-sided p-value of a paired permutation test.
 
-    If the models are equally good, each sequence's two outcomes may be swapped. p is the share
-    of random swaps (the data itself counted in) that differ at least as much as the data.
+    If the models are equally good, each row's two outcomes may be swapped. p is the share of random
+    swaps (the data itself counted in) whose ratios of sums differ at least as much as the data's.
+    Every link is monotone, so that with equal weights it orders the swaps as the ratios do.
 
     Args:
         before: outcomes of the first model.
-        after: outcomes of the second model.
-        metric: what the outcomes mean.
+        after: outcomes of the second model, on the same rows.
         seed: of the swaps.
         resamples: number of random swaps, ≥ 100.
 
@@ -211,37 +234,45 @@ def swap_test(
         A p-value in [1 / (resamples + 1), 1].
     """
     stream, extreme = generator(seed, "swap"), 0
-    block = max(1, _DRAWS_AT_ONCE // len(before))
-    seen = abs(metric.aggregate(after) - metric.aggregate(before))
+    ones = torch.ones_like(before.numerator)
+    first, second = (
+        torch.stack([item.numerator, ones if item.weight is None else item.weight], dim=1)
+        for item in (before, after)
+    )
+    sums, change = (first + second).sum(dim=0), second - first
+
+    def differences(signs: Tensor) -> Tensor:
+        swapped = signs @ change
+        high, low = (sums + swapped).unbind(1), (sums - swapped).unbind(1)
+        return high[0] / high[1] - low[0] / low[1]
+
+    seen = float(differences(ones[None]).abs())
     # Equal up to rounding counts as "at least as much", or ties would lower p.
-    slack = 1e-12 * float(metric.of_mean((before.abs() + after.abs()).mean()))
+    slack = 1e-12 * float((first[:, 0].abs() + second[:, 0].abs()).sum() / sums[1])
+    block = max(1, _DRAWS_AT_ONCE // len(before))
     for start in range(0, resamples, block):
         rows = min(block, resamples - start)
-        swap = torch.randint(2, (rows, len(before)), generator=stream).bool()
-        first, second = (
-            metric.of_mean(torch.where(swap, *pair).mean(dim=1))
-            for pair in ((after, before), (before, after))
-        )
-        extreme += int(((second - first).abs() >= seen - slack).sum())
+        signs = 1 - 2 * torch.randint(2, (rows, len(before)), generator=stream).double()
+        extreme += int((differences(signs).abs() >= seen - slack).sum())
     return (extreme + 1) / (resamples + 1)
 
 
 def compare_outcomes(
-    before: Float64[Tensor, "n"],
-    after: Float64[Tensor, "k"],
+    before: Outcomes,
+    after: Outcomes,
     metric: Metric,
     *,
     seed: int,
     level: float = 0.95,
     resamples: int = 10_000,
 ) -> Comparison:
-    """Compare two models by their outcomes on the same sequences, in the same order.
+    """Compare two models by their outcomes on the same rows, in the same order.
 
-    A share (accuracy) gets Tango's score interval for the difference and McNemar's exact test;
-    any other metric gets the paired percentile bootstrap and a paired permutation test.
+    A share of rows (accuracy) gets Tango's score interval for the difference and McNemar's exact
+    test; any other metric gets the paired percentile bootstrap and a paired permutation test.
 
     Args:
-        before: outcome of each sequence under the first model (``metric.per_sequence``).
+        before: outcomes under the first model.
         after: the same under the second model.
         metric: what the outcomes mean.
         seed: of the bootstrap and the permutations.
@@ -253,42 +284,51 @@ def compare_outcomes(
 
     Raises:
         InputError: if a setting is out of range.
-        DataError: if there is no sequence.
+        DataError: if there is no row.
         NumericalError: if an outcome is not finite.
     """
     check_level(level)
     if level <= 0.5:
         raise InputError(f"level is {level}", allowed="above 0.5, e.g. 0.95")
-    for values in (before, after):
-        check_values(values)
-    if before.shape != after.shape:
+    if len(before) != len(after):
         raise InputError(
             f"{len(before)} outcomes before and {len(after)} after",
-            allowed="outcomes of the same sequences",
+            allowed="outcomes of the same rows",
         )
-    build = _compare_shares if metric.proportion else _compare_means
-    return build(before, after, metric, level=level, seed=seed, resamples=resamples)
+    both = [
+        estimate(item, metric, seed=seed, level=level, resamples=resamples)
+        for item in (before, after)
+    ]
+    exact = metric.proportion and before.counts and after.counts
+    build = _compare_shares if exact else _compare_ratios
+    return build((before, after), (both[0], both[1]), metric, seed=seed, resamples=resamples)
 
 
 def _compare_shares(
-    before: Tensor, after: Tensor, metric: Metric, *, level: float, seed: int, resamples: int
+    outcomes: tuple[Outcomes, Outcomes],
+    both: tuple[Estimate, Estimate],
+    metric: Metric,
+    *,
+    seed: int,
+    resamples: int,
 ) -> Comparison:
-    first, second = before.bool(), after.bool()
+    del seed, resamples
+    first, second = (item.numerator.bool() for item in outcomes)
     table = Agreement(
         both_right=int((first & second).sum()),
         only_before=int((first & ~second).sum()),
         only_after=int((~first & second).sum()),
         both_wrong=int((~first & ~second).sum()),
     )
-    count = len(before)
+    count, level = len(first), both[0].level
     plus, minus = table.only_after, table.only_before
     low, high = tango(plus, minus, count, two_sided_z(level))
     bounds = tango(plus, minus, count, one_sided_z(level))
     lower, upper = (-bounds[1], -bounds[0]) if metric.higher_is_better else bounds
     return Comparison(
         metric=metric,
-        before=estimate(before, metric, seed=seed, level=level, resamples=resamples),
-        after=estimate(after, metric, seed=seed, level=level, resamples=resamples),
+        before=both[0],
+        after=both[1],
         difference=Estimate(
             value=(plus - minus) / count,
             low=low,
@@ -305,42 +345,34 @@ def _compare_shares(
     )
 
 
-def _compare_means(
-    before: Tensor, after: Tensor, metric: Metric, *, level: float, seed: int, resamples: int
+def _compare_ratios(
+    outcomes: tuple[Outcomes, Outcomes],
+    both: tuple[Estimate, Estimate],
+    metric: Metric,
+    *,
+    seed: int,
+    resamples: int,
 ) -> Comparison:
-    pairs = torch.stack([before, after], dim=1)
-    draws = metric.of_mean(bootstrap_means(pairs, seed=seed, resamples=resamples))
-    sides = [(1 - level) / 2, (1 + level) / 2]
+    ratios = bootstrap_ratios(outcomes, seed=seed, resamples=resamples)
+    draws, values = metric.of_ratio(ratios), (both[0].value, both[1].value)
+    level, count = both[0].level, both[0].count
+    method = f"paired bootstrap, {resamples} resamples"
     difference = draws[:, 1] - draws[:, 0]
-    loss = -difference if metric.higher_is_better else difference
-
-    def single(values: Tensor, column: int) -> Estimate:
-        low, high = (quantile(draws[:, column], side) for side in sides)
-        return Estimate(
-            value=metric.aggregate(values),
-            low=low,
-            high=high,
-            level=level,
-            method=f"bootstrap, {resamples} resamples",
-            count=len(values),
-        )
-
-    first, second = single(before, 0), single(after, 1)
+    increase, loss = None, difference
+    if metric.relative:
+        loss = difference / draws[:, 0].abs()
+        relative = (values[1] - values[0]) / abs(values[0])
+        increase = interval(relative, loss, level, method, count)
+    loss = -loss if metric.higher_is_better else loss
     return Comparison(
         metric=metric,
-        before=first,
-        after=second,
-        difference=Estimate(
-            value=second.value - first.value,
-            low=quantile(difference, sides[0]),
-            high=quantile(difference, sides[1]),
-            level=level,
-            method=f"paired bootstrap, {resamples} resamples",
-            count=len(before),
-        ),
+        before=both[0],
+        after=both[1],
+        difference=interval(values[1] - values[0], difference, level, method, count),
+        increase=increase,
         loss_lower_bound=quantile(loss, 1 - level),
         loss_upper_bound=quantile(loss, level),
-        p=swap_test(before, after, metric, seed=seed, resamples=resamples),
+        p=swap_test(*outcomes, seed=seed, resamples=resamples),
         p_test=f"paired permutation, {resamples} swaps",
         agreement=None,
     )

@@ -9,15 +9,19 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, permutation_test
 
 from ssmith.core.errors import InputError
-from ssmith.evaluation.compare import compare_outcomes, mcnemar_exact, swap_test
+from ssmith.evaluation.comparison import compare_outcomes, mcnemar_exact, swap_test
 from ssmith.evaluation.intervals import tango
-from ssmith.evaluation.metrics import ACCURACY, MEAN_ABSOLUTE_ERROR, RMSE
+from ssmith.evaluation.metrics import ACCURACY, MEAN_ABSOLUTE_ERROR, PERPLEXITY, RMSE, Outcomes
 
 
 def table(both, only_before, only_after, neither):
     first = [1.0] * (both + only_before) + [0.0] * (only_after + neither)
     second = [1.0] * both + [0.0] * only_before + [1.0] * only_after + [0.0] * neither
-    return (torch.tensor(item, dtype=torch.float64) for item in (first, second))
+    return seen(torch.tensor([first, second], dtype=torch.float64))
+
+
+def seen(values):
+    return [Outcomes(numerator=row) for row in values]
 
 
 def test_mcnemar_is_the_binomial_test():
@@ -44,14 +48,14 @@ def test_swap_test_is_the_exhaustive_permutation_test():
         n_resamples=np.inf,
     ).pvalue
     tensors = torch.tensor(before), torch.tensor(after)
-    found = swap_test(*tensors, RMSE, seed=0, resamples=20_000)
+    found = swap_test(*seen(tensors), seed=0, resamples=20_000)
     assert found == pytest.approx(judge, abs=4 * math.sqrt(judge * (1 - judge) / 20_000))
 
 
 def test_swap_test_finds_nothing_in_equal_models_and_something_in_unequal_ones():
     values = torch.rand(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    same = swap_test(values, values, MEAN_ABSOLUTE_ERROR, seed=0, resamples=500)
-    worse = swap_test(values, values + 0.1, MEAN_ABSOLUTE_ERROR, seed=0, resamples=500)
+    same = swap_test(*seen([values, values]), seed=0, resamples=500)
+    worse = swap_test(*seen([values, values + 0.1]), seed=0, resamples=500)
     assert same == 1.0
     assert worse == 1 / 501
 
@@ -59,7 +63,7 @@ def test_swap_test_finds_nothing_in_equal_models_and_something_in_unequal_ones()
 def test_ties_with_the_data_count_as_extreme():
     # Three equal differences: 2 of the 8 swaps reach them, whatever the rounding.
     before = torch.tensor([1000.1, 1000.2, 1000.3], dtype=torch.float64)
-    found = swap_test(before, before + 1e-3, MEAN_ABSOLUTE_ERROR, seed=0, resamples=4000)
+    found = swap_test(*seen([before, before + 1e-3]), seed=0, resamples=4000)
     assert found == pytest.approx(0.25, abs=0.03)
 
 
@@ -115,7 +119,9 @@ def test_a_metric_in_another_unit_gives_the_same_comparison(seed, scale):
     draw = torch.Generator().manual_seed(seed)
     before, after = torch.rand(2, 25, generator=draw, dtype=torch.float64)
     plain, scaled = (
-        compare_outcomes(before * unit, after * unit, MEAN_ABSOLUTE_ERROR, seed=1, resamples=100)
+        compare_outcomes(
+            *seen([before * unit, after * unit]), MEAN_ABSOLUTE_ERROR, seed=1, resamples=100
+        )
         for unit in (1.0, scale)
     )
     assert scaled.difference.low == pytest.approx(plain.difference.low * scale)
@@ -126,7 +132,7 @@ def test_pairing_narrows_the_interval():
     draw = torch.Generator().manual_seed(0)
     before = 10 * torch.rand(80, generator=draw, dtype=torch.float64)
     after = before + 0.1 + 0.01 * torch.rand(80, generator=draw, dtype=torch.float64)
-    found = compare_outcomes(before, after, MEAN_ABSOLUTE_ERROR, seed=0, resamples=500)
+    found = compare_outcomes(*seen([before, after]), MEAN_ABSOLUTE_ERROR, seed=0, resamples=500)
     assert 0.1 < found.difference.low < found.loss < found.difference.high < 0.11
     assert found.loss_upper_bound <= found.difference.high
     assert found.agreement is None
@@ -141,7 +147,9 @@ def test_paired_bootstrap_covers():
     for trial in range(150):
         before = torch.rand(50, generator=draw, dtype=torch.float64)
         after = before + 0.2 * torch.randn(50, generator=draw, dtype=torch.float64)
-        found = compare_outcomes(before, after, MEAN_ABSOLUTE_ERROR, seed=trial, resamples=300)
+        found = compare_outcomes(
+            *seen([before, after]), MEAN_ABSOLUTE_ERROR, seed=trial, resamples=300
+        )
         inside += found.difference.low <= 0.0 <= found.difference.high
     assert 0.88 <= inside / 150 <= 0.99
 
@@ -149,6 +157,59 @@ def test_paired_bootstrap_covers():
 def test_compare_refuses():
     ones = torch.ones(3, dtype=torch.float64)
     with pytest.raises(InputError, match="3 outcomes before and 2 after"):
-        compare_outcomes(ones, ones[:2], ACCURACY, seed=0)
+        compare_outcomes(*seen([ones, ones[:2]]), ACCURACY, seed=0)
     with pytest.raises(InputError, match="level"):
-        compare_outcomes(ones, ones, ACCURACY, seed=0, level=0.4)
+        compare_outcomes(*seen([ones, ones]), ACCURACY, seed=0, level=0.4)
+
+
+def weighted(draw, count=8):
+    values = torch.rand(3, count, generator=draw, dtype=torch.float64)
+    weight = 1 + (30 * values[2]).round()
+    return [Outcomes(numerator=40 * row, weight=weight) for row in values[:2]]
+
+
+def test_exchanging_the_models_turns_a_ratio_over():
+    before, after = weighted(torch.Generator().manual_seed(1))
+    there = compare_outcomes(before, after, PERPLEXITY, seed=0, resamples=500)
+    back = compare_outcomes(after, before, PERPLEXITY, seed=0, resamples=500)
+    assert (1 + there.change.value) * (1 + back.change.value) == pytest.approx(1)
+    assert (1 + there.change.low) * (1 + back.change.high) == pytest.approx(1, rel=1e-4)
+    assert there.p == back.p
+    section = there.as_dict(split="test")
+    assert section["loss"]["value"] == pytest.approx(section["increase"]["value"])
+    assert section["weight"] == before.total
+    assert section["weighed"] == "counted tokens"
+
+
+@given(st.lists(st.floats(1, 50), min_size=6, max_size=12), st.floats(-0.3, 0.3))
+def test_a_constant_change_of_a_ratio_has_no_spread(losses, change):
+    before = torch.tensor(losses).double()
+    weight = torch.full_like(before, 29.0)
+    pair = [Outcomes(numerator=item, weight=weight) for item in (before, before + 29 * change)]
+    found = compare_outcomes(*pair, PERPLEXITY, seed=0, resamples=100)
+    assert found.change.value == pytest.approx(math.expm1(change), abs=1e-12)
+    assert found.loss_lower_bound == pytest.approx(found.loss_upper_bound, abs=1e-9)
+
+
+def test_p_of_ratios_is_the_share_of_swaps_that_differ_as_much():
+    change = torch.tensor([3.0, 2.0, 1.0, 0.5]).double()
+    sums = [
+        abs(sum((-1) ** (code >> bit & 1) * float(change[bit]) for bit in range(4)))
+        for code in range(16)
+    ]
+    exact = sum(item >= 6.5 for item in sums) / 16
+    weight = torch.full_like(change, 7.0)
+    start = Outcomes(numerator=10 + 0 * change, weight=weight)
+    moved = Outcomes(numerator=10 + change, weight=weight)
+    assert swap_test(start, moved, seed=0, resamples=40_000) == pytest.approx(exact, abs=0.01)
+    assert swap_test(start, start, seed=0, resamples=100) == 1
+
+
+def test_shares_of_rows_with_weights_are_bootstrapped():
+    draw = torch.Generator().manual_seed(2)
+    right = torch.randint(0, 50, (2, 30), generator=draw).double()
+    pair = [Outcomes(numerator=row, weight=torch.full_like(row, 50.0)) for row in right]
+    found = compare_outcomes(*pair, ACCURACY, seed=0, resamples=200)
+    assert found.before.value == pytest.approx(float(right[0].mean()) / 50)
+    assert found.agreement is None
+    assert found.before.method == "bootstrap, 200 resamples"

@@ -1,0 +1,86 @@
+"""Run a network over rows, batch by batch, in evaluation mode and without gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ssmith.core.checks import check_integer
+from ssmith.core.errors import DataError, NumericalError
+from ssmith.core.rows import Batch, Rows
+from ssmith.core.sequences import Sequences
+from ssmith.evaluation.running import evaluating, inputs_for, run_forward
+
+T = TypeVar("T")
+
+
+def over_batches(
+    model: nn.Module, rows: Rows, run: Callable[[Rows, Batch], T], batch_size: int
+) -> list[T]:
+    """Call something on every batch of rows, with the network in evaluation mode.
+
+    Sequences of similar length share a batch, which saves padding (see `shortest_first`).
+
+    Args:
+        model: the network; its modes are restored afterwards.
+        rows: at least one.
+        run: ``(rows, batch) → anything``.
+        batch_size: rows per batch, ≥ 1.
+
+    Returns:
+        What it returned, batch by batch.
+
+    Raises:
+        DataError: if there is no row.
+    """
+    check_integer("batch_size", batch_size, at_least=1)
+    if not len(rows):
+        raise DataError("there is no row to run the model on")
+    order = shortest_first(rows)
+    sorted_rows: Rows = rows
+    if isinstance(rows, Sequences) and order is not None:
+        sorted_rows = rows.take(order)
+    with evaluating(model):
+        return [run(sorted_rows, sorted_rows.batch(items)) for items in rows.ranges(batch_size)]
+
+
+def shortest_first(rows: Rows) -> Tensor | None:
+    """Return the order in which `over_batches` runs rows; None for their own."""
+    return torch.argsort(rows.lengths, stable=True) if isinstance(rows, Sequences) else None
+
+
+def predict(model: nn.Module, part: Sequences, batch_size: int = 64) -> Float[Tensor, "b o"]:
+    """Return what a model answers to sequences.
+
+    Args:
+        model: called as ``model(x, lengths)``; its modes are restored afterwards.
+        part: at least one sequence.
+        batch_size: sequences per forward pass, ≥ 1.
+
+    Returns:
+        Outputs on the CPU, one row per sequence, in the order of ``part``.
+
+    Raises:
+        InputError: if the batch size is below 1.
+        DataError: if there is no sequence.
+        NumericalError: if an output is not finite.
+    """
+    rows = over_batches(
+        model,
+        part,
+        lambda _, batch: run_forward(model, *inputs_for(model, batch.inputs)).cpu(),
+        batch_size,
+    )
+    outputs = torch.cat(rows)
+    bad = int((~outputs.isfinite()).any(dim=1).sum())
+    if bad:
+        raise NumericalError(
+            f"the outputs of {bad} of {len(part)} sequences are not finite",
+            next_step="check the model with float64 and the scaling of the data",
+        )
+    order = shortest_first(part)
+    return outputs if order is None else outputs[torch.argsort(order)]

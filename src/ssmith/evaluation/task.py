@@ -1,0 +1,253 @@
+"""A task: what good means for a network on some rows, as one outcome per row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssmith.core.errors import DataError, InputError, ModelError, NumericalError
+from ssmith.core.rows import Batch, Rows, on_device, place_of
+from ssmith.core.sequences import Sequences
+from ssmith.core.tokens import TokenWindows
+from ssmith.evaluation.metrics import Metric, Outcomes
+from ssmith.evaluation.predict import over_batches, shortest_first
+
+Seen = Tensor | tuple[Tensor, Tensor] | Outcomes
+"""One number per row; or numerators and weights."""
+_TARGETS = ("labels", "label", "targets", "target", "y")
+_ROWS_AT_ONCE, _WINDOWS_AT_ONCE = 64, 8
+
+
+def _plainly(model: nn.Module) -> AbstractContextManager[object]:
+    return nullcontext(model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """How good a network is on rows.
+
+    ``sm.Task(metric=sm.Metric(name="dice", higher_is_better=True), outcomes=fn)``
+
+    Args:
+        metric: what all outcomes together amount to.
+        outcomes: ``(model, batch) → one number per row``, or a pair of numerators and weights; the
+            batch is as the rows yield it, on the network's device.
+        score: in its place, ``(outputs, targets) → the same``, of what the network returned for
+            the batch; targets are those of sequences, the second of a tuple, or ``labels`` and
+            the like of a dict.
+        around: a context in which the network runs.
+
+    Raises:
+        InputError: unless there is one of ``outcomes`` and ``score``.
+    """
+
+    metric: Metric
+    outcomes: Callable[[nn.Module, Any], Seen] | None = None
+    score: Callable[[Tensor, Tensor], Seen] | None = None
+    around: Callable[[nn.Module], AbstractContextManager[object]] = _plainly
+
+    def __post_init__(self) -> None:
+        if (self.outcomes is None) == (self.score is None):
+            raise InputError(
+                f"task {self.metric.name} has {'both' if self.outcomes else 'neither'} of outcomes "
+                "and score",
+                allowed="one of the two",
+            )
+
+    def of_batch(self, model: nn.Module, rows: Rows, batch: Batch) -> Outcomes:
+        """Return the outcomes of one batch.
+
+        Args:
+            model: in evaluation mode.
+            rows: what the batch was cut from.
+            batch: some of its rows.
+
+        Returns:
+            One outcome per row, in float64 on the CPU.
+
+        Raises:
+            InputError: if the task returned something else.
+            ModelError: if the network did not return one row per row.
+        """
+        if self.outcomes is not None:
+            return self._checked(self.outcomes(model, _placed(batch, model)), batch.count)
+        outputs = tensor_of(rows.forward(model, batch)).cpu()
+        if outputs.shape[:1] != (batch.count,):
+            raise ModelError(
+                f"the model answered {tuple(outputs.shape)} to a batch of {batch.count}",
+                allowed="one row of outputs per row",
+            )
+        return self.of_outputs(outputs, targets_of(batch))
+
+    def of_outputs(self, outputs: Tensor, targets: Tensor) -> Outcomes:
+        """Return the outcomes of what a network returned.
+
+        Args:
+            outputs: one row of outputs per row, on the CPU.
+            targets: what they should have been.
+
+        Returns:
+            One outcome per row.
+
+        Raises:
+            InputError: if the task runs the network itself, or returned no number per row.
+            NumericalError: if an output is not finite.
+        """
+        if self.score is None:
+            raise InputError(
+                f"{self.metric.name} is no score of outputs", allowed="a task with one"
+            )
+        bad = int((~outputs.isfinite()).flatten(1).any(dim=1).sum())
+        if bad:
+            raise NumericalError(
+                f"the outputs of {bad} of {len(outputs)} {self.metric.counted} are not finite",
+                next_step="check the model with float64 and the scaling of the data",
+            )
+        return self._checked(self.score(outputs, targets), len(outputs))
+
+    def _checked(self, seen: Seen, count: int) -> Outcomes:
+        if isinstance(seen, Outcomes):
+            return seen
+        parts = seen if isinstance(seen, tuple) else (seen,)
+        for part in parts:
+            shape = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+            if shape != (count,):
+                raise InputError(
+                    f"the outcomes of {self.metric.name} have shape {shape}",
+                    allowed=f"({count},), one number per row, or a pair of them",
+                )
+        wide = [part.detach().to("cpu", torch.float64) for part in parts]
+        return Outcomes(numerator=wide[0], weight=wide[1] if len(wide) > 1 else None)
+
+
+def outcomes_of(
+    task: Task, model: nn.Module, rows: Rows, *, batch_size: int | None = None
+) -> Outcomes:
+    """Run a network over rows and return the outcome of each.
+
+    Args:
+        task: what good means.
+        model: any network; its modes are restored afterwards.
+        rows: at least one.
+        batch_size: rows per forward pass, ≥ 1; by default 64, of text 8.
+
+    Returns:
+        Outcomes in the order of the rows.
+
+    Raises:
+        InputError: if the batch size is below 1, or the task returns no number per row.
+        DataError: if there is no row.
+        NumericalError: if an outcome is not finite.
+    """
+    size = _WINDOWS_AT_ONCE if isinstance(rows, TokenWindows) else _ROWS_AT_ONCE
+    with task.around(model):
+        found = _joined(
+            over_batches(
+                model,
+                rows,
+                lambda part, batch: task.of_batch(model, part, batch),
+                size if batch_size is None else batch_size,
+            )
+        )
+    order = shortest_first(rows)
+    back = _taken(found, slice(None) if order is None else torch.argsort(order))
+    _check_finite(back, task.metric, rows)
+    return back
+
+
+def tensor_of(outputs: Any) -> Tensor:
+    """Return the tensor in what a network returned: itself, its logits, or the first there is.
+
+    Args:
+        outputs: a tensor, or something that holds one.
+
+    Returns:
+        The tensor, with rows along its first axis.
+
+    Raises:
+        InputError: if there is none.
+    """
+    for item in (outputs, getattr(outputs, "logits", None)):
+        if isinstance(item, Tensor):
+            return item
+    if isinstance(outputs, tuple | list) and outputs:
+        return tensor_of(outputs[0])
+    if isinstance(outputs, Mapping) and "logits" in outputs:
+        return tensor_of(outputs["logits"])
+    raise InputError(
+        f"the network returned {type(outputs).__name__}",
+        allowed="a tensor, or something with logits",
+        next_step="give a Task whose outcomes read it",
+    )
+
+
+def targets_of(batch: Batch) -> Tensor:
+    """Return what should have been predicted for a batch.
+
+    Args:
+        batch: of sequences, or of tuples or dicts with targets.
+
+    Returns:
+        The targets.
+
+    Raises:
+        DataError: if there are none.
+    """
+    inputs = batch.inputs
+    found: Any = None
+    if isinstance(inputs, Sequences):
+        found = inputs.y
+    elif isinstance(inputs, tuple | list) and len(inputs) == 2:
+        found = inputs[1]
+    elif isinstance(inputs, Mapping):
+        found = next((inputs[name] for name in _TARGETS if name in inputs), None)
+    if not isinstance(found, Tensor):
+        raise DataError(
+            f"rows of {type(inputs).__name__} hold no targets",
+            allowed=f"tuples (inputs, targets), or dicts with one of {', '.join(_TARGETS)}",
+            next_step="give a Task whose outcomes know them",
+        )
+    return found
+
+
+def _placed(batch: Batch, model: nn.Module) -> Any:
+    if isinstance(batch.inputs, Sequences):
+        return batch.inputs.to(place_of(model))
+    return on_device(batch.inputs, place_of(model))
+
+
+def _joined(parts: list[Outcomes]) -> Outcomes:
+    weights = [part.weight for part in parts if part.weight is not None]
+    if len(weights) not in (0, len(parts)):
+        raise InputError("some batches have weights", allowed="weights for all rows, or none")
+    return Outcomes(
+        numerator=torch.cat([part.numerator for part in parts]),
+        weight=torch.cat(weights) if weights else None,
+        also={name: _joined([part.also[name] for part in parts]) for name in parts[0].also},
+    )
+
+
+def _taken(outcomes: Outcomes, index: Any) -> Outcomes:
+    weight = outcomes.weight
+    return replace(
+        outcomes,
+        numerator=outcomes.numerator[index],
+        weight=None if weight is None else weight[index],
+        also={name: _taken(item, index) for name, item in outcomes.also.items()},
+    )
+
+
+def _check_finite(outcomes: Outcomes, metric: Metric, rows: Rows) -> None:
+    for values in (outcomes.numerator, outcomes.weight):
+        if values is not None and not bool(values.isfinite().all()):
+            bad = int((~values.isfinite()).nonzero()[0, 0])
+            raise NumericalError(
+                f"the {metric.name} of row {bad} of {rows.describe()['name']} is "
+                f"{values[bad].item()}",
+                next_step="check the model's weights, or measure it in float32",
+            )
