@@ -119,7 +119,11 @@ def test_an_exp_of_a_mean_is_a_task_of_anybody():
     [
         (lambda model, batch: batch[0].sum(), InputError, r"shape \(\).*\(30,\), one number"),
         (lambda model, batch: batch[0], InputError, r"shape \(30, 3\)"),
-        (lambda model, batch: batch[0][:, 0] * math.nan, NumericalError, "dice of row 0 of rows"),
+        (
+            lambda model, batch: batch[0][:, 0] * math.nan,
+            NumericalError,
+            "dice of row 0 of batches",
+        ),
         (lambda model, batch: (batch[1], 0 * batch[1]), DataError, "no pixels in images"),
     ],
 )
@@ -135,7 +139,7 @@ def test_what_is_missing_is_named(network, data):
         sm.evaluate(network, [data.tensors])
     with pytest.raises(DataError, match="hold no targets"):
         sm.evaluate(network, [data.tensors[0]], "accuracy")
-    with pytest.raises(InputError, match="perplexity of rows"):
+    with pytest.raises(InputError, match="perplexity of batches"):
         sm.evaluate(network, [data.tensors], "perplexity")
     with pytest.raises(InputError, match="batch_size is 0"):
         sm.evaluate(network, [data.tensors], "accuracy", batch_size=0)

@@ -200,10 +200,11 @@ def measure_memory(before: nn.Module, after: nn.Module, rows: Rows) -> Memory:
         state = state_bytes(before, rows), state_bytes(after, rows)
     except UnsupportedError as error:
         why = error.what
+    runs = runs_of(before, rows)
     return Memory(
         how=_HOW_CUDA if device_of(before).type == "cuda" else _HOW_CPU,
-        batch_size=len(rows),
-        length=runs_of(before, rows).length,
+        batch_size=runs.rows,
+        length=runs.length,
         peak_forward=(forward_peak_bytes(before, rows), forward_peak_bytes(after, rows)),
         state=state,
         why_null=why,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ssmith.core.checks import check_integer
@@ -19,16 +19,16 @@ T = TypeVar("T")
 
 
 def over_batches(
-    model: nn.Module, rows: Rows, run: Callable[[Rows, Batch], T], batch_size: int
+    model: nn.Module, rows: Rows, run: Callable[[Batch], T], batch_size: int
 ) -> list[T]:
     """Call something on every batch of rows, with the network in evaluation mode.
 
-    Sequences of similar length share a batch, which saves padding (see `shortest_first`).
+    Sequences of similar length share a batch, which saves padding (see `places_of`).
 
     Args:
         model: the network; its modes are restored afterwards.
         rows: at least one.
-        run: ``(rows, batch) → anything``.
+        run: ``batch → anything``.
         batch_size: rows per batch, ≥ 1.
 
     Returns:
@@ -40,17 +40,13 @@ def over_batches(
     check_integer("batch_size", batch_size, at_least=1)
     if not len(rows):
         raise DataError("there is no row to run the model on")
-    order = shortest_first(rows)
-    sorted_rows: Rows = rows
-    if isinstance(rows, Sequences) and order is not None:
-        sorted_rows = rows.take(order)
     with evaluating(model):
-        return [run(sorted_rows, sorted_rows.batch(items)) for items in rows.ranges(batch_size)]
+        return [run(rows.batch(items)) for items in rows.ranges(batch_size)]
 
 
-def shortest_first(rows: Rows) -> Tensor | None:
-    """Return the order in which `over_batches` runs rows; None for their own."""
-    return torch.argsort(rows.lengths, stable=True) if isinstance(rows, Sequences) else None
+def places_of(rows: Rows, count: int) -> Int64[Tensor, "n"]:
+    """Return where each row stands in what `over_batches` returns, batches joined."""
+    return rows.by_length.argsort() if isinstance(rows, Sequences) else torch.arange(count)
 
 
 def predict(model: nn.Module, part: Sequences, batch_size: int = 64) -> Float[Tensor, "b o"]:
@@ -72,7 +68,7 @@ def predict(model: nn.Module, part: Sequences, batch_size: int = 64) -> Float[Te
     rows = over_batches(
         model,
         part,
-        lambda _, batch: run_forward(model, *inputs_for(model, batch.inputs)).cpu(),
+        lambda batch: run_forward(model, *inputs_for(model, batch.inputs)).cpu(),
         batch_size,
     )
     outputs = torch.cat(rows)
@@ -82,5 +78,4 @@ def predict(model: nn.Module, part: Sequences, batch_size: int = 64) -> Float[Te
             f"the outputs of {bad} of {len(part)} sequences are not finite",
             next_step="check the model with float64 and the scaling of the data",
         )
-    order = shortest_first(part)
-    return outputs if order is None else outputs[torch.argsort(order)]
+    return outputs[places_of(part, len(part))]

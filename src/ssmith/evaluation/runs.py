@@ -36,7 +36,8 @@ class Runs:
         state_space: the state space part of the forward pass alone; None if it is not apart.
         why_null: name of what there is not → reason.
         around: a context in which the network runs; what it yields names the path.
-        length: steps of the forward pass.
+        rows: of the forward pass.
+        length: its steps, 0 where they are not known.
     """
 
     batch: Run
@@ -45,6 +46,7 @@ class Runs:
     state_space: Run | None
     why_null: dict[str, str]
     around: Callable[[], AbstractContextManager[str]]
+    rows: int
     length: int
 
 
@@ -53,7 +55,8 @@ def runs_of(model: nn.Module, rows: Rows) -> Runs:
 
     Args:
         model: any network.
-        rows: of one forward pass, at least one; of windows of text none padded.
+        rows: of one forward pass, at least one; of windows of text none padded; of other batches
+            the first.
 
     Returns:
         Its runs; what it cannot do raises `UnsupportedError` when it is asked for.
@@ -67,8 +70,7 @@ def runs_of(model: nn.Module, rows: Rows) -> Runs:
         return _of_text(model, rows)
     if isinstance(rows, Sequences):
         return _of_sequences(model, rows)
-    batch = rows.batch(range(len(rows)))
-    sizes = () if batch.valid is None else batch.valid.shape
+    batch = rows.batch(rows.ranges(len(rows))[0])
     missing = "a network of other inputs has no step that is known"
     return Runs(
         batch=lambda: rows.forward(model, batch),
@@ -77,7 +79,8 @@ def runs_of(model: nn.Module, rows: Rows) -> Runs:
         state_space=None,
         why_null={"state_space_per_batch": "not measured"},
         around=lambda: nullcontext("torch"),
-        length=sizes[1] if len(sizes) > 1 else 0,
+        rows=batch.count,
+        length=batch.valid.shape[1] if isinstance(batch.valid, Tensor) else 0,
     )
 
 
@@ -108,6 +111,7 @@ def _of_sequences(model: nn.Module, part: Sequences) -> Runs:
         state_space=_state_space(model, layers, part) if layers else None,
         why_null={} if layers else {"state_space_per_batch": "not measured"},
         around=lambda: nullcontext("torch"),
+        rows=len(part),
         length=x.shape[1],
     )
 
@@ -153,5 +157,6 @@ def _of_text(model: Any, windows: TokenWindows) -> Runs:
         state_space=None,
         why_null={"state_space_per_batch": "timed alone by `make bench-scan`"},
         around=around,
+        rows=len(windows),
         length=ids.shape[1],
     )

@@ -171,7 +171,7 @@ def measure_speed(
     return Speed(
         path=f"{path}{', ' if path == 'torch' else '; '}{where}",
         threads=threads,
-        batch_size=len(rows),
+        batch_size=first.rows,
         length=first.length,
         step_batch_size=settings.step_batch_size,
         per_batch=per_batch,

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ssmith.core.errors import DataError, InputError, ModelError, NumericalError
-from ssmith.core.rows import Batch, Rows, on_device, place_of
+from ssmith.core.rows import Batch, Rows
 from ssmith.core.sequences import Sequences
 from ssmith.core.tokens import TokenWindows
+from ssmith.core.trees import placed
 from ssmith.evaluation.metrics import Metric, Outcomes
-from ssmith.evaluation.predict import over_batches, shortest_first
+from ssmith.evaluation.predict import over_batches, places_of
 
 Seen = Tensor | tuple[Tensor, Tensor] | Outcomes
 """One number per row; or numerators and weights."""
@@ -75,7 +76,7 @@ class Task:
             ModelError: if the network did not return one row per row.
         """
         if self.outcomes is not None:
-            return self._checked(self.outcomes(model, _placed(batch, model)), batch.count)
+            return self._checked(self.outcomes(model, placed(batch.inputs, model)), batch.count)
         outputs = tensor_of(rows.forward(model, batch)).cpu()
         if outputs.shape[:1] != (batch.count,):
             raise ModelError(
@@ -150,12 +151,11 @@ def outcomes_of(
             over_batches(
                 model,
                 rows,
-                lambda part, batch: task.of_batch(model, part, batch),
+                lambda batch: task.of_batch(model, rows, batch),
                 size if batch_size is None else batch_size,
             )
         )
-    order = shortest_first(rows)
-    back = _taken(found, slice(None) if order is None else torch.argsort(order))
+    back = _taken(found, places_of(rows, len(found)))
     _check_finite(back, task.metric, rows)
     return back
 
@@ -215,12 +215,6 @@ def targets_of(batch: Batch) -> Tensor:
     return found
 
 
-def _placed(batch: Batch, model: nn.Module) -> Any:
-    if isinstance(batch.inputs, Sequences):
-        return batch.inputs.to(place_of(model))
-    return on_device(batch.inputs, place_of(model))
-
-
 def _joined(parts: list[Outcomes]) -> Outcomes:
     weights = [part.weight for part in parts if part.weight is not None]
     if len(weights) not in (0, len(parts)):
@@ -232,7 +226,7 @@ def _joined(parts: list[Outcomes]) -> Outcomes:
     )
 
 
-def _taken(outcomes: Outcomes, index: Any) -> Outcomes:
+def _taken(outcomes: Outcomes, index: Tensor) -> Outcomes:
     weight = outcomes.weight
     return replace(
         outcomes,

@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ssmith.core.rows import Rows
-from ssmith.core.rows import rows as as_rows
+from ssmith.core.rows import Rows, as_rows
 from ssmith.evaluation.comparison import Comparison, compare_outcomes
 from ssmith.evaluation.intervals import Estimate, estimate
 from ssmith.evaluation.task import Task, outcomes_of
