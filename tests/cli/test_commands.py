@@ -68,7 +68,8 @@ def test_eval_says_what_measure_finds(place, ssmith):
     assert found["metric"] == "accuracy"
     text = ssmith("eval", "model", "--data", "data.npz", "--metric", "cross_entropy")
     assert text.code == 0
-    assert "cross-entropy on test" in text.out
+    assert text.out.startswith("cross-entropy: ")
+    assert "on data.npz, split test" in text.out
 
 
 def test_prune_dry_run_cuts_nothing_and_writes_the_plan(place, ssmith):

@@ -10,11 +10,12 @@ from jobs.toy import contents
 from ssmith.core.errors import InputError, OutputExistsError
 from ssmith.data import ExamplesConfig
 from ssmith.jobs import demo as demo_module
+from ssmith.jobs.compare import CompareConfig
 from ssmith.jobs.demo import demo
 from ssmith.jobs.demo_language import LanguageDemo
 from ssmith.jobs.language_card import save_trained_language
 from ssmith.jobs.pilot import pilot
-from ssmith.jobs.text import TextConfig
+from ssmith.jobs.source import RowsConfig
 from ssmith.tune.training import TrainingConfig
 
 NAMES = ("toy-one", "toy-two")
@@ -149,7 +150,7 @@ def squares(tmp_path, monkeypatch):
         domain=str(other),
         examples=ExamplesConfig(length=32, held_out=4),
         training=TrainingConfig(steps=4, batch_size=4, evaluate_every=2, rate=1e-2),
-        compared=TextConfig(length=32, windows=4, speed_seconds=0.001),
+        compared=CompareConfig(rows=RowsConfig(length=32, windows=4), speed_seconds=0.001),
     )
 
 

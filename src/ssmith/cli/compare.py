@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ssmith.cli import flags
@@ -57,25 +58,18 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
 def _compared(arguments: argparse.Namespace, output: Output) -> Receipt:
     from ssmith.jobs.compare import CompareConfig, compare
-    from ssmith.jobs.compare_text import compare_text
-    from ssmith.jobs.text import TextConfig, reads_text
+    from ssmith.jobs.source import RowsConfig
 
-    names = (arguments.before, arguments.after, arguments.data)
-    text = reads_text(arguments.before)
-    if text:
-        own = ("metric", "own_metric", "own_lower_is_better")
-        flags.refuse_flags(arguments, own, "models of classes or numbers")
-    else:
-        flags.refuse_flags(arguments, flags.TEXT_FLAGS, "language models")
-    said = {"command": arguments.command_line}
+    config = replace(
+        flags.config_of(CompareConfig, arguments), rows=flags.config_of(RowsConfig, arguments)
+    )
     with output.progress() as progress:
-        if not text:
-            config = flags.config_of(CompareConfig, arguments)
-            return compare(*names, config, **said, progress=progress)
-        return compare_text(
-            *names,
-            flags.config_of(TextConfig, arguments),
-            **said,
+        return compare(
+            arguments.before,
+            arguments.after,
+            arguments.data,
+            config,
+            command=arguments.command_line,
             progress=progress,
         )
 
@@ -97,10 +91,10 @@ def _show(output: Output, receipt: Receipt) -> None:
     if "increase" in quality:
         change = quality["increase"]
         output.line(
-            f"perplexity changes by {change['value']:+.2%} [{change['low']:+.2%}, "
+            f"{quality['metric']} changes by {change['value']:+.2%} [{change['low']:+.2%}, "
             f"{change['high']:+.2%}], {number_of(int(quality['weight']), 'counted token')}"
         )
-    noun = "window" if "increase" in quality else "sequence"
+    noun = quality["counted"].removesuffix("s")
     output.line(
         f"{quality['p_test']}: p = {quality['p']:.2g} on {number_of(quality['count'], noun)}; "
         f"intervals at {quality['level']:.0%}; a time has changed only if both its median and "

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 from ssmith.cli import flags
 from ssmith.cli.output import Output
 from ssmith.core.errors import InputError
-from ssmith.core.words import number_of
 
 
 def add(subparsers: flags.Subparsers) -> None:
@@ -16,7 +16,7 @@ def add(subparsers: flags.Subparsers) -> None:
     parser = flags.command(
         subparsers,
         "eval",
-        about="measure a model's quality, with its interval",
+        about="evaluate a model: its quality, with an interval",
         example="ssmith eval embedded:digits-s5 --data embedded:digits",
         run=run,
     )
@@ -31,10 +31,11 @@ def add(subparsers: flags.Subparsers) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Print the estimate."""
-    from ssmith.jobs.text import reads_text
+    from ssmith.jobs.evaluate import EvaluateConfig, evaluate
+    from ssmith.jobs.source import RowsConfig, reads_text
 
-    text = reads_text(arguments.model)
-    if arguments.data is None and not (text and hasattr(arguments, "lm_eval")):
+    if arguments.data is None and not hasattr(arguments, "lm_eval"):
+        text = reads_text(arguments.model)
         raise InputError(
             "--data is missing",
             allowed=flags.DATA_HELP,
@@ -42,18 +43,10 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             if text
             else "give your own file, or see `ssmith list` for named data",
         )
-    return (_text if text else _sequences)(arguments, output)
-
-
-def _text(arguments: argparse.Namespace, output: Output) -> int:
-    from ssmith.jobs.harness import harness_config
-    from ssmith.jobs.text import TextConfig, measure_text
-
-    flags.refuse_flags(arguments, ("metric",), "models of classes or numbers")
-    config = flags.config_of(TextConfig, arguments)
-    given = {name: getattr(arguments, name, None) for name in flags.HARNESS_FLAGS}
-    harness = harness_config(**given, batch_size=config.batch_size, seed=config.seed)
-    found = measure_text(arguments.model, arguments.data, config, harness=harness)
+    config = replace(
+        flags.config_of(EvaluateConfig, arguments), rows=flags.config_of(RowsConfig, arguments)
+    )
+    found = evaluate(arguments.model, arguments.data, config)
     output.result(found)
     for line in [*found.get("text", "").splitlines(), *found.get("paths", ())]:
         output.line(line)
@@ -71,18 +64,3 @@ def _text(arguments: argparse.Namespace, output: Output) -> int:
 def _with_error(row: dict[str, Any]) -> str:
     error = row["standard_error"]
     return f"{row['value']:.4f}" + ("" if error is None else f" ± {error:.4f} (standard error)")
-
-
-def _sequences(arguments: argparse.Namespace, output: Output) -> int:
-    from ssmith.jobs.measure import MeasureConfig, measure
-
-    flags.refuse_flags(arguments, (*flags.TEXT_FLAGS, *flags.HARNESS_FLAGS), "language models")
-    found = measure(arguments.model, arguments.data, flags.config_of(MeasureConfig, arguments))
-    output.result(found)
-    estimate = found["estimate"]
-    output.line(
-        f"{found['metric']} on {found['split']}: {estimate['value']:.4f} "
-        f"[{estimate['low']:.4f}, {estimate['high']:.4f}] "
-        f"({found['interval']}, {found['level']:.0%}, {number_of(found['count'], 'sequence')})"
-    )
-    return 0

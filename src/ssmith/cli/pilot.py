@@ -179,7 +179,7 @@ def kept(arguments: argparse.Namespace) -> str:
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Run the pilot; exit 0 if it accepts its cut, 1 if it refuses."""
     from ssmith.jobs.pilot import LanguagePilotConfig, PilotConfig, pilot
-    from ssmith.jobs.text import reads_text
+    from ssmith.jobs.source import reads_text
 
     text = reads_text(arguments.model)
     refused, reason = (_SEQUENCES, "S5 and S4D models") if text else (_LANGUAGE, "language models")

@@ -65,6 +65,34 @@ class HarnessConfig:
         check_integer("seed", self.seed, at_least=0)
 
 
+def harness_config(
+    tasks: Sequence[str], limit: int | None, few_shot: int | None, *, batch_size: int, seed: int
+) -> HarnessConfig | None:
+    """Return which tasks are run, or None if none is asked for.
+
+    Args:
+        tasks: by name or file.
+        limit: documents of each at most.
+        few_shot: solved examples before each question.
+        batch_size: requests per forward pass.
+        seed: of the choice of solved examples, and of resampling.
+
+    Returns:
+        The config.
+
+    Raises:
+        InputError: if a setting is given without a task, or outside its domain.
+    """
+    if not tasks:
+        for name, value in (("lm_eval_limit", limit), ("few_shot", few_shot)):
+            if value is not None:
+                raise InputError(f"{name} is {value} without lm_eval", next_step="name a task")
+        return None
+    return HarnessConfig(
+        tasks=tuple(tasks), limit=limit, few_shot=few_shot, batch_size=batch_size, seed=seed
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskResult:
     """One metric of one task.

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from torch import nn
 
 from ssmith import api
 from ssmith.artefact import locate
-from ssmith.core.errors import ModelError
+from ssmith.core.errors import InputError, ModelError
 from ssmith.core.inspection import Inspection
 from ssmith.core.layers import STATES
 from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
+from ssmith.core.rows import Rows
 from ssmith.core.sequences import Sequences
-from ssmith.evaluation import (
-    OwnMetric,
-    SpeedConfig,
-    compare_outcomes,
-    compare_own,
-    own_metric,
-    predict,
-    task_of,
-)
-from ssmith.families import SequenceModel
-from ssmith.jobs.measure import check_split
+from ssmith.evaluation import OwnMetric, SpeedConfig, compare_own, own_metric, predict
+from ssmith.families import answers_of, vocabulary_of
 from ssmith.jobs.pilot.costs import Costs, measure_costs
-
-_ALIKE = ("task", "classes", "outputs", "channels", "vocabulary")
+from ssmith.jobs.source import RowsConfig, one_batch, open_source, reads_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,30 +28,27 @@ class CompareConfig:
     """What to compare.
 
     Args:
-        split: train, validation, selection or test.
-        metric: name of a metric; the default of the task if None.
+        rows: on which rows.
+        metric: name of a task; the usual one of the models if None.
         own_metric: the user's own metric, ``"module:function"`` or ``"file.py:function"``.
         own_lower_is_better: direction of the own metric.
         seed: of resampling.
-        batch_size: sequences per forward pass, also when timed.
         threads: CPU threads; None leaves PyTorch's setting.
-        speed_seconds: time for each of the three speed measurements.
+        speed_seconds: time for each speed measurement.
 
     Raises:
         InputError: if a value is outside its domain.
     """
 
-    split: str = "test"
+    rows: RowsConfig = field(default_factory=RowsConfig)
     metric: str | None = None
     own_metric: str | None = None
     own_lower_is_better: bool = False
     seed: int = 0
-    batch_size: int = 64
     threads: int | None = None
     speed_seconds: float = 2.0
 
     def __post_init__(self) -> None:
-        check_split(self.split)
         self.speed()
 
     def own(self) -> OwnMetric | None:
@@ -86,7 +76,7 @@ def compare(
     Args:
         before: a directory, a hub id or ``embedded:NAME``.
         after: the same for the second model.
-        data: ``embedded:NAME`` or a file.
+        data: their data (see `ssmith.load_data`, `ssmith.load_text`).
         config: what to compare.
         command: the command line to repeat it, for the receipt.
         progress: told after each part.
@@ -95,28 +85,33 @@ def compare(
         The receipt, without a verdict.
 
     Raises:
-        ModelError: if the two models do not predict the same.
+        ModelError: if the two models do not read and predict the same.
+        InputError: if a setting does not go with them.
     """
+    text, split = reads_text(before), config.rows.split
+    config.rows.check_kind(text=text)
+    if config.own_metric is not None and text:
+        raise InputError("own_metric is for models of classes or numbers", next_step="leave it out")
     own = config.own()
-    models = api.load_sequence_model(before), api.load_sequence_model(after)
-    _check_alike(models)
-    sequences = api.load_data(data, models[0], needs=(config.split,))
-    part = sequences.split(config.split)
-    quality = _quality(models, part, config, own)
+    models = api.load(before), api.load(after)
+    _check_alike(models, (before, after))
+    source = open_source(models[0], before, data, config.rows.field, needs=(split,))
+    rows = source.rows(split, config.rows)
+    size = config.rows.at_once(rows)
+    quality = api.compare(*models, rows, config.metric, seed=config.seed, batch_size=size)
+    section = None if own is None else _own_section(own, models, rows, size, config.seed)
     progress("quality", 1, 1)
     costs = measure_costs(
-        models,
-        (locate(before), locate(after)),
-        part.first(config.batch_size),
-        config.speed(),
+        models, (locate(before), locate(after)), one_batch(rows, size), config.speed()
     )
     progress("speed and memory", 1, 1)
+    answers = answers_of(models[0])
     return Compared(
         names=(before, after),
         found=(api.inspect(models[0], before), api.inspect(models[1], after)),
-        task=models[0].config.task,
-        data=sequences.describe(),
-        quality=quality,
+        task="language modelling" if answers is None else answers.task,
+        data=source.describe(rows),
+        quality=quality.as_dict(split=split, own=section),
         costs=costs,
     ).receipt(config.seed, command)
 
@@ -178,30 +173,31 @@ class Compared:
         )
 
 
-def _check_alike(models: tuple[SequenceModel, SequenceModel]) -> None:
-    for name in _ALIKE:
-        first, second = (getattr(model.config, name) for model in models)
-        if first != second:
+def _check_alike(models: tuple[nn.Module, nn.Module], names: tuple[str, str]) -> None:
+    first, second = (
+        {"token ids": vocabulary_of(model)} if answers is None else vars(answers)
+        for model, answers in ((model, answers_of(model)) for model in models)
+    )
+    if first.keys() != second.keys():
+        raise ModelError(
+            f"{names[0]} and {names[1]} do not predict the same",
+            allowed="two language models, or two models of one answer to a sequence",
+        )
+    for name, value in first.items():
+        if value != second[name]:
             raise ModelError(
-                f"the first model has {name} {first!r}, the second {second!r}",
+                f"the first model has {name} {value!r}, the second {second[name]!r}",
                 allowed="two models of the same inputs and outputs",
             )
 
 
-def _quality(
-    models: tuple[SequenceModel, SequenceModel],
-    part: Sequences,
-    config: CompareConfig,
-    own: OwnMetric | None,
+def _own_section(
+    own: OwnMetric, models: tuple[nn.Module, nn.Module], rows: Rows, size: int, seed: int
 ) -> dict[str, Any]:
-    task = task_of(models[0], part, config.metric)
-    outputs = [predict(model, part, config.batch_size) for model in models]
-    outcomes = [task.of_outputs(item, part.y) for item in outputs]
-    comparison = compare_outcomes(outcomes[0], outcomes[1], task.metric, seed=config.seed)
-    section = None
-    if own is not None:
-        section = compare_own(own, outputs[0], outputs[1], part.y, seed=config.seed).as_dict()
-    return comparison.as_dict(split=config.split, own=section)
+    if not isinstance(rows, Sequences):
+        raise InputError("own_metric reads sequences", next_step="leave it out")
+    outputs = [predict(model, rows, size) for model in models]
+    return compare_own(own, outputs[0], outputs[1], rows.y, seed=seed).as_dict()
 
 
 def _removed(found: tuple[Inspection, Inspection]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ssmith.core.receipt import Receipt
 from ssmith.data import STDLIB_SPEC
 from ssmith.jobs.demo_language import LanguageDemo, Stage, pilot_command, show_language
 from ssmith.jobs.pilot import PilotConfig, pilot
-from ssmith.jobs.text import reads_text
+from ssmith.jobs.source import reads_text
 from ssmith.jobs.train import RECIPE, Recipe
 from ssmith.jobs.train_language import LanguageRecipe
 from ssmith.report import write_index

@@ -11,11 +11,11 @@ from ssmith.core.errors import InputError
 from ssmith.core.progress import Progress
 from ssmith.core.receipt import Receipt
 from ssmith.data import PROSE_SPEC, ExamplesConfig
-from ssmith.jobs.compare_text import compare_text
+from ssmith.jobs.compare import CompareConfig, compare
 from ssmith.jobs.outputs import RECEIPT
 from ssmith.jobs.pilot import LanguagePilotConfig, pilot
 from ssmith.jobs.pilot.frame import MODEL
-from ssmith.jobs.text import TextConfig
+from ssmith.jobs.source import RowsConfig
 from ssmith.jobs.tuning import TuneConfig, fine_tune, methods_from
 from ssmith.report import write_report
 from ssmith.tune.training import TrainingConfig
@@ -69,8 +69,10 @@ class LanguageDemo:
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(steps=40, batch_size=8, evaluate_every=20)
     )
-    compared: TextConfig = field(
-        default_factory=lambda: TextConfig(length=512, windows=32, speed_seconds=0.3)
+    compared: CompareConfig = field(
+        default_factory=lambda: CompareConfig(
+            rows=RowsConfig(length=512, windows=32), speed_seconds=0.3
+        )
     )
 
 
@@ -176,11 +178,11 @@ def _adapted(base: str, step: str, stage: Stage, config: LanguageDemo) -> Receip
 def _compared(
     models: tuple[str, str], text: str, step: str, stage: Stage, config: LanguageDemo
 ) -> Receipt:
-    place, windows = stage.out / step, config.compared
-    receipt = compare_text(
+    place, windows = stage.out / step, config.compared.rows
+    receipt = compare(
         *models,
         text,
-        windows,
+        config.compared,
         command=(
             *("ssmith", "compare", *models, "--data", text, "--length", str(windows.length)),
             *("--windows", str(windows.windows), "--out", str(place)),

@@ -45,7 +45,7 @@ from ssmith.jobs.pilot.sweep import measured_point, within
 from ssmith.jobs.selective import SelectiveConfig, prune_selective_
 from ssmith.jobs.selective.run import Pruned
 from ssmith.jobs.selective.stages import can_refit
-from ssmith.jobs.text import describe, load_text_for, tokenizer_for, whole_rows
+from ssmith.jobs.source import one_batch, open_source, tokenizer_for
 from ssmith.jobs.tuning.recovery import Recovered
 
 # transformers computes norms and logits in float32; relative to the largest logit.
@@ -78,7 +78,8 @@ def pilot_language(
     check_harness(settings.harness())
     dense = api.load(model)
     layers = find_selective(dense)
-    text = load_text_for(dense, model, data, settings.field)
+    source = open_source(dense, model, data, settings.field)
+    text: Any = source.data
     recovery = Recovery.from_text(dense, text, settings, frame)
     run = _Run(
         name=model,
@@ -95,7 +96,7 @@ def pilot_language(
     identity = {
         "model": {"name": model, "digest": model_digest(dense)},
         "data": {
-            **describe(text, run.test),
+            **source.describe(run.test),
             "calibration": run.calibration.describe(),
             "selection": run.selection.describe(),
             **({} if recovery is None else recovery.about),
@@ -224,7 +225,7 @@ class _Run:
         costs = measure_costs(
             (self.dense, pruned),
             (locate(self.name), saved),
-            whole_rows(self.selection, config.text("selection")),
+            one_batch(self.selection, config.batch_size),
             config.speed(),
         )
         self.progress("speed", 1, 1)

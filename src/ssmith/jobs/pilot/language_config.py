@@ -9,8 +9,7 @@ from ssmith.core.budget import check_fraction
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
 from ssmith.evaluation import Limits, Load, SpeedConfig
-from ssmith.evaluation.harness import HarnessConfig
-from ssmith.jobs.harness import harness_config
+from ssmith.evaluation.harness import HarnessConfig, harness_config
 from ssmith.jobs.pilot.cuts import (
     BASELINES,
     FRACTIONS,
@@ -20,7 +19,7 @@ from ssmith.jobs.pilot.cuts import (
 )
 from ssmith.jobs.selective import SelectiveConfig
 from ssmith.jobs.selective.config import AUTO
-from ssmith.jobs.text import TextConfig
+from ssmith.jobs.source import RowsConfig
 from ssmith.jobs.tuning.recovery import RecoveryConfig
 
 
@@ -175,7 +174,7 @@ class LanguagePilotConfig:
     def harness(self) -> HarnessConfig | None:
         """Return which tasks of lm-eval are run, or None if none is."""
         return harness_config(
-            self.lm_eval or None,
+            self.lm_eval,
             self.lm_eval_limit,
             self.few_shot,
             batch_size=self.batch_size,
@@ -190,15 +189,14 @@ class LanguagePilotConfig:
             sequences_per_day=self.sequences_per_day,
         )
 
-    def text(self, split: str) -> TextConfig:
+    def text(self, split: str) -> RowsConfig:
         """Return how windows of a split are cut."""
-        return TextConfig(
+        return RowsConfig(
             split=split,
             length=self.length,
             windows=self.test_windows if split == "test" else self.windows,
             field=self.field,
             batch_size=self.batch_size,
-            seed=self.seed,
         )
 
     def limits(self) -> Limits:

@@ -53,7 +53,7 @@ from ssmith.jobs.pilot.sweep import (
     sweep,
     within,
 )
-from ssmith.jobs.text import reads_text
+from ssmith.jobs.source import reads_text
 
 
 def pilot(

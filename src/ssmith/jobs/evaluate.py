@@ -1,0 +1,95 @@
+"""Measure one model on one split of its data, and on tasks of lm-eval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ssmith import api
+from ssmith.core.checks import check_integer
+from ssmith.core.errors import InputError
+from ssmith.evaluation.harness import HarnessConfig, check_harness, harness_config, run_tasks
+from ssmith.jobs.source import RowsConfig, open_source, reads_text, tokenizer_for
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """What to measure.
+
+    Args:
+        rows: on which rows.
+        metric: name of a task; the usual one of the model if None.
+        lm_eval: tasks of lm-eval to run as well: names it knows, or paths of YAML files.
+        lm_eval_limit: documents of each of these tasks at most, the first ones; None for all.
+        few_shot: solved examples before each question; None for each task's own number.
+        seed: of the bootstrap, where the interval is one.
+
+    Raises:
+        InputError: if a value is outside its domain.
+    """
+
+    rows: RowsConfig = field(default_factory=RowsConfig)
+    metric: str | None = None
+    lm_eval: tuple[str, ...] = ()
+    lm_eval_limit: int | None = None
+    few_shot: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("seed", self.seed, at_least=0)
+        self.harness()
+
+    def harness(self) -> HarnessConfig | None:
+        """Return which tasks of lm-eval are run, or None if none is."""
+        return harness_config(
+            self.lm_eval,
+            self.lm_eval_limit,
+            self.few_shot,
+            batch_size=self.rows.batch_size or 8,
+            seed=self.seed,
+        )
+
+
+def evaluate(model: str, data: str | None, config: EvaluateConfig) -> dict[str, Any]:
+    """Measure a model's quality.
+
+    Args:
+        model: a directory, a hub id or ``embedded:NAME``.
+        data: its data (see `ssmith.load_data`, `ssmith.load_text`); None for tasks of lm-eval
+            alone.
+        config: what to measure.
+
+    Returns:
+        JSON-ready: model, data, split, metric, estimate, interval, level, count, what else was
+        measured on the same rows, and ``lm_eval``, a row for each metric of each task.
+
+    Raises:
+        InputError: if a setting does not go with the model.
+    """
+    text, harness = reads_text(model), config.harness()
+    config.rows.check_kind(text=text)
+    if harness is not None and not text:
+        raise InputError("lm_eval is for language models", next_step="leave it out")
+    check_harness(harness)
+    loaded = api.load(model)
+    tasks = []
+    if harness is not None:
+        tasks = [
+            item.as_dict() for item in run_tasks(loaded, tokenizer_for(loaded, model), harness)
+        ]
+    if data is None:
+        return {"model": model, "lm_eval": tasks}
+    split = config.rows.split
+    source = open_source(loaded, model, data, config.rows.field, needs=(split,))
+    rows = source.rows(split, config.rows)
+    found = api.evaluate(
+        loaded, rows, config.metric, seed=config.seed, batch_size=config.rows.batch_size
+    )
+    return {
+        "model": model,
+        "data": source.describe(rows),
+        "split": split,
+        **found.describe(),
+        "text": str(found) if text else f"{found}\non {data}, split {split}",
+        "lm_eval": tasks,
+    }

@@ -1,0 +1,238 @@
+"""The rows of a job: one split of a data set or of a text, for the model at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ssmith import api
+from ssmith.artefact import locate
+from ssmith.artefact.configs import read_any_config
+from ssmith.artefact.layout import FORMAT
+from ssmith.artefact.tuned import base_of, head_of, is_adapter
+from ssmith.core.checks import check_choice, check_integer
+from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.rows import Rows, as_rows
+from ssmith.core.seeds import generator
+from ssmith.core.sequences import SPLITS, SequenceData, Sequences
+from ssmith.core.text import ALL, Text
+from ssmith.core.tokenizer import Tokenizer
+from ssmith.core.tokens import TokenWindows
+from ssmith.data import find_tokenizer
+from ssmith.families import vocabulary_of
+
+_LENGTH = 2048
+_OF_TEXT = ("length", "stride", "windows", "field")
+_SEQUENCES, _WINDOWS = 64, 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowsConfig:
+    """Which rows a model is measured on.
+
+    Args:
+        split: train, validation, selection or test; of text also all.
+        length: tokens of each window of text, ≥ 2; 2,048 if None.
+        stride: tokens between the starts of windows, 1 to ``length``; ``length`` if None.
+        windows: most windows of text, spread evenly over the split; all if None.
+        field: key of the text in each line of a ``.jsonl`` file, or column of a ``.csv`` one;
+            ``text`` if None.
+        batch_size: rows per forward pass, ≥ 1, also when timed; 64 if None, of text 8.
+
+    Raises:
+        InputError: if a value is outside its domain.
+    """
+
+    split: str = "test"
+    length: int | None = None
+    stride: int | None = None
+    windows: int | None = None
+    field: str | None = None
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("split", self.split, (*SPLITS, ALL))
+        for name, least in (("length", 2), ("stride", 1), ("windows", 1), ("batch_size", 1)):
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name), at_least=least)
+
+    def check_kind(self, *, text: bool) -> None:
+        """Raise if a setting says nothing about the rows at hand.
+
+        Args:
+            text: whether they are windows of text.
+
+        Raises:
+            InputError: if one is for text and they are not.
+        """
+        for name in () if text else _OF_TEXT:
+            if getattr(self, name) is not None:
+                raise InputError(f"{name} is for language models", next_step="leave it out")
+        if self.split == ALL and not text:
+            raise InputError(f"split is {ALL!r}", allowed=", ".join(SPLITS))
+
+    def cut(self, text: Text, split: str | None = None) -> TokenWindows:
+        """Cut windows; a length beyond the split's is no error, its one row is shorter.
+
+        Args:
+            text: what to cut.
+            split: in place of the config's.
+
+        Returns:
+            The windows.
+
+        Raises:
+            DataError: if the split is too small.
+            InputError: if the stride is longer than the windows.
+        """
+        length = self.length or _LENGTH
+        found = text.windows(length, stride=self.stride, split=split or self.split)
+        return found if self.windows is None else found.spread(self.windows)
+
+    def at_once(self, rows: Rows) -> int:
+        """Return how many rows run in one forward pass."""
+        return self.batch_size or (_WINDOWS if isinstance(rows, TokenWindows) else _SEQUENCES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the rows of a job come from.
+
+    Args:
+        data: sequences in splits, a text, or the user's own rows by split.
+    """
+
+    data: SequenceData | Text | Mapping[str, Any]
+
+    def rows(self, split: str, how: RowsConfig | None = None) -> Rows:
+        """Return one split.
+
+        Args:
+            split: its name.
+            how: how windows of text are cut.
+
+        Returns:
+            Its rows, at least one.
+
+        Raises:
+            InputError: if there is no such split.
+            DataError: if it is empty or too small.
+        """
+        if isinstance(self.data, Text):
+            return (how or RowsConfig()).cut(self.data, split)
+        if isinstance(self.data, SequenceData):
+            return self.data.split(split)
+        if split not in self.data:
+            raise InputError(
+                f"there is no split {split!r}", allowed=", ".join(map(repr, self.data)),
+                next_step=f"give {{{split!r}: rows}} as well",
+            )  # fmt: skip
+        return as_rows(self.data[split])
+
+    def sample(self, count: int, how: RowsConfig, seed: int) -> Rows:
+        """Draw rows to calibrate on.
+
+        Args:
+            count: rows, ≥ 1; of sequences all there are if they are fewer.
+            how: how long windows of text are.
+            seed: of the draw.
+
+        Returns:
+            Windows or sequences of the training split, or the whole split ``calibration``.
+
+        Raises:
+            InputError: if there is no such split.
+        """
+        if isinstance(self.data, Text):
+            return self.data.sample(count, how.length or _LENGTH, seed=seed)
+        if not isinstance(self.data, SequenceData):
+            return self.rows("calibration")
+        train = self.data.split("train")
+        order = torch.randperm(len(train), generator=generator(seed, "calibration"))
+        return train.take(order[:count].to(train.x.device))
+
+    def describe(self, rows: Rows) -> dict[str, Any]:
+        """Return the data section of a receipt: the data, its splits, and what was measured."""
+        if isinstance(self.data, SequenceData):
+            return self.data.describe()
+        if not isinstance(self.data, Text):
+            return rows.describe()
+        counts = {name: len(stream) for name, stream in self.data.splits.items()}
+        return {**rows.describe(), "counts": counts}
+
+
+def open_source(
+    loaded: nn.Module, model: str, data: str, field: str | None = None, *, needs: Sequence[str] = ()
+) -> Source:
+    """Open the data of a job.
+
+    Args:
+        loaded: the model.
+        model: where it was loaded from; its tokenizer lies there.
+        data: a text for a language model, else a data set (see `ssmith.load_data`).
+        field: of a text in a file of records.
+        needs: splits of a data set that must be there.
+
+    Returns:
+        The source.
+    """
+    if reads_text(model):
+        tokenizer = Path(locate(model))
+        return Source(data=api.load_text(data, loaded, tokenizer=tokenizer, field=field or "text"))
+    return Source(data=api.load_data(data, loaded, needs=needs))
+
+
+def reads_text(model: str) -> bool:
+    """Return whether a saved model is a language model, without loading it.
+
+    Args:
+        model: a directory, a hub id or ``embedded:NAME``.
+
+    Returns:
+        False for a `SequenceModel`, and for a tuned model whose head answers for a sequence.
+    """
+    directory = locate(model)
+    while is_adapter(directory):
+        if head_of(directory) is not None:
+            return False
+        directory = locate(base_of(directory))
+    return bool(read_any_config(directory).get("format") != FORMAT)
+
+
+def tokenizer_for(loaded: nn.Module, model: str) -> Tokenizer:
+    """Return the tokenizer that lies beside a model, or bytes where it has 256 ids.
+
+    Args:
+        loaded: the model.
+        model: where it was loaded from.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        UnsupportedError: if the model reads no text.
+    """
+    vocabulary = vocabulary_of(loaded)
+    if vocabulary is None:
+        raise UnsupportedError(f"{model} reads no text", allowed="language models")
+    return find_tokenizer(locate(model), vocabulary)
+
+
+def one_batch(rows: Rows, size: int) -> Rows:
+    """Return the rows of one timed forward pass: the first ones, of windows the first whole ones.
+
+    Args:
+        rows: to choose from.
+        size: at most so many.
+
+    Returns:
+        Rows.
+    """
+    if isinstance(rows, TokenWindows):
+        return rows.take((rows.lengths == rows.lengths.max()).nonzero().flatten()[:size])
+    return rows.first(size) if isinstance(rows, Sequences) else rows
