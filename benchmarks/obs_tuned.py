@@ -47,11 +47,12 @@ def tuned(model: SequenceModel, name: str, seed: int, kind: str) -> tuple[Sequen
     Returns:
         The model, and its epoch: 0 if nothing was gained.
     """
-    after, done = train(short(name, SHARES[kind]), seed=seed, start=model)
+    made = train(short(name, SHARES[kind]), seed=seed, start=model)
+    after, training = made.model, made.training
     validation = api.load_data(recipe_of(name).data, model).split("validation")
     if api.evaluate(after, validation).value < api.evaluate(model, validation).value:
         return model, 0
-    return after, done.best_epoch
+    return after, training.best_step * len(training.looks) // training.steps
 
 
 def reducible(name: str, seed: int, model: SequenceModel) -> SequenceModel:
@@ -60,6 +61,5 @@ def reducible(name: str, seed: int, model: SequenceModel) -> SequenceModel:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         recipe = short(name, SHARES[TUNED], hankel=PENALTY)
-        after, done = train(recipe, seed=seed, start=model)
-        save_trained(after, recipe, done, path)
+        save_trained(train(recipe, seed=seed, start=model), path)
     return api.load(path)

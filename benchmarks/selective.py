@@ -33,7 +33,7 @@ from ssmith.core.text import Text
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation.perplexity import window_losses
 from ssmith.jobs.selective import prune_selective_
-from ssmith.jobs.train_language import LanguageRecipe, train_language
+from ssmith.jobs.train import Recipe, train
 from ssmith.ops.native.allocator import tune_allocator_
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,7 +65,8 @@ HEADLINES = {
     },
     "whole model": {"ours", "SparseSSM, fresh", "SparseSSM as released", "magnitude"},
 }  # fmt: skip
-TINY = LanguageRecipe(
+TINY = Recipe(
+    kind="language",
     data={"text": "stdlib:"},
     model={"width": 64, "layers": 2, "states": 16},
     fit={"steps": 60, "batch_size": 8, "length": 256, "lr": 0.01},
@@ -126,8 +127,7 @@ def cases(models: dict[str, str | Path | None], options: argparse.Namespace) -> 
         name, _, path = options.other.partition("=")
         pairs.append((f"{name} {OTHER}", named["code"], api.load_text(path)))
     loaded = {
-        name: train_language(TINY).model if path is None else api.load(path)
-        for name, path in models.items()
+        name: train(TINY).model if path is None else api.load(path) for name, path in models.items()
     }
     for name, model in loaded.items():
         for text_name, source, target in pairs:

@@ -11,8 +11,8 @@ import torch
 from ssmith import api
 from ssmith.artefact import WEIGHTS
 from ssmith.core.files import read_json
-from ssmith.jobs.language_card import CURVE, curve_files, save_trained_language
-from ssmith.jobs.train_language import RECIPE, LanguageRecipe, train_language
+from ssmith.jobs.train import CURVE, RECIPE, Recipe, save_trained, train
+from ssmith.jobs.train.card import curve_files
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "recipes" / "language"
@@ -24,11 +24,10 @@ def trained(path: Path, cache: Path, seed: int) -> Path:
     """Train a recipe, or go on with it; return the directory of the model in float32."""
     place = cache / path.stem
     if not (place / "model").is_dir():
-        recipe = LanguageRecipe.load(path)
-        done = train_language(
-            recipe, seed=seed, checkpoint=place / "last.safetensors", progress=told
+        done = train(
+            Recipe.load(path), seed=seed, checkpoint=place / "last.safetensors", progress=told
         )
-        save_trained_language(done, recipe, place / "model")
+        save_trained(done, place / "model")
     return place / "model"
 
 
@@ -62,10 +61,11 @@ def ship(path: Path, cache: Path, target: Path, seed: int) -> Path:
 
 def measured_as_shipped(model: torch.nn.Module, path: Path) -> dict[str, str]:
     """Measure a model once more with the weights that ship, on the same windows."""
-    recipe = LanguageRecipe.load(path)
-    text = api.load_text(recipe.data.get("held_out", "stdlib:"), model)
-    windows = text.windows(recipe.fit["length"])
-    found = api.evaluate(model, windows, batch_size=recipe.fit["batch_size"])
+    recipe = Recipe.load(path)
+    text = api.load_text(recipe.texts().held_out or "stdlib:", model)
+    config = recipe.language_fit(0)
+    windows = text.windows(config.length)
+    found = api.evaluate(model, windows, batch_size=config.batch_size)
     return {"bits per byte, as shipped in bfloat16": found.also["bits per byte"].text}
 
 

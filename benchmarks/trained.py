@@ -38,13 +38,12 @@ def trained(name: str, seed: int) -> SequenceModel:
     if not path.exists():
 
         def progress(stage: str, done: int, total: int, note: str = "") -> None:
-            if done % 5 == 0:
+            if done % 200 == 0:
                 print(f"{name} seed {seed}: {stage} {done}/{total} {note}", file=sys.stderr)
 
         path.parent.mkdir(parents=True, exist_ok=True)
         checkpoint = path.parent / f"seed-{seed}.checkpoint"
-        model, done = train(recipe, seed=seed, checkpoint=checkpoint, progress=progress)
-        save_trained(model, recipe, done, path)
+        save_trained(train(recipe, seed=seed, checkpoint=checkpoint, progress=progress), path)
         checkpoint.unlink(missing_ok=True)
     return api.load(path)
 

@@ -140,7 +140,7 @@ def run(model: str, config: TuneConfig) -> dict[str, Any]:
     except ArithmeticError as error:
         return {"failed": str(error), "validation": None, "score": None, "test": None}
     test = {k: v for k, v in done.receipt.quality.items() if isinstance(v, dict)}
-    best = next(x for x in done.training.looks if x["step"] == done.training.best_step)
+    best = next(x for x in done.training.looks if x.step == done.training.best_step)
     return {
         "validation": best["validation"],
         "score": best["score"],

@@ -13,8 +13,6 @@ PASSES_FOREIGN_ARGUMENTS_ON = {
     "ssmith.families.hf.engine._generate",
     "ssmith.families.hf.engine._mix",
     "ssmith.families.hf.engine._place",
-    "ssmith.tune.training.trainer.on_step_end",
-    "ssmith.tune.training.trainer.on_train_begin",
 }
 VERBS = {"allocate", "artefact", "calibrate", "criteria", "data", "evaluation", "surgery", "tune"}
 MAY_IMPORT = {

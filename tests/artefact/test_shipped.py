@@ -6,9 +6,7 @@ import pytest
 
 from ssmith.artefact import embedded_names, load, locate, verify
 from ssmith.core.files import read_json
-from ssmith.jobs.language_card import CURVE
-from ssmith.jobs.train import RECIPE, Recipe
-from ssmith.jobs.train_language import LanguageRecipe
+from ssmith.jobs.train import CURVE, RECIPE, Recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SERIES = tuple(sorted(path.stem for path in (RECIPES / "reference").glob("*.json")))
@@ -41,8 +39,8 @@ def test_a_shipped_model_is_what_its_card_says(name):
 def test_a_shipped_language_model_is_what_its_card_says(name):
     pytest.importorskip("transformers")
     place = locate(f"embedded:{name}")
-    recipe = LanguageRecipe.load(place / RECIPE)
-    assert recipe == LanguageRecipe.load(RECIPES / "language" / f"{name}.json")
+    recipe = Recipe.load(place / RECIPE)
+    assert recipe == Recipe.load(RECIPES / "language" / f"{name}.json")
     assert sum(item.stat().st_size for item in place.rglob("*")) <= LARGEST
     card = (place / "README.md").read_text(encoding="utf-8")
     curve = read_json(place / CURVE)

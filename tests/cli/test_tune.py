@@ -7,7 +7,6 @@ import pytest
 from helpers.tiny_mamba import tiny
 
 pytest.importorskip("transformers")
-pytest.importorskip("accelerate")
 TUNE = ("tune", "base", "--data", "sums.jsonl", "--out", "tuned", "--steps", "2")
 
 
@@ -55,8 +54,8 @@ def test_its_document_is_the_receipt(place, ssmith):
         (("--method", "state-offset-h", "--rate", "-1"), "rate is -1"),
         (("--method", "state-offset-h", "--epochs", "3"), "steps and epochs"),
         (("--method", "state-offset-h", "--device", "tpu"), "device is 'tpu'"),
-        (("--method", "state-offset-h", "--recover-from", "odd"), "token ids"),
-        (("--method", "state-offset-h", "--config", "wrong.yaml"), "unknown key 'step'"),
+        (("--method", "state-offset-h", "--teacher", "odd"), "token ids"),
+        (("--method", "state-offset-h", "--config", "wrong.yaml"), "unknown setting 'step'"),
         (("--method", "state-offset-h", "--config", "gone.yaml"), "cannot read gone.yaml"),
         (("--method", "state-offset-h", "--merge", "all"), "merge is 'all'"),
         (("--method", "state-offset-h", "--merge", "stock"), "no bias stands between"),

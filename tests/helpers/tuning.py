@@ -32,7 +32,7 @@ def labelled(count: int, task: str) -> list[Example]:
 
 
 def language_work(
-    *, place: Any = None, identity: Any = None, listener: Any = None, **settings: Any
+    *, checkpoint: Any = None, identity: Any = None, progress: Any = None, **settings: Any
 ) -> tuple[Any, Work]:
     """Return a tiny model and the work that tunes its input projections."""
     model = tiny("mamba")
@@ -49,11 +49,11 @@ def language_work(
 
     config = TrainingConfig(**({"rate": 0.05, "batch_size": 4} | settings))
     group = Group(name="in_proj", parameters=trained, rate=config.rate)
-    more = {} if listener is None else {"listener": listener}
+    more = {} if progress is None else {"progress": progress}
     return model, Work(
         objective=LanguageObjective(), train=random_rows(16), validation=random_rows(6, seed=50),
         config=config, groups=[group], read=lambda: {k: v.detach() for k, v in trained.items()},
-        write=write, place=place, identity=identity or {}, **more,
+        write=write, checkpoint=checkpoint, identity=identity or {}, **more,
     )  # fmt: skip
 
 

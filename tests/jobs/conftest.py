@@ -28,8 +28,7 @@ def shelf(tmp_path_factory):
     place = tmp_path_factory.mktemp("shelf")
     save_npz(toy(), place / "data.npz")
     how = recipe(place / "data.npz")
-    model, done = train(how, seed=0)
-    save_trained(model, how, done, place / "model")
+    save_trained(train(how, seed=0), place / "model")
     return place
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 from ssmith.jobs.pilot import LanguagePilotConfig
-from ssmith.jobs.train_language import LanguageRecipe, train_language
+from ssmith.jobs.train import Recipe, train
 
 QUICK = LanguagePilotConfig(
     fractions=(0.25, 0.5),
@@ -26,7 +26,8 @@ def write_text(path):
 
 
 def recipe(text, **changes):
-    made = LanguageRecipe(
+    made = Recipe(
+        kind="language",
         data={"text": str(text)},
         model={"width": 12, "layers": 2, "states": 4},
         fit=FIT,
@@ -37,4 +38,4 @@ def recipe(text, **changes):
 
 
 def trained(text, seed=0, **options):
-    return train_language(recipe(text), seed=seed, **options)
+    return train(recipe(text), seed=seed, **options)

@@ -5,7 +5,7 @@ from importlib import import_module
 import pytest
 
 from jobs.language import QUICK as QUICK_TEXT
-from jobs.language import recipe, trained, write_text
+from jobs.language import trained, write_text
 from jobs.toy import contents
 from ssmith.core.errors import InputError, OutputExistsError
 from ssmith.data import ExamplesConfig
@@ -13,9 +13,9 @@ from ssmith.jobs import demo as demo_module
 from ssmith.jobs.compare import CompareConfig
 from ssmith.jobs.demo import demo
 from ssmith.jobs.demo_language import LanguageDemo
-from ssmith.jobs.language_card import save_trained_language
 from ssmith.jobs.pilot import pilot
 from ssmith.jobs.source import RowsConfig
+from ssmith.jobs.train import save_trained
 from ssmith.tune.training import TrainingConfig
 
 NAMES = ("toy-one", "toy-two")
@@ -137,7 +137,7 @@ def squares(tmp_path, monkeypatch):
     pytest.importorskip("transformers")
     text = write_text(tmp_path / "squares.txt")
     place = tmp_path / "shipped" / "squares"
-    save_trained_language(trained(text), recipe(text), place)
+    save_trained(trained(text), place)
     _ship(monkeypatch, tmp_path / "shipped")
     other = tmp_path / "prose.txt"
     other.write_text("Nothing here is a number, and nothing is squared.\n" * 60)

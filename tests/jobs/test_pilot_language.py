@@ -6,12 +6,12 @@ import json
 import pytest
 
 from helpers.tiny_mamba import tiny
-from jobs.language import QUICK, recipe, trained, write_text
+from jobs.language import QUICK, trained, write_text
 from jobs.toy import contents
 from ssmith import api
 from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.jobs.language_card import save_trained_language
 from ssmith.jobs.pilot import pilot
+from ssmith.jobs.train import save_trained
 
 pytest.importorskip("transformers")
 
@@ -25,7 +25,7 @@ def place(tmp_path_factory):
     """``model/``, trained, and ``squares.txt``; read only."""
     root = tmp_path_factory.mktemp("squares")
     text = write_text(root / "squares.txt")
-    save_trained_language(trained(text), recipe(text), root / "model")
+    save_trained(trained(text), root / "model")
     return root
 
 

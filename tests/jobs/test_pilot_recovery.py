@@ -5,14 +5,14 @@ import dataclasses
 import pytest
 import torch
 
-from jobs.language import QUICK, recipe, trained, write_text
+from jobs.language import QUICK, trained, write_text
 from jobs.toy import contents
 from ssmith import api
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.families.masks import masks_of
 from ssmith.families.registry import find_selective
-from ssmith.jobs.language_card import save_trained_language
 from ssmith.jobs.pilot import pilot
+from ssmith.jobs.train import save_trained
 
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
@@ -36,7 +36,7 @@ def place(tmp_path_factory):
     """``model/``, trained, and ``squares.txt``; read only."""
     root = tmp_path_factory.mktemp("squares")
     text = write_text(root / "squares.txt")
-    save_trained_language(trained(text), recipe(text), root / "model")
+    save_trained(trained(text), root / "model")
     return root
 
 
@@ -111,7 +111,7 @@ def test_what_merges_leaves_a_model_for_stock_code(start, tmp_path):
         ({"recover": "state-offset"}, InputError, "state-offset-h"),
         ({"recover": "sdt"}, InputError, "warm-up"),
         ({"recover_steps": 0}, InputError, "steps is 0"),
-        ({"imitate": 1.5}, InputError, "imitate is 1.5"),
+        ({"distill_weight": 1.5}, InputError, "distill_weight is 1.5"),
         ({"recover": "lora:nowhere"}, InputError, "nowhere"),
         ({"recover": "initial-state"}, UnsupportedError, "cannot be merged"),
     ],

@@ -28,13 +28,12 @@ def test_the_toy_is_learned(shelf):
 
 def test_same_recipe_and_seed_give_the_same_bytes(short, tmp_path):
     for name in ("one", "two"):
-        model, done = train(short, seed=3)
-        save_trained(model, short, done, tmp_path / name)
+        save_trained(train(short, seed=3), tmp_path / name)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
 def test_another_seed_gives_another_model(short):
-    first, second = (train(short, seed=seed)[0] for seed in (0, 1))
+    first, second = (train(short, seed=seed).model for seed in (0, 1))
     assert model_digest(first) != model_digest(second)
 
 
@@ -46,7 +45,7 @@ class Killed(BaseException):
 def test_killed_within_an_epoch_and_resumed_gives_the_same_weights(
     short, tmp_path, monkeypatch, epoch
 ):
-    whole, expected = train(short, seed=0)
+    whole = train(short, seed=0)
     checkpoint = tmp_path / "last.safetensors"
     steps_per_epoch, calls = 6, iter(range(1, 1000))
     real = torch.optim.AdamW.step
@@ -61,18 +60,18 @@ def test_killed_within_an_epoch_and_resumed_gives_the_same_weights(
         patch.setattr(torch.optim.AdamW, "step", step)
         train(short, seed=0, checkpoint=checkpoint)
     assert checkpoint.is_file()
-    resumed, done = train(short, seed=0, checkpoint=checkpoint)
-    assert model_digest(resumed) == model_digest(whole)
-    assert done == expected
+    resumed = train(short, seed=0, checkpoint=checkpoint)
+    assert model_digest(resumed.model) == model_digest(whole.model)
+    assert resumed.training == whole.training
 
 
 def test_a_finished_checkpoint_trains_no_further(short, tmp_path):
     checkpoint, told = tmp_path / "last.safetensors", []
-    first, _ = train(short, seed=0, checkpoint=checkpoint)
-    second, _ = train(
+    first = train(short, seed=0, checkpoint=checkpoint)
+    second = train(
         short, seed=0, checkpoint=checkpoint, progress=lambda *said, **_: told.append(said)
     )
-    assert model_digest(first) == model_digest(second)
+    assert model_digest(first.model) == model_digest(second.model)
     assert not told
 
 
@@ -93,18 +92,20 @@ def test_a_checkpoint_of_another_run_is_refused(short, tmp_path):
     assert checkpoint.read_bytes() == before
 
 
-def test_progress_is_told_after_each_epoch(short):
+def test_progress_is_told_after_each_step(short):
     told = []
     train(short, progress=lambda *said: told.append(said))
-    assert [said[:3] for said in told] == [("train", epoch, 3) for epoch in (1, 2, 3)]
-    assert all("loss" in said[3] and "validation" in said[3] for said in told)
+    # Three epochs of 96 sequences in batches of 16.
+    assert [said[:3] for said in told] == [("train", step, 18) for step in range(1, 19)]
+    assert all("loss" in said[3] for said in told)
+    assert all(("validation" in said[3]) == (said[1] >= 6) for said in told)
 
 
 def test_selection_and_test_do_not_matter_to_training(short, tmp_path):
     noise = Sequences(x=torch.randn(8, 24, 1), lengths=torch.full((8,), 24), y=torch.arange(8) % 2)
     save_npz(toy(selection=noise, test=noise), tmp_path / "other.npz")
     other = recipe(tmp_path / "other.npz", fit=SHORT)
-    assert model_digest(train(short)[0]) == model_digest(train(other)[0])
+    assert model_digest(train(short).model) == model_digest(train(other).model)
 
 
 def test_a_saved_model_says_how_it_was_made_and_how_good_it_is(shelf):
@@ -112,9 +113,11 @@ def test_a_saved_model_says_how_it_was_made_and_how_good_it_is(shelf):
     model, data = api.load(place), toy()
     assert Recipe.load(place / "recipe.json") == recipe(shelf / "data.npz")
     history = json.loads((place / "history.json").read_text())
-    assert len(history["history"]) == FIT["epochs"]
-    best = history["history"][history["best_epoch"] - 1]["validation"]
-    assert best == max(item["validation"] for item in history["history"])
+    assert len(history["looks"]) == FIT["epochs"]
+    best = max(look["score"] for look in history["looks"])
+    kept = next(look for look in history["looks"] if look["score"] == best)
+    assert history["best_step"] == kept["step"]
+    assert len(history["losses"]) == history["looks"][-1]["step"]
     card = (place / "README.md").read_text()
     for split in ("validation", "selection", "test"):
         found = api.evaluate(model, data.split(split))
@@ -132,8 +135,7 @@ def test_data_without_a_test_split_trains_and_the_card_says_so(tmp_path):
     del data.splits["selection"], data.splits["test"]
     save_npz(data, tmp_path / "two.npz")
     how = recipe(tmp_path / "two.npz", fit={**FIT, "epochs": 1})
-    model, done = train(how)
-    save_trained(model, how, done, tmp_path / "model")
+    save_trained(train(how), tmp_path / "model")
     card = (tmp_path / "model" / "README.md").read_text()
     assert "| accuracy, test | not measured: the data has no such split |" in card
 
@@ -158,16 +160,17 @@ def test_regression_and_tokens_are_trained_too(tmp_path):
     splits = {"train": tokens(32), "validation": tokens(16)}
     data = SequenceData(name="sums", task="regression", splits=splits, vocabulary=5)
     save_npz(data, tmp_path / "sums.npz")
-    model, done = train(
+    trained = train(
         recipe(
             tmp_path / "sums.npz",
             model={"family": "s4d", "width": 4, "states": [2]},
             fit={"epochs": 4, "lr": 0.05},
         )
     )
+    model = trained.model
     assert (model.config.vocabulary, model.config.outputs, model.config.channels) == (5, 2, None)
     # Validation is a loss here: the kept epoch has the largest negative.
-    errors = [-item["validation"][0] for item in done.history]
+    errors = [-look.score[0] for look in trained.training.looks]
     found = api.evaluate(model, data.split("validation"), "mae")
     assert found.value == pytest.approx(min(errors))
     assert min(errors) < errors[0]
@@ -223,8 +226,10 @@ def test_a_wrong_recipe_is_refused(shelf, monkeypatch, changes, says):
     [
         {"dat": "x"},
         {"data": 5},
+        {"data": {"text": "a.txt"}},
         {"model": []},
         {"fit": None},
+        {"kind": "languages"},
         {"title": ["x"]},
         {"notes": "one sentence"},
     ],
@@ -239,8 +244,8 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path, change):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[]", "is not a recipe: it holds a list"),
-        ('{"data": "d.npz"}', "lacks fit, model; .*next: add fit and model to the recipe"),
+        ("[]", "is no mapping of settings: it holds a list"),
+        ('{"data": "d.npz"}', "lacks model, fit; .*next: add model and fit"),
     ],
 )
 def test_a_recipe_needs_its_keys(tmp_path, text, says):

@@ -12,9 +12,10 @@ from jobs.toy import contents
 from ssmith import api
 from ssmith.core.errors import InputError
 from ssmith.families import model_digest
-from ssmith.jobs.language_card import compressors, save_trained_language
-from ssmith.jobs.train_language import LanguageRecipe, language_data
-from ssmith.tune import language
+from ssmith.jobs.train import Recipe, save_trained
+from ssmith.jobs.train.card import compressors
+from ssmith.jobs.train.run import language_data
+from ssmith.tune.training import runs
 
 pytest.importorskip("transformers")
 
@@ -30,7 +31,7 @@ def text(tmp_path):
 
 def test_it_learns_and_says_how_well_on_text_it_has_not_seen(text, tmp_path):
     done = trained(text)
-    place = save_trained_language(done, recipe(text), tmp_path / "model")
+    place = save_trained(done, tmp_path / "model")
     loaded = api.load(place)
     assert model_digest(loaded) == model_digest(done.model)
     assert all(check.passed for check in api.verify(place))
@@ -51,13 +52,13 @@ def test_it_learns_and_says_how_well_on_text_it_has_not_seen(text, tmp_path):
         "split test",
     ):
         assert part in card
-    again = LanguageRecipe.load(place / "recipe.json")
+    again = Recipe.load(place / "recipe.json")
     assert again == recipe(text)
 
 
 @pytest.mark.parametrize("at", [7, 20])
 def test_killed_and_resumed_gives_the_same_files(text, tmp_path, monkeypatch, at):
-    monkeypatch.setattr(language, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    monkeypatch.setattr(runs, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     whole = trained(text)
 
     def told(stage, done, total, note=""):
@@ -69,9 +70,9 @@ def test_killed_and_resumed_gives_the_same_files(text, tmp_path, monkeypatch, at
         trained(text, checkpoint=checkpoint, progress=told)
     resumed = trained(text, checkpoint=checkpoint)
     assert model_digest(resumed.model) == model_digest(whole.model)
-    assert resumed.fit.losses == whole.fit.losses
+    assert resumed.training == whole.training
     for name, done in (("one", whole), ("two", resumed)):
-        save_trained_language(done, recipe(text), tmp_path / name)
+        save_trained(done, tmp_path / name)
     one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
     # Only these tell how long it took.
     for name in ("curve.json", "manifest.json", "README.md"):
@@ -80,7 +81,7 @@ def test_killed_and_resumed_gives_the_same_files(text, tmp_path, monkeypatch, at
 
 
 def test_loading_changes_no_weight_whatever_the_configuration_asks_for(text, tmp_path):
-    place = save_trained_language(trained(text), recipe(text), tmp_path / "model")
+    place = save_trained(trained(text), tmp_path / "model")
     before = model_digest(api.load(place))
     config = json.loads((place / "config.json").read_text())
     assert config["rescale_prenorm_residual"] is False
@@ -93,7 +94,7 @@ def test_packages_are_read_apart_from_the_held_out_text(tmp_path):
     held_out = tmp_path / "held.txt"
     held_out.write_text("nothing of this stands in any package\n" * 99)
     made = recipe("", data={"packages": packages, "bytes": 30_000, "held_out": str(held_out)})
-    texts = language_data(made)
+    texts = language_data(made.texts())
     assert 10_000 < len(texts.train) <= 30_000
     assert texts.held_out.name == "held.txt"
     assert texts.facts["train"]["packages"]["jinja2"]["version"] == packages["jinja2"]
@@ -111,12 +112,12 @@ def test_compressors_say_what_they_cannot_measure(text, monkeypatch):
     [
         ({"data": {}}, "packages and bytes, or text"),
         ({"data": {"text": "a.txt", "packages": {}, "bytes": 1}}, "packages and bytes, or text"),
-        ({"data": {"packages": ["numpy"], "bytes": 1}}, "versions by package"),
+        ({"data": {"packages": ["numpy"], "bytes": 1}}, "packages is"),
         ({"model": {"width": 8}}, "model lacks layers"),
         ({"model": {"width": 8, "layers": 1, "heads": 2}}, "unknown setting 'heads'"),
         ({"fit": {**FIT, "epochs": 3}}, "unknown setting 'epochs'"),
         ({"fit": {**FIT, "steps": 0}}, "steps is 0"),
-        ({"depth": 3}, "unknown key 'depth'"),
+        ({"depth": 3}, "unknown setting 'depth'"),
         ({"notes": "text"}, "notes is 'text'"),
     ],
 )
@@ -125,11 +126,11 @@ def test_what_a_recipe_may_not_say_is_refused(text, tmp_path, change, words):
     content = json.loads(recipe(text).to_json())
     path.write_text(json.dumps({**content, **change}))
     with pytest.raises(InputError, match=words):
-        LanguageRecipe.load(path)
+        Recipe.load(path)
 
 
 def test_weights_come_from_the_seed(text):
-    first, second = (recipe(text).fit_config(seed) for seed in (0, 1))
+    first, second = (recipe(text).language_fit(seed) for seed in (0, 1))
     assert (first.seed, second.seed) == (0, 1)
     torch.manual_seed(3)
     digests = {model_digest(trained(text, seed=seed).model) for seed in (0, 1, 1)}

@@ -8,11 +8,11 @@ import torch
 from helpers.tiny_mamba import NAMES, tiny
 from ssmith import api
 from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.jobs.tuning import TuneConfig, fine_tune, methods_from, read_config
+from ssmith.core.settings import read_settings
+from ssmith.jobs.tuning import TuneConfig, fine_tune, methods_from
 from ssmith.tune.adapters import LoRA, StateOffset
 
 pytest.importorskip("transformers")
-pytest.importorskip("accelerate")
 TRAINING = {"steps": 6, "evaluate_every": 3, "rate": 0.02, "batch_size": 8}
 
 
@@ -105,12 +105,32 @@ def test_rates_are_the_published_ones_unless_given(place):
 def test_sparse_dimension_tuning_warms_up_and_goes_on_after_a_kill(place):
     methods = [{"method": "sdt", "warmup_steps": 3, "channels": 0.1}]
     job = config(methods, "pairs.jsonl")
-    whole = fine_tune("mamba", job, place=place / "kept", out=place / "a")
-    again = fine_tune("mamba", job, place=place / "kept", out=place / "b")
+    whole = fine_tune("mamba", job, checkpoints=place / "kept", out=place / "a")
+    again = fine_tune("mamba", job, checkpoints=place / "kept", out=place / "b")
     files = [place / name / "adapter_model.safetensors" for name in "ab"]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert whole.training.losses == again.training.losses
     assert torch.allclose(outputs(api.load("a")), outputs(whole.model), rtol=0, atol=1e-6)
+
+
+class Stopped(BaseException):
+    """What a kill looks like from inside."""
+
+
+def test_a_method_with_targets_goes_on_after_a_kill(place):
+    job = config(["lora:out_proj"], "pairs.jsonl")
+    whole = fine_tune("mamba", job, out=place / "a")
+
+    def kill(stage, done, total, note=""):
+        if done == 4:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fine_tune("mamba", job, checkpoints=place / "kept", progress=kill)
+    again = fine_tune("mamba", job, checkpoints=place / "kept", out=place / "b")
+    assert again.training == whole.training
+    files = [place / name / "adapter_model.safetensors" for name in "ab"]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_answers_are_written_and_judged(place):
@@ -130,7 +150,7 @@ def test_a_pruned_model_recovers_towards_the_dense_one_and_no_zero_fills(place):
             with torch.no_grad():
                 part.weight.mul_(keep[name])
     model.save_pretrained("pruned")
-    more = {"recover_from": "mamba", "imitate": 1.0}
+    more = {"teacher": "mamba", "distill_weight": 1.0}
     training = {**TRAINING, "steps": 40, "rate": 0.005, "evaluate_every": 10}
     job = config(["state-offset-hy"], "pairs.jsonl", **{**more, "training": training})
     done = fine_tune("pruned", job)
@@ -151,7 +171,7 @@ def test_methods_and_settings_by_every_spelling(place):
     assert methods_from(spelt) == wanted
     text = "methods: [state-offset-h]\ndata: pairs.jsonl\ntraining: {rate: 2e-4, steps: 3}\n"
     (place / "tune.yaml").write_text(text, encoding="utf-8")
-    job = TuneConfig.from_dict(read_config(place / "tune.yaml"))
+    job = TuneConfig.from_dict(read_settings(place / "tune.yaml"))
     assert job.training.rate == 2e-4
     assert job.methods == wanted[:1]
 
@@ -159,15 +179,15 @@ def test_methods_and_settings_by_every_spelling(place):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"methods": ["state-offset-h"]}, "'data' is missing"),
+        ({"methods": ["state-offset-h"]}, "settings lacks data"),
         ({"methods": [], "data": "x"}, "methods is"),
         ({"methods": ["state-ofset"], "data": "x"}, "state-ofset"),
         ({"methods": "state-offset", "data": "x"}, "did you mean 'state-offset-h', "),
-        ({"methods": ["state-offset-h"], "data": "x", "step": 3}, "unknown key 'step'"),
-        ({"methods": ["bitfit"], "data": "x", "recover": "y"}, "did you mean 'recover_from'"),
-        ({"methods": ["bitfit"], "data": "x", "training": {"lr": 3}}, "unknown key 'lr'"),
-        ({"methods": ["bitfit"], "data": "x", "examples": {"size": 3}}, "unknown key 'size'"),
-        ({"methods": ["bitfit"], "data": "x", "generation": {"beam": 3}}, "unknown key 'beam'"),
+        ({"methods": ["state-offset-h"], "data": "x", "step": 3}, "unknown setting 'step'"),
+        ({"methods": ["bitfit"], "data": "x", "techer": "y"}, "did you mean 'teacher'"),
+        ({"methods": ["bitfit"], "data": "x", "training": {"lr": 3}}, "unknown setting 'lr'"),
+        ({"methods": ["bitfit"], "data": "x", "examples": {"size": 3}}, "unknown setting 'size'"),
+        ({"methods": ["bitfit"], "data": "x", "generation": {"beam": 3}}, "unknown setting 'beam'"),
         ({"methods": ["bitfit"], "data": "x", "published": "glue"}, "published is 'glue'"),
         ({"methods": ["bitfit"], "data": "x", "training": 3}, "training is 3"),
     ],

@@ -1,4 +1,4 @@
-"""A tuning job that leaves a model, and models with a head that imitate a dense one."""
+"""A tuning job that leaves a model, and models with a head that learn from a dense one."""
 
 import json
 
@@ -11,7 +11,6 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.jobs.tuning import TuneConfig, fine_tune
 
 pytest.importorskip("transformers")
-pytest.importorskip("accelerate")
 TRAINING = {"steps": 2, "evaluate_every": 2, "rate": 0.3, "batch_size": 8}
 
 
@@ -76,7 +75,7 @@ def test_a_new_head_on_a_language_model_is_not_merged(place):
         fine_tune("mamba", config(["lora:out_proj"], "labels.jsonl", merge="stock"))
 
 
-def test_a_pruned_sequence_model_imitates_the_answers_of_the_dense_one(place):
+def test_a_pruned_sequence_model_learns_from_the_answers_of_the_dense_one(place):
     dense = api.load("embedded:power-s4d")
     with torch.no_grad():
         for layer in api.inspect(dense).layers:
@@ -84,15 +83,15 @@ def test_a_pruned_sequence_model_imitates_the_answers_of_the_dense_one(place):
     api.save(dense, place / "pruned")
     training = {**TRAINING, "steps": 4, "rate": 1e-3, "batch_size": 64}
     job = {"methods": ["full"], "data": "embedded:power", "training": training}
-    done = fine_tune("pruned", config(**job, recover_from="embedded:power-s4d", merge="stock"))
+    done = fine_tune("pruned", config(**job, teacher="embedded:power-s4d", merge="stock"))
     found = done.receipt.quality["divergence"]
     assert found["after"]["value"] < found["before"]["value"]
     with pytest.raises(InputError, match="answers with outputs 10"):
-        fine_tune("pruned", config(**job, recover_from="embedded:digits-s5"))
+        fine_tune("pruned", config(**job, teacher="embedded:digits-s5"))
 
 
-def test_a_pruned_language_model_imitates_a_dense_one_with_a_head(place):
+def test_a_pruned_language_model_learns_from_a_dense_one_with_a_head(place):
     fine_tune("mamba", config(["state-offset-y"], "labels.jsonl"), out=place / "teacher")
-    done = fine_tune("mamba", config(["state-offset-y"], "labels.jsonl", recover_from="teacher"))
+    done = fine_tune("mamba", config(["state-offset-y"], "labels.jsonl", teacher="teacher"))
     assert set(done.receipt.quality) >= {"loss", "divergence", "accuracy"}
-    assert done.training.looks[-1]["validation"]["divergence"] >= 0
+    assert done.training.looks[-1].validation["divergence"] >= 0

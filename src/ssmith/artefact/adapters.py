@@ -85,7 +85,7 @@ def save_adapter(
             "base_model_name_or_path": base if base is not None else _base_name(model),
             "ssmith": {
                 "version": FORMAT_VERSION,
-                "methods": [method.as_dict() for method in methods],
+                "methods": [method.as_plain() for method in methods],
                 "base_model_digest": digest or base_digest(model),
                 "weights_sha256": sha256_file(scratch / WEIGHTS),
                 "parameters": sum(value.numel() for value in tensors.values()),

@@ -149,7 +149,12 @@ def _add_recovery(parser: flags.Parser) -> None:
     for flag, kind, letter, text in (
         ("--recover-steps", flags.whole, "N", "optimiser steps of each recovery (default: 200)"),
         ("--recover-rate", flags.number, "R", "its learning rate (default: published ones)"),
-        ("--imitate", flags.number, "X", "share of the dense model in its loss (default: 1)"),
+        (
+            "--distill-weight",
+            flags.number,
+            "X",
+            "share of the dense model in its loss (default: 1)",
+        ),
     ):
         group.add_argument(flag, type=kind, default=argparse.SUPPRESS, metavar=letter, help=text)
 

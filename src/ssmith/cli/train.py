@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from ssmith.cli import flags
 from ssmith.cli.output import Output
-from ssmith.core.errors import InputError
-from ssmith.core.names import meant
 
 
 def add(subparsers: flags.Subparsers) -> None:
@@ -20,7 +19,7 @@ def add(subparsers: flags.Subparsers) -> None:
         example="ssmith train recipe.json --seed 0 --checkpoint last.safetensors --out model",
         run=run,
     )
-    parser.add_argument("recipe", metavar="RECIPE.json", type=Path, help="data, model and settings")
+    parser.add_argument("recipe", metavar="RECIPE", type=Path, help="data, model and settings")
     flags.add_out(parser, "directory for the model")
     flags.add_seed(parser, "initial values, order and dropout")
     parser.add_argument(
@@ -50,29 +49,16 @@ def kept(arguments: argparse.Namespace) -> str:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Train and save."""
+    from ssmith import api
     from ssmith.core.files import read_json, refuse_existing
+    from ssmith.jobs.device import find_device
+    from ssmith.jobs.train import CURVE, Recipe, save_trained, train
 
     refuse_existing(arguments.out, overwrite=arguments.overwrite)
-    content = read_json(arguments.recipe, by_hand=True)
-    kind = content.get("kind") if isinstance(content, dict) else None
-    if kind not in (None, "language"):
-        raise InputError(
-            f"{arguments.recipe}: kind is {kind!r}",
-            allowed="'language', or no kind for a sequence model",
-            next_step=meant(str(kind), ("language",)) or "leave it out for a sequence model",
-        )
-    return (_language if kind == "language" else _sequence)(arguments, output)
-
-
-def _sequence(arguments: argparse.Namespace, output: Output) -> int:
-    from ssmith import api
-    from ssmith.jobs.device import find_device
-    from ssmith.jobs.train import Recipe, save_trained, train
-
     recipe = Recipe.load(arguments.recipe)
     start = None if arguments.start is None else api.load_sequence_model(arguments.start)
     with output.progress() as progress:
-        model, done = train(
+        trained = train(
             recipe,
             seed=arguments.seed,
             start=start,
@@ -80,39 +66,23 @@ def _sequence(arguments: argparse.Namespace, output: Output) -> int:
             checkpoint=arguments.checkpoint,
             progress=progress,
         )
-    save_trained(model, recipe, done, arguments.out, overwrite=arguments.overwrite)
-    epochs = len(done.history)
-    output.result({"model": str(arguments.out), "best_epoch": done.best_epoch, "epochs": epochs})
-    output.line(f"best epoch {done.best_epoch} of {epochs}")
-    output.line(f"model: {arguments.out}")
-    return 0
-
-
-def _language(arguments: argparse.Namespace, output: Output) -> int:
-    from ssmith.core.files import read_json
-    from ssmith.jobs.device import find_device
-    from ssmith.jobs.language_card import CURVE, save_trained_language
-    from ssmith.jobs.train_language import LanguageRecipe, train_language
-
-    if arguments.start is not None:
-        raise InputError(
-            f"--from is {arguments.start}",
-            allowed="--from with the recipe of a sequence model",
-            next_step="train a language model from its recipe alone",
-        )
-    recipe = LanguageRecipe.load(arguments.recipe)
-    with output.progress() as progress:
-        trained = train_language(
-            recipe,
-            seed=arguments.seed,
-            device=find_device(arguments.device),
-            checkpoint=arguments.checkpoint,
-            progress=progress,
-        )
-    path = save_trained_language(trained, recipe, arguments.out, overwrite=arguments.overwrite)
-    curve = read_json(path / CURVE)
-    output.result({"model": str(path), "test": curve["test"], "steps": len(trained.fit.losses)})
-    bits = curve["test"]["bits_per_byte"]
-    output.line(f"bits per byte, test: {bits['value']:.4f} [{bits['low']:.4f}, {bits['high']:.4f}]")
+    path = save_trained(trained, arguments.out, overwrite=arguments.overwrite)
+    training = trained.training
+    document: dict[str, Any] = {
+        "model": str(path),
+        "steps": training.steps,
+        "best_step": training.best_step,
+    }
+    if recipe.kind == "language":
+        document["test"] = read_json(path / CURVE)["test"]
+        found = document["test"]["bits_per_byte"]
+        between = f"[{found['low']:.4f}, {found['high']:.4f}]"
+        output.line(f"bits per byte, test: {found['value']:.4f} {between}")
+    else:
+        epochs = len(training.looks)
+        best = training.best_step * epochs // training.steps
+        document |= {"best_epoch": best, "epochs": epochs}
+        output.line(f"best epoch {best} of {epochs}")
+    output.result(document)
     output.line(f"model: {path}")
     return 0

@@ -55,10 +55,10 @@ def add(subparsers: flags.Subparsers) -> None:
         help="written at every look at the validation split; tuning goes on from it if it is there",
     )
     parser.add_argument(
-        "--recover-from",
+        "--teacher",
         default=argparse.SUPPRESS,
         metavar="DENSE",
-        help="dense model that a pruned one learns to imitate",
+        help="dense model whose predictions a pruned one learns",
     )
     parser.add_argument(
         "--length",
@@ -121,14 +121,14 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     from ssmith.jobs.tuning import fine_tune
 
     config = _config(arguments)
-    refuse_own_input(arguments.out, arguments.model, config.data, config.recover_from or "")
+    refuse_own_input(arguments.out, arguments.model, config.data, config.teacher or "")
     refuse_existing(arguments.out, overwrite=arguments.overwrite)
     with output.progress() as progress:
         done = fine_tune(
             arguments.model,
             config,
             out=arguments.out,
-            place=arguments.checkpoints,
+            checkpoints=arguments.checkpoints,
             overwrite=arguments.overwrite,
             command=arguments.command_line,
             progress=progress,
@@ -139,13 +139,12 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
 def _config(arguments: argparse.Namespace) -> TuneConfig:
     """Return the settings of the file, with the flags that were given in their place."""
-    from ssmith.jobs.tuning import TuneConfig, read_config
+    from ssmith.core.settings import read_settings
+    from ssmith.jobs.tuning import TuneConfig
 
     given = vars(arguments)
-    content = read_config(arguments.config) if arguments.config is not None else {}
-    names = {
-        "method": "methods", "data": "data", "recover_from": "recover_from", "merge": "merge",
-    }  # fmt: skip
+    content = read_settings(arguments.config) if arguments.config is not None else {}
+    names = {"method": "methods", "data": "data", "teacher": "teacher", "merge": "merge"}
     content |= {names[flag]: given[flag] for flag in names if flag in given}
     for key, flag, step in (
         ("methods", "method", "try state-offset-h on a language model, state-offset-y on others"),

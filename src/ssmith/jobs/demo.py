@@ -17,7 +17,6 @@ from ssmith.jobs.demo_language import LanguageDemo, Stage, pilot_command, show_l
 from ssmith.jobs.pilot import PilotConfig, pilot
 from ssmith.jobs.source import reads_text
 from ssmith.jobs.train import RECIPE, Recipe
-from ssmith.jobs.train_language import LanguageRecipe
 from ssmith.report import write_index
 
 # Coarser than a pilot's own default: the demo is to be watched, not waited for.
@@ -69,7 +68,7 @@ def demo(
     receipts = {}
     for title, (name, settings) in runs.items():
         spec, place = f"{EMBEDDED}{name}", out / title
-        data = Recipe.load(locate(spec) / RECIPE).data
+        data = str(Recipe.load(locate(spec) / RECIPE).data)
         receipts[title] = pilot(
             spec,
             data,
@@ -82,8 +81,8 @@ def demo(
         )
     for name in texts:
         spec = f"{EMBEDDED}{name}"
-        known = LanguageRecipe.load(locate(spec) / RECIPE).data
-        data = str(known.get("held_out", known.get("text", STDLIB_SPEC)))
+        known = Recipe.load(locate(spec) / RECIPE).texts()
+        data = known.held_out or known.text or STDLIB_SPEC
         receipts |= show_language(spec, data, name, stage, language or LanguageDemo())
     rows = [(title, out / title / "report.html", receipt) for title, receipt in receipts.items()]
     return write_index(rows, out, title="ssmith demo"), receipts

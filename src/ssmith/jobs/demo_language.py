@@ -161,7 +161,7 @@ def _adapted(base: str, step: str, stage: Stage, config: LanguageDemo) -> Receip
         base,
         tuning,
         out=place,
-        place=stage.out / step / "checkpoints",
+        checkpoints=stage.out / step / "checkpoints",
         overwrite=stage.overwrite or stage.resume,
         command=(
             *("ssmith", "tune", base, "--method", OFFSETS, "--data", config.domain),

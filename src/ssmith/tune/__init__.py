@@ -1,6 +1,6 @@
 """Training: from scratch, and (with adapters) from a trained model."""
 
-from ssmith.tune.fit import Fit, FitConfig, fit
 from ssmith.tune.hankel import hankel_penalty
+from ssmith.tune.training import FitConfig, Training, fit
 
-__all__ = ["Fit", "FitConfig", "fit", "hankel_penalty"]
+__all__ = ["FitConfig", "Training", "fit", "hankel_penalty"]

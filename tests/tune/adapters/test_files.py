@@ -81,7 +81,7 @@ def test_the_files_are_those_of_the_ecosystem(tmp_path):
     ]
     config = json.loads((path / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "tiny"
-    assert config["ssmith"]["methods"] == [adapters.StateOffset().as_dict()]
+    assert config["ssmith"]["methods"] == [adapters.StateOffset().as_plain()]
     assert config["ssmith"]["extra"] == {"seed": 3}
     assert len(config["ssmith"]["base_model_digest"]) == 64
     tensors = load_file(path / "adapter_model.safetensors")

@@ -19,13 +19,14 @@ torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
 
 
-def listener(stage, done, total, note=""):
+def progress(stage, done, total, note=""):
     if done == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 model, work = language_work(
-    steps=9, evaluate_every=3, warmup=0.2, schedule="cosine", place=place, listener=listener,
+    steps=9, evaluate_every=3, warmup=0.2, schedule="cosine",
+    checkpoint=place / "last.safetensors", progress=progress,
     batch_size=2 if "WORLD_SIZE" in os.environ else 4,
 )  # fmt: skip
 train_(model, work)

@@ -51,7 +51,7 @@ class PilotConfig:
             none. Cuts larger than the tolerance allows are tried with it, one after the other.
         recover_steps: optimiser steps of each recovery, ≥ 1.
         recover_rate: its learning rate; None for the starting rate of each method.
-        imitate: share of the dense model in what is learned, in [0, 1]; the rest is the data.
+        distill_weight: share of the dense model in the loss, in [0, 1]; the rest is the data.
         own_metric: the user's own metric, ``"module:function"`` or ``"file.py:function"``.
         own_lower_is_better: direction of the own metric.
         own_max_loss: largest loss of the own metric; None reports it without judging.
@@ -77,7 +77,7 @@ class PilotConfig:
     recover: str | None = None
     recover_steps: int = 200
     recover_rate: float | None = None
-    imitate: float = 1.0
+    distill_weight: float = 1.0
     own_metric: str | None = None
     own_lower_is_better: bool = False
     own_max_loss: float | None = None
@@ -138,7 +138,7 @@ class PilotConfig:
             methods=self.recover,
             steps=self.recover_steps,
             rate=self.recover_rate,
-            imitate=self.imitate,
+            distill_weight=self.distill_weight,
             batch_size=self.batch_size,
             seed=self.seed,
         )

@@ -50,7 +50,7 @@ class LanguagePilotConfig:
             tolerance allows are tried with it, one after the other.
         recover_steps: optimiser steps of each recovery, ≥ 1.
         recover_rate: its learning rate; None for the starting rate of each method.
-        imitate: share of the dense model in what is learned, in [0, 1]; the rest is the text.
+        distill_weight: share of the dense model in the loss, in [0, 1]; the rest is the text.
         max_loss: largest relative increase of perplexity (0.01 is one per cent).
         min_gain: fraction by which size, memory or time must fall, in (0, 1).
         proof: accept only an increase that is proven to be within ``max_loss``.
@@ -84,7 +84,7 @@ class LanguagePilotConfig:
     recover: str | None = None
     recover_steps: int = 200
     recover_rate: float | None = None
-    imitate: float = 1.0
+    distill_weight: float = 1.0
     max_loss: float | int = 0.01
     min_gain: float = 0.05
     proof: bool = False
@@ -166,7 +166,7 @@ class LanguagePilotConfig:
             methods=self.recover,
             steps=self.recover_steps,
             rate=self.recover_rate,
-            imitate=self.imitate,
+            distill_weight=self.distill_weight,
             batch_size=self.batch_size,
             seed=self.seed,
         )

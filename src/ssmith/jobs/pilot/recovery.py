@@ -26,12 +26,14 @@ from ssmith.jobs.pilot.store import STAGES, Store
 from ssmith.jobs.pilot.sweep import within
 from ssmith.jobs.selective import Pruned
 from ssmith.jobs.tuning.recovery import (
-    Lesson,
     Recovered,
     RecoveryConfig,
     check_recovery,
+    from_sequences,
+    from_windows,
     recover_,
 )
+from ssmith.jobs.tuning.training_set import TrainingSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +42,14 @@ class Recovery:
 
     Args:
         config: methods and training.
-        lesson: what is learned.
+        data: what is learned.
         about: the windows of a text, for the data section of a receipt.
         store: of the pilot; checkpoints lie beside its stages.
         progress: told how far it is.
     """
 
     config: RecoveryConfig
-    lesson: Lesson
+    data: TrainingSet
     about: dict[str, Any]
     store: Store
     progress: Progress
@@ -79,7 +81,7 @@ class Recovery:
         validation = settings.text("validation").cut(text)
         return cls(
             config=config,
-            lesson=Lesson.of_text(dense, (train, validation), config),
+            data=from_windows(dense, (train, validation), config),
             about={"recovery": train.describe(), "recovery_validation": validation.describe()},
             store=frame.store,
             progress=frame.progress,
@@ -106,7 +108,7 @@ class Recovery:
         check_recovery(dense, config)
         return cls(
             config=config,
-            lesson=Lesson.of_sequences(dense, data, config),
+            data=from_sequences(dense, data, config),
             about={},
             store=frame.store,
             progress=frame.progress,
@@ -117,15 +119,15 @@ class Recovery:
 
         Args:
             pruned: the cut model.
-            dense: what it imitates.
+            dense: the teacher.
             fraction: that was cut, which names the checkpoints.
 
         Returns:
             What happened.
         """
-        place = self.store.out / STAGES / f"recover-{fraction:g}"
+        path = self.store.out / STAGES / f"recover-{fraction:g}.safetensors"
         return recover_(
-            pruned, dense, self.lesson, self.config, place=place, progress=self.progress
+            pruned, dense, self.data, self.config, checkpoint=path, progress=self.progress
         )
 
     def walk(

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
-from ssmith.core.errors import ArtefactError, InputError
-from ssmith.core.files import read_json
-from ssmith.core.names import unknown_name
-from ssmith.core.optional import require
+from ssmith.core.errors import InputError
+from ssmith.core.settings import from_mapping, to_mapping
 from ssmith.data import ExamplesConfig
 from ssmith.evaluation.generation import GenerationConfig
 from ssmith.families.heads import POOLINGS
@@ -21,7 +16,6 @@ from ssmith.tune.adapters import Method, by_name, from_dict
 from ssmith.tune.training import DATA_SETS, TrainingConfig
 
 MERGES = ("stock", "ssmith")
-_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +33,9 @@ class TuneConfig:
             median over all.
         pooling: of a new head: ``"mean"`` or ``"last"``.
         train_head: whether the head is trained along; None for new heads only.
-        recover_from: directory of the dense model a pruned one learns to imitate; None to learn
-            from the data alone.
-        imitate: share of the dense model in the loss, in [0, 1].
+        teacher: the dense model whose predictions a pruned one learns; None to learn from the data
+            alone.
+        distill_weight: share of the teacher in the loss, in [0, 1].
         generation: how answers are written and judged at the end; None for not at all.
         judged: prompts that are answered at most, ≥ 1; None for all of the test split.
         allow_partial: accept adapters that reach some layers only.
@@ -55,13 +49,13 @@ class TuneConfig:
 
     methods: tuple[Method, ...]
     data: str
-    examples: ExamplesConfig = dataclasses.field(default_factory=ExamplesConfig)
-    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    examples: ExamplesConfig = field(default_factory=ExamplesConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
     published: str | None = None
     pooling: str = "mean"
     train_head: bool | None = None
-    recover_from: str | None = None
-    imitate: float = 1.0
+    teacher: str | None = None
+    distill_weight: float = 1.0
     generation: GenerationConfig | None = None
     judged: int | None = None
     allow_partial: bool = False
@@ -73,7 +67,7 @@ class TuneConfig:
         if self.published is not None:
             check_choice("published", self.published, DATA_SETS)
         check_choice("pooling", self.pooling, POOLINGS)
-        check_number("imitate", self.imitate, at_least=0, below=1 + 1e-9)
+        check_number("distill_weight", self.distill_weight, at_least=0, below=1 + 1e-9)
         check_flag("allow_partial", self.allow_partial)
         if self.merge is not None:
             check_choice("merge", self.merge, MERGES)
@@ -82,14 +76,7 @@ class TuneConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the resolved settings, JSON-ready; `from_dict` reads them back."""
-        plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        return {
-            **plain,
-            "methods": [method.as_dict() for method in self.methods],
-            "examples": dataclasses.asdict(self.examples),
-            "training": self.training.as_dict(),
-            "generation": dataclasses.asdict(self.generation) if self.generation else None,
-        }
+        return to_mapping(self)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> TuneConfig:
@@ -105,48 +92,10 @@ class TuneConfig:
         Raises:
             InputError: if a key is unknown or missing, or a value outside its domain.
         """
-        _check_keys("the settings", content, cls, {"methods", "data"})
         given = dict(content)
-        given["methods"] = methods_from(given["methods"])
-        given["examples"] = _built("examples", ExamplesConfig, given.get("examples", {}))
-        training = dict(_mapping("training", given.get("training", {})))
-        for name, kind in (("report_to", tuple), ("rates", dict)):
-            if name in training:
-                training[name] = kind(training[name])
-        given["training"] = _built("training", TrainingConfig, training)
-        if given.get("generation") is not None:
-            given["generation"] = _built("generation", GenerationConfig, given["generation"])
-        return cls(**given)
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Read settings from a ``.json``, ``.yaml`` or ``.yml`` file.
-
-    Args:
-        path: the file.
-
-    Returns:
-        Its content.
-
-    Raises:
-        InputError: if it is of another kind, or no mapping.
-        ArtefactError: if it cannot be read.
-        MissingExtraError: if YAML is not installed.
-    """
-    if path.suffix.lower() == ".json":
-        content = read_json(path, by_hand=True)
-    elif path.suffix.lower() in (".yaml", ".yml"):
-        yaml = require("yaml", extra="hf", purpose="a YAML file of settings")
-        try:
-            content = _numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            reason = " ".join(str(error).split())
-            raise ArtefactError(f"cannot read {path}: {reason}", next_step="check it") from error
-    else:
-        raise InputError(f"settings in {str(path)!r}", allowed="a .json, .yaml or .yml file")
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise InputError(f"{path} is no mapping of settings", allowed="keys and values")
-    return content
+        if "methods" in given:
+            given["methods"] = methods_from(given["methods"])
+        return from_mapping(cls, given, where="settings")
 
 
 def methods_from(given: Any) -> tuple[Method, ...]:
@@ -184,39 +133,3 @@ def _method(item: Any) -> Method:
             # The names that files use, where every setting is spelt out.
             return from_dict(item)
     raise InputError(f"method {item!r}", allowed="a name, or a mapping with 'method'")
-
-
-def _built(name: str, kind: Any, content: Any) -> Any:
-    _check_keys(name, _mapping(name, content), kind, set())
-    return kind(**content)
-
-
-def _mapping(name: str, content: Any) -> Mapping[str, Any]:
-    if not isinstance(content, Mapping):
-        raise InputError(f"{name} is {content!r}", allowed="a mapping of settings")
-    return content
-
-
-def _check_keys(name: str, content: Mapping[str, Any], kind: Any, needed: set[str]) -> None:
-    known = {item.name for item in dataclasses.fields(kind)}
-    wrong = sorted(set(content) - known)
-    if wrong:
-        raise unknown_name(f"{name}: unknown key {wrong[0]!r}", wrong[0], sorted(known))
-    missing = sorted(needed - set(content))
-    if missing:
-        raise InputError(
-            f"{name}: {missing[0]!r} is missing",
-            allowed=f"at least {', '.join(sorted(needed))}",
-            next_step=f"add {missing[0]}",
-        )
-
-
-def _numbers(content: Any) -> Any:
-    """Read ``2e-4`` as the number it is: YAML 1.1 takes it for a text."""
-    if isinstance(content, dict):
-        return {key: _numbers(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [_numbers(value) for value in content]
-    if isinstance(content, str) and _NUMBER.fullmatch(content):
-        return float(content)
-    return content

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,38 +19,10 @@ from ssmith.evaluation.generation import (
     judge_texts,
 )
 from ssmith.evaluation.intervals import quantile, resample
-from ssmith.tune.training import Objective
 
 LEVEL = 0.95
 RESAMPLES = 2000
 _MOST_LABELS = 32
-
-
-@torch.no_grad()
-def row_measures(
-    model: nn.Module, objective: Objective, rows: Sequence[Any], batch_size: int
-) -> Float64[Tensor, "n k"]:
-    """Return what an objective measures of each row, and how many things it is summed over last.
-
-    Args:
-        model: as it is to be judged.
-        objective: what is measured.
-        rows: at least one.
-        batch_size: rows per forward pass.
-
-    Returns:
-        A row of sums for each row, then its count.
-    """
-    device = next(model.parameters()).device
-    parts = []
-    with _judged(model):
-        for start in range(0, len(rows), batch_size):
-            batch = objective.collate(rows[start : start + batch_size])
-            batch = {name: value.to(device) for name, value in batch.items()}
-            counts = objective.counts(batch)[:, None]
-            found = objective.measure(model, batch).double()
-            parts.append(torch.cat([found, counts.double()], dim=1).cpu())
-    return torch.cat(parts)
 
 
 def compare_measures(
@@ -149,13 +120,3 @@ def _means(found: Tensor, column: int, drawn: list[Tensor]) -> tuple[float, Tens
 def _interval(value: float, draws: Tensor) -> dict[str, float]:
     low, high = (quantile(draws, share) for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return {"value": value, "low": low, "high": high}
-
-
-@contextmanager
-def _judged(model: nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

@@ -10,11 +10,12 @@ from typing import Any
 from ssmith.core.errors import MissingExtraError
 from ssmith.core.files import to_json
 from ssmith.core.receipt import Receipt, versions
+from ssmith.core.settings import to_mapping
 from ssmith.jobs.outputs import RECEIPT
 from ssmith.jobs.tuning.config import TuneConfig
 from ssmith.report.plot_training import training_plot
 from ssmith.tune.adapters import AttachReport, MergeReport
-from ssmith.tune.training import Training
+from ssmith.tune.training import Training, looks_as_json
 
 SETTINGS = "tune.json"
 HISTORY = "history.json"
@@ -86,7 +87,7 @@ def receipt_of(found: Outcome, config: TuneConfig, command: Sequence[str]) -> Re
             "steps": training.steps,
             "stopped_early": training.stopped_early,
             "processes": training.processes,
-            "looks": training.looks,
+            "looks": looks_as_json(training.looks),
             "merge": None if found.merged is None else dataclasses.asdict(found.merged),
         },
     )
@@ -106,10 +107,11 @@ def adapter_files(receipt: Receipt, config: TuneConfig, training: Training) -> d
     found = {
         RECEIPT: receipt.to_json(),
         SETTINGS: to_json(config.as_dict()),
-        HISTORY: to_json(dataclasses.asdict(training)),
+        HISTORY: to_json(to_mapping(training)),
     }
     try:
-        plot = training_plot(training.losses, training.looks, training.best_step)
+        looks = looks_as_json(training.looks)
+        plot = training_plot(training.losses, looks, training.best_step)
     except MissingExtraError:
         # Their data is in the history all the same.
         return found

@@ -1,38 +1,35 @@
-"""Recover a cut model in place: it learns from its dense parent, and keeps what it learned."""
+"""Recover a cut model in place: distilled from its dense parent, it keeps what it learned."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ssmith.artefact import base_digest
 from ssmith.core.checks import check_integer, check_number
 from ssmith.core.errors import InputError
-from ssmith.core.examples import Example
 from ssmith.core.progress import Progress, silent
 from ssmith.core.sequences import SequenceData
+from ssmith.core.settings import to_mapping
 from ssmith.core.tokens import TokenWindows
 from ssmith.families import SequenceModel
 from ssmith.families.hf import engine
 from ssmith.families.registry import mixers
 from ssmith.jobs.tuning.config import methods_from
-from ssmith.jobs.tuning.groups import rate_groups
+from ssmith.jobs.tuning.training_set import TrainingSet, window_rows
+from ssmith.jobs.tuning.work import adapter_work, rate_groups
 from ssmith.tune import adapters
 from ssmith.tune.adapters import SDT, Method, StateOffset
 from ssmith.tune.adapters.merge import check_mergeable
 from ssmith.tune.training import (
-    AnswerDistillation,
     AnswerObjective,
-    Distillation,
     LanguageObjective,
-    Objective,
     TrainingConfig,
-    Work,
     rows_of,
     train_,
 )
@@ -49,7 +46,7 @@ class RecoveryConfig:
             is written into the model in the end.
         steps: optimiser steps, ≥ 1.
         rate: learning rate of everything; None for the starting rate of each method.
-        imitate: share of the dense model in the loss, in [0, 1]; the rest is the text.
+        distill_weight: share of the dense model in the loss, in [0, 1]; the rest is the text.
         batch_size: windows per step, ≥ 1.
         seed: of order and initial values.
 
@@ -60,13 +57,13 @@ class RecoveryConfig:
     methods: str = "state-offset-hy"
     steps: int = 200
     rate: float | None = None
-    imitate: float = 1.0
+    distill_weight: float = 1.0
     batch_size: int = 8
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_integer("steps", self.steps, at_least=1)
-        check_number("imitate", self.imitate, at_least=0, below=1 + 1e-9)
+        check_number("distill_weight", self.distill_weight, at_least=0, below=1 + 1e-9)
         if self.rate is not None:
             check_number("rate", self.rate, above=0)
         if any(isinstance(method, SDT) for method in self.chosen()):
@@ -119,10 +116,7 @@ class Recovered:
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
-        return {
-            **asdict(self),
-            **{name: list(getattr(self, name)) for name in ("methods", "merged", "held")},
-        }
+        return to_mapping(self)
 
 
 def check_recovery(model: nn.Module, config: RecoveryConfig) -> None:
@@ -143,73 +137,71 @@ def check_recovery(model: nn.Module, config: RecoveryConfig) -> None:
         adapters.detach_(model, _NAME)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lesson:
-    """What a cut model learns from its dense parent.
+def from_windows(
+    dense: nn.Module, splits: tuple[TokenWindows, TokenWindows], config: RecoveryConfig
+) -> TrainingSet:
+    """Return what a cut language model learns from windows of two splits.
 
     Args:
-        objective: what is learned; the dense model is in it.
-        train: rows to learn from.
-        validation: rows that choose the best step.
-        sha256: digest of the data.
+        dense: the teacher.
+        splits: windows to learn from, and those that choose the best step.
+        config: how much of the teacher.
+
+    Returns:
+        The rows and the objective.
     """
+    train, validation = splits
+    return TrainingSet(
+        objective=LanguageObjective(
+            teacher=dense if config.distill_weight else None, distill_weight=config.distill_weight
+        ),
+        rows={"train": window_rows(train), "validation": window_rows(validation)},
+        sha256=train.sha256,
+    )
 
-    objective: Objective
-    train: Sequence[Any]
-    validation: Sequence[Any]
-    sha256: str
 
-    @classmethod
-    def of_text(
-        cls, dense: nn.Module, splits: tuple[TokenWindows, TokenWindows], config: RecoveryConfig
-    ) -> Lesson:
-        """Return what a language model learns from windows of two splits."""
-        train, validation = splits
-        return cls(
-            objective=LanguageObjective()
-            if config.imitate == 0
-            else Distillation(teacher=dense, weight=config.imitate),
-            train=_rows(train),
-            validation=_rows(validation),
-            sha256=train.sha256,
-        )
+def from_sequences(dense: SequenceModel, data: SequenceData, config: RecoveryConfig) -> TrainingSet:
+    """Return what a cut sequence model learns from a data set's training split.
 
-    @classmethod
-    def of_sequences(
-        cls, dense: SequenceModel, data: SequenceData, config: RecoveryConfig
-    ) -> Lesson:
-        """Return what a sequence model learns from a data set's first two splits."""
-        task = dense.config.task
-        return cls(
-            objective=AnswerObjective(task=task)
-            if config.imitate == 0
-            else AnswerDistillation(teacher=dense, task=task, weight=config.imitate),
-            train=rows_of(data.split("train")),
-            validation=rows_of(data.split("validation")),
-            sha256=data.sha256,
-        )
+    Args:
+        dense: the teacher.
+        data: with a validation split, which chooses the best step.
+        config: how much of the teacher.
+
+    Returns:
+        The rows and the objective.
+    """
+    return TrainingSet(
+        objective=AnswerObjective(
+            task=dense.config.task,
+            teacher=dense if config.distill_weight else None,
+            distill_weight=config.distill_weight,
+        ),
+        rows={name: rows_of(data.split(name)) for name in ("train", "validation")},
+        sha256=data.sha256,
+    )
 
 
 def recover_(
     model: nn.Module,
     dense: nn.Module,
-    lesson: Lesson,
+    data: TrainingSet,
     config: RecoveryConfig,
     *,
-    place: Path | None = None,
+    checkpoint: Path | None = None,
     progress: Progress = silent,
 ) -> Recovered:
     """Train an adapter on a cut model, and write it into the model; what is cut stays cut.
 
     Of all looks at the validation split the best is taken, the model as it was before the first
-    step included. Called again with the same ``place`` it goes on where it was.
+    step included. Called again with the same ``checkpoint`` it goes on where it was.
 
     Args:
         model: the cut model; changed in place.
-        dense: what it learns to imitate; left as it is.
-        lesson: what is learned, from `Lesson.of_text` or `Lesson.of_sequences`.
+        dense: the teacher; left as it is.
+        data: what is learned, from `from_windows` or `from_sequences`.
         config: how.
-        place: directory of checkpoints; None for none.
+        checkpoint: file to go on from and to write; None for neither.
         progress: told how far it is.
 
     Returns:
@@ -224,29 +216,20 @@ def recover_(
     report = adapters.attach_(model, config.chosen(), name=_NAME, seed=config.seed)
     check_mergeable(model, _NAME, hold=True)
     groups, rates = rate_groups(model, _NAME, config.training())
-
-    def read() -> dict[str, Tensor]:
-        return adapters.state(model, _NAME)
-
-    def write(tensors: Mapping[str, Tensor]) -> None:
-        adapters.load_state_(model, _NAME, tensors)
-
-    work = Work(
-        objective=lesson.objective,
-        train=lesson.train,
-        validation=lesson.validation,
-        config=config.training(),
-        groups=groups,
-        read=read,
-        write=write,
-        place=place,
-        identity={"base": digest, "config": asdict(config), "data": lesson.sha256},
-        listener=progress,
+    work = adapter_work(
+        model,
+        _NAME,
+        data,
+        config.training(),
+        groups,
+        identity={"base": digest, "settings": to_mapping(config)},
+        checkpoint=checkpoint,
+        progress=progress,
     )
     with _as_teacher(dense):
         training = train_(model, work)
     done = adapters.merge_(model, _NAME, hold=True)
-    looks = {look["step"]: look["validation"] for look in training.looks}
+    looks = {look.step: look.validation for look in training.looks}
     return Recovered(
         methods=report.methods,
         parameters=report.parameters,
@@ -270,8 +253,3 @@ def _as_teacher(dense: nn.Module) -> Iterator[None]:
     finally:
         for name, item in dense.named_parameters():
             item.requires_grad_(name in trained)
-
-
-def _rows(windows: TokenWindows) -> list[Example]:
-    pairs = zip(windows.ids, windows.lengths.tolist(), strict=True)
-    return [Example(ids=ids[:length]) for ids, length in pairs if length > 1]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ssmith import api
 from ssmith.artefact import base_digest
@@ -16,28 +16,31 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt
 from ssmith.core.seeds import generator
+from ssmith.evaluation.running import evaluating
 from ssmith.families import SequenceModel
 from ssmith.families.heads import HeadConfig, TaskModel, renew_head_, with_head
 from ssmith.jobs.tuning.config import TuneConfig
-from ssmith.jobs.tuning.groups import HEADS, rate_groups
-from ssmith.jobs.tuning.imitation import objective_for
-from ssmith.jobs.tuning.judging import answer, compare_measures, row_measures
-from ssmith.jobs.tuning.lessons import Lessons, lessons
+from ssmith.jobs.tuning.judging import answer, compare_measures
 from ssmith.jobs.tuning.record import Outcome, adapter_files, receipt_of
+from ssmith.jobs.tuning.training_set import TrainingSet, training_set
+from ssmith.jobs.tuning.work import HEADS, adapter_work, rate_groups
 from ssmith.tune import adapters
 from ssmith.tune.adapters import SDT, AttachReport, FullFineTuning, Method, Parameters
 from ssmith.tune.adapters.merge import check_mergeable
 from ssmith.tune.training import (
     Group,
-    Objective,
     Training,
     Work,
     is_main_process,
+    join_processes,
+    row_measures,
     train_,
 )
 
 NAME = "default"
 HELD = "ssmith"
+LAST = "last.safetensors"
+WARM_UP = "warm-up.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +67,7 @@ class _Job:
     """A model ready to be tuned, with what it learns."""
 
     model: nn.Module
-    lessons: Lessons
-    objective: Objective
+    data: TrainingSet
     digest: str
     head: HeadConfig | None
     fresh_head: bool
@@ -76,21 +78,22 @@ def fine_tune(
     config: TuneConfig,
     *,
     out: Path | None = None,
-    place: Path | None = None,
+    checkpoints: Path | None = None,
     overwrite: bool = False,
     command: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Tuned:
     """Tune a model, keep what validates best, judge it on the test split, and save the adapter.
 
-    Killed at any point and called again with the same ``place``, it goes on where it was and ends
-    with the same weights. Under ``torchrun`` each process takes its share and the first one saves.
+    Killed at any point and called again with the same ``checkpoints``, it goes on where it was and
+    ends with the same weights. Under ``torchrun`` each process takes its share and the first one
+    saves.
 
     Args:
         spec: directory, hub id or ``embedded:NAME`` of the base model, pruned or not.
         config: see `TuneConfig`.
         out: directory of the adapter, or of the merged model, to make; None to save nothing.
-        place: directory of checkpoints; None for none.
+        checkpoints: directory of checkpoints; None for none.
         overwrite: replace an adapter that is there.
         command: the command line, for the receipt.
         progress: told how far it is.
@@ -105,8 +108,8 @@ def fine_tune(
         NumericalError: if a loss is not finite.
     """
     job = _prepared(spec, config)
-    few = job.lessons.rows["train"][:2]
-    batch = {k: v for k, v in job.objective.collate(few).items() if k not in ("labels", "target")}
+    few = job.data.objective.collate(job.data.rows["train"][:2])
+    batch = {name: value for name, value in few.items() if name not in ("labels", "target")}
     report = adapters.attach_(
         job.model,
         _methods(job, config),
@@ -116,9 +119,9 @@ def fine_tune(
         seed=config.training.seed,
     )
     _check_merge(job, config)
-    _warm_up(job, config, place, progress)
+    _warm_up(job, config, checkpoints, progress)
     groups, rates = rate_groups(job.model, NAME, config.training, config.published)
-    training = train_(job.model, _work(job, config, groups, place, progress))
+    training = train_(job.model, _work(job, config, groups, _file(checkpoints, LAST), progress))
     quality = _judge(job, config)
     if config.generation is not None:
         quality["answers"] = _answers(job, config, progress)
@@ -131,7 +134,7 @@ def fine_tune(
         report=report,
         training=training,
         rates=rates,
-        data=job.lessons.about,
+        data=job.data.about,
         quality=quality,
         merged=merged,
     )
@@ -195,8 +198,8 @@ def _prepared(spec: str | Path, config: TuneConfig) -> _Job:
     """Load the model and its data, and put a head on where one is needed."""
     model = api.load(spec)
     digest = base_digest(model)
-    found = lessons(model, config)
-    head, draw = found.head, generator(config.training.seed, "head")
+    data = training_set(model, config)
+    head, draw = data.head, generator(config.training.seed, "head")
     fresh = head is not None
     if isinstance(model, SequenceModel) and head is not None:
         own = model.config
@@ -207,22 +210,16 @@ def _prepared(spec: str | Path, config: TuneConfig) -> _Job:
             renew_head_(model, head, draw)
     elif head is not None:
         model = with_head(model, head, draw)
+    join_processes(config.training.device)
     model.to(config.training.device)
-    return _Job(
-        model=model,
-        lessons=found,
-        objective=objective_for(model, found, config),
-        digest=digest,
-        head=head,
-        fresh_head=fresh,
-    )
+    return _Job(model=model, data=data, digest=digest, head=head, fresh_head=fresh)
 
 
 def _methods(job: _Job, config: TuneConfig) -> tuple[Method, ...]:
     """Return the methods, with the head among what is trained."""
     everything = any(isinstance(m, FullFineTuning) and m.scope == "all" for m in config.methods)
     wanted = job.fresh_head if config.train_head is None else config.train_head
-    if everything or not wanted or job.lessons.head is None:
+    if everything or not wanted or job.data.head is None:
         return config.methods
     names = [name for name in HEADS if name in dict(job.model.named_children())]
     if isinstance(job.model, SequenceModel):
@@ -234,35 +231,22 @@ def _work(
     job: _Job,
     config: TuneConfig,
     groups: Sequence[Group],
-    place: Path | None,
+    checkpoint: Path | None,
     progress: Progress,
 ) -> Work:
-    def read() -> dict[str, Tensor]:
-        return adapters.state(job.model, NAME)
-
-    def write(tensors: Mapping[str, Tensor]) -> None:
-        adapters.load_state_(job.model, NAME, tensors)
-
-    return Work(
-        objective=job.objective,
-        train=job.lessons.rows["train"],
-        validation=job.lessons.rows["validation"],
-        config=config.training,
-        groups=groups,
-        read=read,
-        write=write,
-        place=place,
-        identity={
-            "base": job.digest,
-            "data": job.lessons.sha256,
-            "settings": config.as_dict(),
-            "groups": {group.name: group.rate for group in groups},
-        },
-        listener=progress,
+    return adapter_work(
+        job.model,
+        NAME,
+        job.data,
+        config.training,
+        groups,
+        identity={"base": job.digest, "settings": config.as_dict()},
+        checkpoint=checkpoint,
+        progress=progress,
     )
 
 
-def _warm_up(job: _Job, config: TuneConfig, place: Path | None, progress: Progress) -> None:
+def _warm_up(job: _Job, config: TuneConfig, checkpoints: Path | None, progress: Progress) -> None:
     """Train the warm-up of sparse dimension tuning, and choose what is trained after it."""
     sparse = [method for method in config.methods if isinstance(method, SDT)]
     if not sparse:
@@ -273,30 +257,34 @@ def _warm_up(job: _Job, config: TuneConfig, place: Path | None, progress: Progre
     )
     short = dataclasses.replace(config, training=training)
     groups, _ = rate_groups(job.model, NAME, training, config.published)
-    inner = None if place is None else place / "warm-up"
-    work = _work(job, short, groups, inner, progress)
+    work = _work(job, short, groups, _file(checkpoints, WARM_UP), progress)
     train_(job.model, dataclasses.replace(work, keep_last=True))
     adapters.select_(job.model, NAME)
 
 
+def _file(checkpoints: Path | None, name: str) -> Path | None:
+    return None if checkpoints is None else checkpoints / name
+
+
 def _judge(job: _Job, config: TuneConfig) -> dict[str, Any]:
     """Return the test split's measures, before and after where there was a model before."""
-    rows = job.lessons.rows.get("test")
+    rows, objective = job.data.rows.get("test"), job.data.objective
     if not rows:
         return {"why_null": "the data has no test split"}
     size, seed = config.training.batch_size, config.training.seed
-    after = row_measures(job.model, job.objective, rows, size)
     before = None
-    if not job.fresh_head:
-        with adapters.disabled(job.model):
-            before = row_measures(job.model, job.objective, rows, size)
-    found = compare_measures(after, before, job.objective.names, seed)
+    with evaluating(job.model):
+        after = row_measures(job.model, objective, rows, size)
+        if not job.fresh_head:
+            with adapters.disabled(job.model):
+                before = row_measures(job.model, objective, rows, size)
+    found = compare_measures(after, before, objective.names, seed)
     return {"split": "test", "count": len(rows), "interval": "bootstrap over rows", **found}
 
 
 def _answers(job: _Job, config: TuneConfig, progress: Progress) -> dict[str, Any]:
-    examples = [row for row in job.lessons.rows.get("test", ()) if getattr(row, "references", ())]
-    if not examples or job.lessons.tokenizer is None or config.generation is None:
+    examples = [row for row in job.data.rows.get("test", ()) if getattr(row, "references", ())]
+    if not examples or job.data.tokenizer is None or config.generation is None:
         raise InputError(
             f"{config.data} has no test prompts with answers to judge",
             allowed="lines of prompt and completion in a test split",
@@ -305,7 +293,7 @@ def _answers(job: _Job, config: TuneConfig, progress: Progress) -> dict[str, Any
     return answer(
         job.model,
         examples,
-        job.lessons.tokenizer,
+        job.data.tokenizer,
         config.generation,
         progress,
         most=config.judged,

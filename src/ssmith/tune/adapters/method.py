@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ssmith.core.errors import UnsupportedError
+from ssmith.core.settings import to_mapping
 from ssmith.families.parts.stock import kind_of
 from ssmith.tune.adapters.part import Site, master_dtype
 from ssmith.tune.adapters.survey import Survey
@@ -40,10 +40,10 @@ class Method(ABC):
         """Return what the method is called with its main setting."""
         return self.method
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_plain(self) -> dict[str, Any]:
         """Return a JSON-ready dict: the method's name and its settings."""
         settings: Any = self
-        return {"method": self.method, **asdict(settings)}
+        return {"method": self.method, **to_mapping(settings)}
 
 
 def selective_sites(

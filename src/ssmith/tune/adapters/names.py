@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from ssmith.core.errors import InputError
 from ssmith.core.names import unknown_name
+from ssmith.core.settings import from_mapping
 from ssmith.tune.adapters.additional_scan import AdditionalScan
 from ssmith.tune.adapters.initial_state import InitialState
 from ssmith.tune.adapters.lora import LoRA
@@ -62,11 +62,11 @@ def by_name(name: str, settings: Mapping[str, Any] | None = None) -> Method:
     if name not in _NAMED:
         raise unknown_name(f"method {name!r}", name, METHODS)
     kind, preset = _NAMED[name]
-    return _built(kind, name, {**preset, **(settings or {})})
+    return from_mapping(kind, {**preset, **(settings or {})}, where=f"method {name!r}")
 
 
 def from_dict(content: Mapping[str, Any]) -> Method:
-    """Return the method that `Method.as_dict` described.
+    """Return the method that `Method.as_plain` described.
 
     Args:
         content: with the key ``method`` and the settings.
@@ -81,21 +81,4 @@ def from_dict(content: Mapping[str, Any]) -> Method:
     name = settings.pop("method", None)
     if name not in _KINDS:
         raise InputError(f"method {name!r}", allowed=", ".join(_KINDS))
-    return _built(_KINDS[name], name, settings)
-
-
-def _built(kind: type[Method], name: str, settings: Mapping[str, Any]) -> Method:
-    kinds: Any = kind
-    allowed = [item.name for item in fields(kinds)]
-    unknown = sorted(set(settings) - set(allowed))
-    if unknown:
-        raise unknown_name(
-            f"setting {unknown[0]!r} of method {name!r}", unknown[0], allowed or ["none"]
-        )
-    given = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
-    }
-    try:
-        return kind(**given)
-    except TypeError as error:
-        raise InputError(f"method {name!r}: {error}", allowed=", ".join(allowed)) from error
+    return from_mapping(_KINDS[name], settings, where=f"method {name!r}")

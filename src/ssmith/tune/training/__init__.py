@@ -1,32 +1,39 @@
-"""Training of adapters and heads on transformers' Trainer."""
+"""Training: one loop with exact checkpoints, for whole models, adapters and heads."""
 
-from ssmith.tune.training.answer_distillation import AnswerDistillation
-from ssmith.tune.training.config import TrainingConfig
+from ssmith.tune.training.checkpoint import Look, averaged, looks_as_json
+from ssmith.tune.training.config import FitConfig, LanguageFitConfig, TrainingConfig
+from ssmith.tune.training.loop import Training
 from ssmith.tune.training.objectives import (
     AnswerObjective,
-    Distillation,
     LanguageObjective,
     Objective,
+    row_measures,
     rows_of,
 )
+from ssmith.tune.training.processes import is_main_process, join_processes
 from ssmith.tune.training.rates import DATA_SETS, Rate, starting_rate
-from ssmith.tune.training.run import is_main_process, train_
-from ssmith.tune.training.work import Group, Listener, Training, Work
+from ssmith.tune.training.runs import Group, Work, fit, fit_language_, train_
 
 __all__ = [
     "DATA_SETS",
-    "AnswerDistillation",
     "AnswerObjective",
-    "Distillation",
+    "FitConfig",
     "Group",
+    "LanguageFitConfig",
     "LanguageObjective",
-    "Listener",
+    "Look",
     "Objective",
     "Rate",
     "Training",
     "TrainingConfig",
     "Work",
+    "averaged",
+    "fit",
+    "fit_language_",
     "is_main_process",
+    "join_processes",
+    "looks_as_json",
+    "row_measures",
     "rows_of",
     "starting_rate",
     "train_",

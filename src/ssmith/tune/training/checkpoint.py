@@ -1,23 +1,44 @@
-"""A checkpoint of a tuning run: a directory of safetensors and JSON, whole or absent."""
+"""A training's checkpoint: one safetensors file, whole or absent, with a readable curve beside."""
 
 from __future__ import annotations
 
 import json
-import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Float64
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch.optim import Optimizer
 
 from ssmith.core.errors import ArtefactError
-from ssmith.core.files import new_directory, write_bytes, write_text
+from ssmith.core.files import write_bytes, write_json
+from ssmith.core.identity import check_same_run
+from ssmith.core.settings import to_mapping
 
-STATE = "state.safetensors"
-TRAINER_STATE = "trainer_state.json"
-_PREFIX = "step-"
+AGAIN = "delete it to start again"
+_GROUPS = ("weights", "best", "moments")
+_LOSSES = "losses"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """A look at the validation split.
+
+    Args:
+        step: optimiser steps done.
+        train_loss: mean training loss since the look before.
+        validation: what was measured, by name.
+        score: how good that is; compared as tuples, larger is better.
+    """
+
+    step: int
+    train_loss: float
+    validation: dict[str, float]
+    score: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,91 +46,122 @@ class Checkpoint:
     """Everything the next step depends on.
 
     Args:
-        trained: the tuned tensors as they are.
-        best: the tuned tensors that validated best.
+        losses: mean training loss of each step done.
+        weights: the trained tensors as they are.
+        best: those that validated best; empty if the last are kept.
         moments: AdamW's tensors, by ``index/name``.
-        random: state of the random generators, one row per process.
-        facts: JSON-ready: the run's ``identity``, ``history``, schedule.
+        facts: JSON-ready: the run's ``identity``, its ``looks``, sums that go on.
     """
 
-    trained: dict[str, Tensor]
-    best: dict[str, Tensor]
-    moments: dict[str, Tensor]
-    random: dict[str, Tensor]
+    losses: Float64[Tensor, "s"]
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    moments: dict[str, Tensor] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-_GROUPS = ("trained", "best", "moments", "random")
-
-
-def latest(place: Path) -> Path | None:
-    """Return the newest whole checkpoint in a directory; None if there is none."""
-    found = [item for item in place.glob(f"{_PREFIX}*") if (item / STATE).is_file()]
-    return max(found, key=_step, default=None)
-
-
-def write_checkpoint(place: Path, step: int, content: Checkpoint, trainer_state: str) -> Path:
-    """Write a checkpoint whole, and then remove older ones.
+def write_checkpoint(path: Path, content: Checkpoint) -> None:
+    """Write a checkpoint atomically, and the curve so far beside it.
 
     Args:
-        place: directory of all checkpoints of the run.
-        step: optimiser steps done.
+        path: the file; the curve goes to the same name with ``.curve.json`` behind it.
         content: what it holds.
-        trainer_state: the trainer's own record, JSON.
-
-    Returns:
-        The checkpoint's directory.
 
     Raises:
         ArtefactError: if the disk refuses.
     """
-    target = place / f"{_PREFIX}{step}"
     tensors = {
-        f"{group}/{name}": value.detach().cpu().contiguous()
+        f"{group}/{name}": value
         for group in _GROUPS
         for name, value in getattr(content, group).items()
     }
-    with new_directory(target, overwrite=True, marker=STATE) as scratch:
-        metadata = {"facts": json.dumps(content.facts, sort_keys=True)}
-        write_bytes(scratch / STATE, save(_unshared(tensors), metadata=metadata))
-        write_text(scratch / TRAINER_STATE, trainer_state)
-    for old in place.glob(f"{_PREFIX}*"):
-        if _step(old) < step:
-            shutil.rmtree(old, ignore_errors=True)
-    return target
+    tensors[_LOSSES] = content.losses
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    metadata = {"facts": json.dumps(content.facts, sort_keys=True)}
+    write_bytes(path, save(plain, metadata=metadata))
+    curve = {"train": averaged(content.losses.tolist()), "validation": content.facts["looks"]}
+    write_json(curve_of(path), {"steps_done": len(content.losses), **curve})
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def curve_of(path: Path) -> Path:
+    """Return where the curve of a checkpoint lies."""
+    return path.with_name(path.name + ".curve.json")
+
+
+def read_checkpoint(
+    path: Path, identity: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> Checkpoint:
     """Read a checkpoint; nothing is unpickled.
 
     Args:
-        path: the checkpoint's directory.
+        path: the file.
+        identity: what the run is, JSON-ready.
+        weights: the trained tensors of the run, for their names and shapes.
 
     Returns:
         What it holds.
 
     Raises:
-        ArtefactError: if it is none.
+        ArtefactError: if it is none, or one of another run or model.
     """
     groups: dict[str, dict[str, Tensor]] = {name: {} for name in _GROUPS}
     try:
-        with safe_open(path / STATE, framework="pt") as stream:
+        with safe_open(path, framework="pt") as stream:
             facts: dict[str, Any] = json.loads((stream.metadata() or {})["facts"])
-            for key in stream.keys():  # noqa: SIM118 - safe_open is not a mapping
-                group, _, name = key.partition("/")
-                groups[group][name] = stream.get_tensor(key)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise ArtefactError(
-            f"{path} is not a checkpoint ({error})", next_step="delete it to start again"
-        ) from error
-    return Checkpoint(**groups, facts=facts)
+            tensors = {name: stream.get_tensor(name) for name in stream.offset_keys()}
+        losses = tensors.pop(_LOSSES)
+        for key, value in tensors.items():
+            group, _, name = key.partition("/")
+            groups[group][name] = value
+        there = facts["identity"]
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ArtefactError(f"{path} is not a checkpoint ({error})", next_step=AGAIN) from error
+    check_same_run(there, identity, what=str(path), next_step=AGAIN)
+    expected = {name: value.shape for name, value in weights.items()}
+    for group in ("weights", "best"):
+        found = {name: value.shape for name, value in groups[group].items()}
+        if found != expected and (found or group == "weights"):
+            raise ArtefactError(f"{path} is not a checkpoint of this model", next_step=AGAIN)
+    return Checkpoint(losses=losses, **groups, facts=facts)
 
 
-def _step(path: Path) -> int:
-    digits = path.name.removeprefix(_PREFIX)
-    return int(digits) if digits.isdigit() else -1
+def moments_of(optimizer: Optimizer) -> dict[str, Tensor]:
+    """Return an optimiser's tensors, by ``index/name``."""
+    return {
+        f"{index}/{name}": value
+        for index, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+    }
 
 
-def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors with memory of their own: the best may be the present ones."""
-    return {name: value.clone() for name, value in tensors.items()}
+def set_moments_(optimizer: Optimizer, moments: Mapping[str, Tensor]) -> None:
+    """Give an optimiser the tensors that `moments_of` returned of another."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in moments.items():
+        index, _, name = key.partition("/")
+        state.setdefault(int(index), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def looks_as_json(looks: Sequence[Look]) -> list[dict[str, Any]]:
+    """Return looks as JSON holds them."""
+    return [to_mapping(look) for look in looks]
+
+
+def averaged(losses: Sequence[float], points: int = 200) -> list[dict[str, float]]:
+    """Return losses averaged over stretches of equal length.
+
+    Args:
+        losses: one per step.
+        points: most stretches, ≥ 1.
+
+    Returns:
+        The last step of each stretch, counted from 1, and its mean loss.
+    """
+    stretch = max(1, -(-len(losses) // points))
+    parts = [losses[start : start + stretch] for start in range(0, len(losses), stretch)]
+    return [
+        {"step": min((place + 1) * stretch, len(losses)), "loss": sum(part) / len(part)}
+        for place, part in enumerate(parts)
+    ]

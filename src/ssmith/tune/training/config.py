@@ -1,18 +1,124 @@
-"""The settings of a tuning run."""
+"""The settings of trainings: of a sequence model, of a language model, of adapters and heads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import get_args
 
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
+from ssmith.tune.training.schedule import Shape
 
 PRECISIONS = ("float32", "bfloat16")
-SCHEDULES = ("linear", "cosine", "constant")
+MATMUL_PRECISIONS = ("highest", "high", "medium")
 VALIDATIONS = 20
 PUBLISHED_EPOCHS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """Settings of one training run.
+
+    Args:
+        epochs: most passes over the training split, ≥ 1.
+        batch_size: sequences per step, ≥ 1.
+        lr: peak rate of everything but the state space parameters.
+        ssm_lr: peak rate of eigenvalues, input maps and step sizes (S5's ``ssm_lr``).
+        weight_decay: AdamW's decay, not applied to state space parameters, biases and norms.
+        warmup: fraction of all steps with a linearly rising rate, in [0, 1).
+        patience: stop after this many epochs without a better validation result.
+        clip_norm: largest gradient norm.
+        hankel: weight of the Hankel penalty on the state space layers, ≥ 0 (`hankel_penalty`).
+        seed: everything random is derived from it.
+
+    Raises:
+        InputError: if a value is outside its domain.
+    """
+
+    epochs: int = 60
+    batch_size: int = 32
+    lr: float = 4e-3
+    ssm_lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    patience: int = 20
+    clip_norm: float = 1.0
+    hankel: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "patience"):
+            check_integer(name, getattr(self, name), at_least=1)
+        check_integer("seed", self.seed, at_least=0)
+        for name in ("lr", "ssm_lr", "clip_norm"):
+            check_number(name, getattr(self, name), above=0)
+        for name in ("weight_decay", "hankel"):
+            check_number(name, getattr(self, name), at_least=0)
+        check_number("warmup", self.warmup, at_least=0, below=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageFitConfig:
+    """Settings of one training run.
+
+    Args:
+        steps: optimiser steps, ≥ 1.
+        batch_size: rows per step, ≥ 1.
+        length: tokens predicted in each row, ≥ 1.
+        lr: peak rate.
+        final_lr: last rate as a share of the peak, in [0, 1).
+        warmup: fraction of all steps with a linearly rising rate, in [0, 1).
+        weight_decay: AdamW's decay of the weights of linear layers and embeddings; convolutions,
+            A_log, D, biases and norms have none.
+        beta1: AdamW's decay of the first moment, in [0, 1).
+        beta2: AdamW's decay of the second moment, in [0, 1).
+        clip_norm: largest gradient norm.
+        evaluate_every: steps between looks at the validation text, ≥ 1.
+        autocast: run in bf16 where torch deems it safe.
+        matmul_precision: torch's setting for float32 products: ``"highest"``, ``"high"`` or
+            ``"medium"`` (which may multiply in bf16 where the processor can).
+        keep_freed_memory: let the process keep freed memory (see `tune_allocator_`); faster on
+            Linux, lasts until the process ends, changes no number.
+        seed: everything random is derived from it.
+
+    Raises:
+        InputError: if a value is outside its domain.
+    """
+
+    steps: int
+    batch_size: int = 8
+    length: int = 1024
+    lr: float = 3e-3
+    final_lr: float = 0.1
+    warmup: float = 0.03
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    clip_norm: float = 1.0
+    evaluate_every: int = 250
+    autocast: bool = False
+    matmul_precision: str = "highest"
+    keep_freed_memory: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "length", "evaluate_every"):
+            check_integer(name, getattr(self, name), at_least=1)
+        check_integer("seed", self.seed, at_least=0)
+        for name in ("lr", "clip_norm"):
+            check_number(name, getattr(self, name), above=0)
+        for name in ("final_lr", "warmup", "beta1", "beta2"):
+            check_number(name, getattr(self, name), at_least=0, below=1)
+        check_number("weight_decay", self.weight_decay, at_least=0)
+        for name in ("autocast", "keep_freed_memory"):
+            check_flag(name, getattr(self, name))
+        check_choice("matmul_precision", self.matmul_precision, MATMUL_PRECISIONS)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens predicted in the whole run."""
+        return self.steps * self.batch_size * self.length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +143,6 @@ class TrainingConfig:
         gradient_checkpointing: recompute activations in the backward pass.
         device: ``"cpu"`` or ``"cuda"``.
         seed: everything random is derived from it.
-        report_to: trackers of transformers' ``Trainer``; none by default.
 
     Raises:
         InputError: if a value is outside its domain.
@@ -51,7 +156,7 @@ class TrainingConfig:
     accumulate: int = 1
     weight_decay: float = 0.0
     warmup: float = 0.0
-    schedule: str = "linear"
+    schedule: Shape = "linear"
     clip_norm: float = 1.0
     evaluate_every: int | None = None
     patience: int | None = None
@@ -59,7 +164,6 @@ class TrainingConfig:
     gradient_checkpointing: bool = False
     device: str = "cpu"
     seed: int = 0
-    report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "accumulate"):
@@ -76,7 +180,7 @@ class TrainingConfig:
         for name in ("weight_decay", "clip_norm"):
             check_number(name, getattr(self, name), at_least=0)
         check_number("warmup", self.warmup, at_least=0, below=1)
-        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("schedule", self.schedule, get_args(Shape))
         check_choice("precision", self.precision, PRECISIONS)
         check_flag("gradient_checkpointing", self.gradient_checkpointing)
         check_choice("device", self.device, ("cpu", "cuda"))
@@ -99,7 +203,3 @@ class TrainingConfig:
     def look_every(self, total: int) -> int:
         """Return the steps between two looks at the validation split."""
         return self.evaluate_every or max(1, -(-total // VALIDATIONS))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {**asdict(self), "rates": dict(self.rates), "report_to": list(self.report_to)}

@@ -1,4 +1,4 @@
-"""What is learned: rows → a batch → a summed loss, for tokens, labels and targets."""
+"""What is learned: rows → a batch → a loss, of tokens, labels and targets, or of a teacher."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ssmith.core.checks import check_number
 from ssmith.core.examples import Example
 from ssmith.core.sequences import Sequences, Task
+from ssmith.tune.hankel import hankel_penalty
 
 IGNORED = -100
 Batch = dict[str, Tensor]
@@ -33,6 +34,9 @@ class Objective(Protocol):
     def counts(self, batch: Batch) -> Int64[Tensor, "b"]:
         """Return how many things each row's measures are summed over."""
 
+    def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
+        """Return the mean loss of what a batch counts."""
+
     def measure(self, model: nn.Module, batch: Batch) -> Float[Tensor, "b k"]:
         """Return what is measured of each row, summed over the row."""
 
@@ -40,75 +44,67 @@ class Objective(Protocol):
         """Return how good some means are; compared as tuples, larger is better."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LanguageObjective:
-    """Predict each learned token from those before it; prompts are read and not learned."""
+    """Predict each learned token from those before it; prompts are read and not learned.
 
-    names: tuple[str, ...] = ("loss",)
+    Args:
+        teacher: a language model of the same vocabulary whose predictions are learned; never
+            changed. None to learn from the text alone.
+        distill_weight: share of the teacher in the loss, in [0, 1]; the rest is cross-entropy.
+
+    Raises:
+        InputError: if the weight is outside its domain.
+    """
+
+    teacher: nn.Module | None = None
+    distill_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _freeze(self.teacher, self.distill_weight)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The loss in nats; with a teacher the divergence from it and the cross-entropy too."""
+        return ("loss",) if self.teacher is None else ("loss", "divergence", "cross_entropy")
 
     def collate(self, rows: Sequence[Example]) -> Batch:
-        """Return rows padded on the right, with labels where a token is learned."""
-        batch = _padded([row.ids for row in rows])
-        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)
+        """Return rows padded on the right, with the token after each where it is learned."""
+        batch = _padded([row.ids[: max(1, len(row.ids) - 1)] for row in rows])
+        labels = torch.full_like(batch["input_ids"], IGNORED)
         for number, row in enumerate(rows):
             # The first token of a text has nothing before it to be predicted from.
-            labels[number, : max(row.start, 1)] = IGNORED
+            first = max(row.start, 1)
+            labels[number, first - 1 : len(row.ids) - 1] = row.ids[first:]
         return {**batch, "labels": labels}
 
     def counts(self, batch: Batch) -> Int64[Tensor, "b"]:
         """Return the number of learned tokens of each row."""
         return (batch["labels"] != IGNORED).sum(1)
 
-    def measure(self, model: nn.Module, batch: Batch) -> Float[Tensor, "b 1"]:
-        """Return the cross-entropy of each row's learned tokens, in nats."""
-        logits, labels, chosen = _learned(model, batch)
-        losses = functional.cross_entropy(logits, labels, reduction="none")
-        return _by_row(losses, chosen)[:, None]
+    def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
+        """Return the mean loss per learned token."""
+        if self.teacher is not None:
+            return self.measure(model, batch)[:, 0].sum() / self.counts(batch).sum().clamp(min=1)
+        logits, labels, _ = _learned(model, batch)
+        if not len(labels):
+            return logits.sum()
+        return functional.cross_entropy(logits, labels)
 
-    def score(self, means: dict[str, float]) -> tuple[float, ...]:
-        """Return the negative loss."""
-        return (-means["loss"],)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Distillation:
-    """Predict what a teacher predicts, and to some share what the text says.
-
-    Args:
-        teacher: a language model of the same vocabulary; never changed.
-        weight: share of the teacher in the loss, in [0, 1]; the rest is cross-entropy.
-        names: what is measured.
-
-    Raises:
-        InputError: if the weight is outside its domain.
-    """
-
-    teacher: nn.Module
-    weight: float = 1.0
-    names: tuple[str, ...] = ("loss", "divergence", "cross_entropy")
-
-    def __post_init__(self) -> None:
-        check_number("weight", self.weight, at_least=0, below=1 + 1e-9)
-        self.teacher.requires_grad_(requires_grad=False).eval()
-
-    def collate(self, rows: Sequence[Example]) -> Batch:
-        """Return rows as `LanguageObjective` does."""
-        return LanguageObjective().collate(rows)
-
-    def counts(self, batch: Batch) -> Int64[Tensor, "b"]:
-        """Return the number of learned tokens of each row."""
-        return LanguageObjective().counts(batch)
-
-    def measure(self, model: nn.Module, batch: Batch) -> Float[Tensor, "b 3"]:
-        """Return the loss, KL(teacher ‖ model) and cross-entropy of each row, in nats."""
+    def measure(self, model: nn.Module, batch: Batch) -> Float[Tensor, "b k"]:
+        """Return the loss of each row; with a teacher KL(teacher ‖ model) and cross-entropy too."""
+        if self.teacher is None:
+            logits, labels, chosen = _learned(model, batch)
+            losses = functional.cross_entropy(logits, labels, reduction="none")
+            return _by_row(losses, chosen)[:, None]
         with torch.no_grad():
             wanted = functional.log_softmax(_learned(self.teacher, batch)[0], dim=-1)
         logits, labels, chosen = _learned(model, batch)
-        found = functional.log_softmax(logits, dim=-1)
-        gaps = functional.kl_div(found, wanted, reduction="none", log_target=True).sum(-1)
+        logs = functional.log_softmax(logits, dim=-1)
+        gaps = functional.kl_div(logs, wanted, reduction="none", log_target=True).sum(-1)
         divergence = _by_row(gaps, chosen)
-        entropy = _by_row(functional.nll_loss(found, labels, reduction="none"), chosen)
-        loss = self.weight * divergence + (1 - self.weight) * entropy
+        entropy = _by_row(functional.nll_loss(logs, labels, reduction="none"), chosen)
+        loss = self.distill_weight * divergence + (1 - self.distill_weight) * entropy
         return torch.stack([loss, divergence.detach(), entropy.detach()], dim=1)
 
     def score(self, means: dict[str, float]) -> tuple[float, ...]:
@@ -122,14 +118,30 @@ class AnswerObjective:
 
     Args:
         task: classification has cross-entropy as its loss, the others the mean squared error.
+        teacher: answers as many things for the same sequences, and its answers are learned: by
+            KL(teacher ‖ model) of classes, by the mean squared distance of numbers; never changed.
+            None to learn from the data alone.
+        distill_weight: share of the teacher in the loss, in [0, 1]; the rest is the data's own.
+        hankel: weight of the Hankel penalty in the loss that is learned, ≥ 0 (`hankel_penalty`).
+
+    Raises:
+        InputError: if a weight is outside its domain.
     """
 
     task: Task
+    teacher: nn.Module | None = None
+    distill_weight: float = 1.0
+    hankel: float = 0.0
+
+    def __post_init__(self) -> None:
+        _freeze(self.teacher, self.distill_weight)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The loss, and accuracy or mean absolute error."""
-        return ("loss", "accuracy" if self.task == "classification" else "absolute_error")
+        """The loss, with a teacher the divergence, and accuracy or mean absolute error."""
+        middle = () if self.teacher is None else ("divergence",)
+        last = "accuracy" if self.task == "classification" else "absolute_error"
+        return ("loss", *middle, last)
 
     def collate(self, rows: Sequence[Example | tuple[Tensor, Tensor]]) -> Batch:
         """Return texts, or pairs of a series and its target, as one batch padded on the right."""
@@ -148,37 +160,86 @@ class AnswerObjective:
         """Return 1 for each sequence."""
         return torch.ones(len(batch["target"]), dtype=torch.int64, device=batch["target"].device)
 
-    def measure(self, model: nn.Module, batch: Batch) -> Float[Tensor, "b 2"]:
-        """Return each sequence's loss, and whether it is right or its mean absolute error."""
-        given = {name: value for name, value in batch.items() if name != "target"}
-        return self.measure_answers(model(**given).float(), batch["target"])
+    def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
+        """Return the mean loss per sequence, and the Hankel penalty with its weight."""
+        if self.teacher is not None:
+            loss = self.measure(model, batch)[:, 0].mean()
+        else:
+            answers, target = _answers(model, batch), batch["target"]
+            if self.task == "classification":
+                loss = functional.cross_entropy(answers, target)
+            else:
+                loss = functional.mse_loss(answers, target.reshape(answers.shape))
+        if self.hankel:
+            loss = loss + self.hankel * hankel_penalty(model).to(loss)
+        return loss
 
-    def measure_answers(self, found: Float[Tensor, "b *o"], target: Tensor) -> Float[Tensor, "b 2"]:
-        """Return what `measure` does of answers that are there.
-
-        Args:
-            found: logits of classes, or numbers.
-            target: class indices, or numbers.
-
-        Returns:
-            Each sequence's loss, and whether it is right or its mean absolute error.
-        """
+    def measure(self, model: nn.Module, batch: Batch) -> Float[Tensor, "b k"]:
+        """Return each sequence's loss, divergence, and whether it is right or its error."""
+        if self.teacher is None:
+            return self._against_data(_answers(model, batch), batch["target"])
+        with torch.no_grad():
+            wanted = _answers(self.teacher, batch)
+        answers = _answers(model, batch)
         if self.task == "classification":
-            loss = functional.cross_entropy(found, target, reduction="none")
-            return torch.stack([loss, (found.argmax(-1) == target).to(loss.dtype)], dim=1)
-        gap = found - target.reshape(found.shape)
-        return torch.stack([gap.square().mean(-1), gap.detach().abs().mean(-1)], dim=1)
+            logs, wanted = (functional.log_softmax(item, dim=-1) for item in (answers, wanted))
+            gaps = functional.kl_div(logs, wanted, reduction="none", log_target=True)
+            divergence = gaps.sum(-1)
+        else:
+            divergence = (answers - wanted).square().flatten(1).mean(1)
+        own = self._against_data(answers, batch["target"])
+        loss = self.distill_weight * divergence + (1 - self.distill_weight) * own[:, 0]
+        return torch.stack([loss, divergence.detach(), own[:, 1].detach()], dim=1)
 
     def score(self, means: dict[str, float]) -> tuple[float, ...]:
         """Return accuracy, and the negative loss to decide between equal ones."""
-        if self.task == "classification":
+        if self.task == "classification" and self.teacher is None:
             return (means["accuracy"], -means["loss"])
         return (-means["loss"],)
+
+    def _against_data(self, answers: Float[Tensor, "b *o"], target: Tensor) -> Tensor:
+        if self.task == "classification":
+            loss = functional.cross_entropy(answers, target, reduction="none")
+            return torch.stack([loss, (answers.argmax(-1) == target).to(loss.dtype)], dim=1)
+        gap = answers - target.reshape(answers.shape)
+        return torch.stack([gap.square().mean(-1), gap.detach().abs().mean(-1)], dim=1)
+
+
+@torch.no_grad()
+def row_measures(
+    model: nn.Module, objective: Objective, rows: Sequence[Any], batch_size: int
+) -> Float64[Tensor, "n k"]:
+    """Return what an objective measures of each row, and how many things it is summed over last.
+
+    Args:
+        model: in the mode it is to be measured in.
+        objective: what is measured.
+        rows: any number.
+        batch_size: rows per forward pass.
+
+    Returns:
+        A row of sums for each row, then its count.
+    """
+    device = next(model.parameters()).device
+    parts = [torch.zeros(0, len(objective.names) + 1, dtype=torch.float64)]
+    for start in range(0, len(rows), batch_size):
+        batch = objective.collate(rows[start : start + batch_size])
+        batch = {name: value.to(device) for name, value in batch.items()}
+        counts = objective.counts(batch)[:, None]
+        found = objective.measure(model, batch).double()
+        parts.append(torch.cat([found, counts.double()], dim=1).cpu())
+    return torch.cat(parts)
 
 
 def rows_of(part: Sequences) -> list[tuple[Tensor, Tensor]]:
     """Return sequences as pairs of a series without its padding, and its target."""
     return [(part.x[i, :length], part.y[i]) for i, length in enumerate(part.lengths.tolist())]
+
+
+def _freeze(teacher: nn.Module | None, weight: float) -> None:
+    check_number("distill_weight", weight, at_least=0, below=1 + 1e-9)
+    if teacher is not None:
+        teacher.requires_grad_(requires_grad=False).eval()
 
 
 def _padded(rows: Sequence[Tensor]) -> Batch:
@@ -190,12 +251,19 @@ def _padded(rows: Sequence[Tensor]) -> Batch:
 
 def _learned(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Return the logits that predict learned tokens, those tokens, and where they stand."""
-    out = model(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
-    )
-    labels = batch["labels"][:, 1:]
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    logits, labels = model(**inputs, use_cache=False).logits, batch["labels"]
     chosen = labels != IGNORED
-    return out.logits[:, :-1][chosen].float(), labels[chosen], chosen
+    if "attention_mask" not in batch:
+        # Whole windows, of which all is learned: picking what is learned would only cost.
+        return logits.flatten(0, 1).float(), labels.flatten(), chosen
+    return logits[chosen].float(), labels[chosen], chosen
+
+
+def _answers(model: nn.Module, batch: Batch) -> Tensor:
+    answers: Tensor = model(**{name: item for name, item in batch.items() if name != "target"})
+    # What autocast left in half precision; a model in float64 stays there.
+    return answers if answers.dtype.itemsize >= 4 else answers.float()
 
 
 def _by_row(values: Tensor, chosen: Tensor) -> Tensor:

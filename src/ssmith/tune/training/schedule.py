@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Literal
+
+Shape = Literal["linear", "cosine", "constant"]
 
 
-def rate_factor(step: int, total: int, warmup: float, schedule: str) -> float:
-    """Return the factor of the learning rate at a step.
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The rates of a whole run.
 
     Args:
-        step: optimiser steps done, ≥ 0.
-        total: of the whole run, ≥ 1.
-        warmup: fraction of all steps with a linearly rising rate, in [0, 1).
-        schedule: ``"linear"`` or ``"cosine"`` down to 0 after the last step, or ``"constant"``.
-
-    Returns:
-        A number in [0, 1].
+        steps: optimiser steps, ≥ 1.
+        rising: those with a linearly rising rate, the last of them at the peak.
+        shape: how it falls afterwards.
+        final: what it falls to after the last step, as a share of the peak, in [0, 1).
     """
-    rising = round(warmup * total)
-    if step < rising:
-        return (step + 1) / (rising + 1)
-    if schedule == "constant":
-        return 1.0
-    done = min(1.0, (step - rising) / max(1, total - rising))
-    return 1.0 - done if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+
+    steps: int
+    rising: int
+    shape: Shape
+    final: float = 0.0
+
+    def rate(self, peak: float, step: int) -> float:
+        """Return the rate at a step, counted from 0.
+
+        Args:
+            peak: the largest rate.
+            step: optimiser steps done.
+
+        Returns:
+            The rate, ≤ ``peak``.
+        """
+        if step < self.rising:
+            return peak * ((step + 1) / self.rising)
+        if self.shape == "constant":
+            return peak
+        falling = max(1, self.steps - self.rising)
+        if self.shape == "linear":
+            left = 1.0 - min(1.0, (step - self.rising) / falling)
+        else:
+            left = 0.5 * (1.0 + math.cos(math.pi * (step - self.rising) / falling))
+        return peak * (self.final + (1.0 - self.final) * left)

@@ -1,16 +1,19 @@
-"""What is trained, in groups, each with its learning rate and where that comes from."""
+"""An adapter as the work of a training: groups with their rates, and tensors to read and write."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ssmith.core.errors import InputError
+from ssmith.core.progress import Progress
+from ssmith.jobs.tuning.training_set import TrainingSet
 from ssmith.tune import adapters
-from ssmith.tune.training import Group, TrainingConfig, starting_rate
+from ssmith.tune.training import Group, TrainingConfig, Work, starting_rate
 
 HEADS = ("score", "encoder", "head")
 """Children of a model that answer for a whole sequence."""
@@ -57,3 +60,54 @@ def _check_known(given: Mapping[str, float], named: Mapping[str, Any]) -> None:
     unknown = sorted(set(given) - set(named))
     if unknown:
         raise InputError(f"rates names group {unknown[0]!r}", allowed=", ".join(named))
+
+
+def adapter_work(
+    model: nn.Module,
+    name: str,
+    data: TrainingSet,
+    config: TrainingConfig,
+    groups: Sequence[Group],
+    *,
+    identity: Mapping[str, Any],
+    checkpoint: Path | None,
+    progress: Progress,
+) -> Work:
+    """Return the work of training an adapter.
+
+    Args:
+        model: with the adapter attached.
+        name: of the adapter.
+        data: what is learned.
+        config: how.
+        groups: what is trained (see `rate_groups`).
+        identity: what the checkpoint depends on beside data and groups.
+        checkpoint: file to go on from and to write; None for neither.
+        progress: told after each step.
+
+    Returns:
+        The work, for `train_`.
+    """
+
+    def read() -> dict[str, Tensor]:
+        return adapters.state(model, name)
+
+    def write(tensors: Mapping[str, Tensor]) -> None:
+        adapters.load_state_(model, name, tensors)
+
+    return Work(
+        objective=data.objective,
+        train=data.rows["train"],
+        validation=data.rows["validation"],
+        config=config,
+        groups=groups,
+        read=read,
+        write=write,
+        checkpoint=checkpoint,
+        identity={
+            "data": data.sha256,
+            "groups": {group.name: group.rate for group in groups},
+            **identity,
+        },
+        progress=progress,
+    )

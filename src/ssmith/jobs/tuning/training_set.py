@@ -1,10 +1,10 @@
-"""What a model learns from: any data, brought into rows for one objective."""
+"""What a model learns, and from what: any data, brought into rows for one objective."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,46 +17,51 @@ from ssmith.core.files import beside
 from ssmith.core.sequences import SequenceData, Task
 from ssmith.core.text import Text
 from ssmith.core.tokenizer import Tokenizer
+from ssmith.core.tokens import TokenWindows
 from ssmith.data import find_tokenizer, load_data, load_examples
-from ssmith.families import SequenceModel, directory_of, vocabulary_of
+from ssmith.families import SequenceModel, answers_of, directory_of, vocabulary_of
 from ssmith.families.heads import HeadConfig
+from ssmith.families.hf import accelerate_
+from ssmith.families.registry import mixers
 from ssmith.jobs.tuning.config import TuneConfig
-from ssmith.tune.training import rows_of
+from ssmith.tune.training import AnswerObjective, LanguageObjective, Objective, rows_of
 
 _SERIES = (".npz", ".csv")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lessons:
-    """Rows to learn from, and what is to be predicted.
+class TrainingSet:
+    """Rows to learn from, and what is learned of them.
 
     Args:
+        objective: what is learned; a teacher is in it.
         rows: split name → rows; at least train and validation.
+        sha256: digest of the data.
         head: what is predicted for a whole sequence; None for the next token.
         about: the data section of a receipt.
-        sha256: digest of the data.
         tokenizer: of texts; None for series.
     """
 
+    objective: Objective
     rows: Mapping[str, Sequence[Any]]
-    head: HeadConfig | None
-    about: dict[str, Any]
     sha256: str
+    head: HeadConfig | None = None
+    about: dict[str, Any] = field(default_factory=dict)
     tokenizer: Tokenizer | None = None
 
 
-def lessons(model: nn.Module, config: TuneConfig) -> Lessons:
-    """Load the data of a tuning job as rows for a model.
+def training_set(model: nn.Module, config: TuneConfig) -> TrainingSet:
+    """Load the data of a tuning job as rows for a model, and the teacher if there is one.
 
     Args:
         model: as it was loaded, without a new head.
         config: names the data.
 
     Returns:
-        The rows.
+        The rows and the objective.
 
     Raises:
-        InputError: if there is no such data.
+        InputError: if there is no such data, or the teacher predicts something else.
         DataError: if it is malformed, or has no training or validation split.
         UnsupportedError: if the model cannot read such data.
     """
@@ -75,7 +80,8 @@ def lessons(model: nn.Module, config: TuneConfig) -> Lessons:
     elif kind == "examples":
         found = _from_examples(model, config)
     else:
-        found = _from_text(api.load_text(config.data, model, seed=config.examples.seed), config)
+        text = api.load_text(config.data, model, seed=config.examples.seed)
+        found = _from_text(model, text, config)
     for name in ("train", "validation"):
         if not found.rows.get(name):
             raise DataError(
@@ -104,7 +110,7 @@ def _kind(spec: str) -> str:
     return "series" if isinstance(content, dict) and "x" in content else "examples"
 
 
-def _from_series(data: SequenceData, config: TuneConfig) -> Lessons:
+def _from_series(data: SequenceData, config: TuneConfig) -> TrainingSet:
     part = data.split("train")
     targets = part.y[0].numel()
     head = HeadConfig(
@@ -115,10 +121,16 @@ def _from_series(data: SequenceData, config: TuneConfig) -> Lessons:
         pooling=config.pooling,
     )
     rows = {name: config.examples.used(name, rows_of(one)) for name, one in data.splits.items()}
-    return Lessons(rows=rows, head=head, about=data.describe(), sha256=data.sha256)
+    return TrainingSet(
+        objective=_answers(head, config),
+        rows=rows,
+        head=head,
+        about=data.describe(),
+        sha256=data.sha256,
+    )
 
 
-def _from_examples(model: nn.Module, config: TuneConfig) -> Lessons:
+def _from_examples(model: nn.Module, config: TuneConfig) -> TrainingSet:
     vocabulary = vocabulary_of(model)
     if vocabulary is None:
         raise UnsupportedError(f"{type(model).__name__} reads no text", allowed="language models")
@@ -129,7 +141,8 @@ def _from_examples(model: nn.Module, config: TuneConfig) -> Lessons:
         task: Task = "classification" if data.task == "classification" else "regression"
         outputs = len(data.classes) if data.classes else 1
         head = HeadConfig(task=task, outputs=outputs, classes=data.classes, pooling=config.pooling)
-    return Lessons(
+    return TrainingSet(
+        objective=_tokens(model, config) if head is None else _answers(head, config),
         rows=dict(data.splits),
         head=head,
         about=data.describe(),
@@ -138,13 +151,11 @@ def _from_examples(model: nn.Module, config: TuneConfig) -> Lessons:
     )
 
 
-def _from_text(text: Text, config: TuneConfig) -> Lessons:
+def _from_text(model: nn.Module, text: Text, config: TuneConfig) -> TrainingSet:
     rows: dict[str, Sequence[Any]] = {}
     for name in ("train", "validation", "test"):
         windows = text.windows(config.examples.length, split=name)
-        pairs = zip(windows.ids, windows.lengths.tolist(), strict=True)
-        found = [Example(ids=ids[:length]) for ids, length in pairs if length > 1]
-        rows[name] = config.examples.used(name, found)
+        rows[name] = config.examples.used(name, window_rows(windows))
     counts = {name: len(part) for name, part in rows.items()}
     about = {
         "name": text.name,
@@ -153,4 +164,54 @@ def _from_text(text: Text, config: TuneConfig) -> Lessons:
         "counts": counts,
         "details": {**text.details, "row_length": config.examples.length},
     }
-    return Lessons(rows=rows, head=None, about=about, sha256=text.sha256)
+    objective = _tokens(model, config)
+    return TrainingSet(objective=objective, rows=rows, about=about, sha256=text.sha256)
+
+
+def window_rows(windows: TokenWindows) -> list[Example]:
+    """Return windows as rows without their padding, all of which is learned."""
+    pairs = zip(windows.ids, windows.lengths.tolist(), strict=True)
+    return [Example(ids=ids[:length]) for ids, length in pairs if length > 1]
+
+
+def _tokens(model: nn.Module, config: TuneConfig) -> Objective:
+    """Return what a language model learns of texts."""
+    if config.teacher is None:
+        return LanguageObjective()
+    teacher = api.load(config.teacher)
+    if vocabulary_of(teacher) != vocabulary_of(model):
+        raise InputError(
+            f"{config.teacher} has {vocabulary_of(teacher)} token ids",
+            allowed=f"{vocabulary_of(model)}, as the model has",
+        )
+    return LanguageObjective(teacher=_ready(teacher, config), distill_weight=config.distill_weight)
+
+
+def _answers(head: HeadConfig, config: TuneConfig) -> Objective:
+    """Return what a model learns to answer for whole sequences."""
+    if config.teacher is None:
+        return AnswerObjective(task=head.task)
+    teacher = api.load(config.teacher)
+    answers = answers_of(teacher)
+    if answers is None:
+        raise InputError(
+            f"{config.teacher} has no head that answers for a whole sequence",
+            allowed="an S5 or S4D model, or a language model tuned with a head",
+            next_step="tune the dense model on the data first, and name what that leaves",
+        )
+    wanted: dict[str, Any] = {"task": head.task, "outputs": head.outputs, "classes": head.classes}
+    for key, value in wanted.items():
+        found = getattr(answers, key)
+        if found != value:
+            raise InputError(f"{config.teacher} answers with {key} {found!r}", allowed=f"{value!r}")
+    return AnswerObjective(
+        task=head.task,
+        teacher=_ready(teacher, config),
+        distill_weight=config.distill_weight,
+    )
+
+
+def _ready(teacher: nn.Module, config: TuneConfig) -> nn.Module:
+    if mixers(teacher)[0]:
+        accelerate_(teacher)
+    return teacher.to(config.training.device)

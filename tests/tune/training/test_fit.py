@@ -6,7 +6,6 @@ import json
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 
 from helpers.models import FAMILIES, Kind, make_model
@@ -15,8 +14,15 @@ from ssmith.core.errors import ArtefactError, InputError, NumericalError
 from ssmith.core.sequences import SequenceData, Sequences
 from ssmith.families import find_layers
 from ssmith.tune import FitConfig, fit
-from ssmith.tune.checkpoint import load_checkpoint, save_checkpoint
-from ssmith.tune.fit import task_loss
+from ssmith.tune.training import AnswerObjective
+from ssmith.tune.training.checkpoint import (
+    Checkpoint,
+    curve_of,
+    moments_of,
+    read_checkpoint,
+    set_moments_,
+    write_checkpoint,
+)
 
 CONFIG = FitConfig(epochs=3, batch_size=12, lr=1e-2, ssm_lr=5e-3, patience=3, seed=3)
 
@@ -48,7 +54,8 @@ def training_loss(data):
     def validate(model):
         model.eval()
         with torch.no_grad():
-            return (-float(task_loss(model(part.x, part.lengths), part.y, data.task)),)
+            batch = {"x": part.x, "lengths": part.lengths, "target": part.y}
+            return (-float(AnswerObjective(task=data.task).loss(model, batch)),)
 
     return validate
 
@@ -74,12 +81,16 @@ def test_it_learns_what_can_be_learned(kind, task):
     done = fit(model, data, config, validate)
     after = -validate(model)[0]
     assert after < 0.4 * before
-    assert len(done.history) == 12
+    assert [look.step for look in done.looks] == list(range(3, 37, 3))
     assert not model.training
     # The model has the best epoch's weights, whichever came last.
-    assert -done.history[done.best_epoch - 1]["validation"][0] == after
-    assert after == min(-item["validation"][0] for item in done.history)
-    json.dumps(done.history)
+    best = next(look for look in done.looks if look.step == done.best_step)
+    assert -best.score[0] == after
+    assert after == min(-look.score[0] for look in done.looks)
+    for look in done.looks:
+        # Each of an epoch's three batches is of twelve sequences.
+        mean = sum(done.losses[look.step - 3 : look.step]) / 3
+        assert look.train_loss == pytest.approx(mean)
 
 
 def test_the_same_seed_is_the_same_training_and_another_is_not():
@@ -121,8 +132,8 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(kind, stopped_in, where, 
             raise Stopped
         return validate(model)
 
-    def told(epoch, _):
-        if epoch == stopped_in and where == "after":
+    def told(stage, step, total, note=""):
+        if step == 3 * stopped_in and where == "after":
             raise Stopped
 
     with pytest.raises(Stopped):
@@ -132,7 +143,10 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(kind, stopped_in, where, 
     done = fit(again, data, CONFIG, validate, checkpoint=path)
     assert_equal(weights(again), weights(whole))
     assert done == expected
-    assert [item.name for item in tmp_path.iterdir()] == ["run.safetensors"]
+    assert {item.name for item in tmp_path.iterdir()} == {path.name, curve_of(path).name}
+    curve = json.loads(curve_of(path).read_text())
+    assert curve["steps_done"] == 9
+    assert [look["step"] for look in curve["validation"]] == [3, 6, 9]
 
 
 def test_a_finished_run_is_not_run_again(tmp_path):
@@ -160,14 +174,14 @@ def test_patience_stops_and_the_best_weights_stay():
 
     done = fit(model, data, FitConfig(epochs=6, patience=3, seed=0), validate)
     # Equal to the best is no improvement.
-    assert (done.best_epoch, len(done.history), done.stopped_early) == (2, 5, True)
+    assert (done.best_step, len(done.looks), done.stopped_early) == (2 * 2, 5, True)
     assert_equal(weights(model), seen[1])
 
 
 def test_ties_in_the_first_number_are_broken_by_the_second():
     answers = iter([(0.5, -1.0), (0.5, -0.5), (0.4, 0.0)])
     done = fit(tiny(), make_data(), FitConfig(epochs=3, seed=0), lambda _: next(answers))
-    assert done.best_epoch == 2
+    assert done.best_step == 2 * 2
 
 
 @pytest.mark.parametrize("kind", FAMILIES, ids=str)
@@ -238,7 +252,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
     data, model = make_data(), tiny()
     with torch.no_grad():
         model.get_parameter("head.weight").fill_(float("inf"))
-    with pytest.raises(NumericalError, match=r"training loss became .*lower lr"):
+    with pytest.raises(NumericalError, match=r"training loss became .*lower the learning rate"):
         fit(model, data, CONFIG, training_loss(data), checkpoint=tmp_path / "x")
     assert not list(tmp_path.iterdir())
 
@@ -267,7 +281,9 @@ def test_another_runs_checkpoint_changes_nothing(checkpoint, what):
     data = make_data(sha256="other" if what == "data" else "data")
     model = tiny(seed=5)
     before = weights(model)
-    with pytest.raises(ArtefactError, match="other settings or data"):
+    key = {"settings": "settings.lr was 0.01 and is 0.5", "seed": "settings.seed was 3 and is 4",
+           "data": 'data was "data" and is "other"'}[what]  # fmt: skip
+    with pytest.raises(ArtefactError, match=f"other settings or data: {key}; next"):
         fit(model, data, FitConfig(**{**vars(ONE), **config}), training_loss(data),
             checkpoint=checkpoint)  # fmt: skip
     assert_equal(weights(model), before)
@@ -298,18 +314,23 @@ def test_a_checkpoint_holds_weights_moments_and_facts(tmp_path):
     x = torch.randn(2, 5, 2)
     model(x).sum().backward()
     optimizer.step()
-    best = weights(model)
     path = tmp_path / "x.safetensors"
-    facts = {"identity": {"seed": 1}, "history": []}
-    save_checkpoint(path, model, optimizer, best, facts)
-    with safe_open(path, framework="pt") as stream:
-        assert json.loads(stream.metadata()["facts"]) == facts
+    facts = {"identity": {"seed": 1, "targets": ("a", "b")}, "looks": []}
+    losses = torch.tensor([0.1, 0.2], dtype=torch.float64)
+    best = weights(tiny(seed=3))
+    moments = moments_of(optimizer)
+    write_checkpoint(
+        path,
+        Checkpoint(losses=losses, weights=weights(model), best=best, moments=moments, facts=facts),
+    )
     other = tiny(seed=8)
     other_optimizer = torch.optim.AdamW(other.parameters(), lr=0.1)
-    found, said = load_checkpoint(path, other, other_optimizer, {"seed": 1})
-    assert said == facts
-    assert_equal(found, best)
-    assert_equal(weights(other), weights(model))
+    found = read_checkpoint(path, facts["identity"], weights(other))
+    assert found.facts["identity"] == {"seed": 1, "targets": ["a", "b"]}
+    assert torch.equal(found.losses, losses)
+    assert_equal(found.best, best)
+    assert_equal(found.weights, weights(model))
+    set_moments_(other_optimizer, found.moments)
     for index, values in optimizer.state_dict()["state"].items():
         assert_equal(values, other_optimizer.state_dict()["state"][index])
 

@@ -2,15 +2,16 @@
 
 import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import torch
 
 from ssmith.core.errors import ArtefactError, DataError, InputError, NumericalError
 from ssmith.families.hf import MambaSize, accelerate_, new_mamba
-from ssmith.tune import language
-from ssmith.tune.language import LanguageFitConfig, fit_language_, rate
+from ssmith.tune.training import LanguageFitConfig, averaged, fit_language_, runs
+from ssmith.tune.training.batches import StreamBatches
+from ssmith.tune.training.checkpoint import curve_of
 
 CONFIG = LanguageFitConfig(
     steps=7, batch_size=2, length=16, lr=1e-2, warmup=0.2, evaluate_every=3, seed=5
@@ -48,7 +49,7 @@ def assert_equal(first, second):
 @pytest.fixture(autouse=True)
 def every_step(monkeypatch):
     """A checkpoint after each step, not after minutes."""
-    monkeypatch.setattr(language, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    monkeypatch.setattr(runs, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
 
 
 def test_it_learns_what_can_be_learned():
@@ -58,14 +59,19 @@ def test_it_learns_what_can_be_learned():
     assert done.losses[0] == pytest.approx(math.log(11), rel=0.1)
     assert done.losses[-1] < 0.2 * done.losses[0]
     assert not made.training
-    assert done.settings == asdict(config)
-    assert [item["step"] for item in done.curve()] == list(range(1, 61))
-    assert done.curve()[9]["loss"] == done.losses[9]
+    assert done.best_step == done.steps == 60
+    curve = averaged(done.losses)
+    assert [item["step"] for item in curve] == list(range(1, 61))
+    assert curve[9]["loss"] == done.losses[9]
+    halves = averaged(done.losses, points=2)
+    assert [item["step"] for item in halves] == [30, 60]
+    assert halves[1]["loss"] == pytest.approx(sum(done.losses[30:]) / 30)
 
 
 def test_validation_comes_every_so_many_steps_and_at_the_end():
     done = fit_language_(model(), stream(), CONFIG, lambda _: 2.5)
-    assert done.validation == [(3, 2.5), (6, 2.5), (7, 2.5)]
+    looks = [(look.step, look.validation) for look in done.looks]
+    assert looks == [(step, {"bits_per_token": 2.5}) for step in (3, 6, 7)]
 
 
 @pytest.mark.parametrize("stopped_at", [1, 3, 6])
@@ -74,51 +80,36 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(stopped_at, tmp_path):
     whole = model()
     expected = fit_language_(whole, stream(), CONFIG, nothing)
 
-    def told(step, _):
+    def told(stage, step, total, note=""):
         if step == stopped_at:
             raise Stopped
 
     with pytest.raises(Stopped):
-        fit_language_(model(), stream(), CONFIG, nothing, checkpoint=path, told=told)
+        fit_language_(model(), stream(), CONFIG, nothing, checkpoint=path, progress=told)
     again = model(seed=9)
     done = fit_language_(again, stream(), CONFIG, nothing, checkpoint=path)
     assert_equal(weights(again), weights(whole))
-    assert (done.losses, done.validation) == (expected.losses, expected.validation)
-    curve = json.loads(path.with_suffix(".json").read_text())
-    assert curve["steps_done"] == 7
-    assert {item.name for item in tmp_path.iterdir()} == {"run.safetensors", "run.json"}
+    assert done == expected
+    assert json.loads(curve_of(path).read_text())["steps_done"] == 7
+    assert {item.name for item in tmp_path.iterdir()} == {path.name, curve_of(path).name}
 
 
 def test_each_pass_sees_every_row_once_in_a_new_order():
-    config = replace(CONFIG, steps=10)
-    rows = (200 - 1) // 16 - 1
-    text = torch.arange(200)
-    passes = [
-        torch.cat([language._batch(text, config, step, rows)[:, 0] for step in range(at, at + 5)])
-        for at in (0, 5)
-    ]
+    batches = StreamBatches(stream=torch.arange(200), length=16, size=2, seed=5)
+    assert batches.windows == 11
+    passes = [torch.cat([batches.rows(step) for step in range(at, at + 5)]) for at in (0, 5)]
     for starts in passes:
         assert len({int(item) // 16 for item in starts - starts.min()}) == 10
     assert not torch.equal(passes[0].sort().values, passes[1].sort().values)
-    row = language._batch(text, config, 0, rows)[0]
-    assert torch.equal(row, torch.arange(int(row[0]), int(row[0]) + 17))
-
-
-def test_the_rate_rises_then_falls_to_its_share():
-    config = replace(CONFIG, steps=100, warmup=0.1, lr=2.0, final_lr=0.25)
-    rates = [rate(step, config) for step in range(100)]
-    assert rates[:10] == pytest.approx([0.2 * step for step in range(1, 11)])
-    assert rates[10] == pytest.approx(2.0)
-    assert rates[55] == pytest.approx(2.0 * (0.25 + 0.75 / 2))
-    assert rates[99] == pytest.approx(0.5, rel=0.01)
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rate(0, replace(config, warmup=0.0)) == 2.0
+    batch, start = batches.collate(batches.rows(0)), int(batches.rows(0)[0])
+    assert torch.equal(batch["input_ids"][0], torch.arange(start, start + 16))
+    assert torch.equal(batch["labels"][0], torch.arange(start + 1, start + 17))
 
 
 def test_only_products_and_embeddings_decay():
     made = model()
     decayed, plain = (
-        {id(item) for item in group["params"]} for group in language._groups(made, CONFIG)
+        {id(item) for item in group["params"]} for group in runs._language_groups(made, CONFIG)
     )
     names = {id(item): name for name, item in made.named_parameters()}
     ends = {names[item].split(".layers.")[-1].split(".", 1)[-1] for item in decayed}
@@ -142,7 +133,7 @@ def test_the_way_products_are_computed_is_restored(monkeypatch):
     assert set(seen) == {"medium"}
     assert torch.get_float32_matmul_precision() == before
     called = []
-    monkeypatch.setattr(language, "tune_allocator_", lambda: called.append(1))
+    monkeypatch.setattr(runs, "tune_allocator_", lambda: called.append(1))
     fit_language_(model(), stream(), replace(CONFIG, keep_freed_memory=True), validate)
     assert called == [1]
 
@@ -160,7 +151,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     untouched = model(seed=4)
     before = weights(untouched)
     for config, facts in ((replace(CONFIG, lr=1.0), {"data": "a"}), (CONFIG, {"data": "b"})):
-        with pytest.raises(ArtefactError, match="belongs to a run with other settings or data"):
+        with pytest.raises(ArtefactError, match=r"other settings or data: (settings.lr|data) was"):
             fit_language_(untouched, stream(), config, nothing, checkpoint=path, facts=facts)
     other = new_mamba(MambaSize(width=8, layers=1, states=4, vocabulary=11), seed=0)
     with pytest.raises(ArtefactError, match="not a checkpoint of this model"):

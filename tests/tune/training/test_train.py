@@ -1,28 +1,28 @@
-"""Tuning runs on transformers' Trainer: what is learned, kept, stopped and refused."""
-
-import json
+"""Tuning adapters and heads: what is learned, kept, stopped and refused."""
 
 import pytest
 import torch
 
 from helpers.tiny_mamba import NAMES, tiny
 from helpers.tuning import labelled, language_work, loss_of, random_rows
+from helpers.unchecked import build
 from ssmith.core.errors import ArtefactError, InputError, NumericalError
 from ssmith.families.heads import HeadConfig, with_head
 from ssmith.families.hf import accelerate_
 from ssmith.tune.training import (
     AnswerObjective,
-    Distillation,
     Group,
     LanguageObjective,
     TrainingConfig,
     Work,
+    runs,
     train_,
 )
-from ssmith.tune.training.checkpoint import latest, read_checkpoint
+from ssmith.tune.training.checkpoint import curve_of, read_checkpoint
+from ssmith.tune.training.processes import Processes
+from ssmith.tune.training.schedule import Schedule
 
 pytest.importorskip("transformers")
-pytest.importorskip("accelerate")
 
 
 def test_it_learns_and_keeps_the_best_weights():
@@ -34,10 +34,10 @@ def test_it_learns_and_keeps_the_best_weights():
     assert after < before - 0.05
     assert len(done.losses) == done.steps == 12
     assert done.losses[-1] < done.losses[0]
-    assert [look["step"] for look in done.looks] == [0, 3, 6, 9, 12]
-    best = min(look["validation"]["loss"] for look in done.looks)
+    assert [look.step for look in done.looks] == [0, 3, 6, 9, 12]
+    best = min(look.validation["loss"] for look in done.looks)
     assert after == pytest.approx(best, abs=1e-6)
-    assert done.looks[0]["validation"]["loss"] == pytest.approx(before, abs=1e-6)
+    assert done.looks[0].validation["loss"] == pytest.approx(before, abs=1e-6)
     for name, value in model.state_dict().items():
         assert torch.equal(value, frozen[name]) == ("in_proj" not in name), name
 
@@ -57,8 +57,10 @@ def test_a_prompt_is_read_and_not_learned():
     for number, row in enumerate(rows):
         learned = batch["labels"][number] != -100
         assert int(learned.sum()) == row.learned == len(row.ids) - 4
-        assert not learned[:4].any()
-        assert not learned[len(row.ids) :].any()
+        # A label stands where it is predicted, one step before its token.
+        assert not learned[:3].any()
+        assert not learned[len(row.ids) - 1 :].any()
+        assert torch.equal(batch["labels"][number][learned], row.ids[4:])
     model = tiny("mamba")
     with torch.no_grad():
         found = LanguageObjective().measure(model, batch)
@@ -70,7 +72,7 @@ def test_a_prompt_is_read_and_not_learned():
 
 def test_patience_stops_early_and_the_start_is_not_lost(tmp_path):
     model, work = language_work(
-        steps=40, evaluate_every=1, patience=2, rate=30.0, place=tmp_path / "kept"
+        steps=40, evaluate_every=1, patience=2, rate=30.0, checkpoint=tmp_path / "kept"
     )
     done = train_(model, work)
     assert done.stopped_early
@@ -81,31 +83,45 @@ def test_patience_stops_early_and_the_start_is_not_lost(tmp_path):
 
 
 def test_nothing_is_pickled(tmp_path):
-    model, work = language_work(steps=4, evaluate_every=2, place=tmp_path / "kept")
-    train_(model, work)
-    kept = latest(tmp_path / "kept")
-    assert kept is not None
-    assert kept.name == "step-4"
+    path = tmp_path / "kept" / "last.safetensors"
+    model, work = language_work(steps=4, evaluate_every=2, checkpoint=path, identity={"a": 1})
+    done = train_(model, work)
     names = {item.name for item in tmp_path.rglob("*") if item.is_file()}
-    assert names == {"state.safetensors", "trainer_state.json"}
-    assert json.loads((kept / "trainer_state.json").read_text())["global_step"] == 4
-    assert set(read_checkpoint(kept).trained) == set(work.read())
+    assert names == {path.name, curve_of(path).name}
+    there = read_checkpoint(path, {"a": 1, "processes": 1}, work.read())
+    assert set(there.weights) == set(there.best) == set(work.read())
+    assert there.losses.tolist() == done.losses
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    model, work = language_work(steps=2, place=tmp_path)
+    path = tmp_path / "last.safetensors"
+    model, work = language_work(steps=2, checkpoint=path, identity={"targets": ("in_proj",)})
     train_(model, work)
-    other_model, other = language_work(steps=2, place=tmp_path, identity={"seed": 9})
-    with pytest.raises(ArtefactError, match="other settings"):
+    # What JSON gave back is the same run.
+    again, same = language_work(steps=2, checkpoint=path, identity={"targets": ["in_proj"]})
+    assert train_(again, same).steps == 2
+    other_model, other = language_work(steps=2, checkpoint=path, identity={"seed": 9})
+    with pytest.raises(
+        ArtefactError, match=r"other settings or data: seed was null and is 9, targ"
+    ):
         train_(other_model, other)
-    (latest(tmp_path) / "state.safetensors").write_bytes(b"no")
+    path.write_bytes(b"no")
     with pytest.raises(ArtefactError, match="not a checkpoint"):
+        train_(model, work)
+
+
+def test_a_checkpoint_of_another_number_of_processes_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "last.safetensors"
+    model, work = language_work(steps=2, checkpoint=path)
+    train_(model, work)
+    monkeypatch.setattr(runs, "join_processes", lambda device: Processes(rank=0, count=2))
+    with pytest.raises(ArtefactError, match="processes was 1 and is 2"):
         train_(model, work)
 
 
 def test_a_rate_that_is_too_high_is_an_error_and_not_a_result():
     model, work = language_work(steps=6, rate=1e30, clip_norm=0)
-    with pytest.raises(NumericalError, match="lower the rate"):
+    with pytest.raises(NumericalError, match="lower the learning rate"):
         train_(model, work)
 
 
@@ -155,7 +171,7 @@ def test_a_head_learns_labels_and_numbers(name):
             write=head.score.load_state_dict,
         )  # fmt: skip
         looks = train_(head, work).looks
-        best = min(look["validation"]["loss"] for look in looks)
+        best = min(look.validation["loss"] for look in looks)
         with torch.no_grad():
             batch = objective.collate(rows)
             start = with_head(tiny(name), head.head_config, torch.Generator().manual_seed(3))
@@ -166,13 +182,15 @@ def test_a_head_learns_labels_and_numbers(name):
 def test_distillation_meets_its_teacher():
     teacher = tiny("mamba", seed=1)
     rows = random_rows(4)
-    objective = Distillation(teacher=teacher, weight=1.0)
+    objective = LanguageObjective(teacher=teacher)
     batch = objective.collate(rows)
     found = objective.measure(teacher, batch)
     assert float(found[:, 1].abs().max()) == pytest.approx(0.0, abs=1e-4)
     plain = LanguageObjective().measure(teacher, batch)
     assert torch.allclose(found[:, 2:], plain, rtol=1e-5)
-    mixed = Distillation(teacher=teacher, weight=0.25).measure(tiny("mamba", seed=2), batch)
+    mixed = LanguageObjective(teacher=teacher, distill_weight=0.25).measure(
+        tiny("mamba", seed=2), batch
+    )
     assert torch.allclose(mixed[:, 0], 0.25 * mixed[:, 1] + 0.75 * mixed[:, 2])
     assert not any(item.requires_grad for item in teacher.parameters())
 
@@ -184,7 +202,7 @@ def test_settings_outside_their_domain_are_refused():
         {"precision": "float16"}, {"patience": 0}, {"device": "tpu"},
     ):  # fmt: skip
         with pytest.raises(InputError):
-            TrainingConfig(**wrong)
+            build(TrainingConfig, **wrong)
 
 
 def test_lengths_of_a_run():
@@ -193,3 +211,21 @@ def test_lengths_of_a_run():
     assert TrainingConfig(batch_size=4, epochs=3).total_steps(10, 2) == 6
     assert TrainingConfig().total_steps(8, 1) == 20
     assert TrainingConfig().look_every(100) == 5
+
+
+@pytest.mark.parametrize("shape", ["linear", "cosine", "constant"])
+@pytest.mark.parametrize("final", [0.0, 0.25])
+def test_the_rate_rises_then_falls_to_its_share(shape, final):
+    if shape == "constant" and final:
+        return
+    schedule = Schedule(steps=100, rising=10, shape=shape, final=final)
+    rates = [schedule.rate(2.0, step) for step in range(101)]
+    assert rates[:10] == pytest.approx([0.2 * step for step in range(1, 11)])
+    assert rates[10] == pytest.approx(2.0)
+    if shape == "constant":
+        assert set(rates[10:]) == {2.0}
+    else:
+        assert rates[55] == pytest.approx(2.0 * (final + (1 - final) / 2))
+        assert rates[100] == pytest.approx(2.0 * final)
+        assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert Schedule(steps=9, rising=0, shape=shape).rate(2.0, 0) == 2.0

@@ -1,0 +1,145 @@
+"""Recipes: everything a training depends on but its seed, in one JSON or YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ssmith.core.errors import InputError
+from ssmith.core.files import to_json
+from ssmith.core.sequences import SequenceData
+from ssmith.core.settings import from_mapping, read_settings, to_mapping
+from ssmith.families import SequenceConfig
+from ssmith.families.hf import MambaSize
+from ssmith.tune.training import FitConfig, LanguageFitConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """What a language model is trained and measured on.
+
+    Args:
+        text: a file or directory (see `ssmith.load_text`), or
+        packages: installed packages, name → version, whose Python sources are read, and
+        bytes: the most to read of them.
+        held_out: the text whose validation and test splits it is measured on; empty for
+            ``stdlib:`` with packages, and for the text's own splits otherwise.
+
+    Raises:
+        InputError: if it names neither packages nor a text, or both.
+    """
+
+    text: str = ""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    bytes: int = 0
+    held_out: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.text) == bool(self.packages) or bool(self.packages) != bool(self.bytes):
+            raise InputError(
+                f"text {self.text!r}, packages {dict(self.packages)!r}, bytes {self.bytes!r}",
+                allowed="packages and bytes, or text; with either, held_out",
+                next_step='packages are versions by name, e.g. {"numpy": "2.4.6"}',
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything a training run depends on but its seed.
+
+    Args:
+        data: for a sequence model ``embedded:NAME`` or a file (see `ssmith.load_data`), for a
+            language model settings of `Texts`.
+        model: settings of `SequenceConfig` but those the data decides; of `MambaSize` but the
+            vocabulary, which is bytes.
+        fit: settings of `FitConfig` or `LanguageFitConfig` but the seed.
+        kind: what is trained.
+        title: headline of the model's card.
+        notes: sentences for the card.
+
+    Raises:
+        InputError: if the data is not of the kind.
+    """
+
+    data: str | dict[str, Any]
+    model: dict[str, Any]
+    fit: dict[str, Any]
+    kind: Literal["sequence", "language"] = "sequence"
+    title: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.data, str) != (self.kind == "sequence"):
+            raise InputError(
+                f"data is {self.data!r} in a recipe of kind {self.kind!r}",
+                allowed="a name or a file for 'sequence', a mapping for 'language'",
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Recipe:
+        """Read a recipe, and check what can be checked without its data.
+
+        Args:
+            path: a ``.json`` or ``.yaml`` file.
+
+        Returns:
+            The recipe.
+
+        Raises:
+            InputError: if a key is unknown or missing, or a value not allowed.
+            ArtefactError: if the file is unreadable or malformed.
+        """
+        recipe = from_mapping(cls, read_settings(path), where=str(path))
+        if recipe.kind == "language":
+            recipe.language_fit(0)
+            recipe.size()
+            recipe.texts()
+        else:
+            recipe.fit_config(0)
+        return recipe
+
+    def to_json(self) -> str:
+        """Render as JSON."""
+        return to_json(to_mapping(self))
+
+    def texts(self) -> Texts:
+        """Return the texts of a language model."""
+        return from_mapping(Texts, self.data, where="data")
+
+    def size(self) -> MambaSize:
+        """Return the size of a language model."""
+        return from_mapping(MambaSize, self.model, where="model", decided={"vocabulary": 256})
+
+    def model_config(self, data: SequenceData) -> SequenceConfig:
+        """Return the configuration of a sequence model for a data set.
+
+        Args:
+            data: decides inputs, outputs and task.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            InputError: if a key is unknown, missing or decided by the data, or a value is not
+                allowed.
+        """
+        part = data.split("train")
+        targets = part.y[0].numel() if len(part) else 1
+        decided = {
+            "task": data.task,
+            "classes": data.classes,
+            "outputs": len(data.classes) if data.task == "classification" else targets,
+            "channels": None if data.vocabulary is not None else part.x.shape[2],
+            "vocabulary": data.vocabulary,
+        }
+        return from_mapping(SequenceConfig, self.model, where="model", decided=decided)
+
+    def fit_config(self, seed: int) -> FitConfig:
+        """Return the training settings of a sequence model, with a seed."""
+        return from_mapping(FitConfig, self.fit, where="fit", decided={"seed": seed})
+
+    def language_fit(self, seed: int) -> LanguageFitConfig:
+        """Return the training settings of a language model, with a seed."""
+        return from_mapping(LanguageFitConfig, self.fit, where="fit", decided={"seed": seed})

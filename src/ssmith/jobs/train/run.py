@@ -1,0 +1,211 @@
+"""Train what a recipe says: a sequence model, or a language model that reads bytes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ssmith import api, data
+from ssmith.core.errors import InputError
+from ssmith.core.progress import Progress, silent
+from ssmith.core.seeds import generator, seeded
+from ssmith.core.sequences import SequenceData
+from ssmith.core.settings import to_mapping
+from ssmith.core.text import Text, TokenStream
+from ssmith.core.tokens import TokenWindows
+from ssmith.evaluation import TASKS, default_task, predict
+from ssmith.evaluation.perplexity import bits, window_losses
+from ssmith.families import SequenceModel, model_digest
+from ssmith.families.hf import accelerate_, new_mamba, restore_
+from ssmith.jobs.train.recipe import Recipe, Texts
+from ssmith.tune.training import Training, fit, fit_language_
+
+_VALIDATION_WINDOWS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageData:
+    """The texts of one training.
+
+    Args:
+        train: what is learned.
+        held_out: what quality is measured on, in splits.
+        facts: what they are, JSON-ready, for checkpoint and card.
+    """
+
+    train: TokenStream
+    held_out: Text
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A trained model and how it came to be.
+
+    Args:
+        model: in evaluation mode, on the CPU, without the engine.
+        recipe: what it was trained from.
+        seed: of everything random.
+        training: what happened.
+        data: what it was trained on.
+        paths: which paths of the engine ran.
+    """
+
+    model: nn.Module
+    recipe: Recipe
+    seed: int
+    training: Training
+    data: SequenceData | LanguageData
+    paths: tuple[str, ...] = ()
+
+
+def train(
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    start: SequenceModel | None = None,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    progress: Progress = silent,
+) -> Trained:
+    """Train a model; the same recipe and seed give the same weights on the same machine.
+
+    For a sequence model the validation split stops the training and picks the epoch; a language
+    model has the weights of its last step. Selection and test are not read.
+
+    Args:
+        recipe: data, model and settings.
+        seed: initial values, order and dropout are derived from it.
+        start: a trained sequence model to go on from, e.g. to make it reducible before a cut; it
+            is not changed. Its weights take the place of initial values, its settings of the
+            recipe's.
+        device: where to train; the model comes back on the CPU.
+        checkpoint: file to resume from, written after each epoch, or every few minutes for a
+            language model.
+        progress: told after each step.
+
+    Returns:
+        The model, and what happened.
+
+    Raises:
+        InputError: if the recipe is not allowed, or a language model is to start from another.
+    """
+    if recipe.kind == "language":
+        if start is not None:
+            raise InputError(
+                "a language model is trained from its recipe alone",
+                allowed="a start with the recipe of a sequence model",
+            )
+        return _train_language(recipe, seed, torch.device(device), checkpoint, progress)
+    loaded = api.load_data(str(recipe.data), needs=("train", "validation"))
+    config = recipe.fit_config(seed)
+    if start is None:
+        with seeded(seed, "initial values"):
+            model = SequenceModel(recipe.model_config(loaded), generator(seed, "state space"))
+    else:
+        model = copy.deepcopy(start)
+    origin = {} if start is None else {"start": model_digest(start)}
+    training = fit(
+        model.to(torch.device(device)),
+        loaded,
+        config,
+        _validator(loaded),
+        checkpoint=checkpoint,
+        facts={"model": model.config.as_dict(), **origin},
+        progress=progress,
+    )
+    model = model.to("cpu").eval()
+    return Trained(model=model, recipe=recipe, seed=seed, training=training, data=loaded)
+
+
+def _train_language(
+    recipe: Recipe, seed: int, device: torch.device, checkpoint: Path | None, progress: Progress
+) -> Trained:
+    size, config = recipe.size(), recipe.language_fit(seed)
+    texts = language_data(recipe.texts())
+    model = new_mamba(size, seed=seed).to(device)
+    engine = accelerate_(model)
+    windows = validation_windows(texts.held_out, config.length)
+
+    def validate(model: nn.Module) -> float:
+        losses = window_losses(model, windows, batch_size=config.batch_size)
+        return bits(float(losses.sum())) / windows.scored
+
+    training = fit_language_(
+        model,
+        texts.train.ids,
+        config,
+        validate,
+        checkpoint=checkpoint,
+        facts={"data": texts.facts, "model": to_mapping(size)},
+        progress=progress,
+    )
+    restore_(model)
+    paths = tuple(f"{item.op}: {item.backend} ({item.reason})" for item in engine.paths)
+    model = model.to("cpu").eval()
+    return Trained(
+        model=model, recipe=recipe, seed=seed, training=training, data=texts, paths=paths
+    )
+
+
+def language_data(texts: Texts) -> LanguageData:
+    """Read the texts of a recipe; none of the training text is in the held-out one.
+
+    Args:
+        texts: which.
+
+    Returns:
+        Training stream and held-out text.
+    """
+    if texts.text:
+        text = data.load_text(texts.text)
+        held_out = data.load_text(texts.held_out) if texts.held_out else text
+        train = text.split("all" if texts.held_out else "train")
+        about = {"name": text.name, "source": text.source, "sha256": text.sha256, **text.details}
+    else:
+        spec = texts.held_out or data.STDLIB_SPEC
+        held_out = data.load_text(spec)
+        read = data.read_packages(texts.packages, size=texts.bytes, avoid=data.read_source(spec))
+        train = data.stream_of(read.items, data.ByteTokenizer())
+        about = {
+            "name": read.name,
+            "source": read.source,
+            "sha256": read.sha256,
+            **read.details,
+            "tokenizer": "bytes",
+            "between_documents": "id 0",
+        }
+    facts = {
+        "train": {**about, "tokens": len(train)},
+        "held_out": {"name": held_out.name, "source": held_out.source, "sha256": held_out.sha256},
+    }
+    return LanguageData(train=train, held_out=held_out, facts=facts)
+
+
+def validation_windows(text: Text, length: int) -> TokenWindows:
+    """Return the windows training is watched on: drawn once, the same in every run."""
+    stream = text.split("validation")
+    fitting = max(1, min(_VALIDATION_WINDOWS, len(stream) - length + 1))
+    return text.sample(fitting, min(length, len(stream)), split="validation")
+
+
+def _validator(loaded: SequenceData) -> Callable[[nn.Module], tuple[float, float]]:
+    part = loaded.split("validation")
+    task = default_task(loaded.task)
+    # Accuracy moves in steps of one sequence; the loss decides between equal ones.
+    finer = TASKS["cross-entropy"] if loaded.task == "classification" else task
+
+    def validate(model: nn.Module) -> tuple[float, float]:
+        outputs = predict(model, part)
+        first, second = (
+            item.metric.value(item.of_outputs(outputs, part.y)) for item in (task, finer)
+        )
+        return (first if task.metric.higher_is_better else -first, -second)
+
+    return validate

@@ -1,0 +1,59 @@
+"""The processes that share a training, as torchrun or accelerate start them."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """This process among those that share each step.
+
+    Args:
+        rank: its number, from 0.
+        count: of all, ≥ 1.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    def sum_(self, values: Tensor) -> Tensor:
+        """Return the sum over all processes, written into ``values``."""
+        if self.count > 1:
+            distributed.all_reduce(values)
+        return values
+
+    def total(self, value: float, device: torch.device) -> float:
+        """Return the sum of a number over all processes; itself where there is one."""
+        if self.count == 1:
+            return value
+        return float(self.sum_(torch.tensor(value, dtype=torch.float64, device=device)))
+
+
+def join_processes(device: str) -> Processes:
+    """Join the processes a launcher started, if it did; each drives a device of its own.
+
+    Args:
+        device: ``"cpu"`` or ``"cuda"``.
+
+    Returns:
+        The place of this process among them.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Processes()
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+        atexit.register(distributed.destroy_process_group)
+    return Processes(rank=distributed.get_rank(), count=distributed.get_world_size())
+
+
+def is_main_process() -> bool:
+    """Return whether this process is the one that writes and prints."""
+    return int(os.environ.get("RANK", "0")) == 0
