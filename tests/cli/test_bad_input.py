@@ -268,7 +268,7 @@ CASES = [
     ("no recipe", nothing, TRAIN, 2, "recipe.json"),
     ("recipe's JSON", text("recipe.json", '{"data": 1,}'), TRAIN, 2, "correct the file at line 1"),
     ("recipe's kind", recipe(kind="languge"), TRAIN, 2, "did you mean 'language'"),
-    ("not a recipe", text("recipe.json", "[1]"), TRAIN, 2, "not a recipe"),
+    ("not a recipe", text("recipe.json", "[1]"), TRAIN, 2, "no mapping of settings"),
     ("recipe's model", recipe(model={"depth": 3}), TRAIN, 2, "depth"),
     ("recipe's width", recipe(model={"width": -3}), TRAIN, 2, "width"),
     ("recipe's fit", recipe(fit={"epoch": 3}), TRAIN, 2, "did you mean 'epochs'"),

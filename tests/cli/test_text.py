@@ -91,7 +91,7 @@ def test_a_language_model_is_trained_measured_and_piloted(place, ssmith):
     ended = ssmith("train", "recipe.json", "--out", "bytes", "--checkpoint", "last.safetensors")
     assert (ended.code, ended.err) == (0, "")
     assert "bits per byte, test:" in ended.out
-    assert json.loads((place / "last.json").read_text())["steps_done"] == 3
+    assert json.loads((place / "last.safetensors.curve.json").read_text())["steps_done"] == 3
     ended = ssmith("eval", "bytes", "--data", "squares.txt", "--length", "16")
     assert "bits per byte: " in ended.out
     ended = ssmith(
