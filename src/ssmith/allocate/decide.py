@@ -1,4 +1,4 @@
-"""Scores and a budget become a plan."""
+"""Scores and a budget become a cut."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ssmith.allocate.pool import LayerPool, pools_of
 from ssmith.allocate.ranking import keep_over_layers, keep_within_layers
 from ssmith.core.budget import Budget
 from ssmith.core.errors import InputError, PlanError
-from ssmith.core.layers import STATES, Finding
-from ssmith.core.plan import Plan
+from ssmith.core.layers import STATE, Finding
+from ssmith.core.plan import Cut
 from ssmith.core.scores import Scores
 
 
-def allocate(scores: Scores, budget: Budget, *, model_digest: str) -> Plan:
+def allocate(scores: Scores, budget: Budget) -> tuple[Cut, tuple[Finding, ...]]:
     """Decide which units stay.
 
-    The budget names the end state: of ``total`` units in all grids, ``K = budget.kept_of(total)``
-    stay. Units that a mask has already switched off count in ``total`` as removed and stay off,
+    The budget names the end state: of ``total`` units in all grids, ``K = total −
+    budget.removed_of(total)`` stay. Units that a mask has already switched off count in ``total`` as removed and stay off,
     so planning the same budget again on a masked model removes nothing more. If the mask has
     already removed more than asked, everything present stays and a finding says so.
 
@@ -33,12 +33,11 @@ def allocate(scores: Scores, budget: Budget, *, model_digest: str) -> Plan:
 
     Args:
         scores: the scores of every layer.
-        budget: what fraction to remove.
-        model_digest: digest of the weights the scores were computed from.
+        budget: how much to remove.
 
     Returns:
-        The plan. Its threshold is the smallest score that was kept by rank, where one global
-        threshold was drawn; None where none was.
+        The cut, and what was excepted. Its threshold is the smallest score that was kept by rank,
+        where one global threshold was drawn; None where none was.
 
     Raises:
         InputError: if the scores are not of states, not finite or without any unit.
@@ -48,7 +47,7 @@ def allocate(scores: Scores, budget: Budget, *, model_digest: str) -> Plan:
     pools = pools_of(scores, budget.min_per_layer)
     total = sum(pool.size for pool in pools)
     present = sum(pool.available for pool in pools)
-    wanted = budget.kept_of(total)
+    wanted = total - budget.removed_of(total)
     kept = min(wanted, present)
     _check_forced(pools, kept, total, budget)
     threshold: float | None = None
@@ -60,20 +59,19 @@ def allocate(scores: Scores, budget: Budget, *, model_digest: str) -> Plan:
         pool.layer: mask.reshape(scores.values[pool.layer].shape)
         for pool, mask in zip(pools, masks, strict=True)
     }
-    return Plan(
+    cut = Cut(
         unit=scores.unit,
         keep=keep,
-        criterion=scores.criterion,
+        method=scores.criterion,
         budget=budget.as_dict(),
-        model_digest=model_digest,
         threshold=threshold,
-        findings=scores.findings + _findings(pools, keep, wanted, present, budget),
     )
+    return cut, scores.findings + _findings(pools, keep, wanted, present, budget)
 
 
 def _check(scores: Scores) -> None:
-    if scores.unit != STATES:
-        raise InputError(f"scores are of {scores.unit!r}", allowed=f"scores of {STATES!r}")
+    if scores.unit != STATE:
+        raise InputError(f"scores are of {scores.unit!r}", allowed=f"scores of {STATE!r}")
     if not sum(values.numel() for values in scores.values.values()):
         raise InputError("there is no unit to allocate", next_step="score a layer with states")
     for layer, values in scores.values.items():
@@ -90,10 +88,10 @@ def _check_forced(pools: list[LayerPool], kept: int, total: int, budget: Budget)
     # Rounded down, so that the fraction named is one that works.
     most = math.floor(1e4 * (1.0 - forced / total)) / 1e4
     raise PlanError(
-        f"removing {budget.states} of {total} units keeps {kept}, but {protected} are protected "
+        f"removing {budget.sparsity} of {total} units keeps {kept}, but {protected} are protected "
         f"and with a floor of {budget.min_per_layer} per layer {forced} must stay",
         allowed=f"at most {most:.4f} removed",
-        next_step="lower the fraction or the floor, or repair the unstable states",
+        next_step="lower the sparsity or the floor, or repair the unstable states",
     )
 
 

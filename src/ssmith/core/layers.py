@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Complex128, Float64, Int64
 from torch import Tensor
 
-STATES = "states"
-"""The unit LTI layers are cut in: one complex mode (a conjugate pair counts as one)."""
+STATE = "state"
+"""One state of a layer: a complex mode (a conjugate pair counts as one), or a column of A_log."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,57 +1,57 @@
-"""Plan: exactly which units stay, as printable and editable JSON."""
+"""Plan: which units stay and every new value, as files that can be read, edited and compared."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from jaxtyping import Bool
+from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from ssmith.core.errors import PlanError
-from ssmith.core.files import read_json, to_json, write_text
+from ssmith.core.files import read_json, to_json, write_bytes
 from ssmith.core.layers import Finding, count_kept
-from ssmith.core.selective import Semantics
+from ssmith.core.plan_masks import mask_as_json, packed, read_mask, read_tensors
 
-PLAN_VERSION = 1
-# Far beyond any layer; a larger grid in a file is a mistake that would fill the memory.
-_LARGEST_GRID = 10**9
-
-_KINDS = {
+PLAN = "plan.json"
+VERSION = 2
+_KEYS = {"version", "model_digest", "cuts", "tensors", "tensors_sha256", "findings", "facts"}
+_CUT_KEYS = {"unit", "semantics", "method", "budget", "threshold", "sites"}
+_KINDS: dict[str, Any] = {
     "unit": str,
-    "criterion": dict,
+    "semantics": str,
+    "method": dict,
     "budget": dict,
-    "model_digest": str,
     "threshold": float | int | None,
+    "sites": dict,
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What to keep, decided but not yet done.
+class Cut:
+    """What stays of one kind of unit.
 
     Args:
-        unit: what is cut, e.g. ``"states"``.
-        keep: per layer, a bool mask in the layer's grid; True = keep.
-        criterion: name and settings of the criterion that scored it.
-        budget: the budget it was allocated under.
-        model_digest: SHA-256 over the weights it was made for.
+        unit: what is cut, e.g. ``"state"``.
+        keep: by site, or by site and what is cut in it (``"layers.0.mixer.in_proj.weight"``), a
+            bool mask in the grid of the unit as it is after the cuts before; True = keep.
+        semantics: what a cut unit does (see `Unit`); ``"remove"``: there is none.
+        method: what chose, and its settings, JSON-ready.
+        budget: under which budget, JSON-ready.
         threshold: the smallest score kept, where one global threshold was drawn.
-        findings: everything that was excepted, with its reason.
-        semantics: what a cut unit does, where it does not simply go (see `Semantics`).
     """
 
     unit: str
     keep: dict[str, Bool[Tensor, "..."]]
-    criterion: dict[str, Any]
-    budget: dict[str, Any]
-    model_digest: str
+    semantics: str = "remove"
+    method: dict[str, Any] = field(default_factory=dict)
+    budget: dict[str, Any] = field(default_factory=dict)
     threshold: float | None = None
-    findings: tuple[Finding, ...] = ()
-    semantics: str | None = None
 
     @property
     def total(self) -> int:
@@ -64,147 +64,233 @@ class Plan:
         return count_kept(self.keep)
 
     @property
-    def removed_fraction(self) -> float:
+    def sparsity(self) -> float:
         """Fraction of units removed, in [0, 1]."""
         return 1.0 - self.kept / self.total if self.total else 0.0
 
-    def to_json(self) -> str:
-        """Render as JSON; ``keep`` holds the kept indices of each layer (nested per channel)."""
-        return to_json(
-            {
-                "version": PLAN_VERSION,
-                "unit": self.unit,
-                "criterion": self.criterion,
-                "budget": self.budget,
-                "model_digest": self.model_digest,
-                "threshold": self.threshold,
-                "findings": [finding.as_dict() for finding in self.findings],
-                **({} if self.semantics is None else {"semantics": self.semantics}),
-                "layers": {
-                    name: {"grid": list(mask.shape), "keep": _indices(mask)}
-                    for name, mask in self.keep.items()
-                },
-            }
-        )
+    def __str__(self) -> str:
+        chosen = self.method.get("name")
+        head = f"keep {self.kept} of {self.total} {self.unit} ({self.sparsity:.1%} removed)"
+        rows = [
+            f"  {name}: keep {int(mask.sum())} of {mask.numel()}"
+            for name, mask in self.keep.items()
+        ]
+        return "\n".join([head + (f" by {chosen}" if chosen else ""), *rows])
 
-    @classmethod
-    def from_json(cls, content: Any) -> Plan:
-        """Build a plan from parsed JSON.
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What will become of a model, decided but not yet done: complete, so that it can be redone.
+
+    ``prune_(model, plan)`` makes the very model that the plan came from, bit for bit.
+
+    Args:
+        cuts: in order, each of the model that the ones before left.
+        values: by dotted name, every tensor of the result that is not just the dense one cut:
+            refitted weights, skip weights, offsets; in the shape it has after the cuts.
+        model_digest: SHA-256 over the weights it was made for.
+        findings: everything that was excepted, with its reason.
+        facts: what was measured while it was made (stability, errors), JSON-ready.
+    """
+
+    cuts: tuple[Cut, ...]
+    model_digest: str
+    values: Mapping[str, Tensor] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def cut(self, unit: str) -> Cut:
+        """Return the first cut of a unit.
 
         Args:
-            content: what `to_json` rendered, parsed.
+            unit: its name.
+
+        Returns:
+            The cut.
+
+        Raises:
+            KeyError: if the plan does not cut that unit.
+        """
+        for item in self.cuts:
+            if item.unit == unit:
+                return item
+        raise KeyError(unit)
+
+    def files(self, name: str = PLAN) -> dict[str, bytes]:
+        """Return the plan as files.
+
+        Args:
+            name: of its JSON file.
+
+        Returns:
+            Name → content; the tensors first, if there are any.
+        """
+        tensors = {
+            f"values/{key}": value.detach().cpu().contiguous() for key, value in self.values.items()
+        }
+        cuts = [_cut_as_json(cut, number, tensors) for number, cut in enumerate(self.cuts)]
+        beside = to_safetensors(tensors) if tensors else b""
+        tensor_file = str(Path(name).with_suffix(".safetensors"))
+        content = {
+            "version": VERSION,
+            "model_digest": self.model_digest,
+            "cuts": cuts,
+            "tensors": tensor_file if tensors else None,
+            "tensors_sha256": hashlib.sha256(beside).hexdigest() if tensors else None,
+            "findings": [finding.as_dict() for finding in self.findings],
+            "facts": self.facts,
+        }
+        return {**({tensor_file: beside} if tensors else {}), name: to_json(content).encode()}
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan: ``plan.json`` in a directory, or a file that ends in ``.json``.
+
+        New values and the masks of single weights lie beside it, as safetensors.
+
+        Args:
+            path: directory, made if need be, or file.
+        """
+        file = Path(path)
+        file = file if file.suffix == ".json" else file / PLAN
+        # The JSON last, as it names the tensors' digest.
+        for name, content in self.files(file.name).items():
+            write_bytes(file.parent / name, content)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Read a plan.
+
+        Args:
+            path: its file, or a directory that holds ``plan.json`` (a pruned model does).
 
         Returns:
             The plan.
 
         Raises:
-            PlanError: if a key is missing or unknown, or an index is outside its layer.
+            ArtefactError: if a file is missing or no JSON.
+            PlanError: if it is malformed, of another version, or not all there.
         """
-        known = {
-            "version", "unit", "criterion", "budget", "model_digest",
-            "threshold", "findings", "layers",
-        }  # fmt: skip
-        if not isinstance(content, dict) or set(content) - {"semantics"} != known:
-            given = sorted(content) if isinstance(content, dict) else type(content).__name__
-            raise PlanError(f"plan has {given}", allowed=f"exactly the keys {sorted(known)}")
-        if content["version"] != PLAN_VERSION:
+        path = Path(path)
+        file = path / PLAN if path.is_dir() else path
+        content = read_json(file, by_hand=True)
+        if not isinstance(content, dict) or content.get("version") != VERSION:
+            given = content.get("version") if isinstance(content, dict) else type(content).__name__
             raise PlanError(
-                f"plan version is {content['version']!r}", allowed=str(PLAN_VERSION),
+                f"{file}: plan version is {given!r}", allowed=str(VERSION),
                 next_step="make the plan again with this version of ssmith",
             )  # fmt: skip
-        for key, kind in _KINDS.items():
-            if not isinstance(content[key], kind):
-                raise PlanError(f"plan has {key} {content[key]!r}", allowed="as ssmith wrote it")
-        try:
-            keep = {
-                name: _mask(name, layer["grid"], layer["keep"])
-                for name, layer in content["layers"].items()
-            }
-            findings = tuple(
-                Finding(
-                    layer=item["layer"],
-                    kind=item["kind"],
-                    message=item["message"],
-                    units=tuple(item["units"]),
-                )
-                for item in content["findings"]
-            )
-        except (KeyError, TypeError, AttributeError) as error:
+        if set(content) != _KEYS:
             raise PlanError(
-                f"plan is malformed near {error}",
-                next_step="compare it with the output of `ssmith prune --dry-run`",
+                f"{file} has {sorted(content)}", allowed=f"exactly the keys {sorted(_KEYS)}"
+            )
+        tensors = read_tensors(file, content["tensors"], content["tensors_sha256"])
+        try:
+            return cls(
+                cuts=tuple(
+                    _cut(number, item, tensors) for number, item in enumerate(content["cuts"])
+                ),
+                model_digest=_text(content["model_digest"]),
+                values={
+                    name.removeprefix("values/"): value
+                    for name, value in tensors.items()
+                    if name.startswith("values/")
+                },
+                findings=tuple(
+                    Finding(**{**item, "units": tuple(item["units"])})
+                    for item in content["findings"]
+                ),
+                facts=dict(content["facts"]),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, PlanError):
+                raise
+            raise PlanError(
+                f"{file} is malformed near {error}",
+                next_step="compare it with the output of `ssmith prune --dry-run --plan-out`",
             ) from error
-        return cls(
-            unit=content["unit"],
-            keep=keep,
-            criterion=content["criterion"],
-            budget=content["budget"],
-            model_digest=content["model_digest"],
-            threshold=content["threshold"],
-            findings=findings,
-            semantics=_semantics(content),
-        )
 
-    def save(self, path: str | Path) -> None:
-        """Write the plan as JSON, atomically."""
-        write_text(Path(path), self.to_json())
+    def diff(self, other: Plan) -> tuple[str, ...]:
+        """Return in lines how another plan differs; nothing if both make the same model.
 
-    @classmethod
-    def load(cls, path: str | Path) -> Plan:
-        """Read a plan (see `from_json` for errors)."""
-        return cls.from_json(read_json(Path(path), by_hand=True))
+        Args:
+            other: the other plan.
+
+        Returns:
+            One line per cut, site or value that differs.
+        """
+        return tuple(_differences(self, other))
 
     def __str__(self) -> str:
-        head = (
-            f"Plan: keep {self.kept} of {self.total} {self.unit} "
-            f"({self.removed_fraction:.1%} removed) by {self.criterion.get('name', '?')}"
-        )
-        rows = [
-            f"  {name}: keep {int(mask.sum())} of {mask.numel()}"
-            for name, mask in self.keep.items()
-        ]
+        rows = [str(cut) for cut in self.cuts]
+        if self.values:
+            count = sum(value.numel() for value in self.values.values())
+            rows.append(f"  new values: {count:,} numbers in {len(self.values)} tensors")
         notes = [f"  note: {finding.message}" for finding in self.findings]
-        return "\n".join([head, *rows, *notes])
+        return "Plan: " + "\n".join([*rows, *notes])
 
 
-def _semantics(content: dict[str, Any]) -> str | None:
-    found = content.get("semantics")
-    if found is not None and found not in get_args(Semantics):
-        raise PlanError(f"plan has semantics {found!r}", allowed=", ".join(get_args(Semantics)))
-    return found
-
-
-def _indices(mask: Bool[Tensor, "..."]) -> list[Any]:
-    """Return kept indices; a mask of several axes nests along its leading ones."""
-    if mask.ndim > 1:
-        return [_indices(row) for row in mask]
-    return [int(index) for index in mask.nonzero().flatten()]
-
-
-def _mask(name: str, grid: Any, kept: Any) -> Bool[Tensor, "..."]:
-    sizes = isinstance(grid, list) and all(type(size) is int and size >= 0 for size in grid)
-    if not sizes or not grid or math.prod(grid) > _LARGEST_GRID:
-        raise PlanError(f"layer {name}: grid is {grid!r}", allowed="the sizes of the layer's axes")
-    mask = torch.zeros(grid, dtype=torch.bool)
-    _fill(name, mask, kept)
-    return mask
-
-
-def _fill(name: str, mask: Bool[Tensor, "..."], kept: Any) -> None:
-    if not isinstance(kept, list):
-        raise PlanError(f"layer {name}: keep is {kept!r}", allowed="a list of indices")
-    if mask.ndim > 1:
-        if len(kept) != mask.shape[0]:
-            raise PlanError(
-                f"layer {name}: {len(kept)} rows of indices", allowed=f"{mask.shape[0]} rows"
-            )
-        for row, indices in zip(mask, kept, strict=True):
-            _fill(name, row, indices)
+def _differences(one: Plan, other: Plan) -> Iterator[str]:
+    if one.model_digest != other.model_digest:
+        yield f"made for weights {one.model_digest[:12]}… and {other.model_digest[:12]}…"
+    units = [tuple(cut.unit for cut in plan.cuts) for plan in (one, other)]
+    if units[0] != units[1]:
+        yield f"cuts {', '.join(units[0])} and {', '.join(units[1])}"
         return
-    for index in kept:
-        valid = isinstance(index, int) and not isinstance(index, bool)
-        if not valid or not 0 <= index < mask.shape[0]:
+    for first, second in zip(one.cuts, other.cuts, strict=True):
+        if first.semantics != second.semantics:
+            yield f"{first.unit}: cut as {first.semantics} and {second.semantics}"
+        for name in sorted({*first.keep, *second.keep}):
+            masks = [cut.keep.get(name) for cut in (first, second)]
+            if masks[0] is None or masks[1] is None or masks[0].shape != masks[1].shape:
+                shapes = [None if mask is None else tuple(mask.shape) for mask in masks]
+                yield f"{name}: {first.unit} of grid {shapes[0]} and {shapes[1]}"
+            elif bool((masks[0] != masks[1]).any()):
+                only = [int((a & ~b).sum()) for a, b in (masks, masks[::-1])]
+                yield f"{name}: {only[0]} {first.unit} stay here only, {only[1]} there only"
+    for name in sorted({*one.values, *other.values}):
+        both = [plan.values.get(name) for plan in (one, other)]
+        if both[0] is None or both[1] is None:
+            yield f"{name}: a new value in {'the first' if both[1] is None else 'the second'} only"
+        elif both[0].shape != both[1].shape or not torch.equal(both[0], both[1]):
+            yield f"{name}: other new values"
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r}")
+    return value
+
+
+def _cut_as_json(cut: Cut, number: int, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    sites = {}
+    for name, mask in cut.keep.items():
+        kept = mask_as_json(mask)
+        if kept is None:
+            tensors[f"keep/{number}/{name}"] = packed(mask)
+        sites[name] = {"grid": list(mask.shape), "keep": kept}
+    return {
+        "unit": cut.unit,
+        "semantics": cut.semantics,
+        "method": cut.method,
+        "budget": cut.budget,
+        "threshold": cut.threshold,
+        "sites": sites,
+    }
+
+
+def _cut(number: int, content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Cut:
+    if set(content) != _CUT_KEYS:
+        raise PlanError(
+            f"cut {number} has {sorted(content)}", allowed=f"exactly the keys {sorted(_CUT_KEYS)}"
+        )
+    for key, kind in _KINDS.items():
+        if not isinstance(content[key], kind):
             raise PlanError(
-                f"layer {name}: index {index!r}", allowed=f"integers in [0, {mask.shape[0]})"
+                f"cut {number} has {key} {content[key]!r}", allowed="as ssmith wrote it"
             )
-        mask[index] = True
+    keep = {
+        name: read_mask(name, site["grid"], site["keep"], tensors.get(f"keep/{number}/{name}"))
+        for name, site in content["sites"].items()
+    }
+    rest = {key: content[key] for key in _CUT_KEYS - {"sites"}}
+    return Cut(keep=keep, **rest)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from ssmith.core.errors import InputError, NumericalError
-from ssmith.core.layers import STATES, Finding, Modes
+from ssmith.core.layers import STATE, Finding, Modes
 from ssmith.core.scores import Pool, Scores
 
 Measure = Callable[[Modes], Float64[Tensor, "s"]]
@@ -69,7 +69,7 @@ def score_modes(criterion: Any, layers: Sequence[Modes], measure: Measure, pool:
         absent[modes.layer] = (~modes.present).reshape(modes.grid)
         findings.extend(_findings(modes, unstable, score))
     return Scores(
-        unit=STATES,
+        unit=STATE,
         values=values,
         pool=pool,
         protected=protected,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ssmith.core.checks import check_choice, check_flag, check_number
 from ssmith.core.compensation import Readout
 from ssmith.core.errors import UnsupportedError
-from ssmith.core.layers import STATES, LayerInfo, Modes
+from ssmith.core.layers import STATE, LayerInfo, Modes
 from ssmith.ops.discretise import Discretisation
 
 CLIP_RE = -1e-4
@@ -193,11 +193,11 @@ class LTILayer(nn.Module, ABC):
         return LayerInfo(
             name=name,
             family=self.family,
-            units={STATES: self.n_states},
-            grid={STATES: self.grid()},
+            units={STATE: self.n_states},
+            grid={STATE: self.grid()},
             width=self.width,
             parameters=sum(parameter.numel() for parameter in self.parameters()),
-            masked={STATES: masked},
+            masked={STATE: masked},
             notes=tuple(notes),
         )
 

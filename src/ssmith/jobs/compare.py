@@ -12,7 +12,7 @@ from ssmith import api
 from ssmith.artefact import locate
 from ssmith.core.errors import InputError, ModelError
 from ssmith.core.inspection import Inspection
-from ssmith.core.layers import STATES
+from ssmith.core.layers import STATE
 from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.rows import Rows
@@ -203,9 +203,9 @@ def _own_section(
 def _removed(found: tuple[Inspection, Inspection]) -> dict[str, Any]:
     """Return states that are on, before and after; nothing where they did not become fewer."""
     first, second = (
-        sum(layer.units[STATES] - layer.masked.get(STATES, 0) for layer in item.layers)
+        sum(layer.units[STATE] - layer.masked.get(STATE, 0) for layer in item.layers)
         for item in found
     )
     if not 0 < second <= first:
         return {}
-    return {STATES: {"before": first, "after": second, "fraction": 1 - second / first}}
+    return {STATE: {"before": first, "after": second, "fraction": 1 - second / first}}

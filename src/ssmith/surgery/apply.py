@@ -9,7 +9,7 @@ from torch import nn
 
 from ssmith.core.compensation import Compensation
 from ssmith.core.errors import PlanError
-from ssmith.core.layers import STATES, Finding
+from ssmith.core.layers import STATE, Finding
 from ssmith.core.names import unknown_name
 from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt, versions
@@ -127,8 +127,8 @@ def check_fits(model: nn.Module, plan: Plan) -> dict[str, LTILayer]:
         PlanError: if a layer is missing, unknown or of another shape, or the unit is not states.
     """
     layers = find_layers(model)
-    if plan.unit != STATES:
-        raise PlanError(f"the plan cuts {plan.unit!r}", allowed=f"{STATES!r}")
+    if plan.unit != STATE:
+        raise PlanError(f"the plan cuts {plan.unit!r}", allowed=f"{STATE!r}")
     if set(plan.keep) != set(layers):
         missing = sorted(set(layers) - set(plan.keep))
         unknown = sorted(set(plan.keep) - set(layers))
@@ -194,7 +194,7 @@ def _sizes(model: nn.Module, layers: dict[str, LTILayer]) -> dict[str, int]:
     """Return stored states that are on, parameters, and bytes of all tensors."""
     infos = [layer.info(name) for name, layer in layers.items()]
     return {
-        "active": sum(info.units[STATES] - info.masked[STATES] for info in infos),
+        "active": sum(info.units[STATE] - info.masked[STATE] for info in infos),
         "parameters": sum(item.numel() for item in model.parameters()),
         "bytes": sum(item.numel() * item.element_size() for item in model.state_dict().values()),
     }

@@ -171,7 +171,7 @@ def _run_forward(
             given["h_offset"], out, last, bounds, *_strides(x, dt, B, C, z), *sizes.numbers(),
             HAS_D=given["D"] is not None, HAS_Z=given["z"] is not None,
             HAS_BIAS=given["dt_bias"] is not None, HAS_OFFSET=given["h_offset"] is not None,
-            SOFTPLUS=softplus, KEEP=keep and not summary, SUMMARY=summary, STATES=sizes.tile,
+            SOFTPLUS=softplus, KEEP=keep and not summary, SUMMARY=summary, STATE=sizes.tile,
             CHANNELS=launch.channels, STEPS=launch.steps, EVERY=EVERY,
             num_warps=launch.warps,
         )  # fmt: skip
@@ -214,7 +214,7 @@ def _run_adjoint(
             dt, C, z, dy, A, given["dt_bias"], begin, first, carries, sums,
             *_strides(dt, C, z, dy), *sizes.numbers(),
             HAS_Z=given["z"] is not None, HAS_BIAS=given["dt_bias"] is not None,
-            SOFTPLUS=softplus, SUMMARY=summary, STATES=sizes.tile, CHANNELS=launch.channels,
+            SOFTPLUS=softplus, SUMMARY=summary, STATE=sizes.tile, CHANNELS=launch.channels,
             STEPS=launch.steps, EVERY=EVERY, num_warps=launch.warps,
         )  # fmt: skip
 

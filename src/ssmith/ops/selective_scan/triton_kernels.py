@@ -53,7 +53,7 @@ def forward(
     length, channels, states, span,
     HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_OFFSET: tl.constexpr,
     SOFTPLUS: tl.constexpr, KEEP: tl.constexpr, SUMMARY: tl.constexpr,
-    STATES: tl.constexpr, CHANNELS: tl.constexpr, STEPS: tl.constexpr, EVERY: tl.constexpr,
+    STATE: tl.constexpr, CHANNELS: tl.constexpr, STEPS: tl.constexpr, EVERY: tl.constexpr,
 ):  # fmt: skip
     """Scan one stretch of time for a block of channels.
 
@@ -66,14 +66,14 @@ def forward(
     stretch = tl.program_id(2).to(tl.int64)
     # Added to a step's number to make its address 64 bits wide.
     wide = stretch * 0
-    n = tl.arange(0, STATES)
+    n = tl.arange(0, STATE)
     inside = e < channels
     tile_at = n[:, None] * channels + e[None, :]
     tile_in = (n[:, None] < states) & inside[None, :]
     own = (b * tl.num_programs(2) + stretch) * states * channels
     decay = tl.load(A + tile_at, mask=tile_in, other=0.0) * LOG2E
     h = tl.load(h0 + own + tile_at, mask=tile_in, other=0.0)
-    offset = tl.zeros([STATES, CHANNELS], dtype=tl.float32)
+    offset = tl.zeros([STATE, CHANNELS], dtype=tl.float32)
     if HAS_OFFSET:
         offset = tl.load(h_offset + tile_at, mask=tile_in, other=0.0)
     bias = tl.zeros([CHANNELS], dtype=tl.float32)
@@ -126,7 +126,7 @@ def adjoint(
     dt_b, dt_l, C_b, C_l, z_b, z_l, dy_b, dy_l,
     length, channels, states, span,
     HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr, SUMMARY: tl.constexpr,
-    STATES: tl.constexpr, CHANNELS: tl.constexpr, STEPS: tl.constexpr, EVERY: tl.constexpr,
+    STATE: tl.constexpr, CHANNELS: tl.constexpr, STEPS: tl.constexpr, EVERY: tl.constexpr,
 ):  # fmt: skip
     """Carry the gradient of the state backwards through one stretch of time.
 
@@ -138,7 +138,7 @@ def adjoint(
     stretch = tl.program_id(2).to(tl.int64)
     # Added to a step's number to make its address 64 bits wide.
     wide = stretch * 0
-    n = tl.arange(0, STATES)
+    n = tl.arange(0, STATE)
     inside = e < channels
     tile_at = n[:, None] * channels + e[None, :]
     tile_in = (n[:, None] < states) & inside[None, :]

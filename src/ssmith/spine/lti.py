@@ -1,0 +1,291 @@
+"""Plans for S5 and S4D: a criterion scores the states, and what stays is refitted on data."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ssmith import calibrate, families, surgery
+from ssmith.allocate import allocate, by_measured_loss
+from ssmith.calibrate import LayerOutputs, outputs_of
+from ssmith.core.budget import AUTO, NONE, ONCE, Budget
+from ssmith.core.compensation import Compensation, Poles, RefitConfig
+from ssmith.core.errors import InputError
+from ssmith.core.layers import Finding
+from ssmith.core.moments import Moments
+from ssmith.core.names import spelled, unknown_name
+from ssmith.core.plan import Cut
+from ssmith.core.scores import Scores
+from ssmith.core.sequences import Sequences
+from ssmith.criteria import Criterion, StateOBS, by_name, criterion_names
+from ssmith.spine.measured import loss_curves
+from ssmith.spine.refit import BATCH_SIZE, refit_by_layer
+
+Refit = Literal["none", "once", "readout", "full"]
+REDUCTIONS: dict[str, tuple[Poles, str]] = {
+    "balanced": ("balanced", "Balanced truncation"),
+    "singular-perturbation": ("perturbation", "Singular perturbation"),
+    "h2-optimal": ("h2", "H2-optimal"),
+}
+"""Methods that move the eigenvalues; State-OBS says how many states each layer keeps."""
+ROUNDS = 2
+"""How often a full refit goes from input rows to read-out."""
+DEFAULT, DEFAULT_WITH_DATA = "last", "state-obs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """How states of S5 and S4D layers are cut.
+
+    Args:
+        name: as users call it.
+        criterion: what scores the states.
+        refit: what of the rest is refitted: nothing; the read-outs of all layers at once, on what
+            the dense model does; the read-outs layer by layer, on what the cut layers hand on; or
+            in full, layer by layer, input rows and D as well.
+        poles: whether a layer is reduced by projection first (see `RefitConfig`).
+        measured: share the budget out over layers by what cutting each one alone was measured to
+            do, in place of the scores.
+    """
+
+    name: str
+    criterion: Criterion
+    refit: Refit
+    poles: Poles = "kept"
+    measured: bool = False
+
+    @property
+    def label(self) -> str:
+        """Name for plots and tables."""
+        base = self.criterion.label
+        if self.poles != "kept":
+            base = dict(REDUCTIONS.values())[self.poles]
+        elif self.refit != _usual_refit(self.criterion):
+            base += {
+                "none": " without refit",
+                "once": " + refit at once",
+                "readout": " + refit",
+                "full": " + full refit",
+            }[self.refit]
+        return base + ", measured loss" * self.measured
+
+    @property
+    def config(self) -> RefitConfig:
+        """What is refitted."""
+        full = self.refit == "full"
+        return RefitConfig(direct=full, rounds=ROUNDS if full else 0, poles=self.poles)
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether rows are needed."""
+        return self.measured or self.refit != "none" or bool(self.criterion.needs)
+
+
+def method_of(budget: Budget, *, has_data: bool) -> Method:
+    """Return what a budget asks for.
+
+    Args:
+        budget: of states.
+        has_data: whether there are rows; what is left to choose depends on it.
+
+    Returns:
+        The method.
+
+    Raises:
+        InputError: if there is no such method or setting, or it cannot be refitted like that.
+    """
+    name = spelled(budget.method)
+    if name == AUTO:
+        name = DEFAULT_WITH_DATA if has_data else DEFAULT
+    poles: Poles = "kept"
+    if name in REDUCTIONS:
+        poles, criterion = REDUCTIONS[name][0], by_name("state-obs")
+    elif name not in criterion_names():
+        known = (*criterion_names(), *REDUCTIONS)
+        raise unknown_name(f"there is no method {budget.method!r} for states", name, known)
+    else:
+        criterion = by_name(name)
+    criterion = _with_settings(criterion, name, budget)
+    refit = _refit_of(budget, criterion, poles)
+    return Method(
+        name=name, criterion=criterion, refit=refit, poles=poles,
+        measured=budget.scope == "measured",
+    )  # fmt: skip
+
+
+def _with_settings(criterion: Criterion, name: str, budget: Budget) -> Criterion:
+    # A criterion is a dataclass by convention; the protocol cannot say so.
+    known = [item.name for item in fields(criterion)]  # type: ignore[arg-type]
+    unknown = sorted(set(budget.settings) - set(known))
+    if unknown:
+        raise unknown_name(
+            f"{name} has no setting {', '.join(unknown)}", unknown[0], known or ["none"]
+        )
+    given: dict[str, Any] = dict(budget.settings)
+    if "seed" in known:
+        given.setdefault("seed", budget.seed)
+    if budget.scope in ("uniform", "global"):
+        if "pool" not in known:
+            raise InputError(
+                f"scope is {budget.scope!r}, and {name} says itself what is compared",
+                allowed="auto, measured",
+                next_step="magnitude, hinf and random can be compared either way",
+            )
+        given["pool"] = {"uniform": "layer", "global": "model"}[budget.scope]
+    elif budget.scope not in (AUTO, "measured"):
+        raise InputError(
+            f"scope is {budget.scope!r} for states of S5 and S4D",
+            allowed="auto, uniform, global, measured",
+        )
+    changed: Criterion = replace(criterion, **given)  # type: ignore[type-var]
+    return changed
+
+
+def _refit_of(budget: Budget, criterion: Criterion, poles: Poles) -> Refit:
+    wanted = budget.compensate
+    if wanted == AUTO:
+        return "full" if poles != "kept" else _usual_refit(criterion)
+    if wanted in (NONE, ONCE) and poles == "kept":
+        return "none" if wanted == NONE else "once"
+    if wanted in (("C",), ("B", "C", "D")):
+        return "readout" if wanted == ("C",) else "full"
+    raise InputError(
+        f"compensate is {wanted!r} for states of S5 and S4D",
+        allowed="auto, full, readout" + ("" if poles != "kept" else ", once, none"),
+    )
+
+
+def _usual_refit(criterion: Criterion) -> Refit:
+    """Return the refit that goes without saying: State-OBS scores a state by its cost after one."""
+    return "full" if isinstance(criterion, StateOBS) else "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decided:
+    """What becomes of the states of a model.
+
+    Args:
+        cut: what stays.
+        values: new values of the tensors that are not just cut, by dotted name.
+        findings: what was excepted.
+        facts: what was measured, JSON-ready.
+    """
+
+    cut: Cut
+    values: Mapping[str, Tensor]
+    findings: tuple[Finding, ...]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StatePlanner:
+    """What a method knows of a dense model, computed once for all budgets.
+
+    Args:
+        model: the dense model; it is not changed.
+        method: how it is cut.
+        rows: calibration rows, where the method needs them.
+    """
+
+    model: nn.Module
+    method: Method
+    rows: Sequences | None
+
+    def __post_init__(self) -> None:
+        if self.rows is None and self.method.needs_data:
+            raise InputError(
+                f"{self.method.name} is fitted to data, and there is none",
+                allowed="rows to calibrate on, or a method that needs none, such as last or aire",
+                next_step="give rows of the kind the model was trained on",
+            )
+
+    @property
+    def _part(self) -> Sequences:
+        if self.rows is None:
+            raise InputError("there is no data to calibrate on")
+        return self.rows
+
+    @cached_property
+    def outputs(self) -> LayerOutputs | None:
+        """What the dense layers give, where the method refits layer by layer."""
+        if self.method.refit not in ("readout", "full"):
+            return None
+        return outputs_of(self.model, self._part, BATCH_SIZE)
+
+    @cached_property
+    def sensitivity(self) -> dict[str, Tensor] | None:
+        """How far each layer's errors move the outputs, where the method weighs by it."""
+        if "sensitivity" not in self.method.criterion.needs:
+            return None
+        return calibrate.measure_sensitivity(
+            self.model, self._part, centred=families.is_classifier(self.model)
+        )
+
+    @cached_property
+    def moments(self) -> dict[str, Moments] | None:
+        """Second moments of every layer, where the method reads any."""
+        method = self.method
+        if not (method.criterion.needs or method.measured or method.refit == "once"):
+            return None
+        found = calibrate.measure_moments(self.model, self._part, batch_size=BATCH_SIZE)
+        if self.sensitivity is None:
+            return found
+        return calibrate.with_sensitivity(self.model, found, self.sensitivity)
+
+    @cached_property
+    def scores(self) -> Scores:
+        """One score per state."""
+        found = self.method.criterion(families.modes_of(self.model), self.moments)
+        if not self.method.measured or self.moments is None:
+            return found
+        return by_measured_loss(found, loss_curves(self.model, found, self.moments, self._part))
+
+    def decide(self, budget: Budget) -> Decided:
+        """Return what becomes of the model under a budget.
+
+        Args:
+            budget: how many states go.
+
+        Returns:
+            The cut, and the values that go with it.
+
+        Raises:
+            PlanError: if the budget cannot be met.
+            NumericalError: if a refit does not give finite numbers.
+        """
+        cut, findings = allocate(self.scores, budget)
+        cut = replace(cut, method={**cut.method, "name": self.method.name, "refit": self.method.refit})
+        refits = self._refits(cut)
+        if refits is None:
+            return Decided(cut=cut, values={}, findings=findings, facts={})
+        keep, compensation = refits
+        values, errors = {}, {}
+        for name, readout in compensation.readouts.items():
+            layer = families.find_layers(self.model)[name]
+            values |= surgery.readout_values(name, layer, keep[name], readout)
+            findings += readout.findings
+            errors[name] = {"before": readout.error[0], "after": readout.error[1]}
+        return Decided(
+            cut=replace(cut, keep=keep), values=values, findings=findings,
+            facts={"refit": compensation.settings, "errors": errors},
+        )  # fmt: skip
+
+    def _refits(self, cut: Cut) -> tuple[dict[str, Tensor], Compensation] | None:
+        if self.method.refit == "none":
+            return None
+        if self.method.refit == "once":
+            moments = self.moments or {}
+            return cut.keep, surgery.refit(self.model, cut, moments)
+        criterion = self.method.criterion
+        return refit_by_layer(
+            self.model, cut, self._part, self.method.config,
+            # States are chosen again in each layer, on what the cut layers hand on.
+            criterion=criterion if isinstance(criterion, StateOBS) else None,
+            sensitivity=self.sensitivity, wanted=self.outputs,
+        )  # fmt: skip
