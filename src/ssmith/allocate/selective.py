@@ -89,7 +89,7 @@ def keep_entries(
     return keep_largest(ranked.flatten(), removed).view_as(scores) & present
 
 
-def shares_by_cost(costs: Mapping[str, Float64[Tensor, "e n"]], removed: int) -> dict[str, float]:
+def entries_by_cost(costs: Mapping[str, Float64[Tensor, "e n"]], removed: int) -> dict[str, int]:
     """Split a number of entries to remove over layers, cheapest first.
 
     Args:
@@ -97,11 +97,11 @@ def shares_by_cost(costs: Mapping[str, Float64[Tensor, "e n"]], removed: int) ->
         removed: entries to remove in all layers together.
 
     Returns:
-        Fraction of each layer's entries to remove; of equal costs the later entry goes first.
+        Entries to remove from each layer; of equal costs the later entry goes first.
     """
     flat = torch.cat([cost.flatten() for cost in costs.values()])
     gone = (~keep_largest(flat, removed)).split([cost.numel() for cost in costs.values()])
-    return {layer: int(part.sum()) / part.numel() for layer, part in zip(costs, gone, strict=True)}
+    return {layer: int(part.sum()) for layer, part in zip(costs, gone, strict=True)}
 
 
 def keep_columns(scores: Float64[Tensor, "n"], removed: int) -> Bool[Tensor, "n"]:

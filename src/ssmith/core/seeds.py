@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from ssmith.core.errors import InputError
 
@@ -36,6 +38,11 @@ def derive(seed: int, *purpose: str | int) -> int:
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
     """Return a CPU generator for one purpose (see `derive`)."""
     return torch.Generator().manual_seed(derive(seed, *purpose))
+
+
+def permutation(count: int, seed: int, *purpose: str | int) -> Int64[Tensor, "i"]:
+    """Return the numbers 0 … ``count`` − 1 in a random order for one purpose (see `derive`)."""
+    return torch.randperm(count, generator=generator(seed, *purpose))
 
 
 @contextmanager

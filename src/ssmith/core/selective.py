@@ -11,15 +11,13 @@ from torch import Tensor
 
 from ssmith.core.checks import check_choice
 
-ENTRIES = "entries"
-"""The unit A_log is cut in: one state of one channel, grid (e, n)."""
-COLUMNS = "columns"
-"""The unit selective layers shrink in: one state of all channels, grid (n,)."""
+ENTRY = "entry"
+"""One state of one channel of a selective layer: an entry of A_log, grid (e, n)."""
 
 Semantics = Literal["remove", "memoryless", "unit-decay", "fast-decay"]
 """What a cut entry does.
 
-``remove``: there is no state (columns only: B and C are shared by the channels).
+``remove``: there is no state (whole states only: B and C are shared by the channels).
 ``memoryless``: Ā = 0, so ``h_t = Δ_t B_t x_t`` (A → −∞).
 ``unit-decay``: A = −1, a slow but living state; what released code leaves behind an entry that is
 set to zero.
@@ -88,8 +86,8 @@ class BlockRecord:
     Args:
         layer: dotted name of the layer.
         stage: name of the stage.
-        keep: True = keep, per unit: ``"entries"`` (e, n), ``"columns"`` (n,), or the name of a
-            weight, in its shape.
+        keep: True = keep, per unit: ``"entry"`` (e, n), ``"state"`` (n,), or the name of a weight,
+            in its shape.
         facts: JSON-ready numbers for the receipt (losses, stability, counts).
     """
 

@@ -1,162 +1,376 @@
-"""Cut one model: plan, cut, save, with the receipt and the plan inside."""
+"""Prune a model from files to files: open, calibrate, plan, cut, save with plan and receipt."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from ssmith import api
-from ssmith.core.budget import Budget, check_fraction
-from ssmith.core.compensation import Compensation
-from ssmith.core.names import unknown_name
+from torch import nn
+
+from ssmith import api, artefact, data, spine
+from ssmith.artefact.blockwise import Assembly, DirectoryBlocks
+from ssmith.artefact.configs import is_language_model, read_any_config
+from ssmith.artefact.layout import FORMAT, MANIFEST
+from ssmith.calibrate.blockwise import WalkConfig
+from ssmith.calibrate.preflight import BlockSizes, Preflight, free_memory, preflight
+from ssmith.calibrate.shards import Group
+from ssmith.calibrate.walk_store import DirectoryStore
+from ssmith.core.budget import Budget
+from ssmith.core.checks import check_integer
+from ssmith.core.errors import InputError
+from ssmith.core.files import new_directory
 from ssmith.core.plan import Plan
+from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt
-from ssmith.core.sequences import Sequences
-from ssmith.criteria import Criterion
-from ssmith.families import SequenceModel
-from ssmith.jobs.by_layer import refit_by_layer
-from ssmith.jobs.methods import Method, method_named
-from ssmith.jobs.outputs import PLAN, RECEIPT
-from ssmith.surgery.apply import Mode
+from ssmith.core.rows import Rows
+from ssmith.core.seeds import permutation
+from ssmith.core.sequences import SequenceData, Sequences
+from ssmith.core.text import Text
+from ssmith.core.tokens import TokenWindows
+from ssmith.core.unit import Mode
+from ssmith.core.words import number_of, span
+from ssmith.evaluation.resident import ResidentPeak, resident_peak
+from ssmith.jobs.outputs import RECEIPT
+
+RECIPE = "recipe.yaml"
+SEQUENCES, WINDOWS = 256, 64
+"""Calibration rows of sequence models and of language models, unless told otherwise."""
+# Of the memory that is left, for weights and what a pass adds to them.
+_USABLE = 0.8
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneConfig:
-    """How much to cut, and by what.
+class Calibration:
+    """Which rows a model is calibrated on.
 
     Args:
-        ratio: fraction of all states to remove, in [0, 1).
-        method: criterion, by name, with ``+refit`` behind it to refit what stays.
-        settings: settings of the criterion that differ from its defaults.
-        min_per_layer: states that stay in every layer at least, ≥ 0.
+        data: ``embedded:NAME``, a file or a directory; for a language model a text. None for
+            methods that need none.
+        samples: how many rows, ≥ 1; 256 sequences or 64 windows if None.
+        length: tokens of each window of text, ≥ 2.
+        seed: of their draw.
+        split: they are drawn from.
+        field: key or column of the text in a ``.jsonl`` or ``.csv`` file.
 
     Raises:
         InputError: if a value is outside its domain.
     """
 
-    ratio: float
-    method: str = "last"
-    settings: Mapping[str, str | int] = field(default_factory=dict)
-    min_per_layer: int = 0
+    data: str | None = None
+    samples: int | None = None
+    length: int = 2048
+    seed: int = 0
+    split: str = "train"
+    field: str = "text"
 
     def __post_init__(self) -> None:
-        self.how()
-        # Called by the name users say, before the budget calls it by its unit.
-        check_fraction("ratio", self.ratio)
-        self.budget()
+        if self.samples is not None:
+            check_integer("samples", self.samples, at_least=1)
+        check_integer("length", self.length, at_least=2)
+        check_integer("seed", self.seed, at_least=0)
 
-    def how(self) -> Method:
-        """Return the method, its criterion with its settings.
+    def text(self, directory: Path, vocabulary: int) -> Text:
+        """Read the text for a language model.
+
+        Args:
+            directory: of the model, for its tokeniser.
+            vocabulary: token ids the model knows.
 
         Returns:
-            The method.
+            The text.
 
         Raises:
-            InputError: if there is no such criterion or setting.
+            InputError: if there is no such text.
+            DataError: if the text is empty, or does not fit the model.
         """
-        named = method_named(self.method)
-        found = named.criterion
-        # A criterion is a dataclass by convention; the protocol cannot say so.
-        known = [item.name for item in dataclasses.fields(found)]  # type: ignore[arg-type]
-        unknown = sorted(set(self.settings) - set(known))
-        if unknown:
-            raise unknown_name(
-                f"{self.method} has no setting {', '.join(unknown)}", unknown[0], known or ["none"]
-            )
-        changed: Criterion = dataclasses.replace(found, **self.settings)  # type: ignore[type-var]
-        return dataclasses.replace(named, criterion=changed)
+        return data.load_text(
+            self._data(), tokenizer=directory, vocabulary=vocabulary, field=self.field
+        )
 
-    def budget(self) -> Budget:
-        """Return what may be removed."""
-        return Budget(states=self.ratio, min_per_layer=self.min_per_layer)
+    def windows(self, directory: Path, vocabulary: int) -> TokenWindows:
+        """Draw windows from the text; arguments and errors as of `text`."""
+        text = self.text(directory, vocabulary)
+        samples = WINDOWS if self.samples is None else self.samples
+        return text.sample(samples, self.length, seed=self.seed, split=self.split)
+
+    def sequences(self, loaded: SequenceData) -> Sequences:
+        """Draw sequences without replacement from a split of loaded data."""
+        part = loaded.split(self.split)
+        count = SEQUENCES if self.samples is None else self.samples
+        order = permutation(len(part), self.seed, "calibration")
+        return part.take(order[:count].to(part.x.device))
+
+    def _data(self) -> str:
+        if self.data is None:
+            raise InputError(
+                "data is missing", allowed="rows to calibrate on", next_step="try stdlib: for text"
+            )
+        return self.data
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
-    """What will be done to a model.
+class PruneConfig:
+    """What is removed, on which rows, and how the pass over them runs.
 
     Args:
-        plan: what stays.
-        compensation: new read-outs of what stays; as they are if None.
+        cuts: budgets, met in order; empty where a plan is given.
+        mode: ``shrink`` or ``mask`` for all units; each unit's own way if None.
+        calibration: on which rows.
+        batch_size: rows per forward pass, ≥ 1.
+        kept_gb: memory for what is held of a block between two looks at it, in 10⁹ bytes.
+        from_disk: read blocks one by one; None to do so if the model would fill the memory.
+
+    Raises:
+        InputError: if a value is outside its domain.
+    """
+
+    cuts: tuple[Budget, ...] = ()
+    mode: Mode | None = None
+    calibration: Calibration = field(default_factory=Calibration)
+    batch_size: int = 4
+    kept_gb: float = WalkConfig.kept_gb
+    from_disk: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneTask:
+    """One pruning from files to files.
+
+    Args:
+        model: directory, hub id or name of an embedded model.
+        config: what to do.
+        plan: a plan to follow in place of budgets; None to make one.
+        out: the directory to make; None to decide only.
+        overwrite: replace an earlier model there.
+        work_dir: for what is done already; needed to go on after a kill.
+        command: the command line, for the receipt.
+        recipe: the settings as a text, saved beside the result.
+    """
+
+    model: str
+    config: PruneConfig
+    plan: Path | None = None
+    out: Path | None = None
+    overwrite: bool = False
+    work_dir: Path | None = None
+    command: Sequence[str] = ()
+    recipe: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.plan is None) == (not self.config.cuts):
+            raise InputError(
+                "both a plan and cuts decide" if self.plan else "nothing is to be removed",
+                allowed="one or more cuts, or a plan",
+                next_step="state=0.5 removes half of the states",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """What a pruning left.
+
+    Args:
+        plan: what was decided.
+        receipt: what was done; None of a dry run.
     """
 
     plan: Plan
-    compensation: Compensation | None = None
+    receipt: Receipt
 
 
-def decide(
-    model: SequenceModel, how: PruneConfig | Path, part: Sequences | None = None
-) -> Decision:
-    """Make a plan for a model, or read one, and refit what stays if there are sequences to do so.
+def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
+    """Prune a model from its files, and save it unless nothing is to be written.
 
     Args:
-        model: the model to cut; it is not changed.
-        how: what to remove, or the file of a plan.
-        part: sequences to refit read-outs on; nothing is refitted if None.
+        task: what to do.
+        say: told, line by line and before the work begins, what will be done and needed.
+        progress: listener.
 
     Returns:
-        A plan that fits the model, with its compensation.
+        Plan and receipt; both are saved with the model.
 
     Raises:
-        InputError: if the method refits and there are no sequences.
-        PlanError: if the plan does not fit the model, or the budget cannot be met.
+        InputError: if the task does not fit together.
+        DataError: if the data does not.
+        PlanError: if a plan does not fit the model.
+        UnsupportedError: if the model has no layer with a unit that is to be cut.
     """
-    if isinstance(how, Path):
-        plan = Plan.load(how)
-        # Tried on a copy, so that a dry run finds what the real one would.
-        api.prune_(copy.deepcopy(model), plan, "mask")
-        if part is None:
-            return Decision(plan=plan)
-        plan, found = refit_by_layer(model, plan, part)
-        return Decision(plan=plan, compensation=found)
-    method = how.how()
-    if part is not None and method.refit == "none":
-        method = dataclasses.replace(method, refit="by layer")
-    prepared = method.prepare(model, part)
-    plan, compensation = method.decide(model, prepared, how.budget(), part)
-    return Decision(plan=plan, compensation=compensation)
+    directory = artefact.locate(task.model)
+    reads_text = is_language_model(read_any_config(directory))
+    if reads_text and task.plan is None and _by_block(task):
+        blocks = DirectoryBlocks(directory, read_any_config(directory))
+        windows = task.config.calibration.windows(directory, blocks.skeleton.config.vocab_size)
+        needed, from_disk = _needed(task, blocks, windows)
+        _announce(task, windows, needed, from_disk, say)
+        if from_disk:
+            return _from_disk(task, blocks, windows, needed, progress=progress)
+    else:
+        windows, needed = None, None
+    with resident_peak() as peak:
+        model = artefact.load(directory)
+        plan = _plan(task, model, directory, windows, progress)
+        say(f"portable: {portable(model, plan)}")
+        receipt = api.prune_(model, plan, task.config.mode)
+    receipt = _told(task, receipt, peak, needed)
+    if task.out is not None and Group.current().rank == 0:
+        api.save(
+            model, task.out, overwrite=task.overwrite, parent=plan.model_digest,
+            facts=_card(plan), extra_files=_files(task, plan, receipt),
+        )  # fmt: skip
+    return Pruned(plan=plan, receipt=receipt)
 
 
-def cut_and_save(
-    model: SequenceModel,
-    decision: Decision,
-    mode: Mode,
-    out: Path,
-    *,
-    name: str,
-    command: Sequence[str] = (),
-    overwrite: bool = False,
-) -> Receipt:
-    """Cut a model and save it, whole or not at all.
+def portable(model: nn.Module, plan: Plan) -> str:
+    """Return where a model that is pruned like this can be opened, in words.
 
     Args:
-        model: changed in place.
-        decision: what to keep, and how it makes up for what goes.
-        mode: ``"shrink"`` or ``"mask"``.
-        out: the directory to make.
-        name: what the user called the model.
-        command: the command line to repeat it, for the receipt.
-        overwrite: replace what is there.
+        model: the dense model.
+        plan: what is removed.
 
     Returns:
-        The receipt, which also lies in the directory.
+        "yes" or "no", with the reason.
     """
-    plan = decision.plan
-    done = api.prune_(model, plan, mode, compensation=decision.compensation)
-    receipt = dataclasses.replace(
-        done,
-        model={**done.model, "name": name, "task": model.config.task},
-        method={**done.method, "command": list(command)},
+    return spine.portable(model, plan)
+
+
+def _by_block(task: PruneTask) -> bool:
+    return all(budget.unit in ("state", "entry", "weight") for budget in task.config.cuts)
+
+
+def _plan(
+    task: PruneTask, model: nn.Module, directory: Path, rows: Rows | None, progress: Progress
+) -> Plan:
+    if task.plan is not None:
+        if task.config.calibration.data is not None:
+            raise InputError(
+                "data and a plan are given, and a plan holds every value already",
+                allowed="a plan alone, or cuts with data",
+            )
+        return Plan.load(task.plan)
+    if rows is None and task.config.calibration.data is not None:
+        rows = _rows(task.config.calibration, model, directory)
+    return spine.plan(
+        model, task.config.cuts, rows, progress=progress,
+        run=WalkConfig(
+            batch_size=task.config.batch_size, kept_gb=task.config.kept_gb, work_dir=task.work_dir
+        ),
+    )  # fmt: skip
+
+
+def _rows(calibration: Calibration, model: Any, directory: Path) -> Rows:
+    if is_language_model(read_any_config(directory)):
+        return calibration.windows(directory, model.config.vocab_size)
+    loaded = api.load_data(calibration.data or "", model, needs=(calibration.split,))
+    return calibration.sequences(loaded)
+
+
+def _announce(
+    task: PruneTask, windows: TokenWindows, needed: Preflight, from_disk: bool, say: Say
+) -> None:
+    """Say what will be done, on what, and what it will need."""
+    lengths = windows.lengths
+    say(
+        f"calibration: {number_of(len(windows), 'window')} of "
+        f"{span(int(lengths.min()), int(lengths.max()))} tokens, {windows.tokens:,} in all, "
+        f"{windows.pad_share:.1%} padding, seed {task.config.calibration.seed}, "
+        f"from {windows.name}"
     )
-    api.save(
-        model,
-        out,
-        overwrite=overwrite,
-        parent=plan.model_digest,
-        facts={"title": "Pruned state space model", "text": [str(plan).splitlines()[0] + "."]},
-        extra_files={PLAN: plan.to_json(), RECEIPT: receipt.to_json()},
+    held = "blocks one by one from disk" if from_disk else "the whole model in memory"
+    say(
+        f"preflight: about {_mebibytes(needed.memory)} of memory beside Python itself ({held}: "
+        f"weights {_mebibytes(needed.weights)}, activations {_mebibytes(needed.activations)}, "
+        f"inside a block {_mebibytes(needed.kept)}, one batch {_mebibytes(needed.batch)}, "
+        f"statistics {_mebibytes(needed.statistics)})"
+        + (f", {_mebibytes(needed.disk)} of disk" if needed.disk else "")
     )
-    return receipt
+
+
+def _needed(
+    task: PruneTask, blocks: DirectoryBlocks, windows: TokenWindows
+) -> tuple[Preflight, bool]:
+    layer = spine.first_layer(blocks.skeleton)
+    choice = spine.choose(task.config.cuts, refits=spine.can_refit(layer))
+    spine.check_windows(windows, blocks.skeleton.config.vocab_size, choice)
+    sizes = BlockSizes(
+        m=blocks.skeleton.config.hidden_size, e=layer.e, n=layer.n,
+        model_bytes=blocks.model_bytes(), block_bytes=blocks.block_bytes(),
+    )  # fmt: skip
+
+    def estimate(*, from_disk: bool) -> Preflight:
+        return preflight(
+            sizes, windows, batch_size=len(windows) if choice.lockstep else task.config.batch_size,
+            kept_bytes=round(task.config.kept_gb * 1e9), on_disk=task.work_dir is not None,
+            blocks_from_disk=from_disk, statistics=spine.summed_numbers(choice, layer),
+        )  # fmt: skip
+
+    whole, free = estimate(from_disk=False), free_memory()
+    from_disk = task.config.from_disk
+    if from_disk is None:
+        from_disk = free is not None and whole.memory > _USABLE * free
+    if from_disk and task.work_dir is None:
+        raise InputError(
+            f"the model needs about {_mebibytes(whole.memory)} in memory"
+            + ("" if free is None else f", of which {_mebibytes(free)} are left")
+            + ", and its blocks can be read one by one only with a working directory",
+            next_step="give a working directory on a disk with room for activations and weights",
+        )
+    if from_disk:
+        blocks.check()
+    return estimate(from_disk=from_disk), from_disk
+
+
+def _from_disk(
+    task: PruneTask,
+    blocks: DirectoryBlocks,
+    windows: TokenWindows,
+    needed: Preflight,
+    *,
+    progress: Progress,
+) -> Pruned:
+    if task.work_dir is None:
+        raise InputError("a working directory is missing")
+    walking = WalkConfig(
+        batch_size=task.config.batch_size, kept_gb=task.config.kept_gb, work_dir=task.work_dir
+    )
+    with resident_peak() as peak:
+        plan, outcome = spine.plan_from_disk(blocks, task.config.cuts, windows, walking, progress)
+    receipt = _told(task, spine.receipt_of(blocks.skeleton, plan), peak, needed)
+    if task.out is not None and Group.current().rank == 0:
+        assembly = Assembly(blocks=blocks, outcome=outcome, parent=plan.model_digest)
+        with new_directory(task.out, overwrite=task.overwrite, marker=MANIFEST) as scratch:
+            assembly.write(scratch, facts=_card(plan), files=_files(task, plan, receipt))
+    return Pruned(plan=plan, receipt=receipt)
+
+
+def _told(
+    task: PruneTask, receipt: Receipt, peak: ResidentPeak, needed: Preflight | None
+) -> Receipt:
+    """Return a receipt that names the source, the command and the memory it took."""
+    memory = {} if needed is None else {"estimated": needed.as_dict()}
+    return dataclasses.replace(
+        receipt,
+        model={**receipt.model, "source": task.model},
+        method={**receipt.method, "command": list(task.command)},
+        memory={**memory, "measured": peak.as_dict()},
+    )
+
+
+def _card(plan: Plan) -> dict[str, Any]:
+    return {
+        "title": "Pruned state space model",
+        "text": [f"{str(cut).splitlines()[0].capitalize()}." for cut in plan.cuts],
+    }
+
+
+def _files(task: PruneTask, plan: Plan, receipt: Receipt) -> Mapping[str, str | bytes]:
+    recipe = {} if task.recipe is None else {RECIPE: task.recipe}
+    return {**plan.files(), RECEIPT: receipt.to_json(), **recipe}
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:,.0f} MiB" if count >= 10 * 2**20 else f"{count / 2**20:,.1f} MiB"

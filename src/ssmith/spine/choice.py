@@ -81,7 +81,6 @@ class Weights:
             held-out calibration windows rises least, which takes the longest.
         width: α of the scope ``sensitivity``, ≥ 0.
         refresh: look at the inputs again after every ``projection``, or once per ``block``.
-        damp: damping of the second moments of convolutions, as a share of their mean diagonal.
     """
 
     budget: Budget
@@ -90,7 +89,6 @@ class Weights:
     scope: Spread
     width: float = 0.04
     refresh: Literal["projection", "block"] = "projection"
-    damp: float = 0.01
 
     @property
     def amount(self) -> float | Pattern:

@@ -15,8 +15,9 @@ from ssmith.allocate.selective import keep_columns, stability
 from ssmith.calibrate.blockwise import Stage
 from ssmith.calibrate.columns import input_products
 from ssmith.calibrate.recovery import removed_contribution
+from ssmith.core.layers import STATE
 from ssmith.core.products import ColumnRefit, refit_columns, refit_residual
-from ssmith.core.selective import COLUMNS, BlockRecord, Statistics, Totals
+from ssmith.core.selective import BlockRecord, Statistics, Totals
 from ssmith.criteria.selective import SelectiveCriterion
 from ssmith.criteria.selective.refit import PRODUCTS, column_products
 from ssmith.families.mamba.selective import Branches, MixerParts, SelectiveLayer
@@ -38,13 +39,13 @@ class _Choice:
     )
 
 
-def compensated_columns(criterion: SelectiveCriterion, removed: int, rows: str) -> Sequence[Stage]:
-    """Return the stages that remove state columns and refit those that stay.
+def compensated_states(criterion: SelectiveCriterion, removed: int, rows: str) -> Sequence[Stage]:
+    """Return the stages that remove states of all channels and refit those that stay.
 
     Args:
-        criterion: chooses the columns.
+        criterion: chooses the states.
         removed: how many go.
-        rows: ``"C"``: the kept columns' read-outs are refitted, in the same pass; ``"CB"``: then
+        rows: ``"C"``: the kept states' read-outs are refitted, in the same pass; ``"CB"``: then
             what they take in, in a second one.
 
     Returns:
@@ -78,10 +79,10 @@ def compensated_columns(criterion: SelectiveCriterion, removed: int, rows: str) 
             choice.keep, choice.mixing = keep, refit.mixing
         else:
             layer.shrink_columns_(keep, C=mixed_rows(layer, "C", keep, refit.mixing))
-        return BlockRecord(layer=layer.name, stage=COLUMNS, keep={COLUMNS: keep}, facts=facts)
+        return BlockRecord(layer=layer.name, stage=STATE, keep={STATE: keep}, facts=facts)
 
     first = Stage(
-        name=COLUMNS, collect=collect, apply=apply, lockstep=criterion.lockstep,
+        name=STATE, collect=collect, apply=apply, lockstep=criterion.lockstep,
         leaves="selection" if both else "branches",
     )  # fmt: skip
     return [first, _new_inputs(choice)] if both else [first]

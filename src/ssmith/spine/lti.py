@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -24,6 +23,8 @@ from ssmith.core.plan import Cut
 from ssmith.core.scores import Scores
 from ssmith.core.sequences import Sequences
 from ssmith.criteria import Criterion, StateOBS, by_name, criterion_names
+from ssmith.spine.decided import Decided
+from ssmith.spine.losses import is_classifier
 from ssmith.spine.measured import loss_curves
 from ssmith.spine.refit import BATCH_SIZE, refit_by_layer
 
@@ -166,23 +167,6 @@ def _usual_refit(criterion: Criterion) -> Refit:
     return "full" if isinstance(criterion, StateOBS) else "none"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Decided:
-    """What becomes of the states of a model.
-
-    Args:
-        cut: what stays.
-        values: new values of the tensors that are not just cut, by dotted name.
-        findings: what was excepted.
-        facts: what was measured, JSON-ready.
-    """
-
-    cut: Cut
-    values: Mapping[str, Tensor]
-    findings: tuple[Finding, ...]
-    facts: dict[str, Any]
-
-
 @dataclass(frozen=True)
 class StatePlanner:
     """What a method knows of a dense model, computed once for all budgets.
@@ -224,7 +208,7 @@ class StatePlanner:
         if "sensitivity" not in self.method.criterion.needs:
             return None
         return calibrate.measure_sensitivity(
-            self.model, self._part, centred=families.is_classifier(self.model)
+            self.model, self._part, centred=is_classifier(self.model)
         )
 
     @cached_property
@@ -246,6 +230,18 @@ class StatePlanner:
             return found
         return by_measured_loss(found, loss_curves(self.model, found, self.moments, self._part))
 
+    def cut(self, budget: Budget) -> tuple[Cut, tuple[Finding, ...]]:
+        """Return which states stay under a budget, by their scores, and what was excepted."""
+        scores = self.scores
+        wanted = [name for name in scores.values if budget.wants(name)]
+        scores = replace(scores, values={name: scores.values[name] for name in wanted})
+        cut, findings = allocate(scores, budget)
+        method = {
+            **cut.method, "name": self.method.name, "label": self.method.label,
+            "refit": self.method.refit,
+        }  # fmt: skip
+        return replace(cut, method=method), findings
+
     def decide(self, budget: Budget) -> Decided:
         """Return what becomes of the model under a budget.
 
@@ -259,11 +255,10 @@ class StatePlanner:
             PlanError: if the budget cannot be met.
             NumericalError: if a refit does not give finite numbers.
         """
-        cut, findings = allocate(self.scores, budget)
-        cut = replace(cut, method={**cut.method, "name": self.method.name, "refit": self.method.refit})
+        cut, findings = self.cut(budget)
         refits = self._refits(cut)
         if refits is None:
-            return Decided(cut=cut, values={}, findings=findings, facts={})
+            return Decided(cuts=(cut,), findings=findings)
         keep, compensation = refits
         values, errors = {}, {}
         for name, readout in compensation.readouts.items():
@@ -272,7 +267,7 @@ class StatePlanner:
             findings += readout.findings
             errors[name] = {"before": readout.error[0], "after": readout.error[1]}
         return Decided(
-            cut=replace(cut, keep=keep), values=values, findings=findings,
+            cuts=(replace(cut, keep=keep),), values=values, findings=findings,
             facts={"refit": compensation.settings, "errors": errors},
         )  # fmt: skip
 

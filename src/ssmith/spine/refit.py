@@ -11,24 +11,25 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor, nn
 
-from ssmith import allocate, api, surgery
+from ssmith import allocate, surgery
 from ssmith import calibrate as calibration
 from ssmith.calibrate import LayerOutputs, RecordedTarget, Target, WhiteTarget
 from ssmith.core.budget import Budget
 from ssmith.core.compensation import Compensation, Readout, RefitConfig
-from ssmith.core.layers import Finding, Modes
+from ssmith.core.layers import STATE, Finding, Modes
 from ssmith.core.moments import Moments
-from ssmith.core.plan import Plan
+from ssmith.core.plan import Cut
 from ssmith.core.sequences import Sequences
 from ssmith.criteria import Criterion
 from ssmith.families import LTILayer
+from ssmith.spine.losses import is_classifier
 
 BATCH_SIZE = 64
 
 
 def refit_by_layer(
     model: nn.Module,
-    plan: Plan,
+    cut: Cut,
     part: Sequences,
     config: RefitConfig | None = None,
     *,
@@ -36,7 +37,7 @@ def refit_by_layer(
     sensitivity: Mapping[str, Float64[Tensor, "m m"]] | None = None,
     wanted: LayerOutputs | None = None,
     batch_size: int = BATCH_SIZE,
-) -> tuple[Plan, Compensation]:
+) -> tuple[dict[str, Bool[Tensor, "..."]], Compensation]:
     """Refit layer after layer, each on what the cut layers before it really hand on.
 
     Each layer is fitted so that, driven by the cut model, it gives what the dense model's layer
@@ -44,33 +45,35 @@ def refit_by_layer(
 
     Args:
         model: the dense model; it is not changed.
-        plan: how many states each layer keeps, and which.
+        cut: how many states each layer keeps, and which.
         part: calibration sequences.
         config: what is refitted (see `RefitConfig`).
         criterion: chooses anew, on what each layer now sees, which states stay; their number
-            stays. The plan's own states if None.
-        sensitivity: of the dense model (`ssmith.sensitivity`), for a criterion that weighs by it;
+            stays. The cut's own states if None.
+        sensitivity: of the dense model (`calibrate.measure_sensitivity`), for a criterion that weighs by it;
             measured if None and needed.
         wanted: what the dense model's layers give on these sequences, where it was recorded with
             this batch size; recorded here if None.
         batch_size: sequences per forward pass.
 
     Returns:
-        The plan with the states chosen, and the values that go with it.
+        What stays of each layer, and the values that go with it.
 
     Raises:
-        PlanError: if the plan does not fit the model.
+        PlanError: if the cut does not fit the model.
         DataError: if there is no sequence.
         NumericalError: if a state or a value is not finite.
     """
     chosen = config or RefitConfig()
     if sensitivity is None and criterion is not None and "sensitivity" in criterion.needs:
-        sensitivity = api.sensitivity(model, part, batch_size=batch_size)
+        sensitivity = calibration.measure_sensitivity(
+            model, part, centred=is_classifier(model), batch_size=batch_size
+        )
     if wanted is None:
         wanted = calibration.outputs_of(model, part, batch_size)
     work = copy.deepcopy(model)
     keep, readouts, steps = {}, {}, 0
-    for name, layer in surgery.check_fits(work, plan).items():
+    for name, layer in surgery.check_fits(work, cut).items():
         modes, target = layer.modes(name), None
         if chosen.poles != "kept" or (chosen.rounds and modes.channel is None):
             target = RecordedTarget(
@@ -90,7 +93,7 @@ def refit_by_layer(
         if sensitivity is not None:
             found = calibration.with_sensitivity(work, found, sensitivity)
         moments = found[name]
-        mask = keep[name] = _chosen_anew(plan.keep[name], modes, moments, criterion)
+        mask = keep[name] = _chosen_anew(cut.keep[name], modes, moments, criterion)
         flat = mask.reshape(-1) & modes.present
         if target is None:
             readouts[name] = surgery.refit_readout(modes, moments, flat, chosen, width=layer.width)
@@ -100,29 +103,29 @@ def refit_by_layer(
         layer.mask_(mask.to(next(layer.parameters()).device))
         steps = moments.steps
     settings = {"fitted": "layer by layer", "source": "data", "steps": steps, **asdict(chosen)}
-    return replace(plan, keep=keep), Compensation(readouts=readouts, settings=settings)
+    return keep, Compensation(readouts=readouts, settings=settings)
 
 
-def refit_white(model: nn.Module, plan: Plan, config: RefitConfig | None = None) -> Compensation:
+def refit_white(model: nn.Module, cut: Cut, config: RefitConfig | None = None) -> Compensation:
     """Refit every layer towards what it was, for white noise at its input; needs no data.
 
     Args:
         model: the dense model; it is not changed.
-        plan: what stays.
+        cut: what stays.
         config: what is refitted (see `RefitConfig`).
 
     Returns:
-        The values that go with the plan.
+        The values that go with the cut.
 
     Raises:
-        PlanError: if the plan does not fit the model.
+        PlanError: if the cut does not fit the model.
         NumericalError: if a state is unstable, or a value is not finite.
     """
     chosen = config or RefitConfig()
     readouts = {}
-    for name, layer in surgery.check_fits(model, plan).items():
+    for name, layer in surgery.check_fits(model, cut).items():
         modes = layer.modes(name)
-        keep = plan.keep[name].reshape(-1) & modes.present
+        keep = cut.keep[name].reshape(-1) & modes.present
         target = WhiteTarget(dense=modes, ridge=chosen.ridge)
         moments = calibration.white_moments(modes)
         readouts[name] = _refitted(layer, moments, keep, target, chosen)
@@ -213,5 +216,7 @@ def _chosen_anew(
     if criterion is None or count == 0:
         return keep
     scores = criterion([modes], {modes.layer: moments})
-    budget = Budget(states=1 - count / keep.numel())
-    return allocate.allocate(scores, budget, model_digest="").keep[modes.layer]
+    gone = keep.numel() - count
+    if gone == 0:
+        return keep
+    return allocate.allocate(scores, Budget(STATE, gone))[0].keep[modes.layer]

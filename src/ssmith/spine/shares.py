@@ -1,15 +1,20 @@
-"""Surveys that tell how much each projection is to lose: walks that change nothing."""
+"""Surveys that tell how much each layer and projection is to lose: passes that change nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from ssmith.allocate.projections import LossCurve, by_marginal_loss, by_sensitivity
+from ssmith.allocate.ranking import apportion
+from ssmith.allocate.selective import columns_by_cost, entries_by_cost, removed_count
 from ssmith.calibrate.blockwise import Stage, Tell, WalkConfig, surveying, walk
-from ssmith.calibrate.hessian import COUNT, input_energies
+from ssmith.calibrate.hessian import COUNT, hessians, input_energies
+from ssmith.core.budget import Budget
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.pattern import Pattern, removed_share
 from ssmith.core.selective import BlockRecord, Statistics, Totals
@@ -17,15 +22,16 @@ from ssmith.core.tokens import TokenWindows
 from ssmith.criteria.weights.sensitivity import Measure as Kind
 from ssmith.criteria.weights.sensitivity import sensitivity
 from ssmith.families.hf.blocks import Blocks
-from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
-from ssmith.jobs.selective.projection_config import ProjectionConfig
-from ssmith.jobs.selective.projections import Shares, cut_of, moments, write_
+from ssmith.families.hf.selective import MixerParts, SelectiveLayer
+from ssmith.spine.choice import Choice, States, Weights
+from ssmith.spine.states import Counts, entry_costs_stage, state_costs_stage
+from ssmith.spine.weights import Shares, cut_of, write_
 
 Measure = Callable[[TokenWindows], float]
 """The model's mean loss on windows, as it is now."""
 
 RANKED = ("in_proj", "out_proj")
-"""The projections SparseSSM's code allocates by sensitivity, each kind on its own."""
+"""The projections SparseSSM's code ranks by sensitivity, each kind on its own."""
 REACH = (0.5, 1.0, 1.5)
 """Losses are measured at these multiples of the sparsity asked for."""
 MOST = 0.95
@@ -33,103 +39,163 @@ HELD_OUT = 0.25
 """Share of the calibration windows that losses are measured on."""
 
 
-def shares_of(
-    config: ProjectionConfig,
-    blocks: Blocks,
-    windows: TokenWindows,
-    walking: WalkConfig,
-    *,
-    tell: Tell | None = None,
-    measure: Measure | None = None,
-) -> Shares:
-    """Return what each projection of a model loses.
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What surveys look at.
 
     Args:
-        config: how it is allocated.
         blocks: of the dense model; they are as before afterwards.
         windows: calibration text.
-        walking: batch size of the survey.
-        tell: listener of the survey.
-        measure: the model's loss, for the measured allocation.
-
-    Returns:
-        Fractions by layer and projection; empty where all lose the same.
-
-    Raises:
-        InputError: if the budget cannot be met, or there are too few windows to hold some out.
-        UnsupportedError: if a measured allocation is asked for without a model in memory.
+        config: of the pass that follows.
+        sizes: channels and states of each layer.
+        tell: makes a listener for each survey.
+        measure: the model's loss; None where it is not in memory as a whole.
     """
-    if config.allocation in ("spare-conv", "uniform") or isinstance(config.amount, Pattern):
-        return {}
-    with surveying(walking) as survey:
-        return _surveyed(config, (blocks, windows), survey, tell=tell, measure=measure)
 
+    blocks: Blocks
+    windows: TokenWindows
+    config: WalkConfig
+    sizes: Mapping[str, tuple[int, int]]
+    tell: Callable[[str], Tell]
+    measure: Measure | None = None
 
-def _surveyed(
-    config: ProjectionConfig,
-    source: tuple[Blocks, TokenWindows],
-    survey: WalkConfig,
-    *,
-    tell: Tell | None,
-    measure: Measure | None,
-) -> Shares:
-    blocks, windows = source
-    if config.allocation == "local":
-        stage = _curves_stage(config, None)
-        return _along_curves(config, walk(blocks, windows, lambda _: [stage], survey, tell))
-    if config.allocation == "measured":
+    def counts(self, choice: Choice) -> Counts:
+        """Return what each layer loses under a choice.
+
+        Args:
+            choice: what is cut.
+
+        Returns:
+            Counts that meet each budget exactly.
+
+        Raises:
+            InputError: if a budget cannot be met.
+            UnsupportedError: if measured losses are asked for without a model in memory.
+        """
+        states = {} if choice.state is None else self._states(choice.state)
+        left = {name: n - states.get(name, 0) for name, (_, n) in self.sizes.items()}
+        return Counts(
+            states=states,
+            entries={} if choice.entry is None else self._entries(choice.entry, left),
+            shares={} if choice.weight is None else self._shares(choice.weight),
+        )
+
+    def run(self, stage: Stage, what: str, windows: TokenWindows) -> tuple[BlockRecord, ...]:
+        """Take all blocks through one stage that leaves them as they are."""
+        with surveying(self.config) as config:
+            return walk(self.blocks, windows, lambda _: [stage], config, self.tell(what))
+
+    def _wanted(self, budget: Budget) -> list[str]:
+        names = [name for name in self.sizes if budget.wants(name)]
+        if not names:
+            raise InputError(
+                f"targets are {list(budget.targets)}, and none is a layer",
+                allowed=", ".join(self.sizes),
+            )
+        return names
+
+    def _states(self, cut: States) -> dict[str, int]:
+        names = self._wanted(cut.budget)
+        sizes = [self.sizes[name][1] for name in names]
+        if isinstance(cut.budget.sparsity, int):
+            total = cut.budget.removed_of(sum(sizes))
+            counts = apportion(sizes, total, least=[0] * len(sizes), most=[n - 1 for n in sizes])
+        else:
+            counts = [removed_count(cut.budget.share, n, "states") for n in sizes]
+            total = removed_count(cut.budget.share, sum(sizes), "states")
+        if not cut.by_cost:
+            return dict(zip(names, counts, strict=True))
+        found = self.run(state_costs_stage(cut.criterion), "measuring states", self.windows)
+        costs = {item.layer: torch.tensor(item.facts["costs"]).double() for item in found}
+        return columns_by_cost({name: costs[name] for name in names}, total)
+
+    def _entries(self, cut: States, left: Mapping[str, int]) -> dict[str, int]:
+        names, budget = self._wanted(cut.budget), cut.budget
+        sizes = [self.sizes[name][0] * left[name] for name in names]
+        if budget.pattern is not None:
+            for name in names:
+                budget.pattern.check(left[name], "a channel")
+            return {
+                name: round(budget.share * size) for name, size in zip(names, sizes, strict=True)
+            }
+        if isinstance(budget.sparsity, int):
+            total = budget.removed_of(sum(sizes))
+            counts = apportion(sizes, total, least=[0] * len(sizes), most=sizes)
+        else:
+            total = removed_count(budget.share, sum(sizes), "entries")
+            counts = [removed_count(budget.share, size, "entries") for size in sizes]
+        if not cut.by_cost:
+            return dict(zip(names, counts, strict=True))
+        costs: dict[str, Float64[Tensor, "e n"]] = {}
+        self.run(entry_costs_stage(cut.criterion, costs), "measuring entries", self.windows)
+        costs = {name: costs[name] for name in names}
+        units = sum(cost.numel() for cost in costs.values())
+        gone = entries_by_cost(costs, round(total * units / sum(sizes)))
+        # States that went before took their entries with them.
+        return {
+            name: round(gone[name] / costs[name].numel() * size)
+            for name, size in zip(names, sizes, strict=True)
+        }
+
+    def _shares(self, cut: Weights) -> Shares:
+        names = [name for name in self.sizes if cut.of(name)]
+        if not names:
+            raise InputError(
+                f"targets are {list(cut.budget.targets)}, and none is a projection",
+                allowed="names of layers and of in_proj, conv1d, x_proj, dt_proj, out_proj",
+            )
+        if cut.scope in ("spare-conv", "uniform") or isinstance(cut.amount, Pattern):
+            return {}
+        if cut.scope == "cost":
+            found = self.run(_curves_stage(cut, None), "surveying weights", self.windows)
+            return _along_curves(cut, found)
+        if cut.scope == "measured":
+            return self._by_loss(cut)
+        found = self.run(_sensitivity_stage(cut), "surveying weights", self.windows)
+        shares: dict[tuple[str, str], float] = {}
+        for name in RANKED:
+            of_kind = {item.layer: float(item.facts[name]) for item in found if name in item.facts}
+            ranked = by_sensitivity(of_kind, removed_share(cut.amount), cut.width)
+            shares |= {(layer, name): share for layer, share in ranked.items()}
+        return shares
+
+    def _by_loss(self, cut: Weights) -> Shares:
+        measure, windows = self.measure, self.windows
         if measure is None:
             raise UnsupportedError(
                 "losses of a model that is not in memory as a whole cannot be measured",
-                allowed="allocation spare-conv, uniform, local, sensitivity or sensitivity-trace",
+                allowed="scope uniform, cost, sensitivity or sensitivity-trace",
             )
-        return _by_loss(config, blocks, windows, survey, (measure, tell))
-    stage = _sensitivity_stage(config)
-    records = walk(blocks, windows, lambda _: [stage], survey, tell)
-    shares: dict[tuple[str, str], float] = {}
-    for name in [name for name in RANKED if name in config.targets]:
-        found = {item.layer: float(item.facts[name]) for item in records}
-        ranked = by_sensitivity(found, removed_share(config.amount), config.width)
-        shares |= {(layer, name): share for layer, share in ranked.items()}
-    return shares
+        held = max(round(HELD_OUT * len(windows)), 1)
+        if held >= len(windows):
+            raise InputError(
+                f"{len(windows)} calibration windows",
+                allowed="at least 2",
+                next_step="a quarter of them is held out to measure losses on",
+            )
+        order = torch.arange(len(windows))
+        fitted, unseen = windows.take(order[:-held]), windows.take(order[-held:])
+        stage = _curves_stage(cut, lambda: measure(unseen))
+        return _along_curves(cut, self.run(stage, "surveying weights", fitted))
 
 
-def _sensitivity_stage(config: ProjectionConfig) -> Stage:
-    names = [name for name in RANKED if name in config.targets]
+def _sensitivity_stage(cut: Weights) -> Stage:
+    def names(layer: SelectiveLayer) -> list[str]:
+        return [name for name in RANKED if name in cut.of(layer.name)]
 
     def collect(layer: SelectiveLayer, parts: MixerParts) -> Statistics:
-        return input_energies(layer, parts, names)
+        return input_energies(layer, parts, names(layer))
 
     def apply(layer: SelectiveLayer, totals: Totals) -> BlockRecord:
         count = float(totals.sums[COUNT])
-        kind: Kind = "trace" if config.allocation == "sensitivity-trace" else "released"
-        facts = {name: sensitivity(totals.sums[name], count, kind) for name in names}
+        kind: Kind = "trace" if cut.scope == "sensitivity-trace" else "released"
+        facts = {name: sensitivity(totals.sums[name], count, kind) for name in names(layer)}
         return BlockRecord(layer=layer.name, stage="sensitivity", facts=facts)
 
     return Stage(name="sensitivity", collect=collect, apply=apply)
 
 
-def _by_loss(
-    config: ProjectionConfig,
-    blocks: Blocks,
-    windows: TokenWindows,
-    survey: WalkConfig,
-    listeners: tuple[Measure, Tell | None],
-) -> Shares:
-    measure, tell = listeners
-    held = max(round(HELD_OUT * len(windows)), 1)
-    if held >= len(windows):
-        raise InputError(
-            f"{len(windows)} calibration windows", allowed="at least 2",
-            next_step="a quarter of them is held out to measure losses on",
-        )  # fmt: skip
-    order = torch.arange(len(windows))
-    fitted, unseen = windows.take(order[:-held]), windows.take(order[-held:])
-    stage = _curves_stage(config, lambda: measure(unseen))
-    return _along_curves(config, walk(blocks, fitted, lambda _: [stage], survey, tell))
-
-
-def _along_curves(config: ProjectionConfig, records: Sequence[BlockRecord]) -> Shares:
+def _along_curves(cut: Weights, records: Sequence[BlockRecord]) -> Shares:
     curves: dict[str, LossCurve] = {}
     places: dict[str, tuple[str, str]] = {}
     for item in records:
@@ -141,15 +207,15 @@ def _along_curves(config: ProjectionConfig, records: Sequence[BlockRecord]) -> S
                 sparsities=torch.tensor(facts["sparsities"], dtype=torch.float64),
                 losses=torch.tensor(facts["losses"], dtype=torch.float64),
             )
-    found = by_marginal_loss(curves, removed_share(config.amount))
+    found = by_marginal_loss(curves, removed_share(cut.amount))
     return {places[key]: share for key, share in found.items()}
 
 
-def _curves_stage(config: ProjectionConfig, loss: Callable[[], float] | None) -> Stage:
+def _curves_stage(cut: Weights, loss: Callable[[], float] | None) -> Stage:
     """Return a stage that cuts each projection by itself, notes what that costs, and undoes it.
 
     Args:
-        config: how projections are cut.
+        cut: how projections are cut.
         loss: the model's, as it is now; None to take the relative error of the projection's own
             output in its place.
 
@@ -158,21 +224,21 @@ def _curves_stage(config: ProjectionConfig, loss: Callable[[], float] | None) ->
     """
 
     def collect(layer: SelectiveLayer, parts: MixerParts) -> Statistics:
-        return moments(config, layer, parts, config.targets)
+        return hessians(layer, parts, cut.of(layer.name))
 
     def apply(layer: SelectiveLayer, totals: Totals) -> BlockRecord:
-        sparsities = [0.0, *grid(removed_share(config.amount))]
+        sparsities = [0.0, *grid(removed_share(cut.amount))]
         facts = {}
-        for name in config.targets:
-            own: Tensor = getattr(layer.mixer, name).weight
+        for name in cut.of(layer.name):
+            own: Tensor = layer.part(name).weight
             before = own.detach().clone()
             losses = [0.0 if loss is None else loss()]
             for sparsity in sparsities[1:]:
-                cut = cut_of(config, layer, name, totals.sums, sparsity)
+                found = cut_of(cut, layer, name, totals.sums, sparsity)
                 if loss is None:
-                    losses.append(cut.relative_error)
+                    losses.append(found.relative_error)
                     continue
-                write_(layer, name, cut.weight)
+                write_(layer, name, found.weight)
                 losses.append(loss())
                 write_(layer, name, before)
             facts[name] = {"size": own.numel(), "sparsities": sparsities, "losses": losses}

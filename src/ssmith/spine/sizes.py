@@ -1,18 +1,16 @@
-"""How many numbers the stages of a walk sum, for the memory a preflight prints."""
+"""How many numbers the stages of a pass sum, for the memory a preflight prints."""
 
 from __future__ import annotations
 
-from ssmith.families.mamba.selective import SelectiveLayer
-from ssmith.families.mamba.units import PROJECTIONS
-from ssmith.jobs.selective.config import SelectiveConfig
-from ssmith.jobs.selective.stages import can_refit
+from ssmith.families.hf.selective import PROJECTIONS, SelectiveLayer
+from ssmith.spine.choice import Choice
 
 
-def summed_numbers(config: SelectiveConfig, layer: SelectiveLayer) -> int:
+def summed_numbers(choice: Choice, layer: SelectiveLayer) -> int:
     """Return how many numbers the largest stage of one layer sums.
 
     Args:
-        config: what is removed.
+        choice: what is cut.
         layer: a layer of the model.
 
     Returns:
@@ -20,25 +18,18 @@ def summed_numbers(config: SelectiveConfig, layer: SelectiveLayer) -> int:
     """
     e, n = layer.e, layer.n
     found = [e * n * n]
-    resolved = config.resolved(refits=can_refit(layer))
-    if config.columns is not None and resolved.compensate != "none":
+    if choice.state is not None and choice.state.rows != "none":
         found.append(n**4)
-    if config.terms:
+    if choice.terms:
         found.append(e * (n + 2) ** 2)
-    if config.projections is not None:
-        squares = {name: _square(layer, name) for name in PROJECTIONS}
-        wanted = [squares[name] for name in config.projections.targets]
-        together = config.projections.refresh == "block" or config.projections.allocation in (
-            "local", "measured",
-        )  # fmt: skip
+    if choice.weight is not None:
+        wanted = [_square(layer, name) for name in PROJECTIONS]
+        together = choice.weight.refresh == "block" or choice.weight.scope in ("cost", "measured")
         found.append(sum(wanted) if together else max(wanted))
-        if config.projections.activations == "released":
-            found[-1] += e * e
     return max(found)
 
 
 def _square(layer: SelectiveLayer, name: str) -> int:
     """Return the size of a projection's second moments."""
-    weight = getattr(layer.mixer, name).weight
-    inputs: int = weight.shape[-1]
+    inputs: int = layer.part(name).weight.shape[-1]
     return layer.e * inputs**2 if name == "conv1d" else inputs**2

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ssmith.allocate.selective import keep_columns, keep_entries, stability
 from ssmith.calibrate.blockwise import Stage
+from ssmith.core.layers import STATE
 from ssmith.core.pattern import Pattern, amount_as_json
-from ssmith.core.selective import ENTRY, STATE, BlockRecord, Statistics, Totals
+from ssmith.core.selective import ENTRY, BlockRecord, Statistics, Totals
 from ssmith.criteria.selective import SelectiveCriterion
 from ssmith.families.hf.selective import MixerParts, SelectiveLayer
 from ssmith.spine.choice import Choice, States

@@ -1,7 +1,15 @@
 """Surgery: what a plan says, done to a model."""
 
-from ssmith.surgery.apply import MODES, check_fits, prune_
+from ssmith.surgery.apply import new_values, prune_
 from ssmith.surgery.reduce import reduce_modes
-from ssmith.surgery.refit import refit, refit_readout
+from ssmith.surgery.refit import check_fits, readout_values, refit, refit_readout
 
-__all__ = ["MODES", "check_fits", "prune_", "reduce_modes", "refit", "refit_readout"]
+__all__ = [
+    "check_fits",
+    "new_values",
+    "prune_",
+    "readout_values",
+    "reduce_modes",
+    "refit",
+    "refit_readout",
+]

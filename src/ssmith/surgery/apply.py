@@ -1,47 +1,38 @@
-"""Apply a plan: switch states off, or really remove them."""
+"""Do what a plan says: remove units or mask them, and write the values that go with it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, get_args
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from torch import nn
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
 
-from ssmith.core.compensation import Compensation
 from ssmith.core.errors import PlanError
-from ssmith.core.layers import STATE, Finding
 from ssmith.core.names import unknown_name
-from ssmith.core.plan import Plan
+from ssmith.core.plan import Cut, Plan
 from ssmith.core.receipt import Receipt, versions
-from ssmith.core.selective import COLUMNS, ENTRIES
-from ssmith.families import LTILayer, SequenceModel, find_layers, model_digest, sites
-from ssmith.surgery.selective import prune_by_plan_
-
-Mode = Literal["mask", "shrink"]
-MODES: tuple[str, ...] = get_args(Mode)
+from ssmith.core.unit import MODES, Coupling, Mode
+from ssmith.families import Site, model_digest, sites, spread, sync_config_
 
 
 def prune_(
-    model: nn.Module,
-    plan: Plan,
-    mode: Mode = "shrink",
-    *,
-    compensation: Compensation | None = None,
-    check_weights: bool = True,
+    model: nn.Module, plan: Plan, mode: Mode | None = None, *, check_weights: bool = True
 ) -> Receipt:
-    """Cut a model in place.
+    """Make of a dense model, in place, what a plan was made from: bit for bit.
 
-    ``mask`` keeps every tensor and multiplies the eigenvalue, the input row and the read-out of a
-    removed state by zero; ``shrink`` removes them from the tensors. Both compute the same outputs:
-    there is no state left at the removed entry (semantics "S-remove"). Either everything the plan
-    says is done, or, if it does not fit, nothing.
+    ``shrink`` removes units from the tensors; ``mask`` keeps every tensor and silences them, also
+    under training. Both compute the same outputs. Either everything the plan says is done, or, if
+    it does not fit, nothing.
 
     Args:
         model: changed in place.
-        plan: what to keep.
-        mode: ``"mask"`` or ``"shrink"``; plans for selective layers know it by their unit, as
-            entries are masked and columns go.
-        compensation: new read-outs for the states that stay; as they were if None.
+        plan: what to keep, and every new value.
+        mode: ``"shrink"`` or ``"mask"`` for all units; None for each unit's own way (entries and
+            weights are masked, all else goes).
         check_weights: refuse a plan that was made for other weights.
 
     Returns:
@@ -49,13 +40,11 @@ def prune_(
 
     Raises:
         InputError: if the mode is unknown.
-        PlanError: if the plan or the compensation does not fit the model.
+        PlanError: if the plan does not fit the model.
+        UnsupportedError: if a unit cannot be cut in that mode.
     """
-    if mode not in MODES:
+    if mode is not None and mode not in MODES:
         raise unknown_name(f"mode is {mode!r}", str(mode), MODES)
-    if plan.unit in (ENTRIES, COLUMNS):
-        return prune_by_plan_(model, plan, check_weights=check_weights)
-    layers = check_fits(model, plan)
     before = model_digest(model)
     if check_weights and plan.model_digest != before:
         raise PlanError(
@@ -63,138 +52,195 @@ def prune_(
             allowed="the model the plan was made for",
             next_step="make the plan again, or pass check_weights=False to apply it anyway",
         )
-    if compensation is not None:
-        check_compensation(compensation, layers)
-    sizes, places = [_sizes(model, layers)], sites(model)
-    for name, keep in plan.keep.items():
-        if compensation is not None:
-            layers[name].write_(compensation.readouts[name])
-        places[name].cut_(places[name].coupling("state"), keep, mode)
-    sizes.append(_sizes(model, layers))
-    if isinstance(model, SequenceModel):
-        model.config = model.current_config()
-    first, second = sizes
+    work = _sites_of(model, plan)
+    for site in work:
+        # On a copy first: what does not fit, leaves the model as it is.
+        _cut_site_(site.copied(), plan, mode)
+    sizes = [_sizes(model)]
+    counts = {cut.unit: [0, 0] for cut in plan.cuts}
+    for site in work:
+        _cut_site_(site, plan, mode, counts)
+    sync_config_(model)
+    sizes.append(_sizes(model))
     return Receipt(
         action="prune",
         model={
             "name": type(model).__name__,
-            "family": ", ".join(sorted({layer.family for layer in layers.values()})),
-            "layers": len(layers),
+            "family": ", ".join(sorted({site.site.family.name for site in work})),
+            "layers": len(work),
             "digest_before": before,
             "digest_after": model_digest(model),
         },
         method={
-            "criterion": plan.criterion,
-            "budget": plan.budget,
-            "mode": mode,
-            **({} if compensation is None else {"refit": compensation.settings}),
+            "cuts": [{"unit": cut.unit, "method": cut.method, "budget": cut.budget,
+                      "semantics": cut.semantics} for cut in plan.cuts],
+            "mode": mode or "each unit's own",
         },
         seed=None,
         versions=versions(),
         removed={
-            plan.unit: {
-                "before": first["active"],
-                "after": second["active"],
-                "fraction": 1 - second["active"] / first["active"] if first["active"] else 0.0,
-            }
+            unit: {"before": old, "after": new, "fraction": 1 - new / old if old else 0.0}
+            for unit, (old, new) in counts.items()
         },
         size={
-            "parameters": {"before": first["parameters"], "after": second["parameters"]},
-            "tensor_bytes": {"before": first["bytes"], "after": second["bytes"]},
+            name: {"before": sizes[0][name], "after": sizes[1][name]}
+            for name in ("parameters", "tensor_bytes")
         },
-        findings=[finding.as_dict() for finding in (*plan.findings, *_findings(compensation))],
+        findings=[finding.as_dict() for finding in plan.findings],
         details={
+            **plan.facts,
             "layers": [
-                {"name": name, "grid": list(keep.shape), "before": keep.numel(),
-                 "after": int(keep.sum()), **_errors(compensation, name)}
-                for name, keep in plan.keep.items()
-            ]
+                {"name": name, "unit": cut.unit, "grid": list(keep.shape),
+                 "before": keep.numel(), "after": int(keep.sum())}
+                for cut in plan.cuts
+                for name, keep in cut.keep.items()
+            ],
         },
     )  # fmt: skip
 
 
-def check_fits(model: nn.Module, plan: Plan) -> dict[str, LTILayer]:
-    """Return the layers a plan cuts.
+def new_values(
+    dense: nn.Module, cuts: Iterable[Cut], after: Mapping[str, Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Return every tensor of cut sites that is not just the dense one cut.
 
     Args:
-        model: the model to cut.
-        plan: what to keep.
+        dense: the model before; it is not changed.
+        cuts: in order.
+        after: by site, its tensors after the cuts, as in its ``state_dict``.
 
     Returns:
-        The layers by name.
-
-    Raises:
-        PlanError: if a layer is missing, unknown or of another shape, or the unit is not states.
+        Dotted name in the model → tensor; with the cuts it makes a complete plan.
     """
-    layers = find_layers(model)
-    if plan.unit != STATE:
-        raise PlanError(f"the plan cuts {plan.unit!r}", allowed=f"{STATE!r}")
-    if set(plan.keep) != set(layers):
-        missing = sorted(set(layers) - set(plan.keep))
-        unknown = sorted(set(plan.keep) - set(layers))
-        raise PlanError(
-            f"the plan lacks the layers {missing} and names unknown ones {unknown}",
-            allowed=f"exactly {sorted(layers)}",
-            next_step="make the plan for this model",
+    plan = Plan(cuts=tuple(cuts), model_digest="")
+    found = {}
+    for work in _sites_of(dense, plan):
+        trial = work.copied()
+        _cut_site_(trial, plan, None)
+        own = trial.site.module.state_dict()
+        for name, value in after.get(work.site.name, {}).items():
+            there = own.get(name)
+            if there is None or there.shape != value.shape or not torch.equal(there, value.to(there)):
+                found[f"{work.site.name}.{name}"] = value.detach().cpu().clone()
+    return found
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One site with what is to be done to it: in order, what of which cut."""
+
+    site: Site
+    steps: tuple[tuple[Cut, str, Bool[Tensor, "..."]], ...]
+
+    def copied(self) -> _Work:
+        site = Site(
+            name=self.site.name,
+            module=copy.deepcopy(self.site.module),
+            family=self.site.family,
         )
-    for name, keep in plan.keep.items():
-        if tuple(keep.shape) != layers[name].grid():
+        return _Work(site, self.steps)
+
+
+def _sites_of(model: nn.Module, plan: Plan) -> list[_Work]:
+    """Return the sites a plan cuts; raises `PlanError` for a name that is none of the model's."""
+    there = sites(model)
+    steps: dict[str, list[tuple[Cut, str, Tensor]]] = {}
+    for cut in plan.cuts:
+        for name, keep in cut.keep.items():
+            owners = [site for site in there if name == site or name.startswith(f"{site}.")]
+            if not owners:
+                raise PlanError(
+                    f"the plan cuts {cut.unit} of {name}, which the model does not have",
+                    allowed=", ".join(there) or "a model with layers that can be cut",
+                    next_step="make the plan for this model",
+                )
+            owner = max(owners, key=len)
+            steps.setdefault(owner, []).append((cut, name.removeprefix(owner).lstrip("."), keep))
+    for name in plan.values:
+        if not any(name.startswith(f"{site}.") for site in steps):
             raise PlanError(
-                f"layer {name}: the plan has states of shape {tuple(keep.shape)}",
-                allowed=str(layers[name].grid()),
+                f"the plan has a new value for {name}, and cuts nothing there",
+                allowed=f"values below {', '.join(steps)}",
+            )
+    return [_Work(there[name], tuple(found)) for name, found in steps.items()]
+
+
+def _cut_site_(
+    work: _Work, plan: Plan, mode: Mode | None, counts: dict[str, list[int]] | None = None
+) -> None:
+    """Cut one site, and write its values."""
+    masked: list[tuple[Coupling, Tensor]] = []
+    for cut, target, keep in work.steps:
+        coupling = work.site.coupling(cut.unit, target)
+        way = coupling.modes[0] if mode is None else mode
+        full = _laid_out(work.site.module, coupling, keep, masked)
+        if tuple(full.shape) != coupling.grid:
+            raise PlanError(
+                f"{work.site.name}: the plan has {cut.unit} of grid {tuple(keep.shape)}",
+                allowed=str(coupling.grid),
                 next_step="make the plan for this model; a shrunk model needs a new one",
             )
-    return layers
+        there = work.site.present(coupling)
+        if counts is not None:
+            counts[cut.unit][0] += int(there.sum())
+            counts[cut.unit][1] += int((there & full).sum())
+        work.site.cut_(coupling, full, way, cut.semantics)
+        if way == "mask" and coupling.modes[0] == "shrink":
+            masked.append((coupling, full))
+    prefix = f"{work.site.name}."
+    for name, value in plan.values.items():
+        if name.startswith(prefix):
+            _write_(work.site.module, name.removeprefix(prefix), value, masked)
 
 
-def check_compensation(compensation: Compensation, layers: Mapping[str, LTILayer]) -> None:
-    """Raise unless a compensation has a read-out of the right shape for every layer.
+def _laid_out(
+    module: nn.Module, coupling: Coupling, keep: Tensor, masked: list[tuple[Coupling, Tensor]]
+) -> Tensor:
+    """Return a mask in the grid a layer has, where units before were masked and not removed."""
+    for before, kept in reversed(masked):
+        if keep.shape == coupling.grid:
+            return keep
+        if before.unit == coupling.unit:
+            full = kept.clone()
+            full[kept] = keep.reshape(-1)
+            return full
+        (name,) = {item.parameter for item in coupling.slices}
+        like = torch.ones_like(module.get_parameter(name), dtype=torch.bool, device="cpu")
+        rows = keep.reshape(keep.shape)
+        return spread(before, name, rows, kept, like).reshape(coupling.grid)
+    return keep
 
-    Args:
-        compensation: the read-outs.
-        layers: the layers that are cut, as they are before the cut.
 
-    Raises:
-        PlanError: otherwise.
-    """
-    if set(compensation.readouts) != set(layers):
+@torch.no_grad()
+def _write_(
+    module: nn.Module, name: str, value: Tensor, masked: list[tuple[Coupling, Tensor]]
+) -> None:
+    path, _, last = name.rpartition(".")
+    owner: Any = module.get_submodule(path)
+    old: Tensor | None = owner._parameters.get(last)
+    old = owner._buffers.get(last) if old is None else old
+    if old is None:
+        like: Tensor = next(module.parameters())
+        owner.register_buffer(last, value.to(like.device))
+        return
+    placed = value.to(old.device)
+    for coupling, keep in reversed(masked):
+        if placed.shape != old.shape and coupling.of(name):
+            placed = spread(coupling, name, placed, keep, old)
+    if placed.shape != old.shape or placed.dtype != old.dtype:
         raise PlanError(
-            f"the compensation is for the layers {sorted(compensation.readouts)}",
-            allowed=f"exactly {sorted(layers)}",
-            next_step="refit the read-outs for this plan",
+            f"the plan's new value of {name} is {value.dtype} {tuple(value.shape)}",
+            allowed=f"{old.dtype} {tuple(old.shape)}",
+            next_step="make the plan for this model",
         )
-    for name, readout in compensation.readouts.items():
-        modes = layers[name].modes(name)
-        shapes = [
-            [None if item is None else tuple(item.shape) for item in (found.C, found.C_back)]
-            for found in (readout, modes)
-        ]
-        if shapes[0] != shapes[1]:
-            raise PlanError(
-                f"layer {name}: the new read-outs have the shapes {shapes[0]}",
-                allowed=str(shapes[1]),
-                next_step="refit the read-outs for this model",
-            )
+    old.copy_(placed)
 
 
-def _findings(compensation: Compensation | None) -> list[Finding]:
-    readouts = {} if compensation is None else compensation.readouts
-    return [finding for readout in readouts.values() for finding in readout.findings]
-
-
-def _errors(compensation: Compensation | None, name: str) -> dict[str, dict[str, float]]:
-    """Return the layer's error before and after refitting, if it was refitted."""
-    if compensation is None:
-        return {}
-    before, after = compensation.readouts[name].error
-    return {"error": {"before": before, "after": after}}
-
-
-def _sizes(model: nn.Module, layers: dict[str, LTILayer]) -> dict[str, int]:
-    """Return stored states that are on, parameters, and bytes of all tensors."""
-    infos = [layer.info(name) for name, layer in layers.items()]
+def _sizes(model: nn.Module) -> dict[str, int]:
+    tensors = model.state_dict(keep_vars=True).values()
     return {
-        "active": sum(info.units[STATE] - info.masked[STATE] for info in infos),
         "parameters": sum(item.numel() for item in model.parameters()),
-        "bytes": sum(item.numel() * item.element_size() for item in model.state_dict().values()),
+        "tensor_bytes": sum(
+            item.numel() * item.element_size() for item in {id(t): t for t in tensors}.values()
+        ),
     }

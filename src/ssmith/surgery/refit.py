@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -11,34 +12,86 @@ from jaxtyping import Bool, Float64
 from torch import Tensor, nn
 
 from ssmith.core.compensation import Compensation, Readout, RefitConfig
-from ssmith.core.errors import InputError, NumericalError
+from ssmith.core.errors import InputError, NumericalError, PlanError
 from ssmith.core.layers import Modes
 from ssmith.core.layout import Layout
 from ssmith.core.moments import Moments
-from ssmith.core.plan import Plan
+from ssmith.core.plan import Cut
 from ssmith.core.regression import System, solve_kept, system_of
-from ssmith.surgery.apply import check_fits
+from ssmith.families import LTILayer, find_layers
+
+
+def check_fits(model: nn.Module, cut: Cut) -> dict[str, LTILayer]:
+    """Return the S5 and S4D layers that a cut of states is for.
+
+    Args:
+        model: the model to cut.
+        cut: what stays.
+
+    Returns:
+        The layers by name, in the model's order.
+
+    Raises:
+        PlanError: if a layer is unknown or of another shape.
+    """
+    layers = {name: layer for name, layer in find_layers(model).items() if name in cut.keep}
+    unknown = sorted(set(cut.keep) - set(layers))
+    if unknown:
+        raise PlanError(f"the cut names layers that are not there: {unknown}")
+    for name, layer in layers.items():
+        if tuple(cut.keep[name].shape) != layer.grid():
+            raise PlanError(
+                f"layer {name}: states of shape {tuple(cut.keep[name].shape)}",
+                allowed=str(layer.grid()),
+            )
+    return layers
+
+
+def readout_values(
+    name: str, layer: LTILayer, keep: Bool[Tensor, "..."], readout: Readout
+) -> dict[str, Tensor]:
+    """Return the tensors of a cut layer that a refit makes others than the dense ones cut.
+
+    Args:
+        name: dotted name of the layer.
+        layer: as it is before the cut; it is not changed.
+        keep: what stays.
+        readout: the new values.
+
+    Returns:
+        Dotted name → tensor, in its shape after the cut.
+    """
+    plain, fitted = copy.deepcopy(layer), copy.deepcopy(layer)
+    plain.shrink_(keep)
+    fitted.write_(readout)
+    fitted.shrink_(keep)
+    own = plain.state_dict()
+    return {
+        f"{name}.{key}": value.detach().cpu().clone()
+        for key, value in fitted.state_dict().items()
+        if not torch.equal(value, own[key])
+    }
 
 
 def refit(
     model: nn.Module,
-    plan: Plan,
+    cut: Cut,
     moments: Mapping[str, Moments],
     config: RefitConfig | None = None,
 ) -> Compensation:
-    """Return the best read-outs for what a plan keeps; moments say no more than that.
+    """Return the best read-outs for what a cut keeps; moments say no more than that.
 
     Args:
         model: the model as it is before the cut; it is not changed.
-        plan: what stays.
-        moments: of every layer of the plan.
+        cut: what stays.
+        moments: of every layer of the cut.
         config: see `RefitConfig`; without rounds and projections.
 
     Returns:
-        One read-out per layer, to be passed to `prune_` with the plan.
+        One read-out per layer.
 
     Raises:
-        PlanError: if the plan does not fit the model.
+        PlanError: if the cut does not fit the model.
         InputError: if the moments of a layer are missing or of another shape, or more than
             read-outs is asked for.
         NumericalError: if the moments of the kept states are not positive definite.
@@ -51,13 +104,13 @@ def refit(
             next_step="use refit_by_layer on sequences, or refit_white without any",
         )
     readouts = {}
-    for name, layer in check_fits(model, plan).items():
+    for name, layer in check_fits(model, cut).items():
         if name not in moments:
             raise InputError(
-                f"there are no moments of layer {name}", allowed=", ".join(plan.keep),
-                next_step="calibrate the model the plan is for",
+                f"there are no moments of layer {name}", allowed=", ".join(cut.keep),
+                next_step="calibrate the model that is cut",
             )  # fmt: skip
-        keep = plan.keep[name].reshape(-1)
+        keep = cut.keep[name].reshape(-1)
         readouts[name] = refit_readout(
             layer.modes(name), moments[name], keep, chosen, width=layer.width
         )

@@ -13,7 +13,7 @@ from ssmith.core.pattern import Amount, Pattern
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
+class WeightCut:
     """New weights of one projection, or new taps of a depthwise convolution.
 
     Args:
@@ -47,7 +47,7 @@ class WeightCriterion(Protocol):
 
     def __call__(
         self, weight: Float[Tensor, "o i"], gram: Float64[Tensor, "i i"], amount: Amount
-    ) -> Cut:
+    ) -> WeightCut:
         """Cut a projection's weights by an amount."""
 
 
@@ -56,7 +56,7 @@ def measured_cut(
     after: Float[Tensor, "o i"],
     keep: Bool[Tensor, "o i"],
     gram: Float64[Tensor, "i i"],
-) -> Cut:
+) -> WeightCut:
     """Return a cut with its error.
 
     Args:
@@ -78,7 +78,7 @@ def measured_cut(
             "a weight after the cut is not finite",
             next_step="raise the damping, or check the calibration text for extreme values",
         )
-    return Cut(
+    return WeightCut(
         weight=rounded,
         keep=keep,
         error=output_error(before.double() - rounded.double(), gram),

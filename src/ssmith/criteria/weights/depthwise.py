@@ -12,7 +12,7 @@ from torch import Tensor
 from ssmith.core.convex import hull_slopes
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.pattern import Amount, Pattern, removed_counts
-from ssmith.criteria.weights.cut import Cut
+from ssmith.criteria.weights.cut import WeightCut
 
 # 2^k subsets are tried in every channel.
 LARGEST_KERNEL = 10
@@ -28,7 +28,7 @@ def cut_depthwise(
     *,
     damp: float = 0.01,
     update: Update = "refit",
-) -> Cut:
+) -> WeightCut:
     """Remove taps by what they cost exactly; no channel makes up for another.
 
     For every channel and every number of taps the best set of all 2^k is found; a budget over all
@@ -69,7 +69,7 @@ def measured_filters(
     after: Float[Tensor, "e k"],
     keep: Bool[Tensor, "e k"],
     gram: Float64[Tensor, "e k k"],
-) -> Cut:
+) -> WeightCut:
     """Return a cut with its error.
 
     Args:
@@ -83,7 +83,7 @@ def measured_filters(
     """
     rounded = (after * keep).to(before.dtype)
     change = rounded.double() - before.double()
-    return Cut(
+    return WeightCut(
         weight=rounded,
         keep=keep,
         error=_energy(change, gram),

@@ -12,7 +12,7 @@ from torch import Tensor
 from ssmith.core.checks import check_integer, check_number
 from ssmith.core.errors import NumericalError
 from ssmith.core.pattern import Amount, Pattern, keep_largest, removed_counts
-from ssmith.criteria.weights.cut import Cut, check_projection, measured_cut
+from ssmith.criteria.weights.cut import WeightCut, check_projection, measured_cut
 from ssmith.criteria.weights.least_squares import refit_kept
 
 
@@ -58,7 +58,7 @@ class OBS:
     @torch.no_grad()
     def __call__(
         self, weight: Float[Tensor, "o i"], gram: Float64[Tensor, "i i"], amount: Amount
-    ) -> Cut:
+    ) -> WeightCut:
         """Cut a projection and move its other weights.
 
         Args:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.pattern import Amount, Pattern, keep_largest, removed_counts
 from ssmith.core.seeds import generator
-from ssmith.criteria.weights.cut import Cut, check_projection, measured_cut
+from ssmith.criteria.weights.cut import WeightCut, check_projection, measured_cut
 
 Over = Literal["row", "tensor"]
 """Weights are compared within each output row, or over the whole tensor."""
@@ -47,7 +47,7 @@ class Wanda:
 
     def __call__(
         self, weight: Float[Tensor, "o i"], gram: Float64[Tensor, "i i"], amount: Amount
-    ) -> Cut:
+    ) -> WeightCut:
         """Cut a projection (see `check_projection` for what raises)."""
         check_projection(weight, gram, amount)
         scores = weight.abs().double() * gram.diagonal().clamp(min=0).sqrt()
@@ -83,7 +83,7 @@ class WeightMagnitude:
 
     def __call__(
         self, weight: Float[Tensor, "o i"], gram: Float64[Tensor, "i i"], amount: Amount
-    ) -> Cut:
+    ) -> WeightCut:
         """Cut a projection; the gram only tells what it cost."""
         check_projection(weight, gram, amount)
         return measured_cut(weight, weight, keep_by(weight.abs(), amount, self.over), gram)
@@ -118,7 +118,7 @@ class RandomWeights:
 
     def __call__(
         self, weight: Float[Tensor, "o i"], gram: Float64[Tensor, "i i"], amount: Amount
-    ) -> Cut:
+    ) -> WeightCut:
         """Cut a projection; the gram only tells what it cost."""
         check_projection(weight, gram, amount)
         draw = torch.rand(weight.shape, generator=generator(self.seed, "weights", *weight.shape))

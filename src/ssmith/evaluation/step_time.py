@@ -1,0 +1,58 @@
+"""The time of one step of a model that has steps."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from ssmith.core.errors import UnsupportedError
+from ssmith.families import SequenceModel
+
+_REPEATS, _BEFORE = 15, 3
+
+
+@torch.no_grad()
+def step_seconds(model: nn.Module) -> float:
+    """Return the median time of one step of one sequence, in seconds.
+
+    Args:
+        model: a unidirectional `SequenceModel`, or a language model.
+
+    Returns:
+        The median of several, after some that are not counted.
+
+    Raises:
+        UnsupportedError: if the model has no steps.
+    """
+    run = _step_of(model)
+    times = []
+    for _ in range(_BEFORE + _REPEATS):
+        begun = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times[_BEFORE:])
+
+
+def _step_of(model: Any) -> Callable[[], Any]:
+    device = next(model.parameters()).device
+    if isinstance(model, SequenceModel):
+        config, state = model.config, model.initial_state(1)
+        one = (
+            torch.zeros(1, config.channels, device=device)
+            if config.channels
+            else torch.zeros(1, dtype=torch.int64, device=device)
+        )
+        return lambda: model.step(one, state)
+    if hasattr(model, "get_input_embeddings") and hasattr(model, "config"):
+        token = torch.zeros(1, 1, dtype=torch.int64, device=device)
+        return lambda: model(input_ids=token, use_cache=False)
+    raise UnsupportedError(
+        f"{type(model).__name__} has no step that could be timed",
+        allowed="sequence models and language models",
+        next_step="give a target in parameters, bytes or state_bytes",
+    )

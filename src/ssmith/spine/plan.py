@@ -1,0 +1,160 @@
+"""The verb `plan`: what a model, budgets and data make of one another."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+from torch import nn
+
+from ssmith.calibrate import PassConfig
+from ssmith.core.budget import Budget, Target
+from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.plan import Plan
+from ssmith.core.progress import Progress, silent
+from ssmith.core.rows import Rows
+from ssmith.core.rows import rows as as_rows
+from ssmith.families import LTILayer, Site, model_digest, sites
+from ssmith.spine.decided import Decided
+from ssmith.spine.depth import BLOCK, plan_blocks
+from ssmith.spine.losses import loss_on
+from ssmith.spine.lti import StatePlanner, method_of
+from ssmith.spine.reach import share_that_reaches
+from ssmith.spine.selective import plan_selective
+from ssmith.surgery import prune_
+from ssmith.units import unit_named
+
+
+def plan(
+    model: nn.Module,
+    budgets: Budget | Iterable[Budget],
+    data: Any = None,
+    *,
+    run: PassConfig | None = None,
+    progress: Progress = silent,
+) -> Plan:
+    """Decide what goes from a model, and every new value of what stays.
+
+    The budgets are met one after the other, each on what the ones before left; those of one
+    family of layers share one pass over the data.
+
+    Args:
+        model: any network with state space layers inside; it is not changed.
+        budgets: one or more, e.g. ``ssmith.Budget("state", 0.5)``.
+        data: calibration rows: sequences, windows of text, or any iterable of batches (see
+            `ssmith.rows`); None for methods that need none.
+        run: batch size, working directory and order of the pass.
+        progress: listener.
+
+    Returns:
+        A plan that is complete: ``prune_(model, plan)`` makes the very model it came from.
+
+    Raises:
+        InputError: if a budget names a unit, method or setting that there is not, or cannot be
+            met, or needs data and there is none.
+        PlanError: if what must stay is more than a budget keeps.
+        UnsupportedError: if the model has no layer with that unit.
+        NumericalError: if a number leaves the finite ones.
+    """
+    wanted = [budgets] if isinstance(budgets, Budget) else list(budgets)
+    if not wanted:
+        raise InputError("there is no budget", allowed='one or more, e.g. Budget("state", 0.5)')
+    for budget in wanted:
+        unit_named(budget.unit)
+    rows = None if data is None else as_rows(data)
+    config = run or PassConfig()
+    wanted = [_reached(model, budget, rows, config) for budget in wanted]
+    digest, work, found = model_digest(model), model, list[Decided]()
+    groups = [list(group) for _, group in groupby(wanted, key=lambda one: _planner(model, one))]
+    for number, group in enumerate(groups):
+        decided = _decide(work, group, rows, config, progress)
+        found.append(decided)
+        if number + 1 < len(groups):
+            work = copy.deepcopy(work)
+            prune_(work, _joined(model_digest(work), [decided]))
+    return _joined(digest, found)
+
+
+def _joined(digest: str, found: Sequence[Decided]) -> Plan:
+    values: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
+    for decided in found:
+        values |= decided.values
+        facts |= decided.facts
+    return Plan(
+        cuts=tuple(cut for decided in found for cut in decided.cuts),
+        values=values,
+        model_digest=digest,
+        findings=tuple(finding for decided in found for finding in decided.findings),
+        facts=facts,
+    )
+
+
+def _planner(model: nn.Module, budget: Budget) -> str:
+    """Return which planner meets a budget; raises if there is none."""
+    if budget.unit == BLOCK:
+        return BLOCK
+    chosen = [site for site in sites(model).values() if _has(site, budget)]
+    if not chosen:
+        there = {coupling.unit for site in sites(model).values() for coupling in site.couplings}
+        raise UnsupportedError(
+            f"{type(model).__name__} has no {budget.unit} that can be cut"
+            + (f" in {', '.join(budget.targets)}" if budget.targets else ""),
+            allowed=", ".join(sorted(there)) or "models with state space layers",
+            next_step="`ssmith inspect` shows what a model has",
+        )
+    views = {"lti" if isinstance(site.view(), LTILayer) else "selective" for site in chosen}
+    if len(views) > 1:
+        raise UnsupportedError(
+            f"{budget.unit} stands for layers of two kinds in {type(model).__name__}",
+            allowed="targets of one kind",
+            next_step="give one budget for each, with targets",
+        )
+    return views.pop()
+
+
+def _has(site: Site, budget: Budget) -> bool:
+    return any(
+        coupling.unit == budget.unit
+        and (budget.wants(site.name) or budget.wants(f"{site.name}.{_short(coupling.target)}"))
+        for coupling in site.couplings
+    )
+
+
+def _short(target: str) -> str:
+    return target.removesuffix(".weight")
+
+
+def _decide(
+    model: nn.Module,
+    budgets: Sequence[Budget],
+    rows: Rows | None,
+    config: PassConfig,
+    progress: Progress,
+) -> Decided:
+    kind = _planner(model, budgets[0])
+    if kind == "selective":
+        return plan_selective(model, budgets, rows, config, progress)
+    if len(budgets) > 1:
+        raise InputError(
+            f"{len(budgets)} budgets of {budgets[0].unit} follow one another",
+            allowed="one for these layers",
+        )
+    if kind == BLOCK:
+        return plan_blocks(
+            model, budgets[0], loss_on(model, rows), work_dir=config.work_dir, progress=progress
+        )
+    method = method_of(budgets[0], has_data=rows is not None)
+    return StatePlanner(model, method, rows).decide(budgets[0])
+
+
+def _reached(
+    model: nn.Module, budget: Budget, rows: Rows | None, config: PassConfig
+) -> Budget:
+    """Return a budget whose target, if it has one, is the share that reaches it."""
+    if not isinstance(budget.sparsity, Target):
+        return budget
+    return replace(budget, sparsity=share_that_reaches(model, budget, budget.sparsity, rows))
