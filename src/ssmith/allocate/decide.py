@@ -21,7 +21,8 @@ def allocate(scores: Scores, budget: Budget) -> tuple[Cut, tuple[Finding, ...]]:
     """Decide which units stay.
 
     The budget names the end state: of ``total`` units in all grids, ``K = total −
-    budget.removed_of(total)`` stay. Units that a mask has already switched off count in ``total`` as removed and stay off,
+    budget.removed_of(total)`` stay. Units that a mask has already switched off count in ``total``
+    as removed and stay off,
     so planning the same budget again on a masked model removes nothing more. If the mask has
     already removed more than asked, everything present stays and a finding says so.
 

@@ -1,10 +1,13 @@
 """Model families: what a family calls things, where its states live, how to cut them."""
 
+from ssmith.families.chain import chain_of, sync_depth_, without_block
+from ssmith.families.coupling import spread, weigh
 from ssmith.families.family import Site
 from ssmith.families.heads import Answers, HeadConfig, TaskModel, answers_of, renew_head_, with_head
 from ssmith.families.hf import directory_of, hf_facts, vocabulary_of
 from ssmith.families.lti import LTILayer, LTIOptions
 from ssmith.families.registry import (
+    couplings_of,
     describe,
     find_layers,
     model_digest,
@@ -12,6 +15,7 @@ from ssmith.families.registry import (
     scan_of,
     sites,
     ssm_sites,
+    sync_config_,
 )
 from ssmith.families.s4d import S4DLayer
 from ssmith.families.s5 import S5Layer
@@ -32,6 +36,8 @@ __all__ = [
     "Tap",
     "TaskModel",
     "answers_of",
+    "chain_of",
+    "couplings_of",
     "describe",
     "directory_of",
     "find_layers",
@@ -42,8 +48,13 @@ __all__ = [
     "renew_head_",
     "scan_of",
     "sites",
+    "spread",
     "ssm_sites",
+    "sync_config_",
+    "sync_depth_",
     "tapped",
     "vocabulary_of",
+    "weigh",
     "with_head",
+    "without_block",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from ssmith.core.errors import ModelError, UnsupportedError
 from ssmith.core.layers import LayerInfo, Modes
+from ssmith.core.unit import Coupling
 from ssmith.families.diagonal import S4D, S5
 from ssmith.families.family import Family, Site
 from ssmith.families.lti import LTILayer
@@ -176,6 +178,36 @@ def scan_of(model: nn.Module) -> Op:
 def modes_of(model: nn.Module) -> tuple[Modes, ...]:
     """Return every layer as modes in float64 (see `Modes`)."""
     return tuple(layer.modes(name) for name, layer in find_layers(model).items())
+
+
+def couplings_of(model: nn.Module) -> dict[str, tuple[Coupling, ...]]:
+    """Return where the units of every layer live, by the layer's name."""
+    return {name: site.couplings for name, site in sites(model).items()}
+
+
+def sync_config_(model: nn.Module, before: Mapping[str, tuple[Coupling, ...]]) -> None:
+    """Make a network's configuration say what its layers are now, where they are all alike.
+
+    Args:
+        model: a network that was cut; one without a configuration is left as it is.
+        before: `couplings_of` it before the cut.
+    """
+    current = getattr(model, "current_config", None)
+    if current is not None:
+        model.config = current()
+        return
+    config: Any = getattr(model, "config", None)
+    falls: dict[str, set[Fraction]] = {}
+    for name, now in couplings_of(model).items():
+        counts = {(item.unit, item.target): item.count for item in now}
+        for item in before.get(name, ()):
+            gone = item.count - counts.get((item.unit, item.target), 0)
+            for key, each in item.config_keys.items():
+                falls.setdefault(key, set()).add(Fraction(each) * gone)
+    for key, amounts in falls.items():
+        amount = amounts.pop() if len(amounts) == 1 else Fraction(0)
+        if amount and hasattr(config, key):
+            setattr(config, key, int(getattr(config, key) - amount))
 
 
 def model_digest(model: nn.Module) -> str:

@@ -15,7 +15,7 @@ from ssmith.core.pattern import Pattern
 from ssmith.core.selective import check_entry_semantics
 from ssmith.criteria.selective import SelectiveCriterion, selective_by_name
 from ssmith.criteria.weights import OBS, RandomWeights, Wanda, WeightCriterion, WeightMagnitude
-from ssmith.families.hf.selective import PROJECTIONS
+from ssmith.families.mamba.units import PROJECTIONS
 
 AFTER_REFIT = "refit-greedy"
 WITHOUT_REFIT = "gram-greedy"
@@ -231,9 +231,10 @@ def _of_entries(budget: Budget) -> States:
     semantics = budget.semantics or "memoryless"
     check_entry_semantics(semantics)
     by_cost = _by_cost(budget, usual=criterion.scores_output, criterion=criterion)
+    named = "".join(sorted(budget.terms))
     return States(
         budget=budget, method=method, criterion=criterion, semantics=semantics,
-        terms=_default_terms(budget) if budget.compensate == AUTO else "".join(sorted(budget.terms)),
+        terms=_default_terms(budget) if budget.compensate == AUTO else named,
         by_cost=by_cost and budget.pattern is None,
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from ssmith.core.errors import InputError
 from ssmith.core.plan import Cut
 from ssmith.core.progress import Progress
 from ssmith.core.words import number_of, span
-from ssmith.families import blocks_of, drop_blocks_, without_block
+from ssmith.families import chain_of, without_block
 from ssmith.spine.decided import Decided
 from ssmith.spine.trials import Trials
 
@@ -56,7 +56,7 @@ def plan_blocks(
     Differs: rows are drawn from a training split; its released code reads the test split.
     """
     _check(budget)
-    name, total = blocks_of(model)
+    name, total = chain_of(model).name, chain_of(model).coupling(BLOCK).count
     wanted = budget.removed_of(total)
     if not 1 <= wanted < total:
         raise InputError(
@@ -82,7 +82,8 @@ def plan_blocks(
                 losses.append(measured([*gone, block]))
             done += 1
         least = min(range(len(losses)), key=losses.__getitem__)
-        drop_blocks_(work, [least])
+        site = chain_of(work)
+        site.cut_(site.coupling(BLOCK), torch.arange(len(names)) != least)
         steps.append({"removed": names.pop(least), "loss": losses[least]})
     progress("trying blocks", tries, tries, "")
     keep = torch.zeros(total, dtype=torch.bool)

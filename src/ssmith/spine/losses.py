@@ -12,7 +12,8 @@ from ssmith.core.errors import InputError
 from ssmith.core.rows import Rows
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation.perplexity import window_losses
-from ssmith.families import answers_of, evaluating
+from ssmith.evaluation.running import evaluating
+from ssmith.families import answers_of
 
 BATCH_SIZE = 64
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ssmith.calibrate import PassConfig
+from ssmith.calibrate.blockwise import WalkConfig as PassConfig
 from ssmith.core.budget import Budget, Target
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.plan import Plan
@@ -68,6 +68,11 @@ def plan(
     config = run or PassConfig()
     wanted = [_reached(model, budget, rows, config) for budget in wanted]
     digest, work, found = model_digest(model), model, list[Decided]()
+    if any(budget.unit == BLOCK for budget in wanted[1:]):
+        raise InputError(
+            "blocks are to go after other units", allowed="a budget of blocks as the first one",
+            next_step="give it first: what is left is then cut on what the fewer blocks hand on",
+        )  # fmt: skip
     groups = [list(group) for _, group in groupby(wanted, key=lambda one: _planner(model, one))]
     for number, group in enumerate(groups):
         decided = _decide(work, group, rows, config, progress)
@@ -151,9 +156,7 @@ def _decide(
     return StatePlanner(model, method, rows).decide(budgets[0])
 
 
-def _reached(
-    model: nn.Module, budget: Budget, rows: Rows | None, config: PassConfig
-) -> Budget:
+def _reached(model: nn.Module, budget: Budget, rows: Rows | None, config: PassConfig) -> Budget:
     """Return a budget whose target, if it has one, is the share that reaches it."""
     if not isinstance(budget.sparsity, Target):
         return budget

@@ -14,14 +14,17 @@ from ssmith.core.budget import Budget, Target
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.rows import Rows
 from ssmith.evaluation.step_time import step_seconds
-from ssmith.families import LTILayer, Site, sites, state_bytes_per_unit, weigh
+from ssmith.families import LTILayer, Site, sites, weigh
+from ssmith.families.mamba.selective import SelectiveLayer
 from ssmith.spine.lti import StatePlanner, method_of
 
 Counts = Mapping[str, int]
 _TRIES = 24
 
 
-def share_that_reaches(model: nn.Module, budget: Budget, target: Target, rows: Rows | None) -> float:
+def share_that_reaches(
+    model: nn.Module, budget: Budget, target: Target, rows: Rows | None
+) -> float:
     """Return the smallest share to remove that reaches a target.
 
     Parameters and bytes are counted by the units' tables, nothing is cut for it; the time of a
@@ -103,7 +106,7 @@ def _measure(
     if target.quantity == "step_time":
         return lambda counts: step_seconds(_cut(model, unit, counts))
     if target.quantity == "state_bytes":
-        each = {name: state_bytes_per_unit(site, unit) for name, site in there.items()}
+        each = {name: _state_bytes(site) for name, site in there.items()}
         dense = sum(each[name] * site.coupling(unit).count for name, site in there.items())
         return lambda counts: dense - sum(each[name] * gone for name, gone in counts.items())
     whole: dict[str, Any] = {
@@ -119,6 +122,21 @@ def _measure(
         return float(whole[target.quantity] - sum(gone))
 
     return left
+
+
+def _state_bytes(site: Site) -> int:
+    """Return the bytes one state of a layer takes of a sequence's state: float32, or complex."""
+    view = site.view()
+    size = next(site.module.parameters()).element_size()
+    if isinstance(view, LTILayer):
+        return 2 * size
+    if isinstance(view, SelectiveLayer):
+        # The engine carries it in float32 at least.
+        return view.e * max(size, 4)
+    raise UnsupportedError(
+        f"the state of {site.name} is not counted by units of {site.family.name}",
+        allowed="a target in parameters or bytes",
+    )
 
 
 def _cut(model: nn.Module, unit: str, counts: Counts) -> nn.Module:

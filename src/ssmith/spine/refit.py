@@ -50,8 +50,8 @@ def refit_by_layer(
         config: what is refitted (see `RefitConfig`).
         criterion: chooses anew, on what each layer now sees, which states stay; their number
             stays. The cut's own states if None.
-        sensitivity: of the dense model (`calibrate.measure_sensitivity`), for a criterion that weighs by it;
-            measured if None and needed.
+        sensitivity: of the dense model (`calibrate.measure_sensitivity`), for a criterion that
+            weighs by it; measured if None and needed.
         wanted: what the dense model's layers give on these sequences, where it was recorded with
             this batch size; recorded here if None.
         batch_size: sequences per forward pass.

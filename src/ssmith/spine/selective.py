@@ -24,8 +24,9 @@ from ssmith.criteria.selective.refit import LARGEST_STATE
 from ssmith.evaluation.perplexity import window_losses
 from ssmith.families import model_digest
 from ssmith.families.hf.blocks import Blocks, ModelBlocks
-from ssmith.families.hf.hooks import SLOT
-from ssmith.families.hf.selective import SelectiveLayer, find_selective
+from ssmith.families.mamba.selective import SelectiveLayer
+from ssmith.families.parts.hooks import SLOT
+from ssmith.families.registry import find_selective
 from ssmith.spine.choice import Choice, choose
 from ssmith.spine.decided import Decided
 from ssmith.spine.shares import Counts, Survey

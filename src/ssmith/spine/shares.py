@@ -22,7 +22,7 @@ from ssmith.core.tokens import TokenWindows
 from ssmith.criteria.weights.sensitivity import Measure as Kind
 from ssmith.criteria.weights.sensitivity import sensitivity
 from ssmith.families.hf.blocks import Blocks
-from ssmith.families.hf.selective import MixerParts, SelectiveLayer
+from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
 from ssmith.spine.choice import Choice, States, Weights
 from ssmith.spine.states import Counts, entry_costs_stage, state_costs_stage
 from ssmith.spine.weights import Shares, cut_of, write_

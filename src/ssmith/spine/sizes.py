@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ssmith.families.hf.selective import PROJECTIONS, SelectiveLayer
+from ssmith.families.mamba.selective import SelectiveLayer
+from ssmith.families.mamba.units import PROJECTIONS
 from ssmith.spine.choice import Choice
 
 

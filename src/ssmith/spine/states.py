@@ -16,7 +16,7 @@ from ssmith.core.layers import STATE
 from ssmith.core.pattern import Pattern, amount_as_json
 from ssmith.core.selective import ENTRY, BlockRecord, Statistics, Totals
 from ssmith.criteria.selective import SelectiveCriterion
-from ssmith.families.hf.selective import MixerParts, SelectiveLayer
+from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
 from ssmith.spine.choice import Choice, States
 from ssmith.spine.compensate import compensated_states, recovery_stage
 from ssmith.spine.weights import Shares, weight_stages
@@ -229,5 +229,3 @@ def _stability(
     if halves is None:
         return None
     return stability((halves[0], halves[1]), (kept[0], kept[1])).as_dict()
-
-

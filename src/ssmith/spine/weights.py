@@ -15,14 +15,14 @@ from ssmith.core.pattern import Amount, Pattern, amount_as_json
 from ssmith.core.selective import BlockRecord, Statistics, Totals
 from ssmith.criteria.weights import (
     OBS,
-    WeightCut,
     Wanda,
+    WeightCut,
     cut_depthwise,
     keep_by,
     measured_filters,
 )
-from ssmith.families.hf.holding import held
-from ssmith.families.hf.selective import MixerParts, SelectiveLayer
+from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
+from ssmith.families.masks import mask_of
 from ssmith.spine.choice import Weights
 
 WEIGHT = "weight"
@@ -88,8 +88,12 @@ def _spared_stage() -> Stage:
     def apply(layer: SelectiveLayer, totals: Totals) -> BlockRecord:
         del totals
         weight = layer.part(_CONV).weight
-        facts = {"before": weight.numel(), "after": weight.numel(), "amount": 0.0,
-                 "relative_error": 0.0}
+        facts = {
+            "before": weight.numel(),
+            "after": weight.numel(),
+            "amount": 0.0,
+            "relative_error": 0.0,
+        }
         return BlockRecord(
             layer=layer.name,
             stage=WEIGHT,
@@ -147,7 +151,7 @@ def cut_of(
     """
     module: Any = layer.part(name)
     weight: Tensor = module.weight.detach()
-    if not bool(held(module, "weight").all()):
+    if not bool(mask_of(module, "weight").all()):
         raise UnsupportedError(
             f"{layer.name}.{name} has been cut before",
             allowed="projections that are dense",

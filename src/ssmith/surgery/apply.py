@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,16 @@ from ssmith.core.names import unknown_name
 from ssmith.core.plan import Cut, Plan
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.unit import MODES, Coupling, Mode
-from ssmith.families import Site, model_digest, sites, spread, sync_config_
+from ssmith.families import (
+    Site,
+    chain_of,
+    couplings_of,
+    model_digest,
+    sites,
+    spread,
+    sync_config_,
+    sync_depth_,
+)
 
 
 def prune_(
@@ -52,22 +61,24 @@ def prune_(
             allowed="the model the plan was made for",
             next_step="make the plan again, or pass check_weights=False to apply it anyway",
         )
-    work = _sites_of(model, plan)
-    for site in work:
-        # On a copy first: what does not fit, leaves the model as it is.
-        _cut_site_(site.copied(), plan, mode)
     sizes = [_sizes(model)]
     counts = {cut.unit: [0, 0] for cut in plan.cuts}
+    rest = _without_blocks_(model, plan, mode, counts)
+    work = _sites_of(model, rest)
     for site in work:
-        _cut_site_(site, plan, mode, counts)
-    sync_config_(model)
+        # On a copy first: what does not fit, leaves the model as it is.
+        _cut_site_(site.copied(), rest, mode)
+    there = couplings_of(model)
+    for site in work:
+        _cut_site_(site, rest, mode, counts)
+    sync_config_(model, there)
     sizes.append(_sizes(model))
     return Receipt(
         action="prune",
         model={
             "name": type(model).__name__,
-            "family": ", ".join(sorted({site.site.family.name for site in work})),
-            "layers": len(work),
+            "family": ", ".join(sorted({site.family.name for site in sites(model).values()})),
+            "layers": len(there),
             "digest_before": before,
             "digest_after": model_digest(model),
         },
@@ -99,6 +110,35 @@ def prune_(
     )  # fmt: skip
 
 
+def _without_blocks_(
+    model: nn.Module, plan: Plan, mode: Mode | None, counts: dict[str, list[int]]
+) -> Plan:
+    """Drop the blocks a plan begins with, and return what is left of it."""
+    blocks = [cut for cut in plan.cuts if cut.unit == "block"]
+    if not blocks:
+        return plan
+    site = chain_of(model)
+    (cut,) = blocks if len(blocks) == 1 else (None,)
+    keep = None if cut is None else cut.keep.get(site.name)
+    coupling = site.coupling("block")
+    if keep is None or plan.cuts[0] is not cut or tuple(keep.shape) != coupling.grid:
+        raise PlanError(
+            "the plan's cut of blocks does not fit the model",
+            allowed=f"one, as the first cut, of {coupling.count} blocks in {site.name}",
+            next_step="make the plan for this model",
+        )
+    rest = replace(plan, cuts=plan.cuts[1:])
+    trial = copy.deepcopy(model)
+    there = chain_of(trial)
+    there.cut_(coupling, keep, mode)
+    for work in _sites_of(trial, rest):
+        _cut_site_(work, rest, mode)
+    site.cut_(coupling, keep, mode)
+    sync_depth_(model)
+    counts["block"] = [coupling.count, int(keep.sum())]
+    return rest
+
+
 def new_values(
     dense: nn.Module, cuts: Iterable[Cut], after: Mapping[str, Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
@@ -120,7 +160,8 @@ def new_values(
         own = trial.site.module.state_dict()
         for name, value in after.get(work.site.name, {}).items():
             there = own.get(name)
-            if there is None or there.shape != value.shape or not torch.equal(there, value.to(there)):
+            same = there is not None and there.shape == value.shape
+            if not same or not torch.equal(there, value.to(there)):
                 found[f"{work.site.name}.{name}"] = value.detach().cpu().clone()
     return found
 

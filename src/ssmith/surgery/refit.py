@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from ssmith.core.compensation import Compensation, Readout, RefitConfig
 from ssmith.core.errors import InputError, NumericalError, PlanError
-from ssmith.core.layers import Modes
+from ssmith.core.layers import STATE, Modes
 from ssmith.core.layout import Layout
 from ssmith.core.moments import Moments
 from ssmith.core.plan import Cut
 from ssmith.core.regression import System, solve_kept, system_of
-from ssmith.families import LTILayer, find_layers
+from ssmith.families import LTILayer, find_layers, sites
 
 
 def check_fits(model: nn.Module, cut: Cut) -> dict[str, LTILayer]:
@@ -62,9 +62,10 @@ def readout_values(
         Dotted name → tensor, in its shape after the cut.
     """
     plain, fitted = copy.deepcopy(layer), copy.deepcopy(layer)
-    plain.shrink_(keep)
     fitted.write_(readout)
-    fitted.shrink_(keep)
+    for item in (plain, fitted):
+        (site,) = sites(item).values()
+        site.cut_(site.coupling(STATE), keep)
     own = plain.state_dict()
     return {
         f"{name}.{key}": value.detach().cpu().clone()

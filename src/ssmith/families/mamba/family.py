@@ -9,8 +9,8 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from ssmith.core.errors import PlanError
-from ssmith.core.layers import STATES, LayerInfo
-from ssmith.core.selective import ENTRIES, STORED_A_LOG
+from ssmith.core.layers import STATE, LayerInfo
+from ssmith.core.selective import ENTRY, STORED_A_LOG
 from ssmith.core.unit import Coupling, Mode
 from ssmith.families.coupling import mask_, present
 from ssmith.families.family import Kind, View, cut_by_table_
@@ -67,7 +67,7 @@ class MambaFamily:
 
     def info(self, name: str, module: Any) -> LayerInfo:  # noqa: D102
         e, n = module.A_log.shape
-        units = {STATES: n, "channels": e, ENTRIES: e * n}
+        units = {STATE: n, "channels": e, ENTRY: e * n}
         path = choose("selective_scan", module.A_log)
         notes = [f"runs on the engine ({path.backend})", "can be cut: state, entry, weight"]
         if SelectiveLayer(name, module).normalises:
@@ -77,11 +77,11 @@ class MambaFamily:
             name=name,
             family=MIXERS[kind_of(module)].model_type,
             units=units,
-            grid={STATES: (n,), "channels": (e,), ENTRIES: (e, n)},
+            grid={STATE: (n,), "channels": (e,), ENTRY: (e, n)},
             width=e,
             parameters=sum(parameter.numel() for parameter in module.parameters()),
             masked={
-                STATES: silent, "channels": 0, ENTRIES: int((~mask_of(module, "A_log")).sum())
+                STATE: silent, "channels": 0, ENTRY: int((~mask_of(module, "A_log")).sum())
             },
             notes=tuple(notes),
         )  # fmt: skip

@@ -90,6 +90,10 @@ class SelectiveLayer:
     name: str
     mixer: Any
 
+    def part(self, name: str) -> Any:
+        """Return a part of the mixer by its usual name: ``in_proj``, ``x_proj`` and so on."""
+        return getattr(self.mixer, name)
+
     @property
     def e(self) -> int:
         """Inner channels."""

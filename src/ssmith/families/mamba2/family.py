@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from ssmith.core.layers import STATES, LayerInfo
+from ssmith.core.layers import STATE, LayerInfo
 from ssmith.core.unit import Coupling, Mode
 from ssmith.families.coupling import present
 from ssmith.families.family import Kind, View, cut_by_table_
@@ -58,7 +58,7 @@ class Mamba2Family:
         return present(module, coupling)
 
     def info(self, name: str, module: Any) -> LayerInfo:  # noqa: D102
-        units = {STATES: module.ssm_state_size, "channels": module.intermediate_size}
+        units = {STATE: module.ssm_state_size, "channels": module.intermediate_size}
         units["heads"] = module.num_heads
         path = choose("ssd", module.A_log)
         return LayerInfo(

@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from ssmith.core.layers import STATES, LayerInfo
+from ssmith.core.layers import STATE, LayerInfo
 from ssmith.core.unit import Coupling, Mode
 from ssmith.families.coupling import present
 from ssmith.families.family import Kind, View, cut_by_table_
@@ -49,7 +49,7 @@ class ZambaFamily:
         return present(module, coupling)
 
     def info(self, name: str, module: Any) -> LayerInfo:  # noqa: D102
-        units = {STATES: module.ssm_state_size, "channels": module.intermediate_size}
+        units = {STATE: module.ssm_state_size, "channels": module.intermediate_size}
         units["heads"] = module.n_mamba_heads
         path = choose("selective_scan", module.A_log)
         return LayerInfo(

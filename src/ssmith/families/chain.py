@@ -1,0 +1,130 @@
+"""Blocks of a network as a list that can be shortened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from ssmith.core.errors import UnsupportedError
+from ssmith.core.layers import LayerInfo
+from ssmith.core.unit import Coupling, Mode
+from ssmith.families.family import Kind, Site, View
+from ssmith.families.parts.stock import Engine
+from ssmith.families.registry import sites
+
+_COUNTS = ("num_hidden_layers", "n_layer", "n_layers")
+
+
+@dataclass(frozen=True)
+class ChainFamily:
+    """Lists of blocks of one class, of which some hold state space layers."""
+
+    name: str = "blocks"
+    kind: Kind = "ssm"
+    engine: Engine | None = None
+
+    def owns(self, module: nn.Module) -> bool:  # noqa: D102
+        return isinstance(module, nn.ModuleList | nn.Sequential)
+
+    def couplings(self, module: Any) -> tuple[Coupling, ...]:  # noqa: D102
+        return (Coupling(unit="block", grid=(len(module),), slices=(), modes=("shrink",), least=1),)
+
+    def cut_(  # noqa: D102
+        self,
+        module: Any,
+        coupling: Coupling,
+        keep: Bool[Tensor, "..."],
+        mode: Mode,
+        semantics: str | None,
+    ) -> None:
+        del coupling, mode, semantics
+        left = [block for block, stays in zip(module, keep.tolist(), strict=True) if stays]
+        del module[:]
+        for place, block in enumerate(left):
+            # Caches keep a layer's state under its number.
+            for part in block.modules():
+                if hasattr(part, "layer_idx"):
+                    part.layer_idx = place
+            module.append(block)
+
+    def present(self, module: Any, coupling: Coupling) -> Bool[Tensor, "..."]:  # noqa: D102
+        del module
+        return torch.ones(coupling.grid, dtype=torch.bool)
+
+    def info(self, name: str, module: Any) -> LayerInfo:  # noqa: D102
+        raise NotImplementedError(f"{name} is a list of {len(module)} blocks, not a layer")
+
+    def view(self, name: str, module: nn.Module) -> View | None:  # noqa: D102
+        del name, module
+        return None
+
+
+BLOCKS = ChainFamily()
+
+
+def chain_of(model: nn.Module) -> Site:
+    """Return the list of blocks that holds a network's state space layers.
+
+    Args:
+        model: any module.
+
+    Returns:
+        The list as a site, whose unit is the block.
+
+    Raises:
+        UnsupportedError: if there is none: layers stand in several lists or in no list.
+    """
+    owners = {_list_above(model, name) for name in sites(model)}
+    name = owners.pop() if len(owners) == 1 else None
+    if name is None:
+        raise UnsupportedError(
+            f"{type(model).__name__} has no single list of blocks that holds its layers",
+            allowed="networks whose layers stand in one ModuleList or Sequential",
+            next_step="cut state, entry or weight",
+        )
+    return Site(name=name, module=model.get_submodule(name), family=BLOCKS)
+
+
+@contextmanager
+def without_block(model: nn.Module, index: int) -> Iterator[None]:
+    """Leave one block out inside the ``with``.
+
+    Args:
+        model: any network with a list of blocks.
+        index: place of the block.
+    """
+    site = chain_of(model)
+    blocks: Any = site.module
+    kept = list(blocks)
+    del blocks[index]
+    try:
+        yield
+    finally:
+        del blocks[:]
+        for block in kept:
+            blocks.append(block)
+
+
+def sync_depth_(model: Any) -> None:
+    """Write the number of blocks into a network's configuration, where it stands there."""
+    config = getattr(model, "config", None)
+    for key in _COUNTS:
+        if isinstance(getattr(config, key, None), int):
+            setattr(config, key, len(chain_of(model).module))  # type: ignore[arg-type]
+
+
+def _list_above(model: nn.Module, name: str) -> str | None:
+    """Return the outermost list of two or more blocks of one class above a layer."""
+    parts = name.split(".")
+    for count in range(len(parts)):
+        path = ".".join(parts[:count])
+        there = model.get_submodule(path)
+        if isinstance(there, nn.ModuleList | nn.Sequential) and len({*map(type, there)}) == 1:
+            return path
+    return None
