@@ -11,7 +11,6 @@ if TYPE_CHECKING:
         adapt_,
         check_paths,
         compare,
-        decide,
         evaluate,
         inspect,
         load,
@@ -19,32 +18,23 @@ if TYPE_CHECKING:
         load_data,
         load_text,
         merge_adapter_,
-        moments,
         parity,
-        plan,
         prune_,
-        refit,
         save,
         save_adapter,
-        score,
-        sensitivity,
         verify,
-        white_moments,
     )
-    from ssmith.core.budget import Budget
-    from ssmith.core.compensation import RefitConfig
+    from ssmith.core.budget import Budget, Target
     from ssmith.core.errors import SsmithError
     from ssmith.core.plan import Plan
     from ssmith.core.receipt import Receipt
     from ssmith.core.rows import rows
-    from ssmith.core.scores import Scores
     from ssmith.evaluation import Metric, Task
-    from ssmith.jobs.by_layer import refit_by_layer, refit_white
     from ssmith.jobs.pilot import LanguagePilotConfig, PilotConfig, pilot
-    from ssmith.jobs.selective import SelectiveConfig, plan_selective, prune_selective_
     from ssmith.jobs.train import Recipe, train
     from ssmith.jobs.tuning import TuneConfig, fine_tune
     from ssmith.report import write_report
+    from ssmith.spine import plan
     from ssmith.tune import adapters
 
 __version__ = version("ssmith")
@@ -58,10 +48,8 @@ __all__ = [
     "Plan",
     "Receipt",
     "Recipe",
-    "RefitConfig",
-    "Scores",
-    "SelectiveConfig",
     "SsmithError",
+    "Target",
     "Task",
     "TuneConfig",
     "__version__",
@@ -70,7 +58,6 @@ __all__ = [
     "check_paths",
     "compare",
     "criteria",
-    "decide",
     "evaluate",
     "fine_tune",
     "inspect",
@@ -79,47 +66,33 @@ __all__ = [
     "load_data",
     "load_text",
     "merge_adapter_",
-    "moments",
     "parity",
     "pilot",
     "plan",
-    "plan_selective",
     "prune_",
-    "prune_selective_",
-    "refit",
-    "refit_by_layer",
-    "refit_white",
     "rows",
     "save",
     "save_adapter",
-    "score",
-    "sensitivity",
     "train",
     "verify",
-    "white_moments",
     "write_report",
 ]
 
 _ROOMS = {
     "Budget": "core.budget",
+    "Target": "core.budget",
     "LanguagePilotConfig": "jobs.pilot",
     "Metric": "evaluation",
     "PilotConfig": "jobs.pilot",
     "Plan": "core.plan",
     "Receipt": "core.receipt",
     "Recipe": "jobs.train",
-    "RefitConfig": "core.compensation",
-    "Scores": "core.scores",
-    "SelectiveConfig": "jobs.selective",
     "SsmithError": "core.errors",
     "Task": "evaluation",
     "TuneConfig": "jobs.tuning",
     "fine_tune": "jobs.tuning",
     "pilot": "jobs.pilot",
-    "plan_selective": "jobs.selective",
-    "prune_selective_": "jobs.selective",
-    "refit_by_layer": "jobs.by_layer",
-    "refit_white": "jobs.by_layer",
+    "plan": "spine",
     "rows": "core.rows",
     "train": "jobs.train",
     "write_report": "report",

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float64
-from torch import Tensor, nn
+from torch import nn
 
-from ssmith import allocate, artefact, data, evaluation, families, surgery
-from ssmith import calibrate as calibration
-from ssmith.core.budget import Budget
+from ssmith import artefact, data, evaluation, families, surgery
 from ssmith.core.inspection import Inspection
-from ssmith.core.moments import Moments
-from ssmith.core.plan import Plan
-from ssmith.core.scores import Scores
 from ssmith.core.sequences import SPLITS, SequenceData, Sequences
 from ssmith.core.text import Text
-from ssmith.criteria import Criterion
 from ssmith.evaluation import ParityReport
 from ssmith.families import SequenceModel
 from ssmith.tune import adapters
@@ -32,12 +25,10 @@ evaluate = evaluation.evaluate
 compare = evaluation.compare
 check_paths = evaluation.check_paths
 PathParityConfig = evaluation.PathParityConfig
-refit = surgery.refit
 adapt_ = adapters.attach_
 merge_adapter_ = adapters.merge_
 save_adapter = artefact.save_adapter
 load_adapter_ = artefact.load_adapter_
-BATCH_SIZE = 64
 PARITY_SEQUENCES = 8
 
 
@@ -155,118 +146,6 @@ def load_text(
         field=field,
         seed=seed,
     )
-
-
-def moments(
-    model: nn.Module,
-    part: Sequences,
-    *,
-    sensitivity: Mapping[str, Float64[Tensor, "m m"]] | None = None,
-    batch_size: int = BATCH_SIZE,
-) -> dict[str, Moments]:
-    """Measure what every layer's states do on sequences, for criteria and refits that use data.
-
-    Args:
-        model: any module with S5 or S4D layers inside; it is not changed.
-        part: calibration sequences, e.g. ``data.split("train").first(512)``.
-        sensitivity: of the model's layers, kept with the moments for criteria that weigh by it.
-        batch_size: sequences per forward pass.
-
-    Returns:
-        Layer name → moments.
-
-    Raises:
-        DataError: if there is no sequence.
-        NumericalError: if a state is not finite.
-    """
-    found = calibration.measure_moments(model, part, batch_size=batch_size)
-    return found if sensitivity is None else calibration.with_sensitivity(model, found, sensitivity)
-
-
-def white_moments(model: nn.Module) -> dict[str, Moments]:
-    """Return the moments every layer has under white noise; needs no data.
-
-    Args:
-        model: any module with S5 or S4D layers inside.
-
-    Returns:
-        Layer name → moments.
-
-    Raises:
-        NumericalError: if a state is unstable.
-    """
-    return {modes.layer: calibration.white_moments(modes) for modes in families.modes_of(model)}
-
-
-def score(
-    model: nn.Module, criterion: Criterion, moments: Mapping[str, Moments] | None = None
-) -> Scores:
-    """Score every state of a model.
-
-    Args:
-        model: any module with S5 or S4D layers inside; it is not changed.
-        criterion: e.g. ``ssmith.criteria.LAST()``.
-        moments: of every layer, for criteria that need them (see `moments`, `white_moments`).
-
-    Returns:
-        One score per state, larger is kept longer.
-
-    Raises:
-        ModelError: if there is no state space layer.
-        InputError: if the criterion needs moments and there are none.
-        NumericalError: if a weight is not finite.
-    """
-    return criterion(families.modes_of(model), moments)
-
-
-def plan(
-    model: nn.Module,
-    criterion: Criterion,
-    budget: Budget,
-    moments: Mapping[str, Moments] | None = None,
-) -> Plan:
-    """Decide what to cut: ``decide(score(model, criterion, moments), budget)``.
-
-    Args:
-        model: any module with S5 or S4D layers inside; it is not changed.
-        criterion: e.g. ``ssmith.criteria.LAST()``.
-        budget: e.g. ``ssmith.Budget(states=0.33)``.
-        moments: of every layer, for criteria that need them.
-
-    Returns:
-        The plan: which states stay.
-
-    Raises:
-        PlanError: if the budget cannot be met.
-        InputError: if the criterion needs moments and there are none.
-        NumericalError: if a weight is not finite.
-    """
-    return decide(score(model, criterion, moments), budget, model)
-
-
-def decide(scores: Scores, budget: Budget, model: nn.Module) -> Plan:
-    """Turn scores and a budget into a plan for a model (see `plan`)."""
-    return allocate.allocate(scores, budget, model_digest=families.model_digest(model))
-
-
-def sensitivity(
-    model: nn.Module, part: Sequences, *, batch_size: int = BATCH_SIZE
-) -> dict[str, Float64[Tensor, "m m"]]:
-    """Measure how much a model's outputs depend on each layer's output; takes a backward pass.
-
-    Args:
-        model: any module with S5 or S4D layers inside; it is not changed.
-        part: calibration sequences; their labels are not read.
-        batch_size: sequences per pass.
-
-    Returns:
-        Layer name → mean product of the gradients, (m, m).
-
-    Raises:
-        DataError: if there is no sequence.
-    """
-    classes = isinstance(model, SequenceModel) and model.config.task == "classification"
-    return calibration.measure_sensitivity(model, part, centred=classes, batch_size=batch_size)
 
 
 def parity(

@@ -20,7 +20,6 @@ from ssmith.core.files import (
     sha256_file,
     write_bytes,
     write_json,
-    write_text,
 )
 from ssmith.core.layers import Finding
 from ssmith.core.receipt import versions
@@ -51,7 +50,7 @@ def save_adapter(
     digest: str | None = None,
     overwrite: bool = False,
     extra: Mapping[str, Any] | None = None,
-    extra_files: Mapping[str, str] | None = None,
+    extra_files: Mapping[str, str | bytes] | None = None,
 ) -> Path:
     """Save an adapter as a directory that `load_adapter_` opens, and `peft` if it is plain LoRA.
 
@@ -63,7 +62,7 @@ def save_adapter(
         digest: of the base model; computed if None.
         overwrite: replace an earlier adapter; nothing else is ever replaced.
         extra: JSON-ready facts that go with it (data, training).
-        extra_files: further text files by name (a receipt, curves).
+        extra_files: further files by name (a receipt, curves).
 
     Returns:
         The directory.
@@ -95,7 +94,7 @@ def save_adapter(
         }
         write_json(scratch / CONFIG, config)
         for file, text in (extra_files or {}).items():
-            write_text(scratch / file, text)
+            write_bytes(scratch / file, text.encode() if isinstance(text, str) else text)
     return Path(path)
 
 
@@ -238,7 +237,7 @@ def _peft_part(
     return {"peft_type": _OURS, "task_type": None, "inference_mode": True}
 
 
-def _check_names(extra_files: Mapping[str, str]) -> None:
+def _check_names(extra_files: Mapping[str, str | bytes]) -> None:
     for name in extra_files:
         if not name or name in (CONFIG, WEIGHTS) or Path(name).name != name:
             raise InputError(

@@ -211,13 +211,15 @@ class Assembly:
     outcome: Callable[[int], BlockState]
     parent: str
 
-    def write(self, scratch: Path, *, facts: Mapping[str, Any], files: Mapping[str, str]) -> str:
+    def write(
+        self, scratch: Path, *, facts: Mapping[str, Any], files: Mapping[str, str | bytes]
+    ) -> str:
         """Write the model into a directory that is being made, one shard per block.
 
         Args:
             scratch: the directory.
             facts: for the card.
-            files: further text files by name.
+            files: further files by name.
 
         Returns:
             The digest of the pruned model.

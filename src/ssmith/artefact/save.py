@@ -36,7 +36,7 @@ def save(
     overwrite: bool = False,
     parent: str | None = None,
     facts: Mapping[str, Any] | None = None,
-    extra_files: Mapping[str, str] | None = None,
+    extra_files: Mapping[str, str | bytes] | None = None,
 ) -> Path:
     """Save a model as a directory of safetensors, JSON and a card.
 
@@ -47,7 +47,7 @@ def save(
         overwrite: replace an earlier model; nothing else is ever replaced.
         parent: digest of the model this one was made from; None for one trained from scratch.
         facts: JSON-ready facts for the card (title, data, metric, how to retrain).
-        extra_files: further text files by name (a receipt, a plan, a recipe).
+        extra_files: further files by name (a receipt, a plan, a recipe).
 
     Returns:
         The directory.
@@ -97,7 +97,7 @@ def save(
         write_json(scratch / CONFIG, config)
         write_text(scratch / CARD, card(model, config))
         for name, content in (extra_files or {}).items():
-            write_text(scratch / name, content)
+            write_bytes(scratch / name, content.encode() if isinstance(content, str) else content)
         write_json(scratch / MANIFEST, manifest_of(scratch))
     return target
 
@@ -111,7 +111,7 @@ def _check_no_adapter(model: nn.Module) -> None:
         )
 
 
-def _check(tensors: Mapping[str, Tensor], extra_files: Mapping[str, str]) -> None:
+def _check(tensors: Mapping[str, Tensor], extra_files: Mapping[str, str | bytes]) -> None:
     """Refuse what could not be read back."""
     real = {name: value for name, value in tensors.items() if value.is_floating_point()}
     types = sorted({str(value.dtype).removeprefix("torch.") for value in real.values()})

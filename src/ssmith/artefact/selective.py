@@ -14,7 +14,7 @@ from ssmith.artefact import hugging_face
 from ssmith.artefact.layout import CARD, CONFIG, MANIFEST, manifest_of
 from ssmith.artefact.sidecar import MASKS, SIDECAR, Sidecar, is_offset
 from ssmith.core.errors import InputError, NumericalError
-from ssmith.core.files import new_directory, read_json, write_json, write_text
+from ssmith.core.files import new_directory, read_json, write_bytes, write_json, write_text
 from ssmith.core.optional import require
 from ssmith.families import model_digest
 from ssmith.families.masks import reapply_masks_
@@ -34,7 +34,7 @@ def save_selective(
     overwrite: bool = False,
     parent: str | None = None,
     facts: Mapping[str, Any] | None = None,
-    extra_files: Mapping[str, str] | None = None,
+    extra_files: Mapping[str, str | bytes] | None = None,
     source: Path | None = None,
 ) -> Path:
     """Save a Hugging Face model with selective layers, and what its cuts mean.
@@ -45,7 +45,7 @@ def save_selective(
         overwrite: replace an earlier model; nothing else is ever replaced.
         parent: digest of the model this one was made from.
         facts: JSON-ready facts for the card (title, text, table).
-        extra_files: further text files by name (a receipt, a plan).
+        extra_files: further files by name (a receipt, a plan).
         source: directory the model came from; its tokeniser's files are copied.
 
     Returns:
@@ -79,7 +79,7 @@ def finish(
     scratch: Path,
     sidecar: Sidecar,
     facts: Mapping[str, Any],
-    extra_files: Mapping[str, str],
+    extra_files: Mapping[str, str | bytes],
     source: Path | None,
 ) -> None:
     """Write card, further files and manifest into a directory that holds weights and sidecar.
@@ -88,7 +88,7 @@ def finish(
         scratch: the directory that is being made.
         sidecar: what the cuts mean.
         facts: for the card.
-        extra_files: further text files by name.
+        extra_files: further files by name.
         source: directory to copy the tokeniser's files from, or None.
 
     Raises:
@@ -108,7 +108,7 @@ def finish(
             raise InputError(
                 f"further file {name!r}", allowed=f"a plain name, none of {sorted(taken)}"
             )
-        write_text(scratch / name, content)
+        write_bytes(scratch / name, content.encode() if isinstance(content, str) else content)
     write_json(scratch / MANIFEST, manifest_of(scratch))
 
 

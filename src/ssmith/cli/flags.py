@@ -330,3 +330,13 @@ def config_of(kind: type[Config], arguments: argparse.Namespace) -> Config:
     # The bound of the variable would be a name that exists for type checkers only.
     names = {item.name for item in fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: value for name, value in vars(arguments).items() if name in names})
+
+
+def amount(text: str) -> float | int | str:
+    """Read a share, a count, or a pattern as text."""
+    if ":" in text:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        return number(text)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ssmith.cli import flags, prune_selective
+from ssmith.cli import flags
 from ssmith.cli.output import Output
 from ssmith.core.errors import InputError
 
 if TYPE_CHECKING:
-    from ssmith.core.plan import Plan
-    from ssmith.core.receipt import Receipt
-    from ssmith.jobs.prune import PruneConfig
+    from ssmith.core.budget import Budget
+    from ssmith.jobs.prune import Pruned
 
-_DECIDE = ("ratio", "method", "settings", "min_per_layer")
+_PER_CUT = (
+    ("method", "what chooses, by name (see `ssmith list`)"),
+    ("scope", "how sites share the budget: auto, uniform, global, cost, measured, sensitivity"),
+    (
+        "compensate",
+        "what is refitted: auto, none, once, readout, full, or any of BCDhy",
+    ),
+    ("semantics", "what a cut entry does: memoryless, unit-decay or fast-decay"),
+)
 
 
 def add(subparsers: flags.Subparsers) -> None:
@@ -25,152 +30,143 @@ def add(subparsers: flags.Subparsers) -> None:
     parser = flags.command(
         subparsers,
         "prune",
-        about="remove states from a model and save it with its plan and receipt",
-        example="ssmith prune embedded:digits-s5 --method last --ratio 0.33 --out smaller",
+        about="remove units from a model and save it with its plan and receipt",
+        example="ssmith prune embedded:digits-s5 --cut state=0.33 --method last --out smaller",
         run=run,
     )
     flags.add_model(parser)
     flags.add_out(parser, "directory for the cut model (not with --dry-run)", required=False)
-    _add_decision(parser)
     parser.add_argument(
-        "--mode",
-        default="shrink",
-        help="shrink removes the states, mask only switches them off (default: shrink)",
-    )
-    prune_selective.add(parser)
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and cut nothing")
+        "--cut", action="append", default=[], metavar="UNIT=AMOUNT",
+        help="what goes: a share (state=0.5), a count (block=1) or N:M (weight=2:4); repeatable",
+    )  # fmt: skip
+    for name, what in _PER_CUT:
+        parser.add_argument(f"--{name}", metavar="NAME", help=what)
     parser.add_argument(
-        "--plan-out", type=Path, metavar="FILE", help="also write the plan here, to read or edit"
-    )
-
-
-def _add_decision(parser: flags.Parser) -> None:
-    parser.add_argument(
-        "--ratio",
-        type=flags.number,
-        default=argparse.SUPPRESS,
-        metavar="R",
-        help="fraction of all states to remove, in [0, 1)",
-    )
-    flags.add_method(parser)
-    parser.add_argument(
-        "--set",
-        dest="settings",
-        type=flags.setting,
-        action="extend",
-        nargs="+",
-        default=argparse.SUPPRESS,
-        metavar="NAME=VALUE",
-        help="settings of the criterion, e.g. variant=released norm=exact",
-    )
-    parser.add_argument(
-        "--min-per-layer",
-        type=flags.whole,
-        default=argparse.SUPPRESS,
-        metavar="N",
-        help="states that stay in every layer at least (default: 0)",
-    )
-    parser.add_argument(
-        "--refit-on",
-        metavar="DATA",
-        help="refit the read-outs of what stays, layer by layer, on the training split of this "
-        "data (state-obs needs it)",
-    )
-    parser.add_argument(
-        "--plan-in", type=Path, metavar="FILE", help="cut what this plan says, instead of --ratio"
-    )
+        "--set", dest="settings", type=flags.setting, action="extend", nargs="+",
+        default=argparse.SUPPRESS, metavar="NAME=VALUE",
+        help="settings of the method, e.g. variant=released norm=exact",
+    )  # fmt: skip
+    parser.add_argument("--targets", nargs="+", metavar="NAME", help="sites or weights, with *")
+    parser.add_argument("--data", metavar="DATA", help="rows to calibrate on")
+    flags.add_field(parser)
+    for name, kind, what in (
+        ("min-per-layer", flags.whole, "units that stay in every layer at least"),
+        ("samples", flags.whole, "calibration rows"),
+        ("length", flags.whole, "tokens of each window of text"),
+        ("seed", flags.whole, "seed of what is drawn"),
+        ("batch-size", flags.whole, "rows per forward pass"),
+        ("kept-gb", flags.number, "memory for what is held of a block between two looks at it"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=kind, default=argparse.SUPPRESS, metavar="N", help=what
+        )
+    parser.add_argument("--work-dir", type=Path, metavar="DIR", help="go on from here after a kill")
+    parser.add_argument("--from-disk", action="store_true", default=None, help="block by block")
+    parser.add_argument("--mode", help="shrink or mask for all units (default: each unit's own)")
+    parser.add_argument("--plan-in", type=Path, metavar="PATH", help="follow this plan")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be cut, write none")
+    parser.add_argument("--plan-out", type=Path, metavar="PATH", help="also write the plan here")
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Plan, and unless it is a dry run, cut and save."""
-    if prune_selective.is_selective(arguments):
-        return prune_selective.run(arguments, output)
-    from ssmith import api
     from ssmith.core.files import refuse_existing
-    from ssmith.jobs.methods import calibration
     from ssmith.jobs.outputs import refuse_own_input
-    from ssmith.jobs.prune import cut_and_save, decide
-
-    how = _decision(arguments)
-    for path in (None if arguments.dry_run else arguments.out, arguments.plan_out):
-        if path is not None:
-            refuse_own_input(path, arguments.model, *filter(None, [arguments.refit_on]))
-            refuse_existing(path, overwrite=arguments.overwrite)
-    model = api.load_sequence_model(arguments.model)
-    part = None
-    if arguments.refit_on is not None:
-        part = calibration(api.load_data(arguments.refit_on, model, needs=("train",)))
-    decision = decide(model, how, part)
-    plan = decision.plan
-    receipt = None
-    if not arguments.dry_run:
-        receipt = cut_and_save(
-            model,
-            decision,
-            arguments.mode,
-            arguments.out,
-            name=arguments.model,
-            command=arguments.command_line,
-            overwrite=arguments.overwrite,
-        )
-    if arguments.plan_out is not None:
-        plan.save(arguments.plan_out)
-    _show(arguments, output, plan, receipt)
-    return 0
-
-
-def _decision(arguments: argparse.Namespace) -> PruneConfig | Path:
-    """Return what decides: the flags, or a plan's file; never both, and never neither."""
-    from ssmith.jobs.prune import PruneConfig
+    from ssmith.jobs.processes import joined
+    from ssmith.jobs.prune import Calibration, PruneConfig, PruneTask, prune
 
     if not arguments.dry_run and arguments.out is None:
         raise flags.no_out()
-    given = [name for name in _DECIDE if hasattr(arguments, name)]
+    out = None if arguments.dry_run else arguments.out
+    for path in (out, arguments.work_dir, arguments.plan_out):
+        if path is not None:
+            refuse_own_input(path, arguments.model, *filter(None, [arguments.data]))
+    for path in (out, arguments.plan_out):
+        if path is not None:
+            refuse_existing(path, overwrite=arguments.overwrite)
+    given = vars(arguments)
     if arguments.plan_in is not None:
-        if given:
-            flag = {"settings": "set"}.get(given[0], given[0].replace("_", "-"))
-            raise InputError(f"--plan-in and --{flag} both decide", allowed="one of them")
-        return Path(arguments.plan_in)
-    if "ratio" not in given:
-        raise InputError(
-            "--ratio is missing",
-            allowed="--ratio R, or --plan-in FILE",
-            next_step="--ratio 0.33 removes a third of the states",
-        )
-    if hasattr(arguments, "settings"):
-        arguments.settings = dict(arguments.settings)
-    config = flags.config_of(PruneConfig, arguments)
-    if arguments.refit_on is None and config.how().needs_data:
-        raise InputError(
-            f"--method {config.method} needs training sequences and there are none",
-            allowed="--refit-on DATA, or a method that needs none, such as aire",
-            next_step="add --refit-on with the data the model was trained on, or more of its kind",
-        )
-    return config
-
-
-def _show(
-    arguments: argparse.Namespace, output: Output, plan: Plan, receipt: Receipt | None
-) -> None:
-    done = receipt is not None
-    output.result(
-        {
-            "plan": json.loads(plan.to_json()),
-            "receipt": receipt.as_dict() if receipt is not None else None,
-            "model": str(arguments.out) if done else None,
-            "plan_file": str(arguments.plan_out) if arguments.plan_out is not None else None,
-        }
+        for name in ("settings", "samples", "length", "seed", "batch_size", "kept_gb", "field",
+                     "min_per_layer"):  # fmt: skip
+            if name in given:
+                raise InputError(f"--plan-in and --{name.replace('_', '-')} both decide",
+                                 allowed="a plan alone")  # fmt: skip
+        for name in ("method", "scope", "compensate", "semantics", "targets", "from_disk",
+                     "work_dir"):  # fmt: skip
+            if given[name] is not None:
+                raise InputError(f"--plan-in and --{name.replace('_', '-')} both decide",
+                                 allowed="a plan alone")  # fmt: skip
+    calibration = flags.config_of(Calibration, arguments)
+    config = flags.config_of(
+        PruneConfig,
+        argparse.Namespace(**{**given, "calibration": calibration, "cuts": _budgets(arguments)}),
     )
+    task = PruneTask(
+        model=arguments.model, config=config, plan=arguments.plan_in, out=out,
+        overwrite=arguments.overwrite, work_dir=arguments.work_dir, command=arguments.command_line,
+    )  # fmt: skip
+    with joined() as group:
+        # Of several processes the first one speaks.
+        said = output if group.rank == 0 else Output(as_json=False, quiet=True)
+        with said.progress() as progress:
+            done = prune(task, say=said.line, progress=progress)
+    if group.rank > 0:
+        return 0
+    if arguments.plan_out is not None:
+        done.plan.save(arguments.plan_out)
+    _show(output, done, out)
+    return 0
+
+
+def _budgets(arguments: argparse.Namespace) -> tuple[Budget, ...]:
+    from ssmith.core.budget import Budget
+
+    found = []
+    for text in arguments.cut:
+        unit, _, amount = text.partition("=")
+        if not amount:
+            raise InputError(f"--cut {text}", allowed="UNIT=AMOUNT", next_step="state=0.5")
+        per_cut: dict[str, Any] = {
+            name: getattr(arguments, name)
+            for name, _ in _PER_CUT
+            if getattr(arguments, name) is not None
+        }
+        for name in ("seed", "min_per_layer"):
+            if hasattr(arguments, name):
+                per_cut[name] = getattr(arguments, name)
+        if hasattr(arguments, "settings"):
+            per_cut["settings"] = dict(arguments.settings)
+        if arguments.targets:
+            per_cut["targets"] = tuple(arguments.targets)
+        if len(arguments.cut) > 1 and set(per_cut) - {"seed"}:
+            raise InputError(
+                f"--{sorted(set(per_cut) - {'seed'})[0]} with several cuts",
+                allowed="with one --cut",
+                next_step="cut one unit after the other, or write a recipe",
+            )
+        found.append(Budget(unit, flags.amount(amount), **per_cut))
+    return tuple(found)
+
+
+def _show(output: Output, done: Pruned, out: Path | None) -> None:
+    plan, receipt = done.plan, done.receipt
+    output.result({"receipt": receipt.as_dict(), "model": None if out is None else str(out)})
     output.line(str(plan).splitlines()[0])
     output.table(
-        ("layer", "states", "kept", "removed"),
+        ("unit", "layer", "units", "kept", "removed"),
         [
-            (name, mask.numel(), int(mask.sum()), mask.numel() - int(mask.sum()))
-            for name, mask in plan.keep.items()
+            (cut.unit, name, mask.numel(), int(mask.sum()), mask.numel() - int(mask.sum()))
+            for cut in plan.cuts
+            for name, mask in cut.keep.items()
         ],
     )
+    for unit, facts in plan.facts.get("stability", {}).items():
+        output.line(
+            f"stability of {unit} over two halves of the text, least stable layer: rank "
+            f"correlation {facts['rank_correlation']:.3f}, overlap {facts['overlap']:.3f} "
+            f"(warned below {facts['threshold']:g})"
+        )
     for finding in plan.findings:
-        output.line(f"note: {asdict(finding)['message']}")
-    if arguments.plan_out is not None:
-        output.line(f"plan: {arguments.plan_out}")
-    output.line(f"model: {arguments.out}" if done else "dry run: nothing was cut")
+        output.line(f"note: {finding.message}")
+    output.line(f"model: {out}" if out is not None else "dry run: nothing was written")

@@ -245,7 +245,7 @@ def _differences(one: Plan, other: Plan) -> Iterator[str]:
                 shapes = [None if mask is None else tuple(mask.shape) for mask in masks]
                 yield f"{name}: {first.unit} of grid {shapes[0]} and {shapes[1]}"
             elif bool((masks[0] != masks[1]).any()):
-                only = [int((a & ~b).sum()) for a, b in (masks, masks[::-1])]
+                only = [int((masks[0] & ~masks[1]).sum()), int((masks[1] & ~masks[0]).sum())]
                 yield f"{name}: {only[0]} {first.unit} stay here only, {only[1]} there only"
     for name in sorted({*one.values, *other.values}):
         both = [plan.values.get(name) for plan in (one, other)]

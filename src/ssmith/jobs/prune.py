@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from ssmith import api, artefact, data, spine
+from ssmith import api, artefact, data, spine, surgery
 from ssmith.artefact.blockwise import Assembly, DirectoryBlocks
 from ssmith.artefact.configs import is_language_model, read_any_config
-from ssmith.artefact.layout import FORMAT, MANIFEST
+from ssmith.artefact.layout import MANIFEST
 from ssmith.calibrate.blockwise import WalkConfig
 from ssmith.calibrate.preflight import BlockSizes, Preflight, free_memory, preflight
 from ssmith.calibrate.shards import Group
-from ssmith.calibrate.walk_store import DirectoryStore
 from ssmith.core.budget import Budget
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import InputError
@@ -33,6 +32,7 @@ from ssmith.core.tokens import TokenWindows
 from ssmith.core.unit import Mode
 from ssmith.core.words import number_of, span
 from ssmith.evaluation.resident import ResidentPeak, resident_peak
+from ssmith.families.registry import find_selective
 from ssmith.jobs.outputs import RECEIPT
 
 RECIPE = "recipe.yaml"
@@ -136,6 +136,10 @@ class PruneConfig:
     kept_gb: float = WalkConfig.kept_gb
     from_disk: bool | None = None
 
+    def run(self, work_dir: Path | None) -> WalkConfig:
+        """Return how a pass runs, with or without a working directory."""
+        return WalkConfig(batch_size=self.batch_size, kept_gb=self.kept_gb, work_dir=work_dir)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PruneTask:
@@ -176,7 +180,7 @@ class Pruned:
 
     Args:
         plan: what was decided.
-        receipt: what was done; None of a dry run.
+        receipt: what was done.
     """
 
     plan: Plan
@@ -208,13 +212,13 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
         needed, from_disk = _needed(task, blocks, windows)
         _announce(task, windows, needed, from_disk, say)
         if from_disk:
-            return _from_disk(task, blocks, windows, needed, progress=progress)
+            return _from_disk(task, blocks, windows, needed, say=say, progress=progress)
     else:
         windows, needed = None, None
     with resident_peak() as peak:
         model = artefact.load(directory)
         plan = _plan(task, model, directory, windows, progress)
-        say(f"portable: {portable(model, plan)}")
+        say(f"portable: {surgery.portable(model, plan)}")
         receipt = api.prune_(model, plan, task.config.mode)
     receipt = _told(task, receipt, peak, needed)
     if task.out is not None and Group.current().rank == 0:
@@ -223,19 +227,6 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
             facts=_card(plan), extra_files=_files(task, plan, receipt),
         )  # fmt: skip
     return Pruned(plan=plan, receipt=receipt)
-
-
-def portable(model: nn.Module, plan: Plan) -> str:
-    """Return where a model that is pruned like this can be opened, in words.
-
-    Args:
-        model: the dense model.
-        plan: what is removed.
-
-    Returns:
-        "yes" or "no", with the reason.
-    """
-    return spine.portable(model, plan)
 
 
 def _by_block(task: PruneTask) -> bool:
@@ -256,9 +247,7 @@ def _plan(
         rows = _rows(task.config.calibration, model, directory)
     return spine.plan(
         model, task.config.cuts, rows, progress=progress,
-        run=WalkConfig(
-            batch_size=task.config.batch_size, kept_gb=task.config.kept_gb, work_dir=task.work_dir
-        ),
+        run=task.config.run(task.work_dir),
     )  # fmt: skip
 
 
@@ -293,7 +282,7 @@ def _announce(
 def _needed(
     task: PruneTask, blocks: DirectoryBlocks, windows: TokenWindows
 ) -> tuple[Preflight, bool]:
-    layer = spine.first_layer(blocks.skeleton)
+    layer = next(iter(find_selective(blocks.skeleton).values()))
     choice = spine.choose(task.config.cuts, refits=spine.can_refit(layer))
     spine.check_windows(windows, blocks.skeleton.config.vocab_size, choice)
     sizes = BlockSizes(
@@ -330,16 +319,19 @@ def _from_disk(
     windows: TokenWindows,
     needed: Preflight,
     *,
+    say: Say,
     progress: Progress,
 ) -> Pruned:
     if task.work_dir is None:
         raise InputError("a working directory is missing")
-    walking = WalkConfig(
-        batch_size=task.config.batch_size, kept_gb=task.config.kept_gb, work_dir=task.work_dir
-    )
+    walking = task.config.run(task.work_dir)
     with resident_peak() as peak:
-        plan, outcome = spine.plan_from_disk(blocks, task.config.cuts, windows, walking, progress)
-    receipt = _told(task, spine.receipt_of(blocks.skeleton, plan), peak, needed)
+        plan, outcome = spine.plan_from_disk(
+            blocks, task.config.cuts, windows, walking, skeleton=blocks.skeleton,
+            digest=blocks.digest(), progress=progress,
+        )  # fmt: skip
+    say(f"portable: {surgery.portable(blocks.skeleton, plan)}")
+    receipt = _told(task, surgery.receipt_of(blocks.skeleton, plan), peak, needed)
     if task.out is not None and Group.current().rank == 0:
         assembly = Assembly(blocks=blocks, outcome=outcome, parent=plan.model_digest)
         with new_directory(task.out, overwrite=task.overwrite, marker=MANIFEST) as scratch:
@@ -367,9 +359,9 @@ def _card(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _files(task: PruneTask, plan: Plan, receipt: Receipt) -> Mapping[str, str | bytes]:
-    recipe = {} if task.recipe is None else {RECIPE: task.recipe}
-    return {**plan.files(), RECEIPT: receipt.to_json(), **recipe}
+def _files(task: PruneTask, plan: Plan, receipt: Receipt) -> dict[str, bytes]:
+    recipe = {} if task.recipe is None else {RECIPE: task.recipe.encode()}
+    return {**plan.files(), RECEIPT: receipt.to_json().encode(), **recipe}
 
 
 def _mebibytes(count: int) -> str:

@@ -17,7 +17,7 @@ from ssmith.core.errors import InputError
 from ssmith.core.layers import Finding
 from ssmith.core.moments import Moments
 from ssmith.core.names import spelled, unknown_name
-from ssmith.core.plan import Cut
+from ssmith.core.plan import Cut, Plan
 from ssmith.core.scores import Scores
 from ssmith.core.sequences import Sequences
 from ssmith.criteria import Criterion, StateOBS, by_name, criterion_names
@@ -258,7 +258,8 @@ class StatePlanner:
         if refits is None:
             return Decided(cuts=(cut,), findings=findings)
         keep, compensation = refits
-        values, errors = {}, {}
+        values: dict[str, Tensor] = {}
+        errors: dict[str, dict[str, float]] = {}
         for name, readout in compensation.readouts.items():
             layer = families.find_layers(self.model)[name]
             values |= surgery.readout_values(name, layer, keep[name], readout)
@@ -267,6 +268,14 @@ class StatePlanner:
         return Decided(
             cuts=(replace(cut, keep=keep),), values=values, findings=findings,
             facts={"refit": compensation.settings, "errors": errors},
+        )  # fmt: skip
+
+    def plan(self, budget: Budget) -> Plan:
+        """Return the same as a plan; raises as `decide` does."""
+        decided = self.decide(budget)
+        return Plan(
+            cuts=decided.cuts, values=decided.values, findings=decided.findings,
+            facts=decided.facts, model_digest=families.model_digest(self.model),
         )  # fmt: skip
 
     def _refits(self, cut: Cut) -> tuple[dict[str, Tensor], Compensation] | None:

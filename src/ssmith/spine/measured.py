@@ -6,8 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from torch import nn
 
 from ssmith import surgery
 from ssmith.core.compensation import RefitConfig
@@ -15,26 +14,25 @@ from ssmith.core.errors import InputError
 from ssmith.core.moments import Moments
 from ssmith.core.scores import Scores
 from ssmith.core.sequences import Sequences
-from ssmith.evaluation import predict
-from ssmith.families import SequenceModel, find_layers
+from ssmith.families import find_layers
+from ssmith.spine.losses import loss_on
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.4, 1.0)
 """Shares of a layer's states at which it is measured; close where a cut is deep."""
 
 
 def loss_curves(
-    model: SequenceModel,
+    model: nn.Module,
     scores: Scores,
     moments: Mapping[str, Moments],
     part: Sequences,
     *,
     shares: Sequence[float] = SHARES,
-    batch_size: int = 64,
 ) -> dict[str, list[tuple[int, float]]]:
     """Cut each layer alone to a few sizes, refit its read-out, and measure what that does.
 
     The loss is the mean divergence from the dense model's answers: of class probabilities
-    (Kullback-Leibler) or, for real targets, squared. No label is read.
+    (Kullback-Leibler) or, for anything else, squared. No label is read.
 
     Args:
         model: the dense model; it is not changed.
@@ -42,7 +40,6 @@ def loss_curves(
         moments: of every layer, for the refits.
         part: sequences to measure on.
         shares: of a layer's states that stay, each in [0, 1].
-        batch_size: sequences per forward pass.
 
     Returns:
         Layer name → (states kept, loss), in rising order.
@@ -53,7 +50,7 @@ def loss_curves(
     """
     if not shares or not all(0 <= share <= 1 for share in shares):
         raise InputError(f"shares are {list(shares)}", allowed="fractions in [0, 1]")
-    dense = predict(model, part, batch_size)
+    loss = loss_on(model, part)
     curves = {}
     for name, layer in find_layers(model).items():
         modes, values = layer.modes(name), scores.values[name].flatten()
@@ -70,17 +67,6 @@ def loss_curves(
                 surgery.refit_readout(modes, moments[name], keep, RefitConfig(), width=cut.width)
             )
             cut.mask_(keep.reshape(cut.grid()).to(next(cut.parameters()).device))
-            classes = model.config.task == "classification"
-            curve.append((count, divergence(dense, predict(work, part, batch_size), classes)))
+            curve.append((count, loss(work)))
         curves[name] = curve
     return curves
-
-
-def divergence(
-    dense: Float[Tensor, "b ..."], other: Float[Tensor, "b ..."], classes: bool
-) -> float:
-    """Return how far answers are from those of the dense model, mean over sequences."""
-    if not classes:
-        return float(((dense - other).double() ** 2).mean())
-    first, second = (item.double().log_softmax(-1) for item in (dense, other))
-    return float((first.exp() * (first - second)).sum(-1).mean())

@@ -12,7 +12,6 @@ from torch import nn
 
 from ssmith.core.budget import Budget, Target
 from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.core.rows import Rows
 from ssmith.evaluation.step_time import step_seconds
 from ssmith.families import LTILayer, Site, sites, weigh
 from ssmith.families.mamba.selective import SelectiveLayer
@@ -22,9 +21,7 @@ Counts = Mapping[str, int]
 _TRIES = 24
 
 
-def share_that_reaches(
-    model: nn.Module, budget: Budget, target: Target, rows: Rows | None
-) -> float:
+def share_that_reaches(model: nn.Module, budget: Budget, target: Target, rows: Any) -> float:
     """Return the smallest share to remove that reaches a target.
 
     Parameters and bytes are counted by the units' tables, nothing is cut for it; the time of a
@@ -85,7 +82,7 @@ def _sites(model: nn.Module, budget: Budget) -> dict[str, Site]:
 
 
 def _counter(
-    model: nn.Module, budget: Budget, there: Mapping[str, Site], rows: Rows | None
+    model: nn.Module, budget: Budget, there: Mapping[str, Site], rows: Any
 ) -> Callable[[float], Counts]:
     """Return how many units each site loses at a share."""
     if all(isinstance(site.view(), LTILayer) for site in there.values()):

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ssmith.calibrate.blockwise import Tell, WalkConfig, open_directory, walk
 from ssmith.calibrate.shards import Group
+from ssmith.calibrate.walk_store import DirectoryStore
 from ssmith.core.budget import Budget
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.files import read_json, to_json, write_json
 from ssmith.core.layers import STATE, Finding
-from ssmith.core.plan import Cut
+from ssmith.core.plan import Cut, Plan
 from ssmith.core.progress import Progress
 from ssmith.core.selective import ENTRY, BlockRecord
 from ssmith.core.tokens import TokenWindows
 from ssmith.criteria.selective.refit import LARGEST_STATE
 from ssmith.evaluation.perplexity import window_losses
 from ssmith.families import model_digest
-from ssmith.families.hf.blocks import Blocks, ModelBlocks
+from ssmith.families.hf.blocks import Blocks, BlockState, ModelBlocks, block_name
 from ssmith.families.mamba.selective import SelectiveLayer
 from ssmith.families.parts.hooks import SLOT
 from ssmith.families.registry import find_selective
 from ssmith.spine.choice import Choice, choose
 from ssmith.spine.decided import Decided
-from ssmith.spine.shares import Counts, Survey
-from ssmith.spine.states import stages_of
+from ssmith.spine.shares import Survey
+from ssmith.spine.states import Counts, stages_of
 from ssmith.spine.weights import WEIGHT
 from ssmith.surgery import new_values
 
@@ -87,6 +88,82 @@ def plan_selective(
         findings=(*precheck(choice, next(iter(layers.values()))), *findings_of(records)),
         facts=facts_of(records),
     )
+
+
+def plan_from_disk(
+    blocks: Blocks,
+    budgets: Sequence[Budget],
+    windows: TokenWindows,
+    config: WalkConfig,
+    *,
+    skeleton: nn.Module,
+    digest: str,
+    progress: Progress,
+) -> tuple[Plan, Callable[[int], BlockState]]:
+    """Decide what is cut from a model that stays on disk (see `plan_selective`).
+
+    Args:
+        blocks: read one by one.
+        budgets: of state, entry and weight.
+        windows: calibration rows.
+        config: of the pass; with a working directory.
+        skeleton: the model without weights.
+        digest: of the model.
+        progress: listener.
+
+    Returns:
+        The plan, and what becomes of each block.
+
+    Raises:
+        InputError: if there is no working directory, or as `plan_selective`.
+    """
+    place = config.work_dir
+    if place is None:
+        raise InputError("there is no working directory", allowed="one for a model on disk")
+    layers = find_selective(skeleton)
+    choice = choose(budgets, refits=all(map(can_refit, layers.values())))
+    config = replace(config, fingerprint=fingerprint(digest, windows, choice.as_dict()))
+    run = SelectivePass(
+        windows=windows, choice=choice, config=config, progress=progress,
+        sizes={name: (layer.e, layer.n) for name, layer in layers.items()},
+    )  # fmt: skip
+    records = run.take(blocks)
+    store, cuts = DirectoryStore(place, config.fingerprint), cuts_of(records, choice)
+    values: dict[str, Tensor] = {}
+    for index, name in enumerate(layers):
+        path = block_name(name)
+        inside = f"{name.removeprefix(path).lstrip('.')}."
+        after = {
+            key.removeprefix(inside): value
+            for key, value in store.outcome(index)[0].tensors.items()
+            if key.startswith(inside)
+        }
+        own = [
+            replace(cut, keep={key: keep for key, keep in cut.keep.items() if _is_in(key, name)})
+            for cut in cuts
+        ]
+        with blocks.block(index) as block:
+            whole = _Named(path, block)
+            values |= new_values(whole, own, {name: after})
+    plan = Plan(
+        cuts=cuts, values=values, model_digest=digest,
+        findings=(*precheck(choice, next(iter(layers.values()))), *findings_of(records)),
+        facts=facts_of(records),
+    )  # fmt: skip
+    return plan, lambda index: store.outcome(index)[0]
+
+
+class _Named(nn.Module):
+    """One block under the dotted name that it has in its model."""
+
+    def __init__(self, name: str, block: nn.Module) -> None:
+        super().__init__()
+        first, _, rest = name.partition(".")
+        self.add_module(first, _Named(rest, block) if rest else block)
+
+
+def _is_in(key: str, site: str) -> bool:
+    return key == site or key.startswith(f"{site}.")
 
 
 @dataclass(frozen=True, kw_only=True)

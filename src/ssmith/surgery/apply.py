@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -73,41 +73,82 @@ def prune_(
         _cut_site_(site, rest, mode, counts)
     sync_config_(model, there)
     sizes.append(_sizes(model))
+    return receipt_of(model, plan, mode, counts=counts, sizes=sizes, before=before)
+
+
+def receipt_of(
+    model: nn.Module,
+    plan: Plan,
+    mode: Mode | None = None,
+    *,
+    counts: Mapping[str, Sequence[int]] | None = None,
+    sizes: Sequence[Mapping[str, int]] = (),
+    before: str = "",
+) -> Receipt:
+    """Return the receipt of a pruning.
+
+    Args:
+        model: after it, or as it was if it stays on disk.
+        plan: what was done.
+        mode: how.
+        counts: by unit, how many were there before and after; those of the plan if None.
+        sizes: parameters and bytes before and after; empty if they are not known.
+        before: digest of the model before; that of the plan if empty.
+
+    Returns:
+        The receipt.
+    """
+    there = sites(model)
+    found = counts or {cut.unit: (cut.total, cut.kept) for cut in plan.cuts}
+    after = {"digest_after": model_digest(model)} if sizes else {}
     return Receipt(
         action="prune",
         model={
             "name": type(model).__name__,
-            "family": ", ".join(sorted({site.family.name for site in sites(model).values()})),
+            "family": ", ".join(sorted({site.family.name for site in there.values()})),
             "layers": len(there),
-            "digest_before": before,
-            "digest_after": model_digest(model),
+            "digest_before": before or plan.model_digest,
+            **after,
         },
         method={
-            "cuts": [{"unit": cut.unit, "method": cut.method, "budget": cut.budget,
-                      "semantics": cut.semantics} for cut in plan.cuts],
+            "cuts": [
+                {
+                    "unit": cut.unit,
+                    "method": cut.method,
+                    "budget": cut.budget,
+                    "semantics": cut.semantics,
+                }
+                for cut in plan.cuts
+            ],
             "mode": mode or "each unit's own",
         },
         seed=None,
         versions=versions(),
         removed={
             unit: {"before": old, "after": new, "fraction": 1 - new / old if old else 0.0}
-            for unit, (old, new) in counts.items()
+            for unit, (old, new) in found.items()
         },
         size={
             name: {"before": sizes[0][name], "after": sizes[1][name]}
             for name in ("parameters", "tensor_bytes")
+            if sizes
         },
         findings=[finding.as_dict() for finding in plan.findings],
         details={
             **plan.facts,
             "layers": [
-                {"name": name, "unit": cut.unit, "grid": list(keep.shape),
-                 "before": keep.numel(), "after": int(keep.sum())}
+                {
+                    "name": name,
+                    "unit": cut.unit,
+                    "grid": list(keep.shape),
+                    "before": keep.numel(),
+                    "after": int(keep.sum()),
+                }
                 for cut in plan.cuts
                 for name, keep in cut.keep.items()
             ],
         },
-    )  # fmt: skip
+    )
 
 
 def _without_blocks_(
@@ -159,9 +200,12 @@ def new_values(
         _cut_site_(trial, plan, None)
         own = trial.site.module.state_dict()
         for name, value in after.get(work.site.name, {}).items():
-            there = own.get(name)
-            same = there is not None and there.shape == value.shape
-            if not same or not torch.equal(there, value.to(there)):
+            there: Tensor | None = own.get(name)
+            if (
+                there is None
+                or there.shape != value.shape
+                or not torch.equal(there, value.to(there))
+            ):
                 found[f"{work.site.name}.{name}"] = value.detach().cpu().clone()
     return found
 

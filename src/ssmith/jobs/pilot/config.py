@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ssmith.core.budget import AUTO, Budget
 from ssmith.core.checks import check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
 from ssmith.evaluation import Limits, Load, SpeedConfig
-from ssmith.jobs.methods import (
-    AUTO,
-    AUTO_WITHOUT_DATA,
-    CALIBRATION,
-    CANDIDATES,
-    CANDIDATES_WITHOUT_DATA,
-    method_named,
-)
 from ssmith.jobs.tuning.recovery import RecoveryConfig
+from ssmith.spine.lti import Method, method_of
 
+AUTO_WITHOUT_DATA = "auto-data-free"
+CALIBRATION = 256
+"""Training sequences that refits are fitted to, unless told otherwise."""
+CANDIDATES = ("state-obs", "balanced", "aire", "last")
+"""What ``auto`` chooses from, in order of preference where they are equally good."""
+CANDIDATES_WITHOUT_DATA = ("aire", "last")
+"""What ``auto`` chooses from where there are no training sequences."""
 BASELINES = (
     "last",
     "aire",
@@ -36,10 +37,9 @@ class PilotConfig:
     """What to try, what to accept, what it costs.
 
     Args:
-        method: what cuts: a criterion by name (see `ssmith list`), with ``+refit`` or
-            ``+refit-once`` behind it to refit the read-outs of what stays, layer by layer or at
-            once; or ``"auto"`` for the best on the selection split of State-OBS, balanced
-            truncation, AIRE and LAST (``"auto-data-free"``: of AIRE and LAST alone, which is what
+        method: what cuts: a criterion by name (see `ssmith list`), or ``"auto"`` for the best on
+            the selection split of State-OBS, balanced truncation, AIRE and LAST
+            (``"auto-data-free"``: of AIRE and LAST alone, which is what
             ``"auto"`` becomes, with a finding, where the data has no training split).
         baselines: methods measured beside it; the method itself is left out of them.
         calibration: training sequences that refits are fitted to, ≥ 1.
@@ -163,3 +163,8 @@ class PilotConfig:
         """Return a JSON-ready dict."""
         content = asdict(self)
         return {**content, "baselines": list(self.baselines), "fractions": list(self.fractions)}
+
+
+def method_named(name: str, seed: int = 0) -> Method:
+    """Return a method for states by name; ``seed`` is that of the random criterion."""
+    return method_of(Budget("state", 0.5, method=name, seed=seed), has_data=True)

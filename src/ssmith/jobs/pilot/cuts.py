@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ssmith.core.budget import Budget
 from ssmith.core.errors import InputError
 from ssmith.core.pattern import Amount, Pattern
-from ssmith.jobs.selective import SelectiveConfig
-from ssmith.jobs.selective.config import AUTO, Compensate
-from ssmith.jobs.selective.projection_config import Method, ProjectionConfig
 
 FRACTIONS: dict[str, tuple[float, ...]] = {
-    "columns": (0.125, 0.25, 0.375, 0.5, 0.625, 0.75),
-    "a_log": (0.25, 0.5, 0.75, 0.9),
-    "projections": (0.2, 0.3, 0.4, 0.5, 0.6),
+    "state": (0.125, 0.25, 0.375, 0.5, 0.625, 0.75),
+    "entry": (0.25, 0.5, 0.75, 0.9),
+    "weight": (0.2, 0.3, 0.4, 0.5, 0.6),
     "whole": (0.2, 0.3, 0.4, 0.5, 0.6),
 }
 BASELINES: dict[str, tuple[str, ...]] = {
-    "columns": ("fastest-decay", "magnitude", "random"),
-    "a_log": ("fastest-decay", "magnitude", "random"),
-    "projections": ("wanda", "sparsegpt", "magnitude"),
+    "state": ("fastest-decay", "magnitude", "random"),
+    "entry": ("fastest-decay", "magnitude", "random"),
+    "weight": ("wanda", "sparsegpt", "magnitude"),
     "whole": ("sparsessm", "magnitude"),
 }
 # Of the whole model a method names what scores A_log; projections go by its nearest kin.
-_KIN: dict[str, Method] = {
+_KIN: dict[str, str] = {
     "sparsessm": "sparsegpt", "sparsessm-v1": "sparsegpt", "fastest-decay": "magnitude",
     "magnitude": "magnitude", "random": "random",
 }  # fmt: skip
@@ -49,40 +47,36 @@ class Cut:
     terms: str = ""
     seed: int = 0
 
-    def config(self) -> SelectiveConfig:
-        """Return the same as a pruning.
+    def budgets(self) -> list[Budget]:
+        """Return the same as budgets.
 
         Returns:
-            The configuration.
+            One, or two for the whole model.
 
         Raises:
             InputError: if the unit has no such method or amount.
         """
-        if self.unit == "columns":
-            if isinstance(self.amount, Pattern):
-                raise InputError(
-                    "group goes with columns", allowed="a_log, projections or whole",
-                    next_step="columns are cut by fractions: leave group out",
-                )  # fmt: skip
-            made_up: Compensate = "auto" if self.fitted else "none"
-            return SelectiveConfig(
-                columns=self.amount, method=self.method, compensate=made_up,
-                recover=self.terms, seed=self.seed,
+        made_up = "auto" if self.fitted else "none"
+        if self.unit == "state" and isinstance(self.amount, Pattern):
+            raise InputError(
+                "group goes with state", allowed="entry, weight or whole",
+                next_step="states are cut by fractions: leave group out",
             )  # fmt: skip
-        if self.unit == "projections":
-            return SelectiveConfig(projections=self._projections(), seed=self.seed)
-        return SelectiveConfig(
-            a_log=self.amount, method=self.method, recover=self.terms or "D" * self.fitted,
-            projections=self._projections() if self.unit == "whole" else None, seed=self.seed,
+        if self.unit in ("state", "weight"):
+            terms = self.terms and ("C" + self.terms if self.unit == "state" else "")
+            compensate = "auto" if self.unit == "weight" else terms or made_up
+            return [
+                Budget(self.unit, self.amount, method=self.method, compensate=compensate,
+                       seed=self.seed)
+            ]  # fmt: skip
+        entry = Budget(
+            "entry", self.amount, method=self.method, seed=self.seed,
+            compensate=self.terms or ("D" if self.fitted else "none"),
         )  # fmt: skip
-
-    def _projections(self) -> ProjectionConfig:
-        name = _KIN.get(self.method, "obs") if self.unit == "whole" else self.method
-        return ProjectionConfig(
-            amount=self.amount,
-            method="obs" if name == AUTO else name,  # type: ignore[arg-type] # checked by it
-            seed=self.seed,
-        )
+        if self.unit == "entry":
+            return [entry]
+        kin = _KIN.get(self.method, "obs")
+        return [entry, Budget("weight", self.amount, method=kin, seed=self.seed)]
 
 
 def amount_of(fraction: float, group: int | None) -> Amount:

@@ -11,9 +11,10 @@ from typing import Any
 
 from torch import nn
 
-from ssmith import api
+from ssmith import api, spine
 from ssmith.artefact import locate
 from ssmith.core.pattern import amount_as_json
+from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress, part_of
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.tokens import TokenWindows
@@ -34,7 +35,7 @@ from ssmith.evaluation.language_parity import (
 from ssmith.evaluation.metrics import PERPLEXITY
 from ssmith.families import model_digest
 from ssmith.families.registry import find_selective
-from ssmith.jobs.outputs import PLAN, RECEIPT
+from ssmith.jobs.outputs import RECEIPT
 from ssmith.jobs.pilot.costs import measure_costs
 from ssmith.jobs.pilot.cuts import amount_of
 from ssmith.jobs.pilot.frame import MODEL, Frame, about
@@ -42,15 +43,14 @@ from ssmith.jobs.pilot.language_config import LanguagePilotConfig
 from ssmith.jobs.pilot.recovery import Recovery, cut_difference
 from ssmith.jobs.pilot.store import Store
 from ssmith.jobs.pilot.sweep import measured_point, within
-from ssmith.jobs.selective import SelectiveConfig, prune_selective_
-from ssmith.jobs.selective.run import Pruned
-from ssmith.jobs.selective.stages import can_refit
 from ssmith.jobs.source import one_batch, open_source, tokenizer_for
 from ssmith.jobs.tuning.recovery import Recovered
 
 # transformers computes norms and logits in float32; relative to the largest logit.
 _STOCK_TOLERANCE = 2e-5
 _CHECKED_TOKENS = 96
+# Masks of these are shown in full; those of single weights would be too many.
+_SHOWN = ("state", "entry")
 
 
 def pilot_language(
@@ -86,7 +86,7 @@ def pilot_language(
         store=frame.store,
         config=settings,
         dense=dense,
-        refits=all(map(can_refit, layers.values())),
+        refits=all(map(spine.can_refit, layers.values())),
         calibration=text.sample(settings.samples, settings.length, seed=settings.seed),
         selection=settings.text("selection").cut(text),
         test=settings.text("test").cut(text),
@@ -133,7 +133,7 @@ class _Run:
         total = len(config.methods()) * len(config.tried())
         swept: dict[str, list[dict[str, Any]]] = {}
         for name in config.methods():
-            label = self._selective(name, config.tried()[0]).label
+            label = config.choice(name, config.tried()[0], refits=self.refits).label
             if label in swept:
                 continue
             swept[label] = []
@@ -177,50 +177,47 @@ class _Run:
     def cut_and_judge(self, method: str, chosen: dict[str, Any]) -> dict[str, Any]:
         """Cut, save, check, measure and judge; return the receipt's sections."""
         out, config = self.store.out, self.config
-        pruned, done, recovered = self._cut(
+        pruned, plan, done, recovered = self._cut(
             method,
             chosen["fraction"],
             part_of(self.progress, "cut", 0, 1),
             recovered=chosen.get("recovered", False),
         )
-        extra = {RECEIPT: done.receipt.to_json()}
-        # Projections have no plan: their new weights are the decision.
-        for plan in done.plans.values():
-            plan.save(out / PLAN)
-            extra[PLAN] = plan.to_json()
+        plan.save(out)
+        extra = {RECEIPT: done.to_json().encode(), **plan.files()}
         removed = ", ".join(
             f"{facts['after']} of {facts['before']} {unit} kept"
-            for unit, facts in done.receipt.removed.items()
+            for unit, facts in done.removed.items()
         )
         api.save(
             pruned,
             out / MODEL,
             overwrite=True,
-            parent=done.receipt.model["digest_before"],
+            parent=done.model["digest_before"],
             facts={
                 "title": "Pruned state space language model",
-                "text": [f"{removed}, by {done.receipt.method['criterion']}."],
+                "text": [f"{removed}, by {method}."],
             },
             extra_files=extra,
         )
         self.progress("cut", 1, 1, removed)
-        measured = self.store.once("measured", lambda: self._judged(pruned, done))
+        measured = self.store.once("measured", lambda: self._judged(pruned, plan, done))
         self.progress("compare", 1, 1, str(measured["verdict"]["headline"]))
         return {
             **measured,
-            "mode": "shrink" if config.cut == "columns" else "mask",
-            "removed": done.receipt.removed,
-            "findings": [*done.receipt.findings, *measured["findings"]],
-            "layers": _layers(done),
+            "mode": "shrink" if config.cut == "state" else "mask",
+            "removed": done.removed,
+            "findings": [*done.findings, *measured["findings"]],
+            "layers": _layers(plan),
             "budget": {config.cut: amount_as_json(amount_of(chosen["fraction"], config.group))},
             "criterion": {"name": method},
             "recovery": None if recovered is None else recovered.as_dict(),
             "digest_after": model_digest(pruned),
         }
 
-    def _judged(self, pruned: nn.Module, done: Pruned) -> dict[str, Any]:
+    def _judged(self, pruned: nn.Module, plan: Plan, done: Receipt) -> dict[str, Any]:
         config, saved = self.config, self.store.out / MODEL
-        parity = self._parity(pruned, saved, done)
+        parity = self._parity(pruned, saved, plan)
         self.progress("parity", 1, 1)
         costs = measure_costs(
             (self.dense, pruned),
@@ -236,7 +233,7 @@ class _Run:
             comparison=compared,
             parity=parity,
             changes=costs.changes(),
-            removed=done.receipt.removed,
+            removed=done.removed,
         )
         return {
             "quality": {**compared.as_dict(split="test"), **self._tasks(pruned)},
@@ -262,7 +259,7 @@ class _Run:
         self.progress("lm-eval", 1, 1)
         return {"lm_eval": compare_tasks(before, after, self.config.seed)}
 
-    def _parity(self, pruned: nn.Module, saved: Path, done: Pruned) -> ParityReport:
+    def _parity(self, pruned: nn.Module, saved: Path, plan: Plan) -> ParityReport:
         ids = self.selection.first(2).ids[:, :_CHECKED_TOKENS]
         return ParityReport(
             checks=(
@@ -273,7 +270,7 @@ class _Run:
                     tolerance=0.0,
                 ),
                 check(
-                    "cut_stays_cut", lambda: cut_difference(api.load(saved), done), tolerance=0.0
+                    "cut_stays_cut", lambda: cut_difference(api.load(saved), plan), tolerance=0.0
                 ),
                 check(
                     "engine_vs_stock",
@@ -293,8 +290,8 @@ class _Run:
         facts: dict[str, Any] = {}
 
         def attempt(fraction: float, removed: Callable[[float], None]) -> Estimate:
-            pruned, done, recovery = self._cut(method, fraction, progress, recovered=recovered)
-            cut = done.receipt.removed.values()
+            pruned, _, done, recovery = self._cut(method, fraction, progress, recovered=recovered)
+            cut = done.removed.values()
             removed(1 - sum(each["after"] for each in cut) / sum(each["before"] for each in cut))
             if recovery is not None:
                 facts["validation"] = recovery.validation
@@ -304,24 +301,18 @@ class _Run:
 
     def _cut(
         self, method: str, fraction: float, progress: Progress, *, recovered: bool = False
-    ) -> tuple[nn.Module, Pruned, Recovered | None]:
+    ) -> tuple[nn.Module, Plan, Receipt, Recovered | None]:
+        budgets = self.config.budgets(method, fraction, recovered=recovered)
+        plan = spine.plan(self.dense, budgets, self.calibration, progress=progress)
         pruned = copy.deepcopy(self.dense)
-        config = self._selective(method, fraction, recovered=recovered)
-        done = prune_selective_(pruned, self.calibration, config, progress=progress)
+        done = api.prune_(pruned, plan)
         if self.recovery is None or not recovered:
-            return pruned, done, None
-        return pruned, done, self.recovery.apply_(pruned, self.dense, fraction)
-
-    def _selective(
-        self, method: str, fraction: float, *, recovered: bool = False
-    ) -> SelectiveConfig:
-        found = self.config.selective(method, fraction, recovered=recovered)
-        return found.resolved(refits=self.refits)
+            return pruned, plan, done, None
+        return pruned, plan, done, self.recovery.apply_(pruned, self.dense, fraction)
 
 
-def _layers(done: Pruned) -> list[dict[str, Any]]:
+def _layers(plan: Plan) -> list[dict[str, Any]]:
     """Return what went of each layer and weight, for the report; masks of states in full."""
-    states = {name: keep for plan in done.plans.values() for name, keep in plan.keep.items()}
     return [
         {
             "name": name,
@@ -329,7 +320,8 @@ def _layers(done: Pruned) -> list[dict[str, Any]]:
             "before": keep.numel(),
             "after": int(keep.sum()),
             "scores": [],
-            "kept": keep.flatten().tolist() if name in states else [],
+            "kept": keep.flatten().tolist() if cut.unit in _SHOWN else [],
         }
-        for name, keep in {**states, **done.weights}.items()
+        for cut in plan.cuts
+        for name, keep in cut.keep.items()
     ]

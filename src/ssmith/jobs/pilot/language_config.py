@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ssmith.core.budget import check_fraction
+from ssmith.core.budget import AUTO, Budget, check_fraction
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
 from ssmith.evaluation import Limits, Load, SpeedConfig
@@ -17,10 +17,9 @@ from ssmith.jobs.pilot.cuts import (
     amount_of,
     group_fractions,
 )
-from ssmith.jobs.selective import SelectiveConfig
-from ssmith.jobs.selective.config import AUTO
 from ssmith.jobs.source import RowsConfig
 from ssmith.jobs.tuning.recovery import RecoveryConfig
+from ssmith.spine.choice import Choice, choose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +27,15 @@ class LanguagePilotConfig:
     """What to try, on which text, and what to accept.
 
     Args:
-        cut: whole state ``columns``, which makes a model smaller; entries of ``a_log``; weights of
-            the ``projections``; or ``whole``: the same share of A_log and of the projections.
+        cut: whole states (``state``), which makes a model smaller; entries of A_log (``entry``);
+            weights of the projections (``weight``); or ``whole``: the same share of both.
         method: criterion by name (see `ssmith list`), or ``auto`` for the best known for the cut.
             Of projections obs, wanda, sparsegpt, magnitude or random; of the whole model the name
             of what scores A_log, and projections go by what belongs to it.
         baselines: criteria measured beside it, states without compensation; those of the cut by
             default; the method itself is left out of them.
         compensate: whether the method's cut of states is made up for in closed form: new rows of C
-            for columns, D for entries. Projections make up for their cut by their method.
+            for states, D for entries. Weights make up for their cut by their method.
         fractions: fractions to try, each in (0, 1); those of the cut by default.
         group: M of N:M: every fraction is cut as a pattern in groups of M neighbours; None for
             no pattern.
@@ -70,7 +69,7 @@ class LanguagePilotConfig:
         InputError: if a value is outside its domain.
     """
 
-    cut: str = "columns"
+    cut: str = "state"
     method: str = AUTO
     baselines: tuple[str, ...] | None = None
     compensate: bool = True
@@ -121,7 +120,7 @@ class LanguagePilotConfig:
         for fraction in self.tried():
             check_fraction("fractions", fraction)
             for method in self.methods():
-                self.selective(method, fraction)
+                self.choice(method, fraction)
 
     def tried(self) -> tuple[float, ...]:
         """Return the fractions to try, rising, each once."""
@@ -133,9 +132,7 @@ class LanguagePilotConfig:
         beside = BASELINES[self.cut] if self.baselines is None else self.baselines
         return tuple(dict.fromkeys((self.method, *beside)))
 
-    def selective(
-        self, method: str, fraction: float, *, recovered: bool = False
-    ) -> SelectiveConfig:
+    def budgets(self, method: str, fraction: float, *, recovered: bool = False) -> list[Budget]:
         """Return what one cut of the sweep is.
 
         Args:
@@ -156,7 +153,11 @@ class LanguagePilotConfig:
             fitted=fitted,
             terms="" if recovery is None else recovery.terms(),
             seed=self.seed,
-        ).config()
+        ).budgets()
+
+    def choice(self, method: str, fraction: float, *, refits: bool = True) -> Choice:
+        """Return the same with nothing left to choose; ``refits``: of models whose C is free."""
+        return choose(self.budgets(method, fraction), refits=refits)
 
     def recovery(self) -> RecoveryConfig | None:
         """Return how cut models are recovered, or None if they are not."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from ssmith.core.layers import Finding
 from ssmith.core.receipt import Receipt
-from ssmith.jobs.methods import AUTO_WITHOUT_DATA
+from ssmith.jobs.pilot.config import AUTO_WITHOUT_DATA
 from ssmith.jobs.pilot.sweep import failed_points
 
 

@@ -9,22 +9,20 @@ from typing import Any
 
 from torch import nn
 
+from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress
 from ssmith.core.seeds import derive
-from ssmith.core.selective import COLUMNS
 from ssmith.core.sequences import SequenceData
 from ssmith.core.text import Text
 from ssmith.evaluation import Metric
 from ssmith.evaluation.parity import max_difference
-from ssmith.families import SequenceModel
+from ssmith.families import SequenceModel, sites
 from ssmith.families.masks import masks_of
-from ssmith.families.registry import find_selective
 from ssmith.jobs.pilot.config import PilotConfig
 from ssmith.jobs.pilot.frame import Frame
 from ssmith.jobs.pilot.language_config import LanguagePilotConfig
 from ssmith.jobs.pilot.store import STAGES, Store
 from ssmith.jobs.pilot.sweep import within
-from ssmith.jobs.selective import Pruned
 from ssmith.jobs.tuning.recovery import (
     Recovered,
     RecoveryConfig,
@@ -156,27 +154,30 @@ class Recovery:
         return points
 
 
-def cut_difference(model: nn.Module, done: Pruned) -> float:
+def cut_difference(model: nn.Module, plan: Plan) -> float:
     """Return by how much what was cut from a model is not as the cut left it.
 
     Args:
         model: the model after the cut, and after whatever came then.
-        done: what was cut.
+        plan: what was cut.
 
     Returns:
         The largest difference of a cut entry from the value it was given, infinity where one is
-        free again; of whole columns, how many too many or too few a layer has.
+        free again; of units that are gone, how many too many or too few a layer has.
     """
     held = {name: (mask, fill) for name, mask, fill in masks_of(model)}
-    parameters = dict(model.named_parameters())
+    there, parameters = sites(model), dict(model.named_parameters())
     worst = 0.0
-    if COLUMNS in done.plans:
-        layers, kept = find_selective(model), done.plans[COLUMNS].keep
-        worst = float(max(abs(layers[name].n - int(keep.sum())) for name, keep in kept.items()))
-    for name, keep in done.masked().items():
-        mask, fill = held.get(name, (keep | True, 0.0))
-        if bool(mask.cpu()[~keep].any()):
-            return float("inf")
-        cut = parameters[name].detach().cpu()[~keep]
-        worst = max(worst, max_difference(cut, cut.new_full(cut.shape, fill)))
+    for cut in plan.cuts:
+        for name, keep in cut.keep.items():
+            if name in there and there[name].coupling(cut.unit).modes[0] == "shrink":
+                left = there[name].coupling(cut.unit).count
+                worst = max(worst, float(abs(left - int(keep.sum()))))
+                continue
+            own = name if name in parameters else f"{name}.A_log"
+            mask, fill = held.get(own, (keep | True, 0.0))
+            if bool(mask.cpu()[~keep].any()):
+                return float("inf")
+            value = parameters[own].detach().cpu()[~keep]
+            worst = max(worst, max_difference(value, value.new_full(value.shape, fill)))
     return worst

@@ -12,7 +12,6 @@ from typing import Any
 from ssmith import api
 from ssmith.artefact import locate
 from ssmith.core.budget import Budget
-from ssmith.core.compensation import Compensation
 from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
@@ -36,9 +35,8 @@ from ssmith.evaluation import (
     predict,
 )
 from ssmith.families import SequenceModel, model_digest
-from ssmith.jobs.methods import AUTO_WITHOUT_DATA, calibration, method_named
-from ssmith.jobs.outputs import PLAN, RECEIPT
-from ssmith.jobs.pilot.config import PilotConfig
+from ssmith.jobs.outputs import RECEIPT
+from ssmith.jobs.pilot.config import AUTO_WITHOUT_DATA, PilotConfig, method_named
 from ssmith.jobs.pilot.costs import measure_costs
 from ssmith.jobs.pilot.frame import MODEL, Frame, about
 from ssmith.jobs.pilot.language import pilot_language
@@ -53,7 +51,9 @@ from ssmith.jobs.pilot.sweep import (
     sweep,
     within,
 )
+from ssmith.jobs.prune import Calibration
 from ssmith.jobs.source import reads_text
+from ssmith.spine.lti import StatePlanner
 
 
 def pilot(
@@ -130,7 +130,6 @@ class _Cut:
     """A cut that was made, and how."""
 
     plan: Plan
-    compensation: Compensation | None
     scores: Scores
     shrunk: SequenceModel
     done: Receipt
@@ -206,7 +205,7 @@ class _Run:
         out = self.store.out
         cut = self._cut(name, chosen["fraction"])
         plan, done, shrunk, recovered = cut.plan, cut.done, cut.shrunk, None
-        plan.save(out / PLAN)
+        plan.save(out)
         if self.recovery is not None and chosen.get("recovered", False):
             shrunk = copy.deepcopy(shrunk)
             recovered = self.recovery.apply_(shrunk, self.dense, chosen["fraction"])
@@ -217,9 +216,9 @@ class _Run:
             overwrite=True,
             parent=plan.model_digest,
             facts={"title": "Shrunk state space model", "text": [str(plan).splitlines()[0] + "."]},
-            extra_files={PLAN: plan.to_json(), RECEIPT: done.to_json()},
+            extra_files={**plan.files(), RECEIPT: done.to_json().encode()},
         )
-        self.progress("cut", 1, 1, f"{plan.kept} of {plan.total} states kept")
+        self.progress("cut", 1, 1, f"{plan.cuts[0].kept} of {plan.cuts[0].total} states kept")
         measured = self.store.once("measured", lambda: self._measured(cut, shrunk))
         self.progress("compare", 1, 1, str(measured["verdict"]["headline"]))
         return {
@@ -227,27 +226,28 @@ class _Run:
             "removed": done.removed,
             "findings": [*done.findings, *measured["findings"]],
             "layers": layer_details(cut.scores, plan),
-            "budget": plan.budget,
-            "criterion": plan.criterion,
-            "refit": done.method.get("refit"),
+            "budget": plan.cuts[0].budget,
+            "criterion": plan.cuts[0].method,
+            "refit": plan.facts.get("refit"),
             "recovery": None if recovered is None else recovered.as_dict(),
             "digest_after": model_digest(shrunk),
         }
 
     def _cut(self, name: str, fraction: float) -> _Cut:
-        method, part = method_named(name, self.config.seed), self._calibration()
-        prepared = method.prepare(self.dense, part)
-        plan, found = method.decide(self.dense, prepared, Budget(states=fraction), part)
+        planner = StatePlanner(
+            self.dense, method_named(name, self.config.seed), self._calibration()
+        )
+        plan = planner.plan(Budget("state", fraction))
         shrunk = copy.deepcopy(self.dense)
-        done = api.prune_(shrunk, plan, "shrink", compensation=found)
-        return _Cut(plan=plan, compensation=found, scores=prepared.scores, shrunk=shrunk, done=done)
+        done = api.prune_(shrunk, plan)
+        return _Cut(plan=plan, scores=planner.scores, shrunk=shrunk, done=done)
 
     def _recovered_point(self, name: str, fraction: float) -> dict[str, Any]:
         facts: dict[str, Any] = {}
 
         def attempt(fraction: float, removed: Callable[[float], None]) -> Estimate:
             cut = self._cut(name, fraction)
-            removed(cut.plan.removed_fraction)
+            removed(cut.plan.cuts[0].sparsity)
             if self.recovery is not None:
                 done = self.recovery.apply_(cut.shrunk, self.dense, fraction)
                 facts["validation"] = done.validation
@@ -258,7 +258,7 @@ class _Run:
     def _parity(self, cut: _Cut, shrunk: SequenceModel) -> ParityReport:
         """Check the cut before any recovery, and the model that is left after it."""
         masked = copy.deepcopy(self.dense)
-        api.prune_(masked, cut.plan, "mask", compensation=cut.compensation)
+        api.prune_(masked, cut.plan, "mask")
         part, saved = self.data.split("selection"), self.store.out / MODEL
         return api.parity(masked, cut.shrunk, saved, part, recovered=shrunk)
 
@@ -313,7 +313,8 @@ class _Run:
     def _calibration(self) -> Sequences | None:
         if not self.config.needs_data():
             return None
-        return calibration(self.data, self.config.calibration, self.config.seed)
+        drawn = Calibration(samples=self.config.calibration, seed=self.config.seed)
+        return drawn.sequences(self.data)
 
     def _sweep(
         self, stage: str, name: str, fractions: Sequence[float], part: Sequences

@@ -8,7 +8,6 @@ from typing import Any
 
 from ssmith import api
 from ssmith.core.budget import Budget
-from ssmith.core.compensation import Compensation
 from ssmith.core.errors import NumericalError, PlanError
 from ssmith.core.layers import Finding
 from ssmith.core.plan import Plan
@@ -16,7 +15,7 @@ from ssmith.core.scores import Scores
 from ssmith.core.sequences import Sequences
 from ssmith.evaluation import Estimate, Metric
 from ssmith.families import SequenceModel
-from ssmith.jobs.methods import Method
+from ssmith.spine.lti import Method, StatePlanner
 
 # A loss equal to the tolerance is within it, also after rounding of the last bit.
 _ROUNDING = 1e-12
@@ -44,12 +43,12 @@ def sweep(
     Returns:
         ``label`` and ``points``: fraction asked for, fraction removed, value, low, high.
     """
-    prepared = method.prepare(model, calibration)
+    planner = StatePlanner(model, method, calibration)
 
     def attempt(fraction: float, removed: Callable[[float], None]) -> Estimate:
-        plan, found = method.decide(model, prepared, Budget(states=fraction), calibration)
-        removed(plan.removed_fraction)
-        return measure(cut(model, plan, found))
+        plan = planner.plan(Budget("state", fraction))
+        removed(plan.cuts[0].sparsity)
+        return measure(cut(model, plan))
 
     return {
         "label": method.label,
@@ -79,10 +78,10 @@ def measured_point(
     return {**point, **found.as_dict()}
 
 
-def cut(model: SequenceModel, plan: Plan, compensation: Compensation | None) -> SequenceModel:
+def cut(model: SequenceModel, plan: Plan) -> SequenceModel:
     """Return a shrunk copy of a model."""
     shrunk = copy.deepcopy(model)
-    api.prune_(shrunk, plan, "shrink", compensation=compensation)
+    api.prune_(shrunk, plan)
     return shrunk
 
 
@@ -177,5 +176,5 @@ def layer_details(scores: Scores, plan: Plan) -> list[dict[str, Any]]:
             "scores": scores.values[name].flatten().tolist(),
             "kept": keep.flatten().tolist(),
         }
-        for name, keep in plan.keep.items()
+        for name, keep in plan.cuts[0].keep.items()
     ]

@@ -9,21 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssmith import artefact
+from ssmith import artefact, spine, surgery
 from ssmith.artefact.configs import is_language_model, read_any_config
-from ssmith.calibrate.blockwise import WalkConfig
+from ssmith.core.budget import Budget
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.files import new_directory, refuse_existing, write_json, write_text
 from ssmith.core.progress import Progress, part_of, silent
 from ssmith.core.receipt import versions
 from ssmith.evaluation import compare
-from ssmith.jobs.selective.config import SelectiveConfig
-from ssmith.jobs.selective.run import prune_selective_, vocabulary_of
-from ssmith.jobs.selective.save import PruneTask
+from ssmith.jobs.prune import WINDOWS, PruneTask
 from ssmith.report.plot_sweep import sweep_plot
 
 SWEEP = "sweep.json"
-AXES = ("samples", "a-log", "columns", "projections", "width")
+SAMPLES = "samples"
 SPLIT = "selection"
 
 
@@ -32,7 +30,7 @@ class Axis:
     """A setting and the values it takes.
 
     Args:
-        name: samples, a-log, columns, projections or width.
+        name: ``samples``, or a unit that is cut.
         values: in the order they are tried.
     """
 
@@ -57,11 +55,11 @@ class Axis:
             values = tuple(float(item) for item in rest.split(",") if item.strip())
         except ValueError:
             values = ()
-        whole = name != "samples" or all(value == int(value) >= 1 for value in values)
-        if name not in AXES or not values or not whole:
+        whole = name != SAMPLES or all(value == int(value) >= 1 for value in values)
+        if not name or not values or not whole:
             raise InputError(
                 f"sweep {text!r}",
-                allowed=f"NAME=VALUE,VALUE,… with NAME one of {', '.join(AXES)}",
+                allowed="NAME=VALUE,VALUE,… with NAME samples, or a unit that is cut",
                 next_step="samples=1,4,16,64 shows how many samples it takes",
             )
         return cls(name=name, values=values)
@@ -86,24 +84,24 @@ def sweep(task: PruneTask, axis: Axis, *, progress: Progress = silent) -> dict[s
         refuse_existing(task.out, overwrite=task.overwrite)
     directory = artefact.locate(task.model)
     if not is_language_model(read_any_config(directory)):
-        raise UnsupportedError(f"{task.model} is no language model", allowed="selective models")
-    configs = [_changed(task, axis.name, value) for value in axis.values]
+        raise UnsupportedError(f"{task.model} is no language model", allowed="language models")
+    calibration = task.config.calibration
+    samples = WINDOWS if calibration.samples is None else calibration.samples
+    settings = [_changed(task, axis.name, value, samples) for value in axis.values]
     dense: Any = artefact.load(directory)
-    vocabulary = vocabulary_of(dense)
-    text = task.calibration.text(directory, vocabulary)
-    length = task.calibration.length
-    held = text.windows(length, split=SPLIT).first(2 * task.calibration.samples)
+    text = calibration.text(directory, dense.config.vocab_size)
+    held = text.windows(calibration.length, split=SPLIT).first(2 * samples)
     rows = []
-    for number, (value, (config, samples)) in enumerate(zip(axis.values, configs, strict=True)):
-        progress("sweep", number, len(configs), f"{axis.name} {value:g}")
+    for number, (value, (budgets, count)) in enumerate(zip(axis.values, settings, strict=True)):
+        progress("sweep", number, len(settings), f"{axis.name} {value:g}")
         windows = text.sample(
-            samples, length, seed=task.calibration.seed, split=task.calibration.split
+            count, calibration.length, seed=calibration.seed, split=calibration.split
         )
+        inner = part_of(progress, "sweep", number, len(settings))
+        plan = spine.plan(dense, budgets, windows, run=task.config.run(None), progress=inner)
         model = copy.deepcopy(dense)
-        walking = WalkConfig(batch_size=task.batch_size, kept_gb=task.kept_gb)
-        inner = part_of(progress, "sweep", number, len(configs))
-        done = prune_selective_(model, windows, config, walk_config=walking, progress=inner)
-        found = compare(dense, model, held, seed=task.calibration.seed)
+        surgery.prune_(model, plan, task.config.mode)
+        found = compare(dense, model, held, seed=calibration.seed)
         rows.append(
             {
                 "value": value,
@@ -111,16 +109,17 @@ def sweep(task: PruneTask, axis: Axis, *, progress: Progress = silent) -> dict[s
                 "increase": found.change.value,
                 "low": found.change.low,
                 "high": found.change.high,
-                "stability": done.receipt.details["stability"],
+                "stability": plan.facts.get("stability", {}),
             }
         )
-    progress("sweep", len(configs), len(configs))
+    progress("sweep", len(settings), len(settings))
     content = {
         "axis": axis.name,
         "rows": rows,
         "dense": {"perplexity": found.before.value, "measured_on": held.describe()},
-        "method": {**task.config.as_dict(), "command": list(task.command)},
-        "calibration": dataclasses.asdict(task.calibration),
+        "cuts": [budget.as_dict() for budget in task.config.cuts],
+        "command": list(task.command),
+        "calibration": dataclasses.asdict(calibration),
         "versions": versions(),
     }
     if task.out is not None:
@@ -139,25 +138,20 @@ def _write(
         write_text(scratch / f"{plot.name}.csv", plot.csv)
 
 
-def _changed(task: PruneTask, name: str, value: float) -> tuple[SelectiveConfig, int]:
-    """Return the configuration and the number of samples for one value."""
-    config, samples = task.config, task.calibration.samples
-    if name == "samples":
-        return config, int(value)
-    if name in ("a-log", "columns"):
-        field = name.replace("-", "_")
-        if getattr(config, field) is None:
-            raise InputError(
-                f"sweep over {name}, which is not cut",
-                allowed=f"--{name} with any fraction beside the sweep",
-            )
-        change: dict[str, Any] = {field: value}
-        return dataclasses.replace(config, **change), samples
-    if config.projections is None:
+def _changed(
+    task: PruneTask, name: str, value: float, samples: int
+) -> tuple[tuple[Budget, ...], int]:
+    """Return the budgets and the number of samples for one value."""
+    if name == SAMPLES:
+        return task.config.cuts, int(value)
+    units = [budget.unit for budget in task.config.cuts]
+    if name not in units:
         raise InputError(
-            f"sweep over {name}, and no projection is cut",
-            allowed="--projections with any fraction beside the sweep",
+            f"sweep over {name}, which is not cut", allowed=", ".join([SAMPLES, *units])
         )
-    change = {"amount" if name == "projections" else "width": value}
-    changed = dataclasses.replace(config.projections, **change)
-    return dataclasses.replace(config, projections=changed), samples
+    amount = value if value < 1 else int(value)
+    changed = tuple(
+        dataclasses.replace(budget, sparsity=amount) if budget.unit == name else budget
+        for budget in task.config.cuts
+    )
+    return changed, samples
