@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from ssmith.jobs.methods import CANDIDATES, calibration, method_named
 
 import obs_table
 from obs_tuned import HANKEL, LONGER, TUNED, reducible, split, tuned
@@ -28,7 +29,6 @@ from ssmith.core.files import read_json, write_json, write_text
 from ssmith.core.sequences import Sequences
 from ssmith.evaluation import TASKS, predict
 from ssmith.families import SequenceModel
-from ssmith.jobs.methods import CANDIDATES, calibration, method_named
 from ssmith.ops.native.allocator import tune_allocator_
 from trained import CACHE, location, names, recipe_of, trained
 

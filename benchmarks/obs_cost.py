@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from ssmith.jobs.by_layer import refit_by_layer
+from ssmith.jobs.methods import calibration, method_named
 
 from record import RESULTS, record
 from ssmith import api
@@ -29,8 +31,6 @@ from ssmith.evaluation import SpeedConfig, measure_speed
 from ssmith.evaluation.memory import peak_bytes
 from ssmith.families import SequenceConfig, SequenceModel, find_layers
 from ssmith.families.lti import LTIOptions
-from ssmith.jobs.by_layer import refit_by_layer
-from ssmith.jobs.methods import calibration, method_named
 from ssmith.surgery import reduce_modes, refit_readout
 
 PAIRS, WIDTH = 256, 64

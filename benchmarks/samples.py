@@ -14,13 +14,14 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from ssmith.jobs.selective import SelectiveConfig, prune_selective_
+from ssmith.jobs.selective.projection_config import ProjectionConfig
+
 from plots import Panel, draw
 from record import RESULTS, record
 from ssmith import api
 from ssmith.core.files import read_json, write_json, write_text
 from ssmith.evaluation.perplexity import bits, window_losses
-from ssmith.jobs.selective import SelectiveConfig, prune_selective_
-from ssmith.jobs.selective.projection_config import ProjectionConfig
 from trained import CACHE
 
 ROWS = CACHE.parent / "samples"

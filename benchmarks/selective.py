@@ -23,6 +23,7 @@ from pydoc_data import topics
 from typing import Any
 
 import torch
+from ssmith.jobs.selective import prune_selective_
 
 import selective_table
 from record import RESULTS, record
@@ -32,7 +33,6 @@ from ssmith.core.files import read_json, write_json, write_text
 from ssmith.core.text import Text
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation.perplexity import window_losses
-from ssmith.jobs.selective import prune_selective_
 from ssmith.jobs.train import Recipe, train
 from ssmith.ops.native.allocator import tune_allocator_
 

@@ -6,6 +6,8 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from ssmith.jobs.selective import SelectiveConfig, prune_selective_
+from ssmith.jobs.selective.save import Calibration, PruneTask, prune_and_save
 
 from helpers.selective import windows_of
 from helpers.tiny_mamba import tiny, tokens
@@ -19,8 +21,6 @@ from ssmith.families import model_digest
 from ssmith.families.hf import engine
 from ssmith.families.masks import masks_of
 from ssmith.families.registry import find_selective
-from ssmith.jobs.selective import SelectiveConfig, prune_selective_
-from ssmith.jobs.selective.save import Calibration, PruneTask, prune_and_save
 
 transformers = pytest.importorskip("transformers")
 NAMES = ("mamba", "falcon_mamba")

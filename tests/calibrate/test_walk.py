@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ssmith.jobs.selective import SelectiveConfig, prune_selective_
 
 from helpers.selective import windows_of
 from helpers.tiny_mamba import tiny
@@ -21,7 +22,6 @@ from ssmith.families.hf import engine
 from ssmith.families.hf.blocks import ModelBlocks
 from ssmith.families.mamba.selective import SelectiveLayer
 from ssmith.families.registry import find_selective
-from ssmith.jobs.selective import SelectiveConfig, prune_selective_
 from ssmith.ops.selective_scan import selective_scan
 
 pytest.importorskip("transformers")

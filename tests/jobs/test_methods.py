@@ -5,6 +5,8 @@ import json
 
 import pytest
 import torch
+from ssmith.jobs.measured import loss_curves
+from ssmith.jobs.methods import CANDIDATES, calibration, method_named
 
 from jobs.toy import toy
 from ssmith import api
@@ -13,8 +15,6 @@ from ssmith.core.errors import InputError
 from ssmith.criteria import LAST, Random, StateOBS
 from ssmith.data import save_npz
 from ssmith.evaluation.metrics import ACCURACY
-from ssmith.jobs.measured import loss_curves
-from ssmith.jobs.methods import CANDIDATES, calibration, method_named
 from ssmith.jobs.pilot.sweep import best_of
 from ssmith.jobs.prune import PruneConfig, decide
 

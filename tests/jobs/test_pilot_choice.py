@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from ssmith.jobs.methods import method_named
 
 from helpers.unchecked import build
 from jobs.toy import QUICK, stage, toy
@@ -19,7 +20,6 @@ from ssmith.criteria import LAST, Magnitude, Random
 from ssmith.data import save_npz
 from ssmith.evaluation import predict, verbs
 from ssmith.evaluation.metrics import ACCURACY, METRICS
-from ssmith.jobs.methods import method_named
 from ssmith.jobs.pilot import PilotConfig
 from ssmith.jobs.pilot.sweep import between, failed_points, sweep, within
 

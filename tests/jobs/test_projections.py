@@ -4,6 +4,11 @@ import copy
 
 import pytest
 import torch
+from ssmith.jobs.selective import SelectiveConfig, prune_selective_
+from ssmith.jobs.selective.allocation import shares_of
+from ssmith.jobs.selective.projection_config import ProjectionConfig
+from ssmith.jobs.selective.sizes import summed_numbers
+from ssmith.jobs.selective.stages import Budgets, stages_of
 
 from helpers.tiny_mamba import tiny
 from helpers.tolerances import assert_close
@@ -17,11 +22,6 @@ from ssmith.families.hf import engine
 from ssmith.families.hf.blocks import ModelBlocks
 from ssmith.families.mamba.units import PROJECTIONS
 from ssmith.families.registry import find_selective
-from ssmith.jobs.selective import SelectiveConfig, prune_selective_
-from ssmith.jobs.selective.allocation import shares_of
-from ssmith.jobs.selective.projection_config import ProjectionConfig
-from ssmith.jobs.selective.sizes import summed_numbers
-from ssmith.jobs.selective.stages import Budgets, stages_of
 
 LENGTH = 24
 

@@ -5,6 +5,8 @@ import json
 
 import pytest
 import torch
+from ssmith.jobs.selective import SelectiveConfig, plan_selective, prune_selective_
+from ssmith.jobs.selective.projection_config import ProjectionConfig
 
 import ssmith as sm
 from helpers.selective import windows_of
@@ -16,8 +18,6 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.pattern import Pattern
 from ssmith.families import model_digest
 from ssmith.families.registry import find_selective
-from ssmith.jobs.selective import SelectiveConfig, plan_selective, prune_selective_
-from ssmith.jobs.selective.projection_config import ProjectionConfig
 from ssmith.tune.adapters import StateOffset
 
 # transformers rounds norms of a float64 model to float32: one such rounding may flip.

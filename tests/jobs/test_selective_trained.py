@@ -5,11 +5,11 @@ import math
 import statistics
 
 import pytest
+from ssmith.jobs.selective import SelectiveConfig, prune_selective_
 
 from ssmith import artefact, data
 from ssmith.artefact.configs import is_language_model, read_any_config
 from ssmith.evaluation.perplexity import window_losses
-from ssmith.jobs.selective import SelectiveConfig, prune_selective_
 
 pytest.importorskip("transformers")
 SEEDS = (0, 1, 2)

@@ -6,14 +6,14 @@ import math
 
 import pytest
 import torch
+from ssmith.families.hf.depth import block_count, without_block
+from ssmith.jobs.selective import shed
+from ssmith.jobs.selective.shed import shed_blocks_
 
 from helpers.tiny_mamba import tiny
 from ssmith.core.errors import InputError
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation.perplexity import window_losses
-from ssmith.families.hf.depth import block_count, without_block
-from ssmith.jobs.selective import shed
-from ssmith.jobs.selective.shed import shed_blocks_
 
 
 def windows():
