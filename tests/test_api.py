@@ -81,7 +81,7 @@ def test_inspect_counts_what_is_there(kind):
     assert (found.name, found.digest) == ("mine", model_digest(model))
     assert found.parameters == sum(item.numel() for item in model.parameters())
     assert found.tensor_bytes == 8 * found.parameters
-    assert [layer.units["states"] for layer in found.layers] == [
+    assert [layer.units["state"] for layer in found.layers] == [
         layer.n_states for layer in find_layers(model).values()
     ]
     assert found.facts == {"task": "classification", "input": "2 channels", "outputs": 4}

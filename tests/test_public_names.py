@@ -42,6 +42,7 @@ PUBLIC = [
     "pilot",
     "plan",
     "prune_",
+    "register",
     "rows",
     "save",
     "save_adapter",

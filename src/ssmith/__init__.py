@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ssmith.core.receipt import Receipt
     from ssmith.core.rows import rows
     from ssmith.evaluation import Metric, Task
+    from ssmith.families.layout import register
     from ssmith.jobs.pilot import LanguagePilotConfig, PilotConfig, pilot
     from ssmith.jobs.train import Recipe, train
     from ssmith.jobs.tuning import TuneConfig, fine_tune
@@ -70,6 +71,7 @@ __all__ = [
     "pilot",
     "plan",
     "prune_",
+    "register",
     "rows",
     "save",
     "save_adapter",
@@ -93,6 +95,7 @@ _ROOMS = {
     "fine_tune": "jobs.tuning",
     "pilot": "jobs.pilot",
     "plan": "spine",
+    "register": "families.layout",
     "rows": "core.rows",
     "train": "jobs.train",
     "write_report": "report",

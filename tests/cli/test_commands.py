@@ -94,7 +94,7 @@ def test_prune_saves_a_model_that_verifies(place, ssmith):
         json.loads((place / "small" / "config.json").read_text())["parent"]
         == (receipt.model["digest_before"])
     )
-    assert sum(layer.units["states"] for layer in api.inspect(after).layers) == 6
+    assert sum(layer.units["state"] for layer in api.inspect(after).layers) == 6
     assert ssmith("verify", "small").code == 0
 
 
@@ -106,7 +106,7 @@ def test_prune_by_an_edited_plan(place, ssmith):
     ended = ssmith("prune", "model", "--plan-in", "plan.json", "--mode", "mask", "--out", "masked")
     assert ended.code == 0
     layer = api.inspect(api.load("masked")).layers[0]
-    assert (layer.units["states"], layer.masked["states"]) == (6, 4)
+    assert (layer.units["state"], layer.masked["state"]) == (6, 4)
 
 
 def test_prune_takes_settings_of_the_criterion(place, ssmith):

@@ -193,8 +193,8 @@ def test_what_the_layers_hold_is_described(name):
     assert {layer.family for layer in layers} == {name}
     assert scan_of(model) == ("ssd" if name in SECOND else "selective_scan")
     for layer in layers:
-        assert layer.units["states"] == 5
-        assert layer.units["channels"] == 40
+        assert layer.units["state"] == 5
+        assert layer.units["channel"] == 40
         heads = {"jamba": None, "zamba": 2}.get(name, 5)
         assert layer.units.get("heads") == heads
 

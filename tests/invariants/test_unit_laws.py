@@ -70,7 +70,7 @@ def test_shrunk_is_masked_in_layers_of_ours(kind):
     for (name, _), keep in keeps.items():
         before, after, silent = (sites(model)[name] for model in (dense, shrunk, masked))
         assert torch.equal(silent.present(silent.coupling("state")), keep)
-        assert after.info().units["states"] == int(keep.sum())
+        assert after.info().units["state"] == int(keep.sum())
         # A masked model takes what was fitted to the shrunk one.
         table = before.coupling("state")
         for item in table.slices:

@@ -76,8 +76,8 @@ def test_masking_keeps_every_parameter_and_says_what_is_off(kind):
         assert item is before[name]
     for info in describe(model):
         mask = plan.keep[info.name]
-        assert info.units["states"] == mask.numel()
-        assert info.masked["states"] == int((~mask).sum())
+        assert info.units["state"] == mask.numel()
+        assert info.masked["state"] == int((~mask).sum())
     for name, layer in find_layers(model).items():
         assert torch.equal(layer.modes(name).present, plan.keep[name].reshape(-1))
 

@@ -13,6 +13,7 @@ _SIZES = {
     "--following": "tokens that follow a padded prompt, and that are generated (default: 16)",
     "--double-up-to": "parameters up to which a language model is checked in float64 too, in a "
     "copy of eight bytes each (default: 500000000)",
+    "--tokens": "tokens of the text, e.g. 50000 (default: 1024)",
 }
 
 
@@ -44,16 +45,10 @@ def add(subparsers: flags.Subparsers) -> None:
     )
     parser.add_argument(
         "--text",
+        default=argparse.SUPPRESS,
         metavar="TEXT",
         help="compare perplexity on it: a text file, .jsonl, directory, token ids, or stdlib: "
         "(default: a module of Python's standard library, where the model can read text)",
-    )
-    parser.add_argument(
-        "--tokens",
-        type=flags.whole,
-        default=1024,
-        metavar="N",
-        help="tokens of the text, e.g. 50000 (default: 1024)",
     )
     parser.add_argument(
         "--require-backend",
@@ -66,25 +61,25 @@ def add(subparsers: flags.Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
-    """Print which path runs, then one row per comparison."""
+    """Print which path runs and how fast, then one row per comparison."""
     from ssmith import api
-    from ssmith.jobs.paths import compare_paths
+    from ssmith.jobs.paths import PathText, compare_paths
 
     config = flags.config_of(api.PathParityConfig, arguments)
+    text = flags.config_of(PathText, arguments)
     with output.progress() as progress:
-        found = compare_paths(
-            api.load(arguments.model),
-            config,
-            text=arguments.text,
-            tokens=arguments.tokens,
-            progress=progress,
-        )
+        found = compare_paths(api.load(arguments.model), config, text, progress=progress)
     output.result({"name": arguments.model, **found.as_dict()})
     if found.stock:
         output.line("stock code, without the engine")
     for path in found.paths:
         remedy = f"; faster: {path['remedy']}" if path["remedy"] else ""
         output.line(f"{path['op']} runs on {path['backend']}: {path['reason']}{remedy}")
+    for speed in found.speeds:
+        output.line(
+            f"{speed.work} on {speed.backend}: {speed.tokens_per_second:,.0f} tokens per second "
+            f"(best of 2 runs over {speed.tokens:,} tokens)"
+        )
     output.table(
         ("compared", "worst difference", "tolerance", "agrees"),
         [(item.name, item.difference, item.tolerance, item.passed) for item in found.checks],

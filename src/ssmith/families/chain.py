@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ssmith.core.errors import UnsupportedError
 from ssmith.core.layers import LayerInfo
 from ssmith.core.unit import Coupling, Mode
+from ssmith.families.admission import Admission
 from ssmith.families.family import Kind, Site, View
 from ssmith.families.parts.stock import Engine
 from ssmith.families.registry import sites
@@ -34,6 +35,10 @@ class ChainFamily:
 
     def couplings(self, module: Any) -> tuple[Coupling, ...]:  # noqa: D102
         return (Coupling(unit="block", grid=(len(module),), slices=(), modes=("shrink",), least=1),)
+
+    def admit(self, module: nn.Module) -> Admission:  # noqa: D102
+        del module
+        return Admission(units=("block",))
 
     def cut_(  # noqa: D102
         self,

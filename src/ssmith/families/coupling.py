@@ -110,7 +110,7 @@ def present(site: nn.Module, coupling: Coupling) -> Bool[Tensor, "..."]:
         mask = mask_of(owner, name).cpu()
         if item.dim is None:
             return mask.view(coupling.grid).clone()
-        line = mask.movedim(item.dim, 0).flatten(1).any(1)
+        line = mask.movedim(item.dim, 0).reshape(mask.shape[item.dim], -1).any(1)
         free |= line[item.places(units)].any(1)
     # A unit that no mask can silence is there.
     silenced = any(item.silent is not None for item in coupling.slices)

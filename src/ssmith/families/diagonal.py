@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssmith.core.layers import LayerInfo
 from ssmith.core.unit import Coupling, Mode, Slice
+from ssmith.families.admission import Admission
 from ssmith.families.coupling import shrink_
 from ssmith.families.family import Kind, View
 from ssmith.families.lti import LTILayer
@@ -38,6 +39,10 @@ class DiagonalFamily:
     def couplings(self, module: Any) -> tuple[Coupling, ...]:  # noqa: D102
         slices = _s5(module) if isinstance(module, S5Layer) else _s4d(module)
         return (Coupling(unit="state", grid=module.grid(), slices=slices, least=0),)
+
+    def admit(self, module: Any) -> Admission:  # noqa: D102
+        del module
+        return Admission(units=("state",))
 
     def cut_(  # noqa: D102
         self,

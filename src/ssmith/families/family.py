@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ssmith.core.errors import UnsupportedError
 from ssmith.core.layers import LayerInfo
 from ssmith.core.unit import Coupling, Mode
+from ssmith.families.admission import Admission
 from ssmith.families.coupling import mask_, shrink_
 from ssmith.families.lti import LTILayer
 from ssmith.families.mamba.selective import SelectiveLayer
@@ -42,6 +43,9 @@ class Family(Protocol):
 
     def couplings(self, module: nn.Module) -> tuple[Coupling, ...]:
         """Return where each unit lives in a layer."""
+
+    def admit(self, module: nn.Module) -> Admission:
+        """Return what of this can be cut, and why the rest cannot; cheap when asked again."""
 
     def cut_(
         self,
@@ -79,8 +83,11 @@ class Site:
 
     @property
     def couplings(self) -> tuple[Coupling, ...]:
-        """Where each unit lives in it."""
-        return self.family.couplings(self.module)
+        """Where each unit lives in it that can be cut."""
+        admitted = self.family.admit(self.module).units
+        if not admitted:
+            return ()
+        return tuple(item for item in self.family.couplings(self.module) if item.unit in admitted)
 
     def coupling(self, unit: str, target: str = "") -> Coupling:
         """Return where a unit lives in it.
@@ -100,12 +107,14 @@ class Site:
         for item in have:
             if (item.unit, item.target) == (unit, target):
                 return item
+        reason = self.family.admit(self.module).reason
         of = f" of {target}" if target else ""
         names = dict.fromkeys(
             item.unit + (f" of {item.target}" if item.unit == unit else "") for item in have
         )
         raise UnsupportedError(
-            f"{self.name or type(self.module).__name__} has no {unit}{of} that could be cut",
+            f"{self.name or type(self.module).__name__} has no {unit}{of} that could be cut"
+            + (f": {reason}" if reason else ""),
             allowed=", ".join(names) or "nothing in this layer",
         )
 

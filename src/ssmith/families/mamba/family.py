@@ -12,12 +12,21 @@ from ssmith.core.errors import PlanError
 from ssmith.core.layers import STATE, LayerInfo
 from ssmith.core.selective import ENTRY, STORED_A_LOG
 from ssmith.core.unit import Coupling, Mode
+from ssmith.families.admission import Admission, admit
 from ssmith.families.coupling import mask_, present
 from ssmith.families.family import Kind, View, cut_by_table_
+from ssmith.families.layout import registered
 from ssmith.families.mamba.forward import mamba_forward
 from ssmith.families.mamba.selective import SEMANTICS, SelectiveLayer
-from ssmith.families.mamba.units import MIXERS, NORMALISED, PROJECTIONS, entry, state, weight
-from ssmith.families.masks import mask_of
+from ssmith.families.mamba.units import (
+    MIXERS,
+    NORMALISED,
+    entry,
+    is_known,
+    looks_like_mamba,
+    state,
+    weights,
+)
 from ssmith.families.parts.stock import Engine, kind_of
 from ssmith.ops.backends import choose
 from ssmith.units import unit_named
@@ -32,11 +41,23 @@ class MambaFamily:
     kind: Kind = "ssm"
 
     def owns(self, module: nn.Module) -> bool:  # noqa: D102
-        return kind_of(module) in MIXERS
+        layout = registered(module)
+        if layout is not None:
+            return layout.family == self.name
+        return is_known(module) or looks_like_mamba(module)
 
     def couplings(self, module: Any) -> tuple[Coupling, ...]:  # noqa: D102
-        weights = (weight(module, f"{name}.weight") for name in PROJECTIONS)
-        return (state(module), entry(module), *weights)
+        return (state(module), entry(module), *weights(module))
+
+    def admit(self, module: Any) -> Admission:
+        """Return what can be cut of a layer: everything of transformers', the rest is tried."""
+        if is_known(module):
+            return Admission(units=_UNITS)
+        try:
+            layer, tables = SelectiveLayer.of("", module), self.couplings(module)
+        except (AttributeError, IndexError) as error:
+            return Admission(units=(), reason=f"a part is not there: {error}")
+        return admit(module, layer, tables)
 
     def cut_(  # noqa: D102
         self,
@@ -66,30 +87,41 @@ class MambaFamily:
         return present(module, coupling)
 
     def info(self, name: str, module: Any) -> LayerInfo:  # noqa: D102
-        e, n = module.A_log.shape
-        units = {STATE: n, "channels": e, ENTRY: e * n}
-        path = choose("selective_scan", module.A_log)
-        notes = [f"runs on the engine ({path.backend})", "can be cut: state, entry, weight"]
-        if SelectiveLayer(name, module).normalises:
+        admission = self.admit(module)
+        parameters = sum(parameter.numel() for parameter in module.parameters())
+        if not admission.units:
+            return LayerInfo(
+                name=name, family=self.name, units={STATE: 0}, grid={}, width=0,
+                parameters=parameters, masked={STATE: 0}, notes=(admission.said(),),
+            )  # fmt: skip
+        layer = SelectiveLayer.of(name, module)
+        units = {STATE: layer.n, "channel": layer.e, ENTRY: layer.e * layer.n}
+        notes = [admission.said()]
+        if is_known(module):
+            path = choose("selective_scan", module.A_log)
+            notes.insert(0, f"runs on the engine ({path.backend})")
+        if layer.normalises and "state" in admission.units:
             notes.append(f"state: {NORMALISED}")
-        silent = int((~present(module, state(module))).sum())
+        silent = {
+            unit: int((~present(module, table)).sum())
+            for unit, table in ((STATE, state(module)), (ENTRY, entry(module)))
+        }
         return LayerInfo(
             name=name,
-            family=MIXERS[kind_of(module)].model_type,
+            family=MIXERS[kind_of(module)].model_type if is_known(module) else self.name,
             units=units,
-            grid={STATE: (n,), "channels": (e,), ENTRY: (e, n)},
-            width=e,
-            parameters=sum(parameter.numel() for parameter in module.parameters()),
-            masked={
-                STATE: silent, "channels": 0, ENTRY: int((~mask_of(module, "A_log")).sum())
-            },
+            grid={STATE: (layer.n,), "channel": (layer.e,), ENTRY: (layer.e, layer.n)},
+            width=layer.e,
+            parameters=parameters,
+            masked={"channel": 0, **silent},
             notes=tuple(notes),
-        )  # fmt: skip
+        )
 
     def view(self, name: str, module: Any) -> View | None:  # noqa: D102
-        return SelectiveLayer(name, module)
+        return SelectiveLayer.of(name, module)
 
 
+_UNITS = ("state", "entry", "weight")
 MAMBA = MambaFamily(
     "mamba",
     Engine(

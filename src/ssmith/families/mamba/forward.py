@@ -152,9 +152,11 @@ def _scan(  # noqa: PLR0917
 def selection(mixer: Any, selected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return what ``x_proj`` selects for each step: the input of ``dt_proj``, B and C."""
     n = mixer.A_log.shape[1]
-    rank, B, C = selected.split([mixer.time_step_rank, n, n], dim=-1)
-    if hasattr(mixer, "dt_layernorm"):
-        rank, B, C = mixer.dt_layernorm(rank), mixer.b_layernorm(B), mixer.c_layernorm(C)
+    parts = selected.split([selected.shape[-1] - 2 * n, n, n], dim=-1)
+    norms = [getattr(mixer, name, None) for name in ("dt_layernorm", "b_layernorm", "c_layernorm")]
+    rank, B, C = (
+        part if norm is None else norm(part) for part, norm in zip(parts, norms, strict=True)
+    )
     return rank, B, C
 
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from ssmith.core.errors import PlanError
 from ssmith.core.selective import STORED_A_LOG, LayerWeights, check_entry_semantics
-from ssmith.families.coupling import shrink_
+from ssmith.families.coupling import mask_, present, shrink_
+from ssmith.families.layout import Named
 from ssmith.families.mamba.forward import mixed, selection, steps_of
-from ssmith.families.mamba.units import NORMALISED, state
-from ssmith.families.masks import apply_mask_, mask_of, reapply_masks_
+from ssmith.families.mamba.units import NORMALISED, entry, layout_of, named, state
+from ssmith.families.masks import apply_mask_, reapply_masks_
 from ssmith.families.parts.convolving import at_least_float32, convolve
 from ssmith.families.parts.plain import is_plain
 from ssmith.ops.reuse import linear
@@ -84,11 +85,22 @@ class SelectiveLayer:
 
     Args:
         name: dotted name of the mixer in its model.
-        mixer: the module.
+        mixer: the module, its parts under our names.
     """
 
     name: str
     mixer: Any
+
+    @classmethod
+    def of(cls, name: str, module: nn.Module) -> SelectiveLayer:
+        """Return a mixer as pruning sees it, whatever its class calls its parts."""
+        return cls(name, named(module))
+
+    @property
+    def module(self) -> nn.Module:
+        """The mixer itself."""
+        found: nn.Module = self.mixer.module if isinstance(self.mixer, Named) else self.mixer
+        return found
 
     def part(self, name: str) -> Any:
         """Return a part of the mixer by its usual name: ``in_proj``, ``x_proj`` and so on."""
@@ -107,7 +119,7 @@ class SelectiveLayer:
     @property
     def normalises(self) -> bool:
         """Whether B and C are normalised over the states (Falcon-Mamba)."""
-        return hasattr(self.mixer, "c_layernorm")
+        return getattr(self.mixer, "c_layernorm", None) is not None
 
     @property
     def forewarning(self) -> str:
@@ -117,12 +129,12 @@ class SelectiveLayer:
     @property
     def present(self) -> Bool[Tensor, "e n"]:
         """False where an entry of A_log has been cut."""
-        return mask_of(self.mixer, "A_log")
+        return present(self.module, entry(self.module))
 
     @property
     def semantics(self) -> str | None:
         """What the cut entries of A_log do; None if there are none."""
-        found: str | None = getattr(self.mixer, SEMANTICS, None)
+        found: str | None = getattr(self.module, SEMANTICS, None)
         return found
 
     def weights(self) -> LayerWeights:
@@ -228,12 +240,12 @@ class SelectiveLayer:
                 allowed="one semantics for all cut entries of a model",
                 next_step=f"cut further with semantics {self.semantics!r}",
             )
-        apply_mask_(self.mixer, "A_log", keep, STORED_A_LOG[semantics])
+        mask_(self.module, entry(self.module), keep, STORED_A_LOG[semantics])
         self.name_semantics_(semantics)
 
     def name_semantics_(self, semantics: str) -> None:
         """Note what the cut entries of A_log do."""
-        setattr(self.mixer, SEMANTICS, semantics)
+        setattr(self.module, SEMANTICS, semantics)
 
     def cut_weight_(self, weight: str, keep: Bool[Tensor, "..."]) -> None:
         """Set entries of a projection's weight to zero; they stay zero under training.
@@ -242,7 +254,8 @@ class SelectiveLayer:
             weight: e.g. ``"in_proj.weight"``.
             keep: True = keep, in the weight's shape.
         """
-        apply_mask_(self.mixer, weight, keep, 0.0)
+        part, _, name = weight.rpartition(".")
+        apply_mask_(self.module, f"{layout_of(self.module).name(part)}.{name}", keep, 0.0)
 
     @torch.no_grad()
     def shrink_columns_(
@@ -269,9 +282,9 @@ class SelectiveLayer:
                 f"{self.name}: new rows of shape {[tuple(rows.shape) for rows in given]}",
                 allowed=f"{(count, self.e)}",
             )
-        shrink_(mixer, state(mixer), keep)
+        shrink_(self.module, state(self.module), keep)
         parts = mixer.x_proj.weight.split([mixer.x_proj.out_features - 2 * count, count, count])
         for rows, part in zip((B, C), parts[1:], strict=True):
             if rows is not None:
                 part.copy_(rows)
-        reapply_masks_(mixer)
+        reapply_masks_(self.module)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssmith.core.selective import STORED_A_LOG
 from ssmith.core.unit import Coupling, Renorm, Slice
+from ssmith.families.layout import Layout, Named, registered
 from ssmith.families.parts.hooks import PER_STATE
-from ssmith.families.parts.stock import Mixer, kind_of
+from ssmith.families.parts.stock import Mixer, is_stock, kind_of
 
 PROJECTIONS = ("in_proj", "conv1d", "x_proj", "dt_proj", "out_proj")
 NORMS = ("b_layernorm", "c_layernorm")
+_COUNTS = ("ssm_state_size", "state_size", "d_state", "n_state", "n_states", "num_states")
 NORMALISED = (
     "B and C are divided by their root mean square over the states: with columns removed the mean "
     "is over fewer, and what stays changes, too, which no criterion counts"
@@ -27,32 +30,84 @@ MIXERS = {
 }
 
 
-def state(mixer: Any) -> Coupling:
+def layout_of(mixer: nn.Module) -> Layout:
+    """Return what a mixer's class calls its parts and counts: as registered, or as found."""
+    known = registered(mixer)
+    if known is not None and known.sizes:
+        return known
+    # mambapy writes the norms of B and C with capitals.
+    names = {norm: norm.capitalize() for norm in NORMS if hasattr(mixer, norm.capitalize())}
+    names |= {} if known is None else known.names
+    n = int(_at(mixer, names.get("A_log", "A_log")).shape[1])
+    places = [*_COUNTS, *(f"config.{name}" for name in _COUNTS)]
+    counts = tuple(place for place in places if _at(mixer, place) == n)
+    return Layout(family="mamba", names=names, sizes={"state": counts})
+
+
+def named(mixer: nn.Module) -> Any:
+    """Return a mixer whose parts answer to our names."""
+    layout = layout_of(mixer)
+    return Named(mixer, layout) if layout.names else mixer
+
+
+def looks_like_mamba(module: nn.Module) -> bool:
+    """Return whether a module has the parts of a Mamba mixer, under our names."""
+    A_log, D = (getattr(module, name, None) for name in ("A_log", "D"))
+    if not isinstance(A_log, Tensor) or not isinstance(D, Tensor) or A_log.ndim != 2:
+        return False
+    return all(
+        isinstance(getattr(getattr(module, name, None), "weight", None), Tensor)
+        for name in PROJECTIONS
+    )
+
+
+def state(module: nn.Module) -> Coupling:
     """Return where the states of a mixer live: one column of A_log, one row of B and of C each."""
-    n = mixer.A_log.shape[1]
+    layout, mixer = layout_of(module), named(module)
+    n, x_proj = mixer.A_log.shape[1], layout.name("x_proj")
     rank = mixer.x_proj.weight.shape[0] - 2 * n
-    rows = ["x_proj.weight"] + ["x_proj.bias"] * (mixer.x_proj.bias is not None)
-    norms = {name: getattr(mixer, name) for name in NORMS if getattr(mixer, name, None) is not None}
+    rows = [
+        f"{x_proj}.{name}" for name in ("weight", "bias") if _at(mixer.x_proj, name) is not None
+    ]
+    norms = {
+        layout.name(name): norm
+        for name in NORMS
+        if (norm := getattr(mixer, name, None)) is not None
+    }
     # A norm without a weight has nothing that could make up for silent places in its mean.
     maskable = all("weight" in norm._parameters for norm in norms.values())
-    beside = [name for name in PER_STATE if isinstance(getattr(mixer, name, None), torch.Tensor)]
+    weighted = [name for name, norm in norms.items() if hasattr(norm, "weight")]
+    beside = [name for name in PER_STATE if isinstance(getattr(mixer, name, None), Tensor)]
     slices = [Slice(parameter=name, start=rank, repeat=2, step=n, silent=0.0) for name in rows]
-    slices.append(Slice(parameter="A_log", dim=1))
-    slices += [Slice(parameter=f"{name}.weight") for name in norms]
+    slices.append(Slice(parameter=layout.name("A_log"), dim=1))
+    slices += [Slice(parameter=f"{name}.weight") for name in weighted]
     slices += [Slice(parameter=name, dim=getattr(mixer, name).ndim - 1) for name in beside]
-    key = MIXERS[kind_of(mixer)].keys["state"]
+    sizes = dict.fromkeys(layout.sizes.get("state", ()), 1)
+    sizes |= {f"{x_proj}.out_features": 2} if hasattr(mixer.x_proj, "out_features") else {}
+    renorms = tuple(Renorm(norm=name, epsilon=epsilon_of(norm)) for name, norm in norms.items())
     return Coupling(
         unit="state",
         grid=(n,),
         slices=tuple(slices),
-        sizes={"ssm_state_size": 1, "x_proj.out_features": 2},
-        config_keys={key: 1},
-        renorms=tuple(Renorm(norm=name, epsilon=epsilon_of(norm)) for name, norm in norms.items())
-        if maskable
-        else (),
+        sizes=sizes,
+        config_keys={MIXERS[kind_of(module)].keys["state"]: 1} if is_known(module) else {},
+        renorms=renorms if maskable else (),
         modes=("shrink", "mask") if maskable else ("shrink",),
         notes=(NORMALISED,) if norms else (),
     )
+
+
+def is_known(module: nn.Module) -> bool:
+    """Return whether a module is a mixer of transformers that the engine runs as Mamba."""
+    return kind_of(module) in MIXERS and is_stock(module)
+
+
+def _at(module: Any, place: str) -> Any:
+    """Return an attribute by its dotted name; None where there is none."""
+    try:
+        return attrgetter(place)(module)
+    except AttributeError:
+        return None
 
 
 def epsilon_of(norm: Any) -> str:
@@ -60,23 +115,29 @@ def epsilon_of(norm: Any) -> str:
     return "variance_epsilon" if hasattr(norm, "variance_epsilon") else "eps"
 
 
-def weight(mixer: Any, parameter: str) -> Coupling:
-    """Return the numbers of one weight, each a unit of its own."""
-    return Coupling(
-        unit="weight",
-        target=parameter,
-        grid=tuple(mixer.get_parameter(parameter).shape),
-        slices=(Slice(parameter=parameter, dim=None, silent=0.0),),
-        modes=("mask",),
+def weights(module: nn.Module) -> tuple[Coupling, ...]:
+    """Return the numbers of each projection's weight, each a unit of its own."""
+    layout = layout_of(module)
+    names = [f"{layout.name(projection)}.weight" for projection in PROJECTIONS]
+    return tuple(
+        Coupling(
+            unit="weight",
+            target=name,
+            grid=tuple(module.get_parameter(name).shape),
+            slices=(Slice(parameter=name, dim=None, silent=0.0),),
+            modes=("mask",),
+        )
+        for name in names
     )
 
 
-def entry(mixer: Any) -> Coupling:
+def entry(module: nn.Module) -> Coupling:
     """Return the entries of A_log: one state of one channel each."""
+    name = layout_of(module).name("A_log")
     return Coupling(
         unit="entry",
-        grid=tuple(mixer.A_log.shape),
-        slices=(Slice(parameter="A_log", dim=None, silent=STORED_A_LOG["memoryless"]),),
+        grid=tuple(module.get_parameter(name).shape),
+        slices=(Slice(parameter=name, dim=None, silent=STORED_A_LOG["memoryless"]),),
         modes=("mask",),
     )
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssmith.core.layers import STATE, LayerInfo
 from ssmith.core.unit import Coupling, Mode
+from ssmith.families.admission import Admission
 from ssmith.families.coupling import present
 from ssmith.families.family import Kind, View, cut_by_table_
 from ssmith.families.mamba2.forward import mamba2_forward
@@ -43,6 +44,10 @@ class Mamba2Family:
         del module
         return ()
 
+    def admit(self, module: Any) -> Admission:  # noqa: D102
+        del module
+        return Admission(units=(), reason="its units are not told apart yet")
+
     def cut_(  # noqa: D102
         self,
         module: Any,
@@ -58,8 +63,8 @@ class Mamba2Family:
         return present(module, coupling)
 
     def info(self, name: str, module: Any) -> LayerInfo:  # noqa: D102
-        units = {STATE: module.ssm_state_size, "channels": module.intermediate_size}
-        units["heads"] = module.num_heads
+        units = {STATE: module.ssm_state_size, "channel": module.intermediate_size}
+        units["head"] = module.num_heads
         path = choose("ssd", module.A_log)
         return LayerInfo(
             name=name,

@@ -13,16 +13,18 @@ from ssmith.ops.causal_conv import causal_conv
 
 def convolve(mixer: Any, x: Tensor, state: Tensor | None) -> Tensor:
     """Return the mixer's convolution of ``x``, activated."""
-    silu = mixer.activation in ("silu", "swish")
+    named = getattr(mixer, "activation", "silu")
+    silu = named in ("silu", "swish") if isinstance(named, str) else False
+    act = named if callable(named) else getattr(mixer, "act", functional.silu)
     conv = mixer.conv1d
     if type(conv) is not nn.Conv1d:
         # An adapter or a quantised layer stands here: it is called, so that it takes part.
         before = 0 if state is None else state.shape[1]
         whole = x if state is None else torch.cat([state.to(x.dtype), x], dim=1)
-        called: Tensor = mixer.act(conv(whole.mT).mT[:, before : before + x.shape[1]])
+        called: Tensor = act(conv(whole.mT).mT[:, before : before + x.shape[1]])
         return called
     y, _ = causal_conv(x, conv.weight.squeeze(1), conv.bias, state, silu=silu)
-    activated: Tensor = y if silu else mixer.act(y)
+    activated: Tensor = y if silu else act(y)
     return activated
 
 

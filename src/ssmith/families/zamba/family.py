@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssmith.core.layers import STATE, LayerInfo
 from ssmith.core.unit import Coupling, Mode
+from ssmith.families.admission import Admission
 from ssmith.families.coupling import present
 from ssmith.families.family import Kind, View, cut_by_table_
 from ssmith.families.parts.stock import Engine, Mixer, kind_of
@@ -34,6 +35,10 @@ class ZambaFamily:
         del module
         return ()
 
+    def admit(self, module: Any) -> Admission:  # noqa: D102
+        del module
+        return Admission(units=(), reason="its units are not told apart yet")
+
     def cut_(  # noqa: D102
         self,
         module: Any,
@@ -49,8 +54,8 @@ class ZambaFamily:
         return present(module, coupling)
 
     def info(self, name: str, module: Any) -> LayerInfo:  # noqa: D102
-        units = {STATE: module.ssm_state_size, "channels": module.intermediate_size}
-        units["heads"] = module.n_mamba_heads
+        units = {STATE: module.ssm_state_size, "channel": module.intermediate_size}
+        units["head"] = module.n_mamba_heads
         path = choose("selective_scan", module.A_log)
         return LayerInfo(
             name=name,

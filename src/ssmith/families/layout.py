@@ -1,0 +1,118 @@
+"""How a class calls the parts of its layer: users' mixers beside those that are known."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
+
+from torch import nn
+
+from ssmith.core.checks import check_choice
+from ssmith.core.errors import InputError
+from ssmith.families.parts.stock import stock_of
+
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "mamba": (
+        "in_proj", "conv1d", "x_proj", "dt_proj", "out_proj", "A_log", "D", "act", "dt_layernorm",
+        "b_layernorm", "c_layernorm",
+    ),
+}  # fmt: skip
+"""Per family that classes can be registered with: the parts of its layer under our names."""
+UNITS: Mapping[str, tuple[str, ...]] = {"mamba": ("state",)}
+"""Per family, units that a class may count in attributes of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a class calls things.
+
+    Args:
+        family: whose layer it is.
+        names: our name of a part → its name, dotted where it lies deeper; as ours if absent.
+        sizes: unit → attributes that count it.
+    """
+
+    family: str
+    names: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def name(self, part: str) -> str:
+        """Return what the class calls a part."""
+        return self.names.get(part, part)
+
+
+_REGISTERED: dict[type, Layout] = {}
+
+
+def register(
+    kind: type[nn.Module],
+    *,
+    like: str,
+    names: Mapping[str, str] | None = None,
+    sizes: Mapping[str, Iterable[str]] | None = None,
+) -> None:
+    """Say which family's layer a class of your own is, so that it can be cut.
+
+    Whether the layer really computes what the family does is tried on a small random input when
+    it is first looked at; `inspect` says the outcome.
+
+    Args:
+        kind: the class; its subclasses count, too. Registered again, the last word holds.
+        like: ``"mamba"``: a selective scan with an A_log (channels, states), an ``in_proj`` to
+            input and gate, a causal depthwise ``conv1d``, an ``x_proj`` to Δ, B and C, a
+            ``dt_proj`` and an ``out_proj``; with or without biases.
+        names: our name of a part → the class's, dotted where it lies deeper, for those that
+            differ: ``{"x_proj": "Dense_1"}``.
+        sizes: unit → attributes of the layer that count it and its forward reads:
+            ``{"state": ["n_state"]}``; dotted for those of a configuration.
+
+    Raises:
+        InputError: if the class is no module, or a family, part or unit is unknown.
+
+    Example:
+        >>> sm.register(MyMixer, like="mamba", names={"x_proj": "Dense_1"})
+    """
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise InputError(f"{kind!r} cannot be registered", allowed="a subclass of torch.nn.Module")
+    check_choice("like", like, tuple(PARTS))
+    for part in names or {}:
+        check_choice("name of a part", part, PARTS[like])
+    for unit in sizes or {}:
+        check_choice("unit", unit, UNITS[like])
+    counted = {unit: tuple(listed) for unit, listed in (sizes or {}).items()}
+    _REGISTERED[kind] = Layout(family=like, names=dict(names or {}), sizes=counted)
+
+
+def registered(module: nn.Module) -> Layout | None:
+    """Return what was registered for a module's class or the next one above it."""
+    above: tuple[type, ...] = stock_of(type(module)).__mro__
+    return next((_REGISTERED[kind] for kind in above if kind in _REGISTERED), None)
+
+
+class Named:
+    """A module whose parts answer to our names; everything else is the module's own."""
+
+    __slots__ = ("_layout", "module")
+
+    module: Any
+
+    def __init__(self, module: nn.Module, layout: Layout) -> None:
+        object.__setattr__(self, "module", module)
+        object.__setattr__(self, "_layout", layout)
+
+    def __getattr__(self, name: str) -> Any:
+        return attrgetter(self._layout.name(name))(self.module)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        path, _, last = self._layout.name(name).rpartition(".")
+        setattr(attrgetter(path)(self.module) if path else self.module, last, value)
+
+    def __call__(self, *args: Any) -> Any:
+        """Run the module."""
+        return self.module(*args)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Named:
+        return Named(copy.deepcopy(self.module, memo), self._layout)
