@@ -19,7 +19,7 @@ from ssmith import api
 from ssmith.artefact import EMBEDDED
 from ssmith.core.budget import Budget
 from ssmith.core.files import read_json, write_json, write_text
-from ssmith.criteria import AIRE, LAMP, LAST, Criterion, Hinf, Magnitude, Random, criterion_label
+from ssmith.criteria import AIRE, LAMP, LAST, Criterion, Hinf, Magnitude, Random
 from trained import CACHE, location, names, recipe_of, trained
 
 RATIOS = (0.1, 0.2, 0.3, 0.33, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -77,7 +77,7 @@ def cell(name: str, seed: int, *, quick: bool) -> list[dict[str, Any]]:
                 {
                     "task": name,
                     "seed": seed,
-                    "method": criterion_label(criterion),
+                    "method": criterion.label,
                     "ratio": ratio,
                     "removed": plan.removed_fraction,
                     "dense": dense,

@@ -7,7 +7,7 @@ from ssmith import api
 from ssmith.cli.main import COMMANDS
 from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt
-from ssmith.criteria import by_name, criterion_names
+from ssmith.criteria import by_name, names
 from ssmith.jobs.pilot import PilotConfig
 
 FAST = ("--speed-seconds", "0.01")
@@ -226,7 +226,7 @@ def test_train_is_repeatable(place, ssmith):
 
 def test_list_names_what_the_rooms_know(ssmith):
     found = ssmith("list", "--json").document
-    assert [item["name"] for item in found["criterion"]] == list(criterion_names())
+    assert [item["name"] for item in found["criterion"]] == list(names())
     assert "embedded:digits" in [item["name"] for item in found["data"]]
     assert all(item["about"] for entries in found.values() for item in entries)
     assert "embedded:listops" in ssmith("list").out
@@ -235,7 +235,7 @@ def test_list_names_what_the_rooms_know(ssmith):
 def test_every_criterion_is_listed():
     with pytest.raises(ValueError, match="no criterion") as caught:
         by_name("")
-    assert sorted(caught.value.allowed.split(", ")) == sorted(criterion_names())
+    assert sorted(caught.value.allowed.split(", ")) == sorted(names())
 
 
 def test_defaults_in_the_help_are_the_configs(ssmith):

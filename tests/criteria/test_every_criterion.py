@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from criteria.layers import check_again_with, make_layer
 from ssmith.core.errors import InputError, NumericalError
 from ssmith.core.files import to_json
-from ssmith.criteria import AIRE, LAMP, LAST, Hinf, Magnitude, Random, by_name, criterion_label
+from ssmith.criteria import AIRE, LAMP, LAST, Hinf, Magnitude, Random, by_name
 
 DATA_FREE = [
     LAST(),
@@ -54,7 +54,7 @@ def test_scores_have_the_grid_and_name_their_criterion(criterion):
     scores = criterion(layers)
     assert [tuple(v.shape) for v in scores.values.values()] == [(8,), (4, 3)]
     assert list(scores.values) == ["layers.0", "layers.1"]
-    assert scores.unit == "states"
+    assert scores.unit == "state"
     assert scores.criterion["name"] == type(criterion).__name__
     assert "name" in to_json(scores.criterion)
     rebuilt = {k: v for k, v in scores.criterion.items() if k != "name"}
@@ -243,13 +243,13 @@ def test_names_and_labels(name):
     criterion, label = NAMES[name]
     assert by_name(name) == criterion
     assert by_name(f" {name.upper().replace('-', '_')}") == criterion
-    assert criterion_label(criterion) == label
+    assert criterion.label == label
 
 
 def test_labels_tell_settings_apart():
-    labels = [criterion_label(criterion) for criterion in EVERY]
+    labels = [criterion.label for criterion in EVERY]
     assert len(set(labels)) == len(labels)
-    assert criterion_label(LAST(variant="released")) == "LAST (released)"
+    assert LAST(variant="released").label == "LAST (released)"
 
 
 def test_unknown_name_lists_all_and_suggests():

@@ -19,8 +19,6 @@ from ssmith.criteria.selective import (
     SparseSSM,
     SparseSSMVotes,
     StateEnergy,
-    selective_by_name,
-    selective_names,
 )
 from ssmith.criteria.selective.gram import greedy_scores
 from ssmith.criteria.selective.sparsessm import time_weights
@@ -192,10 +190,12 @@ def test_statistics_add_up_over_windows_and_ignore_padding(criterion, gather):
 
 
 def test_names_find_criteria_and_suggest():
-    assert len(selective_names()) == len({selective_by_name(name) for name in selective_names()})
-    assert selective_by_name("Output_Energy") == OutputEnergy()
+    assert len(names("selective")) == len(
+        {by_name(name, "selective") for name in names("selective")}
+    )
+    assert by_name("Output_Energy", "selective") == OutputEnergy()
     with pytest.raises(InputError, match="did you mean 'sparsessm'"):
-        selective_by_name("sparsesm")
+        by_name("sparsesm", "selective")
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,14 @@ from ssmith.criteria.hinf import Hinf
 from ssmith.criteria.lamp import LAMP
 from ssmith.criteria.last import LAST
 from ssmith.criteria.magnitude import Magnitude
-from ssmith.criteria.names import by_name, criterion_label, criterion_names
+from ssmith.criteria.names import KINDS, by_name, names
 from ssmith.criteria.protocol import Criterion
 from ssmith.criteria.random import Random
 from ssmith.criteria.state_obs import StateOBS
 
 __all__ = [
     "AIRE",
+    "KINDS",
     "LAMP",
     "LAST",
     "Criterion",
@@ -20,6 +21,5 @@ __all__ = [
     "Random",
     "StateOBS",
     "by_name",
-    "criterion_label",
-    "criterion_names",
+    "names",
 ]

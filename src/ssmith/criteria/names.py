@@ -1,6 +1,9 @@
-"""Criteria by the names a command line uses."""
+"""Criteria by the names that users say, for each kind of thing that is scored."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from ssmith.core.names import spelled, unknown_name
 from ssmith.criteria.aire import AIRE
@@ -8,38 +11,30 @@ from ssmith.criteria.hinf import Hinf
 from ssmith.criteria.lamp import LAMP
 from ssmith.criteria.last import LAST
 from ssmith.criteria.magnitude import Magnitude
-from ssmith.criteria.protocol import Criterion
 from ssmith.criteria.random import Random
+from ssmith.criteria.selective import (
+    FastestDecay,
+    GramGreedy,
+    LogMagnitude,
+    OutputEnergy,
+    RandomEntries,
+    RefitGreedy,
+    SparseSSM,
+    SparseSSMVotes,
+    StateEnergy,
+)
 from ssmith.criteria.state_obs import StateOBS
+from ssmith.criteria.weights import OBS, RandomWeights, Wanda, WeightMagnitude
 
-
-def by_name(name: str) -> Criterion:
-    """Return a criterion with its default settings.
-
-    Args:
-        name: one of last, aire, hinf-uniform, hinf-global, magnitude-uniform, magnitude-global,
-            lamp, random, state-obs; case and underscores do not matter.
-
-    Returns:
-        The criterion.
-
-    Raises:
-        InputError: if there is no such criterion; lists all and suggests the closest.
-    """
-    known = _known()
-    key = spelled(name)
-    if key not in known:
-        raise unknown_name(f"there is no criterion {name!r}", key, known)
-    return known[key]
-
-
-def criterion_names() -> tuple[str, ...]:
-    """Return every name that `by_name` knows."""
-    return tuple(_known())
-
-
-def _known() -> dict[str, Criterion]:
-    return {
+Kind = Literal["lti", "selective", "weight"]
+KINDS: Mapping[Kind, str] = {
+    "lti": "states of S5 and S4D",
+    "selective": "states and entries of selective layers",
+    "weight": "weights",
+}
+"""What is scored, in words."""
+_KNOWN: Mapping[Kind, Mapping[str, Any]] = {
+    "lti": {
         "last": LAST(),
         "aire": AIRE(),
         "hinf-uniform": Hinf(pool="layer"),
@@ -49,9 +44,47 @@ def _known() -> dict[str, Criterion]:
         "lamp": LAMP(),
         "random": Random(),
         "state-obs": StateOBS(weigh="sensitivity"),
-    }
+    },
+    "selective": {
+        "output-energy": OutputEnergy(),
+        "state-energy": StateEnergy(),
+        "gram-greedy": GramGreedy(),
+        "refit-greedy": RefitGreedy(),
+        "sparsessm": SparseSSM(),
+        "sparsessm-v1": SparseSSMVotes(),
+        "fastest-decay": FastestDecay(),
+        "magnitude": LogMagnitude(),
+        "random": RandomEntries(),
+    },
+    "weight": {
+        "obs": OBS(),
+        "sparsegpt": OBS(refit=0),
+        "wanda": Wanda(),
+        "magnitude": WeightMagnitude(),
+        "random": RandomWeights(),
+    },
+}
 
 
-def criterion_label(criterion: Criterion) -> str:
-    """Return the name of a criterion for plots and tables, e.g. ``"Uniform H∞"``."""
-    return criterion.label
+def by_name(name: str, kind: Kind = "lti") -> Any:
+    """Return a criterion with its default settings.
+
+    Args:
+        name: as `names` lists it; case and underscores do not matter.
+        kind: what is scored.
+
+    Returns:
+        The criterion: a frozen dataclass whose fields are its settings.
+
+    Raises:
+        InputError: if there is no such criterion; lists all and suggests the closest.
+    """
+    known, key = _KNOWN[kind], spelled(name)
+    if key not in known:
+        raise unknown_name(f"there is no method {name!r} for {KINDS[kind]}", key, known)
+    return known[key]
+
+
+def names(kind: Kind = "lti") -> tuple[str, ...]:
+    """Return every name that `by_name` knows for a kind."""
+    return tuple(_KNOWN[kind])

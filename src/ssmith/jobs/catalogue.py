@@ -10,8 +10,7 @@ from ssmith.artefact.configs import read_any_config
 from ssmith.artefact.layout import FORMAT
 from ssmith.artefact.locate import locate
 from ssmith.core.files import read_json
-from ssmith.criteria import by_name, criterion_label, criterion_names
-from ssmith.criteria.selective import selective_by_name, selective_names
+from ssmith.criteria import KINDS, by_name, names
 from ssmith.data import PROSE_SPEC, STDLIB_SPEC, TASKS, about
 from ssmith.evaluation import TASKS as METRICS
 from ssmith.jobs.train import RECIPE
@@ -45,11 +44,13 @@ def catalogue() -> dict[str, list[Entry]]:
             *(Entry(name=EMBEDDED + name, about=about(name)) for name in TASKS),
             *(Entry(name=name, about=said) for name, said in TEXTS.items()),
         ],
-        "criterion": [_criterion(name) for name in criterion_names()],
-        "criterion for selective models": [
-            Entry(name=name, about=_about(selective_by_name(name), selective_by_name(name).label))
-            for name in selective_names()
-        ],
+        **{
+            f"method for {words}": [
+                Entry(name=name, about=_about(by_name(name, kind), by_name(name, kind).label))
+                for name in names(kind)
+            ]
+            for kind, words in KINDS.items()
+        },
         "method of tuning": [
             Entry(name=name, about=_about(adapters.by_name(name, _NEEDED.get(name)), name))
             for name in adapters.METHODS
@@ -74,11 +75,6 @@ def _model(spec: str) -> Entry:
     # A language model keeps transformers' own configuration; its recipe knows its title.
     known = config.get("facts", {}) if config.get("format") == FORMAT else read_json(place / RECIPE)
     return Entry(name=spec, about=str(known.get("title", "")))
-
-
-def _criterion(name: str) -> Entry:
-    criterion = by_name(name)
-    return Entry(name=name, about=_about(criterion, criterion_label(criterion)))
 
 
 def _about(criterion: object, label: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -13,8 +13,9 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.names import spelled, unknown_name
 from ssmith.core.pattern import Pattern
 from ssmith.core.selective import check_entry_semantics
-from ssmith.criteria.selective import SelectiveCriterion, selective_by_name
-from ssmith.criteria.weights import OBS, RandomWeights, Wanda, WeightCriterion, WeightMagnitude
+from ssmith.criteria import by_name
+from ssmith.criteria.selective import SelectiveCriterion
+from ssmith.criteria.weights import WeightCriterion
 from ssmith.families.mamba.units import PROJECTIONS
 
 AFTER_REFIT = "refit-greedy"
@@ -23,13 +24,6 @@ OFFSETS = frozenset("Dhy")
 """Terms that are fitted to what a cut of states took from a layer's output."""
 Rows = Literal["none", "C", "CB"]
 Spread = Literal["spare-conv", "uniform", "cost", "measured", "sensitivity", "sensitivity-trace"]
-_WEIGHT_METHODS: Mapping[str, WeightCriterion] = {
-    "obs": OBS(),
-    "sparsegpt": OBS(refit=0),
-    "wanda": Wanda(),
-    "magnitude": WeightMagnitude(),
-    "random": RandomWeights(),
-}
 _PASS_SETTINGS = ("width", "refresh")
 T = TypeVar("T")
 
@@ -260,7 +254,7 @@ def _by_cost(budget: Budget, *, usual: bool, criterion: SelectiveCriterion) -> b
 
 
 def _criterion(method: str, budget: Budget) -> SelectiveCriterion:
-    found = selective_by_name(method)
+    found: SelectiveCriterion = by_name(method, "selective")
     return _with_settings(found, method, dict(budget.settings), budget.seed)
 
 
@@ -279,8 +273,7 @@ def _with_settings(found: T, method: str, given: dict[str, Any], seed: int) -> T
 
 def _of_weights(budget: Budget) -> Weights:
     method = "obs" if spelled(budget.method) == AUTO else spelled(budget.method)
-    if method not in _WEIGHT_METHODS:
-        raise unknown_name(f"there is no method {method!r} for weights", method, _WEIGHT_METHODS)
+    found: WeightCriterion = by_name(method, "weight")
     if budget.compensate not in (AUTO, NONE) or (budget.compensate == NONE and method == "obs"):
         raise InputError(
             f"compensate is {budget.compensate!r} for weights",
@@ -296,7 +289,7 @@ def _of_weights(budget: Budget) -> Weights:
     )  # fmt: skip
     made = Weights(
         budget=budget, method=method, scope=scope,
-        criterion=_with_settings(_WEIGHT_METHODS[method], method, given, budget.seed), **own,
+        criterion=_with_settings(found, method, given, budget.seed), **own,
     )  # fmt: skip
     check_choice("refresh", made.refresh, ("projection", "block"))
     check_number("width", made.width, at_least=0)

@@ -20,7 +20,7 @@ from ssmith.core.names import spelled, unknown_name
 from ssmith.core.plan import Cut, Plan
 from ssmith.core.scores import Scores
 from ssmith.core.sequences import Sequences
-from ssmith.criteria import Criterion, StateOBS, by_name, criterion_names
+from ssmith.criteria import Criterion, StateOBS, by_name, names
 from ssmith.spine.decided import Decided
 from ssmith.spine.losses import is_classifier
 from ssmith.spine.measured import loss_curves
@@ -105,8 +105,8 @@ def method_of(budget: Budget, *, has_data: bool) -> Method:
     poles: Poles = "kept"
     if name in REDUCTIONS:
         poles, criterion = REDUCTIONS[name][0], by_name("state-obs")
-    elif name not in criterion_names():
-        known = (*criterion_names(), *REDUCTIONS)
+    elif name not in names():
+        known = (*names(), *REDUCTIONS)
         raise unknown_name(f"there is no method {budget.method!r} for states", name, known)
     else:
         criterion = by_name(name)

@@ -9,7 +9,7 @@ from ssmith.calibrate.columns import input_products
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.products import refit_columns, refit_residual
 from ssmith.core.selective import LayerWeights
-from ssmith.criteria.selective import selective_by_name
+from ssmith.criteria import by_name
 from ssmith.criteria.selective.energies import OutputEnergy
 from ssmith.criteria.selective.refit import RefitGreedy, column_products
 from ssmith.ops.selective_scan.reference import step_sizes
@@ -91,7 +91,7 @@ def test_new_rows_of_b_do_to_the_output_what_they_promise():
 
 def test_the_criterion_is_found_by_name_and_scores_entries_as_output_energy():
     scan, omega = problem()
-    criterion = selective_by_name("refit-greedy")
+    criterion = by_name("refit-greedy", "selective")
     weights = LayerWeights(
         layer="", A_log=(-scan.A).log(), out_weight=omega.sqrt()[None],
         present=torch.ones(SIZES[2:], dtype=torch.bool),

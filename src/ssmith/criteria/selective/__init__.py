@@ -3,14 +3,12 @@
 from ssmith.criteria.selective.data_free import FastestDecay, LogMagnitude, RandomEntries
 from ssmith.criteria.selective.energies import OutputEnergy, StateEnergy
 from ssmith.criteria.selective.gram import GramGreedy
-from ssmith.criteria.selective.names import DEFAULT, selective_by_name, selective_names
 from ssmith.criteria.selective.protocol import SelectiveCriterion
 from ssmith.criteria.selective.refit import RefitGreedy
 from ssmith.criteria.selective.sparsessm import SparseSSM
 from ssmith.criteria.selective.votes import SparseSSMVotes
 
 __all__ = [
-    "DEFAULT",
     "FastestDecay",
     "GramGreedy",
     "LogMagnitude",
@@ -21,6 +19,4 @@ __all__ = [
     "SparseSSM",
     "SparseSSMVotes",
     "StateEnergy",
-    "selective_by_name",
-    "selective_names",
 ]
