@@ -102,7 +102,7 @@ def test_unknown_keys_are_named(where):
         SequenceConfig.from_dict(content)
 
 
-@pytest.mark.parametrize("key", ["family", "states", "options", "width", "classes"])
+@pytest.mark.parametrize("key", ["family", "states", "width", "outputs"])
 def test_missing_keys_are_named(key):
     content = SequenceConfig(**BASE).as_dict()
     del content[key]

@@ -5,6 +5,7 @@ import torch
 
 from helpers.tiny_mamba import NAMES, tiny, tokens
 from ssmith.core.errors import DataError, InputError, ModelError
+from ssmith.core.settings import from_mapping, to_mapping
 from ssmith.families.heads import HeadConfig, TaskModel, with_head
 from ssmith.families.hf import accelerate_
 
@@ -85,10 +86,10 @@ def test_a_head_in_half_precision_stays_wide():
 
 def test_configurations_survive_json_and_refuse_the_rest():
     config = HeadConfig(outputs=2, classes=("a", "b"), pooling="last")
-    assert HeadConfig.from_dict(config.as_dict()) == config
+    assert from_mapping(HeadConfig, to_mapping(config), where="head") == config
     for wrong in ({"outputs": 2, "width": 3}, {}, {"outputs": 0}, {"outputs": 2, "pooling": "max"}):
         with pytest.raises(InputError):
-            HeadConfig.from_dict(wrong)
+            from_mapping(HeadConfig, wrong, where="head")
     with pytest.raises(InputError, match="3 classes"):
         HeadConfig(outputs=2, classes=("a", "b", "c"))
 

@@ -200,3 +200,10 @@ def test_settings_that_are_none_are_errors(content, said):
 def test_text_for_a_model_of_series_is_refused(place):
     with pytest.raises(UnsupportedError, match="sequence model"):
         fine_tune("embedded:digits-s5", config(["state-offset-y"], "pairs.jsonl"))
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_loaded(place, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    job = config(["bitfit"], "pairs.jsonl", training={**TRAINING, "device": "cuda"})
+    with pytest.raises(InputError, match="device 'cuda' is not there"):
+        fine_tune("nothing-of-this-name", job)

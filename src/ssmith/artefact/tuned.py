@@ -11,6 +11,7 @@ from ssmith.artefact.adapters import CONFIG, base_digest, load_adapter_
 from ssmith.artefact.layout import CONFIG as MODEL_CONFIG
 from ssmith.core.errors import ArtefactError
 from ssmith.core.files import read_json
+from ssmith.core.settings import from_mapping
 from ssmith.families import SequenceModel
 from ssmith.families.examples import example_batch
 from ssmith.families.heads import HeadConfig, TaskModel, renew_head_, with_head
@@ -64,7 +65,7 @@ def head_of(directory: Path) -> HeadConfig | None:
     own: Any = content.get("ssmith") if isinstance(content, dict) else None
     extra = own.get("extra") if isinstance(own, dict) else None
     head = extra.get("head") if isinstance(extra, dict) else None
-    return None if head is None else HeadConfig.from_dict(head)
+    return None if head is None else from_mapping(HeadConfig, head, where="head")
 
 
 def build(base: nn.Module, directory: Path) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import torch
@@ -50,28 +50,6 @@ class HeadConfig:
             raise InputError(
                 f"{len(self.classes)} classes for {self.outputs} outputs", allowed="as many"
             )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {**asdict(self), "classes": list(self.classes)}
-
-    @classmethod
-    def from_dict(cls, content: Any) -> HeadConfig:
-        """Build a configuration from parsed JSON.
-
-        Args:
-            content: what `as_dict` returned, parsed.
-
-        Returns:
-            The configuration.
-
-        Raises:
-            InputError: if a key is unknown or missing, or a value does not fit.
-        """
-        known = {item.name for item in fields(cls)}
-        if not isinstance(content, dict) or not {"outputs"} <= set(content) <= known:
-            raise InputError(f"head is {content!r}", allowed=f"keys {sorted(known)}")
-        return cls(**{**content, "classes": tuple(content.get("classes", ()))})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ssmith.core.checks import check_choice, check_integer, check_number
 from ssmith.core.errors import InputError, ModelError
 from ssmith.core.sequences import Task
+from ssmith.core.settings import from_mapping, to_mapping
 from ssmith.families.lti import Initialisation, LTIOptions
 
 Activation = Literal["gelu", "half_glu", "full_glu"]
@@ -102,12 +103,7 @@ class SequenceConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
-        content = asdict(self)
-        content["classes"] = list(self.classes)
-        content["states"] = [
-            list(layer) if isinstance(layer, tuple) else layer for layer in self.states
-        ]
-        return content
+        return to_mapping(self)
 
     @classmethod
     def from_dict(cls, content: Any) -> SequenceConfig:
@@ -123,31 +119,8 @@ class SequenceConfig:
             ModelError: if a key is unknown or missing, or a value does not fit.
         """
         try:
-            _refuse_unknown(content, {item.name for item in fields(cls)})
-            _refuse_unknown(content["options"], {item.name for item in fields(LTIOptions)})
-            states = tuple(
-                tuple(layer) if isinstance(layer, list) else layer for layer in content["states"]
-            )
-            own = {
-                "states": states,
-                "classes": tuple(content["classes"]),
-                "options": LTIOptions(**content["options"]),
-            }
-            return cls(**{**content, **own})
+            return from_mapping(cls, content, where="the model's configuration")
         except InputError as error:
             raise ModelError(
-                f"the model's configuration is malformed: {error.what}",
-                allowed=error.allowed,
-                next_step="restore the file from its source",
+                error.what, allowed=error.allowed, next_step="restore the file from its source"
             ) from error
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ModelError(
-                f"the model's configuration is malformed: {error}",
-                next_step="restore the file from its source",
-            ) from error
-
-
-def _refuse_unknown(content: Any, known: set[str]) -> None:
-    unknown = sorted(set(content) - known)
-    if unknown:
-        raise TypeError(f"unknown keys {unknown}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
@@ -18,7 +17,8 @@ from ssmith.evaluation.generation import (
     judge_labels,
     judge_texts,
 )
-from ssmith.evaluation.intervals import quantile, resample
+from ssmith.evaluation.intervals import bootstrap_ratios, quantile
+from ssmith.evaluation.metrics import Outcomes
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -42,17 +42,18 @@ def compare_measures(
     Returns:
         Name → ``after`` and, in pairs, ``before`` and ``difference``, each with value, low, high.
     """
-    # One set of draws for all, so that differences are of the same rows.
-    drawn = list(resample(len(after), seed=seed, resamples=RESAMPLES))
+    tables = [after] if before is None else [after, before]
     found = {}
     for column, name in enumerate(names):
-        one = _means(after, column, drawn)
-        entry = {"after": _interval(*one)}
+        sums = [Outcomes(numerator=table[:, column], weight=table[:, -1]) for table in tables]
+        # The same rows are drawn of both, so that differences are of the same rows.
+        draws = bootstrap_ratios(sums, seed=seed, resamples=RESAMPLES)
+        values = [float(item.numerator.sum()) / item.total for item in sums]
+        found[name] = {"after": _interval(values[0], draws[:, 0])}
         if before is not None:
-            two = _means(before, column, drawn)
-            entry["before"] = _interval(*two)
-            entry["difference"] = _interval(one[0] - two[0], one[1] - two[1])
-        found[name] = entry
+            found[name]["before"] = _interval(values[1], draws[:, 1])
+            gap = _interval(values[0] - values[1], draws[:, 0] - draws[:, 1])
+            found[name]["difference"] = gap
     return found
 
 
@@ -109,12 +110,6 @@ def answer(
         settings=settings,
         answers=tuple(answers),
     )
-
-
-def _means(found: Tensor, column: int, drawn: list[Tensor]) -> tuple[float, Tensor]:
-    sums, counts = found[:, column], found[:, -1]
-    means = [sums[index].sum(1) / counts[index].sum(1) for index in drawn]
-    return float(sums.sum() / counts.sum()), torch.cat(means)
 
 
 def _interval(value: float, draws: Tensor) -> dict[str, float]:

@@ -16,6 +16,7 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt
 from ssmith.core.seeds import generator
+from ssmith.core.settings import to_mapping
 from ssmith.evaluation.running import evaluating
 from ssmith.families import SequenceModel
 from ssmith.families.heads import HeadConfig, TaskModel, renew_head_, with_head
@@ -176,7 +177,7 @@ def _save(
             base=base,
             digest=job.digest,
             overwrite=overwrite,
-            extra={"head": job.head.as_dict() if job.head is not None else None},
+            extra={"head": None if job.head is None else to_mapping(job.head)},
             extra_files=files,
         )
         return
@@ -196,6 +197,7 @@ def _save(
 
 def _prepared(spec: str | Path, config: TuneConfig) -> _Job:
     """Load the model and its data, and put a head on where one is needed."""
+    join_processes(config.training.device)
     model = api.load(spec)
     digest = base_digest(model)
     data = training_set(model, config)
@@ -210,7 +212,6 @@ def _prepared(spec: str | Path, config: TuneConfig) -> _Job:
             renew_head_(model, head, draw)
     elif head is not None:
         model = with_head(model, head, draw)
-    join_processes(config.training.device)
     model.to(config.training.device)
     return _Job(model=model, data=data, digest=digest, head=head, fresh_head=fresh)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssmith.core.layers import Finding
+from ssmith.core.settings import to_mapping
 from ssmith.tune.adapters.survey import Coverage
 
 
@@ -52,14 +53,4 @@ class AttachReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
-        return {
-            "name": self.name,
-            "methods": list(self.methods),
-            "parameters": self.parameters,
-            "base_parameters": self.base_parameters,
-            "share": self.share,
-            "coverage": {kind: list(pair) for kind, pair in self.coverage.items()},
-            "tensors": {name: list(shape) for name, shape in self.tensors.items()},
-            "proof": self.proof,
-            "findings": [finding.as_dict() for finding in self.findings],
-        }
+        return {**to_mapping(self), "share": self.share}

@@ -19,7 +19,7 @@ from ssmith.core.files import write_bytes, write_json
 from ssmith.core.identity import check_same_run
 from ssmith.core.settings import to_mapping
 
-AGAIN = "delete it to start again"
+AGAIN = "choose another file, or delete it to start again"
 _GROUPS = ("weights", "best", "moments")
 _LOSSES = "losses"
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed
 
+from ssmith.core.errors import InputError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Processes:
@@ -43,7 +45,12 @@ def join_processes(device: str) -> Processes:
 
     Returns:
         The place of this process among them.
+
+    Raises:
+        InputError: if the device is not there.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device 'cuda' is not there", allowed="cpu")
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Processes()
     if device == "cuda":

@@ -246,8 +246,6 @@ def train_(model: nn.Module, work: Work) -> Training:
     """
     config = work.config
     _check_groups(model, work)
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device 'cuda' is not there", allowed="cpu")
     processes = join_processes(config.device)
     if config.gradient_checkpointing:
         _checkpoint_activations(model)
