@@ -33,9 +33,10 @@ from ssmith import api
 from ssmith.artefact import base_digest
 from ssmith.core.files import read_json, write_json, write_text
 from ssmith.core.seeds import generator
+from ssmith.core.settings import from_mapping
 from ssmith.jobs.tuning import TuneConfig, fine_tune
 from ssmith.ops.native.allocator import tune_allocator_
-from ssmith.tune.adapters import attach_
+from ssmith.tune.adapters import attach_, from_plain
 from tune import peak_of, ratio, stepper, timed
 from tuning_table import page, plot, summary
 
@@ -129,7 +130,8 @@ def config_of(task: dict[str, Any], method: list[Any], how: tuple[float, int, in
         "batch_size": BATCH, "schedule": "linear", "warmup": 0.1,
     }  # fmt: skip
     alone = {"train_head": False, "allow_partial": True} if method == METHODS[HEAD_ONLY] else {}
-    return TuneConfig.from_dict({**task, **alone, "methods": method, "training": training})
+    content = {**task, **alone, "methods": method, "training": training}
+    return from_mapping(TuneConfig, content, where="task")
 
 
 def run(model: str, config: TuneConfig) -> dict[str, Any]:
@@ -238,7 +240,7 @@ def methods_for(task: str, *, quick: bool) -> list[str]:
 
 def adapted(model: str, name: str) -> nn.Module:
     loaded = api.load(model)
-    attach_(loaded, TuneConfig.from_dict({"methods": METHODS[name], "data": "-"}).methods)
+    attach_(loaded, [from_plain(item) for item in METHODS[name]])
     return loaded
 
 

@@ -8,9 +8,9 @@ import torch
 from helpers.tiny_mamba import NAMES, tiny
 from ssmith import api
 from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.core.settings import read_settings
-from ssmith.jobs.tuning import TuneConfig, fine_tune, methods_from
-from ssmith.tune.adapters import LoRA, StateOffset
+from ssmith.core.settings import from_mapping, read_settings
+from ssmith.jobs.tuning import TuneConfig, fine_tune
+from ssmith.tune.adapters import LoRA, StateOffset, from_plain, methods_of
 
 pytest.importorskip("transformers")
 TRAINING = {"steps": 6, "evaluate_every": 3, "rate": 0.02, "batch_size": 8}
@@ -33,7 +33,8 @@ def place(tmp_path, monkeypatch):
 
 
 def config(methods, data, **more):
-    return TuneConfig.from_dict({"methods": methods, "data": data, "training": TRAINING, **more})
+    content = {"methods": methods, "data": data, "training": TRAINING, **more}
+    return from_mapping(TuneConfig, content, where="settings")
 
 
 def outputs(model):
@@ -53,7 +54,7 @@ def test_an_adapter_opens_like_the_model_it_makes(place, name, data):
     files = {item.name for item in (place / "tuned").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "receipt.json"} <= files
     assert {"tune.json", "history.json", "training.svg", "training.csv"} <= files
-    again = TuneConfig.from_dict(json.loads((place / "tuned" / "tune.json").read_text()))
+    again = from_mapping(TuneConfig, read_settings(place / "tuned" / "tune.json"), where="settings")
     assert again == job
     history = json.loads((place / "tuned" / "history.json").read_text())
     assert len(history["losses"]) == 6
@@ -89,10 +90,12 @@ def test_a_series_on_a_hugging_face_backbone(place):
 
 def test_rates_are_the_published_ones_unless_given(place):
     settings = {**TRAINING, "rate": None, "steps": 1}
-    job = TuneConfig.from_dict(
-        {"methods": "state-offset-hy,lora:out_proj", "data": "pairs.jsonl", "published": "dart",
-         "training": {**settings, "rates": {"lora": 1e-3}}}
-    )  # fmt: skip
+    job = config(
+        ["state-offset-hy", "lora:out_proj"],
+        "pairs.jsonl",
+        published="dart",
+        training={**settings, "rates": {"lora": 1e-3}},
+    )
     rates = fine_tune("mamba", job).rates
     assert rates["state-offset-h"] == {"value": 4e-4, "source": "published for dart"}
     assert rates["state-offset-y"] == {"value": 4e-3, "source": "published for dart"}
@@ -165,13 +168,13 @@ def test_a_pruned_model_recovers_towards_the_dense_one_and_no_zero_fills(place):
 
 def test_methods_and_settings_by_every_spelling(place):
     wanted = (StateOffset(), LoRA(targets=("in_proj", "out_proj")))
-    assert methods_from("state-offset-h,lora:in_proj+out_proj") == wanted
+    assert methods_of("state-offset-h,lora:in_proj+out_proj") == wanted
     spelt = [{"method": "state-offset", "form": "h"},
              {"method": "lora", "targets": ["in_proj", "out_proj"]}]  # fmt: skip
-    assert methods_from(spelt) == wanted
+    assert tuple(map(from_plain, spelt)) == wanted
     text = "methods: [state-offset-h]\ndata: pairs.jsonl\ntraining: {rate: 2e-4, steps: 3}\n"
     (place / "tune.yaml").write_text(text, encoding="utf-8")
-    job = TuneConfig.from_dict(read_settings(place / "tune.yaml"))
+    job = from_mapping(TuneConfig, read_settings(place / "tune.yaml"), where="settings")
     assert job.training.rate == 2e-4
     assert job.methods == wanted[:1]
 
@@ -182,7 +185,7 @@ def test_methods_and_settings_by_every_spelling(place):
         ({"methods": ["state-offset-h"]}, "settings lacks data"),
         ({"methods": [], "data": "x"}, "methods is"),
         ({"methods": ["state-ofset"], "data": "x"}, "state-ofset"),
-        ({"methods": "state-offset", "data": "x"}, "did you mean 'state-offset-h', "),
+        ({"methods": ["state-offset"], "data": "x"}, "did you mean 'state-offset-h', "),
         ({"methods": ["state-offset-h"], "data": "x", "step": 3}, "unknown setting 'step'"),
         ({"methods": ["bitfit"], "data": "x", "techer": "y"}, "did you mean 'teacher'"),
         ({"methods": ["bitfit"], "data": "x", "training": {"lr": 3}}, "unknown setting 'lr'"),
@@ -194,7 +197,7 @@ def test_methods_and_settings_by_every_spelling(place):
 )
 def test_settings_that_are_none_are_errors(content, said):
     with pytest.raises(InputError, match=said):
-        TuneConfig.from_dict(content)
+        from_mapping(TuneConfig, content, where="settings")
 
 
 def test_text_for_a_model_of_series_is_refused(place):

@@ -8,6 +8,7 @@ import torch
 from helpers.tiny_mamba import tiny
 from ssmith import api
 from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.settings import from_mapping
 from ssmith.jobs.tuning import TuneConfig, fine_tune
 
 pytest.importorskip("transformers")
@@ -32,7 +33,8 @@ def place(tmp_path, monkeypatch):
 
 
 def config(methods, data, **more):
-    return TuneConfig.from_dict({"methods": methods, "data": data, "training": TRAINING, **more})
+    content = {"methods": methods, "data": data, "training": TRAINING, **more}
+    return from_mapping(TuneConfig, content, where="settings")
 
 
 def logits(model):

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ssmith.artefact import hugging_face
+from ssmith.artefact.card import page
 from ssmith.artefact.layout import CARD, CONFIG, MANIFEST, manifest_of
 from ssmith.artefact.sidecar import MASKS, SIDECAR, Sidecar, is_offset
 from ssmith.core.errors import InputError, NumericalError
@@ -150,14 +151,10 @@ def _card(sidecar: Sidecar, facts: Mapping[str, Any]) -> str:
         "opened by": opened,
         "digest": f"`{sidecar.digest}`",
         "made from": f"`{sidecar.parent}`" if sidecar.parent else "unknown",
-        **facts.get("table", {}),
     }
-    lines = [
-        "---", "library_name: transformers", "pipeline_tag: text-generation", "---", "",
-        f"# {facts.get('title', 'State space language model')}", "",
-        *(f"{text}\n" for text in facts.get("text", [])),
-        f"What was cut stands in `{SIDECAR}`; masks in `{MASKS}`.", "",
-        "| | |", "|---|---|",
-        *(f"| {name} | {value} |" for name, value in rows.items()), "",
-    ]  # fmt: skip
-    return "\n".join(lines)
+    return page(
+        ("transformers", "text-generation"),
+        {"title": "State space language model", **facts},
+        rows,
+        (f"What was cut stands in `{SIDECAR}`; masks in `{MASKS}`.",),
+    )

@@ -139,7 +139,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
 def _config(arguments: argparse.Namespace) -> TuneConfig:
     """Return the settings of the file, with the flags that were given in their place."""
-    from ssmith.core.settings import read_settings
+    from ssmith.core.settings import from_mapping, read_settings
     from ssmith.jobs.tuning import TuneConfig
 
     given = vars(arguments)
@@ -162,7 +162,9 @@ def _config(arguments: argparse.Namespace) -> TuneConfig:
         if more:
             before = content.get(name) or {}
             content[name] = {**before, **more} if isinstance(before, dict) else before
-    return TuneConfig.from_dict(content)
+    if isinstance(content["methods"], str):
+        content["methods"] = content["methods"].split(",")
+    return from_mapping(TuneConfig, content, where="settings")
 
 
 def _show(arguments: argparse.Namespace, output: Output, done: Tuned) -> None:

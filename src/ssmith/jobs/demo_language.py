@@ -16,8 +16,9 @@ from ssmith.jobs.outputs import RECEIPT
 from ssmith.jobs.pilot import LanguagePilotConfig, pilot
 from ssmith.jobs.pilot.frame import MODEL
 from ssmith.jobs.source import RowsConfig
-from ssmith.jobs.tuning import TuneConfig, fine_tune, methods_from
+from ssmith.jobs.tuning import TuneConfig, fine_tune
 from ssmith.report import write_report
+from ssmith.tune.adapters import methods_of
 from ssmith.tune.training import TrainingConfig
 
 ADAPTER = "adapter"
@@ -152,7 +153,7 @@ def _adapted(base: str, step: str, stage: Stage, config: LanguageDemo) -> Receip
         return Receipt.load(place / RECEIPT)
     training = config.training
     tuning = TuneConfig(
-        methods=methods_from(OFFSETS),
+        methods=methods_of(OFFSETS),
         data=config.domain,
         examples=config.examples,
         training=training,

@@ -176,7 +176,7 @@ def test_methods_by_name_and_their_errors():
     for name in adapters.METHODS:
         settings = {"targets": ["D"]} if name == "parameters" else None
         method = adapters.by_name(name, settings)
-        assert adapters.from_dict(method.as_plain()) == method
+        assert adapters.from_plain(method.as_plain()) == method
     assert adapters.by_name("lora", {"targets": ["in_proj"]}).targets == ("in_proj",)
     with pytest.raises(InputError, match="state-offset-h"):
         adapters.by_name("state-ofset-h")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
-from ssmith.core.settings import from_mapping, to_mapping
 from ssmith.data import ExamplesConfig
 from ssmith.evaluation.generation import GenerationConfig
 from ssmith.families.heads import POOLINGS
-from ssmith.tune.adapters import Method, by_name, from_dict
+from ssmith.tune.adapters import Method
 from ssmith.tune.training import DATA_SETS, TrainingConfig
 
 MERGES = ("stock", "ssmith")
@@ -73,63 +70,3 @@ class TuneConfig:
             check_choice("merge", self.merge, MERGES)
         if self.judged is not None:
             check_integer("judged", self.judged, at_least=1)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the resolved settings, JSON-ready; `from_dict` reads them back."""
-        return to_mapping(self)
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> TuneConfig:
-        """Build a job from parsed JSON or YAML.
-
-        Args:
-            content: `methods` and `data`, and any other setting. A method is a name, a name with
-                targets (``lora:out_proj``), or a mapping with ``method`` and its settings.
-
-        Returns:
-            The job.
-
-        Raises:
-            InputError: if a key is unknown or missing, or a value outside its domain.
-        """
-        given = dict(content)
-        if "methods" in given:
-            given["methods"] = methods_from(given["methods"])
-        return from_mapping(cls, given, where="settings")
-
-
-def methods_from(given: Any) -> tuple[Method, ...]:
-    """Return methods from their names or mappings.
-
-    Args:
-        given: a list whose items are a name (``state-offset-h``), a name with targets behind a
-            colon and joined by ``+`` (``lora:in_proj+out_proj``), or a mapping with ``method``
-            and its settings; or one text of such names between commas.
-
-    Returns:
-        The methods.
-
-    Raises:
-        InputError: if a method or a setting is unknown.
-    """
-    items = given.split(",") if isinstance(given, str) else given
-    if not isinstance(items, list | tuple) or not items:
-        raise InputError(f"methods is {given!r}", allowed="a list of names or mappings")
-    return tuple(_method(item) for item in items)
-
-
-def _method(item: Any) -> Method:
-    if isinstance(item, Method):
-        return item
-    if isinstance(item, str):
-        name, _, targets = item.strip().partition(":")
-        return by_name(name, {"targets": tuple(targets.split("+"))} if targets else {})
-    if isinstance(item, Mapping) and "method" in item:
-        settings = dict(item)
-        name = settings.pop("method")
-        try:
-            return by_name(str(name), settings)
-        except InputError:
-            # The names that files use, where every setting is spelt out.
-            return from_dict(item)
-    raise InputError(f"method {item!r}", allowed="a name, or a mapping with 'method'")

@@ -68,7 +68,7 @@ def receipt_of(found: Outcome, config: TuneConfig, command: Sequence[str]) -> Re
         },
         method={
             "methods": list(report.methods),
-            "settings": config.as_dict(),
+            "settings": to_mapping(config),
             "rates": found.rates,
             "command": list(command),
         },
@@ -106,7 +106,7 @@ def adapter_files(receipt: Receipt, config: TuneConfig, training: Training) -> d
     """
     found = {
         RECEIPT: receipt.to_json(),
-        SETTINGS: to_json(config.as_dict()),
+        SETTINGS: to_json(to_mapping(config)),
         HISTORY: to_json(to_mapping(training)),
     }
     try:

@@ -20,7 +20,6 @@ from ssmith.core.tokens import TokenWindows
 from ssmith.families import SequenceModel
 from ssmith.families.hf import engine
 from ssmith.families.registry import mixers
-from ssmith.jobs.tuning.config import methods_from
 from ssmith.jobs.tuning.training_set import TrainingSet, window_rows
 from ssmith.jobs.tuning.work import adapter_work, rate_groups
 from ssmith.tune import adapters
@@ -75,7 +74,7 @@ class RecoveryConfig:
 
     def chosen(self) -> tuple[Method, ...]:
         """Return the methods."""
-        return methods_from(self.methods)
+        return adapters.methods_of(self.methods)
 
     def terms(self) -> str:
         """Return the letters of the terms that have a closed form: D, and offsets that train."""

@@ -241,7 +241,7 @@ def _work(
         job.data,
         config.training,
         groups,
-        identity={"base": job.digest, "settings": config.as_dict()},
+        identity={"base": job.digest, "settings": to_mapping(config)},
         checkpoint=checkpoint,
         progress=progress,
     )

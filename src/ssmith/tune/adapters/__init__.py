@@ -6,7 +6,7 @@ from ssmith.tune.adapters.initial_state import InitialState
 from ssmith.tune.adapters.lora import LoRA
 from ssmith.tune.adapters.merge import MergeReport, merge_
 from ssmith.tune.adapters.method import Method
-from ssmith.tune.adapters.names import METHODS, by_name, from_dict
+from ssmith.tune.adapters.names import METHODS, by_name, from_plain, methods_of
 from ssmith.tune.adapters.prefix import PrefixTuning
 from ssmith.tune.adapters.prompt import PromptTuning
 from ssmith.tune.adapters.proof import prove
@@ -42,10 +42,11 @@ __all__ = [
     "check_complete",
     "detach_",
     "disabled",
-    "from_dict",
+    "from_plain",
     "groups",
     "load_state_",
     "merge_",
+    "methods_of",
     "prove",
     "rows",
     "select_",

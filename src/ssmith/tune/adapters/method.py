@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, ClassVar
 
 import torch
@@ -39,6 +40,14 @@ class Method(ABC):
     def label(self) -> str:
         """Return what the method is called with its main setting."""
         return self.method
+
+    @classmethod
+    def from_plain(cls, value: object) -> Method:
+        """Return a method as files and command lines write it."""
+        # The names know every method, and every method knows this class.
+        names = import_module("ssmith.tune.adapters.names")
+        made: Method = names.from_plain(value)
+        return made
 
     def as_plain(self) -> dict[str, Any]:
         """Return a JSON-ready dict: the method's name and its settings."""

@@ -65,11 +65,12 @@ def by_name(name: str, settings: Mapping[str, Any] | None = None) -> Method:
     return from_mapping(kind, {**preset, **(settings or {})}, where=f"method {name!r}")
 
 
-def from_dict(content: Mapping[str, Any]) -> Method:
-    """Return the method that `Method.as_plain` described.
+def from_plain(value: object) -> Method:
+    """Return a method as files and command lines write it; `Method.as_plain` writes one.
 
     Args:
-        content: with the key ``method`` and the settings.
+        value: a name (``state-offset-h``), a name with targets behind a colon and joined by ``+``
+            (``lora:in_proj+out_proj``), or a mapping with ``method`` and its settings.
 
     Returns:
         The configuration.
@@ -77,8 +78,19 @@ def from_dict(content: Mapping[str, Any]) -> Method:
     Raises:
         InputError: if the method or a setting is unknown, or a setting outside its domain.
     """
-    settings = dict(content)
-    name = settings.pop("method", None)
-    if name not in _KINDS:
-        raise InputError(f"method {name!r}", allowed=", ".join(_KINDS))
-    return from_mapping(_KINDS[name], settings, where=f"method {name!r}")
+    if isinstance(value, str):
+        name, _, targets = value.strip().partition(":")
+        return by_name(name, {"targets": targets.split("+")} if targets else {})
+    if not isinstance(value, Mapping) or "method" not in value:
+        raise InputError(f"method {value!r}", allowed="a name, or a mapping with 'method'")
+    settings = dict(value)
+    name = str(settings.pop("method"))
+    if name in _KINDS and (name not in _NAMED or set(_NAMED[name][1]) <= set(settings)):
+        # The names that files use, where every setting is spelt out.
+        return from_mapping(_KINDS[name], settings, where=f"method {name!r}")
+    return by_name(name, settings)
+
+
+def methods_of(names: str) -> tuple[Method, ...]:
+    """Return the methods that are named between commas (see `from_plain`)."""
+    return tuple(from_plain(name) for name in names.split(","))
