@@ -23,7 +23,7 @@ def card(model: SequenceModel, config: dict[str, Any]) -> str:
     rows = {
         "family": f"{model.config.family}{both}",
         "width, layers": f"{model.config.width}, {len(model.config.states)}",
-        "states": f"{sum(info.units['states'] for info in describe(model))} in all",
+        "states": f"{sum(info.units['state'] for info in describe(model))} in all",
         "parameters": f"{sum(item.numel() for item in model.parameters()):,}",
         "digest": f"`{config['digest']}`",
         "made from": f"`{config['parent']}`" if config["parent"] else "scratch",
