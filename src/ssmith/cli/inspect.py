@@ -36,9 +36,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
                 layer.name,
                 layer.family,
                 layer.width,
-                layer.units["states"],
-                layer.masked["states"],
-                "×".join(map(str, layer.grid["states"])),
+                layer.units["state"],
+                layer.masked["state"],
+                "×".join(map(str, layer.grid["state"])),
                 layer.parameters,
                 "; ".join(layer.notes),
             )
