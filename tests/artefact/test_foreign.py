@@ -158,5 +158,5 @@ def test_other_kinds_of_models_are_refused_by_name(saved):
 
 
 def test_work_on_sequence_models_refuses_them_and_says_what_works(saved):
-    with pytest.raises(UnsupportedError, match="--a-log, --columns or --projections"):
+    with pytest.raises(UnsupportedError, match="prune and measure it on text"):
         load_sequence_model(saved)

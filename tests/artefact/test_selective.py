@@ -6,21 +6,21 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from ssmith.jobs.selective import SelectiveConfig, prune_selective_
-from ssmith.jobs.selective.save import Calibration, PruneTask, prune_and_save
 
 from helpers.selective import windows_of
 from helpers.tiny_mamba import tiny, tokens
-from ssmith import artefact
+from ssmith import artefact, spine, surgery
 from ssmith.artefact.blockwise import DirectoryBlocks
 from ssmith.artefact.configs import read_any_config
-from ssmith.artefact.sidecar import MASKS, SIDECAR
+from ssmith.artefact.sidecar import BESIDE, SIDECAR
+from ssmith.core.budget import Budget
 from ssmith.core.errors import ArtefactError, UnsupportedError
 from ssmith.core.files import read_json, write_json
-from ssmith.families import model_digest
+from ssmith.families import model_digest, sites
 from ssmith.families.hf import engine
 from ssmith.families.masks import masks_of
 from ssmith.families.registry import find_selective
+from ssmith.jobs.prune import Calibration, PruneConfig, PruneTask, prune
 
 transformers = pytest.importorskip("transformers")
 NAMES = ("mamba", "falcon_mamba")
@@ -34,10 +34,14 @@ def logits(model, ids, *, stock=False):
             return model(ids).logits
 
 
-def saved(name, place, **settings):
+def saved(name, place, *budgets):
     model = tiny(name, num_hidden_layers=3)
-    prune_selective_(model, windows_of(4, 12), SelectiveConfig(**settings))
-    artefact.save(model, place)
+    plan = spine.plan(model, budgets, windows_of(4, 12))
+    said = artefact.portable(model, plan)
+    surgery.prune_(model, plan)
+    artefact.save(model, place, parent=plan.model_digest, extra_files=plan.files())
+    # What the tables said before the cut is what a trial shows after it.
+    assert read_json(place / SIDECAR)["portable"] == said
     return model
 
 
@@ -50,34 +54,41 @@ def toy_text(monkeypatch):
     monkeypatch.setattr(Calibration, "windows", toy_windows)
 
 
-def task(model, out, **settings):
-    config = SelectiveConfig(a_log=0.5, columns=0.4)
-    calibration = Calibration(data="toy")
-    return PruneTask(model=str(model), config=config, calibration=calibration, out=out, **settings)
+def task(model, out, *, work_dir=None, from_disk=False):
+    config = PruneConfig(
+        cuts=(Budget("state", 0.4), Budget("entry", 0.5)),
+        calibration=Calibration(data="toy"),
+        from_disk=from_disk,
+    )
+    return PruneTask(model=str(model), config=config, out=out, work_dir=work_dir)
 
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory):
     place = tmp_path_factory.mktemp("shelf")
-    saved("mamba", place / "entries", a_log=0.5)
+    saved("mamba", place / "entries", Budget("entry", 0.5))
     return place
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    "settings",
-    [{"a_log": 0.5}, {"columns": 0.4}, {"a_log": 0.25, "columns": 0.4, "semantics": "fast-decay"}],
+    ("states", "semantics", "budgets"),
+    [
+        (5, "memoryless", [Budget("entry", 0.5)]),
+        (3, None, [Budget("state", 0.4)]),
+        (3, "fast-decay", [Budget("state", 0.4), Budget("entry", 0.25, semantics="fast-decay")]),
+    ],
 )
-def test_stock_code_opens_what_is_portable_with_the_same_logits(name, settings, tmp_path):
-    model, ids = saved(name, tmp_path / "small", **settings), tokens(2, 20)
+def test_stock_code_opens_what_is_portable_with_the_same_logits(
+    name, states, semantics, budgets, tmp_path
+):
+    model, ids = saved(name, tmp_path / "small", *budgets), tokens(2, 20)
     ours = artefact.load(tmp_path / "small")
     stock = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "small")
     assert model_digest(ours) == model_digest(model)
     assert torch.equal(logits(ours, ids), logits(model, ids))
     assert (logits(stock, ids, stock=True) - logits(model, ids)).abs().max() < 2e-5
-    states = 3 if "columns" in settings else 5
     assert stock.config.state_size == states
-    semantics = settings.get("semantics", "memoryless") if "a_log" in settings else None
     for layer in find_selective(ours).values():
         assert (layer.n, layer.semantics) == (states, semantics)
     for mine, theirs in zip(masks_of(ours), masks_of(model), strict=True):
@@ -90,7 +101,7 @@ def test_stock_code_opens_what_is_portable_with_the_same_logits(name, settings, 
 def test_stock_code_does_not_rescale_what_it_reads(tmp_path, toy_text, from_disk):
     model = tiny("mamba", num_hidden_layers=4, rescale_prenorm_residual=True)
     model.save_pretrained(tmp_path / "dense")
-    prune_and_save(
+    prune(
         task(tmp_path / "dense", tmp_path / "out", work_dir=tmp_path / "w", from_disk=from_disk),
         say=lambda line: None,
     )
@@ -101,25 +112,27 @@ def test_stock_code_does_not_rescale_what_it_reads(tmp_path, toy_text, from_disk
 
 def test_unequal_layers_are_opened_by_ssmith_only(tmp_path):
     model = tiny("mamba", num_hidden_layers=3)
-    for count, layer in zip((2, 5, 3), find_selective(model).values(), strict=True):
-        layer.shrink_columns_(torch.arange(5) < count)
+    for count, site in zip((2, 5, 3), sites(model).values(), strict=True):
+        site.cut_(site.coupling("state"), torch.arange(5) < count)
     artefact.save(model, tmp_path / "unequal")
     ours, ids = artefact.load(tmp_path / "unequal"), tokens(2, 20)
     assert [layer.n for layer in find_selective(ours).values()] == [2, 5, 3]
     assert torch.equal(logits(ours, ids), logits(model, ids))
-    assert read_json(tmp_path / "unequal" / SIDECAR)["opens_elsewhere"] is False
+    assert read_json(tmp_path / "unequal" / SIDECAR)["portable"].startswith(
+        "no; layers hold unequal"
+    )
     with pytest.raises(RuntimeError, match="mismatched"):
         transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "unequal")
 
 
 def test_offsets_of_recovery_lie_beside_the_weights(tmp_path):
-    model = saved("mamba", tmp_path / "recovered", a_log=0.5, recover="Dhy")
+    model = saved("mamba", tmp_path / "recovered", Budget("entry", 0.5, compensate=("D", "h", "y")))
     ours, ids = artefact.load(tmp_path / "recovered"), tokens(2, 20)
     assert torch.equal(logits(ours, ids), logits(model, ids))
     assert model_digest(ours) == model_digest(model)
     stored = load_file(tmp_path / "recovered" / "model.safetensors")
     assert not [name for name in stored if "offset" in name]
-    assert read_json(tmp_path / "recovered" / SIDECAR)["opens_elsewhere"] is False
+    assert read_json(tmp_path / "recovered" / SIDECAR)["portable"].startswith("no; it has offsets")
 
 
 def broken(shelf, tmp_path, change):
@@ -144,16 +157,26 @@ def edit(key, value):
     return change
 
 
+def mean(semantics):
+    def change(place):
+        content = read_json(place / SIDECAR)
+        for facts in content["sites"].values():
+            facts["semantics"] = semantics
+        write_json(place / SIDECAR, content)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (revive, "holds other values than 38"),
-        (edit("semantics", "unit-decay"), "is not what 'unit-decay' means"),
-        (edit("semantics", "asleep"), "semantics is 'asleep'"),
+        (mean("unit-decay"), "is not what 'unit-decay' means"),
+        (mean("asleep"), "is not what 'asleep' means"),
         (edit("version", 9), "version 9"),
-        (edit("colour", "red"), "malformed"),
-        (lambda place: (place / MASKS).unlink(), "is missing or not the one"),
-        (lambda place: (place / MASKS).write_bytes(b"no"), "is missing or not the one"),
+        (edit("colour", "red"), "unknown setting 'colour'"),
+        (lambda place: (place / BESIDE).unlink(), "is missing or not the one"),
+        (lambda place: (place / BESIDE).write_bytes(b"no"), "is missing or not the one"),
     ],
 )
 def test_weights_masks_and_semantics_that_disagree_are_refused(shelf, tmp_path, change, said):
@@ -184,8 +207,8 @@ def test_block_by_block_from_disk_gives_the_same_model(name, tmp_path, toy_text)
     else:
         model.save_pretrained(tmp_path / "dense", max_shard_size="20kB")
     said = []
-    whole = prune_and_save(task(tmp_path / "dense", tmp_path / "whole"), say=said.append)
-    by_block = prune_and_save(
+    whole = prune(task(tmp_path / "dense", tmp_path / "whole"), say=said.append)
+    by_block = prune(
         task(tmp_path / "dense", tmp_path / "blocks", work_dir=tmp_path / "w", from_disk=True),
         say=said.append,
     )
@@ -223,7 +246,7 @@ def test_no_more_than_one_block_is_in_memory_at_a_time(tmp_path, toy_text, monke
         return found
 
     monkeypatch.setattr(DirectoryBlocks, "tensor", counting)
-    prune_and_save(
+    prune(
         task(tmp_path / "dense", tmp_path / "out", work_dir=tmp_path / "w", from_disk=True),
         say=lambda line: None,
     )
@@ -233,11 +256,11 @@ def test_no_more_than_one_block_is_in_memory_at_a_time(tmp_path, toy_text, monke
 
 def test_blocks_of_unequal_layers_are_refused_before_work(tmp_path, toy_text):
     model = tiny("mamba")
-    layer = next(iter(find_selective(model).values()))
-    layer.shrink_columns_(torch.arange(5) < 2)
+    site = next(iter(sites(model).values()))
+    site.cut_(site.coupling("state"), torch.arange(5) < 2)
     artefact.save(model, tmp_path / "unequal")
     with pytest.raises(UnsupportedError, match="unequal numbers of states"):
-        prune_and_save(
+        prune(
             task(tmp_path / "unequal", tmp_path / "out", work_dir=tmp_path / "w", from_disk=True),
             say=lambda line: None,
         )

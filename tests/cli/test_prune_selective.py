@@ -93,8 +93,8 @@ def test_json_is_one_document_and_a_dry_run_writes_nothing(place, ssmith):
 def test_unequal_layers_are_announced_before_the_cut(place, ssmith):
     ended = prune(ssmith, "mamba", "--columns", "0.25", "--per-layer", "--out", "small")
     assert "portable: no; layers will hold unequal numbers of states" in ended.out
-    sizes = read_json(place / "small" / "ssmith.json")["state_sizes"].values()
-    assert sum(sizes) == 6
+    sizes = read_json(place / "small" / "ssmith.json")["sites"].values()
+    assert sum(facts["sizes"]["state"] for facts in sizes) == 6
 
 
 def test_the_same_command_goes_on_from_its_working_directory(place, ssmith, monkeypatch):

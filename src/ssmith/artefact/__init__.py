@@ -4,8 +4,8 @@ from ssmith.artefact.adapters import base_digest, load_adapter_, read_adapter, s
 from ssmith.artefact.layout import WEIGHTS
 from ssmith.artefact.load import load, load_sequence_model
 from ssmith.artefact.locate import EMBEDDED, embedded_names, locate
+from ssmith.artefact.portable import portable
 from ssmith.artefact.save import save
-from ssmith.artefact.selective import save_selective
 from ssmith.artefact.verify import Check, verify
 
 __all__ = [
@@ -18,9 +18,9 @@ __all__ = [
     "load_adapter_",
     "load_sequence_model",
     "locate",
+    "portable",
     "read_adapter",
     "save",
     "save_adapter",
-    "save_selective",
     "verify",
 ]

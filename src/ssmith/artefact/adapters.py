@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
+from ssmith.artefact.layout import seal
 from ssmith.artefact.peft_format import from_peft, is_plain_lora, to_peft, without_prefix
-from ssmith.core.errors import ArtefactError, InputError, ModelError
+from ssmith.artefact.weights import missing_weights, read_tensors
+from ssmith.core.errors import ArtefactError, ModelError
 from ssmith.core.files import (
     new_directory,
     read_json,
@@ -76,7 +76,6 @@ def save_adapter(
     adapters.check_complete(model)
     tensors = {key: value.cpu().contiguous() for key, value in adapters.state(model, name).items()}
     methods = adapters.adapters_of(model)[name]
-    _check_names(extra_files or {})
     content = to_safetensors({_PREFIX + key: value for key, value in tensors.items()})
     with new_directory(Path(path), overwrite=overwrite, marker=CONFIG) as scratch:
         write_bytes(scratch / WEIGHTS, content)
@@ -93,8 +92,7 @@ def save_adapter(
             },
         }
         write_json(scratch / CONFIG, config)
-        for file, text in (extra_files or {}).items():
-            write_bytes(scratch / file, text.encode() if isinstance(text, str) else text)
+        seal(scratch, extra_files or {})
     return Path(path)
 
 
@@ -169,11 +167,7 @@ def read_adapter(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ArtefactError(f"{directory / CONFIG} is no configuration")
     weights = directory / WEIGHTS
     if not weights.is_file():
-        raise ArtefactError(
-            f"{directory} has no {WEIGHTS}",
-            allowed="safetensors weights",
-            next_step="convert a pickle to safetensors where you trust it",
-        )
+        raise missing_weights(weights)
     own = config.get("ssmith")
     if own is not None:
         _check_own(own, directory)
@@ -182,13 +176,7 @@ def read_adapter(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 f"{weights} is not the file {CONFIG} was written with",
                 next_step="restore both from their source",
             )
-    try:
-        return config, load_file(weights)
-    except (SafetensorError, OSError) as error:
-        raise ArtefactError(
-            f"{weights} is truncated or not safetensors ({error})",
-            next_step="restore it from its source",
-        ) from error
+    return config, read_tensors(weights)
 
 
 def _check_own(own: Any, directory: Path) -> None:
@@ -235,11 +223,3 @@ def _peft_part(
     if is_plain_lora(methods):
         return to_peft(model, methods[0], tensors)
     return {"peft_type": _OURS, "task_type": None, "inference_mode": True}
-
-
-def _check_names(extra_files: Mapping[str, str | bytes]) -> None:
-    for name in extra_files:
-        if not name or name in (CONFIG, WEIGHTS) or Path(name).name != name:
-            raise InputError(
-                f"further file {name!r}", allowed=f"a plain name, none of {CONFIG}, {WEIGHTS}"
-            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,31 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int64
 from safetensors import safe_open
-from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from ssmith.artefact import hugging_face
-from ssmith.artefact.selective import finish
-from ssmith.artefact.sidecar import SIDECAR, Sidecar, is_offset
+from ssmith.artefact.card import LANGUAGE, card
+from ssmith.artefact.layout import CARD, INDEX, seal
+from ssmith.artefact.portable import by_trial
+from ssmith.artefact.sidecar import (
+    ADDED_NAMES,
+    SIDECAR,
+    MaskFacts,
+    Sidecar,
+    sites_in,
+)
+from ssmith.artefact.weights import files_of, packed, shapes_in
 from ssmith.core.errors import ArtefactError, UnsupportedError
-from ssmith.core.files import write_bytes, write_json
+from ssmith.core.files import write_bytes, write_json, write_text
 from ssmith.core.optional import require
+from ssmith.families import couplings_of, sync_config_
 from ssmith.families.hf.blocks import BlockState, block_name, restore_
 from ssmith.families.hf.native import skeleton
 from ssmith.families.registry import find_selective, tensors_digest
 
 _EMBEDDING = "backbone.embeddings.weight"
-_NAMES = {"backbone.embeddings.weight": "backbone.embedding.weight"}
+_HEAD = "lm_head.weight"
+_NAMES = {_EMBEDDING: "backbone.embedding.weight"}
 
 
 @dataclass(frozen=True)
@@ -74,10 +84,8 @@ class DirectoryBlocks:
     def places(self) -> dict[str, Path]:
         """The file of every tensor, by its name in transformers."""
         found: dict[str, Path] = {}
-        for path in hugging_face.files_of(self.directory):
-            hugging_face.numbers_in(path)
-            with safe_open(path, framework="pt") as file:
-                found |= dict.fromkeys(file.offset_keys(), path)
+        for path in files_of(self.directory):
+            found |= dict.fromkeys(shapes_in(path), path)
         return found
 
     def check(self) -> None:
@@ -87,14 +95,14 @@ class DirectoryBlocks:
             ArtefactError: if one is not.
             UnsupportedError: if layers hold unequal numbers of states, or offsets.
         """
-        if self.sidecar is not None and not self.sidecar.opens_elsewhere:
+        if self.sidecar is not None and (self.sidecar.added or not self.sidecar.plain):
             raise UnsupportedError(
                 f"{self.directory}: its layers hold unequal numbers of states or offsets, and "
                 "blocks are read one by one only where they are alike",
                 next_step="prune it in memory",
             )
         for name, wanted in self.skeleton.state_dict().items():
-            if name == "lm_head.weight" and self._name(name) not in self.places:
+            if name == _HEAD and self._name(name) not in self.places:
                 continue
             shape = self._shape(name)
             if shape != tuple(wanted.shape):
@@ -106,7 +114,7 @@ class DirectoryBlocks:
     def tensor(self, name: str) -> Tensor:
         """Read one tensor by its name in transformers; a tied head is the embedding."""
         stored = self._name(name)
-        if stored not in self.places and name == "lm_head.weight":
+        if stored not in self.places and name == _HEAD:
             stored = self._name(_EMBEDDING)
         with safe_open(self.places[stored], framework="pt") as file:
             found: Tensor = file.get_tensor(stored)
@@ -136,10 +144,12 @@ class DirectoryBlocks:
             for name, mask in self.sidecar.masks.items()
             if name.startswith(place)
         }
-        fills = {name: self.sidecar.fills[place + name] for name in masks}
+        fills = {name: self.sidecar.masked[place + name].fill for name in masks}
+        facts = self.sidecar.sites.get(self.layers[index])
         return BlockState(
-            tensors=tensors, masks=masks, fills=fills, semantics=self.sidecar.semantics
-        )
+            tensors=tensors, masks=masks, fills=fills,
+            semantics=None if facts is None else facts.semantics,
+        )  # fmt: skip
 
     def digest(self, offsets: Mapping[str, Tensor] | None = None) -> str:
         """Return the digest `model_digest` would return for the loaded model.
@@ -224,61 +234,90 @@ class Assembly:
         Returns:
             The digest of the pruned model.
         """
-        names, sizes, fills, offsets = self._written(scratch)
-        settings = self.blocks.skeleton.config
-        if len(set(sizes.values())) == 1:
-            settings.state_size = next(iter(sizes.values()))
-        settings.save_pretrained(scratch)
-        after = DirectoryBlocks(scratch, self.blocks.content | {"model_type": settings.model_type})
-        semantics = {self.outcome(index).semantics for index in range(len(sizes))} - {None}
+        after = copy.deepcopy(self.blocks.skeleton)
+        added = self._written(scratch, after)
+        sync_config_(after, couplings_of(self.blocks.skeleton))
+        after.config.save_pretrained(scratch)
+        hugging_face.settle_config(scratch)
+        content = self.blocks.content | {"model_type": after.config.model_type}
+        names = {
+            self._prefix(number) + name: (number, name)
+            for number in range(len(self.blocks.layers))
+            for name in self.outcome(number).masks
+        }
+        sites = sites_in(after)
+        plain, sentence = by_trial(after, sites, added)
         sidecar = Sidecar(
-            semantics=semantics.pop() if semantics else None,
-            state_sizes=sizes,
-            masks=_BlockMasks(names, self.outcome),
-            fills=fills,
-            offsets=offsets,
-            digest=after.digest(offsets),
+            model=f"{type(after).__module__}.{type(after).__qualname__}",
+            sites=sites,
+            masked={name: self._mask_facts(*place) for name, place in names.items()},
+            shared=self._shared(),
+            plain=plain,
+            portable=sentence,
+            parameters=sum(item.numel() for item in after.parameters()),
+            digest=DirectoryBlocks(scratch, content).digest(added),
             parent=self.parent,
+            masks=_BlockMasks(names, self.outcome),
+            added=added,
         )
         sidecar.write(scratch)
-        finish(scratch, sidecar, facts, files, self.blocks.directory)
+        hugging_face.copy_tokenizer(self.blocks.directory, scratch)
+        write_text(scratch / CARD, card(sidecar, facts, hub=LANGUAGE))
+        seal(scratch, files)
         return sidecar.digest
 
-    def _written(
-        self, scratch: Path
-    ) -> tuple[dict[str, tuple[int, str]], dict[str, int], dict[str, float], dict[str, Tensor]]:
-        layers, total = self.blocks.layers, 0
+    def _written(self, scratch: Path, after: nn.Module) -> dict[str, Tensor]:
+        """Write the shards, and give a model without memory the sizes of what is in them.
+
+        Args:
+            scratch: the directory.
+            after: the model before, on the meta device; changed in place.
+
+        Returns:
+            What blocks hold beside stock tensors.
+        """
+        total, shards = 0, len(self.blocks.layers) + 1
         places: dict[str, str] = {}
-        names: dict[str, tuple[int, str]] = {}
-        sizes: dict[str, int] = {}
-        fills: dict[str, float] = {}
-        offsets: dict[str, Tensor] = {}
-        shards = len(layers) + 1
+        added: dict[str, Tensor] = {}
         for number in range(shards):
             file = f"model-{number + 1:05}-of-{shards:05}.safetensors"
-            if number == 0:
-                tensors = self._outside()
-            else:
-                layer, state = layers[number - 1], self.outcome(number - 1)
-                prefix = block_name(layer) + "."
-                tensors = {prefix + name: value for name, value in state.tensors.items()}
-                sizes[layer] = state.tensors["mixer.A_log"].shape[1]
-                names |= {prefix + name: (number - 1, name) for name in state.masks}
-                fills |= {prefix + name: fill for name, fill in state.fills.items()}
-                offsets |= {name: tensors.pop(name) for name in list(tensors) if is_offset(name)}
-            write_bytes(scratch / file, to_safetensors(tensors, {"format": "pt"}))
+            tensors = self._outside() if number == 0 else self._inside(number - 1, after, added)
+            write_bytes(scratch / file, packed(tensors, {"format": "pt"}))
             places |= dict.fromkeys(tensors, file)
             total += sum(value.numel() * value.element_size() for value in tensors.values())
-        index = {"metadata": {"total_size": total}, "weight_map": places}
-        write_json(scratch / hugging_face.INDEX, index)
-        return names, sizes, fills, offsets
+        write_json(scratch / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
+        return added
+
+    def _inside(self, number: int, after: nn.Module, added: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the stock tensors of a block, and resize it in a model without memory."""
+        state, prefix = self.outcome(number), self._prefix(number)
+        sizes = {name: value.to("meta") for name, value in state.tensors.items()}
+        restore_(
+            after.get_submodule(prefix.rstrip(".")),
+            replace(state, tensors=sizes, masks={}, fills={}),
+        )
+        tensors = {prefix + name: value for name, value in state.tensors.items()}
+        for name in [name for name in tensors if name.rpartition(".")[2] in ADDED_NAMES]:
+            added[name] = tensors.pop(name)
+        return tensors
+
+    def _prefix(self, number: int) -> str:
+        return block_name(self.blocks.layers[number]) + "."
+
+    def _mask_facts(self, number: int, name: str) -> MaskFacts:
+        state = self.outcome(number)
+        return MaskFacts(shape=tuple(state.masks[name].shape), fill=float(state.fills[name]))
+
+    def _shared(self) -> dict[str, str]:
+        tied = getattr(self.blocks.skeleton.config, "tie_word_embeddings", True)
+        there = _HEAD in self.blocks.skeleton.state_dict()
+        return {_HEAD: _EMBEDDING} if tied and there else {}
 
     def _outside(self) -> dict[str, Tensor]:
         """Return the tensors of no block; a tied head is not stored twice."""
         inside = tuple(block_name(layer) + "." for layer in self.blocks.layers)
-        tied = getattr(self.blocks.skeleton.config, "tie_word_embeddings", True)
         return {
             name: self.blocks.tensor(name)
             for name in self.blocks.skeleton.state_dict()
-            if not name.startswith(inside) and not (tied and name == "lm_head.weight")
+            if not name.startswith(inside) and name not in self._shared()
         }

@@ -2,59 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
-from ssmith.families import SequenceModel, describe
+from ssmith.artefact.sidecar import Sidecar
+
+LANGUAGE = ("transformers", "text-generation")
+"""Library and task of language models, as hubs name them."""
 
 
-def card(model: SequenceModel, config: dict[str, Any]) -> str:
-    """Return the card of a sequence model.
-
-    Args:
-        model: the model that is saved.
-        config: the content of ``config.json``.
-
-    Returns:
-        Markdown.
-    """
-    task, facts = model.config.task, config["facts"]
-    both = ", bidirectional" if model.config.options.bidirectional else ""
-    rows = {
-        "family": f"{model.config.family}{both}",
-        "width, layers": f"{model.config.width}, {len(model.config.states)}",
-        "states": f"{sum(info.units['state'] for info in describe(model))} in all",
-        "parameters": f"{sum(item.numel() for item in model.parameters()):,}",
-        "digest": f"`{config['digest']}`",
-        "made from": f"`{config['parent']}`" if config["parent"] else "scratch",
-    }
-    tag = "time-series-forecasting" if task == "forecast" else f"sequence-{task}"
-    return page(("ssmith", tag), {"title": "State space sequence model", **facts}, rows)
-
-
-def page(
-    front: tuple[str, str],
+def card(
+    sidecar: Sidecar,
     facts: Mapping[str, Any],
-    rows: Mapping[str, str],
-    notes: Sequence[str] = (),
+    *,
+    hub: tuple[str, str],
+    about: Mapping[str, str] | None = None,
 ) -> str:
-    """Return a card as Markdown with front matter.
+    """Return the card of any model as Markdown with front matter.
 
     Args:
-        front: the library that opens the model, and the hub's name of its task.
-        facts: ``title``, ``text`` (sentences) and ``table`` (what was measured).
-        rows: of the table, before those of the facts.
-        notes: sentences behind those of the facts.
+        sidecar: what was cut.
+        facts: title, text and table of whoever saves it.
+        hub: library and task, as hubs name them; a task may be empty.
+        about: further rows on what the network is.
 
     Returns:
         Markdown.
     """
-    lines = [
-        "---", f"library_name: {front[0]}", f"pipeline_tag: {front[1]}", "---", "",
-        f"# {facts['title']}", "",
-        *(f"{text}\n" for text in (*facts.get("text", ()), *notes)),
+    rows = {
+        **(about or {}),
+        "class": f"`{sidecar.model.rpartition('.')[2]}`",
+        "layers": _layers(sidecar),
+        **_units(sidecar),
+        **_masked(sidecar),
+        "parameters": f"{sidecar.parameters:,}",
+        "opens in stock code": sidecar.portable,
+        "digest": f"`{sidecar.digest}`",
+        "made from": f"`{sidecar.parent}`" if sidecar.parent else "scratch",
+        **facts.get("table", {}),
+    }
+    library, task = hub
+    return "\n".join([
+        "---", f"library_name: {library}", *([f"pipeline_tag: {task}"] if task else []), "---", "",
+        f"# {facts.get('title', 'State space model')}", "",
+        *(f"{text}\n" for text in facts.get("text", [])),
         "| | |", "|---|---|",
-        *(f"| {name} | {value} |" for name, value in {**rows, **facts.get("table", {})}.items()),
-        "",
-    ]  # fmt: skip
-    return "\n".join(lines)
+        *(f"| {name} | {value} |" for name, value in rows.items()), "",
+    ])  # fmt: skip
+
+
+def _layers(sidecar: Sidecar) -> str:
+    families = Counter(site.family for site in sidecar.sites.values())
+    return ", ".join(f"{count} × {family}" for family, count in families.items()) or "none"
+
+
+def _units(sidecar: Sidecar) -> dict[str, str]:
+    """Return for each unit how many a layer holds, and how many there are in all."""
+    counts: dict[str, list[int]] = {}
+    for site in sidecar.sites.values():
+        for unit, size in site.sizes.items():
+            counts.setdefault(unit, []).append(sum(size) if isinstance(size, list) else size)
+    return {
+        unit: f"{'–'.join(map(str, sorted({min(sizes), max(sizes)})))} a layer, {sum(sizes)} in all"
+        for unit, sizes in counts.items()
+    }
+
+
+def _masked(sidecar: Sidecar) -> dict[str, str]:
+    rows = {}
+    meanings = sorted({site.semantics for site in sidecar.sites.values()} - {None}, key=str)
+    if meanings:
+        rows["cut entries"] = ", ".join(map(str, meanings))
+    if sidecar.masked:
+        rows["masked tensors"] = str(len(sidecar.masked))
+    return rows

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ssmith.artefact.layout import CONFIG, FORMAT
+from ssmith.artefact.layout import CONFIG, FORMAT, FORMAT_VERSION
 from ssmith.core.errors import ArtefactError, ModelError
 from ssmith.core.files import read_json
 from ssmith.families.registry import MIXERS
 
+KINDS = ("sequence", "network")
+"""Models of our format: ours, and networks that their own class opens."""
 HF_MODEL_TYPES = tuple(mixer.model_type for _, mixer in MIXERS.values())
 """``model_type`` of the Hugging Face models that are opened."""
 
@@ -35,6 +37,32 @@ def read_any_config(directory: Path) -> dict[str, Any]:
         )
     content = read_json(path)
     return content if isinstance(content, dict) else {}
+
+
+def check_config(directory: Path, content: dict[str, Any]) -> None:
+    """Refuse a configuration of our format that is of another version, or lacks a part.
+
+    Args:
+        directory: of the model.
+        content: of its ``config.json``.
+
+    Raises:
+        ArtefactError: if it is.
+    """
+    if content.get("version") != FORMAT_VERSION:
+        raise ArtefactError(
+            f"{directory}: format version {content.get('version')!r}",
+            allowed=str(FORMAT_VERSION),
+            next_step="load it with the version of ssmith that wrote it",
+        )
+    missing = sorted({"kind", "facts"} - set(content))
+    if missing or content["kind"] not in KINDS:
+        raise ArtefactError(
+            f"{directory / CONFIG} "
+            + (f"lacks {missing}" if missing else f"is of kind {content['kind']!r}"),
+            allowed=f"kind: {', '.join(KINDS)}",
+            next_step="restore it from its source",
+        )
 
 
 def is_language_model(content: dict[str, Any]) -> bool:

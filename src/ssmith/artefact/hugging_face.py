@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
-from ssmith.artefact.layout import WEIGHTS
-from ssmith.artefact.weights import check_finite, check_size, missing_weights
-from ssmith.core.errors import ArtefactError, SsmithError
-from ssmith.core.files import read_json
+from ssmith.artefact.layout import CONFIG
+from ssmith.artefact.restore import restore_
+from ssmith.artefact.sidecar import Sidecar
+from ssmith.artefact.weights import check_finite, check_same, check_size, numbers_in
+from ssmith.core.errors import ArtefactError
+from ssmith.core.files import read_json, write_json
 from ssmith.core.optional import require
-from ssmith.families.mamba.selective import SelectiveLayer
 
-INDEX = "model.safetensors.index.json"
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json",
+    "generation_config.json",
+)  # fmt: skip
+"""What is carried over from the directory a model was loaded from."""
 
 
 def build(directory: Path, content: dict[str, Any]) -> nn.Module:
@@ -38,31 +41,18 @@ def build(directory: Path, content: dict[str, Any]) -> nn.Module:
         ModelError: if a weight is not finite.
         MissingExtraError: if transformers is not installed.
     """
-    transformers = require(
-        "transformers", extra="hf", purpose=f"a model of type {content['model_type']!r}"
-    )
-    held = sum(numbers_in(path) for path in files_of(directory))
-    for size in ("hidden_size", "num_hidden_layers", "vocab_size"):
-        check_size(content.get(size, 0), held, directory)
-    try:
-        with quiet(transformers):
-            model, report = transformers.AutoModelForCausalLM.from_pretrained(
-                directory,
-                config=_config(transformers, directory),
-                dtype="auto",
-                ignore_mismatched_sizes=True,
-                local_files_only=True,
-                output_loading_info=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-            )
-    except Exception as error:
-        # transformers raises many kinds for a configuration that is not its own.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ArtefactError(
-            f"{directory}: transformers cannot open it: {reason}",
-            next_step="restore it from its source",
-        ) from error
+    _check_sizes(directory, content)
+    with opening(directory, content) as transformers:
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(
+            directory,
+            config=_config(transformers, directory),
+            dtype="auto",
+            ignore_mismatched_sizes=True,
+            local_files_only=True,
+            output_loading_info=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
     _check_fits(report, directory)
     check_finite(model.state_dict(), directory)
     built: nn.Module = model
@@ -83,107 +73,78 @@ def _config(transformers: Any, directory: Path) -> Any:
     return config
 
 
-def build_unequal(
-    directory: Path, content: dict[str, Any], state_sizes: Mapping[str, int]
-) -> nn.Module:
-    """Build a language model whose selective layers hold unequal numbers of states.
+def rebuild(directory: Path, content: dict[str, Any], sidecar: Sidecar) -> nn.Module:
+    """Build a language model whose configuration does not say all its sizes.
 
     Args:
         directory: of the model.
         content: its configuration.
-        state_sizes: states per channel, by the mixer's name.
+        sidecar: what lies beside the weights.
 
     Returns:
-        A transformers language model in the dtype of its weights, in evaluation mode.
+        A transformers language model in the dtype of its weights.
 
     Raises:
         ArtefactError: if a file is missing or truncated, or sizes or weights do not fit.
         ModelError: if a weight is not finite.
         MissingExtraError: if transformers is not installed.
     """
-    transformers = require(
-        "transformers", extra="hf", purpose=f"a model of type {content['model_type']!r}"
-    )
-    tensors: dict[str, Tensor] = {}
-    for path in files_of(directory):
-        numbers_in(path)
-        tensors |= load_file(path)
-    check_finite(tensors, directory)
-    settings = transformers.AutoConfig.from_pretrained(directory, local_files_only=True)
-    settings.state_size = max(state_sizes.values())
-    with quiet(transformers):
-        model: Any = transformers.AutoModelForCausalLM.from_config(settings)
-    dtypes = {value.dtype for value in tensors.values() if value.is_floating_point()}
-    model = model.to(dtypes.pop()) if len(dtypes) == 1 else model
-    try:
-        for name, count in state_sizes.items():
-            layer = SelectiveLayer(name, model.get_submodule(name))
-            layer.shrink_columns_(torch.arange(layer.n) < count)
-        report = model.load_state_dict(tensors, strict=False)
-    except (SsmithError, AttributeError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ArtefactError(
-            f"{directory}: sizes and weights do not belong together: {reason}",
-            next_step="restore it from its source",
-        ) from error
-    model.tie_weights()
-    tied = set(getattr(model, "_tied_weights_keys", None) or ())
-    missing = [name for name in report.missing_keys if name not in tied]
-    _check_fits(
-        {
-            "missing_keys": missing, "unexpected_keys": report.unexpected_keys,
-            "mismatched_keys": [],
-        },
-        directory,
-    )  # fmt: skip
-    built: nn.Module = model.eval()
-    return built
+    _check_sizes(directory, content)
+    with opening(directory, content) as transformers:
+        model: nn.Module = transformers.AutoModelForCausalLM.from_config(
+            _config(transformers, directory)
+        )
+    restore_(model, sidecar, directory)
+    return model
+
+
+def _check_sizes(directory: Path, content: dict[str, Any]) -> None:
+    stored = numbers_in(directory)
+    for size in ("hidden_size", "num_hidden_layers", "vocab_size"):
+        check_size(content.get(size, 0), stored, directory)
 
 
 def _check_fits(report: dict[str, Any], directory: Path) -> None:
     """Refuse weights that are not exactly the model's, by transformers' own account."""
-    sizes = [
-        f"{name} is {tuple(found)}, not {tuple(wanted)}"
-        for name, found, wanted in report["mismatched_keys"]
-    ]
-    faults = {
-        "lack": report["missing_keys"], "hold unknown": report["unexpected_keys"], "differ": sizes,
-    }  # fmt: skip
-    said = [f"{kind} {sorted(names)[:3]}" for kind, names in faults.items() if names]
-    if said:
-        raise ArtefactError(
-            f"{directory}: the weights {', '.join(said)}",
-            next_step="the file belongs to another model; restore it from its source",
-        )
+    sizes = report["mismatched_keys"]
+    given = {name: tuple(found) for name, found, _ in sizes}
+    wanted = {name: tuple(shape) for name, _, shape in sizes}
+    given |= dict.fromkeys(report["unexpected_keys"], ())
+    wanted |= dict.fromkeys(report["missing_keys"], ())
+    check_same(given, wanted, directory)
 
 
-def files_of(directory: Path) -> list[Path]:
-    """Return the files of the weights: one, or the shards an index names."""
-    if (directory / WEIGHTS).is_file() or not (directory / INDEX).is_file():
-        return [directory / WEIGHTS]
-    content = read_json(directory / INDEX)
-    shards: Any = content.get("weight_map") if isinstance(content, dict) else None
-    named = set(shards.values()) if isinstance(shards, dict) else set()
-    if not named or not all(isinstance(name, str) and Path(name).name == name for name in named):
-        raise ArtefactError(
-            f"{directory / INDEX} names no files", next_step="restore it from its source"
-        )
-    return [directory / name for name in sorted(named)]
+def copy_tokenizer(source: Path | None, scratch: Path) -> None:
+    """Copy the tokeniser's files from the directory a model came from, if there is one."""
+    for name in TOKENIZER_FILES:
+        if source is not None and (source / name).is_file() and not (scratch / name).exists():
+            shutil.copyfile(source / name, scratch / name)
 
 
-def numbers_in(path: Path) -> int:
-    """Count a file's numbers, and refuse it if header and length do not agree; reads no tensor."""
-    if not path.is_file():
-        raise missing_weights(path)
+def settle_config(scratch: Path) -> None:
+    """Write into a saved configuration that weights which are read are not to be changed."""
+    config = read_json(scratch / CONFIG)
+    if config.get("rescale_prenorm_residual"):
+        # transformers applies it to weights it has just read, too, and so shrinks out_proj.
+        write_json(scratch / CONFIG, config | {"rescale_prenorm_residual": False})
+
+
+@contextmanager
+def opening(directory: Path, content: dict[str, Any]) -> Iterator[Any]:
+    """Hand out transformers, silent, and turn whatever it raises inside into one error."""
+    transformers = require(
+        "transformers", extra="hf", purpose=f"a model of type {content['model_type']!r}"
+    )
     try:
-        with safe_open(path, framework="pt") as file:
-            shapes = [file.get_slice(name).get_shape() for name in file.offset_keys()]
-    except (SafetensorError, OSError) as error:
+        with quiet(transformers):
+            yield transformers
+    except Exception as error:
+        # transformers raises many kinds for a configuration that is not its own.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ArtefactError(
-            f"{path} is truncated or not safetensors ({error})",
+            f"{directory}: transformers cannot open it: {reason}",
             next_step="restore it from its source",
         ) from error
-    return sum(map(math.prod, shapes))
 
 
 @contextmanager

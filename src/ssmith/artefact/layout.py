@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ssmith.core.files import sha256_file
+from ssmith.core.errors import InputError
+from ssmith.core.files import sha256_file, write_bytes, write_json
 
 FORMAT = "ssmith-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 CARD = "README.md"
 MANIFEST = "manifest.json"
 
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def manifest_of(directory: Path) -> dict[str, Any]:
     """Return the manifest: size and SHA-256 of every file but itself."""
-    files = sorted(
-        item for item in directory.rglob("*") if item.is_file() and item.name != MANIFEST
-    )
+    files = sorted(item for item in directory.rglob("*") if item.is_file())
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -35,5 +33,26 @@ def manifest_of(directory: Path) -> dict[str, Any]:
                 "sha256": sha256_file(item),
             }
             for item in files
+            if item != directory / MANIFEST
         },
     }
+
+
+def seal(scratch: Path, extra_files: Mapping[str, str | bytes]) -> None:
+    """Write further files, and the manifest of all that is there.
+
+    Args:
+        scratch: the directory that is being made.
+        extra_files: name → content.
+
+    Raises:
+        InputError: if a name is taken or leaves the directory.
+    """
+    taken = {item.name for item in scratch.iterdir()} | {MANIFEST}
+    for name, content in extra_files.items():
+        if not name or name in taken or Path(name).name != name:
+            raise InputError(
+                f"further file {name!r}", allowed=f"a plain name, none of {sorted(taken)}"
+            )
+        write_bytes(scratch / name, content.encode() if isinstance(content, str) else content)
+    write_json(scratch / MANIFEST, manifest_of(scratch))

@@ -1,51 +1,86 @@
-"""The one door to models on disk, whatever format they are in."""
+"""The one entry point to models on disk, whatever format they are in."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from ssmith.artefact import hugging_face, mamba_ssm, own, selective, tuned
-from ssmith.artefact.configs import HF_MODEL_TYPES, read_any_config, unknown
+from ssmith.artefact import hugging_face, mamba_ssm, restore, tuned
+from ssmith.artefact.configs import HF_MODEL_TYPES, check_config, read_any_config, unknown
 from ssmith.artefact.layout import FORMAT
 from ssmith.artefact.locate import locate
-from ssmith.artefact.sidecar import SIDECAR
+from ssmith.artefact.restore import Build
+from ssmith.artefact.sidecar import SIDECAR, Sidecar
+from ssmith.artefact.weights import check_size, numbers_in
 from ssmith.core.errors import UnsupportedError
-from ssmith.families import SequenceModel
+from ssmith.families import SequenceConfig, SequenceModel
 
 
-def load(spec: str | Path) -> nn.Module:
-    """Load a model, in evaluation mode, on the CPU.
+def load(spec: str | Path, *, build: Build | None = None) -> nn.Module:
+    """Load a model, in evaluation mode.
+
+    Nothing is imported by a name that stands in a file, and nothing is unpickled.
 
     Args:
         spec: a directory, ``embedded:NAME`` or a hub id (see `locate`). It holds a model saved by
             ssmith, an adapter that names its base, a Hugging Face model of type mamba,
             falcon_mamba or mamba2, or a checkpoint of the mamba_ssm package.
+        build: makes the network as it was before it was cut: a class, or a function without
+            arguments. Needed for networks that are neither of ours nor of transformers; their
+            layers are then given their sizes, their masks, and their weights bit for bit.
 
     Returns:
-        A `SequenceModel` or a transformers language model; under a new head, a `TaskModel`.
+        A `SequenceModel`, a transformers language model, or the network that ``build`` makes;
+        under a new head, a `TaskModel`.
 
     Raises:
-        InputError: if there is nothing at ``spec``.
-        ArtefactError: if a file is missing, truncated, a pickle, or of another format.
+        InputError: if there is nothing at ``spec``, or ``build`` is missing.
+        ArtefactError: if a file is missing, truncated, a pickle, of another format, or of another
+            network than ``build`` makes.
         ModelError: if the model type is unknown or a weight is not finite.
         MissingExtraError: if transformers is needed and not installed.
     """
     directory = locate(spec)
     if tuned.is_adapter(directory):
-        base = load(tuned.base_of(directory))
+        base = load(tuned.base_of(directory), build=build)
         return tuned.build(base, directory).eval()
     content = read_any_config(directory)
     if content.get("format") == FORMAT:
-        return own.build(directory, own.check_config(directory, content)).eval()
-    if content.get("model_type") in HF_MODEL_TYPES and (directory / SIDECAR).is_file():
-        return selective.build(directory, content).eval()
+        check_config(directory, content)
+    if build is not None or content.get("kind") == "network":
+        return restore.network(directory, build).eval()
+    if content.get("format") == FORMAT:
+        return _sequence(directory, content).eval()
     if content.get("model_type") in HF_MODEL_TYPES:
-        return hugging_face.build(directory, content).eval()
+        return _language_model(directory, content).eval()
     if "model_type" not in content and {"d_model", "n_layer"} <= content.keys():
         return mamba_ssm.build(directory, content).eval()
     raise unknown(directory, content)
+
+
+def _sequence(directory: Path, content: dict[str, Any]) -> nn.Module:
+    config = SequenceConfig.from_dict(content.get("config"))
+    sizes = [config.width, config.outputs, config.channels or 0, config.vocabulary or 0]
+    for layer in config.states:
+        sizes += layer if isinstance(layer, tuple) else [layer]
+    check_size(max(sizes), numbers_in(directory), directory)
+    model = SequenceModel(config)
+    restore.restore_(model, Sidecar.read(directory), directory)
+    return model
+
+
+def _language_model(directory: Path, content: dict[str, Any]) -> nn.Module:
+    if not (directory / SIDECAR).is_file():
+        return hugging_face.build(directory, content)
+    sidecar = Sidecar.read(directory)
+    if not sidecar.plain:
+        return hugging_face.rebuild(directory, content, sidecar)
+    model = hugging_face.build(directory, content)
+    restore.add_(model, sidecar)
+    restore.finish_(model, sidecar, directory)
+    return model
 
 
 def load_sequence_model(spec: str | Path) -> SequenceModel:
@@ -65,6 +100,6 @@ def load_sequence_model(spec: str | Path) -> SequenceModel:
         raise UnsupportedError(
             f"{spec} is a {type(model).__name__}, a language model with selective layers",
             allowed="models saved by ssmith, of the families s5 and s4d",
-            next_step="prune it with --a-log, --columns or --projections, measure it on text",
+            next_step="prune and measure it on text",
         )
     return model

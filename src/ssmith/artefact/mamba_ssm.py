@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ssmith.artefact.weights import check_finite, check_size, read_weights
+from ssmith.artefact.weights import check_size, read_weights
 from ssmith.core.errors import ModelError, SsmithError
 from ssmith.families.hf import from_mamba_ssm
 
@@ -28,10 +28,9 @@ def build(directory: Path, content: dict[str, Any]) -> nn.Module:
         MissingExtraError: if transformers is not installed.
     """
     tensors = read_weights(directory)
-    check_finite(tensors, directory)
-    held = sum(tensor.numel() for tensor in tensors.values())
+    stored = sum(tensor.numel() for tensor in tensors.values())
     for size in ("d_model", "n_layer", "vocab_size"):
-        check_size(content.get(size, 0), held, directory)
+        check_size(content.get(size, 0), stored, directory)
     try:
         return from_mamba_ssm(content, tensors)
     except SsmithError:

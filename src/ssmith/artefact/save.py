@@ -1,4 +1,4 @@
-"""Write a model: weights, configuration, card, manifest; whole or not at all."""
+"""Write a model: weights, configuration, what was cut, card, manifest; whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from ssmith.artefact.card import card
+from ssmith.artefact import hugging_face
+from ssmith.artefact.card import LANGUAGE, card
 from ssmith.artefact.layout import (
     CARD,
     CONFIG,
-    DTYPES,
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,
     WEIGHTS,
-    manifest_of,
+    seal,
 )
-from ssmith.artefact.selective import save_selective
-from ssmith.core.errors import InputError, NumericalError, UnsupportedError
+from ssmith.artefact.portable import by_trial, is_language_model
+from ssmith.artefact.sidecar import ADDED_NAMES, Sidecar, blocks_in, masks_in, norms_in, sites_in
+from ssmith.artefact.weights import complex_names, packed, shared_names, tensors_of
+from ssmith.core.errors import UnsupportedError
 from ssmith.core.files import new_directory, write_bytes, write_json, write_text
-from ssmith.core.receipt import versions
-from ssmith.families import SequenceModel, directory_of, find_layers, hf_facts, model_digest
+from ssmith.core.optional import require
+from ssmith.families import SequenceModel, directory_of
+from ssmith.families.masks import reapply_masks_
+from ssmith.families.parts.stock import stock_of
+from ssmith.families.registry import tensors_digest
 from ssmith.tune.adapters import adapters_of
 
 
@@ -37,98 +40,129 @@ def save(
     parent: str | None = None,
     facts: Mapping[str, Any] | None = None,
     extra_files: Mapping[str, str | bytes] | None = None,
+    source: Path | None = None,
 ) -> Path:
     """Save a model as a directory of safetensors, JSON and a card.
 
     Args:
-        model: a `SequenceModel`, masked or shrunk as it is; or a transformers model, which is
-            saved in its own format with what its cuts mean beside it (see `save_selective`).
+        model: any network, masked or shrunk as it is. A `SequenceModel` and a transformers
+            language model are opened by `load` alone; any other network by ``load(path,
+            build=…)``, where ``build`` makes it as it was before it was cut.
         path: the directory to make.
         overwrite: replace an earlier model; nothing else is ever replaced.
         parent: digest of the model this one was made from; None for one trained from scratch.
         facts: JSON-ready facts for the card (title, data, metric, how to retrain).
         extra_files: further files by name (a receipt, a plan, a recipe).
+        source: directory that a language model's tokeniser is copied from; where the model came
+            from if None.
 
     Returns:
         The directory.
 
     Raises:
-        UnsupportedError: if the model is of a kind or type this format does not hold, or carries
-            adapters.
+        UnsupportedError: if the model carries adapters, or holds something other than tensors
+            with numbers.
         NumericalError: if a weight is not finite, so that the model could not be loaded again.
         InputError: if a further file has a name that is taken or leaves the directory.
         OutputExistsError: if something is at ``path`` that may not be replaced.
         ArtefactError: if the disk refuses.
     """
-    _check_no_adapter(model)
-    if hf_facts(model):
-        return save_selective(
-            model, path, overwrite=overwrite, parent=parent, facts=facts, extra_files=extra_files,
-            source=directory_of(model),
-        )  # fmt: skip
-    if not isinstance(model, SequenceModel):
-        raise UnsupportedError(
-            f"{type(model).__name__} cannot be saved in this format",
-            allowed="SequenceModel, or a transformers model",
-            next_step="save its own state_dict with safetensors",
-        )
-    target = Path(path)
-    tensors = {
-        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
-    }
-    _check(tensors, extra_files or {})
-    config = {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
-        "kind": "sequence",
-        "dtype": str(model.head.weight.dtype).removeprefix("torch."),
-        "config": model.current_config().as_dict(),
-        "masked": [
-            name for name, layer in find_layers(model).items() if layer.state_mask is not None
-        ],
-        "semantics": "removed states are absent or masked; a masked state has no recurrence",
-        "digest": model_digest(model),
-        "parent": parent,
-        "versions": versions(),
-        "facts": dict(facts or {}),
-    }
-    with new_directory(target, overwrite=overwrite, marker=MANIFEST) as scratch:
-        write_bytes(scratch / WEIGHTS, to_safetensors(tensors))
-        write_json(scratch / CONFIG, config)
-        write_text(scratch / CARD, card(model, config))
-        for name, content in (extra_files or {}).items():
-            write_bytes(scratch / name, content.encode() if isinstance(content, str) else content)
-        write_json(scratch / MANIFEST, manifest_of(scratch))
-    return target
-
-
-def _check_no_adapter(model: nn.Module) -> None:
     names = list(adapters_of(model))
     if names:
         raise UnsupportedError(
             f"the model carries adapter {names[0]!r}, which a model's file does not hold",
             next_step="save_adapter saves it by itself; or merge or detach it first",
         )
+    # After an optimiser's last step no forward pass has put cut entries back.
+    reapply_masks_(model)
+    tensors = tensors_of(model)
+    sidecar = describe(model, tensors, parent)
+    plain = {
+        name: value
+        for name, value in tensors.items()
+        if name not in sidecar.added and name not in sidecar.shared
+    }
+    with new_directory(Path(path), overwrite=overwrite, marker=MANIFEST) as scratch:
+        if is_language_model(model):
+            _stock_files(model, sidecar, scratch)
+            hugging_face.copy_tokenizer(source or directory_of(model), scratch)
+            text = card(sidecar, facts or {}, hub=LANGUAGE)
+        else:
+            write_bytes(scratch / WEIGHTS, packed(plain))
+            write_json(scratch / CONFIG, _config(model, facts or {}))
+            text = card(sidecar, facts or {}, hub=("ssmith", _task(model)), about=_about(model))
+        sidecar.write(scratch)
+        write_text(scratch / CARD, text)
+        seal(scratch, extra_files or {})
+    return Path(path)
 
 
-def _check(tensors: Mapping[str, Tensor], extra_files: Mapping[str, str | bytes]) -> None:
-    """Refuse what could not be read back."""
-    real = {name: value for name, value in tensors.items() if value.is_floating_point()}
-    types = sorted({str(value.dtype).removeprefix("torch.") for value in real.values()})
-    if len(types) != 1 or types[0] not in DTYPES:
-        raise UnsupportedError(
-            f"a model with weights of type {', '.join(types)} cannot be saved",
-            allowed=f"one of {', '.join(DTYPES)} for all",
-            next_step="convert it, e.g. model.float()",
-        )
-    bad = [name for name, value in real.items() if not bool(torch.isfinite(value).all())]
-    if bad:
-        raise NumericalError(
-            f"{bad[0]} has non-finite values", next_step="train again with a lower rate"
-        )
-    taken = {CARD, CONFIG, MANIFEST, WEIGHTS}
-    for name in extra_files:
-        if not name or name in taken or Path(name).name != name:
-            raise InputError(
-                f"further file {name!r}", allowed=f"a plain name, none of {sorted(taken)}"
-            )
+def describe(model: nn.Module, tensors: Mapping[str, Tensor], parent: str | None) -> Sidecar:
+    """Return what lies beside a model's weights.
+
+    Args:
+        model: any network.
+        tensors: from `tensors_of`.
+        parent: digest of the model it was made from.
+
+    Returns:
+        The sidecar.
+    """
+    sites = sites_in(model)
+    owners = {name: name.rpartition(".") for name in tensors}
+    added = {
+        name: tensors[name]
+        for name, (owner, _, last) in owners.items()
+        if last in ADDED_NAMES and owner in sites
+    }
+    masked, masks = masks_in(model)
+    norms = norms_in(model)
+    plain, sentence = by_trial(model, sites, added, norms)
+    kind = stock_of(type(model))
+    rest = {name: value for name, value in tensors.items() if name not in added}
+    return Sidecar(
+        model=f"{kind.__module__}.{kind.__qualname__}",
+        sites=sites,
+        blocks=blocks_in(model),
+        masked=masked,
+        norms=norms,
+        shared=shared_names(rest),
+        pairs=complex_names(rest),
+        plain=plain,
+        portable=sentence,
+        parameters=sum(item.numel() for item in model.parameters()),
+        digest=tensors_digest(sorted(tensors.items())),
+        parent=parent,
+        masks=masks,
+        added=added,
+    )
+
+
+def _stock_files(model: Any, sidecar: Sidecar, scratch: Path) -> None:
+    transformers = require("transformers", extra="hf", purpose="saving a Hugging Face model")
+    stock = {name: value for name, value in model.state_dict().items() if name not in sidecar.added}
+    with hugging_face.quiet(transformers):
+        model.save_pretrained(scratch, state_dict=stock)
+    hugging_face.settle_config(scratch)
+
+
+def _config(model: nn.Module, facts: Mapping[str, Any]) -> dict[str, Any]:
+    content = {"format": FORMAT, "version": FORMAT_VERSION, "facts": dict(facts)}
+    if isinstance(model, SequenceModel):
+        return content | {"kind": "sequence", "config": model.current_config().as_dict()}
+    return content | {"kind": "network"}
+
+
+def _task(model: nn.Module) -> str:
+    if not isinstance(model, SequenceModel):
+        return ""
+    forecasts = model.config.task == "forecast"
+    return "time-series-forecasting" if forecasts else f"sequence-{model.config.task}"
+
+
+def _about(model: nn.Module) -> dict[str, str]:
+    """Return what only a model of ours can say of itself."""
+    if not isinstance(model, SequenceModel):
+        return {}
+    both = ", bidirectional" if model.config.options.bidirectional else ""
+    return {"family": model.config.family + both, "width": str(model.config.width)}

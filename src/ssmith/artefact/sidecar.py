@@ -1,128 +1,130 @@
-"""What stands beside a pruned Hugging Face model: what its cuts mean, and its masks."""
+"""What stands beside the weights of every saved model: what was cut, masked, shared and added."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from ssmith.core.errors import ArtefactError, SsmithError
+from ssmith.artefact.weights import packed, read_tensors
+from ssmith.core.errors import ArtefactError, InputError, SsmithError
 from ssmith.core.files import read_json, sha256_file, write_bytes, write_json
 from ssmith.core.receipt import versions
-from ssmith.core.selective import STORED_A_LOG, check_semantics
-from ssmith.families.hf.engine import accelerate_
-from ssmith.families.mamba.selective import SelectiveLayer
+from ssmith.core.settings import from_mapping, to_mapping
+from ssmith.core.unit import Coupling, Renorm
+from ssmith.families import LTILayer, Site, sites
+from ssmith.families.chain import KEPT
+from ssmith.families.coupling import norm_shares
+from ssmith.families.mamba.selective import SEMANTICS
 from ssmith.families.masks import masks_of
-from ssmith.families.parts.hooks import OFFSET_NAMES
-from ssmith.families.registry import apply_masks_
+from ssmith.families.parts.hooks import OFFSET_NAMES, PER_STATE
 
 SIDECAR = "ssmith.json"
-MASKS = "masks.safetensors"
-OFFSETS = "offsets.safetensors"
-FORMAT = "ssmith-selective"
-FORMAT_VERSION = 1
-_KEYS = {
-    "format", "version", "semantics", "state_sizes", "opens_elsewhere", "fills", "masks_sha256",
-    "offsets_sha256", "digest", "parent", "versions",
-}  # fmt: skip
+BESIDE = "ssmith.safetensors"
+FORMAT = "ssmith-cuts"
+FORMAT_VERSION = 2
+ADDED_NAMES = frozenset((*OFFSET_NAMES, *PER_STATE, "state_mask"))
+"""Buffers of a layer that the network it was built in does not have."""
+_MASK, _ADDED = "mask/", "added/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteFacts:
+    """What one layer that can be cut is.
+
+    Args:
+        family: that owns it.
+        sizes: how many there are of each unit that can be removed; a list where the parts of the
+            layer hold unequal numbers.
+        semantics: what its cut entries do; None if none was cut.
+    """
+
+    family: str
+    sizes: dict[str, int | list[int]] = field(default_factory=dict)
+    semantics: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskFacts:
+    """A masked parameter: its shape, and the value of what is cut in it."""
+
+    shape: tuple[int, ...]
+    fill: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormFacts:
+    """A norm that a mask rescaled: which share of its places speaks, and its epsilon."""
+
+    share: str
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        try:
+            fits = 0 < Fraction(self.share) <= 1
+        except (ValueError, ZeroDivisionError):
+            fits = False
+        if not fits:
+            raise InputError(f"share is {self.share!r}", allowed="a fraction such as 3/4")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sidecar:
-    """What a model's cuts mean.
+    """What lies beside a model's weights.
 
     Args:
-        semantics: of the cut entries of A_log; None if none was cut.
-        state_sizes: states per channel of every layer that has any, by its mixer's name.
-        masks: per masked parameter, True = free; the rest is held at its fill.
-        fills: per masked parameter, the value of the rest.
-        offsets: what is added in read-outs, by the buffer's name.
-        digest: SHA-256 over the weights.
+        model: class of the network, for people; nothing is imported by this name.
+        sites: every layer that can be cut, by its dotted name.
+        blocks: for each list that blocks were dropped from, which of the first ones are left.
+        masked: every parameter that has a mask.
+        norms: norms that masks rescaled.
+        shared: further names of tensors that have several.
+        pairs: complex tensors that are stored as pairs of numbers.
+        plain: whether ``config.json`` alone makes the network that the weights fit.
+        portable: where the model can be opened, in words that begin with yes or no.
+        parameters: how many numbers are learned.
+        digest: SHA-256 over all tensors (see `model_digest`).
         parent: digest of the model this one was made from, or None.
+        masks: by parameter, True = free; the rest stays at its fill.
+        added: buffers that the network does not have when it is built (see `ADDED_NAMES`).
     """
 
-    semantics: str | None
-    state_sizes: dict[str, int]
-    masks: Mapping[str, Bool[Tensor, "..."]] = field(default_factory=dict)
-    fills: dict[str, float] = field(default_factory=dict)
-    offsets: Mapping[str, Tensor] = field(default_factory=dict)
+    model: str
+    sites: dict[str, SiteFacts]
+    blocks: dict[str, list[int]] = field(default_factory=dict)
+    masked: dict[str, MaskFacts] = field(default_factory=dict)
+    norms: dict[str, NormFacts] = field(default_factory=dict)
+    shared: dict[str, str] = field(default_factory=dict)
+    pairs: tuple[str, ...] = ()
+    plain: bool
+    portable: str
+    parameters: int
     digest: str
     parent: str | None
-
-    @property
-    def opens_elsewhere(self) -> bool:
-        """Whether stock transformers gives the same logits: equal sizes, and nothing added."""
-        return self.equal_sizes and not self.offsets
-
-    @property
-    def equal_sizes(self) -> bool:
-        """Whether all layers have as many states."""
-        return len(set(self.state_sizes.values())) <= 1
-
-    @classmethod
-    def of(cls, model: nn.Module, digest: str, parent: str | None) -> Sidecar:
-        """Describe a model in memory.
-
-        Args:
-            model: a Hugging Face model.
-            digest: over its weights.
-            parent: digest of the model it was made from.
-
-        Returns:
-            The sidecar.
-        """
-        layers = [
-            SelectiveLayer(name, part)
-            for name, part in model.named_modules()
-            if hasattr(part, "A_log") and hasattr(part, "x_proj")
-        ]
-        found = {name: (mask.cpu(), fill) for name, mask, fill in masks_of(model)}
-        named = {layer.semantics for layer in layers} - {None}
-        return cls(
-            semantics=named.pop() if named else None,
-            state_sizes={layer.name: layer.n for layer in layers},
-            masks={name: mask for name, (mask, _) in found.items()},
-            fills={name: fill for name, (_, fill) in found.items()},
-            offsets={
-                name: value.detach().cpu()
-                for name, value in model.state_dict().items()
-                if is_offset(name)
-            },
-            digest=digest,
-            parent=parent,
-        )
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+    added: Mapping[str, Tensor] = field(default_factory=dict)
 
     def write(self, directory: Path) -> None:
         """Write the files into a directory that is being made."""
-        write_bytes(directory / MASKS, _packed(self.masks))
-        if self.offsets:
-            write_bytes(directory / OFFSETS, to_safetensors(dict(self.offsets)))
+        beside = {_MASK + name: pack_bits(self.masks[name]) for name in self.masked}
+        beside |= {_ADDED + name: value for name, value in self.added.items()}
+        if beside:
+            write_bytes(directory / BESIDE, packed(beside))
+        facts = to_mapping(replace(self, masks={}, added={}))
+        content = {name: facts[name] for name in facts.keys() - {"masks", "added"}}
+        named = sha256_file(directory / BESIDE) if beside else None
         write_json(
             directory / SIDECAR,
-            {
-                "format": FORMAT,
-                "version": FORMAT_VERSION,
-                "semantics": self.semantics,
-                "state_sizes": self.state_sizes,
-                "opens_elsewhere": self.opens_elsewhere,
-                "fills": self.fills,
-                "masks_sha256": sha256_file(directory / MASKS),
-                "offsets_sha256": sha256_file(directory / OFFSETS) if self.offsets else None,
-                "digest": self.digest,
-                "parent": self.parent,
-                "versions": versions(),
-            },
-        )
+            content | {"format": FORMAT, "version": FORMAT_VERSION, "beside_sha256": named,
+                       "versions": versions()},
+        )  # fmt: skip
 
     @classmethod
     def read(cls, directory: Path) -> Sidecar:
@@ -137,115 +139,140 @@ class Sidecar:
         Raises:
             ArtefactError: if one is missing, malformed, of another version, or not the other's.
         """
-        content = read_json(directory / SIDECAR)
         path = directory / SIDECAR
-        if not isinstance(content, dict) or set(content) | {"offsets_sha256"} != _KEYS:
-            raise ArtefactError(f"{path} is malformed", allowed=f"exactly {sorted(_KEYS)}")
-        if (content["format"], content["version"]) != (FORMAT, FORMAT_VERSION):
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise ArtefactError(f"{path} is a {type(content).__name__}", allowed="a mapping")
+        version = content.pop("format", None), content.pop("version", None)
+        if version != (FORMAT, FORMAT_VERSION):
             raise ArtefactError(
-                f"{path} is of format {content['format']!r}, version {content['version']!r}",
+                f"{path} is of format {version[0]!r}, version {version[1]!r}",
                 allowed=f"{FORMAT!r}, version {FORMAT_VERSION}",
+                next_step="open it with the version of ssmith that wrote it",
             )
-        if content["semantics"] is not None:
-            try:
-                check_semantics(content["semantics"])
-            except SsmithError as error:
-                raise ArtefactError(f"{path}: {error.what}", allowed=error.allowed) from error
-        for name, digest in ((MASKS, "masks_sha256"), (OFFSETS, "offsets_sha256")):
-            file, wanted = directory / name, content.get(digest)
-            if wanted is not None and not (file.is_file() and sha256_file(file) == wanted):
-                raise ArtefactError(
-                    f"{file} is missing or not the one {SIDECAR} names",
-                    next_step="restore the directory from its source",
-                )
-        return cls(
-            semantics=content["semantics"],
-            state_sizes=content["state_sizes"],
-            masks=_unpacked(directory / MASKS),
-            fills=content["fills"],
-            offsets=load_file(directory / OFFSETS) if content.get("offsets_sha256") else {},
-            digest=content["digest"],
-            parent=content["parent"],
+        content.pop("versions", None)
+        beside = _read_beside(directory, content.pop("beside_sha256", None))
+        added = {
+            name.removeprefix(_ADDED): value
+            for name, value in beside.items()
+            if name.startswith(_ADDED)
+        }
+        try:
+            facts = from_mapping(
+                cls, content, where=str(path), decided={"masks": {}, "added": added}
+            )
+            masks = {
+                name: unpack_bits(beside[_MASK + name], mask.shape)
+                for name, mask in facts.masked.items()
+            }
+        except (InputError, KeyError, ValueError) as error:
+            what = error.what if isinstance(error, SsmithError) else f"{path} lacks mask {error}"
+            raise ArtefactError(what, next_step="restore the directory from its source") from error
+        return replace(facts, masks=masks)
+
+
+def sites_in(model: nn.Module, prefix: str = "") -> dict[str, SiteFacts]:
+    """Return what every layer that can be cut is.
+
+    Args:
+        model: any network, or a part of one.
+        prefix: dotted name of that part, with its dot.
+
+    Returns:
+        Facts by dotted name.
+    """
+    return {
+        f"{prefix}{name}".rstrip("."): SiteFacts(
+            family=site.family.name,
+            sizes=sizes_of(site),
+            semantics=getattr(site.module, SEMANTICS, None),
         )
-
-    def attach_(self, model: nn.Module, directory: Path) -> None:
-        """Give a loaded model its masks and semantics; one with offsets runs on the engine then.
-
-        Args:
-            model: with the weights that lie beside this sidecar.
-            directory: of the model, for errors.
-
-        Raises:
-            ArtefactError: if weights and masks disagree: entries that are cut hold another value
-                than the semantics store, or a masked parameter is not there.
-        """
-        self._check_meaning(directory)
-        for name, offset in self.offsets.items():
-            owner, _, buffer = name.rpartition(".")
-            model.get_submodule(owner).register_buffer(buffer, offset)
-        if self.offsets:
-            # Stock code would leave them out without a word.
-            accelerate_(model)
-        parameters = dict(model.named_parameters())
-        for name, keep in self.masks.items():
-            value = parameters.get(name)
-            if value is None or value.shape != keep.shape:
-                raise ArtefactError(
-                    f"{directory}: {MASKS} masks {name}, which the model does not have like that",
-                    next_step="restore the directory from its source",
-                )
-            if bool((value.detach()[~keep] != self.fills[name]).any()):
-                raise ArtefactError(
-                    f"{directory}: {name} holds other values than {self.fills[name]:g} where "
-                    f"{MASKS} says it is cut",
-                    next_step="weights and masks are of two models; restore both, or remove "
-                    f"{SIDECAR} to open the weights as they are",
-                )
-            owner, _, parameter = name.rpartition(".")
-            if parameter == "A_log" and self.semantics is not None:
-                SelectiveLayer(owner, model.get_submodule(owner)).name_semantics_(self.semantics)
-        apply_masks_(model, {name: (keep, self.fills[name]) for name, keep in self.masks.items()})
-
-    def _check_meaning(self, directory: Path) -> None:
-        """Refuse entries whose stored value is not that of the semantics the sidecar names."""
-        for name, fill in self.fills.items():
-            if not name.endswith("A_log"):
-                continue
-            if STORED_A_LOG.get(self.semantics or "") != fill:
-                raise ArtefactError(
-                    f"{directory}: cut entries of {name} are stored as {fill:g}, which is not "
-                    f"what {self.semantics!r} means",
-                    allowed=", ".join(f"{key}: {value:g}" for key, value in STORED_A_LOG.items()),
-                    next_step="restore the directory from its source",
-                )
+        for name, site in sites(model).items()
+    }
 
 
-def is_offset(name: str) -> bool:
-    """Return whether a tensor of a model is an offset of a mixer."""
-    return name.rpartition(".")[2] in OFFSET_NAMES
+def blocks_in(model: nn.Module) -> dict[str, list[int]]:
+    """Return for each list that blocks were dropped from, which of the first ones are left."""
+    return {
+        name: list(getattr(part, KEPT))
+        for name, part in model.named_modules()
+        if hasattr(part, KEPT)
+    }
 
 
-def _packed(found: Mapping[str, Bool[Tensor, "..."]]) -> bytes:
-    """Return masks as bits, with their shapes beside them."""
-    bits, shapes = {}, {}
-    for name, mask in found.items():
-        bits[name] = torch.from_numpy(np.packbits(mask.numpy().reshape(-1)))
-        shapes[name] = list(mask.shape)
-    return to_safetensors(bits, {"shapes": json.dumps(shapes, sort_keys=True)})
+def norms_in(model: nn.Module) -> dict[str, NormFacts]:
+    """Return every norm that a mask rescaled, by its dotted name."""
+    shares = dict(norm_shares(model))
+    return {
+        name: NormFacts(share=str(shares[name]), epsilon=float(getattr(norm, renorm.epsilon)))
+        for name, norm, renorm in norms_over_units(model)
+        if name in shares
+    }
 
 
-def _unpacked(path: Path) -> dict[str, Bool[Tensor, "..."]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            shapes: dict[str, Any] = json.loads(file.metadata()["shapes"])
-            bits = {name: file.get_tensor(name) for name in file.offset_keys()}
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+def norms_over_units(model: nn.Module) -> Iterator[tuple[str, Any, Renorm]]:
+    """Yield each norm that averages over units: dotted name, module, what its parts are called."""
+    done = set()
+    for name, site in sites(model).items():
+        for renorm in (renorm for coupling in site.couplings for renorm in coupling.renorms):
+            full = f"{name}.{renorm.norm}".lstrip(".")
+            if full not in done:
+                done.add(full)
+                yield full, site.module.get_submodule(renorm.norm), renorm
+
+
+def masks_in(model: nn.Module) -> tuple[dict[str, MaskFacts], dict[str, Tensor]]:
+    """Return every parameter that has a mask, and the masks."""
+    masks, facts = {}, {}
+    for name, mask, fill in masks_of(model):
+        masks[name] = mask.cpu()
+        facts[name] = MaskFacts(shape=tuple(mask.shape), fill=float(fill))
+    return facts, masks
+
+
+def key_of(coupling: Coupling) -> str:
+    """Return what the sizes of a unit are called: its name, and its place if it has several."""
+    return f"{coupling.unit} {coupling.target}".rstrip()
+
+
+def sizes_of(site: Site) -> dict[str, int | list[int]]:
+    """Return how many units of each kind a layer holds, where they can be removed."""
+    sizes: dict[str, int | list[int]] = {}
+    for coupling in site.couplings:
+        if "shrink" in coupling.modes:
+            counts = parts_of(site, coupling)
+            sizes[key_of(coupling)] = counts if len(set(counts)) > 1 else sum(counts)
+    return sizes
+
+
+def parts_of(site: Site, coupling: Coupling) -> list[int]:
+    """Return how many units each part of a layer holds."""
+    if isinstance(site.module, LTILayer):
+        return site.module.counts()
+    return [coupling.count // coupling.per_block] * coupling.per_block
+
+
+def pack_bits(mask: Bool[Tensor, "..."]) -> Tensor:
+    """Return a mask as bits."""
+    return torch.from_numpy(np.packbits(mask.numpy().reshape(-1)))
+
+
+def unpack_bits(bits: Tensor, shape: tuple[int, ...]) -> Bool[Tensor, "..."]:
+    """Return the mask that was packed; raises `ValueError` if it is not of that shape."""
+    count = int(np.prod(shape, dtype=np.int64))
+    if bits.dtype != torch.uint8 or bits.numel() != -(-count // 8):
+        raise ValueError(f"of shape {shape}: {bits.numel()} bytes")
+    flat = np.unpackbits(bits.numpy(), count=count)
+    return torch.from_numpy(flat.astype(bool)).reshape(shape)
+
+
+def _read_beside(directory: Path, named: Any) -> dict[str, Tensor]:
+    path = directory / BESIDE
+    if named is None:
+        return {}
+    if not (path.is_file() and sha256_file(path) == named):
         raise ArtefactError(
-            f"{path} is truncated or no masks ({error})", next_step="restore it from its source"
-        ) from error
-    masks = {}
-    for name, shape in shapes.items():
-        count = int(np.prod(shape, dtype=np.int64))
-        flat = np.unpackbits(bits[name].numpy(), count=count)
-        masks[name] = torch.from_numpy(flat.astype(bool)).reshape(shape)
-    return masks
+            f"{path} is missing or not the one {SIDECAR} names",
+            next_step="restore the directory from its source",
+        )
+    return read_tensors(path)

@@ -1,29 +1,31 @@
-"""Check a saved model against its own manifest, configuration and weights."""
+"""Check a saved output against its manifest, its configuration, its weights and its base."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssmith.artefact.adapters import CONFIG, WEIGHTS, read_adapter
-from ssmith.artefact.layout import MANIFEST, manifest_of
+from ssmith.artefact import adapters, tuned
+from ssmith.artefact.configs import read_any_config
+from ssmith.artefact.layout import CONFIG, FORMAT, MANIFEST, manifest_of
 from ssmith.artefact.load import load
-from ssmith.artefact.locate import locate
-from ssmith.artefact.own import read_config
+from ssmith.artefact.locate import EMBEDDED, locate
+from ssmith.artefact.restore import Build
 from ssmith.artefact.sidecar import SIDECAR, Sidecar
-from ssmith.artefact.weights import check_finite
+from ssmith.artefact.weights import check_finite, read_weights
 from ssmith.core.errors import ArtefactError, SsmithError
 from ssmith.core.files import read_json
 from ssmith.families import model_digest
+from ssmith.families.registry import tensors_digest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One check of a saved model.
+    """One check of a saved output.
 
     Args:
         name: what was checked.
-        passed: whether it held.
+        passed: whether it held, or could not be checked.
         detail: the evidence, in one sentence.
     """
 
@@ -32,14 +34,16 @@ class Check:
     detail: str
 
 
-def verify(spec: str | Path) -> tuple[Check, ...]:
+def verify(spec: str | Path, *, build: Build | None = None) -> tuple[Check, ...]:
     """Check every file's digest, that the model loads, and that its weights are the named ones.
 
-    Of an adapter, that its two files belong together and all its numbers are finite; whether the
-    base model is the right one is checked where it is loaded.
+    Of an adapter, that its numbers are finite, and that its base is the one it was trained on. Of
+    any other directory with a manifest, its files. What cannot be checked is said.
 
     Args:
         spec: a directory, ``embedded:NAME`` or a hub id.
+        build: makes the network of a model that its own class opens (see `load`); without it,
+            such a model's weights are checked and the model is not built.
 
     Returns:
         All checks; none is left out because another failed.
@@ -49,29 +53,50 @@ def verify(spec: str | Path) -> tuple[Check, ...]:
         ArtefactError: if there is no manifest to check against.
     """
     directory = locate(spec)
-    if (directory / CONFIG).is_file():
-        return _adapter(directory)
-    if not (directory / MANIFEST).is_file():
+    is_adapter = tuned.is_adapter(directory)
+    if (directory / MANIFEST).is_file():
+        checks = _files(directory)
+    elif is_adapter:
+        checks = [Check(name="files", passed=True, detail=f"not checked: there is no {MANIFEST}")]
+    else:
         raise ArtefactError(
-            f"{directory} has no {MANIFEST}", allowed="a directory written by ssmith.save"
+            f"{directory} has no {MANIFEST}", allowed="a directory written by ssmith"
         )
-    return (*_files(directory), *_weights(directory))
+    if is_adapter:
+        return (*checks, *_adapter(directory))
+    if not (directory / CONFIG).is_file():
+        return (*checks, Check(name="model", passed=True, detail="there is none in this directory"))
+    return (*checks, *_weights(directory, build))
 
 
-def _adapter(directory: Path) -> tuple[Check, ...]:
+def _adapter(directory: Path) -> list[Check]:
     try:
-        config, tensors = read_adapter(directory)
+        config, tensors = adapters.read_adapter(directory)
         check_finite(tensors, directory)
     except SsmithError as error:
-        return (Check(name="adapter", passed=False, detail=str(error)),)
+        return [Check(name="adapter", passed=False, detail=str(error))]
     count = sum(value.numel() for value in tensors.values())
-    checks = [Check(name=WEIGHTS, passed=True, detail=f"{len(tensors)} tensors, {count} numbers")]
-    own = config.get("ssmith")
-    base = f"trained on {config.get('base_model_name_or_path') or 'a model without a name'}"
-    if own is None:
-        return (*checks, Check(name="base", passed=True, detail=f"{base}, no digest is named"))
-    detail = f"{base}, digest {str(own['base_model_digest'])[:12]}…"
-    return (*checks, Check(name="base", passed=True, detail=detail))
+    numbers = f"{len(tensors)} tensors, {count} numbers"
+    return [
+        Check(name=adapters.WEIGHTS, passed=True, detail=numbers),
+        _base(directory, (config.get("ssmith") or {}).get("base_model_digest")),
+    ]
+
+
+def _base(directory: Path, named: str | None) -> Check:
+    """Return whether an adapter's base is the one it was trained on, if it lies here."""
+    try:
+        base = tuned.base_of(directory)
+        here = base.startswith(EMBEDDED) or Path(base).is_dir()
+        if named is None or not here:
+            why = "no digest is named" if named is None else "it is not on this machine"
+            return Check(name="base", passed=True, detail=f"{base}, not checked: {why}")
+        digest = adapters.base_digest(load(base))
+    except SsmithError as error:
+        return Check(name="base", passed=True, detail=f"not checked: {error}")
+    same = digest == named
+    detail = f"{base}, digest {digest[:12]}…" + ("" if same else f", it names {named[:12]}…")
+    return Check(name="base", passed=same, detail=detail)
 
 
 def _files(directory: Path) -> list[Check]:
@@ -95,15 +120,9 @@ def _said(path: Path) -> dict[str, dict[str, object]]:
     files = content.get("files") if isinstance(content, dict) else None
     if not isinstance(files, dict) or not all(isinstance(item, dict) for item in files.values()):
         raise ArtefactError(
-            f"{path} is not a manifest", next_step="restore the model from its source"
+            f"{path} is not a manifest", next_step="restore the directory from its source"
         )
     return files
-
-
-def _said_digest(directory: Path) -> str:
-    if (directory / SIDECAR).is_file():
-        return Sidecar.read(directory).digest
-    return str(read_config(directory)["digest"])
 
 
 def _compare(said: dict[str, object], real: dict[str, object] | None) -> str:
@@ -114,17 +133,34 @@ def _compare(said: dict[str, object], real: dict[str, object] | None) -> str:
     return f"sha256 {str(real['sha256'])[:12]}…, the manifest says {str(said.get('sha256'))[:12]}…"
 
 
-def _weights(directory: Path) -> list[Check]:
+def _weights(directory: Path, build: Build | None) -> list[Check]:
     try:
-        digest = model_digest(load(directory))
-        said = _said_digest(directory)
+        said = Sidecar.read(directory).digest
+        digest = _digest(directory)
     except SsmithError as error:
         return [Check(name="loads", passed=False, detail=str(error))]
     same = digest == said
-    detail = f"digest {digest[:12]}…" + ("" if same else f", the configuration says {said[:12]}…")
-    return [
-        Check(
-            name="loads", passed=True, detail="every tensor present, finite and of the right shape"
-        ),
-        Check(name="weights", passed=same, detail=detail),
-    ]
+    detail = f"digest {digest[:12]}…" + ("" if same else f", {SIDECAR} says {said[:12]}…")
+    return [_loads(directory, build), Check(name="weights", passed=same, detail=detail)]
+
+
+def _loads(directory: Path, build: Build | None) -> Check:
+    if build is None and read_any_config(directory).get("kind") == "network":
+        why = "not built: its own class opens it, with load(path, build=…)"
+        return Check(name="loads", passed=True, detail=why)
+    try:
+        load(directory, build=build)
+    except SsmithError as error:
+        return Check(name="loads", passed=False, detail=str(error))
+    fits = "every tensor present, finite and of the right shape"
+    return Check(name="loads", passed=True, detail=fits)
+
+
+def _digest(directory: Path) -> str:
+    """Return the digest of what lies in the files, without building the network if need be."""
+    if read_any_config(directory).get("format") != FORMAT:
+        return model_digest(load(directory))
+    sidecar = Sidecar.read(directory)
+    tensors = {**read_weights(directory, sidecar.pairs), **sidecar.added}
+    shared = {name: tensors[of] for name, of in sidecar.shared.items() if of in tensors}
+    return tensors_digest(sorted({**tensors, **shared}.items()))

@@ -19,6 +19,8 @@ from ssmith.families.family import Kind, Site, View
 from ssmith.families.parts.stock import Engine
 from ssmith.families.registry import sites
 
+KEPT = "ssmith_kept"
+"""Attribute of a list that blocks were dropped from: which of the first ones are left."""
 _COUNTS = ("num_hidden_layers", "n_layer", "n_layers")
 
 
@@ -50,6 +52,10 @@ class ChainFamily:
     ) -> None:
         del coupling, mode, semantics
         left = [block for block, stays in zip(module, keep.tolist(), strict=True) if stays]
+        before = getattr(module, KEPT, range(len(module)))
+        setattr(
+            module, KEPT, [at for at, stays in zip(before, keep.tolist(), strict=True) if stays]
+        )
         del module[:]
         for place, block in enumerate(left):
             # Caches keep a layer's state under its number.

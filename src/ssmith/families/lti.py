@@ -167,6 +167,10 @@ class LTILayer(nn.Module, ABC):
             count *= axis
         return count
 
+    def counts(self) -> list[int]:
+        """Return the number of stored states of each part that may hold its own number of them."""
+        return [self.n_states]
+
     def mask_(self, keep: Bool[Tensor, "..."]) -> None:
         """Switch off the states that ``keep`` marks False; states already off stay off."""
         flat = keep.reshape(-1)

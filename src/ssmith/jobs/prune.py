@@ -218,7 +218,7 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
     with resident_peak() as peak:
         model = artefact.load(directory)
         plan = _plan(task, model, directory, windows, progress)
-        say(f"portable: {surgery.portable(model, plan)}")
+        say(f"portable: {artefact.portable(model, plan, task.config.mode)}")
         receipt = api.prune_(model, plan, task.config.mode)
     receipt = _told(task, receipt, peak, needed)
     if task.out is not None and Group.current().rank == 0:
@@ -330,7 +330,7 @@ def _from_disk(
             blocks, task.config.cuts, windows, walking, skeleton=blocks.skeleton,
             digest=blocks.digest(), progress=progress,
         )  # fmt: skip
-    say(f"portable: {surgery.portable(blocks.skeleton, plan)}")
+    say(f"portable: {artefact.portable(blocks.skeleton, plan)}")
     receipt = _told(task, surgery.receipt_of(blocks.skeleton, plan), peak, needed)
     if task.out is not None and Group.current().rank == 0:
         assembly = Assembly(blocks=blocks, outcome=outcome, parent=plan.model_digest)
