@@ -1,20 +1,14 @@
 """Plans made by hand, past scores and budgets."""
 
 from helpers.models import random_mask
-from ssmith.core.plan import Plan
+from ssmith.core.plan import Cut, Plan
 from ssmith.families import find_layers, model_digest
 
 
 def plan_for(model, keep, **changes):
-    """A plan that keeps what it is told to."""
-    given = {
-        "unit": "states",
-        "keep": keep,
-        "criterion": {"name": "by hand"},
-        "budget": {"states": 0.5},
-        "model_digest": model_digest(model),
-    }
-    return Plan(**{**given, **changes})
+    """A plan that keeps the states it is told to."""
+    cut = Cut(unit="state", keep=keep, method={"name": "by hand"}, budget={"sparsity": 0.5})
+    return Plan(**{"cuts": (cut,), "model_digest": model_digest(model), **changes})
 
 
 def random_plan(model, *, seed=0, keep=0.5):
