@@ -9,7 +9,7 @@ import torch
 from helpers.tiny_mamba import tiny, tokens
 from ssmith.core.examples import Example
 from ssmith.families.hf import accelerate_
-from ssmith.tune.training import Group, LanguageObjective, TrainingConfig, Work
+from ssmith.tune.training import LanguageObjective, RateGroup, TrainingConfig, Work
 
 
 def random_rows(count: int, *, start: int = 0, seed: int = 0) -> list[Example]:
@@ -48,7 +48,7 @@ def language_work(
                 trained[name].copy_(value)
 
     config = TrainingConfig(**({"rate": 0.05, "batch_size": 4} | settings))
-    group = Group(name="in_proj", parameters=trained, rate=config.rate)
+    group = RateGroup(name="in_proj", parameters=trained, rate=config.rate)
     more = {} if progress is None else {"progress": progress}
     return model, Work(
         objective=LanguageObjective(), train=random_rows(16), validation=random_rows(6, seed=50),

@@ -53,7 +53,7 @@ def test_what_merges_is_a_model_stock_code_opens(place):
     assert torch.allclose(logits(stock), logits(done.model), rtol=0, atol=1e-5)
     assert not torch.allclose(logits(stock), logits(api.load("mamba")), rtol=0, atol=1e-3)
     assert all(check.passed for check in api.verify("merged"))
-    assert done.receipt.details["merge"]["held"] == ()
+    assert done.receipt.details["merge"]["held"] == []
     assert (place / "merged" / "history.json").is_file()
 
 

@@ -11,8 +11,8 @@ from ssmith.families.heads import HeadConfig, with_head
 from ssmith.families.hf import accelerate_
 from ssmith.tune.training import (
     AnswerObjective,
-    Group,
     LanguageObjective,
+    RateGroup,
     TrainingConfig,
     Work,
     runs,
@@ -164,7 +164,7 @@ def test_a_head_learns_labels_and_numbers(name):
         score = {f"score.{key}": value for key, value in head.score.named_parameters()}
         work = Work(
             objective=objective, train=rows, validation=rows, groups=[
-                Group(name="head", parameters=score, rate=0.05)
+                RateGroup(name="head", parameters=score, rate=0.05)
             ],
             config=TrainingConfig(steps=30, batch_size=8, evaluate_every=15),
             read=lambda head=head: dict(head.score.state_dict()),

@@ -1,7 +1,8 @@
 """Tune a model: attach, train, judge, save; and open it again."""
 
 from ssmith.jobs.tuning.config import TuneConfig
-from ssmith.jobs.tuning.run import Tuned, fine_tune
+from ssmith.jobs.tuning.record import Tuned
+from ssmith.jobs.tuning.run import fine_tune
 from ssmith.tune.training import is_main_process
 
 __all__ = ["TuneConfig", "Tuned", "fine_tune", "is_main_process"]

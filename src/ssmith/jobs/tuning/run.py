@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from ssmith import api
 from ssmith.artefact import base_digest
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.progress import Progress, silent
-from ssmith.core.receipt import Receipt
 from ssmith.core.seeds import generator
 from ssmith.core.settings import to_mapping
 from ssmith.evaluation.running import evaluating
@@ -22,15 +21,14 @@ from ssmith.families import SequenceModel
 from ssmith.families.heads import HeadConfig, TaskModel, renew_head_, with_head
 from ssmith.jobs.tuning.config import TuneConfig
 from ssmith.jobs.tuning.judging import answer, compare_measures
-from ssmith.jobs.tuning.record import Outcome, adapter_files, receipt_of
+from ssmith.jobs.tuning.record import Tuned
 from ssmith.jobs.tuning.training_set import TrainingSet, training_set
 from ssmith.jobs.tuning.work import HEADS, adapter_work, rate_groups
 from ssmith.tune import adapters
-from ssmith.tune.adapters import SDT, AttachReport, FullFineTuning, Method, Parameters
+from ssmith.tune.adapters import SDT, FullFineTuning, Method, Parameters
 from ssmith.tune.adapters.merge import check_mergeable
 from ssmith.tune.training import (
-    Group,
-    Training,
+    RateGroup,
     Work,
     is_main_process,
     join_processes,
@@ -42,25 +40,6 @@ NAME = "default"
 HELD = "ssmith"
 LAST = "last.safetensors"
 WARM_UP = "warm-up.safetensors"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tuned:
-    """What a tuning job made.
-
-    Args:
-        model: with the adapter active, or merged.
-        report: what the adapter reaches and trains.
-        training: what happened.
-        rates: learning rate of each group and where it comes from.
-        receipt: the record of the job.
-    """
-
-    model: nn.Module
-    report: AttachReport
-    training: Training
-    rates: dict[str, dict[str, Any]]
-    receipt: Receipt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +108,12 @@ def fine_tune(
     merged = None
     if config.merge is not None:
         merged = adapters.merge_(job.model, NAME, hold=config.merge == HELD, batch=batch)
-    outcome = Outcome(
+    tuned = Tuned(
+        model=job.model,
         spec=str(spec),
         digest=job.digest,
+        config=config,
+        command=command,
         report=report,
         training=training,
         rates=rates,
@@ -139,11 +121,9 @@ def fine_tune(
         quality=quality,
         merged=merged,
     )
-    receipt = receipt_of(outcome, config, command)
     if out is not None and is_main_process():
-        files = adapter_files(receipt, config, training)
-        _save(job, config, out, files, base=_base_name(spec), overwrite=overwrite)
-    return Tuned(model=job.model, report=report, training=training, rates=rates, receipt=receipt)
+        _save(job, tuned, out, base=_base_name(spec), overwrite=overwrite)
+    return tuned
 
 
 def _check_merge(job: _Job, config: TuneConfig) -> None:
@@ -159,17 +139,9 @@ def _check_merge(job: _Job, config: TuneConfig) -> None:
     check_mergeable(job.model, NAME, hold=config.merge == HELD)
 
 
-def _save(
-    job: _Job,
-    config: TuneConfig,
-    out: Path,
-    files: Mapping[str, str],
-    *,
-    base: str,
-    overwrite: bool,
-) -> None:
+def _save(job: _Job, tuned: Tuned, out: Path, *, base: str, overwrite: bool) -> None:
     """Save the adapter, or the model it was merged into."""
-    if config.merge is None:
+    if tuned.merged is None:
         api.save_adapter(
             job.model,
             out,
@@ -178,10 +150,10 @@ def _save(
             digest=job.digest,
             overwrite=overwrite,
             extra={"head": None if job.head is None else to_mapping(job.head)},
-            extra_files=files,
+            extra_files=tuned.files(),
         )
         return
-    labels = ", ".join(method.label() for method in config.methods)
+    labels = ", ".join(method.label() for method in tuned.config.methods)
     api.save(
         job.model,
         out,
@@ -189,9 +161,9 @@ def _save(
         parent=job.digest,
         facts={
             "title": "Tuned state space model",
-            "text": [f"{base}, tuned on {config.data} by {labels}, merged."],
+            "text": [f"{base}, tuned on {tuned.config.data} by {labels}, merged."],
         },
-        extra_files=files,
+        extra_files=tuned.files(),
     )
 
 
@@ -231,7 +203,7 @@ def _methods(job: _Job, config: TuneConfig) -> tuple[Method, ...]:
 def _work(
     job: _Job,
     config: TuneConfig,
-    groups: Sequence[Group],
+    groups: Sequence[RateGroup],
     checkpoint: Path | None,
     progress: Progress,
 ) -> Work:

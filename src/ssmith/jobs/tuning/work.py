@@ -13,7 +13,7 @@ from ssmith.core.errors import InputError
 from ssmith.core.progress import Progress
 from ssmith.jobs.tuning.training_set import TrainingSet
 from ssmith.tune import adapters
-from ssmith.tune.training import Group, TrainingConfig, Work, starting_rate
+from ssmith.tune.training import RateGroup, TrainingConfig, Work, starting_rate
 
 HEADS = ("score", "encoder", "head")
 """Children of a model that answer for a whole sequence."""
@@ -21,7 +21,7 @@ HEADS = ("score", "encoder", "head")
 
 def rate_groups(
     model: nn.Module, name: str, training: TrainingConfig, published: str | None = None
-) -> tuple[list[Group], dict[str, dict[str, Any]]]:
+) -> tuple[list[RateGroup], dict[str, dict[str, Any]]]:
     """Return what an adapter trains in groups, each with its learning rate.
 
     Args:
@@ -50,7 +50,7 @@ def rate_groups(
         else:
             rates[group] = dataclasses.asdict(starting_rate(group, published))
     groups = [
-        Group(name=group, parameters=parameters, rate=rates[group]["value"])
+        RateGroup(name=group, parameters=parameters, rate=rates[group]["value"])
         for group, parameters in named.items()
     ]
     return groups, rates
@@ -67,7 +67,7 @@ def adapter_work(
     name: str,
     data: TrainingSet,
     config: TrainingConfig,
-    groups: Sequence[Group],
+    groups: Sequence[RateGroup],
     *,
     identity: Mapping[str, Any],
     checkpoint: Path | None,

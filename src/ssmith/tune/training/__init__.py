@@ -12,18 +12,18 @@ from ssmith.tune.training.objectives import (
 )
 from ssmith.tune.training.processes import is_main_process, join_processes
 from ssmith.tune.training.rates import DATA_SETS, Rate, starting_rate
-from ssmith.tune.training.runs import Group, Work, fit, fit_language_, train_
+from ssmith.tune.training.runs import RateGroup, Work, fit, fit_language_, train_
 
 __all__ = [
     "DATA_SETS",
     "AnswerObjective",
     "FitConfig",
-    "Group",
     "LanguageFitConfig",
     "LanguageObjective",
     "Look",
     "Objective",
     "Rate",
+    "RateGroup",
     "Training",
     "TrainingConfig",
     "Work",

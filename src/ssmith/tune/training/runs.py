@@ -179,7 +179,7 @@ def fit_language_(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class RateGroup:
     """Parameters that share a learning rate.
 
     Args:
@@ -215,7 +215,7 @@ class Work:
     train: Sequence[Any]
     validation: Sequence[Any]
     config: TrainingConfig
-    groups: Sequence[Group]
+    groups: Sequence[RateGroup]
     read: Callable[[], dict[str, Tensor]]
     write: Callable[[Mapping[str, Tensor]], None]
     checkpoint: Path | None = None
