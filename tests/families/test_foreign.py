@@ -137,7 +137,7 @@ def test_a_shared_configuration_is_copied_before_it_is_written():
     ("build", "units", "reason"),
     [
         (lambda: SquaredGate(8, 6), (), "not what a Mamba mixer makes of its parts"),
-        (lambda: Counting(8, 6), ("entry", "weight"), "name the attributes that count states"),
+        (lambda: Counting(8, 6), ("entry", "weight"), "name the attributes that count them"),
         (lambda: SimpleMamba(8, 1), ("entry", "weight"), "a single state"),
     ],
 )
@@ -170,6 +170,39 @@ def test_only_known_words_are_registered():
         sm.register(OwnMixer, like="mamba", names={"x_projection": "select"})
     with pytest.raises(InputError, match="subclass of torch"):
         unchecked(sm.register)(OwnMixer(4, 2), like="mamba")
+
+
+class Plain(nn.Module):
+    """Two linear layers; ``odd`` takes the mean of the neurons between them away."""
+
+    def __init__(self, odd=False):
+        super().__init__()
+        self.fc1, self.fc2, self.odd = nn.Linear(4, 6), nn.Linear(6, 4), odd
+
+    def forward(self, x):
+        hidden = torch.tanh(self.fc1(x))
+        return self.fc2(hidden - hidden.mean(-1, keepdim=True) if self.odd else hidden)
+
+
+def test_feed_forward_layers_of_ones_own_are_tried():
+    (site,) = sites(nn.Sequential(Plain())).values()
+    site.cut_(site.coupling("neuron"), torch.arange(6) != 2)
+    assert site.module(torch.zeros(1, 4)).shape == (1, 4)
+    assert site.module.fc1.out_features == site.module.fc2.in_features == 5
+    (site,) = sites(nn.Sequential(Plain(odd=True))).values()
+    with pytest.raises(UnsupportedError, match="shrunk and masked it computes different outputs"):
+        site.coupling("neuron")
+
+
+def test_weights_that_stand_in_two_mixers_are_not_cut_in_one_of_them():
+    model = BothWays(MAKES["mamba_ssm"], 8)
+    first, second = model.mixers
+    first.in_proj.weight = second.in_proj.weight
+    site = sites(model)["mixers.0"]
+    assert site.coupling("state")
+    assert site.coupling("weight", "x_proj.weight")
+    with pytest.raises(UnsupportedError, match=r"in_proj.weight is mixers.1.in_proj.weight"):
+        site.coupling("weight", "in_proj.weight")
 
 
 def test_nothing_that_only_has_an_a_log_is_taken_for_a_mixer():

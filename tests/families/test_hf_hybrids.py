@@ -194,9 +194,9 @@ def test_what_the_layers_hold_is_described(name):
     assert scan_of(model) == ("ssd" if name in SECOND else "selective_scan")
     for layer in layers:
         assert layer.units["state"] == 5
-        assert layer.units["channel"] == 40
+        assert layer.width == 40
         heads = {"jamba": None, "zamba": 2}.get(name, 5)
-        assert layer.units.get("heads") == heads
+        assert layer.units.get("head") == heads
 
 
 @torch.no_grad()

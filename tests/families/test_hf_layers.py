@@ -20,7 +20,7 @@ def test_each_mixer_is_described(name):
     assert [layer.name for layer in layers] == [f"backbone.layers.{i}.mixer" for i in range(2)]
     assert {layer.family for layer in layers} == {name}
     for layer in layers:
-        assert (layer.units["state"], layer.units["channel"], layer.width) == (5, 40, 40)
+        assert (layer.units["state"], layer.width) == (5, 40)
         mixer = model.get_submodule(layer.name)
         assert layer.parameters == sum(item.numel() for item in mixer.parameters())
         assert layer.units.keys() == layer.grid.keys() == layer.masked.keys()
@@ -39,7 +39,7 @@ def test_tied_tensors_are_counted_once():
     model = tiny("mamba")
     found = api.inspect(model)
     assert found.tensor_bytes == 4 * found.parameters
-    assert "5 states, 40 channels" in str(found)
+    assert "5 state, 40 channel" in str(found)
 
 
 def test_cutting_is_refused_with_what_works():

@@ -4,25 +4,23 @@ import copy
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from helpers.every_unit import CASES, MODELS, build, units_of
 from helpers.models import FAMILIES as LTI_KINDS
 from helpers.models import make_input, make_model
-from helpers.tiny_hybrids import tiny_hybrid
 from helpers.tiny_mamba import tiny, tokens
-from ssmith.core.errors import UnsupportedError
-from ssmith.families import sites
-from ssmith.families.coupling import spread, weigh
+from ssmith.core.errors import PlanError, UnsupportedError
+from ssmith.families import sites, stock_configs, sync_config_
+from ssmith.families.coupling import mask_, present, shrink_, spread, weigh
+from ssmith.families.hf import engine
 from ssmith.families.hf.double import in_double
 
-MAMBA = ("mamba", "falcon_mamba", "jamba")
+IDS = tokens(2, 9)
 
 
-def language_model(name):
-    build = tiny_hybrid if name == "jamba" else tiny
-    return build(name, dtype=torch.float64)
-
-
-def logits(model, ids):
+def logits(model, ids=IDS):
     with torch.no_grad(), in_double(model) as wide:
         return wide(input_ids=ids, use_cache=False).logits
 
@@ -35,28 +33,136 @@ def some(coupling, seed, share=0.5):
     return keep.view(coupling.grid)
 
 
+def having(model, unit):
+    """Site and table of every layer that has a unit."""
+    for site in sites(model).values():
+        for coupling in site.couplings:
+            if coupling.unit == unit:
+                yield site, coupling
+
+
 def cut_everywhere_(model, unit, mode, seed=0):
     """Cut a unit in every site that has it; return the masks."""
     keeps = {}
-    for number, (name, site) in enumerate(sites(model).items()):
-        have = [item for item in site.couplings if item.unit == unit]
-        for coupling in have:
-            keep = some(coupling, seed + number)
-            keeps[name, coupling.target] = keep
-            site.cut_(coupling, keep, mode)
+    for number, (site, coupling) in enumerate(having(model, unit)):
+        keep = some(coupling, seed + number)
+        keeps[site.name] = keep
+        site.cut_(coupling, keep, mode)
     assert keeps
     return keeps
 
 
-@pytest.mark.parametrize("name", ["mamba", "jamba"])
-def test_shrunk_is_masked(name):
-    dense, ids = language_model(name), tokens(2, 9)
+def test_every_family_has_its_units():
+    found = {name: set(units_of(name)) for name in MODELS}
+    hybrid = {"state", "head", "head_dim", "neuron"}
+    assert found["mamba2"] == {"state", "head", "head_dim"}
+    assert all(hybrid | {"kv_group"} == found[name] for name in ("bamba", "granitemoehybrid"))
+    assert all(hybrid | {"kv_group"} == found[name] for name in ("falcon_h1", "nemotron_h"))
+    assert found["zamba2"] == hybrid
+    # The block that holds its neurons stands in several places.
+    assert found["zamba"] == {"state", "head"}
+    assert found["jamba"] == {"state", "kv_group", "neuron"}
+
+
+@pytest.mark.parametrize(("name", "unit"), CASES)
+def test_shrunk_is_masked(name, unit):
+    dense = build(name)
+    if not all("mask" in coupling.modes for _, coupling in having(dense, unit)):
+        pytest.skip("only shrinks")
     shrunk, masked = copy.deepcopy(dense), copy.deepcopy(dense)
-    cut_everywhere_(shrunk, "state", "shrink")
-    cut_everywhere_(masked, "state", "mask")
-    out = logits(shrunk, ids)
-    torch.testing.assert_close(out, logits(masked, ids), rtol=0, atol=1e-12)
-    assert (out - logits(dense, ids)).abs().max() > 1e-6
+    keeps = cut_everywhere_(shrunk, unit, "shrink")
+    cut_everywhere_(masked, unit, "mask")
+    out = logits(shrunk)
+    torch.testing.assert_close(out, logits(masked), rtol=0, atol=1e-11)
+    assert (out - logits(dense)).abs().max() > 1e-6
+    for site, coupling in having(masked, unit):
+        assert torch.equal(site.present(coupling), keeps[site.name])
+        # What was silent goes, and the norms over it forget it.
+        site.cut_(coupling, keeps[site.name], "shrink")
+    torch.testing.assert_close(out, logits(masked), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(("name", "unit"), CASES)
+def test_permuted_units_are_the_same_layer(name, unit):
+    model = build(name)
+    before = logits(model)
+    moved = 0
+    for site, coupling in having(model, unit):
+        each = coupling.count // coupling.per_block
+        order = torch.arange(coupling.count).view(coupling.per_block, each).roll(1, 1)
+        units = torch.arange(coupling.count)
+        for item in coupling.slices:
+            owner, _, last = item.parameter.rpartition(".")
+            value = getattr(site.module.get_submodule(owner), last)
+            index = torch.arange(value.shape[item.dim])
+            index[item.places(units).flatten()] = item.places(order.flatten()).flatten()
+            value.data = value.data.index_select(item.dim, index)
+            moved += int((index != torch.arange(len(index))).sum())
+    assert moved
+    torch.testing.assert_close(logits(model), before, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(("name", "unit"), CASES)
+def test_what_goes_is_what_was_weighed(name, unit):
+    model = build(name)
+    before = sum(parameter.numel() for parameter in model.parameters())
+    gone = 0
+    for site, coupling in having(model, unit):
+        keep = some(coupling, 0)
+        said = weigh(site.module, coupling, int((~keep).sum()))
+        gone += said["parameters"]
+        assert said["bytes"] == 8 * said["parameters"]
+        site.cut_(coupling, keep)
+    assert gone
+    assert sum(parameter.numel() for parameter in model.parameters()) == before - gone
+
+
+@pytest.mark.parametrize(("name", "unit"), CASES)
+def test_a_cut_model_generates_with_and_without_a_cache(name, unit):
+    model = build(name, torch.float32)
+    cut_everywhere_(model, unit, "shrink")
+    model.generation_config.max_new_tokens = 4
+    model.generation_config.do_sample = False
+    runs = [model.generate(IDS, use_cache=cached) for cached in (True, False)]
+    assert torch.equal(*runs)
+    whole = model(input_ids=IDS, use_cache=False).logits
+    with engine(model), torch.no_grad():
+        assert torch.equal(model.generate(IDS, use_cache=True), runs[0])
+        ours = model(input_ids=IDS, use_cache=False).logits
+    torch.testing.assert_close(ours, whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "unit"), CASES)
+def test_stock_code_opens_what_the_table_says_it_does(name, unit, tmp_path):
+    model = build(name, torch.float32)
+    before = stock_configs(model)
+    tables = [coupling for _, coupling in having(model, unit)]
+    cut_everywhere_(model, unit, "shrink")
+    sync_config_(model, before)
+    if not all(table.config_keys for table in tables):
+        pytest.skip("stock configurations cannot say it")
+    model.save_pretrained(tmp_path)
+    again, info = type(model).from_pretrained(tmp_path, output_loading_info=True)
+    again.config._experts_implementation = model.config._experts_implementation
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    with torch.no_grad():
+        out = [item.eval()(input_ids=IDS, use_cache=False).logits for item in (model, again)]
+    torch.testing.assert_close(*out, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["mamba2", "bamba"])
+def test_cuts_of_several_units_add_up(name, tmp_path):
+    model = build(name, torch.float32)
+    before = stock_configs(model)
+    keep_heads = cut_everywhere_(model, "head", "shrink")
+    cut_everywhere_(model, "state", "shrink", seed=3)
+    sync_config_(model, before)
+    assert keep_heads
+    model.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        out = [item(input_ids=IDS, use_cache=False).logits for item in (model, again)]
+    torch.testing.assert_close(*out, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("kind", LTI_KINDS, ids=str)
@@ -67,7 +173,7 @@ def test_shrunk_is_masked_in_layers_of_ours(kind):
     keeps = cut_everywhere_(shrunk, "state", "shrink")
     cut_everywhere_(masked, "state", "mask")
     torch.testing.assert_close(shrunk(u), masked(u), rtol=0, atol=1e-12)
-    for (name, _), keep in keeps.items():
+    for name, keep in keeps.items():
         before, after, silent = (sites(model)[name] for model in (dense, shrunk, masked))
         assert torch.equal(silent.present(silent.coupling("state")), keep)
         assert after.info().units["state"] == int(keep.sum())
@@ -75,27 +181,13 @@ def test_shrunk_is_masked_in_layers_of_ours(kind):
         table = before.coupling("state")
         for item in table.slices:
             small, large = (s.module.get_parameter(item.parameter) for s in (after, before))
-            full = spread(table, item.parameter, small, keep, large)
-            assert torch.equal(full, large)
-
-
-@pytest.mark.parametrize("name", MAMBA)
-def test_what_goes_is_what_was_weighed(name):
-    model = language_model(name)
-    before = sum(parameter.numel() for parameter in model.parameters())
-    for site in sites(model).values():
-        for coupling in site.couplings:
-            if coupling.unit == "state":
-                before -= weigh(site.module, coupling, 2)["parameters"]
-                site.cut_(coupling, torch.arange(coupling.count) >= 2)
-    assert sum(parameter.numel() for parameter in model.parameters()) == before
+            assert torch.equal(spread(table, item.parameter, small, keep, large), large)
 
 
 def test_norms_over_states_that_have_no_weight_count_what_is_left():
-    dense, ids = language_model("falcon_mamba"), tokens(2, 9)
+    dense = build("falcon_mamba")
     shrunk, silent = copy.deepcopy(dense), copy.deepcopy(dense)
-    keeps = cut_everywhere_(shrunk, "state", "shrink")
-    for (name, _), keep in keeps.items():
+    for name, keep in cut_everywhere_(shrunk, "state", "shrink").items():
         mixer = silent.get_submodule(name)
         for norm in (mixer.b_layernorm, mixer.c_layernorm):
 
@@ -104,49 +196,71 @@ def test_norms_over_states_that_have_no_weight_count_what_is_left():
                 return torch.where(keep, x * torch.rsqrt(mean + norm.eps), 0.0)
 
             norm.forward = over_kept
-    with torch.no_grad(), in_double(silent) as wide:
-        expected = wide(input_ids=ids, use_cache=False).logits
-    torch.testing.assert_close(logits(shrunk, ids), expected, rtol=0, atol=1e-12)
-    coupling = (site := next(iter(sites(dense).values()))).coupling("state")
+    torch.testing.assert_close(logits(shrunk), logits(silent), rtol=0, atol=1e-12)
+    site, coupling = next(having(dense, "state"))
     with pytest.raises(UnsupportedError, match="mode='mask'"):
         site.cut_(coupling, some(coupling, 0), "mask")
 
 
-@pytest.mark.parametrize("name", ["mamba", "jamba"])
-def test_masked_then_shrunk_is_shrunk(name):
-    once, twice = language_model(name), language_model(name)
-    keeps = cut_everywhere_(twice, "state", "mask")
-    before = [item for site in sites(twice).values() for item in site.couplings]
-    for site in sites(twice).values():
-        if (site.name, "") in keeps:
-            coupling = site.coupling("state")
-            keep = site.present(coupling)
-            assert torch.equal(keep, keeps[site.name, ""])
-            site.cut_(coupling, keep, "shrink")
-    assert before
-    cut_everywhere_(once, "state", "shrink")
-    ids = tokens(2, 9)
-    torch.testing.assert_close(logits(once, ids), logits(twice, ids), rtol=0, atol=1e-12)
+@pytest.mark.parametrize(("name", "unit"), CASES)
+def test_values_of_a_cut_are_laid_out_in_a_masked_model(name, unit):
+    model = build(name)
+    for site, coupling in having(model, unit):
+        keep = some(coupling, 3)
+        names = dict.fromkeys(item.parameter for item in coupling.slices)
+        before = {item: _tensor(site.module, item).clone() for item in names}
+        site.cut_(coupling, keep, "shrink")
+        for item, large in before.items():
+            small = _tensor(site.module, item)
+            full = spread(coupling, item, small * 2, keep, large)
+            gone = full.numel() - small.numel()
+            assert torch.equal(spread(coupling, item, small, keep, large), large)
+            assert int((full == large).sum()) == gone + int((small == 0).sum())
 
 
-@pytest.mark.parametrize("name", MAMBA)
-def test_values_of_a_cut_are_laid_out_in_a_masked_model(name):
-    model = language_model(name)
-    for site in sites(model).values():
-        have = [item for item in site.couplings if item.unit == "state"]
-        for coupling in have:
-            keep, before = some(coupling, 3), site.module.x_proj.weight.detach().clone()
-            site.cut_(coupling, keep, "shrink")
-            small = site.module.x_proj.weight.detach()
-            full = spread(coupling, "x_proj.weight", small * 2, keep, before)
-            rows = coupling.stays("x_proj.weight", 0, keep, before.shape[0])
-            gone = torch.ones(before.shape[0], dtype=torch.bool).index_fill(0, rows, False)
-            assert torch.equal(full[rows], small * 2)
-            assert torch.equal(full[gone], before[gone])
-            full = spread(
-                coupling, "A_log", site.module.A_log, keep, torch.zeros(before.shape[1], 5)
-            )
-            assert torch.equal(full[:, keep], site.module.A_log.detach().float())
+def _tensor(module, name):
+    owner, _, last = name.rpartition(".")
+    return getattr(module.get_submodule(owner), last).detach()
+
+
+@pytest.mark.parametrize("name", ["mamba", "mamba2"])
+@given(data=st.data())
+@settings(deadline=None, max_examples=12)
+def test_any_two_masks_then_the_rest_gone_is_their_meeting(name, data):
+    """Masks join, and shrinking by what is present equals shrinking at once."""
+    model = build(name)
+    model.backbone.layers = model.backbone.layers[:1]
+    for unit in units_of(name):
+        dense = copy.deepcopy(next(having(model, unit))[0].module)
+        table = next(having(model, unit))[1]
+        each = table.count // table.per_block
+        order = torch.stack(
+            [torch.tensor(data.draw(st.permutations(range(each)))) for _ in range(table.per_block)]
+        )
+        most = data.draw(st.integers(1, each))
+        left = data.draw(st.integers(1, most))
+        first, both = ((order < count).view(table.grid) for count in (most, left))
+        one, two = copy.deepcopy(dense), dense
+        mask_(two, table, first)
+        mask_(two, table, both)
+        assert torch.equal(present(two, table), both)
+        shrink_(two, table, both)
+        shrink_(one, table, both)
+        for key, mine in one.state_dict().items():
+            theirs = two.state_dict()[key]
+            torch.testing.assert_close(mine, theirs, rtol=1e-13, atol=0, msg=key)
+
+
+def test_masks_that_do_not_fit_are_refused():
+    site, head = next(having(build("mamba2"), "head"))
+    with pytest.raises(PlanError, match="as many in each of them"):
+        site.cut_(head, torch.tensor([True, False, True, True]))
+    with pytest.raises(PlanError, match=r"shape \(3,\); allowed: bool, \(4,\)"):
+        site.cut_(head, torch.ones(3, dtype=torch.bool))
+    with pytest.raises(PlanError, match="keeps no head"):
+        site.cut_(head, torch.zeros(4, dtype=torch.bool))
+    with pytest.raises(PlanError, match="no head would be left that no mask silences"):
+        site.cut_(head, torch.zeros(4, dtype=torch.bool), "mask")
 
 
 def test_what_a_site_has_not_is_refused_with_what_it_has():

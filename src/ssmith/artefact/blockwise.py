@@ -30,7 +30,7 @@ from ssmith.artefact.weights import files_of, packed, shapes_in
 from ssmith.core.errors import ArtefactError, UnsupportedError
 from ssmith.core.files import write_bytes, write_json, write_text
 from ssmith.core.optional import require
-from ssmith.families import couplings_of, sync_config_
+from ssmith.families import stock_configs, sync_config_
 from ssmith.families.hf.blocks import BlockState, block_name, restore_
 from ssmith.families.hf.native import skeleton
 from ssmith.families.registry import find_selective, tensors_digest
@@ -236,7 +236,7 @@ class Assembly:
         """
         after = copy.deepcopy(self.blocks.skeleton)
         added = self._written(scratch, after)
-        sync_config_(after, couplings_of(self.blocks.skeleton))
+        sync_config_(after, stock_configs(self.blocks.skeleton))
         after.config.save_pretrained(scratch)
         hugging_face.settle_config(scratch)
         content = self.blocks.content | {"model_type": after.config.model_type}

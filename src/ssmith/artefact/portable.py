@@ -14,7 +14,7 @@ from ssmith.artefact.hugging_face import quiet
 from ssmith.artefact.sidecar import SiteFacts
 from ssmith.core.optional import require
 from ssmith.core.plan import Plan
-from ssmith.core.unit import Mode
+from ssmith.core.unit import Coupling, Mode
 from ssmith.families import Site, sites
 from ssmith.families.parts.stock import is_stock, stock_of
 
@@ -53,8 +53,9 @@ def portable(model: nn.Module, plan: Plan, mode: Mode | None = None) -> str:
                 if coupling.renorms and not bool(keep.all()):
                     return f"no; a norm over masked {cut.unit} has its own epsilon in each layer"
                 continue
-            if not coupling.config_keys:
-                return f"no; stock configurations cannot say how many {cut.unit} there are"
+            broken = _broken(owner, coupling, keep.numel() - int(keep.sum()))
+            if broken:
+                return broken
             left = counts.setdefault((owner.family.name, cut.unit), {})
             left[owner.name] = int(keep.sum())
     for (family, unit), left in counts.items():
@@ -111,6 +112,18 @@ def of_other(model: nn.Module) -> str:
 def _owner(name: str, there: Mapping[str, Site]) -> Site | None:
     owners = [site for site in there if name == site or name.startswith(f"{site}.")]
     return there[max(owners, key=len)] if owners else None
+
+
+def _broken(site: Site, coupling: Coupling, gone: int) -> str:
+    """Return why a stock configuration cannot say what is left, in words; empty if it can."""
+    if not coupling.config_keys:
+        return f"no; stock configurations cannot say how many {coupling.unit} there are"
+    said = site.family.stock_config(site.module)
+    for key, each in coupling.config_keys.items():
+        value = said[key] - each * gone
+        if value.denominator != 1:
+            return f"no; {key} would be {value}, and stock code wants a whole number"
+    return ""
 
 
 def _unequal(what: str) -> str:

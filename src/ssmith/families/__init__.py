@@ -7,7 +7,6 @@ from ssmith.families.heads import Answers, HeadConfig, TaskModel, answers_of, re
 from ssmith.families.hf import directory_of, hf_facts, vocabulary_of
 from ssmith.families.lti import LTILayer, LTIOptions
 from ssmith.families.registry import (
-    couplings_of,
     describe,
     find_layers,
     model_digest,
@@ -15,6 +14,7 @@ from ssmith.families.registry import (
     scan_of,
     sites,
     ssm_sites,
+    stock_configs,
     sync_config_,
 )
 from ssmith.families.s4d import S4DLayer
@@ -37,7 +37,6 @@ __all__ = [
     "TaskModel",
     "answers_of",
     "chain_of",
-    "couplings_of",
     "describe",
     "directory_of",
     "find_layers",
@@ -50,6 +49,7 @@ __all__ = [
     "sites",
     "spread",
     "ssm_sites",
+    "stock_configs",
     "sync_config_",
     "sync_depth_",
     "tapped",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,85 +41,114 @@ class Admission:
 _TRIED: dict[Any, Admission] = {}
 
 
-def admit(module: nn.Module, layer: SelectiveLayer, couplings: tuple[Coupling, ...]) -> Admission:
-    """Try a layer of a class that is not one of transformers'.
+def try_tables(module: nn.Module, tables: tuple[Coupling, ...]) -> Admission:
+    """Try a layer: without a unit it must compute what it does with a silent one.
 
-    Its output must be what its parts compute, and without a state it must compute what it does
-    with a silent one. The outcome holds for all layers of one class, layout and shapes.
+    The outcome holds for all layers of one class, layout, shapes and flags.
 
     Args:
         module: left as it is.
-        layer: the same, as it is seen.
-        couplings: its tables.
+        tables: where its units live.
 
     Returns:
         What can be cut.
     """
+    return _once(module, lambda: _by_tables(module, tables))
+
+
+def try_rebuilding(
+    module: nn.Module, layer: SelectiveLayer, tables: tuple[Coupling, ...]
+) -> Admission:
+    """Try a mixer: its output must be what its parts compute, and its tables must hold.
+
+    Args:
+        module: left as it is.
+        layer: the same, as it is seen.
+        tables: where its units live.
+
+    Returns:
+        What can be cut.
+    """
+    return _once(module, lambda: _by_parts(layer, tables))
+
+
+def _once(module: nn.Module, look: Callable[[], Admission]) -> Admission:
     shapes = tuple((name, tuple(value.shape)) for name, value in module.named_parameters())
-    layout = registered(module)
-    key = (type(module), None if layout is None else repr(layout), shapes)
+    flags = tuple(
+        (name, value)
+        for name, value in vars(module).items()
+        if isinstance(value, bool | str) and name != "training"
+    )
+    key = (type(module), repr(registered(module)), shapes, flags)
     if any(value.is_meta for value in module.parameters()):
         return Admission(units=(), reason="its weights are not loaded")
     if key not in _TRIED:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            _TRIED[key] = _tried(layer, couplings)
+            _TRIED[key] = look()
     return _TRIED[key]
 
 
-def _tried(layer: SelectiveLayer, couplings: tuple[Coupling, ...]) -> Admission:
-    units = tuple(dict.fromkeys(item.unit for item in couplings))
+def _by_parts(layer: SelectiveLayer, tables: tuple[Coupling, ...]) -> Admission:
     try:
-        twin = _twin(layer)
-        hidden = torch.randn(_BATCH, _LENGTH, twin.mixer.in_proj.weight.shape[1])
-        hidden = hidden.to(twin.mixer.in_proj.weight)
-        own = _called(twin, hidden)
+        twin = SelectiveLayer.of(layer.name, _twin(layer.module))
+        hidden = _input(twin.mixer.in_proj.weight)
+        own = _called(twin.module, hidden)
     except Exception as error:  # a forward of anybody's may raise anything
-        return Admission(
-            units=(), reason=f"it does not run on (batch, length, width): {_say(error)}"
-        )
+        reason = f"it does not run on an input (batch, length, width): {_say(error)}"
+        return Admission(units=(), reason=reason)
     try:
         rebuilt = twin.output(twin.branches(hidden))
     except Exception as error:
         return Admission(units=(), reason=f"its parts do not fit together: {_say(error)}")
     if not _same(own, rebuilt):
-        return Admission(units=(), reason="its output is not what a Mamba mixer makes of its parts")
-    fault = _fault(layer, couplings, hidden)
-    if fault:
-        return Admission(units=tuple(unit for unit in units if unit != "state"), reason=fault)
-    return Admission(units=units)
+        reason = "its output is not what a Mamba mixer makes of its parts"
+        return Admission(units=(), reason=reason)
+    return _by_tables(layer.module, tables, hidden)
 
 
-def _fault(layer: SelectiveLayer, couplings: tuple[Coupling, ...], hidden: Tensor) -> str:
-    """Return what is wrong with the layer after one state went; empty if nothing."""
-    state = next(item for item in couplings if item.unit == "state")
-    if state.count == 1:
-        return "it has a single state"
-    keep = torch.arange(state.count) > 0
+def _by_tables(
+    module: nn.Module, tables: tuple[Coupling, ...], hidden: Tensor | None = None
+) -> Admission:
+    units, reasons = [], []
+    for table in tables:
+        fault = ""
+        if "shrink" in table.modes:
+            x = hidden
+            if x is None:
+                x = _input(_twin(module).get_parameter(table.slices[0].parameter))
+            fault = _fault(module, table, x)
+        reasons += [f"{table.unit}: {fault}"] if fault else []
+        units += [] if fault else [table.unit]
+    return Admission(units=tuple(dict.fromkeys(units)), reason="; ".join(reasons))
+
+
+def _fault(module: nn.Module, table: Coupling, hidden: Tensor) -> str:
+    """Return what is wrong with a layer after one unit of each part went; empty if nothing."""
+    keep = torch.ones(table.per_block, table.count // table.per_block, dtype=torch.bool)
+    if keep.shape[1] == 1:
+        return f"there is a single {table.unit}"
+    keep[:, 0] = False
+    shrunk, masked = _twin(module), _twin(module)
     try:
-        shrunk = _twin(layer)
-        shrink_(shrunk.module, state, keep)
+        shrink_(shrunk, table, keep.view(table.grid))
         own = _called(shrunk, hidden)
-        if "mask" in state.modes:
-            masked = _twin(layer)
-            mask_(masked.module, state, keep)
-            expected = _called(masked, hidden)
-        else:
-            expected = shrunk.output(shrunk.branches(hidden))
+        if "mask" not in table.modes:
+            return ""
+        mask_(masked, table, keep.view(table.grid))
+        expected = _called(masked, hidden)
     except Exception as error:
         return (
-            f"state: with one state less its forward fails ({_say(error)}); name the attributes "
-            'that count states: sm.register(…, sizes={"state": [...]})'
+            f"with one less its forward fails ({_say(error)}); name the attributes that count "
+            f'them: sm.register(…, sizes={{"{table.unit}": [...]}})'
         )
-    return "" if _same(own, expected) else "state: shrunk and masked it computes different outputs"
+    return "" if _same(own, expected) else "shrunk and masked it computes different outputs"
 
 
-def _twin(layer: SelectiveLayer) -> SelectiveLayer:
+def _twin(module: nn.Module) -> nn.Module:
     """Return a copy in evaluation mode, in at least float32, with every weight moved a little."""
-    mixer = copy.deepcopy(layer.mixer)
-    twin = SelectiveLayer(layer.name, mixer)
-    twin.module.eval()
+    twin = copy.deepcopy(module).eval()
     draw = torch.Generator().manual_seed(0)
-    for value in twin.module.parameters():
+    for value in twin.parameters():
         if value.dtype in (torch.float16, torch.bfloat16):
             value.data = value.data.float()
         # So that what starts at zero, or all alike, shows as well.
@@ -127,8 +157,14 @@ def _twin(layer: SelectiveLayer) -> SelectiveLayer:
     return twin
 
 
-def _called(layer: SelectiveLayer, hidden: Tensor) -> Tensor:
-    out = layer.module(hidden)
+def _input(weight: Tensor) -> Tensor:
+    """Draw what a layer with this first weight can be given."""
+    draw = torch.Generator().manual_seed(1)
+    return torch.randn(_BATCH, _LENGTH, weight.shape[1], generator=draw).to(weight)
+
+
+def _called(module: nn.Module, hidden: Tensor) -> Tensor:
+    out = module(hidden)
     first: Tensor = out[0] if isinstance(out, tuple) else out
     return first
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from ssmith.core.unit import Coupling, Mode
 from ssmith.families.admission import Admission
 from ssmith.families.family import Kind, Site, View
 from ssmith.families.parts.stock import Engine
-from ssmith.families.registry import sites
+from ssmith.families.registry import ssm_sites
 
 KEPT = "ssmith_kept"
 """Attribute of a list that blocks were dropped from: which of the first ones are left."""
@@ -68,6 +69,10 @@ class ChainFamily:
         del module
         return torch.ones(coupling.grid, dtype=torch.bool)
 
+    def stock_config(self, module: Any) -> Mapping[str, Fraction]:  # noqa: D102
+        del module
+        return {}
+
     def info(self, name: str, module: Any) -> LayerInfo:  # noqa: D102
         raise NotImplementedError(f"{name} is a list of {len(module)} blocks, not a layer")
 
@@ -91,7 +96,7 @@ def chain_of(model: nn.Module) -> Site:
     Raises:
         UnsupportedError: if there is none: layers stand in several lists or in no list.
     """
-    owners = {_list_above(model, name) for name in sites(model)}
+    owners = {_list_above(model, name) for name in ssm_sites(model)}
     name = owners.pop() if len(owners) == 1 else None
     if name is None:
         raise UnsupportedError(

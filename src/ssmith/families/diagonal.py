@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from jaxtyping import Bool
@@ -67,6 +69,10 @@ class DiagonalFamily:
     def present(self, module: Any, coupling: Coupling) -> Bool[Tensor, "..."]:  # noqa: D102
         there: Tensor = module.present()
         return there.view(coupling.grid)
+
+    def stock_config(self, module: Any) -> Mapping[str, Fraction]:  # noqa: D102
+        del module
+        return {}
 
     def info(self, name: str, module: Any) -> LayerInfo:  # noqa: D102
         found: LayerInfo = module.info(name)

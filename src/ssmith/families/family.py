@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Bool
@@ -60,6 +62,9 @@ class Family(Protocol):
     def present(self, module: nn.Module, coupling: Coupling) -> Bool[Tensor, "..."]:
         """Return which units no mask has silenced, in the coupling's grid."""
 
+    def stock_config(self, module: nn.Module) -> Mapping[str, Fraction]:
+        """Return what a stock configuration says of a layer; empty where it cannot."""
+
     def info(self, name: str, module: nn.Module) -> LayerInfo:
         """Return what `inspect` shows of a layer."""
 
@@ -75,11 +80,13 @@ class Site:
         name: its dotted name in the network.
         module: the layer.
         family: that owns it.
+        shared: its parameters that stand in other places of the network as well → one of these.
     """
 
     name: str
     module: nn.Module
     family: Family
+    shared: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def couplings(self) -> tuple[Coupling, ...]:
@@ -87,7 +94,16 @@ class Site:
         admitted = self.family.admit(self.module).units
         if not admitted:
             return ()
-        return tuple(item for item in self.family.couplings(self.module) if item.unit in admitted)
+        return tuple(
+            item
+            for item in self.family.couplings(self.module)
+            if item.unit in admitted and not self._elsewhere(item)
+        )
+
+    def _elsewhere(self, coupling: Coupling) -> str:
+        """Return which shared parameter a cut would change in another place, too; empty if none."""
+        names = (item.parameter for item in coupling.slices)
+        return next((name for name in names if name in self.shared), "")
 
     def coupling(self, unit: str, target: str = "") -> Coupling:
         """Return where a unit lives in it.
@@ -107,7 +123,7 @@ class Site:
         for item in have:
             if (item.unit, item.target) == (unit, target):
                 return item
-        reason = self.family.admit(self.module).reason
+        reason = self.family.admit(self.module).reason or self._tied(unit, target)
         of = f" of {target}" if target else ""
         names = dict.fromkeys(
             item.unit + (f" of {item.target}" if item.unit == unit else "") for item in have
@@ -117,6 +133,13 @@ class Site:
             + (f": {reason}" if reason else ""),
             allowed=", ".join(names) or "nothing in this layer",
         )
+
+    def _tied(self, unit: str, target: str) -> str:
+        for item in self.family.couplings(self.module) if self.shared else ():
+            name = self._elsewhere(item)
+            if (item.unit, item.target) == (unit, target) and name:
+                return f"its {name} is {self.shared[name]} as well"
+        return ""
 
     def cut_(
         self,

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from ssmith.core.errors import ModelError, UnsupportedError
 from ssmith.core.layers import LayerInfo, Modes
-from ssmith.core.unit import Coupling
+from ssmith.families.attention import ATTENTION
 from ssmith.families.diagonal import S4D, S5
 from ssmith.families.family import Family, Site
+from ssmith.families.feedforward import MLP
 from ssmith.families.lti import LTILayer
 from ssmith.families.mamba.family import MAMBA
 from ssmith.families.mamba.selective import SelectiveLayer
@@ -25,7 +26,7 @@ from ssmith.families.parts.stock import Engine, Mixer, is_stock, kind_of
 from ssmith.families.zamba.family import ZAMBA
 from ssmith.ops.backends import Op
 
-FAMILIES: tuple[Family, ...] = (S5, S4D, MAMBA, MAMBA2, ZAMBA)
+FAMILIES: tuple[Family, ...] = (S5, S4D, MAMBA, MAMBA2, ZAMBA, ATTENTION, MLP)
 """Every family; the first one that owns a module has it."""
 MIXERS: Mapping[str, tuple[Engine, Mixer]] = {
     kind: (family.engine, mixer)
@@ -52,11 +53,14 @@ def sites(model: nn.Module) -> dict[str, Site]:
         (offloaded by accelerate) are none. May be empty.
     """
     found: dict[str, Site] = {}
+    places = _places(model)
     for name, part in model.named_modules():
         inside = any(name.startswith(f"{outer}.") for outer in found)
         family = None if inside else family_of(part)
         if family is not None and not _is_offloaded(part):
-            found[name] = Site(name=name, module=part, family=family)
+            found[name] = Site(
+                name=name, module=part, family=family, shared=_shared(part, name, places)
+            )
     return found
 
 
@@ -180,34 +184,33 @@ def modes_of(model: nn.Module) -> tuple[Modes, ...]:
     return tuple(layer.modes(name) for name, layer in find_layers(model).items())
 
 
-def couplings_of(model: nn.Module) -> dict[str, tuple[Coupling, ...]]:
-    """Return where the units of every layer live, by the layer's name."""
-    return {name: site.couplings for name, site in sites(model).items()}
+StockConfig = Mapping[str, Mapping[str, Fraction]]
 
 
-def sync_config_(model: nn.Module, before: Mapping[str, tuple[Coupling, ...]]) -> None:
+def stock_configs(model: nn.Module) -> StockConfig:
+    """Return by site what a stock configuration says of it."""
+    return {name: site.family.stock_config(site.module) for name, site in sites(model).items()}
+
+
+def sync_config_(model: nn.Module, before: StockConfig) -> None:
     """Make a network's configuration say what its layers are now, where they are all alike.
 
     Args:
         model: a network that was cut; one without a configuration is left as it is.
-        before: `couplings_of` it before the cut.
+        before: its `stock_configs` before the cut.
     """
     current = getattr(model, "current_config", None)
     if current is not None:
         model.config = current()
         return
     config: Any = getattr(model, "config", None)
-    falls: dict[str, set[Fraction]] = {}
-    for name, now in couplings_of(model).items():
-        counts = {(item.unit, item.target): item.count for item in now}
-        for item in before.get(name, ()):
-            gone = item.count - counts.get((item.unit, item.target), 0)
-            for key, each in item.config_keys.items():
-                falls.setdefault(key, set()).add(Fraction(each) * gone)
-    for key, amounts in falls.items():
-        amount = amounts.pop() if len(amounts) == 1 else Fraction(0)
-        if amount and hasattr(config, key):
-            setattr(config, key, int(getattr(config, key) - amount))
+    now = stock_configs(model)
+    changed = [name for name, said in now.items() if said != before.get(name)]
+    for key in dict.fromkeys(key for name in changed for key in now[name]):
+        values = {said[key] for said in now.values() if key in said}
+        value = values.pop()
+        if not values and value.denominator == 1 and config is not None:
+            setattr(config, key, int(value))
 
 
 def model_digest(model: nn.Module) -> str:
@@ -224,6 +227,27 @@ def tensors_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
         digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _places(model: nn.Module) -> dict[int, list[str]]:
+    """Return by parameter the names under which different modules hold it."""
+    places: dict[int, list[str]] = {}
+    for prefix, part in model.named_modules():
+        for name, value in part._parameters.items():
+            if value is not None:
+                places.setdefault(id(value), []).append(f"{prefix}.{name}".lstrip("."))
+    return places
+
+
+def _shared(part: nn.Module, prefix: str, places: Mapping[int, list[str]]) -> dict[str, str]:
+    """Return the parameters of a layer that other modules hold too, with a name of theirs."""
+    found = {}
+    for name, value in part.named_parameters():
+        own = f"{prefix}.{name}".lstrip(".")
+        others = [other for other in places.get(id(value), ()) if other != own]
+        if others:
+            found[name] = others[0]
+    return found
 
 
 def _is_offloaded(part: nn.Module) -> bool:

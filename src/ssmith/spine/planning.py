@@ -113,6 +113,13 @@ def _planner(model: nn.Module, budget: Budget) -> str:
             allowed=", ".join(sorted(there)) or "models with state space layers",
             next_step="`ssmith inspect` shows what a model has",
         )
+    blind = [site for site in chosen if site.view() is None]
+    if blind:
+        raise UnsupportedError(
+            f"no method chooses {budget.unit} of {blind[0].family.name} layers yet",
+            allowed="layers of S5, S4D and Mamba",
+            next_step="write the plan by hand: prune_ does what it says",
+        )
     views = {"lti" if isinstance(site.view(), LTILayer) else "selective" for site in chosen}
     if len(views) > 1:
         raise UnsupportedError(

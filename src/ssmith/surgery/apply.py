@@ -19,10 +19,10 @@ from ssmith.core.unit import MODES, Coupling, Mode
 from ssmith.families import (
     Site,
     chain_of,
-    couplings_of,
     model_digest,
     sites,
     spread,
+    stock_configs,
     sync_config_,
     sync_depth_,
 )
@@ -68,7 +68,7 @@ def prune_(
     for site in work:
         # On a copy first: what does not fit, leaves the model as it is.
         _cut_site_(site.copied(), rest, mode)
-    there = couplings_of(model)
+    there = stock_configs(model)
     for site in work:
         _cut_site_(site, rest, mode, counts)
     sync_config_(model, there)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from jaxtyping import Bool
@@ -12,7 +14,7 @@ from ssmith.core.errors import PlanError
 from ssmith.core.layers import STATE, LayerInfo
 from ssmith.core.selective import ENTRY, STORED_A_LOG
 from ssmith.core.unit import Coupling, Mode
-from ssmith.families.admission import Admission, admit
+from ssmith.families.admission import Admission, try_rebuilding
 from ssmith.families.coupling import mask_, present
 from ssmith.families.family import Kind, View, cut_by_table_
 from ssmith.families.layout import registered
@@ -57,7 +59,7 @@ class MambaFamily:
             layer, tables = SelectiveLayer.of("", module), self.couplings(module)
         except (AttributeError, IndexError) as error:
             return Admission(units=(), reason=f"a part is not there: {error}")
-        return admit(module, layer, tables)
+        return try_rebuilding(module, layer, tables)
 
     def cut_(  # noqa: D102
         self,
@@ -85,6 +87,11 @@ class MambaFamily:
 
     def present(self, module: Any, coupling: Coupling) -> Bool[Tensor, "..."]:  # noqa: D102
         return present(module, coupling)
+
+    def stock_config(self, module: Any) -> Mapping[str, Fraction]:  # noqa: D102
+        if not is_known(module):
+            return {}
+        return {MIXERS[kind_of(module)].keys["state"]: Fraction(module.A_log.shape[1])}
 
     def info(self, name: str, module: Any) -> LayerInfo:  # noqa: D102
         admission = self.admit(module)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from ssmith.core.unit import Coupling, Renorm, Slice
 from ssmith.families.layout import Layout, Named, registered
 from ssmith.families.parts.hooks import PER_STATE
 from ssmith.families.parts.stock import Mixer, is_stock, kind_of
+from ssmith.families.parts.tables import at
 
 PROJECTIONS = ("in_proj", "conv1d", "x_proj", "dt_proj", "out_proj")
 NORMS = ("b_layernorm", "c_layernorm")
@@ -38,9 +38,9 @@ def layout_of(mixer: nn.Module) -> Layout:
     # mambapy writes the norms of B and C with capitals.
     names = {norm: norm.capitalize() for norm in NORMS if hasattr(mixer, norm.capitalize())}
     names |= {} if known is None else known.names
-    n = int(_at(mixer, names.get("A_log", "A_log")).shape[1])
+    n = int(at(mixer, names.get("A_log", "A_log")).shape[1])
     places = [*_COUNTS, *(f"config.{name}" for name in _COUNTS)]
-    counts = tuple(place for place in places if _at(mixer, place) == n)
+    counts = tuple(place for place in places if at(mixer, place) == n)
     return Layout(family="mamba", names=names, sizes={"state": counts})
 
 
@@ -66,9 +66,7 @@ def state(module: nn.Module) -> Coupling:
     layout, mixer = layout_of(module), named(module)
     n, x_proj = mixer.A_log.shape[1], layout.name("x_proj")
     rank = mixer.x_proj.weight.shape[0] - 2 * n
-    rows = [
-        f"{x_proj}.{name}" for name in ("weight", "bias") if _at(mixer.x_proj, name) is not None
-    ]
+    rows = [f"{x_proj}.{name}" for name in ("weight", "bias") if at(mixer.x_proj, name) is not None]
     norms = {
         layout.name(name): norm
         for name in NORMS
@@ -100,14 +98,6 @@ def state(module: nn.Module) -> Coupling:
 def is_known(module: nn.Module) -> bool:
     """Return whether a module is a mixer of transformers that the engine runs as Mamba."""
     return kind_of(module) in MIXERS and is_stock(module)
-
-
-def _at(module: Any, place: str) -> Any:
-    """Return an attribute by its dotted name; None where there is none."""
-    try:
-        return attrgetter(place)(module)
-    except AttributeError:
-        return None
 
 
 def epsilon_of(norm: Any) -> str:

@@ -1,90 +1,21 @@
 """Mamba-2's mixers, and those of Bamba, Falcon-H1, Granite-4, Nemotron-H and Zamba-2."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Any
-
-from jaxtyping import Bool
-from torch import Tensor, nn
-
-from ssmith.core.layers import STATE, LayerInfo
-from ssmith.core.unit import Coupling, Mode
-from ssmith.families.admission import Admission
-from ssmith.families.coupling import present
-from ssmith.families.family import Kind, View, cut_by_table_
 from ssmith.families.mamba2.forward import mamba2_forward
-from ssmith.families.parts.stock import Engine, Mixer, kind_of
-from ssmith.ops.backends import choose
+from ssmith.families.mamba2.units import MIXERS, config, tables
+from ssmith.families.parts.stock import Engine
+from ssmith.families.tabled import TableFamily
 
-MIXERS = {
-    "Mamba2Mixer": Mixer(model_type="mamba2"),
-    "BambaMixer": Mixer(model_type="bamba", hybrid="BambaModel"),
-    "FalconH1Mixer": Mixer(model_type="falcon_h1", hybrid="FalconH1Model"),
-    "GraniteMoeHybridMambaLayer": Mixer(
-        model_type="granitemoehybrid", hybrid="GraniteMoeHybridModel"
-    ),
-    "NemotronHMamba2Mixer": Mixer(model_type="nemotron_h", hybrid="NemotronHModel"),
-    "Zamba2MambaMixer": Mixer(model_type="zamba2", hybrid="Zamba2Model"),
-}
-
-
-@dataclass(frozen=True)
-class Mamba2Family:
-    """Mixers that scan with one decay per head and states shared by groups of heads."""
-
-    name: str
-    engine: Engine | None
-    kind: Kind = "ssm"
-
-    def owns(self, module: nn.Module) -> bool:  # noqa: D102
-        return kind_of(module) in MIXERS
-
-    def couplings(self, module: Any) -> tuple[Coupling, ...]:  # noqa: D102
-        del module
-        return ()
-
-    def admit(self, module: Any) -> Admission:  # noqa: D102
-        del module
-        return Admission(units=(), reason="its units are not told apart yet")
-
-    def cut_(  # noqa: D102
-        self,
-        module: Any,
-        coupling: Coupling,
-        keep: Bool[Tensor, "..."],
-        mode: Mode,
-        semantics: str | None,
-    ) -> None:
-        del semantics
-        cut_by_table_(module, coupling, keep, mode)
-
-    def present(self, module: Any, coupling: Coupling) -> Bool[Tensor, "..."]:  # noqa: D102
-        return present(module, coupling)
-
-    def info(self, name: str, module: Any) -> LayerInfo:  # noqa: D102
-        units = {STATE: module.ssm_state_size, "channel": module.intermediate_size}
-        units["head"] = module.num_heads
-        path = choose("ssd", module.A_log)
-        return LayerInfo(
-            name=name,
-            family=MIXERS[kind_of(module)].model_type,
-            units=units,
-            grid={unit: (count,) for unit, count in units.items()},
-            width=module.intermediate_size,
-            parameters=sum(parameter.numel() for parameter in module.parameters()),
-            masked=dict.fromkeys(units, 0),
-            notes=(f"runs on the engine ({path.backend})", "cannot be pruned yet"),
-        )
-
-    def view(self, name: str, module: Any) -> View | None:  # noqa: D102
-        del name, module
-        return None
-
-
-MAMBA2 = Mamba2Family(
-    "mamba2",
-    Engine(
-        name="mamba2", forward=mamba2_forward, scan="ssd", ops=("causal_conv", "ssd"), mixers=MIXERS
+MAMBA2 = TableFamily(
+    name="mamba2",
+    kind="ssm",
+    classes=MIXERS,
+    tables=tables,
+    config=config,
+    engine=Engine(
+        name="mamba2",
+        forward=mamba2_forward,
+        scan="ssd",
+        ops=("causal_conv", "ssd"),
+        mixers=MIXERS,
     ),
 )

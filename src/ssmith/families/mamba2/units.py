@@ -1,0 +1,160 @@
+"""Where the units of Mamba-2's mixers live: states of groups, heads, channels of heads.
+
+Rows of ``in_proj`` are z (e), x (e), B (g·n), C (g·n), Δ (h); channels of ``conv1d`` are x, B, C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from ssmith.core.unit import Coupling, Renorm, Slice
+from ssmith.families.parts.stock import Mixer, kind_of
+from ssmith.families.parts.tables import conv_sizes, existing, slices_of
+
+_BAMBA = {
+    "state": "mamba_d_state", "head": "mamba_n_heads", "head_dim": "mamba_d_head",
+    "expand": "mamba_expand",
+}  # fmt: skip
+MIXERS = {
+    "Mamba2Mixer": Mixer(
+        model_type="mamba2",
+        keys={"state": "state_size", "head": "num_heads", "head_dim": "head_dim",
+              "expand": "expand"},
+    ),
+    "BambaMixer": Mixer(model_type="bamba", keys=_BAMBA, hybrid="BambaModel"),
+    "FalconH1Mixer": Mixer(
+        model_type="falcon_h1",
+        keys={name: key for name, key in _BAMBA.items() if name != "expand"}
+        | {"inner": "mamba_d_ssm"},
+        hybrid="FalconH1Model",
+    ),
+    "GraniteMoeHybridMambaLayer": Mixer(
+        model_type="granitemoehybrid", keys=_BAMBA, hybrid="GraniteMoeHybridModel"
+    ),
+    "NemotronHMamba2Mixer": Mixer(
+        model_type="nemotron_h",
+        keys={"state": "ssm_state_size", "head": "mamba_num_heads", "head_dim": "mamba_head_dim"},
+        hybrid="NemotronHModel",
+    ),
+    "Zamba2MambaMixer": Mixer(
+        model_type="zamba2",
+        keys={"state": "mamba_d_state", "head": "n_mamba_heads", "head_dim": "mamba_headdim",
+              "expand": "mamba_expand"},
+        hybrid="Zamba2Model",
+    ),
+}  # fmt: skip
+
+
+def tables(mixer: Any) -> tuple[Coupling, ...]:
+    """Return where the units of a mixer live."""
+    return (_state(mixer), _head(mixer), _head_dim(mixer))
+
+
+def config(mixer: Any) -> Mapping[str, Fraction]:
+    """Return what a stock configuration says of a mixer."""
+    inner = mixer.num_heads * mixer.head_dim
+    values = {
+        "state": Fraction(mixer.ssm_state_size), "head": Fraction(mixer.num_heads),
+        "head_dim": Fraction(mixer.head_dim), "inner": Fraction(inner),
+        "expand": Fraction(inner, mixer.hidden_size),
+    }  # fmt: skip
+    return {key: values[unit] for unit, key in MIXERS[kind_of(mixer)].keys.items()}
+
+
+def _state(mixer: Any) -> Coupling:
+    """One state of one group: its rows of B and of C, before and in the convolution."""
+    g, n, e = mixer.n_groups, mixer.ssm_state_size, mixer.intermediate_size
+    rows = {"start": 2 * e, "repeat": 2, "step": g * n}
+    return Coupling(
+        unit="state",
+        grid=(g, n),
+        slices=(
+            *slices_of(mixer, "in_proj", **rows),
+            *slices_of(mixer, "mup_vector", dim=2, **rows),
+            *slices_of(mixer, "conv1d", start=e, repeat=2, step=g * n, silent=0.0),
+        ),
+        sizes=existing(
+            mixer,
+            {"ssm_state_size": Fraction(1, g), "conv_dim": 2, "groups_time_state_size": 1,
+             "in_proj.out_features": 2, **conv_sizes(2)},
+        ),
+        config_keys=_keys(mixer, {"state": Fraction(1, g)}),
+        per_block=g,
+    )  # fmt: skip
+
+
+def _head(mixer: Any) -> Coupling:
+    """One head: its channels, its step size, decay and skip weight."""
+    g, n, e, p = mixer.n_groups, mixer.ssm_state_size, mixer.intermediate_size, mixer.head_dim
+    dt = {"start": 2 * e + 2 * g * n}
+    own = [slices_of(mixer, name) for name in ("dt_bias", "A_log", "D")]
+    return Coupling(
+        unit="head",
+        grid=(mixer.num_heads,),
+        slices=(
+            *slices_of(mixer, "in_proj", width=p, repeat=2, step=e),
+            *slices_of(mixer, "in_proj", **dt),
+            *slices_of(mixer, "mup_vector", dim=2, width=p, repeat=2, step=e),
+            *slices_of(mixer, "mup_vector", dim=2, **dt),
+            *(item for items in own for item in items),
+            *_inner(mixer, width=p),
+        ),
+        sizes=existing(
+            mixer,
+            {"num_heads": 1, "intermediate_size": p, "conv_dim": p,
+             "in_proj.out_features": 2 * p + 1, "out_proj.in_features": p,
+             "norm.group_size": Fraction(p, g), **conv_sizes(p)},
+        ),
+        config_keys=_keys(
+            mixer, {"head": 1, "inner": p, "expand": Fraction(p, mixer.hidden_size)}
+        ),
+        per_block=g,
+        renorms=_renorms(mixer),
+    )  # fmt: skip
+
+
+def _head_dim(mixer: Any) -> Coupling:
+    """One channel of one head; as many go from each head, which ones is each head's own matter."""
+    g, e, h = mixer.n_groups, mixer.intermediate_size, mixer.num_heads
+    return Coupling(
+        unit="head_dim",
+        grid=(h, mixer.head_dim),
+        slices=(
+            *slices_of(mixer, "in_proj", repeat=2, step=e),
+            *slices_of(mixer, "mup_vector", dim=2, repeat=2, step=e),
+            *_inner(mixer),
+        ),
+        sizes=existing(
+            mixer,
+            {"head_dim": Fraction(1, h), "intermediate_size": 1, "conv_dim": 1,
+             "in_proj.out_features": 2, "out_proj.in_features": 1,
+             "norm.group_size": Fraction(1, g), **conv_sizes(1)},
+        ),
+        config_keys=_keys(
+            mixer,
+            {"head_dim": Fraction(1, h), "inner": 1, "expand": Fraction(1, mixer.hidden_size)},
+        ),
+        per_block=h,
+        renorms=_renorms(mixer),
+    )  # fmt: skip
+
+
+def _inner(mixer: Any, width: int = 1) -> tuple[Slice, ...]:
+    """Where channels live from the convolution on; silent there, they are zero ever after."""
+    return (
+        *slices_of(mixer, "conv1d", width=width, silent=0.0),
+        *slices_of(mixer, "norm.weight", width=width),
+        *slices_of(mixer, "out_proj.weight", dim=1, width=width),
+        *slices_of(mixer, "output_offset", width=width),
+    )
+
+
+def _renorms(mixer: Any) -> tuple[Renorm, ...]:
+    return (Renorm(norm="norm"),) if hasattr(mixer.norm, "weight") else ()
+
+
+def _keys(mixer: Any, falls: Mapping[str, int | Fraction]) -> dict[str, int | Fraction]:
+    keys = MIXERS[kind_of(mixer)].keys
+    return {keys[unit]: amount for unit, amount in falls.items() if unit in keys}

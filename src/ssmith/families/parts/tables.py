@@ -1,0 +1,67 @@
+"""Short hands for tables: slices of what is there, sizes of what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from operator import attrgetter
+from typing import Any
+
+from torch import Tensor
+
+from ssmith.core.unit import Slice
+
+
+def slices_of(
+    module: Any,
+    name: str,
+    *,
+    dim: int = 0,
+    start: int = 0,
+    width: int = 1,
+    repeat: int = 1,
+    step: int = 0,
+    silent: float | None = None,
+) -> tuple[Slice, ...]:
+    """Return a slice of a tensor, or of a layer's weight and bias, where they are there.
+
+    Args:
+        module: the layer.
+        name: of a tensor or of a layer below it, dotted.
+        dim: axis.
+        start: see `Slice`, as the rest.
+        width: consecutive indices.
+        repeat: blocks.
+        step: between blocks.
+        silent: value under a mask.
+
+    Returns:
+        None, one or two.
+    """
+    names = [name, f"{name}.weight", f"{name}.bias"]
+    return tuple(
+        Slice(
+            parameter=item, dim=dim, start=start, width=width, repeat=repeat, step=step,
+            silent=silent,
+        )
+        for item in names
+        if isinstance(at(module, item), Tensor)
+    )  # fmt: skip
+
+
+def at(module: Any, place: str) -> Any:
+    """Return an attribute by its dotted name; None where there is none."""
+    try:
+        return attrgetter(place)(module)
+    except AttributeError:
+        return None
+
+
+def existing(module: Any, sizes: Mapping[str, int | Fraction]) -> dict[str, int | Fraction]:
+    """Return the sizes that a layer has."""
+    return {name: amount for name, amount in sizes.items() if isinstance(at(module, name), int)}
+
+
+def conv_sizes(each: int) -> dict[str, int | Fraction]:
+    """Return by how much the sizes of a depthwise convolution fall."""
+    return dict.fromkeys(("conv1d.in_channels", "conv1d.out_channels", "conv1d.groups"), each)

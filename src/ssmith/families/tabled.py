@@ -1,0 +1,102 @@
+"""A family that its tables say all about: classes of transformers, and users' own once tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from ssmith.core.layers import LayerInfo
+from ssmith.core.unit import Coupling, Mode
+from ssmith.families.admission import Admission, try_tables
+from ssmith.families.coupling import present
+from ssmith.families.family import Kind, View, cut_by_table_
+from ssmith.families.parts.stock import Engine, is_stock, kind_of
+from ssmith.ops.backends import choose
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableFamily:
+    """Layers that are cut by their tables alone.
+
+    Args:
+        name: of the family.
+        kind: what its layers do.
+        classes: of transformers, by name; their tables hold by the laws of the tests.
+        tables: from a layer to where its units live.
+        config: from a layer to what a stock configuration says of it.
+        like: whether a class that is none of these looks like one; it is then tried.
+        engine: how the engine runs its mixers.
+    """
+
+    name: str
+    kind: Kind
+    classes: Collection[str]
+    tables: Callable[[Any], tuple[Coupling, ...]]
+    config: Callable[[Any], Mapping[str, Fraction]]
+    like: Callable[[Any], bool] | None = None
+    engine: Engine | None = None
+
+    def owns(self, module: nn.Module) -> bool:  # noqa: D102
+        if is_stock(module) and kind_of(module) in self.classes:
+            return True
+        return self.like is not None and self.like(module)
+
+    def couplings(self, module: Any) -> tuple[Coupling, ...]:  # noqa: D102
+        return self.tables(module)
+
+    def admit(self, module: Any) -> Admission:  # noqa: D102
+        tables = self.tables(module)
+        if is_stock(module) and kind_of(module) in self.classes:
+            return Admission(units=tuple(dict.fromkeys(item.unit for item in tables)))
+        return try_tables(module, tables)
+
+    def cut_(  # noqa: D102
+        self,
+        module: Any,
+        coupling: Coupling,
+        keep: Bool[Tensor, "..."],
+        mode: Mode,
+        semantics: str | None,
+    ) -> None:
+        del semantics
+        cut_by_table_(module, coupling, keep, mode)
+
+    def present(self, module: Any, coupling: Coupling) -> Bool[Tensor, "..."]:  # noqa: D102
+        return present(module, coupling)
+
+    def stock_config(self, module: Any) -> Mapping[str, Fraction]:  # noqa: D102
+        return self.config(module)
+
+    def info(self, name: str, module: Any) -> LayerInfo:  # noqa: D102
+        tables, engine = {item.unit: item for item in self.tables(module)}, self.engine
+        mixer = None if engine is None else engine.mixers.get(kind_of(module))
+        notes = [self.admit(module).said()]
+        if engine is not None and mixer is not None:
+            path = choose(engine.scan, module.A_log)
+            notes.insert(0, f"runs on the engine ({path.backend})")
+        return LayerInfo(
+            name=name,
+            family=self.name if mixer is None else mixer.model_type,
+            units={unit: table.count for unit, table in tables.items()},
+            grid={unit: table.grid for unit, table in tables.items()},
+            width=next(
+                (int(getattr(module, size)) for size in _WIDTHS if hasattr(module, size)), 0
+            ),
+            parameters=sum(parameter.numel() for parameter in module.parameters()),
+            masked={
+                unit: int((~present(module, table)).sum()) for unit, table in tables.items()
+            },
+            notes=tuple(notes),
+        )  # fmt: skip
+
+    def view(self, name: str, module: Any) -> View | None:  # noqa: D102
+        del name, module
+        return None
+
+
+_WIDTHS = ("intermediate_size", "hidden_size")
