@@ -15,7 +15,6 @@ from ssmith.jobs.pilot import pilot
 from ssmith.jobs.train import save_trained
 
 pytest.importorskip("transformers")
-pytest.importorskip("accelerate")
 
 RECOVER = dataclasses.replace(
     QUICK,

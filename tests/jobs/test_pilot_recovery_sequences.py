@@ -10,7 +10,6 @@ from ssmith.core.errors import UnsupportedError
 from ssmith.jobs.pilot import pilot
 
 pytest.importorskip("transformers")
-pytest.importorskip("accelerate")
 
 RECOVER = dataclasses.replace(
     QUICK,

@@ -6,7 +6,7 @@ import torch
 from helpers.unchecked import unchecked
 from jobs.toy import FIT, MODEL, contents, recipe, toy
 from ssmith import api
-from ssmith.core.errors import ArtefactError, DataError, InputError
+from ssmith.core.errors import ArtefactError, DataError, InputError, UnsupportedError
 from ssmith.core.sequences import SequenceData, Sequences
 from ssmith.data import save_npz
 from ssmith.families import SequenceConfig, model_digest
@@ -90,6 +90,12 @@ def test_a_checkpoint_of_another_run_is_refused(short, tmp_path):
         with pytest.raises(ArtefactError):
             train(other, seed=0, checkpoint=checkpoint)
     assert checkpoint.read_bytes() == before
+
+
+def test_several_processes_are_refused_and_not_run_side_by_side(short, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UnsupportedError, match=r"in 2 processes.*without torchrun"):
+        train(short)
 
 
 def test_progress_is_told_after_each_step(short):

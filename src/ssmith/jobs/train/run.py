@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ssmith import api, data
-from ssmith.core.errors import InputError
+from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.progress import Progress, silent
 from ssmith.core.seeds import generator, seeded
 from ssmith.core.sequences import SequenceData
@@ -24,7 +24,7 @@ from ssmith.evaluation.perplexity import bits, window_losses
 from ssmith.families import SequenceModel, model_digest
 from ssmith.families.hf import accelerate_, new_mamba, restore_
 from ssmith.jobs.train.recipe import Recipe, Texts
-from ssmith.tune.training import Training, fit, fit_language_
+from ssmith.tune.training import Training, fit, fit_language_, launched
 
 _VALIDATION_WINDOWS = 64
 
@@ -95,7 +95,14 @@ def train(
 
     Raises:
         InputError: if the recipe is not allowed, or a language model is to start from another.
+        UnsupportedError: if a launcher started several processes.
     """
+    if launched() > 1:
+        raise UnsupportedError(
+            f"training from a recipe in {launched()} processes",
+            allowed="one process",
+            next_step="start it without torchrun; `ssmith tune` shares steps between processes",
+        )
     if recipe.kind == "language":
         if start is not None:
             raise InputError(

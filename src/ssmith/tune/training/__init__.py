@@ -10,7 +10,7 @@ from ssmith.tune.training.objectives import (
     row_measures,
     rows_of,
 )
-from ssmith.tune.training.processes import is_main_process, join_processes
+from ssmith.tune.training.processes import is_main_process, join_processes, launched
 from ssmith.tune.training.rates import DATA_SETS, Rate, starting_rate
 from ssmith.tune.training.runs import RateGroup, Work, fit, fit_language_, train_
 
@@ -32,6 +32,7 @@ __all__ = [
     "fit_language_",
     "is_main_process",
     "join_processes",
+    "launched",
     "looks_as_json",
     "row_measures",
     "rows_of",

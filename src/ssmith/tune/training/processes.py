@@ -51,7 +51,7 @@ def join_processes(device: str) -> Processes:
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("device 'cuda' is not there", allowed="cpu")
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if launched() == 1:
         return Processes()
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
@@ -59,6 +59,11 @@ def join_processes(device: str) -> Processes:
         distributed.init_process_group("nccl" if device == "cuda" else "gloo")
         atexit.register(distributed.destroy_process_group)
     return Processes(rank=distributed.get_rank(), count=distributed.get_world_size())
+
+
+def launched() -> int:
+    """Return how many processes a launcher started; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_main_process() -> bool:
