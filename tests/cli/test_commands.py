@@ -242,8 +242,8 @@ def test_defaults_in_the_help_are_the_configs(ssmith):
     text = " ".join(ssmith("pilot", "--help").out.split())
     default = PilotConfig()
     for words in (
-        f"(default: {default.method};",
-        f"(default: {default.max_loss},",
+        f"(default: {default.method})",
+        f"(default: {default.max_loss})",
         f"(default: {default.batch_size})",
         f"(default: {default.speed_seconds:g})",
         f"(default: {default.price_per_hour:g})",

@@ -20,17 +20,17 @@ REFUSED = [
     (("eval", "mamba", "--data", "ids.npy", "--few-shot", "2"), "few_shot is 2 without lm_eval"),
     (("eval", "mamba", "--lm-eval", "missing.yaml"), "no task file missing.yaml"),
     (("eval", "model", "--data", "data.npz", "--lm-eval", "piqa"), "lm_eval is for language"),
-    (("pilot", "model", "--data", "data.npz", "--lm-eval", "a", "--out", "o"), "--lm-eval is for"),
+    (("pilot", "model", "--data", "data.npz", "--lm-eval", "a", "--out", "o"), "--lm-eval does not apply"),
     (("compare", "mamba", "model", "--data", "ids.npy"), "do not predict the same"),
     (
         ("compare", "mamba", "mamba", "--data", "ids.npy", "--own-metric", "a:b"),
         "own_metric is for models",
     ),
-    (("pilot", "mamba", "--data", "ids.npy", "--refine", "2", "--out", "o"), "--refine is for S5"),
+    (("pilot", "mamba", "--data", "ids.npy", "--refine", "2", "--out", "o"), "--refine does not"),
     (("pilot", "mamba", "--data", "ids.npy", "--cut", "heads", "--out", "o"), "cut is 'heads'"),
     (("pilot", "mamba2", "--data", "ids.npy", "--out", "o"), "one number per head"),
     (("pilot", "mamba", "--data", "ids.npy", "--out", "o"), "64 samples of 1024 tokens do not fit"),
-    (("pilot", "model", "--data", "data.npz", "--cut", "columns", "--out", "o"), "--cut is for la"),
+    (("pilot", "model", "--data", "data.npz", "--cut", "columns", "--out", "o"), "--cut does not"),
 ]
 
 

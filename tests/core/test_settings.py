@@ -12,7 +12,7 @@ import pytest
 
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import ArtefactError, InputError
-from ssmith.core.settings import from_mapping, read_settings, to_mapping
+from ssmith.core.settings import from_mapping, read_settings, to_mapping, to_yaml
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,28 @@ def test_files_are_read(tmp_path, name):
 
 
 @pytest.mark.parametrize(
+    ("text", "value"),
+    [("2:4", "2:4"), ("2e-4", 2e-4), ("010", "010"), ("1_000", "1_000"), (".5", 0.5), ("-3", -3)],
+)
+def test_numbers_are_those_of_yaml_1_2(tmp_path, text, value):
+    path = tmp_path / "a.yaml"
+    path.write_text(f"x: {text}", encoding="utf-8")
+    found = read_settings(path)["x"]
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_what_is_written_as_yaml_is_read_again(tmp_path):
+    path = tmp_path / "a.yaml"
+    content = {"a": "2:4", "b": 2e-4, "c": ["1e5", "true", "1", None], "d": {"e": True}}
+    path.write_text(to_yaml(content), encoding="utf-8")
+    assert read_settings(path) == content
+    assert list(read_settings(path)) == list(content)
+
+
+@pytest.mark.parametrize(
     ("name", "content", "error", "message"),
     [
+        ("a.yaml", "rate: 1\nrate: 2", ArtefactError, "'rate' stands there twice"),
         ("a.yaml", "rate: [1", ArtefactError, "cannot read"),
         ("a.yaml", "- 1", InputError, "it holds a list"),
         ("a.json", "{", ArtefactError, "line 1, column 2"),

@@ -163,7 +163,7 @@ def test_a_language_model_is_cut_adapted_and_compared(squares, tmp_path):
         assert (out / name / "report.html").is_file()
         assert f'href="{name}/report.html"' in text
         assert receipt.method["command"][0] == "ssmith"
-    assert "--no-compensation" in receipts["squares-entries"].method["command"]
+    assert "--no-compensate" in receipts["squares-entries"].method["command"]
     adapted = receipts["squares-adapted"]
     assert adapted.model["name"] == str(out / "squares-columns" / "model")
     assert adapted.data["counts"]["test"] == 4

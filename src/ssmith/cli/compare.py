@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ssmith.cli import flags
 from ssmith.cli.output import Output
+from ssmith.cli.recipe import RECIPE, config_of, recipe_of
 from ssmith.core.words import number_of
 
 if TYPE_CHECKING:
@@ -16,55 +16,34 @@ if TYPE_CHECKING:
 
 def add(subparsers: flags.Subparsers) -> None:
     """Add the command."""
-    parser = flags.command(
+    command = flags.Command(
         subparsers,
         "compare",
         about="compare two models on the same data: quality, speed, memory and size",
         example="ssmith compare embedded:digits-s5 pilot/model --data embedded:digits --out page",
         run=run,
     )
-    flags.add_model(parser, "before")
-    flags.add_model(parser, "after")
-    flags.add_data(parser)
-    flags.add_split(parser)
-    flags.add_metric(parser)
-    flags.add_own_metric(parser)
-    flags.add_text(parser)
-    flags.add_out(parser, "directory for receipt.json, report.html and plots/", required=False)
-    flags.add_batch_size(parser)
-    flags.add_speed(parser)
-    flags.add_seed(parser, "resampling")
+    command.model("BEFORE")
+    command.model("AFTER")
+    command.add("--data", flags.DATA_HELP, required=True)
+    command.out("directory for receipt.json, recipe.yaml, report.html, …", required=False)
+    command.settings("ssmith.jobs.source:RowsConfig", under="rows")
+    command.settings("ssmith.jobs.compare:CompareConfig", but=("rows",))
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Compare, print the table, and write the receipt and the page if a place is given."""
-    from ssmith.core.files import new_directory, refuse_existing
+    from ssmith.core.files import new_directory, refuse_existing, write_text
+    from ssmith.jobs.compare import CompareConfig, compare
     from ssmith.jobs.outputs import RECEIPT, refuse_own_input
     from ssmith.report import write_report
 
     if arguments.out is not None:
         refuse_own_input(arguments.out, arguments.before, arguments.after, arguments.data)
         refuse_existing(arguments.out, overwrite=arguments.overwrite, marker=RECEIPT)
-    receipt = _compared(arguments, output)
-    if arguments.out is not None:
-        with new_directory(arguments.out, overwrite=arguments.overwrite, marker=RECEIPT) as scratch:
-            receipt.save(scratch / RECEIPT)
-            write_report(receipt, scratch)
-    _show(output, receipt)
-    if arguments.out is not None:
-        output.line(f"report: {arguments.out / 'report.html'}")
-    return 0
-
-
-def _compared(arguments: argparse.Namespace, output: Output) -> Receipt:
-    from ssmith.jobs.compare import CompareConfig, compare
-    from ssmith.jobs.source import RowsConfig
-
-    config = replace(
-        flags.config_of(CompareConfig, arguments), rows=flags.config_of(RowsConfig, arguments)
-    )
+    config = config_of(CompareConfig, arguments)
     with output.progress() as progress:
-        return compare(
+        receipt = compare(
             arguments.before,
             arguments.after,
             arguments.data,
@@ -72,6 +51,15 @@ def _compared(arguments: argparse.Namespace, output: Output) -> Receipt:
             command=arguments.command_line,
             progress=progress,
         )
+    if arguments.out is not None:
+        with new_directory(arguments.out, overwrite=arguments.overwrite, marker=RECEIPT) as scratch:
+            receipt.save(scratch / RECEIPT)
+            write_text(scratch / RECIPE, recipe_of(arguments, config))
+            write_report(receipt, scratch)
+    _show(output, receipt)
+    if arguments.out is not None:
+        output.line(f"report: {arguments.out / 'report.html'}")
+    return 0
 
 
 def _show(output: Output, receipt: Receipt) -> None:

@@ -5,31 +5,30 @@ from __future__ import annotations
 import argparse
 
 from ssmith.cli import flags
+from ssmith.cli.generated import words
 from ssmith.cli.output import Output
 from ssmith.core.receipt import Receipt
 
 
 def add(subparsers: flags.Subparsers) -> None:
     """Add the command."""
-    parser = flags.command(
+    command = flags.Command(
         subparsers,
         "demo",
         about="cut shipped models, adapt the language model to prose, and show it all on one page",
         example="ssmith demo --out demo-out",
         run=run,
+        kept=kept,
     )
-    flags.add_out(parser, "directory for each step's report and index.html")
-    parser.add_argument(
-        "--resume", action="store_true", help="go on with an interrupted demo in --out"
-    )
-    parser.add_argument(
+    command.out("directory for each step's report and index.html")
+    command.switch("--resume", "go on with an interrupted demo in --out")
+    command.add(
         "--models",
-        type=flags.words,
-        default=(),
+        "shipped models (default: three of series, and the language model; see `ssmith list`)",
+        kind=words,
         metavar="A,B",
-        help="shipped models (default: three of series, and the language model; see `ssmith list`)",
+        default=(),
     )
-    parser.set_defaults(kept=kept)
 
 
 def kept(arguments: argparse.Namespace) -> str:

@@ -1,21 +1,20 @@
-"""Flags: each is defined once, so that it has one name and one meaning everywhere."""
+"""Flags: generated from the configs that they fill, and joined with a recipe."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
+from ssmith.cli.foreign import our_words
+from ssmith.cli.generated import Setting, in_words, reader_of, settings_of
 from ssmith.core.errors import InputError
 from ssmith.core.names import meant
 
-Parser = argparse.ArgumentParser
 # The names of these types in argparse are private.
 Subparsers = Any
-Group = Any
-Config = TypeVar("Config")
 
 _ALIKE = 0.6
 MODEL_HELP = "directory, hub id owner/name, or embedded:NAME"
@@ -27,9 +26,6 @@ DATA_HELP = (
 
 class ArgumentParser(argparse.ArgumentParser):
     """A parser whose mistakes are errors like all others: one line, exit code 2."""
-
-    example = ""
-    """A whole command line that works, for who left out a part of it."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, and refuse what is left over here, where the flags of the command are known.
@@ -47,7 +43,8 @@ class ArgumentParser(argparse.ArgumentParser):
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             flag = unknown[0].partition("=")[0]
-            question = meant(flag, self._option_string_actions, cutoff=_ALIKE)
+            known = self._option_string_actions
+            question = our_words(flag, known) or meant(flag, known, cutoff=_ALIKE)
             raise InputError(
                 f"unrecognized arguments: {' '.join(unknown)}",
                 next_step=question or f"see `{self.prog} --help`",
@@ -63,16 +60,43 @@ class ArgumentParser(argparse.ArgumentParser):
         Raises:
             InputError: always.
         """
-        step = f"see `{self.prog} --help`"
-        if "required" in message and self.example:
-            step += f"; an example: `{self.example}`"
-        raise InputError(message, next_step=step)
+        raise InputError(message, next_step=f"see `{self.prog} --help`")
 
 
-def command(
-    subparsers: Subparsers, name: str, *, about: str, example: str, run: Callable[..., int]
-) -> Parser:
-    """Add a command with its example and the flags that every command has.
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """One flag, or positional argument, of a command.
+
+    Args:
+        name: as it is written: ``--batch-size`` or ``MODEL``.
+        dest: where its value is found: of a setting the dotted path in the config.
+        kind: reads its text.
+        setting: whether it is a setting of a config; else it is the command's own.
+        default: of the command's own, where it is left out.
+        required: whether it must be given.
+        many: whether it may be given several times.
+        in_recipe: whether a recipe may hold it; not what is of one run alone.
+        example: what to try where it is missing.
+    """
+
+    name: str
+    dest: str
+    kind: Callable[[str], Any] = str
+    setting: bool = False
+    default: Any = None
+    required: bool = False
+    many: bool = False
+    in_recipe: bool = True
+    example: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its name in a recipe."""
+        return self.name.removeprefix("--").removeprefix("no-").replace("-", "_").lower()
+
+
+class Command:
+    """A command with its flags.
 
     Args:
         subparsers: of the main parser.
@@ -80,263 +104,156 @@ def command(
         about: one line on what it does.
         example: a command line that works.
         run: what to call with the arguments and the output.
-
-    Returns:
-        The command's parser.
+        kept: says, given the arguments, what an interrupted run leaves.
     """
-    parser: ArgumentParser = subparsers.add_parser(
-        name,
-        help=about,
-        description=f"{about[:1].upper()}{about[1:]}.",
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.example = example
-    parser.set_defaults(run=run)
-    group = parser.add_argument_group("output")
-    group.add_argument(
-        "--json", action="store_true", help="print one JSON document on stdout, also for errors"
-    )
-    group.add_argument(
-        "--quiet", action="store_true", help="print nothing but errors; the exit code tells"
-    )
-    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser
 
+    def __init__(
+        self,
+        subparsers: Subparsers,
+        name: str,
+        *,
+        about: str,
+        example: str,
+        run: Callable[..., int],
+        kept: Callable[..., str] | None = None,
+    ) -> None:
+        self.name, self.example = name, example
+        self.flags: list[Flag] = []
+        # Whether the command reads by itself what a recipe holds beside the flags.
+        self.free = False
+        self.parser: ArgumentParser = subparsers.add_parser(
+            name,
+            help=about,
+            description=f"{about[:1].upper()}{about[1:]}.",
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self._group: Any = self.parser.add_argument_group("output")
+        self._switch("--json", "print one JSON document on stdout, also for errors")
+        self._switch("--quiet", "print nothing but errors; the exit code tells")
+        self._switch("--debug", "show the traceback of an error")
+        self._group = self.parser
+        self.parser.set_defaults(run=run, spec=self, kept=kept)
+        self.add(
+            "--recipe",
+            "settings from a .yaml or .json file, under the names of the flags or nested as in "
+            "the recipe.yaml of a result; flags go before it",
+            kind=Path,
+            in_recipe=False,
+        )
 
-def add_model(parser: Parser, name: str = "model") -> None:
-    """Add a model as an argument."""
-    parser.add_argument(name, metavar=name.upper(), help=MODEL_HELP)
+    def group(self, title: str, about: str | None = None) -> None:
+        """Put the flags that follow under a title."""
+        self._group = self.parser.add_argument_group(title, about)
 
+    def model(self, name: str = "MODEL") -> None:
+        """Add a model as a positional argument."""
+        self.positional(name, MODEL_HELP)
 
-def add_data(parser: Parser, *, required: bool = True) -> None:
-    """Add ``--data``."""
-    parser.add_argument("--data", required=required, help=DATA_HELP)
+    def positional(self, name: str, about: str, *, kind: Callable[[str], Any] = str) -> None:
+        """Add a positional argument; a recipe may hold it."""
+        dest = name.lower()
+        self.flags.append(Flag(name=name, dest=dest, kind=kind, required=True))
+        self._group.add_argument(
+            dest, metavar=name, nargs="?", type=kind, default=argparse.SUPPRESS, help=about
+        )
 
+    def add(
+        self,
+        name: str,
+        about: str,
+        *,
+        kind: Callable[[str], Any] = str,
+        metavar: str | None = None,
+        default: Any = None,
+        required: bool = False,
+        many: bool = False,
+        in_recipe: bool = True,
+        example: str = "",
+    ) -> None:
+        """Add a flag of the command's own.
 
-def add_lm_eval(group: Group) -> None:
-    """Add ``--lm-eval`` and how much of its tasks is run."""
-    group.add_argument(
-        "--lm-eval",
-        type=words,
-        default=argparse.SUPPRESS,
-        metavar="TASK,TASK",
-        help="also run these tasks of lm-eval on the model in memory: names it knows, or paths of "
-        "YAML files (extra lm-eval)",
-    )
-    group.add_argument(
-        "--lm-eval-limit",
-        type=whole,
-        default=argparse.SUPPRESS,
-        metavar="N",
-        help="most documents of each of these tasks, the first ones (default: all)",
-    )
-    group.add_argument(
-        "--few-shot",
-        type=whole,
-        default=argparse.SUPPRESS,
-        metavar="N",
-        help="solved examples before each question (default: as each task says)",
-    )
-
-
-HARNESS_FLAGS = ("lm_eval", "lm_eval_limit", "few_shot")
-
-
-def add_split(parser: Parser) -> None:
-    """Add ``--split``."""
-    parser.add_argument(
-        "--split",
-        default="test",
-        help="train, validation, selection or test; of text also all (default: test)",
-    )
-
-
-def add_text(parser: Parser) -> Group:
-    """Add the flags that say which windows of a text are measured."""
-    group = parser.add_argument_group("language models", "perplexity on windows of text")
-    for name, text in (
-        ("--length", "tokens of each window (default: 2048)"),
-        ("--stride", "tokens between their starts (default: the length)"),
-        ("--windows", "most windows, evenly spread (default: all)"),
-    ):
-        group.add_argument(name, type=whole, default=argparse.SUPPRESS, metavar="N", help=text)
-    add_field(group)
-    return group
-
-
-def add_field(group: Group) -> None:
-    """Add ``--field``."""
-    group.add_argument(
-        "--field",
-        default=argparse.SUPPRESS,
-        metavar="NAME",
-        help="key or column of the text in a .jsonl or .csv (default: text)",
-    )
-
-
-TEXT_FLAGS = ("length", "stride", "windows", "field")
-
-
-def refuse_flags(arguments: argparse.Namespace, names: tuple[str, ...], reason: str) -> None:
-    """Refuse flags that mean nothing for the model at hand.
-
-    Args:
-        arguments: of the command line.
-        names: of the flags, as they stand in the arguments.
-        reason: what they are for.
-
-    Raises:
-        InputError: if one was given.
-    """
-    for name in names:
-        if getattr(arguments, name, None) is not None:
-            raise InputError(
-                f"--{name.replace('_', '-')} is for {reason}", next_step="leave it out"
+        Args:
+            name: as it is written.
+            about: what it is.
+            kind: reads its text.
+            metavar: what stands for its value in the help.
+            default: its value where it is left out.
+            required: whether it must be given.
+            many: whether it may be given several times; its value is the list.
+            in_recipe: whether a recipe may hold it; not what is of one run alone.
+            example: what to try where it is missing.
+        """
+        dest = name.removeprefix("--").replace("-", "_")
+        self.flags.append(
+            Flag(
+                name=name, dest=dest, kind=kind, default=default, required=required,
+                many=many, in_recipe=in_recipe, example=example,
             )
+        )  # fmt: skip
+        self._group.add_argument(
+            name,
+            dest=dest,
+            type=kind,
+            action="append" if many else "store",
+            metavar=metavar or ("FILE" if kind is Path else "NAME"),
+            default=argparse.SUPPRESS,
+            help=about.replace("%", "%%"),
+        )
 
+    def switch(self, name: str, about: str) -> None:
+        """Add a flag without a value, of this one run."""
+        dest = name.removeprefix("--").replace("-", "_")
+        self.flags.append(Flag(name=name, dest=dest, default=False, in_recipe=False))
+        self._switch(name, about)
 
-def add_metric(parser: Parser) -> None:
-    """Add ``--metric``."""
-    parser.add_argument(
-        "--metric",
-        help="accuracy, cross-entropy, mean-absolute-error or rmse "
-        "(default: accuracy for classes, mean-absolute-error for numbers)",
-    )
+    def out(self, what: str, *, required: bool = True) -> None:
+        """Add ``--out`` and ``--overwrite``."""
+        self.add("--out", what, kind=Path, metavar="DIR", required=required, in_recipe=False)
+        self.switch("--overwrite", "replace what is there")
 
+    def settings(
+        self,
+        source: str,
+        names: Iterable[str] | None = None,
+        *,
+        but: Collection[str] = (),
+        under: str = "",
+        called: Mapping[str, str] | None = None,
+    ) -> None:
+        """Add a flag for each field of a config: name, kind, default and words are the field's.
 
-def add_method(parser: Parser, default: str = "last") -> None:
-    """Add ``--method``."""
-    parser.add_argument(
-        "--method",
-        default=argparse.SUPPRESS,
-        metavar="NAME",
-        help=f"criterion that cuts (default: {default}; all are in `ssmith list`); behind it "
-        "+refit refits read-outs, +refit-full input rows and D as well; or balanced, "
-        "singular-perturbation, h2-optimal",
-    )
+        Args:
+            source: ``module:Class`` of the config.
+            names: of the fields; all if None.
+            but: fields that get no flag.
+            under: field of the command's config that holds this one, with dots between.
+            called: field → flag, where the names differ.
+        """
+        known = settings_of(source)
+        for name in [name for name in known if name not in but] if names is None else names:
+            dest = f"{under}.{name}" if under else name
+            if not any(flag.dest == dest for flag in self.flags):
+                self._setting(known[name], dest, (called or {}).get(name, name))
 
+    def _setting(self, setting: Setting, dest: str, name: str) -> None:
+        flag = f"--{name.replace('_', '-')}"
+        more: dict[str, Any] = {}
+        if "bool" in setting.kinds:
+            if setting.optional:
+                more["action"] = argparse.BooleanOptionalAction
+            elif setting.default is True:
+                flag = f"--no-{flag.removeprefix('--')}"
+                more["action"] = "store_false"
+            else:
+                more["action"] = "store_true"
+        else:
+            kind, letter = reader_of(setting)
+            more |= {"type": kind, "metavar": letter}
+        about = in_words(setting).replace("%", "%%")
+        self.flags.append(Flag(name=flag, dest=dest, setting=True))
+        self._group.add_argument(flag, dest=dest, default=argparse.SUPPRESS, help=about, **more)
 
-def add_own_metric(parser: Group) -> None:
-    """Add ``--own-metric`` and its direction."""
-    parser.add_argument(
-        "--own-metric",
-        metavar="MODULE:FUNCTION",
-        default=argparse.SUPPRESS,
-        help="your own metric (outputs, y) -> float, from a module or a file.py; its code is run",
-    )
-    parser.add_argument(
-        "--own-lower-is-better",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="smaller values of your metric are better",
-    )
-
-
-def add_out(parser: Parser, what: str, *, required: bool = True) -> None:
-    """Add ``--out`` and ``--overwrite``."""
-    parser.add_argument("--out", type=Path, metavar="DIR", required=required, help=what)
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
-
-
-def no_out() -> InputError:
-    """Return the error of a cut without a place for its result."""
-    return InputError(
-        "--out is missing",
-        allowed="--out DIR, or --dry-run to cut nothing",
-        next_step="add --out with the directory to make, e.g. --out pruned",
-    )
-
-
-def add_seed(parser: Parser, what: str) -> None:
-    """Add ``--seed``."""
-    parser.add_argument(
-        "--seed", type=whole, default=0, metavar="N", help=f"seed of {what} (default: 0)"
-    )
-
-
-def add_batch_size(parser: Parser) -> None:
-    """Add ``--batch-size``."""
-    parser.add_argument(
-        "--batch-size",
-        type=whole,
-        default=argparse.SUPPRESS,
-        metavar="N",
-        help="sequences per forward pass, also when timed (default: 64)",
-    )
-
-
-def add_speed(parser: Parser) -> None:
-    """Add ``--threads`` and ``--speed-seconds``."""
-    parser.add_argument(
-        "--threads",
-        type=whole,
-        default=argparse.SUPPRESS,
-        metavar="N",
-        help="CPU threads of the speed measurement (default: as PyTorch chooses)",
-    )
-    parser.add_argument(
-        "--speed-seconds",
-        type=number,
-        default=argparse.SUPPRESS,
-        metavar="S",
-        help="seconds for each of the three speed measurements (default: 2)",
-    )
-
-
-def number(text: str) -> float:
-    """Read a number; what it may be is checked where it is used."""
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-
-
-def whole(text: str) -> int:
-    """Read a whole number; what it may be is checked where it is used."""
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-
-
-def numbers(text: str) -> tuple[float, ...]:
-    """Read numbers between commas."""
-    return tuple(number(item) for item in words(text))
-
-
-def wholes(text: str) -> tuple[int, ...]:
-    """Read whole numbers between commas."""
-    return tuple(whole(item) for item in words(text))
-
-
-def words(text: str) -> tuple[str, ...]:
-    """Read words between commas; an empty text is none."""
-    return tuple(item.strip() for item in text.split(",") if item.strip())
-
-
-def setting(text: str) -> tuple[str, str | int]:
-    """Read ``NAME=VALUE``."""
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip() or not value:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    digits = value.removeprefix("-")
-    return name.strip(), int(value) if digits.isascii() and digits.isdigit() else value
-
-
-def config_of(kind: type[Config], arguments: argparse.Namespace) -> Config:
-    """Build a config from the flags that were given; all others keep the config's defaults."""
-    # The bound of the variable would be a name that exists for type checkers only.
-    names = {item.name for item in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in vars(arguments).items() if name in names})
-
-
-def amount(text: str) -> float | int | str:
-    """Read a share, a count, or a pattern as text."""
-    if ":" in text:
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        return number(text)
+    def _switch(self, name: str, about: str) -> None:
+        self._group.add_argument(name, action="store_true", default=argparse.SUPPRESS, help=about)

@@ -10,14 +10,14 @@ from ssmith.cli.output import Output
 
 def add(subparsers: flags.Subparsers) -> None:
     """Add the command."""
-    parser = flags.command(
+    command = flags.Command(
         subparsers,
         "inspect",
         about="show the layers, states and sizes of a model",
         example="ssmith inspect embedded:digits-s5",
         run=run,
     )
-    flags.add_model(parser)
+    command.model()
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:

@@ -10,7 +10,7 @@ from ssmith.cli.output import Output
 
 def add(subparsers: flags.Subparsers) -> None:
     """Add the command."""
-    flags.command(
+    flags.Command(
         subparsers,
         "list",
         about="list the models and data sets that come along, criteria and metrics",

@@ -26,6 +26,7 @@ from ssmith.cli import (
 )
 from ssmith.cli.flags import ArgumentParser
 from ssmith.cli.output import Output, one_line, print_json
+from ssmith.cli.recipe import resolve
 from ssmith.core.errors import ArtefactError, InputError, SsmithError
 
 COMMANDS = {
@@ -90,6 +91,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         _suggest_command(argv)
         parser().parse_args(argv, arguments)
+        resolve(arguments)
         arguments.command_line = ("ssmith", *argv)
         with output.captured():
             return int(arguments.run(arguments, output))
@@ -168,7 +170,7 @@ def _fail(error: BaseException, output: Output, arguments: argparse.Namespace) -
         allowed, next_step = error.allowed, error.next_step
     elif isinstance(error, KeyboardInterrupt):
         code, message = INTERRUPTED, "interrupted"
-        kept = getattr(arguments, "kept", None)
+        kept = getattr(arguments, "kept", None) if hasattr(arguments, "content") else None
         next_step = kept(arguments) if kept else "nothing was written"
         line = f"{message}; {next_step}."
     else:

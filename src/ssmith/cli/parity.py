@@ -5,59 +5,34 @@ from __future__ import annotations
 import argparse
 
 from ssmith.cli import flags
+from ssmith.cli.generated import whole
 from ssmith.cli.output import Output
-
-_SIZES = {
-    "--length": "steps of each sequence, at least 16 (default: 40, or what the chunks take)",
-    "--batch": "sequences, at least 2 (default: 2)",
-    "--following": "tokens that follow a padded prompt, and that are generated (default: 16)",
-    "--double-up-to": "parameters up to which a language model is checked in float64 too, in a "
-    "copy of eight bytes each (default: 500000000)",
-    "--tokens": "tokens of the text, e.g. 50000 (default: 1024)",
-}
+from ssmith.cli.recipe import config_of
 
 
 def add(subparsers: flags.Subparsers) -> None:
     """Add the command."""
-    parser = flags.command(
+    command = flags.Command(
         subparsers,
         "parity",
         about="run a model every way there is and compare; exit 1 if a tolerance is broken",
         example="ssmith parity embedded:digits-s5",
         run=run,
     )
-    flags.add_model(parser)
-    parser.add_argument(
-        "--stock",
-        action="store_true",
-        help="run a Hugging Face model's own code instead of the engine, to see what it does",
+    command.model()
+    command.settings(
+        "ssmith.evaluation.path_checks:PathParityConfig", called={"backend": "require-backend"}
     )
-    for name, text in _SIZES.items():
-        parser.add_argument(
-            name, type=flags.whole, default=argparse.SUPPRESS, metavar="N", help=text
-        )
-    parser.add_argument(
-        "--chunks",
-        type=flags.wholes,
-        default=argparse.SUPPRESS,
-        metavar="N,N,…",
-        help="lengths of chunks to try (default: 1, 3, 13, and what the model itself works in)",
-    )
-    parser.add_argument(
+    command.add(
         "--text",
-        default=argparse.SUPPRESS,
-        metavar="TEXT",
-        help="compare perplexity on it: a text file, .jsonl, directory, token ids, or stdlib: "
+        "compare perplexity on it: a text file, .jsonl, directory, token ids, or stdlib: "
         "(default: a module of Python's standard library, where the model can read text)",
+        metavar="TEXT",
     )
-    parser.add_argument(
-        "--require-backend",
-        dest="backend",
-        default=argparse.SUPPRESS,
-        metavar="NAME",
-        help="stop unless the scan takes this path: reference, torch, native or triton",
-    )
-    flags.add_seed(parser, "the random input")
+    command.add(
+        "--tokens", "tokens of the text, e.g. 50000 (default: 1024)", kind=whole, metavar="N",
+        default=1024,
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
@@ -65,8 +40,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     from ssmith import api
     from ssmith.jobs.paths import PathText, compare_paths
 
-    config = flags.config_of(api.PathParityConfig, arguments)
-    text = flags.config_of(PathText, arguments)
+    config = config_of(api.PathParityConfig, arguments)
+    text = PathText(text=arguments.text, tokens=arguments.tokens)
     with output.progress() as progress:
         found = compare_paths(api.load(arguments.model), config, text, progress=progress)
     output.result({"name": arguments.model, **found.as_dict()})

@@ -3,70 +3,63 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssmith.cli import flags
+from ssmith.cli.cuts import PER_CUT, cuts_of
+from ssmith.cli.generated import in_words, settings_of
 from ssmith.cli.output import Output
+from ssmith.cli.recipe import given_settings, recipe_of
 from ssmith.core.errors import InputError
 
 if TYPE_CHECKING:
-    from ssmith.core.budget import Budget
-    from ssmith.jobs.prune import Pruned
+    from ssmith.jobs.prune import PruneConfig, Pruned, PruneTask
 
-_PER_CUT = (
-    ("method", "what chooses, by name (see `ssmith list`)"),
-    ("scope", "how sites share the budget: auto, uniform, global, cost, measured, sensitivity"),
-    (
-        "compensate",
-        "what is refitted: auto, none, once, readout, full, or any of BCDhy",
-    ),
-    ("semantics", "what a cut entry does: memoryless, unit-decay or fast-decay"),
-)
+_CONFIG, _BUDGET = "ssmith.jobs.prune:PruneConfig", "ssmith.core.budget:Budget"
 
 
 def add(subparsers: flags.Subparsers) -> None:
     """Add the command."""
-    parser = flags.command(
+    command = flags.Command(
         subparsers,
         "prune",
-        about="remove units from a model and save it with its plan and receipt",
+        about="remove units from a model and save it with its plan, receipt and recipe",
         example="ssmith prune embedded:digits-s5 --cut state=0.33 --method last --out smaller",
         run=run,
     )
-    flags.add_model(parser)
-    flags.add_out(parser, "directory for the cut model (not with --dry-run)", required=False)
-    parser.add_argument(
-        "--cut", action="append", default=[], metavar="UNIT=AMOUNT",
-        help="what goes: a share (state=0.5), a count (block=1) or N:M (weight=2:4); repeatable",
-    )  # fmt: skip
-    for name, what in _PER_CUT:
-        parser.add_argument(f"--{name}", metavar="NAME", help=what)
-    parser.add_argument(
-        "--set", dest="settings", type=flags.setting, action="extend", nargs="+",
-        default=argparse.SUPPRESS, metavar="NAME=VALUE",
-        help="settings of the method, e.g. variant=released norm=exact",
-    )  # fmt: skip
-    parser.add_argument("--targets", nargs="+", metavar="NAME", help="sites or weights, with *")
-    parser.add_argument("--data", metavar="DATA", help="rows to calibrate on")
-    flags.add_field(parser)
-    for name, kind, what in (
-        ("min-per-layer", flags.whole, "units that stay in every layer at least"),
-        ("samples", flags.whole, "calibration rows"),
-        ("length", flags.whole, "tokens of each window of text"),
-        ("seed", flags.whole, "seed of what is drawn"),
-        ("batch-size", flags.whole, "rows per forward pass"),
-        ("kept-gb", flags.number, "memory for what is held of a block between two looks at it"),
+    command.model()
+    command.out("directory for the cut model (not with --dry-run)", required=False)
+    for name, text in (
+        ("--plan-in", "follow this plan, a file or a result's directory, in place of --cut"),
+        ("--plan-out", "also write the plan here, to read or edit"),
+        ("--work-dir", "keep what is done already; the same command goes on from it"),
     ):
-        parser.add_argument(
-            f"--{name}", type=kind, default=argparse.SUPPRESS, metavar="N", help=what
-        )
-    parser.add_argument("--work-dir", type=Path, metavar="DIR", help="go on from here after a kill")
-    parser.add_argument("--from-disk", action="store_true", default=None, help="block by block")
-    parser.add_argument("--mode", help="shrink or mask for all units (default: each unit's own)")
-    parser.add_argument("--plan-in", type=Path, metavar="PATH", help="follow this plan")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be cut, write none")
-    parser.add_argument("--plan-out", type=Path, metavar="PATH", help="also write the plan here")
+        command.add(name, text, kind=Path, metavar="PATH", in_recipe=False)
+    command.switch("--dry-run", "say what would be cut, and write no model")
+    command.add(
+        "--sweep",
+        "in place of a model, a plot and a table of perplexity on the selection split over "
+        "samples, or over the amount of a unit that is cut",
+        metavar="NAME=V,V",
+        in_recipe=False,
+    )
+    command.group("what goes", "with several cuts the other flags are given as UNIT:VALUE")
+    command.add(
+        "--cut",
+        "what goes: a share (state=0.5), a count (block=1), N:M to keep (weight=2:4), or what the "
+        "model is to weigh (state=parameters:0.7, bytes:…, state_bytes:…, step_time:…)",
+        metavar="UNIT=AMOUNT",
+        many=True,
+    )
+    known = settings_of(_BUDGET)
+    for name, (flag, metavar) in PER_CUT.items():
+        command.add(f"--{flag}", in_words(known[name]), metavar=metavar, many=True)
+    command.settings(_CONFIG, ("mode",))
+    command.group("calibration")
+    command.settings("ssmith.jobs.prune:Calibration", under="calibration")
+    command.settings(_CONFIG, ("batch_size", "kept_gb", "from_disk"))
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
@@ -74,38 +67,29 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     from ssmith.core.files import refuse_existing
     from ssmith.jobs.outputs import refuse_own_input
     from ssmith.jobs.processes import joined
-    from ssmith.jobs.prune import Calibration, PruneConfig, PruneTask, prune
+    from ssmith.jobs.prune import PruneTask, prune
 
+    config = _config(arguments)
     if not arguments.dry_run and arguments.out is None:
-        raise flags.no_out()
+        raise InputError(
+            "--out is missing",
+            allowed="--out DIR, or --dry-run to cut nothing",
+            next_step="add --out with the directory to make, e.g. --out pruned",
+        )
     out = None if arguments.dry_run else arguments.out
     for path in (out, arguments.work_dir, arguments.plan_out):
         if path is not None:
-            refuse_own_input(path, arguments.model, *filter(None, [arguments.data]))
+            refuse_own_input(path, arguments.model, *filter(None, [config.calibration.data]))
     for path in (out, arguments.plan_out):
         if path is not None:
             refuse_existing(path, overwrite=arguments.overwrite)
-    given = vars(arguments)
-    if arguments.plan_in is not None:
-        for name in ("settings", "samples", "length", "seed", "batch_size", "kept_gb", "field",
-                     "min_per_layer"):  # fmt: skip
-            if name in given:
-                raise InputError(f"--plan-in and --{name.replace('_', '-')} both decide",
-                                 allowed="a plan alone")  # fmt: skip
-        for name in ("method", "scope", "compensate", "semantics", "targets", "from_disk",
-                     "work_dir"):  # fmt: skip
-            if given[name] is not None:
-                raise InputError(f"--plan-in and --{name.replace('_', '-')} both decide",
-                                 allowed="a plan alone")  # fmt: skip
-    calibration = flags.config_of(Calibration, arguments)
-    config = flags.config_of(
-        PruneConfig,
-        argparse.Namespace(**{**given, "calibration": calibration, "cuts": _budgets(arguments)}),
-    )
     task = PruneTask(
         model=arguments.model, config=config, plan=arguments.plan_in, out=out,
-        overwrite=arguments.overwrite, work_dir=arguments.work_dir, command=arguments.command_line,
+        overwrite=arguments.overwrite, work_dir=arguments.work_dir,
+        command=arguments.command_line, recipe=recipe_of(arguments, config),
     )  # fmt: skip
+    if arguments.sweep is not None:
+        return _sweep(arguments, output, task)
     with joined() as group:
         # Of several processes the first one speaks.
         said = output if group.rank == 0 else Output(as_json=False, quiet=True)
@@ -115,43 +99,68 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         return 0
     if arguments.plan_out is not None:
         done.plan.save(arguments.plan_out)
-    _show(output, done, out)
+    _show(output, done, out, arguments.plan_out)
     return 0
 
 
-def _budgets(arguments: argparse.Namespace) -> tuple[Budget, ...]:
-    from ssmith.core.budget import Budget
+def _config(arguments: argparse.Namespace) -> PruneConfig:
+    from ssmith.core.settings import from_mapping
+    from ssmith.jobs.prune import PruneConfig
 
-    found = []
-    for text in arguments.cut:
-        unit, _, amount = text.partition("=")
-        if not amount:
-            raise InputError(f"--cut {text}", allowed="UNIT=AMOUNT", next_step="state=0.5")
-        per_cut: dict[str, Any] = {
-            name: getattr(arguments, name)
-            for name, _ in _PER_CUT
-            if getattr(arguments, name) is not None
-        }
-        for name in ("seed", "min_per_layer"):
-            if hasattr(arguments, name):
-                per_cut[name] = getattr(arguments, name)
-        if hasattr(arguments, "settings"):
-            per_cut["settings"] = dict(arguments.settings)
-        if arguments.targets:
-            per_cut["targets"] = tuple(arguments.targets)
-        if len(arguments.cut) > 1 and set(per_cut) - {"seed"}:
-            raise InputError(
-                f"--{sorted(set(per_cut) - {'seed'})[0]} with several cuts",
-                allowed="with one --cut",
-                next_step="cut one unit after the other, or write a recipe",
-            )
-        found.append(Budget(unit, flags.amount(amount), **per_cut))
-    return tuple(found)
+    names = {item.name for item in fields(PruneConfig)}
+    content = given_settings(arguments, names, of="prune")
+    if arguments.plan_in is None:
+        content["cuts"] = cuts_of(arguments, content)
+    else:
+        _refuse_beside_a_plan(arguments, content)
+    return from_mapping(PruneConfig, content, where="prune")
 
 
-def _show(output: Output, done: Pruned, out: Path | None) -> None:
+def _refuse_beside_a_plan(arguments: argparse.Namespace, content: dict[str, Any]) -> None:
+    given = [
+        flag.name for flag in arguments.spec.flags if flag.many and getattr(arguments, flag.dest)
+    ]
+    given += [
+        f"--{name.replace('_', '-')}" for name in content if name not in ("mode", "calibration")
+    ]
+    given += [f"--{name}" for name in content.get("calibration", {})]
+    given += ["--sweep"] if arguments.sweep is not None else []
+    given += ["--work-dir"] if arguments.work_dir is not None else []
+    if given:
+        raise InputError(f"--plan-in and {given[0]} both decide", allowed="a plan alone")
+
+
+def _sweep(arguments: argparse.Namespace, output: Output, task: PruneTask) -> int:
+    """Prune copies over the values of one setting, and show what each costs."""
+    from ssmith.jobs.sweep import Axis, sweep
+
+    for name in ("plan_out", "work_dir"):
+        if getattr(arguments, name) is not None:
+            flag = name.replace("_", "-")
+            raise InputError(f"--{flag} does not apply to --sweep", next_step="leave it out")
+    axis = Axis.parse(arguments.sweep)
+    with output.progress() as progress:
+        found = sweep(task, axis, progress=progress)
+    output.result({"sweep": found, "directory": None if task.out is None else str(task.out)})
+    output.line(f"perplexity of the dense model: {found['dense']['perplexity']:.4f}")
+    names = ("value", "perplexity", "increase", "low", "high")
+    rows = [tuple(row[name] for name in names) for row in found["rows"]]
+    output.table((axis.name, *names[1:]), rows)
+    output.line(
+        "dry run: nothing was written" if task.out is None else f"plot and data: {task.out}"
+    )
+    return 0
+
+
+def _show(output: Output, done: Pruned, out: Path | None, plan_file: Path | None) -> None:
     plan, receipt = done.plan, done.receipt
-    output.result({"receipt": receipt.as_dict(), "model": None if out is None else str(out)})
+    output.result(
+        {
+            "receipt": receipt.as_dict(),
+            "model": None if out is None else str(out),
+            "plan_file": None if plan_file is None else str(plan_file),
+        }
+    )
     output.line(str(plan).splitlines()[0])
     output.table(
         ("unit", "layer", "units", "kept", "removed"),
@@ -169,4 +178,6 @@ def _show(output: Output, done: Pruned, out: Path | None) -> None:
         )
     for finding in plan.findings:
         output.line(f"note: {finding.message}")
+    if plan_file is not None:
+        output.line(f"plan: {plan_file}")
     output.line(f"model: {out}" if out is not None else "dry run: nothing was written")

@@ -11,16 +11,16 @@ from ssmith.cli.output import Output
 
 def add(subparsers: flags.Subparsers) -> None:
     """Add the command."""
-    parser = flags.command(
+    command = flags.Command(
         subparsers,
         "report",
         about="render a receipt as an HTML page with its plots",
         example="ssmith report pilot/receipt.json --out page",
         run=run,
+        kept=kept,
     )
-    parser.add_argument("receipt", metavar="RECEIPT.json", type=Path, help="any receipt")
-    flags.add_out(parser, "directory for report.html and plots/")
-    parser.set_defaults(kept=kept)
+    command.positional("RECEIPT", "receipt.json of any result", kind=Path)
+    command.out("directory for report.html and plots/")
 
 
 def kept(arguments: argparse.Namespace) -> str:

@@ -7,37 +7,45 @@ from pathlib import Path
 from typing import Any
 
 from ssmith.cli import flags
+from ssmith.cli.generated import whole
 from ssmith.cli.output import Output
+from ssmith.cli.recipe import config_of
 
 
 def add(subparsers: flags.Subparsers) -> None:
     """Add the command."""
-    parser = flags.command(
+    command = flags.Command(
         subparsers,
         "train",
         about="train a model from a recipe",
         example="ssmith train recipe.json --seed 0 --checkpoint last.safetensors --out model",
         run=run,
+        kept=kept,
     )
-    parser.add_argument("recipe", metavar="RECIPE", type=Path, help="data, model and settings")
-    flags.add_out(parser, "directory for the model")
-    flags.add_seed(parser, "initial values, order and dropout")
-    parser.add_argument(
-        "--from",
-        dest="start",
+    command.free = True
+    command.positional("RECIPE", "data, model and settings, as with --recipe", kind=Path)
+    command.out("directory for the model")
+    command.add(
+        "--seed",
+        "of initial values, order and dropout (default: 0)",
+        kind=whole,
+        metavar="N",
+        default=0,
+    )
+    command.add(
+        "--start",
+        "go on from a trained model, e.g. with `hankel` in the recipe's fit to make it reducible "
+        "before a cut (sequence models)",
         metavar="MODEL",
-        help="go on from a trained model, e.g. with `hankel` in the recipe's fit to make it "
-        "reducible before a cut (sequence models)",
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
-    parser.add_argument(
+    command.add("--device", "cpu, cuda or cuda:N (default: cpu)", default="cpu")
+    command.add(
         "--checkpoint",
-        type=Path,
-        metavar="FILE",
-        help="written after each epoch, or every few minutes for a language model; training goes "
-        "on from it if it is there",
+        "written after each epoch, or every few minutes for a language model; training goes on "
+        "from it if it is there",
+        kind=Path,
+        in_recipe=False,
     )
-    parser.set_defaults(kept=kept)
 
 
 def kept(arguments: argparse.Namespace) -> str:
@@ -55,7 +63,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     from ssmith.jobs.train import CURVE, Recipe, save_trained, train
 
     refuse_existing(arguments.out, overwrite=arguments.overwrite)
-    recipe = Recipe.load(arguments.recipe)
+    recipe = config_of(Recipe, arguments)
     start = None if arguments.start is None else api.load_sequence_model(arguments.start)
     with output.progress() as progress:
         trained = train(

@@ -3,108 +3,53 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ssmith.cli import flags
 from ssmith.cli.output import Output
+from ssmith.cli.recipe import given_settings
 from ssmith.core.errors import InputError
 from ssmith.core.words import number_of
 
 if TYPE_CHECKING:
     from ssmith.jobs.tuning import TuneConfig, Tuned
 
+_JOB = ("methods", "data", "teacher", "distill_weight", "merge")
 _TRAINING = ("rate", "steps", "epochs", "batch_size", "patience", "precision", "device", "seed")
 
 
 def add(subparsers: flags.Subparsers) -> None:
     """Add the command."""
-    parser = flags.command(
+    command = flags.Command(
         subparsers,
         "tune",
         about="adapt a trained model to your data, and judge what it gained",
         example="ssmith tune embedded:digits-s5 --method state-offset-y --data embedded:power "
         "--out tuned",
         run=run,
+        kept=kept,
     )
-    flags.add_model(parser)
-    parser.add_argument(
-        "--method",
-        default=argparse.SUPPRESS,
-        metavar="NAMES",
-        help="methods trained together, between commas, targets behind a colon: "
-        "state-offset-h,lora:in_proj+out_proj (all are in `ssmith list`)",
-    )
-    parser.add_argument(
-        "--data",
-        default=argparse.SUPPRESS,
-        help=".jsonl with prompt and completion, text, or text and label; embedded:NAME or series "
-        "in .npz, .csv, .jsonl; or plain text: a file, a directory, stdlib:, pydoc:",
-    )
-    flags.add_out(parser, "directory for the adapter, or the merged model", required=True)
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="all settings as .json or .yaml; flags go before it",
-    )
-    parser.add_argument(
+    command.model()
+    command.out("directory for the adapter, or the merged model")
+    command.add(
         "--checkpoints",
-        type=Path,
+        "written at every look at the validation split; tuning goes on from it if it is there",
+        kind=Path,
         metavar="DIR",
-        help="written at every look at the validation split; tuning goes on from it if it is there",
+        in_recipe=False,
     )
-    parser.add_argument(
-        "--teacher",
-        default=argparse.SUPPRESS,
-        metavar="DENSE",
-        help="dense model whose predictions a pruned one learns",
+    command.settings("ssmith.jobs.tuning.config:TuneConfig", _JOB, called={"methods": "method"})
+    command.group("training")
+    command.settings("ssmith.tune.training.config:TrainingConfig", _TRAINING, under="training")
+    command.settings("ssmith.data:ExamplesConfig", ("length", "held_out"), under="examples")
+    command.settings(
+        "ssmith.evaluation.generation:GenerationConfig",
+        ("beams",),
+        under="generation",
+        called={"beams": "generate"},
     )
-    parser.add_argument(
-        "--length",
-        type=flags.whole,
-        default=argparse.SUPPRESS,
-        metavar="N",
-        help="most tokens of a row (default: 512)",
-    )
-    parser.add_argument(
-        "--held-out",
-        type=flags.whole,
-        default=argparse.SUPPRESS,
-        metavar="N",
-        help="most rows of the validation and of the test split, evenly spread (default: all)",
-    )
-    parser.add_argument(
-        "--generate",
-        type=flags.whole,
-        default=argparse.SUPPRESS,
-        metavar="BEAMS",
-        help="write answers to the test prompts and judge them; 1 is greedy",
-    )
-    parser.add_argument(
-        "--merge",
-        default=argparse.SUPPRESS,
-        metavar="WHO",
-        help="leave a model, not an adapter: stock (what was trained goes into the weights, what "
-        "cannot is refused) or ssmith (it may hold state offsets as well, for ssmith alone)",
-    )
-    _add_training(parser)
-    parser.set_defaults(kept=kept)
-
-
-def _add_training(parser: argparse.ArgumentParser) -> None:
-    rows: tuple[tuple[str, Any, str, str], ...] = (
-        ("--rate", flags.number, "R", "learning rate of everything (default: published ones)"),
-        ("--steps", flags.whole, "N", "optimiser steps"),
-        ("--epochs", flags.number, "N", "passes over the training split (default: 10)"),
-        ("--batch-size", flags.whole, "N", "sequences per step and process (default: 4)"),
-        ("--patience", flags.whole, "N", "looks without a better one before it stops"),
-        ("--precision", str, "NAME", "float32, or bfloat16 over float32 masters"),
-        ("--device", str, "NAME", "cpu or cuda (default: cpu)"),
-        ("--seed", flags.whole, "N", "seed of everything random (default: 0)"),
-    )
-    for name, kind, metavar, text in rows:
-        parser.add_argument(name, type=kind, metavar=metavar, help=text, default=argparse.SUPPRESS)
 
 
 def kept(arguments: argparse.Namespace) -> str:
@@ -138,33 +83,21 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
 
 def _config(arguments: argparse.Namespace) -> TuneConfig:
-    """Return the settings of the file, with the flags that were given in their place."""
-    from ssmith.core.settings import from_mapping, read_settings
+    from ssmith.core.settings import from_mapping
     from ssmith.jobs.tuning import TuneConfig
 
-    given = vars(arguments)
-    content = read_settings(arguments.config) if arguments.config is not None else {}
-    names = {"method": "methods", "data": "data", "teacher": "teacher", "merge": "merge"}
-    content |= {names[flag]: given[flag] for flag in names if flag in given}
+    names = [item.name for item in fields(TuneConfig)]
+    content = given_settings(arguments, names, of="tuning")
     for key, flag, step in (
         ("methods", "method", "try state-offset-h on a language model, state-offset-y on others"),
         ("data", "data", "give your own file, or see `ssmith list` for named data"),
     ):
         if key not in content:
-            allowed = f"--{flag}, or {key} in --config FILE"
+            allowed = f"--{flag}, or {key} in --recipe FILE"
             raise InputError(f"--{flag} is missing", allowed=allowed, next_step=step)
-    training = {name: given[name] for name in _TRAINING if name in given}
-    for name, more in (
-        ("training", training),
-        ("examples", {name: given[name] for name in ("length", "held_out") if name in given}),
-        ("generation", {"beams": given["generate"]} if "generate" in given else {}),
-    ):
-        if more:
-            before = content.get(name) or {}
-            content[name] = {**before, **more} if isinstance(before, dict) else before
     if isinstance(content["methods"], str):
         content["methods"] = content["methods"].split(",")
-    return from_mapping(TuneConfig, content, where="settings")
+    return from_mapping(TuneConfig, content, where="tune")
 
 
 def _show(arguments: argparse.Namespace, output: Output, done: Tuned) -> None:

@@ -11,14 +11,14 @@ from ssmith.cli.output import Output
 
 def add(subparsers: flags.Subparsers) -> None:
     """Add the command."""
-    parser = flags.command(
+    command = flags.Command(
         subparsers,
         "verify",
         about="check a saved model against its manifest; exit 1 if a check fails",
         example="ssmith verify pilot/model",
         run=run,
     )
-    flags.add_model(parser)
+    command.model()
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:

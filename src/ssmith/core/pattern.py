@@ -52,6 +52,15 @@ class Pattern:
             )
         return cls(keep=int(found[1]), of=int(found[2]))
 
+    @classmethod
+    def from_plain(cls, value: object) -> Pattern:
+        """Read what `as_plain` wrote; errors as of `parse`."""
+        return cls.parse(str(value))
+
+    def as_plain(self) -> str:
+        """Return ``"2:4"``."""
+        return str(self)
+
     @property
     def removed(self) -> float:
         """Fraction removed, in (0, 1)."""

@@ -9,14 +9,19 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import yaml
+
 from ssmith.core.errors import ArtefactError, InputError, SsmithError
 from ssmith.core.files import read_json
 from ssmith.core.names import meant, unknown_name
-from ssmith.core.optional import require
 
 Config = TypeVar("Config")
 
-_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+_WHOLE = re.compile(r"[-+]?(0|[1-9]\d*)$")
+_REAL = re.compile(
+    r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
+)
+_LIKE_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _SCALARS = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
 
 
@@ -124,14 +129,12 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         InputError: if it is of another kind, or no mapping.
         ArtefactError: if it cannot be read.
-        MissingExtraError: if YAML is not installed.
     """
     if path.suffix.lower() == ".json":
         content = read_json(path, by_hand=True)
     elif path.suffix.lower() in (".yaml", ".yml"):
-        yaml = require("yaml", extra="hf", purpose="a YAML file of settings")
         try:
-            content = _numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
+            content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
             raise ArtefactError(f"cannot read {path}: {reason}", next_step="check it") from error
@@ -143,6 +146,19 @@ def read_settings(path: Path) -> dict[str, Any]:
             allowed="keys and values",
         )
     return content
+
+
+def to_yaml(settings: Mapping[str, Any]) -> str:
+    """Return settings as YAML, in their order; `read_settings` reads them back.
+
+    Args:
+        settings: as `to_mapping` gives them.
+
+    Returns:
+        The text.
+    """
+    text: str = yaml.dump(dict(settings), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def _is_needed(item: dataclasses.Field[Any]) -> bool:
@@ -249,12 +265,35 @@ def _plain(value: Any) -> Any:
     raise InputError(f"{value!r} has no form in JSON", allowed="texts, numbers, lists, mappings")
 
 
-def _numbers(content: Any) -> Any:
-    """Read ``2e-4`` as the number it is: YAML 1.1 takes it for a text."""
-    if isinstance(content, dict):
-        return {key: _numbers(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [_numbers(value) for value in content]
-    if isinstance(content, str) and _NUMBER.fullmatch(content):
-        return float(content)
-    return content
+def _resolvers(kind: Any) -> dict[str, Any]:
+    """Return what reads plain scalars, with the numbers of YAML 1.2.
+
+    YAML 1.1 takes ``2:4`` for 124, in base 60, and ``2e-4`` for a text.
+    """
+    found = {
+        first: [item for item in items if item[0] not in _LIKE_NUMBERS]
+        for first, items in kind.yaml_implicit_resolvers.items()
+    }
+    for first in "-+.0123456789":
+        found.setdefault(first, []).extend(zip(_LIKE_NUMBERS, (_WHOLE, _REAL), strict=True))
+    return found
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Reads settings: numbers as in YAML 1.2, and no key twice."""
+
+    yaml_implicit_resolvers = _resolvers(yaml.SafeLoader)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """Build a mapping, and refuse a key that stands in it twice."""
+        names = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise yaml.YAMLError(f"{min(map(str, twice))!r} stands there twice")
+        return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
+    """Writes what `_Loader` reads."""
+
+    yaml_implicit_resolvers = _resolvers(yaml.SafeDumper)

@@ -213,7 +213,7 @@ def pilot_command(spec: str, data: str, place: Path, settings: object) -> Sequen
         if value == item.default:
             continue
         if item.name == "compensate":
-            words.append("--no-compensation")
+            words.append("--no-compensate")
             continue
         words.append("--" + item.name.replace("_", "-"))
         if isinstance(value, tuple):

@@ -77,6 +77,13 @@ class Recipe:
                 allowed="a name or a file for 'sequence', a mapping for 'language'",
             )
 
+        if self.kind == "language":
+            self.language_fit(0)
+            self.size()
+            self.texts()
+        else:
+            self.fit_config(0)
+
     @classmethod
     def load(cls, path: Path) -> Recipe:
         """Read a recipe, and check what can be checked without its data.
@@ -91,14 +98,7 @@ class Recipe:
             InputError: if a key is unknown or missing, or a value not allowed.
             ArtefactError: if the file is unreadable or malformed.
         """
-        recipe = from_mapping(cls, read_settings(path), where=str(path))
-        if recipe.kind == "language":
-            recipe.language_fit(0)
-            recipe.size()
-            recipe.texts()
-        else:
-            recipe.fit_config(0)
-        return recipe
+        return from_mapping(cls, read_settings(path), where=str(path))
 
     def to_json(self) -> str:
         """Render as JSON."""

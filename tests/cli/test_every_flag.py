@@ -1,0 +1,162 @@
+"""Every flag of every command is read or refused: what is given changes the job or ends it."""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Mapping
+
+import pytest
+
+from ssmith.cli import main as door
+from ssmith.cli.main import COMMANDS, parser
+
+JOBS = {
+    "inspect": "ssmith.api.load",
+    "eval": "ssmith.jobs.measure.measure",
+    "compare": "ssmith.jobs.compare.compare",
+    "pilot": "ssmith.jobs.pilot.pilot",
+    "demo": "ssmith.jobs.demo.demo",
+    "verify": "ssmith.api.verify",
+    "parity": "ssmith.jobs.paths.compare_paths",
+    "train": "ssmith.jobs.train.train",
+    "tune": "ssmith.jobs.tuning.fine_tune",
+    "report": "ssmith.report.write_report",
+    "list": "ssmith.jobs.catalogue.catalogue",
+}
+"""What each command calls in the end."""
+NEEDED = {
+    "inspect": ("model",),
+    "eval": ("model", "--data", "data.npz"),
+    "compare": ("model", "model", "--data", "data.npz"),
+    "pilot": ("model", "--data", "data.npz", "--out", "out"),
+    "demo": ("--out", "out"),
+    "verify": ("model",),
+    "parity": ("model",),
+    "train": ("recipe.json", "--out", "out"),
+    "tune": ("model", "--method", "state-offset-y", "--data", "data.npz", "--out", "out"),
+    "report": ("receipt.json", "--out", "out"),
+    "list": (),
+}
+VALUES = {
+    "whole": "7",
+    "number": "0.377",
+    "wholes": "7,9",
+    "numbers": "0.377,0.4",
+    "words": "first,second",
+    "Path": "new",
+    "str": "word",
+}
+# The command line itself reads these.
+COMMON = ("--json", "--quiet", "--debug", "--help", "-h")
+
+
+class StopError(Exception):
+    """What the job was called with."""
+
+
+class Code(int):
+    """An exit code that knows its error."""
+
+    error: BaseException
+
+
+class Reading(argparse.Namespace):
+    """A namespace that notes what is read of it."""
+
+    noted: set[str] = set()  # noqa: RUF012
+
+    def __getattribute__(self, name):
+        if not name.startswith("_"):
+            type(self).noted.add(name)
+        return super().__getattribute__(name)
+
+
+def flags_of(name):
+    command = parser().parse_args([name]).spec
+    actions = command.parser._option_string_actions
+    return [flag for flag in actions if flag not in COMMON]
+
+
+def words_for(name, flag):
+    action = parser().parse_args([name]).spec.parser._option_string_actions[flag]
+    if action.nargs == 0:
+        return (flag,)
+    return (flag, VALUES[getattr(action.type, "__name__", "str")])
+
+
+ALL = [(name, flag) for name in sorted(JOBS) for flag in flags_of(name)]
+
+
+def plain(value):
+    """Everything a call was given, as text, settings spelt out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items() if key != "command"}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return repr(value) if isinstance(value, str | int | float | bool) else type(value).__name__
+
+
+@pytest.fixture
+def called(place, monkeypatch, capsys):
+    """Run a command up to its job; return how it ended, and what was read meanwhile."""
+    recipe = {
+        "data": "data.npz",
+        "model": {"family": "s5", "width": 4, "states": [4]},
+        "fit": {"epochs": 1},
+    }
+    (place / "recipe.json").write_text(json.dumps(recipe))
+    (place / "new").write_text("{}")
+    monkeypatch.setattr("ssmith.core.receipt.Receipt.load", str)
+    resolve = door.resolve
+
+    def then_note(arguments):
+        resolve(arguments)
+        Reading.noted = set()
+
+    monkeypatch.setattr(door, "resolve", then_note)
+    monkeypatch.setattr(argparse, "Namespace", Reading)
+
+    def coded(error, *_):
+        code = Code(2)
+        code.error = error
+        return code
+
+    monkeypatch.setattr(door, "_fail", coded)
+
+    def run(name, words):
+        def job(*given, **more):
+            raise StopError([plain(given), plain(more)])
+
+        monkeypatch.setattr(JOBS[name], job)
+        ended = door.main([name, *words]).error
+        capsys.readouterr()
+        return ended, set(Reading.noted)
+
+    return run
+
+
+@pytest.mark.parametrize(("name", "flag"), ALL, ids=[" ".join(item) for item in ALL])
+def test_a_flag_changes_the_job_or_is_refused_by_name(called, name, flag):
+    words = words_for(name, flag)
+    usual, _ = called(name, NEEDED[name])
+    assert isinstance(usual, StopError), usual
+    ended, read = called(name, (*NEEDED[name], *words))
+    if isinstance(ended, StopError) and ended.args != usual.args:
+        return
+    own = flag.removeprefix("--").replace("-", "_")
+    if isinstance(ended, StopError):
+        # Of a place the command itself has seen to it before the job begins.
+        assert own in read, f"{flag} was accepted and changed nothing"
+        assert own in ("overwrite", "resume", "out")
+        return
+    field = next(item.dest for item in parser().parse_args([name]).spec.flags if item.name == flag)
+    said = str(ended)
+    assert any(
+        word in said for word in (flag, own, field.rpartition(".")[2], words[-1].split(",")[0])
+    ), said
+
+
+def test_every_command_is_tried():
+    assert set(JOBS) == set(NEEDED) == set(COMMANDS) - {"prune"}
