@@ -66,10 +66,9 @@ def _show(output: Output, receipt: Receipt) -> None:
     output.result(receipt.as_dict())
     quality = receipt.quality
     rows: list[tuple[object, ...]] = []
-    if "states" in receipt.removed:
-        states = receipt.removed["states"]
-        text = f"{states['fraction']:.1%} removed"
-        rows.append(("states", _count(states["before"]), _count(states["after"]), text))
+    for unit, facts in receipt.removed.items():
+        text = f"{facts['fraction']:.1%} removed"
+        rows.append((unit, _count(facts["before"]), _count(facts["after"]), text))
     rows.append(_quality_row(f"{quality['metric']}, {quality['split']}", quality))
     if quality["own"] is not None:
         own = quality["own"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
 from ssmith.cli import flags
 from ssmith.cli.output import Output
@@ -30,15 +31,14 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     for name, value in found.facts.items():
         output.line(f"{name}: {value}")
     output.table(
-        ("layer", "family", "width", "states", "masked", "grid", "parameters", "notes"),
+        ("layer", "family", "width", "units", "masked", "parameters", "notes"),
         [
             (
                 layer.name,
                 layer.family,
                 layer.width,
-                layer.units["state"],
-                layer.masked["state"],
-                "×".join(map(str, layer.grid["state"])),
+                _counted(layer.units),
+                _counted({name: count for name, count in layer.masked.items() if count}),
                 layer.parameters,
                 "; ".join(layer.notes),
             )
@@ -46,3 +46,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         ],
     )
     return 0
+
+
+def _counted(units: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in units.items())

@@ -294,6 +294,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
-    """Writes what `_Loader` reads."""
+    """Writes what `_Loader` reads, and quotes what a reader of YAML 1.1 would take for a number."""
 
-    yaml_implicit_resolvers = _resolvers(yaml.SafeDumper)
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _REAL, list("-+.0123456789"))
