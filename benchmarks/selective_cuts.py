@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ssmith.core.pattern import Pattern
 from ssmith.jobs.selective import SelectiveConfig
 from ssmith.jobs.selective.projection_config import ProjectionConfig
+
+from ssmith.core.pattern import Pattern
 
 WIDTH = 0.04
 

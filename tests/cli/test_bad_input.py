@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cli.conftest import CLASSES, listing, tiny_data, tiny_model
+from helpers.plans import random_plan
 from ssmith import api
 from ssmith.data import save_npz
 
@@ -102,25 +103,28 @@ def plan(change=lambda content: None, seed=0):
     """Write a plan for a model, changed."""
 
     def prepare():
-        model = tiny_model(seed=seed)
-        made = api.plan(model, importlib.import_module("ssmith.criteria").LAST(), _half())
-        content = json.loads(made.to_json())
+        made = random_plan(tiny_model(seed=seed))
+        content = json.loads(made.files()["plan.json"])
         change(content)
         Path("plan.json").write_text(json.dumps(content))
 
     return prepare
 
 
-def _half():
-    return importlib.import_module("ssmith.core.budget").Budget(states=0.5)
+def site(**changes):
+    return lambda content: content["cuts"][0]["sites"]["blocks.0.ssm"].update(changes)
+
+
+def first(**changes):
+    return lambda content: content["cuts"][0].update(changes)
 
 
 def keep(indices):
-    return lambda content: content["layers"]["blocks.0.ssm"].update(keep=indices)
+    return site(keep=indices)
 
 
 def grid(shape):
-    return lambda content: content["layers"]["blocks.0.ssm"].update(grid=shape)
+    return site(grid=shape)
 
 
 def recipe(**changes):
@@ -155,20 +159,18 @@ CASES = [
     ("no command", nothing, (), 2, "COMMAND"),
     ("unknown command", nothing, ("prun",), 2, "did you mean 'prune'"),
     ("unknown flag", nothing, ("inspect", "model", "--nope"), 2, "see `ssmith inspect --help`"),
-    ("flag cut short", nothing, (*PRUNE, "--rat", "0.5"), 2, "did you mean '--ratio'"),
-    ("flag misspelt", nothing, (*PRUNE, "--raito=0.5"), 2, "did you mean '--ratio'"),
+    ("flag cut short", nothing, (*PRUNE, "--cu", "state=0.5"), 2, "did you mean '--cut'"),
+    ("flag misspelt", nothing, (*PRUNE, "--cuts=state=0.5"), 2, "did you mean '--cut'"),
     ("no model", nothing, ("inspect",), 2, "MODEL"),
-    ("ratio below", nothing, (*PRUNE, "--ratio", "-0.1"), 2, "[0, 1)"),
-    ("ratio one", nothing, (*PRUNE, "--ratio", "1.0"), 2, "[0, 1)"),
-    ("ratio above", nothing, (*PRUNE, "--ratio", "1.5"), 2, "ratio is 1.5"),
-    ("ratio nan", nothing, (*PRUNE, "--ratio", "nan"), 2, "[0, 1)"),
-    ("ratio word", nothing, (*PRUNE, "--ratio", "abc"), 2, "'abc' is not a number"),
-    ("ratio missing", nothing, PRUNE, 2, "--ratio 0.33 removes"),
-    ("out missing", nothing, ("prune", "model", "--ratio", "0.5"), 2, "e.g. --out pruned"),
-    ("no data to refit on", nothing, (*PRUNE, "--ratio", "0.5", "--method", "state-obs"), 2,
-     "add --refit-on"),
-    ("no data to measure losses on", nothing,
-     (*PRUNE, "--ratio", "0.5", "--method", "aire+by-loss"), 2, "add --refit-on"),
+    ("ratio below", nothing, (*PRUNE, "--cut", "state=-0.1"), 2, "[0, 1)"),
+    ("ratio one", nothing, (*PRUNE, "--cut", "state=1.0"), 2, "[0, 1)"),
+    ("ratio above", nothing, (*PRUNE, "--cut", "state=1.5"), 2, "sparsity of state is 1.5"),
+    ("ratio nan", nothing, (*PRUNE, "--cut", "state=nan"), 2, "[0, 1)"),
+    ("ratio word", nothing, (*PRUNE, "--cut", "state=abc"), 2, "'abc' is not a number"),
+    ("ratio missing", nothing, PRUNE, 2, "--cut state=0.33 removes"),
+    ("out missing", nothing, ("prune", "model", "--cut", "state=0.5"), 2, "e.g. --out pruned"),
+    ("no data to refit on", nothing, (*PRUNE, "--cut", "state=0.5", "--method", "state-obs"), 2,
+     "give rows of the kind"),
     ("pilot's data", nothing, ("pilot", "model", "--out", "pilot"), 2,
      "an example: `ssmith pilot embedded:digits-s5 --data embedded:digits"),
     ("eval's data", nothing, ("eval", "model"), 2, "ssmith list"),
@@ -176,30 +178,30 @@ CASES = [
      "ssmith list"),
     ("tune's method", nothing, ("tune", "model", "--data", "data.npz", "--out", "tuned"), 2,
      "state-offset-y"),
-    ("method", nothing, (*PRUNE, "--ratio", "0.5", "--method", "lst"), 2, "did you mean 'last'"),
-    ("setting", nothing, (*PRUNE, "--ratio", "0.5", "--set", "varaint=red"), 2,
+    ("method", nothing, (*PRUNE, "--cut", "state=0.5", "--method", "lst"), 2, "did you mean 'last'"),
+    ("setting", nothing, (*PRUNE, "--cut", "state=0.5", "--set", "varaint=red"), 2,
      "did you mean 'variant'"),
-    ("setting's form", nothing, (*PRUNE, "--ratio", "0.5", "--set", "norm"), 2, "NAME=VALUE"),
+    ("setting's form", nothing, (*PRUNE, "--cut", "state=0.5", "--set", "norm"), 2, "NAME=VALUE"),
     ("seed below", nothing, (*EVAL, "data.npz", "--metric", "cross-entropy", "--seed", "-1"),
      2, "integer ≥ 0"),
-    ("floor below", nothing, (*PRUNE, "--ratio", "0.5", "--min-per-layer", "-1"), 2, "≥ 0"),
-    ("floor too high", nothing, (*PRUNE, "--ratio", "0.5", "--min-per-layer", "5"), 2, "at most"),
+    ("floor below", nothing, (*PRUNE, "--cut", "state=0.5", "--min-per-layer", "-1"), 2, "≥ 0"),
+    ("floor too high", nothing, (*PRUNE, "--cut", "state=0.5", "--min-per-layer", "5"), 2, "at most"),
     ("missing model", nothing, ("inspect", "./nowhere"), 2, "nowhere"),
     ("model is a file", nothing, ("inspect", "data.npz"), 2, "a model directory"),
     ("embedded model", nothing, ("inspect", "embedded:nope"), 2, "nope"),
     ("a pickle", pickled, ("inspect", "model.pkl"), 2, "pickle"),
     ("a pickle inside", pickle_in_place, ("inspect", "model"), 2, "pickle"),
-    ("truncated", truncated, (*PRUNE, "--ratio", "0.5"), 2, "truncated"),
-    ("foreign weights", weights(foreign), (*PRUNE, "--ratio", "0.5"), 2, "restore"),
-    ("model type", transformers_model, (*PRUNE, "--ratio", "0.5"), 2, "'llama'"),
-    ("family", model_config(family="s6"), (*PRUNE, "--ratio", "0.5"), 2, "'s6'"),
+    ("truncated", truncated, (*PRUNE, "--cut", "state=0.5"), 2, "truncated"),
+    ("foreign weights", weights(foreign), (*PRUNE, "--cut", "state=0.5"), 2, "restore"),
+    ("model type", transformers_model, (*PRUNE, "--cut", "state=0.5"), 2, "'llama'"),
+    ("family", model_config(family="s6"), (*PRUNE, "--cut", "state=0.5"), 2, "'s6'"),
     ("states below", model_config(states=[-3, 6]), ("inspect", "model"), 2, "states"),
     ("classes", model_config(classes=["a"]), ("inspect", "model"), 2, "1 classes"),
     ("dtype", config(dtype="int8"), ("inspect", "model"), 2, "int8"),
     ("masked", config(masked=["blocks.9"]), ("inspect", "model"), 2, "blocks.9"),
     ("version", config(version=99), ("inspect", "model"), 2, "99"),
     ("not JSON", text("model/config.json", "{"), ("inspect", "model"), 2, "JSON"),
-    ("NaN weights", weights(with_nan), (*PRUNE, "--ratio", "0.5"), 2, "non-finite"),
+    ("NaN weights", weights(with_nan), (*PRUNE, "--cut", "state=0.5"), 2, "non-finite"),
     ("no manifest", lambda: Path("model/manifest.json").unlink(), ("verify", "model"), 2,
      "manifest"),
     ("bad manifest", text("model/manifest.json", "[]"), ("verify", "model"), 2, "manifest"),
@@ -217,18 +219,18 @@ CASES = [
     ("metric of another task", nothing, (*EVAL, "data.npz", "--metric", "rmse"), 2, "accuracy"),
     ("batch size", nothing, (*EVAL, "data.npz", "--batch-size", "0"), 2, "≥ 1"),
     ("out exists", lambda: Path("small").mkdir() or Path("small/a").touch(),
-     (*PRUNE, "--ratio", "0.5"), 2, "--overwrite"),
-    ("out is a file", text("small", ""), (*PRUNE, "--ratio", "0.5"), 2, "--overwrite"),
-    ("out below a file", nothing, ("prune", "model", "--ratio", "0.5", "--out", "data.npz/a"),
+     (*PRUNE, "--cut", "state=0.5"), 2, "--overwrite"),
+    ("out is a file", text("small", ""), (*PRUNE, "--cut", "state=0.5"), 2, "--overwrite"),
+    ("out below a file", nothing, ("prune", "model", "--cut", "state=0.5", "--out", "data.npz/a"),
      2, "data.npz"),
     ("out is the model", nothing,
-     ("prune", "model", "--ratio", "0.5", "--out", "model", "--overwrite"), 2, "input"),
+     ("prune", "model", "--cut", "state=0.5", "--out", "model", "--overwrite"), 2, "input"),
     ("out holds the model", nothing,
      ("compare", "model", "model", "--data", "data.npz", "--out", ".", "--overwrite"), 2, "input"),
     ("pilot's out holds the data", nothing,
      ("pilot", "model", "--data", "data.npz", "--out", ".", "--overwrite"), 2, "input"),
     ("plan missing", nothing, BY_PLAN, 2, "plan.json"),
-    ("plan and ratio", plan(), (*BY_PLAN, "--ratio", "0.5"), 2, "both decide"),
+    ("plan and ratio", plan(), (*BY_PLAN, "--cut", "state=0.5"), 2, "both decide"),
     ("plan of another model", plan(seed=1), BY_PLAN, 2, "the plan is for weights"),
     ("plan of another model, dry", plan(seed=1),
      ("prune", "model", "--dry-run", "--plan-in", "plan.json"), 2, "the plan is for weights"),
@@ -241,12 +243,12 @@ CASES = [
     ("plan's grid below", plan(grid([-1])), BY_PLAN, 2, "grid"),
     ("plan's grid text", plan(grid(["a"])), BY_PLAN, 2, "grid"),
     ("plan's grid huge", plan(grid([10**15])), BY_PLAN, 2, "grid"),
-    ("plan's layers", plan(lambda item: item.update(layers=[])), BY_PLAN, 2, "plan"),
-    ("plan's layer", plan(lambda item: item["layers"].popitem()), BY_PLAN, 2, "lacks"),
-    ("plan's unit", plan(lambda item: item.update(unit="heads")), BY_PLAN, 2, "heads"),
-    ("plan's criterion", plan(lambda item: item.update(criterion=3)), BY_PLAN, 2, "criterion"),
+    ("plan's layers", plan(first(sites=[])), BY_PLAN, 2, "plan"),
+    ("plan's layer", plan(lambda item: item["cuts"][0]["sites"].popitem()), BY_PLAN, 2, "lacks"),
+    ("plan's unit", plan(first(unit="heads")), BY_PLAN, 2, "heads"),
+    ("plan's criterion", plan(first(method=3)), BY_PLAN, 2, "method"),
     ("plan's key", plan(lambda item: item.update(extra=1)), BY_PLAN, 2, "extra"),
-    ("plan's NaN", plan(lambda item: item.update(threshold=float("nan"))), BY_PLAN, 2, "NaN"),
+    ("plan's NaN", plan(first(threshold=float("nan"))), BY_PLAN, 2, "NaN"),
     ("max loss", nothing, (*PILOT, "--max-loss", "-1"), 2, "≥ 0"),
     ("max loss nan", nothing, (*PILOT, "--max-loss", "nan"), 2, "≥ 0"),
     ("fractions", nothing, (*PILOT, "--fractions", "0.1,1.2"), 2, "< 1"),
@@ -279,8 +281,8 @@ CASES = [
 ]  # fmt: skip
 # Values of a wrong type reach the checks of the package only where no type checker runs.
 ILL_TYPED = [
-    ("mode", nothing, (*PRUNE, "--ratio", "0.5", "--mode", "shrnk"), 2, "did you mean 'shrink'"),
-    ("setting's value", nothing, (*PRUNE, "--ratio", "0.5", "--set", "norm=x"), 2, "'exact'"),
+    ("mode", nothing, (*PRUNE, "--cut", "state=0.5", "--mode", "shrnk"), 2, "did you mean 'shrink'"),
+    ("setting's value", nothing, (*PRUNE, "--cut", "state=0.5", "--set", "norm=x"), 2, "'exact'"),
     ("width text", model_config(width="six"), ("inspect", "model"), 2, "width"),
     ("recipe's family", recipe(model={"family": "s6"}), TRAIN, 2, "did you mean 's5'"),
     ("recipe's width text", recipe(model={"width": "x"}), TRAIN, 2, "width"),
@@ -393,10 +395,10 @@ def refuse_rename(self, target):
 def test_a_full_disk_leaves_what_was_there(
     place, ssmith, monkeypatch, owner, name, broken, overwrite
 ):
-    words = (*PRUNE, "--ratio", "0.5")
+    words = (*PRUNE, "--cut", "state=0.5")
     if overwrite:
         assert ssmith(*words).code == 0
-        words = (*PRUNE, "--ratio", "0.2", "--overwrite")
+        words = (*PRUNE, "--cut", "state=0.2", "--overwrite")
     before = listing(place)
     monkeypatch.setattr(owner, name, broken)
     ended = ssmith(*words)
@@ -412,7 +414,7 @@ def test_a_read_only_place(place, ssmith, monkeypatch):
 
     monkeypatch.setattr("tempfile.mkdtemp", refuse)
     before = listing(place)
-    ended = ssmith(*PRUNE, "--ratio", "0.5")
+    ended = ssmith(*PRUNE, "--cut", "state=0.5")
     assert ended.code == 2
     assert "Permission denied" in ended.err
     assert listing(place) == before
@@ -427,6 +429,6 @@ def test_a_message_stays_on_one_line(place, ssmith):
 
 
 def test_a_json_error_has_the_parts_of_the_message(place, ssmith):
-    found = ssmith("prune", "model", "--ratio", "2", "--out", "small", "--json").document
+    found = ssmith("prune", "model", "--cut", "state=2", "--out", "small", "--json").document
     assert found["error"]["kind"] == "InputError"
     assert found["error"]["allowed"] == "a fraction to remove in [0, 1)"

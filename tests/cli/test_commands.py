@@ -73,7 +73,7 @@ def test_eval_says_what_measure_finds(place, ssmith):
 
 
 def test_prune_dry_run_cuts_nothing_and_writes_the_plan(place, ssmith):
-    text = ssmith("prune", "model", "--ratio", "0.5", "--dry-run", "--plan-out", "plan.json")
+    text = ssmith("prune", "model", "--cut", "state=0.5", "--dry-run", "--plan-out", "plan.json")
     assert text.code == 0
     assert "keep 6 of 12" in text.out
     assert Plan.load(place / "plan.json").kept == 6
@@ -81,7 +81,7 @@ def test_prune_dry_run_cuts_nothing_and_writes_the_plan(place, ssmith):
 
 
 def test_prune_saves_a_model_that_verifies(place, ssmith):
-    found = ssmith("prune", "model", "--ratio", "0.5", "--out", "small", "--json")
+    found = ssmith("prune", "model", "--cut", "state=0.5", "--out", "small", "--json")
     assert found.code == 0
     before, after = api.load("model"), api.load("small")
     receipt = Receipt.load(place / "small" / "receipt.json")
@@ -99,7 +99,7 @@ def test_prune_saves_a_model_that_verifies(place, ssmith):
 
 
 def test_prune_by_an_edited_plan(place, ssmith):
-    ssmith("prune", "model", "--ratio", "0.5", "--dry-run", "--plan-out", "plan.json")
+    ssmith("prune", "model", "--cut", "state=0.5", "--dry-run", "--plan-out", "plan.json")
     plan = json.loads((place / "plan.json").read_text())
     plan["layers"]["blocks.0.ssm"]["keep"] = [1, 4]
     (place / "plan.json").write_text(json.dumps(plan))
@@ -111,7 +111,7 @@ def test_prune_by_an_edited_plan(place, ssmith):
 
 def test_prune_takes_settings_of_the_criterion(place, ssmith):
     found = ssmith(
-        "prune", "model", "--ratio", "0.5", "--dry-run", "--method", "random",
+        "prune", "model", "--cut", "state=0.5", "--dry-run", "--method", "random",
         "--set", "seed=3", "pool=layer", "--min-per-layer", "1", "--json",
     ).document["plan"]  # fmt: skip
     assert found["criterion"] == {"name": "Random", "seed": 3, "pool": "layer"}
@@ -119,7 +119,7 @@ def test_prune_takes_settings_of_the_criterion(place, ssmith):
 
 
 def test_overwrite_replaces(place, ssmith):
-    command = ("prune", "model", "--ratio", "0.5", "--out", "small")
+    command = ("prune", "model", "--cut", "state=0.5", "--out", "small")
     assert ssmith(*command).code == 0
     (place / "small" / "old").write_text("old")
     assert ssmith(*command).code == 2
@@ -130,13 +130,13 @@ def test_overwrite_replaces(place, ssmith):
 def test_overwrite_spares_what_is_no_model(place, ssmith):
     (place / "thesis").mkdir()
     (place / "thesis" / "text").write_text("years of work")
-    ended = ssmith("prune", "model", "--ratio", "0.5", "--out", "thesis", "--overwrite")
+    ended = ssmith("prune", "model", "--cut", "state=0.5", "--out", "thesis", "--overwrite")
     assert ended.code == 2
     assert (place / "thesis" / "text").read_text() == "years of work"
 
 
 def test_compare_prints_and_writes(place, ssmith):
-    ssmith("prune", "model", "--ratio", "0.5", "--out", "small")
+    ssmith("prune", "model", "--cut", "state=0.5", "--out", "small")
     command = ("compare", "model", "small", "--data", "data.npz", *FAST)
     text = ssmith(*command, "--out", "page")
     assert text.code == 0
@@ -193,7 +193,7 @@ def test_pilot_accepts_then_resumes_then_refuses(place, ssmith):
 
 
 def test_report_again(place, ssmith):
-    ssmith("prune", "model", "--ratio", "0.5", "--out", "small")
+    ssmith("prune", "model", "--cut", "state=0.5", "--out", "small")
     command = ("report", "small/receipt.json", "--out", "page")
     assert ssmith(*command).code == 0
     page = (place / "page" / "report.html").read_bytes()
@@ -267,10 +267,10 @@ TUNING = ("--method", "state-offset-y", "--rate", "0.01", "--steps", "2")
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"demo"}))
 def test_quiet_prints_nothing(place, ssmith, name):
     recipe(place)
-    ssmith("prune", "model", "--ratio", "0.5", "--out", "small", "--quiet")
+    ssmith("prune", "model", "--cut", "state=0.5", "--out", "small", "--quiet")
     words = {
         "inspect": ("model",),
-        "prune": ("model", "--ratio", "0.5", "--out", "other"),
+        "prune": ("model", "--cut", "state=0.5", "--out", "other"),
         "eval": ("model", "--data", "data.npz"),
         "compare": ("model", "small", "--data", "data.npz", *FAST),
         "pilot": pilot("--max-loss", "1")[1:],
@@ -286,12 +286,12 @@ def test_quiet_prints_nothing(place, ssmith, name):
 
 
 def test_prune_refits_on_data(place, ssmith):
-    command = ("prune", "model", "--ratio", "0.5", "--method", "state-obs")
+    command = ("prune", "model", "--cut", "state=0.5", "--method", "state-obs")
     refused = ssmith(*command, "--out", "small")
     assert refused.code == 2
     assert "sequences" in refused.err
     assert not (place / "small").exists()
-    ended = ssmith(*command, "--refit-on", "data.npz", "--out", "small", "--json")
+    ended = ssmith(*command, "--data", "data.npz", "--out", "small", "--json")
     assert ended.code == 0
     receipt = ended.document["receipt"]
     assert receipt["method"]["refit"]["fitted"] == "layer by layer"

@@ -30,7 +30,7 @@ def surprise(*more, **settings):
 def test_interrupted_with_nothing_kept(place, ssmith, monkeypatch):
     monkeypatch.setattr("ssmith.surgery.apply.model_digest", interrupt)
     before = listing(place)
-    ended = ssmith("prune", "model", "--ratio", "0.5", "--out", "small")
+    ended = ssmith("prune", "model", "--cut", "state=0.5", "--out", "small")
     assert (ended.code, ended.out) == (130, "")
     assert ended.err == "error: interrupted; nothing was written.\n"
     assert listing(place) == before
@@ -39,7 +39,7 @@ def test_interrupted_with_nothing_kept(place, ssmith, monkeypatch):
 def test_interrupted_while_saving(place, ssmith, monkeypatch):
     monkeypatch.setattr(sys.modules["ssmith.artefact.save"], "card", interrupt)
     before = listing(place)
-    ended = ssmith("prune", "model", "--ratio", "0.5", "--out", "small", "--json")
+    ended = ssmith("prune", "model", "--cut", "state=0.5", "--out", "small", "--json")
     assert ended.code == 130
     assert ended.document["error"]["kind"] == "KeyboardInterrupt"
     assert listing(place) == before
@@ -140,7 +140,7 @@ def test_help_needs_no_torch():
 
 def test_as_a_process(place):
     ended = subprocess.run(
-        (*PYTHON, "prune", "model", "--ratio", "0.5", "--out", "small", "--json"),
+        (*PYTHON, "prune", "model", "--cut", "state=0.5", "--out", "small", "--json"),
         capture_output=True,
         check=False,
         text=True,
@@ -149,7 +149,7 @@ def test_as_a_process(place):
     assert ended.stdout.startswith("{")
     assert (place / "small" / "receipt.json").is_file()
     again = subprocess.run(
-        (*PYTHON, "prune", "model", "--ratio", "0.5", "--out", "small"),
+        (*PYTHON, "prune", "model", "--cut", "state=0.5", "--out", "small"),
         capture_output=True,
         check=False,
         text=True,

@@ -12,7 +12,8 @@ from ssmith.cli.main import COMMANDS, parser
 
 JOBS = {
     "inspect": "ssmith.api.load",
-    "eval": "ssmith.jobs.measure.measure",
+    "prune": "ssmith.jobs.prune.prune",
+    "eval": "ssmith.jobs.evaluate.evaluate",
     "compare": "ssmith.jobs.compare.compare",
     "pilot": "ssmith.jobs.pilot.pilot",
     "demo": "ssmith.jobs.demo.demo",
@@ -26,6 +27,7 @@ JOBS = {
 """What each command calls in the end."""
 NEEDED = {
     "inspect": ("model",),
+    "prune": ("model", "--cut", "state=0.5", "--out", "out"),
     "eval": ("model", "--data", "data.npz"),
     "compare": ("model", "model", "--data", "data.npz"),
     "pilot": ("model", "--data", "data.npz", "--out", "out"),
@@ -159,4 +161,4 @@ def test_a_flag_changes_the_job_or_is_refused_by_name(called, name, flag):
 
 
 def test_every_command_is_tried():
-    assert set(JOBS) == set(NEEDED) == set(COMMANDS) - {"prune"}
+    assert set(JOBS) == set(NEEDED) == set(COMMANDS)

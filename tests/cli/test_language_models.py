@@ -7,7 +7,7 @@ from helpers.tiny_mamba import tiny
 
 pytest.importorskip("transformers")
 REFUSED = [
-    ("prune", "mamba", "--ratio", "0.5", "--out", "small"),
+    ("prune", "mamba", "--cut", "state=0.5", "--out", "small"),
     ("compare", "model", "mamba", "--data", "data.npz"),
 ]
 

@@ -3,11 +3,11 @@
 import csv
 
 import pytest
+from ssmith.jobs.selective.sweep import Axis
 
 from helpers.tiny_mamba import tiny
 from ssmith.core.errors import InputError
 from ssmith.core.files import read_json
-from ssmith.jobs.selective.sweep import Axis
 
 pytest.importorskip("transformers")
 pytest.importorskip("matplotlib")
@@ -25,7 +25,7 @@ def place(tmp_path, monkeypatch, capsys):
 
 def sweep(ssmith, axis, *words):
     return ssmith(
-        "prune", "mamba", "--a-log", "0.5", "--data", "text.txt", "--samples", "4",
+        "prune", "mamba", "--cut", "entry=0.5", "--data", "text.txt", "--samples", "4",
         "--length", "16", "--sweep", axis, *words,
     )  # fmt: skip
 

@@ -50,7 +50,7 @@ def test_flags_go_before_the_recipe(place, ssmith):
         (("eval", "model"), "data: 3\n", "data is 3; allowed: a text"),
         (("eval", "model"), "data: data.npz\nbatch_size: '3'\n", "allowed: an integer"),
         (("eval", "model"), "command: prune\n", "is a recipe of `ssmith prune`"),
-        (("eval", "model"), "data: data.npz\nlength: 8\n", "unknown setting 'length'"),
+        (("eval", "model"), "data: data.npz\nlength: 8\n", "length is for language models"),
         (("eval", "model"), "data: data.npz\nout: x\n", "unknown setting 'out'"),
         (("inspect", "model"), "depth: 3\n", "unknown setting 'depth'"),
         (("inspect",), "{}", "MODEL is missing"),

@@ -20,7 +20,10 @@ REFUSED = [
     (("eval", "mamba", "--data", "ids.npy", "--few-shot", "2"), "few_shot is 2 without lm_eval"),
     (("eval", "mamba", "--lm-eval", "missing.yaml"), "no task file missing.yaml"),
     (("eval", "model", "--data", "data.npz", "--lm-eval", "piqa"), "lm_eval is for language"),
-    (("pilot", "model", "--data", "data.npz", "--lm-eval", "a", "--out", "o"), "--lm-eval does not apply"),
+    (
+        ("pilot", "model", "--data", "data.npz", "--lm-eval", "a", "--out", "o"),
+        "--lm-eval does not apply",
+    ),
     (("compare", "mamba", "model", "--data", "ids.npy"), "do not predict the same"),
     (
         ("compare", "mamba", "mamba", "--data", "ids.npy", "--own-metric", "a:b"),
