@@ -46,7 +46,7 @@ def prune(ssmith, model, *words, data="text.txt"):
 
 @pytest.mark.parametrize("model", ["mamba", "falcon"])
 def test_a_cut_is_announced_made_saved_and_counted(place, ssmith, model):
-    ended = prune(ssmith, model, "--cut", "entry=0.5", "--cut", "state=0.25", "--out", "small")
+    ended = prune(ssmith, model, "--cut", "state=0.25", "--cut", "entry=0.5", "--out", "small")
     assert (ended.code, ended.err) == (0, "")
     said = ended.out.splitlines()
     assert said[0].startswith("calibration: 4 windows of 24 tokens, 96 in all, 0.0% padding")
@@ -93,7 +93,7 @@ def test_json_is_one_document_and_a_dry_run_writes_nothing(place, ssmith):
 
 def test_unequal_layers_are_announced_before_the_cut(place, ssmith):
     ended = prune(ssmith, "mamba", "--cut", "state=0.25", "--scope", "cost", "--out", "small")
-    assert "portable: no; layers will hold unequal numbers of states" in ended.out
+    assert "portable: no; layers hold unequal numbers of state" in ended.out
     sizes = read_json(place / "small" / "ssmith.json")["sites"].values()
     assert sum(facts["sizes"]["state"] for facts in sizes) == 6
 
@@ -115,7 +115,7 @@ def test_the_same_command_goes_on_from_its_working_directory(place, ssmith, monk
     other = prune(
         ssmith, "mamba", "--cut", "entry=0.25", "--out", "x", "--work-dir", "work", "--from-disk"
     )
-    assert (other.code, other.out.count("\n")) == (2, 3)
+    assert (other.code, other.out.count("\n")) == (2, 2)
     assert "over another model, text or method" in other.err
 
 
@@ -202,7 +202,7 @@ def test_a_weight_that_is_not_finite_loses_nothing(place, ssmith):
 
 
 def test_errors_under_json_are_json_too(place, ssmith):
-    ended = prune(ssmith, "mamba", "--cut", "entry=7", "--out", "x", "--json")
+    ended = prune(ssmith, "mamba", "--cut", "entry=7.5", "--out", "x", "--json")
     assert ended.code == 2
     assert json.loads(ended.out)["error"]
 
@@ -210,7 +210,7 @@ def test_errors_under_json_are_json_too(place, ssmith):
 def test_several_units_go_each_with_its_own_settings(place, ssmith):
     ended = prune(
         ssmith, "mamba", "--cut", "entry=0.5", "--cut", "weight=0.5", "--compensate", "entry:D",
-        "--method", "weight:wanda", "--scope", "weight:uniform", "--targets", "weight:in_proj.*",
+        "--method", "weight:wanda", "--scope", "weight:uniform", "--targets", "weight:in_proj",
         "--out", "small",
     )  # fmt: skip
     assert (ended.code, ended.err) == (0, "")
@@ -218,7 +218,7 @@ def test_several_units_go_each_with_its_own_settings(place, ssmith):
     entry, weight = held["cuts"]
     assert (entry["method"], entry["compensate"], entry["targets"]) == ("auto", ["D"], [])
     assert (weight["method"], weight["scope"], weight["targets"]) == (
-        "wanda", "uniform", ["in_proj.*"],
+        "wanda", "uniform", ["in_proj"],
     )  # fmt: skip
     receipt = read_json(place / "small" / "receipt.json")
     assert receipt["removed"]["entry"]["fraction"] == 0.5
@@ -229,7 +229,7 @@ def test_several_units_go_each_with_its_own_settings(place, ssmith):
 
 
 def test_a_recipe_makes_the_same_model_again(place, ssmith):
-    words = ("--cut", "entry=2:4", "--cut", "state=1", "--seed", "3", "--method", "entry:random")
+    words = ("--cut", "state=1", "--cut", "entry=1:3", "--seed", "3", "--method", "entry:random")
     assert prune(ssmith, "mamba", *words, "--out", "small").code == 0
     again = ssmith("prune", "mamba", "--recipe", "small/recipe.yaml", "--out", "again")
     assert (again.code, again.err) == (0, "")
@@ -237,17 +237,19 @@ def test_a_recipe_makes_the_same_model_again(place, ssmith):
     assert digests[0] == digests[1]
     texts = [(place / name / "recipe.yaml").read_text() for name in ("small", "again")]
     assert texts[0] == texts[1]
-    assert "sparsity: '2:4'" in texts[0]
+    assert "sparsity: '1:3'" in texts[0]
     other = ("--recipe", "small/recipe.yaml", "--seed", "4", "--out", "other")
     assert ssmith("prune", "mamba", *other).code == 0
     assert api.inspect(api.load("other")).digest != digests[0]
 
 
 def test_a_recipe_may_use_the_words_of_the_flags(place, ssmith):
-    text = "cut: {entry: '2:4', state: 1}\nmethod: {entry: random}\nseed: 3\ndata: text.txt\n"
-    (place / "flat.yaml").write_text(text.replace("{entry: random}", "'entry:random'") + "samples: 4\n"
-                                     "length: 24\n")  # fmt: skip
-    words = ("--cut", "entry=2:4", "--cut", "state=1", "--seed", "3", "--method", "entry:random")
+    text = (
+        "cut: {state: 1, entry: '1:3'}\nmethod: entry:random\nseed: 3\ndata: text.txt\n"
+        "samples: 4\nlength: 24\n"
+    )
+    (place / "flat.yaml").write_text(text)
+    words = ("--cut", "state=1", "--cut", "entry=1:3", "--seed", "3", "--method", "entry:random")
     assert prune(ssmith, "mamba", *words, "--out", "small").code == 0
     assert ssmith("prune", "mamba", "--recipe", "flat.yaml", "--out", "again").code == 0
     digests = [api.inspect(api.load(name)).digest for name in ("small", "again")]

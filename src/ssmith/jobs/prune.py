@@ -52,10 +52,10 @@ class Calibration:
         data: ``embedded:NAME``, a file or a directory; for a language model a text. None for
             methods that need none.
         samples: how many rows, ≥ 1; 256 sequences or 64 windows if None.
-        length: tokens of each window of text, ≥ 2.
-        seed: of their draw.
+        length: tokens of each window of text, ≥ 2; 2,048 if None.
+        seed: of their draw, and of what is random in a method.
         split: they are drawn from.
-        field: key or column of the text in a ``.jsonl`` or ``.csv`` file.
+        field: key or column of the text in a ``.jsonl`` or ``.csv`` file; ``text`` if None.
 
     Raises:
         InputError: if a value is outside its domain.
@@ -63,16 +63,33 @@ class Calibration:
 
     data: str | None = None
     samples: int | None = None
-    length: int = 2048
+    length: int | None = None
     seed: int = 0
     split: str = "train"
-    field: str = "text"
+    field: str | None = None
 
     def __post_init__(self) -> None:
         if self.samples is not None:
             check_integer("samples", self.samples, at_least=1)
-        check_integer("length", self.length, at_least=2)
+        if self.length is not None:
+            check_integer("length", self.length, at_least=2)
         check_integer("seed", self.seed, at_least=0)
+
+    def check_kind(self, *, text: bool) -> None:
+        """Raise if a setting says nothing about the rows at hand.
+
+        Args:
+            text: whether they are windows of text.
+
+        Raises:
+            InputError: if one is for text and they are not, or there are no rows.
+        """
+        for name in ("length", "field") if text is False else ():
+            if getattr(self, name) is not None:
+                raise InputError(f"{name} is for language models", next_step="leave it out")
+        for name in ("samples", "length", "field") if self.data is None else ():
+            if getattr(self, name) is not None:
+                raise InputError(f"{name} without data", next_step="name the rows as well")
 
     def text(self, directory: Path, vocabulary: int) -> Text:
         """Read the text for a language model.
@@ -89,14 +106,22 @@ class Calibration:
             DataError: if the text is empty, or does not fit the model.
         """
         return data.load_text(
-            self._data(), tokenizer=directory, vocabulary=vocabulary, field=self.field
+            self._data(),
+            tokenizer=directory,
+            vocabulary=vocabulary,
+            field=self.field or "text",
         )
 
     def windows(self, directory: Path, vocabulary: int) -> TokenWindows:
         """Draw windows from the text; arguments and errors as of `text`."""
         text = self.text(directory, vocabulary)
         samples = WINDOWS if self.samples is None else self.samples
-        return text.sample(samples, self.length, seed=self.seed, split=self.split)
+        return text.sample(samples, self.tokens, seed=self.seed, split=self.split)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of each window."""
+        return 2048 if self.length is None else self.length
 
     def sequences(self, loaded: SequenceData) -> Sequences:
         """Draw sequences without replacement from a split of loaded data."""
@@ -122,7 +147,8 @@ class PruneConfig:
         mode: ``shrink`` or ``mask`` for all units; each unit's own way if None.
         calibration: on which rows.
         batch_size: rows per forward pass, ≥ 1.
-        kept_gb: memory for what is held of a block between two looks at it, in 10⁹ bytes.
+        kept_gb: memory for what is held of a block between two looks at it, in 10⁹ bytes; 1 if
+            None.
         from_disk: read blocks one by one; None to do so if the model would fill the memory.
 
     Raises:
@@ -133,12 +159,13 @@ class PruneConfig:
     mode: Mode | None = None
     calibration: Calibration = field(default_factory=Calibration)
     batch_size: int = 4
-    kept_gb: float = WalkConfig.kept_gb
+    kept_gb: float | None = None
     from_disk: bool | None = None
 
     def run(self, work_dir: Path | None) -> WalkConfig:
         """Return how a pass runs, with or without a working directory."""
-        return WalkConfig(batch_size=self.batch_size, kept_gb=self.kept_gb, work_dir=work_dir)
+        kept = WalkConfig.kept_gb if self.kept_gb is None else self.kept_gb
+        return WalkConfig(batch_size=self.batch_size, kept_gb=kept, work_dir=work_dir)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +233,7 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
     """
     directory = artefact.locate(task.model)
     reads_text = is_language_model(read_any_config(directory))
+    _check_kind(task, reads_text=reads_text)
     if reads_text and task.plan is None and _by_block(task):
         blocks = DirectoryBlocks(directory, read_any_config(directory))
         windows = task.config.calibration.windows(directory, blocks.skeleton.config.vocab_size)
@@ -217,10 +245,12 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
         windows, needed = None, None
     with resident_peak() as peak:
         model = artefact.load(directory)
-        plan = _plan(task, model, directory, windows, progress)
-        say(f"portable: {artefact.portable(model, plan, task.config.mode)}")
+        rows = windows or _rows(task.config.calibration, model, directory)
+        plan = _plan(task, model, rows, progress)
+        portable = artefact.portable(model, plan, task.config.mode)
         receipt = api.prune_(model, plan, task.config.mode)
-    receipt = _told(task, receipt, peak, needed)
+        say(f"portable: {portable}")
+    receipt = _told(task, receipt, rows, peak, needed)
     if task.out is not None and Group.current().rank == 0:
         api.save(
             model, task.out, overwrite=task.overwrite, parent=plan.model_digest,
@@ -229,13 +259,27 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
     return Pruned(plan=plan, receipt=receipt)
 
 
+def _check_kind(task: PruneTask, *, reads_text: bool) -> None:
+    """Refuse settings that say nothing about what is to be done."""
+    task.config.calibration.check_kind(text=reads_text)
+    given = {
+        "kept_gb": task.config.kept_gb,
+        "from_disk": task.config.from_disk or None,
+        "work_dir": task.work_dir,
+    }
+    named = [name for name, value in given.items() if value is not None]
+    if named and task.plan is None and not (reads_text and _by_block(task)):
+        raise InputError(
+            f"{named[0]} is for cuts of state, entry and weight of language models",
+            next_step="leave it out",
+        )
+
+
 def _by_block(task: PruneTask) -> bool:
     return all(budget.unit in ("state", "entry", "weight") for budget in task.config.cuts)
 
 
-def _plan(
-    task: PruneTask, model: nn.Module, directory: Path, rows: Rows | None, progress: Progress
-) -> Plan:
+def _plan(task: PruneTask, model: nn.Module, rows: Rows | None, progress: Progress) -> Plan:
     if task.plan is not None:
         if task.config.calibration.data is not None:
             raise InputError(
@@ -243,18 +287,18 @@ def _plan(
                 allowed="a plan alone, or cuts with data",
             )
         return Plan.load(task.plan)
-    if rows is None and task.config.calibration.data is not None:
-        rows = _rows(task.config.calibration, model, directory)
     return spine.plan(
         model, task.config.cuts, rows, progress=progress,
         run=task.config.run(task.work_dir),
     )  # fmt: skip
 
 
-def _rows(calibration: Calibration, model: Any, directory: Path) -> Rows:
+def _rows(calibration: Calibration, model: Any, directory: Path) -> Rows | None:
+    if calibration.data is None:
+        return None
     if is_language_model(read_any_config(directory)):
         return calibration.windows(directory, model.config.vocab_size)
-    loaded = api.load_data(calibration.data or "", model, needs=(calibration.split,))
+    loaded = api.load_data(calibration.data, model, needs=(calibration.split,))
     return calibration.sequences(loaded)
 
 
@@ -290,10 +334,12 @@ def _needed(
         model_bytes=blocks.model_bytes(), block_bytes=blocks.block_bytes(),
     )  # fmt: skip
 
+    run = task.config.run(task.work_dir)
+
     def estimate(*, from_disk: bool) -> Preflight:
         return preflight(
-            sizes, windows, batch_size=len(windows) if choice.lockstep else task.config.batch_size,
-            kept_bytes=round(task.config.kept_gb * 1e9), on_disk=task.work_dir is not None,
+            sizes, windows, batch_size=len(windows) if choice.lockstep else run.batch_size,
+            kept_bytes=round(run.kept_gb * 1e9), on_disk=run.work_dir is not None,
             blocks_from_disk=from_disk, statistics=spine.summed_numbers(choice, layer),
         )  # fmt: skip
 
@@ -331,7 +377,7 @@ def _from_disk(
             digest=blocks.digest(), progress=progress,
         )  # fmt: skip
     say(f"portable: {artefact.portable(blocks.skeleton, plan)}")
-    receipt = _told(task, surgery.receipt_of(blocks.skeleton, plan), peak, needed)
+    receipt = _told(task, surgery.receipt_of(blocks.skeleton, plan), windows, peak, needed)
     if task.out is not None and Group.current().rank == 0:
         assembly = Assembly(blocks=blocks, outcome=outcome, parent=plan.model_digest)
         with new_directory(task.out, overwrite=task.overwrite, marker=MANIFEST) as scratch:
@@ -340,13 +386,18 @@ def _from_disk(
 
 
 def _told(
-    task: PruneTask, receipt: Receipt, peak: ResidentPeak, needed: Preflight | None
+    task: PruneTask,
+    receipt: Receipt,
+    rows: Rows | None,
+    peak: ResidentPeak,
+    needed: Preflight | None,
 ) -> Receipt:
-    """Return a receipt that names the source, the command and the memory it took."""
+    """Return a receipt that names source, rows and command, and the memory it took."""
     memory = {} if needed is None else {"estimated": needed.as_dict()}
     return dataclasses.replace(
         receipt,
         model={**receipt.model, "source": task.model},
+        data=receipt.data if rows is None else dict(rows.describe()),
         method={**receipt.method, "command": list(task.command)},
         memory={**memory, "measured": peak.as_dict()},
     )

@@ -90,12 +90,12 @@ def sweep(task: PruneTask, axis: Axis, *, progress: Progress = silent) -> dict[s
     settings = [_changed(task, axis.name, value, samples) for value in axis.values]
     dense: Any = artefact.load(directory)
     text = calibration.text(directory, dense.config.vocab_size)
-    held = text.windows(calibration.length, split=SPLIT).first(2 * samples)
+    held = text.windows(calibration.tokens, split=SPLIT).first(2 * samples)
     rows = []
     for number, (value, (budgets, count)) in enumerate(zip(axis.values, settings, strict=True)):
         progress("sweep", number, len(settings), f"{axis.name} {value:g}")
         windows = text.sample(
-            count, calibration.length, seed=calibration.seed, split=calibration.split
+            count, calibration.tokens, seed=calibration.seed, split=calibration.split
         )
         inner = part_of(progress, "sweep", number, len(settings))
         plan = spine.plan(dense, budgets, windows, run=task.config.run(None), progress=inner)
