@@ -59,7 +59,9 @@ def inspect(model: nn.Module, name: str = "") -> Inspection:
 
 def _facts(model: nn.Module) -> dict[str, Any]:
     if not isinstance(model, SequenceModel):
-        return families.hf_facts(model)
+        others = families.beside(model).items()
+        can = ", ".join(f"{unit} in {count} layers" for unit, count in others)
+        return families.hf_facts(model) | ({"can be cut beside them": can} if can else {})
     config = model.config
     taken = f"{config.channels} channels" if config.channels else f"{config.vocabulary} token ids"
     return {"task": config.task, "input": taken, "outputs": config.outputs}

@@ -10,7 +10,15 @@ from transformers import MambaConfig as StockConfig
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
 import ssmith as sm
-from helpers.foreign import OWN, BothWays, Counting, OwnMixer, SimpleMamba, SquaredGate
+from helpers.foreign import (
+    OWN,
+    BothWays,
+    Counting,
+    OwnMixer,
+    SimpleMamba,
+    SimpleMamba2,
+    SquaredGate,
+)
 from helpers.unchecked import unchecked
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.families import S5Layer, sites, ssm_sites
@@ -182,6 +190,26 @@ class Plain(nn.Module):
     def forward(self, x):
         hidden = torch.tanh(self.fc1(x))
         return self.fc2(hidden - hidden.mean(-1, keepdim=True) if self.odd else hidden)
+
+
+@pytest.mark.parametrize("unit", ["state", "head", "head_dim"])
+def test_mamba_ssms_second_mixer_is_cut_by_groups_heads_and_widths(unit):
+    torch.manual_seed(0)
+    dense = BothWays(lambda width: SimpleMamba2(width, d_state=6), 8).double()
+    shrunk, masked, u = copy.deepcopy(dense), copy.deepcopy(dense), rows()
+    for model, mode in ((shrunk, "shrink"), (masked, "mask")):
+        for site in ssm_sites(model).values():
+            table = site.coupling(unit)
+            keep = torch.arange(table.count).view(table.per_block, -1) % 2 == 0
+            site.cut_(table, keep.view(table.grid), mode)
+    with torch.no_grad():
+        torch.testing.assert_close(shrunk(u), masked(u), rtol=0, atol=1e-12)
+        assert (shrunk(u) - dense(u)).abs().max() > 1e-4
+    mixer = shrunk.mixers[0]
+    left = {"state": mixer.d_state / 6, "head": mixer.nheads / 4, "head_dim": mixer.headdim / 4}
+    assert left.pop(unit) == 0.5
+    assert set(left.values()) == {1.0}
+    assert mixer.d_inner == mixer.d_ssm == (16 if unit == "state" else 8)
 
 
 def test_feed_forward_layers_of_ones_own_are_tried():

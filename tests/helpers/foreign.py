@@ -52,6 +52,59 @@ class SimpleMamba(nn.Module):
         return self.out_proj(y * functional.silu(z))
 
 
+class GatedNorm(nn.Module):
+    """mamba_ssm's RMSNormGated, gate first, in groups."""
+
+    def __init__(self, width, group_size, eps=1e-5):
+        super().__init__()
+        self.eps, self.group_size = eps, group_size
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x, z):
+        """(b, l, e), gated and normed."""
+        x = (x * functional.silu(z)).unflatten(-1, (-1, self.group_size))
+        x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
+        return x.flatten(-2) * self.weight
+
+
+class SimpleMamba2(nn.Module):
+    """What `mamba_ssm.modules.mamba2_simple.Mamba2Simple` holds and computes, in plain torch."""
+
+    def __init__(self, d_model, d_state=16, headdim=4, ngroups=2, expand=2, d_conv=4):
+        super().__init__()
+        self.d_model, self.d_state, self.headdim, self.ngroups = d_model, d_state, headdim, ngroups
+        self.d_inner = self.d_ssm = expand * d_model
+        self.nheads = self.d_ssm // headdim
+        rows = 2 * self.d_inner + 2 * ngroups * d_state + self.nheads
+        self.in_proj = nn.Linear(d_model, rows, bias=False)
+        width = self.d_ssm + 2 * ngroups * d_state
+        self.conv1d = nn.Conv1d(width, width, d_conv, groups=width, padding=d_conv - 1)
+        self.dt_bias = nn.Parameter(torch.rand(self.nheads))
+        self.A_log = nn.Parameter(torch.rand(self.nheads))
+        self.D = nn.Parameter(torch.ones(self.nheads))
+        self.norm = GatedNorm(self.d_ssm, self.d_ssm // ngroups)
+        self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
+
+    def forward(self, u):
+        """(b, l, d) to (b, l, d)."""
+        rows = self.ngroups * self.d_state
+        z, xBC, dt = self.in_proj(u).split(
+            [self.d_inner, self.d_ssm + 2 * rows, self.nheads], dim=-1
+        )
+        xBC = functional.silu(self.conv1d(xBC.mT)[..., : u.shape[1]].mT)
+        x, B, C = xBC.split([self.d_ssm, rows, rows], dim=-1)
+        dt = functional.softplus(dt + self.dt_bias)
+        heads = []
+        for head in range(self.nheads):
+            group = head * self.ngroups // self.nheads
+            part = slice(group * self.d_state, (group + 1) * self.d_state)
+            own = slice(head * self.headdim, (head + 1) * self.headdim)
+            A = -self.A_log[head].exp().expand(self.headdim, self.d_state)
+            step = dt[..., head, None].expand(-1, -1, self.headdim)
+            heads.append(scan(x[..., own], step, A, B[..., part], C[..., part], self.D[head]))
+        return self.out_proj(self.norm(torch.cat(heads, -1), z))
+
+
 class OwnMixer(nn.Module):
     """A mixer with names of its own, a bias in every projection, and expansion 1."""
 

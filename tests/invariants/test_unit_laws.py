@@ -16,6 +16,7 @@ from ssmith.families import sites, stock_configs, sync_config_
 from ssmith.families.coupling import mask_, present, shrink_, spread, weigh
 from ssmith.families.hf import engine
 from ssmith.families.hf.double import in_double
+from ssmith.families.hf.running import logits_in_chunks
 
 IDS = tokens(2, 9)
 
@@ -129,7 +130,10 @@ def test_a_cut_model_generates_with_and_without_a_cache(name, unit):
     with engine(model), torch.no_grad():
         assert torch.equal(model.generate(IDS, use_cache=True), runs[0])
         ours = model(input_ids=IDS, use_cache=False).logits
-    torch.testing.assert_close(ours, whole, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours, whole, rtol=1e-4, atol=1e-5)
+        for chunk in (4, 1):
+            pieces = logits_in_chunks(model, IDS, chunk)
+            torch.testing.assert_close(pieces, ours, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "unit"), CASES)

@@ -7,6 +7,7 @@ from ssmith.families.heads import Answers, HeadConfig, TaskModel, answers_of, re
 from ssmith.families.hf import directory_of, hf_facts, vocabulary_of
 from ssmith.families.lti import LTILayer, LTIOptions
 from ssmith.families.registry import (
+    beside,
     describe,
     find_layers,
     model_digest,
@@ -36,6 +37,7 @@ __all__ = [
     "Tap",
     "TaskModel",
     "answers_of",
+    "beside",
     "chain_of",
     "describe",
     "directory_of",

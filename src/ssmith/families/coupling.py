@@ -85,7 +85,7 @@ def mask_(
     for item in coupling.slices:
         if item.silent is None:
             continue
-        value = site.get_parameter(item.parameter)
+        value: Tensor = getattr(*_place(site, item.parameter))
         if item.dim is None:
             free = keep.reshape(value.shape).to(value.device)
         else:
@@ -232,7 +232,15 @@ def _checked(coupling: Coupling, keep: Bool[Tensor, "..."]) -> Bool[Tensor, "u"]
 
 def _place(site: nn.Module, parameter: str) -> tuple[Any, str]:
     path, _, name = parameter.rpartition(".")
-    return site.get_submodule(path), name
+    owner = site.get_submodule(path)
+    inside = (owner._parameters, owner._buffers, owner.__dict__)
+    if not any(name in place for place in inside):
+        raise UnsupportedError(
+            f"{path} is a {type(owner).__name__}, which has no {name} of its own",
+            allowed="layers that hold their weights themselves",
+            next_step="merge the adapter into its base, or dequantise it, before cutting",
+        )
+    return owner, name
 
 
 def _axes(coupling: Coupling, parameter: str) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from ssmith.core.checks import check_choice
 from ssmith.core.errors import InputError
+from ssmith.core.unit import Coupling
 from ssmith.families.parts.stock import stock_of
 
 PARTS: Mapping[str, tuple[str, ...]] = {
@@ -19,10 +20,14 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         "in_proj", "conv1d", "x_proj", "dt_proj", "out_proj", "A_log", "D", "act", "dt_layernorm",
         "b_layernorm", "c_layernorm",
     ),
+    "mamba2": (
+        "in_proj", "conv1d", "out_proj", "norm", "A_log", "D", "dt_bias", "num_heads", "head_dim",
+        "n_groups", "ssm_state_size", "intermediate_size",
+    ),
 }  # fmt: skip
 """Per family that classes can be registered with: the parts of its layer under our names."""
-UNITS: Mapping[str, tuple[str, ...]] = {"mamba": ("state",)}
-"""Per family, units that a class may count in attributes of its own."""
+UNITS: Mapping[str, tuple[str, ...]] = {"mamba": ("state",), "mamba2": ("channel",)}
+"""Per family, units that a class may count in further attributes of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +45,30 @@ class Layout:
     sizes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def name(self, part: str) -> str:
-        """Return what the class calls a part."""
-        return self.names.get(part, part)
+        """Return what the class calls a part, or something in it."""
+        first, dot, rest = part.partition(".")
+        return f"{self.names.get(first, first)}{dot}{rest}"
+
+    def renamed(self, table: Coupling) -> Coupling:
+        """Return a table that says our names as one that says the class's."""
+        further = {
+            name: amount
+            for unit, amount in ((self.unit_of(size), each) for size, each in table.sizes.items())
+            for name in self.sizes.get(unit, ())
+        }
+        return replace(
+            table,
+            slices=tuple(
+                replace(item, parameter=self.name(item.parameter)) for item in table.slices
+            ),
+            sizes={self.name(size): amount for size, amount in table.sizes.items()} | further,
+            renorms=tuple(replace(item, norm=self.name(item.norm)) for item in table.renorms),
+        )
+
+    @staticmethod
+    def unit_of(size: str) -> str:
+        """Return the unit that a size counts; empty where classes have one name for it."""
+        return {"intermediate_size": "channel"}.get(size, "")
 
 
 _REGISTERED: dict[type, Layout] = {}
@@ -63,7 +90,9 @@ def register(
         kind: the class; its subclasses count, too. Registered again, the last word holds.
         like: ``"mamba"``: a selective scan with an A_log (channels, states), an ``in_proj`` to
             input and gate, a causal depthwise ``conv1d``, an ``x_proj`` to Δ, B and C, a
-            ``dt_proj`` and an ``out_proj``; with or without biases.
+            ``dt_proj`` and an ``out_proj``; with or without biases. ``"mamba2"``: one decay per
+            head, an ``in_proj`` to gate, input, B, C and Δ, a ``conv1d`` over all but the gate,
+            a gated norm, an ``out_proj``, and sizes in attributes.
         names: our name of a part → the class's, dotted where it lies deeper, for those that
             differ: ``{"x_proj": "Dense_1"}``.
         sizes: unit → attributes of the layer that count it and its forward reads:

@@ -173,6 +173,18 @@ def describe(model: nn.Module) -> tuple[LayerInfo, ...]:
     return tuple(site.info() for site in ssm_sites(model).values())
 
 
+def beside(model: nn.Module) -> dict[str, int]:
+    """Return by unit how many layers beside the state space ones can be cut by it."""
+    tables = [
+        table
+        for site in sites(model).values()
+        if site.family.kind != "ssm"
+        for table in site.couplings
+    ]
+    units = dict.fromkeys(table.unit for table in tables)
+    return {unit: sum(table.unit == unit for table in tables) for unit in units}
+
+
 def scan_of(model: nn.Module) -> Op:
     """Return the operation a model scans with; raises as `ssm_sites` does."""
     engines = [site.family.engine for site in ssm_sites(model).values()]
@@ -275,8 +287,10 @@ def _why_not(mixer: nn.Module) -> str:
 
 
 def _nothing(model: nn.Module) -> ModelError:
+    left = mixers(model)[1][:1]
+    reasons = "".join(f" ({name}: {reason})" for name, reason in left)
     return ModelError(
-        f"{type(model).__name__} has no state space layer ssmith knows",
-        allowed="models with S5Layer or S4DLayer inside, or Hugging Face Mamba models",
-        next_step="build the model from ssmith.families, or load one with ssmith.load",
+        f"{type(model).__name__} has no state space layer ssmith knows{reasons}",
+        allowed="S5Layer and S4DLayer, and mixers of transformers, mamba_ssm and mambapy",
+        next_step="tell ssmith about a class of your own: ssmith.register(MyMixer, like='mamba')",
     )

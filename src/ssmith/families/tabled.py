@@ -50,7 +50,12 @@ class TableFamily:
         return self.tables(module)
 
     def admit(self, module: Any) -> Admission:  # noqa: D102
-        tables = self.tables(module)
+        try:
+            tables = self.tables(module)
+        except AttributeError as error:
+            return Admission(units=(), reason=f"a part is not there: {error}")
+        if not tables:
+            return Admission(units=(), reason="its tensors are not laid out like any known one's")
         if is_stock(module) and kind_of(module) in self.classes:
             return Admission(units=tuple(dict.fromkeys(item.unit for item in tables)))
         return try_tables(module, tables)
@@ -73,9 +78,11 @@ class TableFamily:
         return self.config(module)
 
     def info(self, name: str, module: Any) -> LayerInfo:  # noqa: D102
-        tables, engine = {item.unit: item for item in self.tables(module)}, self.engine
+        admission, engine = self.admit(module), self.engine
+        known = self.tables(module) if admission.units else ()
+        tables = {item.unit: item for item in known}
         mixer = None if engine is None else engine.mixers.get(kind_of(module))
-        notes = [self.admit(module).said()]
+        notes = [admission.said()]
         if engine is not None and mixer is not None:
             path = choose(engine.scan, module.A_log)
             notes.insert(0, f"runs on the engine ({path.backend})")

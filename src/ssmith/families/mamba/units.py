@@ -12,7 +12,7 @@ from ssmith.core.unit import Coupling, Renorm, Slice
 from ssmith.families.layout import Layout, Named, registered
 from ssmith.families.parts.hooks import PER_STATE
 from ssmith.families.parts.stock import Mixer, is_stock, kind_of
-from ssmith.families.parts.tables import at
+from ssmith.families.parts.tables import at, epsilon_of
 
 PROJECTIONS = ("in_proj", "conv1d", "x_proj", "dt_proj", "out_proj")
 NORMS = ("b_layernorm", "c_layernorm")
@@ -98,11 +98,6 @@ def state(module: nn.Module) -> Coupling:
 def is_known(module: nn.Module) -> bool:
     """Return whether a module is a mixer of transformers that the engine runs as Mamba."""
     return kind_of(module) in MIXERS and is_stock(module)
-
-
-def epsilon_of(norm: Any) -> str:
-    """Return what a norm calls its epsilon."""
-    return "variance_epsilon" if hasattr(norm, "variance_epsilon") else "eps"
 
 
 def weights(module: nn.Module) -> tuple[Coupling, ...]:

@@ -1,7 +1,7 @@
-"""Mamba-2's mixers, and those of Bamba, Falcon-H1, Granite-4, Nemotron-H and Zamba-2."""
+"""Mamba-2's mixers, transformers' and mamba_ssm's, and those of hybrids that share them."""
 
 from ssmith.families.mamba2.forward import mamba2_forward
-from ssmith.families.mamba2.units import MIXERS, config, tables
+from ssmith.families.mamba2.units import MIXERS, config, layout_of, tables
 from ssmith.families.parts.stock import Engine
 from ssmith.families.tabled import TableFamily
 
@@ -11,6 +11,7 @@ MAMBA2 = TableFamily(
     classes=MIXERS,
     tables=tables,
     config=config,
+    like=lambda module: layout_of(module) is not None,
     engine=Engine(
         name="mamba2",
         forward=mamba2_forward,

@@ -10,8 +10,9 @@ from fractions import Fraction
 from typing import Any
 
 from ssmith.core.unit import Coupling, Renorm, Slice
-from ssmith.families.parts.stock import Mixer, kind_of
-from ssmith.families.parts.tables import conv_sizes, existing, slices_of
+from ssmith.families.layout import Layout, Named, registered
+from ssmith.families.parts.stock import Mixer, is_stock, kind_of
+from ssmith.families.parts.tables import at, conv_sizes, epsilon_of, existing, slices_of
 
 _BAMBA = {
     "state": "mamba_d_state", "head": "mamba_n_heads", "head_dim": "mamba_d_head",
@@ -47,20 +48,66 @@ MIXERS = {
 }  # fmt: skip
 
 
-def tables(mixer: Any) -> tuple[Coupling, ...]:
+_MAMBA_SSM = Layout(
+    family="mamba2",
+    names={
+        "num_heads": "nheads", "head_dim": "headdim", "n_groups": "ngroups",
+        "ssm_state_size": "d_state", "intermediate_size": "d_ssm",
+    },
+    sizes={"channel": ("d_inner",)},
+)  # fmt: skip
+"""What the package mamba_ssm calls things."""
+
+
+def layout_of(module: Any) -> Layout | None:
+    """Return what a class that is none of transformers' calls things; None if it is no such layer.
+
+    Args:
+        module: any module.
+
+    Returns:
+        Its layout: as registered, or that of mamba_ssm.
+    """
+    known = registered(module)
+    if known is not None:
+        return known if known.family == "mamba2" else None
+    names = (
+        "in_proj.weight",
+        "conv1d.weight",
+        "out_proj.weight",
+        "A_log",
+        *_MAMBA_SSM.names.values(),
+    )
+    return _MAMBA_SSM if all(at(module, name) is not None for name in names) else None
+
+
+def tables(module: Any) -> tuple[Coupling, ...]:
     """Return where the units of a mixer live."""
-    return (_state(mixer), _head(mixer), _head_dim(mixer))
+    layout = None if is_stock(module) else layout_of(module)
+    mixer = module if layout is None else Named(module, layout)
+    rows = 2 * (mixer.intermediate_size + mixer.n_groups * mixer.ssm_state_size) + mixer.num_heads
+    if mixer.in_proj.weight.shape[0] != rows:
+        return ()
+    found = (_state(mixer), _head(mixer), _head_dim(mixer))
+    return found if layout is None else tuple(layout.renamed(table) for table in found)
 
 
 def config(mixer: Any) -> Mapping[str, Fraction]:
     """Return what a stock configuration says of a mixer."""
+    if not is_stock(mixer):
+        return {}
     inner = mixer.num_heads * mixer.head_dim
     values = {
         "state": Fraction(mixer.ssm_state_size), "head": Fraction(mixer.num_heads),
         "head_dim": Fraction(mixer.head_dim), "inner": Fraction(inner),
-        "expand": Fraction(inner, mixer.hidden_size),
+        "expand": Fraction(inner, _width(mixer)),
     }  # fmt: skip
     return {key: values[unit] for unit, key in MIXERS[kind_of(mixer)].keys.items()}
+
+
+def _width(mixer: Any) -> int:
+    width: int = mixer.in_proj.weight.shape[1]
+    return width
 
 
 def _state(mixer: Any) -> Coupling:
@@ -108,7 +155,7 @@ def _head(mixer: Any) -> Coupling:
              "norm.group_size": Fraction(p, g), **conv_sizes(p)},
         ),
         config_keys=_keys(
-            mixer, {"head": 1, "inner": p, "expand": Fraction(p, mixer.hidden_size)}
+            mixer, {"head": 1, "inner": p, "expand": Fraction(p, _width(mixer))}
         ),
         per_block=g,
         renorms=_renorms(mixer),
@@ -134,7 +181,7 @@ def _head_dim(mixer: Any) -> Coupling:
         ),
         config_keys=_keys(
             mixer,
-            {"head_dim": Fraction(1, h), "inner": 1, "expand": Fraction(1, mixer.hidden_size)},
+            {"head_dim": Fraction(1, h), "inner": 1, "expand": Fraction(1, _width(mixer))},
         ),
         per_block=h,
         renorms=_renorms(mixer),
@@ -152,9 +199,12 @@ def _inner(mixer: Any, width: int = 1) -> tuple[Slice, ...]:
 
 
 def _renorms(mixer: Any) -> tuple[Renorm, ...]:
-    return (Renorm(norm="norm"),) if hasattr(mixer.norm, "weight") else ()
+    norm = getattr(mixer, "norm", None)
+    return (Renorm(norm="norm", epsilon=epsilon_of(norm)),) if hasattr(norm, "weight") else ()
 
 
 def _keys(mixer: Any, falls: Mapping[str, int | Fraction]) -> dict[str, int | Fraction]:
+    if isinstance(mixer, Named):
+        return {}
     keys = MIXERS[kind_of(mixer)].keys
     return {keys[unit]: amount for unit, amount in falls.items() if unit in keys}

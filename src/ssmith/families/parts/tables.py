@@ -65,3 +65,8 @@ def existing(module: Any, sizes: Mapping[str, int | Fraction]) -> dict[str, int 
 def conv_sizes(each: int) -> dict[str, int | Fraction]:
     """Return by how much the sizes of a depthwise convolution fall."""
     return dict.fromkeys(("conv1d.in_channels", "conv1d.out_channels", "conv1d.groups"), each)
+
+
+def epsilon_of(norm: Any) -> str:
+    """Return what a norm calls its epsilon."""
+    return "variance_epsilon" if hasattr(norm, "variance_epsilon") else "eps"
