@@ -9,16 +9,25 @@ import pytest
 import torch
 from torch import nn
 
+import ssmith as sm
 from helpers.models import FAMILIES, Kind, make_model
 from ssmith import api
 from ssmith.allocate import allocate
 from ssmith.core.budget import Budget
-from ssmith.core.errors import DataError, InputError, ModelError, NumericalError, PlanError
+from ssmith.core.errors import (
+    DataError,
+    InputError,
+    ModelError,
+    NumericalError,
+    PlanError,
+    UnsupportedError,
+)
+from ssmith.core.plan import Plan
 from ssmith.core.sequences import SPLITS, SequenceData, Sequences
-from ssmith.criteria import LAST, Magnitude
+from ssmith.criteria import Magnitude
 from ssmith.data import save_npz
 from ssmith.evaluation import predict
-from ssmith.families import find_layers, model_digest
+from ssmith.families import find_layers, model_digest, modes_of
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -103,43 +112,31 @@ def test_tokens_are_inspected_as_tokens():
     assert found.facts["input"] == "9 token ids"
 
 
-@pytest.mark.parametrize(
-    "verb",
-    [
-        api.inspect,
-        lambda model: api.score(model, LAST()),
-        lambda model: api.plan(model, LAST(), Budget(states=0.5)),
-    ],
-)
-def test_a_model_without_state_spaces_is_refused(verb):
+def test_a_model_without_state_spaces_is_refused():
     with pytest.raises(ModelError, match="state space"):
-        verb(nn.Linear(2, 2))
+        api.inspect(nn.Linear(2, 2))
+    with pytest.raises(UnsupportedError, match="Linear has no state that can be cut"):
+        sm.plan(nn.Linear(2, 2), Budget("state", 0.5))
 
 
-def test_plan_is_decide_of_score_and_changes_nothing(model):
+def test_plan_is_allocate_of_scores_and_changes_nothing(model):
     before = model_digest(model)
-    budget = Budget(states=0.4)
-    scores = api.score(model, Magnitude())
-    plan = api.plan(model, Magnitude(), budget)
-    assert plan.to_json() == api.decide(scores, budget, model).to_json()
-    assert plan.to_json() == allocate(scores, budget, model_digest=before).to_json()
+    budget = Budget("state", 0.4, method="magnitude")
+    scores = Magnitude()(modes_of(model))
+    plan = sm.plan(model, budget)
+    wanted, findings = allocate(scores, budget)
+    assert plan.diff(Plan(cuts=(wanted,), model_digest=before)) == ()
+    assert plan.findings == findings
     assert plan.model_digest == before == model_digest(model)
-    assert plan.kept == budget.kept_of(plan.total)
-
-
-def test_score_covers_every_state(model):
-    scores = api.score(model, LAST())
-    layers = find_layers(model)
-    assert {name: tuple(values.shape) for name, values in scores.values.items()} == {
-        name: layer.grid() for name, layer in layers.items()
-    }
+    (cut,) = plan.cuts
+    assert cut.total - cut.kept == budget.removed_of(cut.total)
 
 
 def test_scores_of_weights_that_are_not_finite_are_refused(model):
     with torch.no_grad():
         next(iter(find_layers(model).values())).get_parameter("Lambda_re")[0] = math.nan
     with pytest.raises(NumericalError):
-        api.score(model, LAST())
+        sm.plan(model, Budget("state", 0.5))
 
 
 def test_a_budget_that_cannot_be_met_is_refused(model):
@@ -147,7 +144,7 @@ def test_a_budget_that_cannot_be_met_is_refused(model):
         for layer in find_layers(model).values():
             layer.get_parameter("Lambda_re").fill_(1e-3)
     with pytest.raises(PlanError, match="protected"):
-        api.plan(model, LAST(), Budget(states=0.5))
+        sm.plan(model, Budget("state", 0.5))
 
 
 def test_measure_is_the_share_of_right_answers(model):
@@ -246,7 +243,7 @@ def test_a_model_compared_with_itself_is_equal(model):
 @pytest.mark.parametrize("kind", FAMILIES, ids=str)
 def test_parity_holds_for_a_shrunk_and_saved_model(kind, tmp_path):
     model = make_model(kind, dtype=torch.float32)
-    plan = api.plan(model, LAST(), Budget(states=0.5))
+    plan = sm.plan(model, Budget("state", 0.5))
     masked, shrunk = copy.deepcopy(model), copy.deepcopy(model)
     api.prune_(masked, plan, "mask")
     api.prune_(shrunk, plan, "shrink")

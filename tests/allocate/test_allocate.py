@@ -1,6 +1,5 @@
-"""From scores and a budget to a plan."""
+"""From scores and a budget to a cut."""
 
-import json
 import math
 from fractions import Fraction
 
@@ -15,14 +14,11 @@ from ssmith.allocate.ranking import apportion
 from ssmith.core.budget import Budget
 from ssmith.core.errors import InputError, PlanError
 from ssmith.core.layers import Finding
-from ssmith.core.plan import Plan
 from ssmith.core.scores import Scores
 from ssmith.criteria import AIRE, LAMP, LAST, Hinf, Magnitude
 
-DIGEST = "0" * 64
 
-
-def scores_of(values, pool="model", protected=None, absent=None, unit="states", findings=()):
+def scores_of(values, pool="model", protected=None, absent=None, unit="state", findings=()):
     tensors = {name: torch.tensor(v, dtype=torch.float64) for name, v in values.items()}
 
     def masks(chosen):
@@ -42,12 +38,20 @@ def scores_of(values, pool="model", protected=None, absent=None, unit="states", 
     )
 
 
-def plan_of(scores, states, **budget):
-    return allocate(scores, Budget(states=states, **budget), model_digest=DIGEST)
+def plan_of(scores, sparsity, **budget):
+    return allocate(scores, Budget("state", sparsity, **budget))[0]
+
+
+def findings_of(scores, sparsity, **budget):
+    return allocate(scores, Budget("state", sparsity, **budget))[1]
 
 
 def kept(plan):
     return {name: mask.flatten().nonzero().flatten().tolist() for name, mask in plan.keep.items()}
+
+
+def stays(fraction, total):
+    return total - Budget("state", fraction).removed_of(total)
 
 
 def last_as_released(layers, percent):
@@ -80,11 +84,10 @@ def test_worked_number_listops():
     layers = [make_layer(seed, states=8, two_way=True) for seed in range(8)]
     plan = plan_of(LAST()(layers), 0.30)
     assert (plan.total, plan.kept) == (64, 44)
-    assert plan.removed_fraction == 20 / 64
-    assert plan.model_digest == DIGEST
-    assert plan.criterion["name"] == "LAST"
-    assert plan.budget == Budget(states=0.30).as_dict()
-    assert Plan.from_json(json.loads(plan.to_json())).to_json() == plan.to_json()
+    assert plan.sparsity == 20 / 64
+    assert plan.unit == "state"
+    assert plan.method["name"] == "LAST"
+    assert plan.budget == Budget("state", 0.30).as_dict()
 
 
 @settings(deadline=None, max_examples=30)
@@ -97,7 +100,7 @@ def test_worked_number_listops():
 def test_a_plan_meets_its_budget(seed, sizes, fraction, criterion):
     layers = [make_layer(seed + i, states=n, name=f"l{i}") for i, n in enumerate(sizes)]
     plan = plan_of(criterion(layers), fraction)
-    assert plan.kept == Budget(states=fraction).kept_of(sum(sizes))
+    assert plan.kept == stays(fraction, sum(sizes))
     if isinstance(criterion, LAST | AIRE | LAMP) and plan.kept >= len(sizes):
         assert all(bool(mask.any()) for mask in plan.keep.values())
 
@@ -134,7 +137,7 @@ def test_global_plan_is_the_best_that_the_rules_allow(data):
     for name in values:
         own = [u for u in ranked if u[0] == name]
         must += [u for u in own[:floor] if u not in must]
-    wanted = min(Budget(states=fraction).kept_of(len(units)), len(present))
+    wanted = min(stays(fraction, len(units)), len(present))
     if len(must) > wanted:
         with pytest.raises(PlanError, match="must stay"):
             plan_of(scores, fraction, min_per_layer=floor)
@@ -164,6 +167,14 @@ def test_ties_may_all_stay():
     assert plan.threshold is None
 
 
+@pytest.mark.parametrize("pool", ["model", "layer"])
+def test_a_count_removes_so_many_over_all_layers(pool):
+    scores = scores_of({"a": [1.0, 5.0, 6.0], "b": [7.0, 2.0, 8.0]}, pool)
+    assert kept(plan_of(scores, 2)) == {"a": [1, 2], "b": [0, 2]}
+    with pytest.raises(InputError, match=r"7 of 6 state are to go"):
+        plan_of(scores, 7)
+
+
 def test_grid_of_channels_is_kept():
     scores = scores_of({"a": [[1.0, 4.0], [3.0, 2.0]]})
     assert plan_of(scores, 0.5).keep["a"].tolist() == [[False, True], [True, False]]
@@ -173,16 +184,17 @@ def test_floor_lifts_a_weak_layer_within_the_budget():
     values = {"strong": [9.0, 8.0, 7.0, 6.0], "weak": [1.0, 0.5, 0.1, 0.0]}
     bare = plan_of(scores_of(values), 0.5)
     assert kept(bare) == {"strong": [0, 1, 2, 3], "weak": []}
-    assert [(f.kind, f.layer) for f in bare.findings] == [("emptied", "weak")]
+    assert [(f.kind, f.layer) for f in findings_of(scores_of(values), 0.5)] == [("emptied", "weak")]
     lifted = plan_of(scores_of(values), 0.5, min_per_layer=1)
     assert kept(lifted) == {"strong": [0, 1, 2], "weak": [0]}
     assert lifted.threshold == 7.0
-    assert lifted.findings == ()
+    assert findings_of(scores_of(values), 0.5, min_per_layer=1) == ()
 
 
 def test_floor_above_a_small_layer_is_reported():
-    plan = plan_of(scores_of({"a": [1.0], "b": [3.0, 2.0, 1.0]}), 0.0, min_per_layer=2)
-    assert [(f.kind, f.layer) for f in plan.findings] == [("below-floor", "a")]
+    scores = scores_of({"a": [1.0], "b": [3.0, 2.0, 1.0]})
+    told = findings_of(scores, 0.0, min_per_layer=2)
+    assert [(f.kind, f.layer) for f in told] == [("below-floor", "a")]
 
 
 def test_protected_come_first_and_count():
@@ -232,12 +244,12 @@ def test_planning_again_on_a_masked_model_removes_nothing_more(pool):
     assert all(set(js) <= set(kept(first)[name]) for name, js in kept(deeper).items())
     shallower = plan_of(masked, 0.25)
     assert kept(shallower) == kept(first)
-    assert "already-masked" in [finding.kind for finding in shallower.findings]
+    assert "already-masked" in [finding.kind for finding in findings_of(masked, 0.25)]
 
 
-def test_findings_of_the_scores_reach_the_plan():
+def test_findings_of_the_scores_are_handed_on():
     finding = Finding(layer="a", kind="unstable", message="kept", units=(0,))
-    assert plan_of(scores_of({"a": [1.0]}, findings=(finding,)), 0.0).findings == (finding,)
+    assert findings_of(scores_of({"a": [1.0]}, findings=(finding,)), 0.0) == (finding,)
 
 
 @settings(deadline=None, max_examples=150)
@@ -249,7 +261,7 @@ def test_each_layer_keeps_its_share(sizes, fraction):
     values = {f"l{i}": [float(j) for j in range(n)] for i, n in enumerate(sizes)}
     plan = plan_of(scores_of(values, pool="layer"), fraction)
     total = sum(sizes)
-    stay = Budget(states=fraction).kept_of(total)
+    stay = stays(fraction, total)
     assert plan.kept == stay
     assert plan.threshold is None
     for size, mask in zip(sizes, plan.keep.values(), strict=True):

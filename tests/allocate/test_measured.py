@@ -27,7 +27,7 @@ def scores_of(sizes, *, protected=(), seed=0):
     for name, index in protected:
         held[name][index] = True
     return Scores(
-        unit="states",
+        unit="state",
         values=values,
         pool="layer",
         protected=held,
@@ -52,13 +52,13 @@ def convex_curve(size, seed):
 )
 def test_no_split_of_the_budget_loses_less(sizes, removed, floor, seed):
     scores = scores_of(sizes, seed=seed)
-    budget = Budget(states=removed, min_per_layer=floor)
-    if budget.kept_of(sum(sizes)) < floor * len(sizes):
+    budget = Budget("state", removed, min_per_layer=floor)
+    if sum(sizes) - budget.removed_of(sum(sizes)) < floor * len(sizes):
         return
     curves = {name: convex_curve(n, seed + n) for name, n in zip("abc", sizes, strict=False)}
-    plan = allocate(by_measured_loss(scores, curves), budget, model_digest="")
+    plan, _ = allocate(by_measured_loss(scores, curves), budget)
     counts = {name: int(mask.sum()) for name, mask in plan.keep.items()}
-    assert sum(counts.values()) == budget.kept_of(sum(sizes))
+    assert sum(counts.values()) == sum(sizes) - budget.removed_of(sum(sizes))
     losses = {name: dict(curve) for name, curve in curves.items()}
     tried = [
         sum(losses[name][k] for name, k in zip("abc", split, strict=False))
@@ -74,15 +74,15 @@ def test_no_split_of_the_budget_loses_less(sizes, removed, floor, seed):
 def test_a_layer_that_hurts_more_keeps_more():
     scores = scores_of([8, 8])
     curves = {"a": [(8, 0.0), (4, 0.1), (0, 4.0)], "b": [(8, 0.0), (4, 1.0), (0, 5.0)]}
-    plan = allocate(by_measured_loss(scores, curves), Budget(states=0.25), model_digest="")
+    plan, _ = allocate(by_measured_loss(scores, curves), Budget("state", 0.25))
     assert {name: int(mask.sum()) for name, mask in plan.keep.items()} == {"a": 4, "b": 8}
-    assert plan.criterion["weigh"] == "measured loss"
+    assert plan.method["weigh"] == "measured loss"
 
 
 def test_protected_states_stay_and_count():
     scores = scores_of([4, 4], protected=[("a", 3)])
     curves = {"a": [(4, 0.0), (0, 0.1)], "b": [(4, 0.0), (0, 9.0)]}
-    plan = allocate(by_measured_loss(scores, curves), Budget(states=0.5), model_digest="")
+    plan, _ = allocate(by_measured_loss(scores, curves), Budget("state", 0.5))
     assert plan.keep["a"].tolist() == [False, False, False, True]
     assert int(plan.keep["b"].sum()) == 3
 

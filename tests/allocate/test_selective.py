@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from ssmith.allocate.selective import (
     columns_by_cost,
+    entries_by_cost,
     keep_columns,
     keep_entries,
     removed_count,
-    shares_by_cost,
     stability,
 )
 from ssmith.core.errors import InputError
@@ -59,14 +59,13 @@ def test_a_pattern_keeps_n_of_every_m_states_of_a_channel():
 
 
 @given(seed=st.integers(0, 99), removed=st.integers(0, 24))
-def test_shares_take_the_cheapest_entries_of_all_layers(seed, removed):
+def test_a_split_takes_the_cheapest_entries_of_all_layers(seed, removed):
     draw = torch.Generator().manual_seed(seed)
     costs = {
         name: torch.randint(0, 5, (3, width), generator=draw).double()
         for name, width in (("a", 2), ("b", 4), ("c", 2))
     }
-    shares = shares_by_cost(costs, removed)
-    counts = {name: round(share * costs[name].numel()) for name, share in shares.items()}
+    counts = entries_by_cost(costs, removed)
     assert sum(counts.values()) == removed
     spent = sum(
         float(cost.flatten().sort().values[: counts[name]].sum()) for name, cost in costs.items()

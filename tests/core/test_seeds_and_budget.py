@@ -1,5 +1,6 @@
 """Seeds that do not meet, budgets that count exactly, errors with three parts."""
 
+import math
 from fractions import Fraction
 
 import pytest
@@ -9,10 +10,11 @@ from hypothesis import strategies as st
 
 from helpers.unchecked import build, unchecked
 from ssmith.core import errors
-from ssmith.core.budget import Budget
+from ssmith.core.budget import Budget, Target
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
 from ssmith.core.errors import InputError, MissingExtraError, SsmithError
 from ssmith.core.optional import require
+from ssmith.core.pattern import Pattern
 from ssmith.core.seeds import derive, generator, seeded
 
 
@@ -62,9 +64,10 @@ def test_a_seeded_block_restores_the_global_stream():
 
 
 @given(total=st.integers(1, 5000), percent=st.integers(0, 99))
-def test_a_budget_keeps_the_floor_of_its_share(total, percent):
+def test_a_share_keeps_its_floor(total, percent):
     exact = total * Fraction(100 - percent, 100)
-    assert Budget(states=percent / 100).kept_of(total) == max(exact.__floor__(), 1)
+    gone = Budget("state", percent / 100).removed_of(total)
+    assert total - gone == max(exact.__floor__(), 1)
 
 
 @pytest.mark.parametrize(
@@ -72,36 +75,94 @@ def test_a_budget_keeps_the_floor_of_its_share(total, percent):
     [(0.0, 7, 7), (0.33, 12, 8), (0.9, 100, 10), (0.99, 3, 1), (0.5, 0, 0), (0.3, 10, 7)],
 )
 def test_budgets_worked_by_hand(share, total, kept):
-    assert Budget(states=share).kept_of(total) == kept
+    assert total - Budget("state", share).removed_of(total) == kept
+
+
+def test_a_count_is_what_goes():
+    budget = Budget("state", 8)
+    assert budget.removed_of(20) == 8
+    assert budget.removed_of(8) == 8
+    with pytest.raises(InputError, match=r"8 of 7 state are to go; allowed: at most 7"):
+        budget.removed_of(7)
+    with pytest.raises(InputError, match="allowed: a share in"):
+        _ = budget.share
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"states": 1.0},
-        {"states": -0.1},
-        {"states": float("nan")},
-        {"states": "half"},
-        {"states": True},
-        {"states": None},
-        {"states": 0.5, "min_per_layer": -1},
-        {"states": 0.5, "min_per_layer": 1.0},
-        {"states": 0.5, "min_per_layer": True},
-        {"states": 0.5, "ties": "drop"},
+        {"sparsity": 1.0},
+        {"sparsity": -0.1},
+        {"sparsity": -3},
+        {"sparsity": 1.5},
+        {"sparsity": float("nan")},
+        {"sparsity": "half"},
+        {"sparsity": "4:2"},
+        {"sparsity": "0:2"},
+        {"sparsity": True},
+        {"sparsity": None},
+        {"min_per_layer": -1},
+        {"min_per_layer": 1.0},
+        {"min_per_layer": True},
+        {"ties": "drop"},
+        {"scope": "everywhere"},
+        {"compensate": "E"},
+        {"compensate": ""},
+        {"compensate": "CC"},
+        {"seed": -1},
     ],
     ids=str,
 )
 def test_a_budget_outside_its_domain(wrong):
     with pytest.raises(InputError):
-        build(Budget, **wrong)
+        build(Budget, **{"unit": "state", "sparsity": 0.5, **wrong})
 
 
 def test_a_budget_is_json():
-    assert Budget(states=0.5, min_per_layer=2).as_dict() == {
-        "states": 0.5,
+    assert Budget("state", 0.5, min_per_layer=2, compensate="full").as_dict() == {
+        "unit": "state",
+        "sparsity": 0.5,
+        "method": "auto",
+        "settings": {},
+        "scope": "auto",
+        "targets": [],
         "min_per_layer": 2,
         "ties": "exact",
+        "compensate": ["B", "C", "D"],
+        "semantics": None,
+        "seed": 0,
     }
+    assert Budget("weight", "2:4").as_dict()["sparsity"] == "2:4"
+    target = Target(quantity="parameters", amount=0.5)
+    assert Budget("state", target).as_dict()["sparsity"] == "parameters 0.5"
+
+
+def test_amounts_and_terms_have_several_spellings():
+    assert Budget("entry", "2:4") == Budget("entry", Pattern(keep=2, of=4))
+    assert Budget("entry", "2:4").share == 0.5
+    assert Budget("state", 0) == Budget("state", 0.0)
+    assert Budget("state", 0.5, compensate="D+h").terms == {"D", "h"}
+    assert Budget("state", 0.5, compensate=("C", "B")).compensate == ("B", "C")
+    assert Budget("state", 0.5, compensate="readout").terms == {"C"}
+    assert Budget("state", 0.5, compensate="none").terms == frozenset()
+
+
+def test_targets_are_names_with_wildcards():
+    assert Budget("state", 0.5).wants("anything")
+    budget = Budget("weight", 0.5, targets=("layers.1.*", "out_proj"))
+    assert budget.wants("layers.1.mixer.in_proj")
+    assert budget.wants("layers.0.mixer.out_proj")
+    assert not budget.wants("layers.0.mixer.in_proj")
+
+
+def test_a_target_is_a_share_of_the_dense_model_or_a_number():
+    assert Target(quantity="parameters", amount=0.7).of(1000) == 700
+    assert Target(quantity="bytes", amount=5e6).of(1000) == 5e6
+    for amount in (0, -1, math.inf, math.nan, True, "half"):
+        with pytest.raises(InputError, match="target of bytes"):
+            build(Target, quantity="bytes", amount=amount)
+    with pytest.raises(InputError, match="'size'"):
+        build(Target, quantity="size", amount=0.5)
 
 
 def test_an_error_has_three_parts_in_one_line():

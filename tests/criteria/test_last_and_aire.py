@@ -196,4 +196,5 @@ def test_budget_counts_as_the_released_code_counts():
         for layers in (1, 4, 6, 8):
             for percent in range(100):
                 expected = max(int(states * layers * (100 - percent) / 100), 1)
-                assert Budget(states=percent / 100).kept_of(states * layers) == expected
+                gone = Budget("state", percent / 100).removed_of(states * layers)
+                assert states * layers - gone == expected

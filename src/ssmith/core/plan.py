@@ -199,7 +199,7 @@ class Plan:
                     Finding(**{**item, "units": tuple(item["units"])})
                     for item in content["findings"]
                 ),
-                facts=dict(content["facts"]),
+                facts=_facts(content["facts"]),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, PlanError):
@@ -261,6 +261,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _facts(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r}")
+    return value
+
+
 def _cut_as_json(cut: Cut, number: int, tensors: dict[str, Tensor]) -> dict[str, Any]:
     sites = {}
     for name, mask in cut.keep.items():
@@ -278,13 +284,13 @@ def _cut_as_json(cut: Cut, number: int, tensors: dict[str, Tensor]) -> dict[str,
     }
 
 
-def _cut(number: int, content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Cut:
-    if set(content) != _CUT_KEYS:
+def _cut(number: int, content: Any, tensors: Mapping[str, Tensor]) -> Cut:
+    if not isinstance(content, dict) or set(content) != _CUT_KEYS:
         raise PlanError(
-            f"cut {number} has {sorted(content)}", allowed=f"exactly the keys {sorted(_CUT_KEYS)}"
+            f"cut {number} is {content!r}", allowed=f"exactly the keys {sorted(_CUT_KEYS)}"
         )
     for key, kind in _KINDS.items():
-        if not isinstance(content[key], kind):
+        if not isinstance(content[key], kind) or isinstance(content[key], bool):
             raise PlanError(
                 f"cut {number} has {key} {content[key]!r}", allowed="as ssmith wrote it"
             )
