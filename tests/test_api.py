@@ -121,8 +121,8 @@ def test_a_model_without_state_spaces_is_refused():
 
 def test_plan_is_allocate_of_scores_and_changes_nothing(model):
     before = model_digest(model)
-    budget = Budget("state", 0.4, method="magnitude")
-    scores = Magnitude()(modes_of(model))
+    budget = Budget("state", 0.4, method="magnitude-global")
+    scores = Magnitude(pool="model")(modes_of(model))
     plan = sm.plan(model, budget)
     wanted, findings = allocate(scores, budget)
     assert plan.diff(Plan(cuts=(wanted,), model_digest=before)) == ()

@@ -183,7 +183,7 @@ def test_a_record_is_of_the_cut_model_towards_the_dense_one():
     part = make_part(model, LENGTHS)
     cut = copy.deepcopy(model)
     first, second = find_layers(cut)
-    for name, keep in random_plan(model, seed=2).keep.items():
+    for name, keep in random_plan(model, seed=2).cuts[0].keep.items():
         find_layers(cut)[name].mask_(keep)
     layer = find_layers(cut)[second]
     target = RecordedTarget(

@@ -87,14 +87,17 @@ def test_the_order_of_states_does_not_matter(kind, seed):
 def test_twice_is_once_with_both_masks(kind, seed, first):
     model = make_model(kind, seed=seed)
     one = random_plan(model, seed=seed, keep=0.7)
-    both = {name: mask & random_mask(mask.shape, seed=seed + 1) for name, mask in one.keep.items()}
+    both = {
+        name: mask & random_mask(mask.shape, seed=seed + 1)
+        for name, mask in one.cuts[0].keep.items()
+    }
     once = cut(model, plan_for(model, both), "shrink")
     twice = cut(model, one, first)
     rest = {}
     for name, layer in find_layers(twice).items():
         # After a shrink the second plan speaks of the states that are left.
         left = both[name].reshape(-1)
-        left = left[one.keep[name].reshape(-1)] if first == "shrink" else left
+        left = left[one.cuts[0].keep[name].reshape(-1)] if first == "shrink" else left
         rest[name] = left.reshape(layer.grid())
     prune_(twice, plan_for(twice, rest), "shrink")
     assert [info.grid() for info in find_layers(twice).values()] == [
@@ -139,7 +142,7 @@ def test_a_masked_state_keeps_no_memory(kind):
     for name, layer in find_layers(masked).items():
         u = torch.randn(2, 5, 3, dtype=torch.float64)
         state = layer.initial_state(2)
-        state[:, ~plan.keep[name].reshape(-1)] = 1e3
+        state[:, ~plan.cuts[0].keep[name].reshape(-1)] = 1e3
         with torch.no_grad():
             assert_close("surgery", layer.scan(u, state)[0], layer(u))
             assert_close("surgery", layer.step(u[:, 0], state)[0], layer(u)[:, 0])
@@ -156,7 +159,7 @@ def test_masked_states_get_no_gradient(kind):
         other(x).square().sum().backward()
     for name, layer in find_layers(masked).items():
         small = find_layers(shrunk)[name]
-        keep = plan.keep[name].reshape(-1)
+        keep = plan.cuts[0].keep[name].reshape(-1)
         rows = layer.get_parameter("A_imag" if layer.family == "s4d" else "Lambda_im").grad
         assert not bool(rows.reshape(-1)[~keep].any())
         twin = small.get_parameter("A_imag" if layer.family == "s4d" else "Lambda_im").grad

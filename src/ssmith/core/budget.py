@@ -18,6 +18,7 @@ Scope = Literal["auto", "uniform", "global", "cost", "measured", "sensitivity", 
 AUTO: Literal["auto"] = "auto"
 NONE: Literal["none"] = "none"
 ONCE: Literal["once"] = "once"
+WHITE: Literal["white"] = "white"
 TERMS = ("B", "C", "D", "h", "y")
 """What closed-form compensation can refit: input rows, read-outs, skip weights, state and output
 offsets."""
@@ -82,8 +83,9 @@ class Budget:
         ties: ``"exact"`` removes exactly the budget and breaks equal scores by order; ``"keep"``
             keeps all that tie with the threshold, as LAST's released code does.
         compensate: what of the rest is refitted in closed form: ``"auto"``, ``"none"``, ``"once"``
-            (read-outs of all layers at once), ``"readout"`` (C), ``"full"`` (B, C and D), or any
-            of the terms B, C, D, h and y.
+            (read-outs of all layers at once), ``"white"`` (B, C and D of each layer alone, for
+            white noise at its input: needs no data), ``"readout"`` (C), ``"full"`` (B, C and D),
+            or any of the terms B, C, D, h and y.
         semantics: what a cut unit does, where units can do several things; None for the usual.
         seed: of what is random, ≥ 0.
 
@@ -224,7 +226,7 @@ def _amount(unit: str, value: object) -> Amount:
 
 
 def _terms(value: str | Iterable[str]) -> str | tuple[str, ...]:
-    if isinstance(value, str) and value in (AUTO, NONE, ONCE):
+    if isinstance(value, str) and value in (AUTO, NONE, ONCE, WHITE):
         return value
     if isinstance(value, str) and value in _WORDS:
         return _WORDS[value]
@@ -232,6 +234,6 @@ def _terms(value: str | Iterable[str]) -> str | tuple[str, ...]:
     if not letters or set(letters) - set(TERMS) or len(set(letters)) < len(letters):
         raise InputError(
             f"compensate is {value!r}",
-            allowed="auto, none, once, readout, full, or any of B, C, D, h, y, each once",
+            allowed="auto, none, once, white, readout, full, or any of B, C, D, h, y, each once",
         )
     return tuple(sorted(letters))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from ssmith.core.budget import AUTO, NONE, Budget, Target
+from ssmith.core.budget import AUTO, NONE, ONCE, WHITE, Budget, Target
 from ssmith.core.checks import check_choice, check_number
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.names import spelled, unknown_name
@@ -282,7 +282,9 @@ def _of_weights(budget: Budget) -> Weights:
     _refuse(budget, semantics=budget.semantics not in (None, "remove"))
     given = dict(budget.settings)
     own: dict[str, Any] = {name: given.pop(name) for name in _PASS_SETTINGS if name in given}
-    scope: Any = "spare-conv" if budget.scope == AUTO else budget.scope
+    counted = isinstance(budget.sparsity, int)
+    usual = "uniform" if counted else "spare-conv"
+    scope: Any = usual if budget.scope == AUTO else budget.scope
     check_choice(
         "scope", scope,
         ("spare-conv", "uniform", "cost", "measured", "sensitivity", "sensitivity-trace"),
@@ -293,6 +295,11 @@ def _of_weights(budget: Budget) -> Weights:
     )  # fmt: skip
     check_choice("refresh", made.refresh, ("projection", "block"))
     check_number("width", made.width, at_least=0)
+    if counted and scope != "uniform":
+        raise InputError(
+            f"scope {scope!r} with {budget.sparsity} weights", allowed="uniform: each target's",
+            next_step="give a share to remove",
+        )  # fmt: skip
     if budget.pattern is not None and scope not in ("spare-conv", "uniform"):
         raise InputError(
             f"scope {scope!r} with the pattern {budget.pattern}",
@@ -306,7 +313,7 @@ def _refuse(budget: Budget, *, semantics: bool = False) -> None:
     for name, given in (
         ("min_per_layer", budget.min_per_layer > 0),
         ("ties", budget.ties != "exact"),
-        ("compensate", budget.compensate == "once"),
+        ("compensate", budget.compensate in (ONCE, WHITE)),
         ("semantics", semantics),
     ):
         if given:

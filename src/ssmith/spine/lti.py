@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ssmith import calibrate, families, surgery
 from ssmith.allocate import allocate, by_measured_loss
 from ssmith.calibrate import LayerOutputs, outputs_of
-from ssmith.core.budget import AUTO, NONE, ONCE, Budget
+from ssmith.core.budget import AUTO, NONE, ONCE, WHITE, Budget
 from ssmith.core.compensation import Compensation, Poles, RefitConfig
 from ssmith.core.errors import InputError
 from ssmith.core.layers import Finding
@@ -24,9 +24,9 @@ from ssmith.criteria import Criterion, StateOBS, by_name, names
 from ssmith.spine.decided import Decided
 from ssmith.spine.losses import is_classifier
 from ssmith.spine.measured import loss_curves
-from ssmith.spine.refit import BATCH_SIZE, refit_by_layer
+from ssmith.spine.refit import BATCH_SIZE, refit_by_layer, refit_white
 
-Refit = Literal["none", "once", "readout", "full"]
+Refit = Literal["none", "once", "white", "readout", "full"]
 REDUCTIONS: dict[str, tuple[Poles, str]] = {
     "balanced": ("balanced", "Balanced truncation"),
     "singular-perturbation": ("perturbation", "Singular perturbation"),
@@ -46,8 +46,8 @@ class Method:
         name: as users call it.
         criterion: what scores the states.
         refit: what of the rest is refitted: nothing; the read-outs of all layers at once, on what
-            the dense model does; the read-outs layer by layer, on what the cut layers hand on; or
-            in full, layer by layer, input rows and D as well.
+            the dense model does; in full, each layer alone, under white noise; the read-outs layer
+            by layer, on what the cut layers hand on; or in full, layer by layer.
         poles: whether a layer is reduced by projection first (see `RefitConfig`).
         measured: share the budget out over layers by what cutting each one alone was measured to
             do, in place of the scores.
@@ -65,10 +65,12 @@ class Method:
         base = self.criterion.label
         if self.poles != "kept":
             base = dict(REDUCTIONS.values())[self.poles]
+            base += " under white noise" * (self.refit == "white")
         elif self.refit != _usual_refit(self.criterion):
             base += {
                 "none": " without refit",
                 "once": " + refit at once",
+                "white": " + refit under white noise",
                 "readout": " + refit",
                 "full": " + full refit",
             }[self.refit]
@@ -77,12 +79,14 @@ class Method:
     @property
     def config(self) -> RefitConfig:
         """What is refitted."""
-        full = self.refit == "full"
+        full = self.refit in ("white", "full")
         return RefitConfig(direct=full, rounds=ROUNDS if full else 0, poles=self.poles)
 
     @property
     def needs_data(self) -> bool:
         """Whether rows are needed."""
+        if self.refit == "white":
+            return self.measured
         return self.measured or self.refit != "none" or bool(self.criterion.needs)
 
 
@@ -112,6 +116,8 @@ def method_of(budget: Budget, *, has_data: bool) -> Method:
         criterion = by_name(name)
     criterion = _with_settings(criterion, name, budget)
     refit = _refit_of(budget, criterion, poles)
+    if refit == "white":
+        criterion = _without_data(criterion, budget)
     return Method(
         name=name, criterion=criterion, refit=refit, poles=poles,
         measured=budget.scope == "measured",
@@ -146,17 +152,31 @@ def _with_settings(criterion: Criterion, name: str, budget: Budget) -> Criterion
     return changed
 
 
+def _without_data(criterion: Criterion, budget: Budget) -> Criterion:
+    """Return a criterion that weighs nothing by data, as white noise tells no sensitivity."""
+    if not isinstance(criterion, StateOBS):
+        return criterion
+    if budget.settings.get("weigh", "energy") != "energy":
+        raise InputError(
+            f"weigh is {budget.settings['weigh']!r}, and under white noise there is no data",
+            allowed="weigh='energy', or compensate='full' with data",
+        )
+    return replace(criterion, weigh="energy")
+
+
 def _refit_of(budget: Budget, criterion: Criterion, poles: Poles) -> Refit:
     wanted = budget.compensate
     if wanted == AUTO:
         return "full" if poles != "kept" else _usual_refit(criterion)
+    if wanted == WHITE:
+        return "white"
     if wanted in (NONE, ONCE) and poles == "kept":
         return "none" if wanted == NONE else "once"
     if wanted in (("C",), ("B", "C", "D")):
         return "readout" if wanted == ("C",) else "full"
     raise InputError(
         f"compensate is {wanted!r} for states of S5 and S4D",
-        allowed="auto, full, readout" + ("" if poles != "kept" else ", once, none"),
+        allowed="auto, full, readout, white" + ("" if poles != "kept" else ", once, none"),
     )
 
 
@@ -213,6 +233,9 @@ class StatePlanner:
     def moments(self) -> dict[str, Moments] | None:
         """Second moments of every layer, where the method reads any."""
         method = self.method
+        if method.refit == "white":
+            layers = families.modes_of(self.model)
+            return {modes.layer: calibrate.white_moments(modes) for modes in layers}
         if not (method.criterion.needs or method.measured or method.refit == "once"):
             return None
         found = calibrate.measure_moments(self.model, self._part, batch_size=BATCH_SIZE)
@@ -284,6 +307,8 @@ class StatePlanner:
         if self.method.refit == "once":
             moments = self.moments or {}
             return cut.keep, surgery.refit(self.model, cut, moments)
+        if self.method.refit == "white":
+            return cut.keep, refit_white(self.model, cut, self.method.config)
         criterion = self.method.criterion
         return refit_by_layer(
             self.model, cut, self._part, self.method.config,

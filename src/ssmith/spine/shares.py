@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -131,11 +132,15 @@ class Survey:
         costs = {name: costs[name] for name in names}
         units = sum(cost.numel() for cost in costs.values())
         gone = entries_by_cost(costs, round(total * units / sum(sizes)))
-        # States that went before took their entries with them.
-        return {
-            name: round(gone[name] / costs[name].numel() * size)
+        # States that went before took their entries with them; the others share what is to go in
+        # the same proportions.
+        common = math.lcm(*(cost.numel() for cost in costs.values()))
+        parts = [
+            gone[name] * size * (common // costs[name].numel())
             for name, size in zip(names, sizes, strict=True)
-        }
+        ]
+        counts = apportion(parts, total, least=[0] * len(sizes), most=sizes)
+        return dict(zip(names, counts, strict=True))
 
     def _shares(self, cut: Weights) -> Shares:
         names = [name for name in self.sizes if cut.of(name)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from ssmith.calibrate.hessian import hessians
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.pattern import Amount, Pattern, amount_as_json
 from ssmith.core.selective import BlockRecord, Statistics, Totals
+from ssmith.core.words import span
 from ssmith.criteria.weights import (
     OBS,
     Wanda,
@@ -46,13 +47,21 @@ def weight_stages(cut: Weights, layer: SelectiveLayer, shares: Shares) -> Sequen
     names, first = list(cut.of(layer.name)), []
     if cut.spares(layer.name):
         names.remove(_CONV)
-        amounts = dict.fromkeys(names, spared_amount(cut.amount, layer, names))
         first = [_spared_stage()]
-    else:
-        amounts = {name: shares.get((layer.name, name), cut.amount) for name in names}
+        # What the layer cannot lose is refused before anything of it is cut.
+        spared_amount(cut.amount, layer, names)
+
+    def amounts(now: SelectiveLayer) -> dict[str, Amount]:
+        if first:
+            # Of the sizes that cuts of states before left.
+            return dict.fromkeys(names, spared_amount(cut.amount, now, names))
+        if isinstance(cut.budget.sparsity, int):
+            return {name: _share_of(cut.budget.sparsity, now, name) for name in names}
+        return {name: shares.get((layer.name, name), cut.amount) for name in names}
+
     if cut.refresh == "projection":
-        return first + [_stage(cut, {name: amount}) for name, amount in amounts.items()]
-    return [*first, _stage(cut, amounts)]
+        return first + [_stage(cut, [name], amounts) for name in names]
+    return [*first, _stage(cut, names, amounts)]
 
 
 def spared_amount(amount: Amount, layer: SelectiveLayer, names: Sequence[str]) -> Amount:
@@ -82,6 +91,17 @@ def spared_amount(amount: Amount, layer: SelectiveLayer, names: Sequence[str]) -
     return share
 
 
+def _share_of(count: int, layer: SelectiveLayer, name: str) -> float:
+    total: int = layer.part(name).weight.numel()
+    if count >= total:
+        raise InputError(
+            f"{count} of {total} weights of {layer.name}.{name} are to go",
+            allowed=span(1, total - 1),
+            next_step="name larger targets, or give a share",
+        )
+    return count / total
+
+
 def _spared_stage() -> Stage:
     """Return a stage that says that conv1d stays whole, so that it counts in the receipt."""
 
@@ -103,13 +123,16 @@ def _spared_stage() -> Stage:
     return Stage(name=WEIGHT, collect=None, apply=apply)
 
 
-def _stage(cut: Weights, amounts: Mapping[str, Amount]) -> Stage:
+def _stage(
+    cut: Weights, names: Sequence[str], amounts: Callable[[SelectiveLayer], Mapping[str, Amount]]
+) -> Stage:
     def collect(layer: SelectiveLayer, parts: MixerParts) -> Statistics:
-        return hessians(layer, parts, tuple(amounts))
+        return hessians(layer, parts, tuple(names))
 
     def apply(layer: SelectiveLayer, totals: Totals) -> BlockRecord:
         keep, each = {}, {}
-        for name, amount in amounts.items():
+        for name in names:
+            amount = amounts(layer)[name]
             found = cut_of(cut, layer, name, totals.sums, amount)
             write_(layer, name, found.weight)
             mask = found.keep[:, None] if name == _CONV else found.keep
