@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 .PHONY: demo test lint docs evidence clean reference reference-language
 
 demo: $(VENV)/.ready-demo
-	$(BIN)/ssmith demo --out demo-out --overwrite
+	$(BIN)/python recipes/demo.py --out demo-out
 
 test: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -n auto --dist worksteal

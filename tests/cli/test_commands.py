@@ -263,8 +263,7 @@ def test_every_command_has_help_with_an_example(ssmith, name):
 TUNING = ("--method", "state-offset-y", "--rate", "0.01", "--steps", "2")
 
 
-# The demo runs whole pilots of the shipped models.
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"demo"}))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_quiet_prints_nothing(place, ssmith, name):
     recipe(place)
     ssmith("prune", "model", "--cut", "state=0.5", "--out", "small", "--quiet")

@@ -12,7 +12,6 @@ from importlib.metadata import version
 
 from ssmith.cli import (
     compare,
-    demo,
     evaluate,
     inspect,
     list_names,
@@ -35,7 +34,6 @@ COMMANDS = {
     "eval": evaluate,
     "compare": compare,
     "pilot": pilot,
-    "demo": demo,
     "verify": verify,
     "parity": parity,
     "train": train,

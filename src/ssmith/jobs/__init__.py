@@ -1,1 +1,1 @@
-"""Whole jobs made of the spine's steps: train, measure, compare, prune, pilot, demo."""
+"""Whole jobs made of the spine's steps: train, measure, compare, prune, pilot."""

@@ -1,0 +1,121 @@
+"""Masks and new values that were recorded before one planner made them all: they stay the same."""
+
+import copy
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+import ssmith as sm
+from ssmith.core.tokens import TokenWindows
+from ssmith.evaluation.running import double_copy
+from ssmith.ops.backends import use_backend
+
+BEFORE = json.loads(Path(__file__).with_name("masks.json").read_text(encoding="utf-8"))
+SCOPES = {"default": "auto", "layer": "uniform", "over layers": "cost"}
+ALLOCATIONS = {"spare-conv": "auto", "uniform": "uniform", "local": "cost"}
+
+
+def digest(keeps):
+    found = hashlib.sha256()
+    for keep in keeps:
+        found.update(keep.contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def named(entry):
+    return "-".join(
+        str(entry[key])
+        for key in ("model", "unit", "criterion", "sparsity", "compensate", "scope", "allocation")
+        if key in entry
+    )
+
+
+def assert_values(cut, wanted):
+    """Compare sums, and sums of absolute values, of the tensors of a model that was cut."""
+    tensors = dict(cut.named_parameters())
+    for name, sums in wanted.items():
+        value = tensors[name].detach()
+        value = torch.view_as_real(value) if value.is_complex() else value
+        got = [float(value.sum()), float(value.abs().sum())]
+        assert got == pytest.approx(sums, rel=1e-9, abs=1e-9 * abs(sums[1])), name
+
+
+@pytest.mark.parametrize("name", sorted({entry["model"] for entry in BEFORE["states"]}))
+def test_states_chosen_without_data(name):
+    model = sm.load(name)
+    entries = [entry for entry in BEFORE["states"] if entry["model"] == name]
+    assert entries
+    changed = []
+    for entry in entries:
+        budget = sm.Budget("state", entry["sparsity"], method=entry["criterion"], compensate="none")
+        keep = sm.plan(model, budget).cuts[0].keep
+        if digest(keep.values()) != entry["sha256"]:
+            changed.append((named(entry), [int(mask.sum()) for mask in keep.values()]))
+    assert not changed
+
+
+@pytest.mark.parametrize(
+    "entry", [item for item in BEFORE["states_on_data"] if item["dtype"] == "float64"], ids=named
+)
+def test_states_chosen_and_refitted_on_sequences(entry):
+    model = double_copy(sm.load(entry["model"]))
+    data = sm.load_data(entry["model"].partition("-")[0], model)
+    budget = sm.Budget("state", entry["sparsity"], method=entry["criterion"])
+    plan = sm.plan(model, budget, data.split("train").first(32))
+    assert digest(plan.cuts[0].keep.values()) == entry["sha256"]
+    sm.prune_(model, plan, "shrink")
+    assert_values(model, entry["tensors"])
+
+
+@cache
+def mamba():
+    return sm.load("embedded:python-mamba").double()
+
+
+def windows():
+    ids = torch.tensor(list(BEFORE["about"]["text"].encode()), dtype=torch.int64)
+    return TokenWindows(
+        ids=ids.reshape(4, 128),
+        lengths=torch.full((4,), 128),
+        scored_from=torch.ones(4, dtype=torch.int64),
+        text_bytes=None,
+        vocabulary=256,
+        name="generated",
+    )
+
+
+def assert_as_before(entry, budget):
+    with use_backend("torch"):
+        plan = sm.plan(mamba(), budget, windows())
+    keep = plan.cuts[0].keep
+    assert {name: int(mask.sum()) for name, mask in keep.items()} == entry["kept"]
+    assert digest(keep[name] for name in entry["kept"]) == entry["sha256"]
+    if "tensors" in entry:
+        cut = copy.deepcopy(mamba())
+        sm.prune_(cut, plan)
+        assert_values(cut, entry["tensors"])
+
+
+@pytest.mark.parametrize("entry", BEFORE["selective"], ids=named)
+def test_states_and_entries_of_a_language_model(entry):
+    compensate = {"default": "auto", "none": "none"}[entry["compensate"]]
+    assert_as_before(
+        entry,
+        sm.Budget(
+            entry["unit"],
+            entry["sparsity"],
+            method=entry["criterion"],
+            compensate=compensate,
+            scope=SCOPES[entry["scope"]],
+        ),
+    )
+
+
+@pytest.mark.parametrize("entry", BEFORE["weights"], ids=named)
+def test_weights_of_a_language_model(entry):
+    scope = ALLOCATIONS[entry["allocation"]]
+    assert_as_before(entry, sm.Budget("weight", 0.5, method=entry["criterion"], scope=scope))
