@@ -94,37 +94,6 @@ def pair_h2_squared(
     return (2.0 * (first + second.real)).clamp_min(0.0)
 
 
-def bidirectional_h2_squared(
-    A_bar: Complex128[Tensor, "s"],
-    B_bar: Complex128[Tensor, "s i"],
-    C: Complex128[Tensor, "s o"],
-    C_back: Complex128[Tensor, "s o"],
-) -> Float64[Tensor, "s"]:
-    """Squared H2 norm of each complex bidirectional mode, exact.
-
-    ``β²[‖c₁+c₂‖² + (‖c₁‖²+‖c₂‖²)·ρ²/(1−ρ²)]``: lag 0 is counted by both directions.
-
-    Args:
-        A_bar: discrete eigenvalues, |λ̄| < 1, shared by both directions.
-        B_bar: discretised input rows, shared by both directions.
-        C: output rows of the forward branch.
-        C_back: output rows of the backward branch.
-
-    Returns:
-        One energy per mode, ≥ 0.
-
-    Raises:
-        InputError: if a mode is not stable.
-
-    Source: the sum of the geometric series over positive and negative lags.
-    Differs: AIRE averages the two directions and so drops their overlap at lag 0.
-    """
-    rho = stable_radius(A_bar)
-    rest = rho**2 / ((1.0 - rho) * (1.0 + rho))
-    gamma = square_norm(C) + square_norm(C_back)
-    return square_norm(B_bar) * (square_norm(C + C_back) + gamma * rest)
-
-
 def stable_radius(A_bar: Complex128[Tensor, "s"]) -> Float64[Tensor, "s"]:
     """Return |λ̄| of strictly stable modes.
 

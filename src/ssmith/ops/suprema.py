@@ -1,4 +1,4 @@
-"""H∞ norms of real and of bidirectional modes: suprema over frequency, found numerically."""
+"""H∞ norms of real modes: suprema over frequency, found numerically."""
 
 from __future__ import annotations
 
@@ -57,35 +57,6 @@ def pair_hinf(
     return _chunked(_pair_supremum, A_bar, B_bar, C, back)
 
 
-def bidirectional_hinf(
-    A_bar: Complex128[Tensor, "s"],
-    B_bar: Complex128[Tensor, "s i"],
-    C: Complex128[Tensor, "s o"],
-    C_back: Complex128[Tensor, "s o"],
-) -> Float64[Tensor, "s"]:
-    """H∞ norm of each complex bidirectional mode.
-
-    ``β·sup_ω ‖ c₁/(1−λ̄e^{−jω}) + c₂/(1−λ̄e^{jω}) ‖ ≤ β(‖c₁‖+‖c₂‖)/(1−ρ)``.
-
-    Args:
-        A_bar: discrete eigenvalues, |λ̄| < 1, shared by both directions.
-        B_bar: discretised input rows, shared by both directions.
-        C: output rows of the forward branch.
-        C_back: output rows of the backward branch.
-
-    Returns:
-        One norm per mode, ≥ 0; accuracy as of `pair_hinf`.
-
-    Raises:
-        InputError: if a mode is not stable.
-
-    Source: definition of the H∞ norm.
-    Differs: LAST takes the mean of the two directions' norms instead.
-    """
-    stable_radius(A_bar)
-    return _chunked(_bidirectional_supremum, A_bar, B_bar, C, C_back)
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Gram:
     """Inner products that determine a mode's gain at every frequency.
@@ -142,20 +113,6 @@ def _pair_supremum(
     return _supremum(lambda phi: _pair_gain(gram, phi), gram.rho)
 
 
-def _bidirectional_supremum(
-    A_bar: Complex128[Tensor, "s"],
-    B_bar: Complex128[Tensor, "s i"],
-    C: Complex128[Tensor, "s o"],
-    C_back: Complex128[Tensor, "s o"],
-) -> Float64[Tensor, "s"]:
-    """Look near ω = arg λ̄ and, with the directions exchanged, near ω = −arg λ̄."""
-    ahead, behind = _gram(A_bar, B_bar, C, C_back), _gram(A_bar, B_bar, C_back, C)
-    return torch.maximum(
-        _supremum(lambda phi: _mode_gain(ahead, phi), ahead.rho),
-        _supremum(lambda phi: _mode_gain(behind, phi), behind.rho),
-    )
-
-
 def _pair_gain(gram: _Gram, phi: Float64[Tensor, "s f"]) -> Float64[Tensor, "s f"]:
     """Squared largest singular value at ω = arg λ̄ + φ."""
     near, far = _resolvent(gram.rho, phi), _resolvent(gram.rho, 2.0 * gram.theta + phi)
@@ -171,13 +128,6 @@ def _pair_gain(gram: _Gram, phi: Float64[Tensor, "s f"]) -> Float64[Tensor, "s f
     # Both are non-negative in exact arithmetic; rounding must not reach the square root.
     trace, determinant = trace.clamp_min(0.0), determinant.clamp_min(0.0)
     return 0.5 * (trace + (trace**2 - 4.0 * determinant).clamp_min(0.0).sqrt())
-
-
-def _mode_gain(gram: _Gram, phi: Float64[Tensor, "s f"]) -> Float64[Tensor, "s f"]:
-    """Squared gain of the complex bidirectional mode at ω = arg λ̄ + φ."""
-    near, far = _resolvent(gram.rho, phi), _resolvent(gram.rho, 2.0 * gram.theta + phi)
-    gain = gram.forward * square(near) + gram.backward * square(far)
-    return gram.beta * (gain + 2.0 * (gram.across * near * far).real).clamp_min(0.0)
 
 
 def _resolvent(
