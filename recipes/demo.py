@@ -33,7 +33,7 @@ STEPS = {
     "digits-s5-state-obs": f"pilot embedded:digits-s5 --data embedded:digits {STATE_OBS} "
     "--speed-seconds 0.7",
     "python-mamba-entries": f"pilot {MAMBA} {TEXT} --cut a_log --method sparsessm "
-    "--no-compensation --baselines gram-greedy --fractions 0.5,0.75",
+    "--no-compensate --baselines gram-greedy --fractions 0.5,0.75",
     "python-mamba-columns": f"pilot {MAMBA} {TEXT} --cut columns --baselines random "
     "--fractions 0.5 --recover state-offset-hy --recover-steps 16",
     "python-mamba-adapted/adapter": f"tune {SMALLER} --method state-offset-hy --data pydoc: "

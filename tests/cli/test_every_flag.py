@@ -16,7 +16,6 @@ JOBS = {
     "eval": "ssmith.jobs.evaluate.evaluate",
     "compare": "ssmith.jobs.compare.compare",
     "pilot": "ssmith.jobs.pilot.pilot",
-    "demo": "ssmith.jobs.demo.demo",
     "verify": "ssmith.api.verify",
     "parity": "ssmith.jobs.paths.compare_paths",
     "train": "ssmith.jobs.train.train",
