@@ -10,6 +10,7 @@ LONGEST = 500
 
 # Stands in for a method of another library and hands it whatever it was given.
 PASSES_FOREIGN_ARGUMENTS_ON = {
+    "ssmith.calibrate.observe.forward",
     "ssmith.families.hf.engine._generate",
     "ssmith.families.hf.engine._mix",
     "ssmith.families.hf.engine._place",

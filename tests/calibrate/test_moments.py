@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from helpers.models import KINDS, Kind, make_layer, make_model
 from helpers.parts import make_part
 from helpers.regression import features
+from helpers.tapped import tapped
 from helpers.unchecked import unchecked
 from ssmith.calibrate import measure_moments, white_moments
 from ssmith.core.errors import DataError, InputError, NumericalError
 from ssmith.core.layout import Layout
-from ssmith.families import find_layers, tapped
+from ssmith.families import find_layers
 
 kinds = pytest.mark.parametrize("kind", KINDS, ids=str)
 LENGTHS = [9, 4, 1, 7]

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from helpers.models import KINDS, Kind, make_layer, make_model, random_mask
 from helpers.parts import make_part
 from helpers.plans import random_plan
+from helpers.recorded import recorded_of
+from helpers.tapped import tapped
 from ssmith.calibrate import (
     RecordedTarget,
     WhiteTarget,
     alternate,
     measure_moments,
-    outputs_of,
-    record,
+    moments_between,
     white_moments,
 )
 from ssmith.calibrate.inputs import fit_inputs
@@ -28,7 +29,7 @@ from ssmith.calibrate.record import respond
 from ssmith.calibrate.siso import CorrelationSums, sums_for
 from ssmith.calibrate.sums import StateSums
 from ssmith.core.compensation import RefitConfig
-from ssmith.families import find_layers, tapped
+from ssmith.families import find_layers
 from ssmith.surgery import refit_readout
 
 LENGTHS = [30, 21, 30, 8]
@@ -40,9 +41,9 @@ def recorded(kind, seed=0):
     """A layer's modes, and what another model's layer gives on the same sequences."""
     model = make_model(kind, seed=seed, layers=1)
     ((name, layer),) = find_layers(model).items()
-    stretches = record(model, make_part(model, LENGTHS, seed=seed), name, reference=model)
+    recordings = recorded_of(model, make_part(model, LENGTHS, seed=seed), name, reference=model)
     D = layer.get_parameter("D").detach()
-    return layer.modes(name), RecordedTarget(stretches=stretches, D=D)
+    return layer.modes(name), RecordedTarget(recordings=recordings, D=D)
 
 
 def readout(config):
@@ -51,7 +52,7 @@ def readout(config):
 
 def squared(modes, target):
     """Summed squared error of a layer on what was recorded."""
-    errors = [item.lacking(modes, target.D).detach() for item in target.stretches]
+    errors = [item.residual(modes, target.D).detach() for item in target.recordings]
     return sum(float((error**2).sum()) for error in errors)
 
 
@@ -75,14 +76,14 @@ def test_many_steps_are_least_squares_on_explicit_features(kind):
                 unit = dataclasses.replace(kept, B_bar=B)
                 columns.append(
                     torch.cat(
-                        [respond(unit, s.u.double())[s.valid].flatten() for s in target.stretches]
+                        [respond(unit, s.u.double())[s.valid].flatten() for s in target.recordings]
                     )
                 )
     features = torch.stack(columns, dim=1).detach().numpy()
-    wanted = torch.cat([(s.y - target.D * s.u)[s.valid].flatten() for s in target.stretches])
+    wanted = torch.cat([(s.wanted - target.D * s.u)[s.valid].flatten() for s in target.recordings])
     wanted = wanted.detach().numpy()
     best = features @ np.linalg.lstsq(features, wanted, rcond=1e-12)[0]
-    B_bar = fit_inputs(kept, target.D, target.stretches, steps=400)
+    B_bar = fit_inputs(kept, target.D, target.recordings, steps=400)
     found = squared(dataclasses.replace(kept, B_bar=B_bar), target)
     assert found == pytest.approx(float(((wanted - best) ** 2).sum()), rel=1e-3, abs=1e-9)
     assert squared(kept, target) >= found
@@ -187,14 +188,13 @@ def test_a_record_is_of_the_cut_model_towards_the_dense_one():
         find_layers(cut)[name].mask_(keep)
     layer = find_layers(cut)[second]
     target = RecordedTarget(
-        stretches=record(cut, part, second, reference=model, batch_size=3),
+        recordings=recorded_of(cut, part, second, reference=model, batch_size=3),
         D=layer.get_parameter("D").detach(),
     )
     expected = measure_moments(cut, part, reference=model, layers=[second])[second]
     found = target.moments(layer.modes(second), NOTHING)
     torch.testing.assert_close(found.error, expected.error, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(found.error_energy, expected.error_energy, rtol=1e-9, atol=1e-12)
-    known = outputs_of(model, part, 3)
-    again = measure_moments(cut, part, reference=known, layers=[second], batch_size=3)[second]
+    again = moments_between(layer.modes(second), target.recordings)
     torch.testing.assert_close(again.error, expected.error, rtol=1e-9, atol=1e-12)
     assert first in white_moments(layer.modes(first)).layer

@@ -13,12 +13,13 @@ from criteria.layers import check_again_with, make_layer
 from helpers.models import KINDS, make_model
 from helpers.parts import make_part
 from helpers.regression import features, residual, weights
+from helpers.tapped import tapped
 from ssmith.calibrate import measure_moments, white_moments
 from ssmith.core.errors import InputError, NumericalError
 from ssmith.core.layout import Layout
 from ssmith.criteria import AIRE, StateOBS, by_name
 from ssmith.criteria.elimination import REFRESH, eliminate
-from ssmith.families import find_layers, modes_of, tapped
+from ssmith.families import find_layers, modes_of
 
 TINY = 1e-12
 

@@ -12,16 +12,9 @@ from helpers.tiny_mamba import tiny, tokens
 from ssmith.core.errors import InputError, PlanError, UnsupportedError
 from ssmith.core.selective import STORED_A_LOG
 from ssmith.families.hf import engine
-from ssmith.families.hf.blocks import (
-    ModelBlocks,
-    layer_in,
-    mixer_input,
-    restore_,
-    state_of,
-    with_residual,
-)
 from ssmith.families.masks import mask_of, masks_of
 from ssmith.families.registry import find_selective
+from ssmith.families.state import restore_, state_of
 from ssmith.ops.selective_scan import selective_scan
 
 pytest.importorskip("transformers")
@@ -43,38 +36,36 @@ def logits(model, ids, *, stock=False):
             return model(ids).logits
 
 
+def first(model, ids):
+    """The first block, its mixer's layer, what the block is given and what the mixer is."""
+    block = model.backbone.layers[0]
+    hidden = model.get_input_embeddings()(ids)
+    layer = next(iter(find_selective(model).values()))
+    return block, layer, hidden, block.norm(hidden)
+
+
+@torch.no_grad()
 def first_parts(model, ids):
-    blocks = ModelBlocks(model)
-    with blocks.block(0) as block, torch.no_grad():
-        layer = layer_in(block, blocks.layers[0])
-        return layer, layer.parts(mixer_input(block, blocks.embed(ids)))
+    _, layer, _, given = first(model, ids)
+    return layer, layer.parts(given)
 
 
 def some(layer, seed=0):
     return torch.rand(layer.e, layer.n, generator=torch.Generator().manual_seed(seed)) > 0.4
 
 
-def test_blocks_one_by_one_are_the_model_and_parts_are_the_mixer(model):
-    ids, blocks = tokens(2, 15), ModelBlocks(model)
-    hidden = blocks.embed(ids)
+def test_parts_are_the_mixer(model):
     with torch.no_grad(), engine(model):
-        for index, name in enumerate(blocks.layers):
-            with blocks.block(index) as block:
-                parts = layer_in(block, name).parts(mixer_input(block, hidden))
-                y, _ = selective_scan(parts.scan)
-                rebuilt = hidden + block.mixer.out_proj(y)
-                hidden = block(hidden)
-                assert (rebuilt - hidden).abs().max() < FLOAT64
-        whole = model.lm_head(model.backbone.norm_f(hidden))
-    assert (whole - logits(model, ids)).abs().max() < FLOAT64
+        _, layer, _, given = first(model, tokens(2, 15))
+        y, _ = selective_scan(layer.parts(given).scan)
+        assert (layer.mixer.out_proj(y) - layer.mixer(given)).abs().max() < FLOAT64
 
 
 def test_branches_hold_all_that_the_rest_of_a_mixer_needs(model):
     """Before and after cuts of states, which leave them as they are."""
-    blocks, ids = ModelBlocks(model), tokens(2, 15)
-    with torch.no_grad(), engine(model), blocks.block(0) as block:
-        layer, hidden = layer_in(block, blocks.layers[0]), blocks.embed(ids)
-        branches = layer.branches(mixer_input(block, hidden))
+    with torch.no_grad(), engine(model):
+        block, layer, hidden, given = first(model, tokens(2, 15))
+        branches = layer.branches(given)
         cuts = (
             lambda: None,
             lambda: layer.cut_entries_(some(layer), "memoryless"),
@@ -86,12 +77,12 @@ def test_branches_hold_all_that_the_rest_of_a_mixer_needs(model):
             if cut is cuts[2]:
                 with pytest.raises(InputError, match="dt has shape"):
                     layer.output(branches)
-                branches = branches.without_selection()
-            whole = layer.parts(mixer_input(block, hidden))
+                branches = branches.only({"x", "z"})
+            whole = layer.parts(given)
             for name in ("x", "dt", "B", "C", "z"):
                 mine = getattr(layer.parts_of(branches).scan, name)
                 torch.testing.assert_close(mine, getattr(whole.scan, name))
-            made = with_residual(block, hidden, layer.output(branches))
+            made = hidden + layer.output(branches)
             torch.testing.assert_close(made, block(hidden))
 
 
@@ -111,15 +102,14 @@ ATTACHED = {
 def test_what_is_attached_to_a_projection_takes_part_from_the_branches_on(
     model, projection, attached
 ):
-    blocks, ids = ModelBlocks(model), tokens(2, 15)
-    with torch.no_grad(), engine(model), blocks.block(0) as block:
-        layer, hidden = layer_in(block, blocks.layers[0]), blocks.embed(ids)
+    with torch.no_grad(), engine(model):
+        block, layer, hidden, given = first(model, tokens(2, 15))
         before = block(hidden)
         ATTACHED[attached](getattr(block.mixer, projection))
-        made = layer.output(layer.branches(mixer_input(block, hidden)))
+        made = layer.output(layer.branches(given))
         wanted = block(hidden)
         assert (wanted - before).abs().max() > 1e-4
-        torch.testing.assert_close(with_residual(block, hidden, made), wanted)
+        torch.testing.assert_close(hidden + made, wanted)
 
 
 def test_cutting_an_entrys_memory_changes_the_output_by_exactly_what_it_held(model):
@@ -202,13 +192,13 @@ def test_masks_survive_an_optimiser_a_copy_and_half_precision():
     assert set(trained.state_dict()) == set(tiny("mamba").state_dict())
 
 
-def test_a_block_becomes_what_another_one_was(model):
+def test_a_site_becomes_what_another_one_was(model):
     twin = copy.deepcopy(model)
     layer = list(find_selective(model).values())[1]
     layer.cut_entries_(some(layer), "memoryless")
     layer.shrink_columns_(torch.arange(layer.n) < 2)
     layer.mixer.in_proj.weight.data *= 2
-    restore_(twin.backbone.layers[1], state_of(model.backbone.layers[1]))
+    restore_(twin.backbone.layers[1].mixer, state_of(model.backbone.layers[1].mixer))
     other = list(find_selective(twin).values())[1]
     assert (other.n, other.semantics) == (2, "memoryless")
     assert torch.equal(other.present, layer.present)

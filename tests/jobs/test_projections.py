@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from ssmith.calibrate.blockwise import WalkConfig
+from ssmith.families.hf.blocks import ModelBlocks
 from ssmith.jobs.selective import SelectiveConfig, prune_selective_
 from ssmith.jobs.selective.allocation import shares_of
 from ssmith.jobs.selective.projection_config import ProjectionConfig
@@ -12,14 +14,12 @@ from ssmith.jobs.selective.stages import Budgets, stages_of
 
 from helpers.tiny_mamba import tiny
 from helpers.tolerances import assert_close
-from ssmith.calibrate.blockwise import WalkConfig
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.pattern import Pattern
 from ssmith.core.tokens import TokenWindows
 from ssmith.criteria.weights import OBS
 from ssmith.evaluation.perplexity import window_losses
 from ssmith.families.hf import engine
-from ssmith.families.hf.blocks import ModelBlocks
 from ssmith.families.mamba.units import PROJECTIONS
 from ssmith.families.registry import find_selective
 

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from ssmith.calibrate.blockwise import WalkConfig
 from ssmith.jobs.selective import SelectiveConfig, plan_selective, prune_selective_
 from ssmith.jobs.selective.projection_config import ProjectionConfig
 
@@ -12,7 +13,6 @@ import ssmith as sm
 from helpers.selective import windows_of
 from helpers.tiny_mamba import tiny
 from helpers.unchecked import build
-from ssmith.calibrate.blockwise import WalkConfig
 from ssmith.calibrate.preflight import BlockSizes, preflight
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.pattern import Pattern

@@ -9,12 +9,13 @@ import ssmith as sm
 from helpers.models import KINDS, Kind, make_model
 from helpers.parts import make_part
 from helpers.plans import compensated, plan_for, random_plan
+from helpers.tapped import tapped
 from ssmith.allocate import allocate
 from ssmith.calibrate import measure_moments, white_moments
 from ssmith.core.compensation import RefitConfig
 from ssmith.core.errors import InputError
 from ssmith.criteria import StateOBS
-from ssmith.families import find_layers, modes_of, tapped
+from ssmith.families import find_layers, modes_of
 from ssmith.spine.refit import refit_by_layer, refit_white
 from ssmith.surgery import refit
 

@@ -14,12 +14,13 @@ from helpers.models import KINDS, Kind, make_input, make_model, random_mask
 from helpers.parts import make_part
 from helpers.plans import compensated, plan_for, random_plan
 from helpers.regression import features
+from helpers.tapped import tapped
 from helpers.tolerances import assert_close
 from helpers.unchecked import build
 from ssmith.calibrate import measure_moments, white_moments
 from ssmith.core.compensation import Compensation, RefitConfig
 from ssmith.core.errors import InputError
-from ssmith.families import find_layers, modes_of, tapped
+from ssmith.families import find_layers, modes_of
 from ssmith.surgery import prune_, refit
 
 kinds = pytest.mark.parametrize("kind", KINDS, ids=str)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -31,9 +31,9 @@ from ssmith.core.errors import ArtefactError, UnsupportedError
 from ssmith.core.files import write_bytes, write_json, write_text
 from ssmith.core.optional import require
 from ssmith.families import stock_configs, sync_config_
-from ssmith.families.hf.blocks import BlockState, block_name, restore_
 from ssmith.families.hf.native import skeleton
 from ssmith.families.registry import find_selective, tensors_digest
+from ssmith.families.state import SiteState, restore_
 
 _EMBEDDING = "backbone.embeddings.weight"
 _HEAD = "lm_head.weight"
@@ -127,26 +127,32 @@ class DirectoryBlocks:
     @contextmanager
     def block(self, index: int) -> Iterator[nn.Module]:
         """Read a block, and let go of it afterwards."""
-        place = block_name(self.layers[index])
-        block = copy.deepcopy(self.skeleton.get_submodule(place))
-        restore_(block, self.state(index))
+        layer = self.layers[index]
+        block = copy.deepcopy(self.skeleton.get_submodule(block_of(layer)))
+        inside = layer.removeprefix(block_of(layer) + ".")
+        for name, _ in list(block.named_parameters()):
+            owner, _, parameter = name.rpartition(".")
+            if not name.startswith(inside + "."):
+                value = self.tensor(f"{block_of(layer)}.{name}")
+                setattr(block.get_submodule(owner), parameter, nn.Parameter(value))
+        restore_(block.get_submodule(inside), self.state(layer))
         yield block.eval()
 
-    def state(self, index: int) -> BlockState:
-        """Read everything a block is."""
-        place = block_name(self.layers[index]) + "."
+    def state(self, layer: str) -> SiteState:
+        """Read everything a mixer is."""
+        place = layer + "."
         names = [name for name in self.skeleton.state_dict() if name.startswith(place)]
         tensors = {name.removeprefix(place): self.tensor(name) for name in names}
         if self.sidecar is None:
-            return BlockState(tensors=tensors)
+            return SiteState(tensors=tensors)
         masks = {
             name.removeprefix(place): mask
             for name, mask in self.sidecar.masks.items()
             if name.startswith(place)
         }
         fills = {name: self.sidecar.masked[place + name].fill for name in masks}
-        facts = self.sidecar.sites.get(self.layers[index])
-        return BlockState(
+        facts = self.sidecar.sites.get(layer)
+        return SiteState(
             tensors=tensors, masks=masks, fills=fills,
             semantics=None if facts is None else facts.semantics,
         )  # fmt: skip
@@ -168,7 +174,9 @@ class DirectoryBlocks:
 
     def block_bytes(self) -> int:
         """Return the bytes of the first block's weights."""
-        return sum(value.numel() * value.element_size() for value in self.state(0).tensors.values())
+        place = block_of(self.layers[0]) + "."
+        names = [name for name in self.skeleton.state_dict() if name.startswith(place)]
+        return sum(value.numel() * value.element_size() for value in map(self.tensor, names))
 
     def model_bytes(self) -> int:
         """Return the bytes of all weights as they are stored."""
@@ -189,16 +197,21 @@ class DirectoryBlocks:
             return tuple(file.get_slice(stored).get_shape())
 
 
+def block_of(layer: str) -> str:
+    """Return the dotted name of the block that owns a mixer."""
+    return layer.rpartition(".")[0]
+
+
 @dataclass(frozen=True)
 class _BlockMasks(Mapping[str, Tensor]):
-    """The masks of all blocks, each read when it is asked for."""
+    """The masks of all mixers, each read when it is asked for."""
 
-    names: dict[str, tuple[int, str]]
-    outcome: Callable[[int], BlockState]
+    names: dict[str, tuple[str, str]]
+    states: Mapping[str, SiteState]
 
     def __getitem__(self, name: str) -> Tensor:
-        index, inner = self.names[name]
-        return self.outcome(index).masks[inner]
+        layer, inner = self.names[name]
+        return self.states[layer].masks[inner]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -209,16 +222,16 @@ class _BlockMasks(Mapping[str, Tensor]):
 
 @dataclass(frozen=True, kw_only=True)
 class Assembly:
-    """A pruned model whose blocks lie in a working directory.
+    """A pruned model whose mixers lie in a working directory.
 
     Args:
         blocks: the model before.
-        outcome: what became of each block.
+        states: what became of each mixer.
         parent: digest of the model before.
     """
 
     blocks: DirectoryBlocks
-    outcome: Callable[[int], BlockState]
+    states: Mapping[str, SiteState]
     parent: str
 
     def write(
@@ -241,9 +254,9 @@ class Assembly:
         hugging_face.settle_config(scratch)
         content = self.blocks.content | {"model_type": after.config.model_type}
         names = {
-            self._prefix(number) + name: (number, name)
-            for number in range(len(self.blocks.layers))
-            for name in self.outcome(number).masks
+            f"{layer}.{name}": (layer, name)
+            for layer, state in self.states.items()
+            for name in state.masks
         }
         sites = sites_in(after)
         plain, sentence = by_trial(after, sites, added)
@@ -257,7 +270,7 @@ class Assembly:
             parameters=sum(item.numel() for item in after.parameters()),
             digest=DirectoryBlocks(scratch, content).digest(added),
             parent=self.parent,
-            masks=_BlockMasks(names, self.outcome),
+            masks=_BlockMasks(names, self.states),
             added=added,
         )
         sidecar.write(scratch)
@@ -281,31 +294,31 @@ class Assembly:
         added: dict[str, Tensor] = {}
         for number in range(shards):
             file = f"model-{number + 1:05}-of-{shards:05}.safetensors"
-            tensors = self._outside() if number == 0 else self._inside(number - 1, after, added)
+            layer = "" if number == 0 else self.blocks.layers[number - 1]
+            tensors = self._inside(layer, after, added) if layer else self._outside()
             write_bytes(scratch / file, packed(tensors, {"format": "pt"}))
             places |= dict.fromkeys(tensors, file)
             total += sum(value.numel() * value.element_size() for value in tensors.values())
         write_json(scratch / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
         return added
 
-    def _inside(self, number: int, after: nn.Module, added: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _inside(self, layer: str, after: nn.Module, added: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the stock tensors of a block, and resize it in a model without memory."""
-        state, prefix = self.outcome(number), self._prefix(number)
+        state = self.states[layer]
         sizes = {name: value.to("meta") for name, value in state.tensors.items()}
-        restore_(
-            after.get_submodule(prefix.rstrip(".")),
-            replace(state, tensors=sizes, masks={}, fills={}),
-        )
-        tensors = {prefix + name: value for name, value in state.tensors.items()}
+        restore_(after.get_submodule(layer), replace(state, tensors=sizes, masks={}, fills={}))
+        tensors = {
+            name: self.blocks.tensor(name)
+            for name in self.blocks.skeleton.state_dict()
+            if name.startswith(block_of(layer) + ".") and not name.startswith(layer + ".")
+        }
+        tensors |= {f"{layer}.{name}": value for name, value in state.tensors.items()}
         for name in [name for name in tensors if name.rpartition(".")[2] in ADDED_NAMES]:
             added[name] = tensors.pop(name)
         return tensors
 
-    def _prefix(self, number: int) -> str:
-        return block_name(self.blocks.layers[number]) + "."
-
-    def _mask_facts(self, number: int, name: str) -> MaskFacts:
-        state = self.outcome(number)
+    def _mask_facts(self, layer: str, name: str) -> MaskFacts:
+        state = self.states[layer]
         return MaskFacts(shape=tuple(state.masks[name].shape), fill=float(state.fills[name]))
 
     def _shared(self) -> dict[str, str]:
@@ -315,7 +328,7 @@ class Assembly:
 
     def _outside(self) -> dict[str, Tensor]:
         """Return the tensors of no block; a tied head is not stored twice."""
-        inside = tuple(block_name(layer) + "." for layer in self.blocks.layers)
+        inside = tuple(block_of(layer) + "." for layer in self.blocks.layers)
         return {
             name: self.blocks.tensor(name)
             for name in self.blocks.skeleton.state_dict()

@@ -1,21 +1,37 @@
-"""Calibration: what a layer's states do on sequences, or under white noise."""
+"""Calibration: what flows through sites, on any data or under white noise, site after site."""
 
-from ssmith.calibrate.record import record
-from ssmith.calibrate.sensitivity import measure_sensitivity, with_sensitivity
-from ssmith.calibrate.stream import LayerOutputs, measure_moments, outputs_of
+from ssmith.calibrate.moments import measure_moments
+from ssmith.calibrate.passages import Blocks, Chain, Network, Passage, ReadBlocks, passage_of
+from ssmith.calibrate.record import Recording, moments_between
+from ssmith.calibrate.sensitivity import measure_sensitivity, weighted, with_sensitivity
+from ssmith.calibrate.sequential import PassResult, run_pass
+from ssmith.calibrate.stages import BRANCHES, SELECTION, PassConfig, Stage, measuring
 from ssmith.calibrate.targets import RecordedTarget, Target, WhiteTarget, alternate
 from ssmith.calibrate.white import white_moments
 
 __all__ = [
-    "LayerOutputs",
+    "BRANCHES",
+    "SELECTION",
+    "Blocks",
+    "Chain",
+    "Network",
+    "PassConfig",
+    "PassResult",
+    "Passage",
+    "ReadBlocks",
     "RecordedTarget",
+    "Recording",
+    "Stage",
     "Target",
     "WhiteTarget",
     "alternate",
     "measure_moments",
     "measure_sensitivity",
-    "outputs_of",
-    "record",
+    "measuring",
+    "moments_between",
+    "passage_of",
+    "run_pass",
+    "weighted",
     "white_moments",
     "with_sensitivity",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from jaxtyping import Complex128, Float64
 from torch import Tensor
 
-from ssmith.calibrate.record import Stretch, respond
+from ssmith.calibrate.record import Recording, respond
 from ssmith.calibrate.sums import complex_product
 from ssmith.core.gramian import complex_rows
 from ssmith.core.layers import Modes
@@ -23,7 +24,7 @@ SETTLED = 1e-18
 
 @torch.no_grad()
 def fit_inputs(
-    modes: Modes, D: Float64[Tensor, "m"], stretches: list[Stretch], *, steps: int = STEPS
+    modes: Modes, D: Float64[Tensor, "m"], recordings: Sequence[Recording], *, steps: int = STEPS
 ) -> Complex128[Tensor, "s i"]:
     """Return input rows with which the states come closer to the output wanted of them.
 
@@ -35,7 +36,7 @@ def fit_inputs(
     Args:
         modes: a MIMO layer; its eigenvalues and read-out stay.
         D: its direct part, which stays as well.
-        stretches: what it reads and what is wanted of it.
+        recordings: what it reads and what is wanted of it.
         steps: of conjugate gradients, ≥ 0; stops early once nothing is gained.
 
     Returns:
@@ -44,36 +45,36 @@ def fit_inputs(
     Source: conjugate gradients on the normal equations (Hestenes and Stiefel, 1952).
     Differs: preconditioned by the energy each row's states would have under white noise.
     """
-    B, stretches = modes.B_bar.clone(), [item.double() for item in stretches]
-    scale = _preconditioner(modes, stretches)
-    residual = [item.lacking(modes, D) for item in stretches]
-    gradient = scale * _adjoint(modes, stretches, residual)
+    B, recordings = modes.B_bar.clone(), [item.double() for item in recordings]
+    scale = _preconditioner(modes, recordings)
+    residual = [item.residual(modes, D) for item in recordings]
+    gradient = scale * _adjoint(modes, recordings, residual)
     direction, power = gradient, _norm(gradient)
     # Beyond this the gradient is rounding, and steps along it lead anywhere.
     least = SETTLED * power
     for _ in range(steps):
         moved = replace(modes, B_bar=scale * direction)
-        change = [respond(moved, item.u) * item.valid.unsqueeze(-1) for item in stretches]
+        change = [respond(moved, item.u) * item.valid.unsqueeze(-1) for item in recordings]
         curvature = float(sum((item * item).sum() for item in change))
         if not power > least or not curvature > 0:
             break
         step = power / curvature
         B = B + step * scale * direction
         residual = [item - step * other for item, other in zip(residual, change, strict=True)]
-        gradient = scale * _adjoint(modes, stretches, residual)
+        gradient = scale * _adjoint(modes, recordings, residual)
         direction = gradient + _norm(gradient) / power * direction
         power = _norm(gradient)
     return B
 
 
 def _adjoint(
-    modes: Modes, stretches: list[Stretch], errors: list[Tensor]
+    modes: Modes, recordings: Sequence[Recording], errors: list[Tensor]
 ) -> Complex128[Tensor, "s i"]:
     """Return the gradient of half the squared error with respect to B, negated."""
     A, C = modes.A_bar.conj().resolve_conj(), modes.C.conj().mT
     C_back = None if modes.C_back is None else modes.C_back.conj().mT
-    total = torch.zeros(2 * modes.count, stretches[0].u.shape[-1], dtype=torch.float64)
-    for item, e in zip(stretches, errors, strict=True):
+    total = torch.zeros(2 * modes.count, recordings[0].u.shape[-1], dtype=torch.float64)
+    for item, e in zip(recordings, errors, strict=True):
         back = diagonal_scan(A, complex_product(e, C), reverse=True)[0]
         if C_back is not None:
             back = back + diagonal_scan(A, complex_product(e, C_back))[0]
@@ -82,13 +83,13 @@ def _adjoint(
     return complex_rows(factor * total) * modes.present.unsqueeze(-1)
 
 
-def _preconditioner(modes: Modes, stretches: list[Stretch]) -> Tensor:
+def _preconditioner(modes: Modes, recordings: Sequence[Recording]) -> Tensor:
     """Return the square root of the inverse curvature of each entry, if inputs were white."""
     read = (modes.C.abs() ** 2).sum(-1)
     if modes.C_back is not None:
         read = read + (modes.C_back.abs() ** 2).sum(-1)
     gain = read / (1.0 - modes.rho**2).clamp(min=1e-12)
-    energy = torch.stack([(item.u**2).sum((0, 1)) for item in stretches]).sum(0)
+    energy = torch.stack([(item.u**2).sum((0, 1)) for item in recordings]).sum(0)
     curvature = gain.unsqueeze(-1) * energy
     live = curvature > 0
     return torch.where(live, torch.where(live, curvature, 1.0).rsqrt(), 0.0)

@@ -1,12 +1,31 @@
-"""What a walk holds of a block between two looks at it, rather than compute it again."""
+"""What a pass keeps of a site between two looks at it, rather than compute it again."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from jaxtyping import Bool
+from torch import Tensor
 
 from ssmith.families.mamba.selective import Branches
 
 
+@dataclass(frozen=True)
+class Held:
+    """What is kept of one batch.
+
+    Args:
+        branches: of the site.
+        valid: which steps count; None if all do.
+    """
+
+    branches: Branches
+    valid: Bool[Tensor, "b l"] | None
+
+
 class Kept:
-    """The branches of a block's batches, as far as they fit.
+    """What flows inside sites, batch by batch, as far as it fits.
 
     Args:
         limit: bytes to hold at most.
@@ -15,37 +34,39 @@ class Kept:
     def __init__(self, limit: int) -> None:
         self._left = limit
         self._limit = limit
-        self._held: dict[str, Branches] = {}
+        self._held: dict[tuple[str, str], Held] = {}
 
     def fits(self, branches: Branches) -> bool:
         """Return whether there is room for some branches."""
         return branches.size <= self._left
 
-    def offer(self, name: str, branches: Branches) -> None:
-        """Hold a batch's branches if they fit.
+    def offer(self, site: str, batch: str, held: Held) -> None:
+        """Hold what flows in a batch if it fits.
 
         Args:
-            name: of the batch.
-            branches: in memory of their own.
+            site: its name.
+            batch: its name.
+            held: in memory of its own.
         """
-        if name not in self._held and self.fits(branches):
-            self._left -= branches.size
-            self._held[name] = branches
+        if (site, batch) not in self._held and self.fits(held.branches):
+            self._left -= held.branches.size
+            self._held[site, batch] = held
 
-    def get(self, name: str) -> Branches | None:
-        """Return a batch's branches, or None if they are not held."""
-        return self._held.get(name)
+    def get(self, site: str, batch: str) -> Held | None:
+        """Return what is held of a batch, or None."""
+        return self._held.get((site, batch))
 
-    def take(self, name: str) -> Branches | None:
-        """Return them for the last time; for branches that come after, there is no more room."""
-        return self._held.pop(name, None)
+    def take(self, site: str, batch: str) -> Held | None:
+        """Return it for the last time; for what comes after, there is no more room."""
+        return self._held.pop((site, batch), None)
 
-    def forget_selection(self) -> None:
-        """Forget what ``x_proj`` made: it is another one now."""
-        self._held = {name: held.without_selection() for name, held in self._held.items()}
-        self._left = self._limit - sum(held.size for held in self._held.values())
-
-    def clear(self) -> None:
-        """Forget all: the block's branches are others now."""
-        self._held.clear()
-        self._left = self._limit
+    def narrow(self, site: str, streams: Collection[str]) -> None:
+        """Forget all but some streams of a site: the others are other ones now."""
+        for key, held in list(self._held.items()):
+            if key[0] == site:
+                branches = held.branches.only(streams)
+                if branches is None:
+                    del self._held[key]
+                else:
+                    self._held[key] = replace(held, branches=branches)
+        self._left = self._limit - sum(held.branches.size for held in self._held.values())

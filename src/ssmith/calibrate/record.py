@@ -6,44 +6,54 @@ kept, O(steps · m), and the states are formed anew from it as often as needed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssmith.calibrate.siso import sums_for
-from ssmith.calibrate.stream import LayerOutputs, batches, outputs_on, run_tapped
 from ssmith.calibrate.sums import States, StateSums, states_of
 from ssmith.core.gramian import real_rows
 from ssmith.core.layers import Modes
 from ssmith.core.moments import Moments
-from ssmith.core.sequences import Sequences
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stretch:
+class Recording:
     """Some sequences as one layer sees them, in the model's own type.
 
     Args:
-        u: the layer's input, zero in padded steps.
-        y: the output wanted of it.
+        u: the layer's input.
+        y: its output.
+        wanted: the output wanted of it.
         valid: True at the steps that count.
     """
 
     u: Float[Tensor, "b l m"]
     y: Float[Tensor, "b l m"]
+    wanted: Float[Tensor, "b l m"]
     valid: Bool[Tensor, "b l"]
 
-    def double(self) -> Stretch:
+    def double(self) -> Recording:
         """Return a copy in double precision."""
-        return replace(self, u=self.u.double(), y=self.y.double())
+        return replace(self, u=self.u.double(), wanted=self.wanted.double())
 
-    def take(self, index: Int64[Tensor, "i"]) -> Stretch:
+    def take(self, index: Int64[Tensor, "i"]) -> Recording:
         """Return the chosen sequences."""
-        return Stretch(u=self.u[index], y=self.y[index], valid=self.valid[index])
+        return Recording(
+            u=self.u[index],
+            y=self.y[index],
+            wanted=self.wanted[index],
+            valid=self.valid[index],
+        )
 
-    def lacking(
+    def missing(self) -> Float64[Tensor, "b l m"]:
+        """Return what the layer's own output lacks."""
+        return self.wanted.double() - self.y.double()
+
+    def residual(
         self, modes: Modes, D: Float64[Tensor, "m"], states: States | None = None
     ) -> Float64[Tensor, "b l m"]:
         """Return what the output of these modes and this D lacks, zero in padded steps.
@@ -58,37 +68,7 @@ class Stretch:
         """
         u = self.u.double()
         own = read(modes, states_of(modes, u) if states is None else states, u.shape[-1])
-        return (self.y - D * u - own) * self.valid.unsqueeze(-1)
-
-
-@torch.no_grad()
-def record(
-    model: nn.Module,
-    part: Sequences,
-    name: str,
-    *,
-    reference: nn.Module | LayerOutputs,
-    batch_size: int = 64,
-) -> list[Stretch]:
-    """Record a layer's input, and the output that another model's layer gives.
-
-    Args:
-        model: gives the input; run in evaluation mode, it is not changed.
-        part: sequences.
-        name: of the layer.
-        reference: gives the output wanted, or gave it on these very sequences (`outputs_of`).
-        batch_size: sequences per forward pass.
-
-    Returns:
-        All sequences, batch by batch, in rising order of their lengths.
-    """
-    stretches = []
-    for place, batch in enumerate(batches(part, batch_size)):
-        u = run_tapped(model, batch, name)[name][0].cpu()
-        y = outputs_on(reference, place, batch, name)[name].cpu()
-        valid = torch.arange(u.shape[1]) < batch.lengths.cpu().unsqueeze(1)
-        stretches.append(Stretch(u=u, y=y, valid=valid))
-    return stretches
+        return (self.wanted - D * u - own) * self.valid.unsqueeze(-1)
 
 
 def respond(modes: Modes, u: Float64[Tensor, "b l m"]) -> Float64[Tensor, "b l m"]:
@@ -112,24 +92,42 @@ def read(modes: Modes, states: States, width: int) -> Float64[Tensor, "b l m"]:
     return total.new_zeros(*total.shape[:2], width).index_add(2, modes.channel, total)
 
 
-def moments_of_record(modes: Modes, D: Float64[Tensor, "m"], stretches: list[Stretch]) -> Moments:
+def moments_of_record(
+    modes: Modes, D: Float64[Tensor, "m"], recordings: Sequence[Recording]
+) -> Moments:
     """Return the moments of a layer, as it is now, on what was recorded.
 
     Args:
         modes: the layer.
         D: its direct part.
-        stretches: from `record`.
+        recordings: of the layer.
 
     Returns:
         Its moments, with what its output lacks.
     """
     sums = sums_for(modes)
-    for item in stretches:
+    for item in recordings:
         if not isinstance(sums, StateSums):
-            sums.add(item.u, item.valid, item.lacking(modes, D))
+            sums.add(item.u, item.valid, item.residual(modes, D))
             continue
         for index in sums.blocks(item.u):
             some = item.take(index).double()
             states = states_of(modes, some.u)
-            sums.add_states(states, some.u, some.valid, some.lacking(modes, D, states))
+            sums.add_states(states, some.u, some.valid, some.residual(modes, D, states))
+    return sums.result()
+
+
+def moments_between(modes: Modes, recordings: Sequence[Recording]) -> Moments:
+    """Return the moments of a layer as it ran, from correlations where they suffice.
+
+    Args:
+        modes: the layer.
+        recordings: of the layer.
+
+    Returns:
+        Its moments, with what the output it gave lacks.
+    """
+    sums = sums_for(modes)
+    for item in recordings:
+        sums.add(item.u, item.valid, item.missing())
     return sums.result()

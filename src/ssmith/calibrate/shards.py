@@ -7,11 +7,14 @@ tree, so the additions, and their rounding, are the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, distributed
+from torch.nn import functional
 
 from ssmith.core.errors import InputError
 from ssmith.core.selective import Statistics, Totals
@@ -22,7 +25,7 @@ _HALVES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """The processes that share a walk.
+    """The processes that share a pass.
 
     Args:
         rank: this process, from 0.
@@ -82,6 +85,26 @@ class Group:
         found = [torch.empty_like(mine) for _ in range(self.size)]
         distributed.all_gather(found, mine)
         return [bytes(item.cpu().tolist()).decode() for item in found]
+
+    def share(self, tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Return the tensors of every process, in order of rank.
+
+        Args:
+            tensors: of this process, on the CPU; as many and of any shape.
+
+        Returns:
+            One list per process.
+        """
+        facts = json.dumps([[str(item.dtype)[6:], list(item.shape)] for item in tensors])
+        sizes = self.gather(f"{len(facts):12}")
+        texts = self.gather(facts.ljust(max(map(int, sizes))))
+        flat = [item.contiguous().reshape(-1).view(torch.uint8) for item in tensors]
+        mine = torch.cat([*flat, torch.empty(0, dtype=torch.uint8)])
+        longest = max(int(size) for size in self.gather(f"{len(mine):20}"))
+        mine = functional.pad(mine, (0, longest - len(mine))).to(_device())
+        found = [torch.empty_like(mine) for _ in range(self.size)]
+        distributed.all_gather(found, mine)
+        return [_cut(part.cpu(), json.loads(text)) for part, text in zip(found, texts, strict=True)]
 
 
 @dataclass
@@ -149,6 +172,18 @@ def _plus(left: Statistics | None, right: Statistics | None) -> Statistics | Non
     if left is None or right is None:
         return right if left is None else left
     return {name: left[name] + right[name] for name in left}
+
+
+def _cut(content: Tensor, facts: list[tuple[str, list[int]]]) -> list[Tensor]:
+    """Return the tensors whose bytes lie one after the other."""
+    found, start = [], 0
+    for name, shape in facts:
+        dtype = getattr(torch, name)
+        stop = start + math.prod(shape) * dtype.itemsize
+        # A view of another type needs bytes that begin where such numbers may.
+        found.append(content[start:stop].clone().view(dtype).reshape(shape))
+        start = stop
+    return found
 
 
 def _device() -> torch.device:

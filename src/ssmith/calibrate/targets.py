@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -11,7 +11,7 @@ from jaxtyping import Complex128, Float64
 from torch import Tensor
 
 from ssmith.calibrate.inputs import fit_inputs
-from ssmith.calibrate.record import Stretch, moments_of_record
+from ssmith.calibrate.record import Recording, moments_of_record
 from ssmith.calibrate.white import white_inputs, white_moments_towards
 from ssmith.core.compensation import Readout
 from ssmith.core.layers import Modes
@@ -45,20 +45,20 @@ class RecordedTarget:
     """The output another model's layer gives on the same sequences.
 
     Args:
-        stretches: what the layer reads and what is wanted of it.
+        recordings: what the layer reads and what is wanted of it.
         D: the layer's direct part before any change.
     """
 
-    stretches: list[Stretch]
+    recordings: Sequence[Recording]
     D: Float64[Tensor, "m"]
 
     def moments(self, modes: Modes, change: Float64[Tensor, "m"]) -> Moments:
         """Return the moments of a layer (see `Target`)."""
-        return moments_of_record(modes, self.D + change, self.stretches)
+        return moments_of_record(modes, self.D + change, self.recordings)
 
     def inputs(self, modes: Modes, change: Float64[Tensor, "m"]) -> Complex128[Tensor, "s i"]:
         """Return better input rows (see `Target`)."""
-        return fit_inputs(modes, self.D + change, self.stretches)
+        return fit_inputs(modes, self.D + change, self.recordings)
 
 
 @dataclass(frozen=True, kw_only=True)

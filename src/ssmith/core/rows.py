@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 from torch.utils import data
 
@@ -53,6 +53,9 @@ class Rows(Protocol):
 
     def __len__(self) -> int:
         """Return how many items there are."""
+
+    def take(self, index: Int64[Tensor, "i"]) -> Rows:
+        """Return the chosen items."""
 
     def ranges(self, size: int, within: range | None = None) -> list[range]:
         """Return items that can share a batch, at most ``size`` of them, in order.
@@ -99,6 +102,10 @@ class LoaderRows:
         """SHA-256 of all tensors, and of the masks over them."""
         masks = [self._valid(batch) for batch in self.batches] if self.masking else []
         return digest_of([self.batches, masks])
+
+    def take(self, index: Int64[Tensor, "i"]) -> LoaderRows:
+        """Return the chosen batches."""
+        return replace(self, batches=tuple(self.batches[place] for place in index.tolist()))
 
     def ranges(self, size: int, within: range | None = None) -> list[range]:
         """Return every batch by itself, as it came, whatever the ``size``."""

@@ -10,9 +10,9 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
 from ssmith.core.errors import DataError, UnsupportedError
+from ssmith.core.running import evaluating
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.evaluation.generation import GenerationConfig, generate
-from ssmith.evaluation.running import evaluating
 from ssmith.families.hf import engine
 from ssmith.families.hf.head import read_out
 

@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssmith.core.errors import UnsupportedError
 from ssmith.core.rows import Rows
-from ssmith.evaluation.running import device_of, evaluating
+from ssmith.core.running import evaluating
+from ssmith.evaluation.running import device_of
 from ssmith.evaluation.runs import runs_of
 
 _HOW_CPU = (

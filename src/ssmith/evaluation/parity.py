@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.files import finite_or_none
+from ssmith.core.running import evaluating
 from ssmith.core.sequences import Sequences
-from ssmith.evaluation.running import double_copy, evaluating, inputs_for, run_forward, stepping
+from ssmith.evaluation.running import double_copy, inputs_for, run_forward, stepping
 
 TOLERANCE = 1e-10
 """Largest absolute difference in float64 that counts as equal."""

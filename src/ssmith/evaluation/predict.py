@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import DataError, NumericalError
 from ssmith.core.rows import Batch, Rows
+from ssmith.core.running import evaluating
 from ssmith.core.sequences import Sequences
-from ssmith.evaluation.running import evaluating, inputs_for, run_forward
+from ssmith.evaluation.running import inputs_for, run_forward
 
 T = TypeVar("T")
 

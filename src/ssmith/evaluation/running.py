@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -24,20 +22,6 @@ class StepModel(Protocol):
 
     def step(self, x_t: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Return the output after one more step, and the new state."""
-
-
-@contextmanager
-def evaluating(*models: nn.Module) -> Iterator[None]:
-    """Run the block in evaluation mode without gradients; every submodule gets its mode back."""
-    modes = [(module, module.training) for model in models for module in model.modules()]
-    try:
-        for model in models:
-            model.eval()
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def device_of(model: nn.Module) -> torch.device:

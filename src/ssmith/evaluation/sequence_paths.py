@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ssmith.core.errors import InputError
+from ssmith.core.running import evaluating
 from ssmith.core.seeds import generator
 from ssmith.evaluation.path_checks import (
     PathCheck,
@@ -17,7 +18,7 @@ from ssmith.evaluation.path_checks import (
     tolerance_for,
 )
 from ssmith.evaluation.path_speed import timed
-from ssmith.evaluation.running import copy_in, evaluating
+from ssmith.evaluation.running import copy_in
 from ssmith.families import SequenceModel
 from ssmith.families.paths import on_path, scan_backends
 

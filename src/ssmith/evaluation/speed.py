@@ -13,9 +13,10 @@ from torch import nn
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.layers import Finding
 from ssmith.core.rows import Rows
+from ssmith.core.running import evaluating
 from ssmith.core.times import Times
 from ssmith.core.words import number_of
-from ssmith.evaluation.running import device_of, dtype_of, evaluating
+from ssmith.evaluation.running import device_of, dtype_of
 from ssmith.evaluation.runs import runs_of
 from ssmith.evaluation.timing import Run, Timing, check_seconds, time_pair
 

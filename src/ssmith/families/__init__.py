@@ -21,7 +21,6 @@ from ssmith.families.registry import (
 from ssmith.families.s4d import S4DLayer
 from ssmith.families.s5 import S5Layer
 from ssmith.families.sequence import ModelState, SequenceConfig, SequenceModel
-from ssmith.families.taps import Tap, probed, tapped
 
 __all__ = [
     "Answers",
@@ -34,7 +33,6 @@ __all__ = [
     "SequenceConfig",
     "SequenceModel",
     "Site",
-    "Tap",
     "TaskModel",
     "answers_of",
     "beside",
@@ -45,7 +43,6 @@ __all__ = [
     "hf_facts",
     "model_digest",
     "modes_of",
-    "probed",
     "renew_head_",
     "scan_of",
     "sites",
@@ -54,7 +51,6 @@ __all__ = [
     "stock_configs",
     "sync_config_",
     "sync_depth_",
-    "tapped",
     "vocabulary_of",
     "weigh",
     "with_head",

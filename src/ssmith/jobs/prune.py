@@ -14,7 +14,7 @@ from ssmith import api, artefact, data, spine, surgery
 from ssmith.artefact.blockwise import Assembly, DirectoryBlocks
 from ssmith.artefact.configs import is_language_model, read_any_config
 from ssmith.artefact.layout import MANIFEST
-from ssmith.calibrate.blockwise import WalkConfig
+from ssmith.calibrate import PassConfig
 from ssmith.calibrate.preflight import BlockSizes, Preflight, free_memory, preflight
 from ssmith.calibrate.shards import Group
 from ssmith.core.budget import Budget
@@ -162,10 +162,10 @@ class PruneConfig:
     kept_gb: float | None = None
     from_disk: bool | None = None
 
-    def run(self, work_dir: Path | None) -> WalkConfig:
+    def run(self, work_dir: Path | None) -> PassConfig:
         """Return how a pass runs, with or without a working directory."""
-        kept = WalkConfig.kept_gb if self.kept_gb is None else self.kept_gb
-        return WalkConfig(batch_size=self.batch_size, kept_gb=kept, work_dir=work_dir)
+        kept = PassConfig.kept_gb if self.kept_gb is None else self.kept_gb
+        return PassConfig(batch_size=self.batch_size, kept_gb=kept, work_dir=work_dir)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -370,16 +370,16 @@ def _from_disk(
 ) -> Pruned:
     if task.work_dir is None:
         raise InputError("a working directory is missing")
-    walking = task.config.run(task.work_dir)
+    run = task.config.run(task.work_dir)
     with resident_peak() as peak:
-        plan, outcome = spine.plan_from_disk(
-            blocks, task.config.cuts, windows, walking, skeleton=blocks.skeleton,
+        plan, states = spine.plan_from_disk(
+            blocks, task.config.cuts, windows, run, skeleton=blocks.skeleton,
             digest=blocks.digest(), progress=progress,
         )  # fmt: skip
     say(f"portable: {artefact.portable(blocks.skeleton, plan)}")
     receipt = _told(task, surgery.receipt_of(blocks.skeleton, plan), windows, peak, needed)
     if task.out is not None and Group.current().rank == 0:
-        assembly = Assembly(blocks=blocks, outcome=outcome, parent=plan.model_digest)
+        assembly = Assembly(blocks=blocks, states=states, parent=plan.model_digest)
         with new_directory(task.out, overwrite=task.overwrite, marker=MANIFEST) as scratch:
             assembly.write(scratch, facts=_card(plan), files=_files(task, plan, receipt))
     return Pruned(plan=plan, receipt=receipt)

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from ssmith.allocate.selective import keep_columns, stability
-from ssmith.calibrate.blockwise import Stage
+from ssmith.calibrate import BRANCHES, SELECTION, Stage
 from ssmith.calibrate.columns import input_products
 from ssmith.calibrate.recovery import removed_contribution
 from ssmith.core.layers import STATE
@@ -82,8 +82,8 @@ def compensated_states(criterion: SelectiveCriterion, removed: int, rows: str) -
         return BlockRecord(layer=layer.name, stage=STATE, keep={STATE: keep}, facts=facts)
 
     first = Stage(
-        name=STATE, collect=collect, apply=apply, lockstep=criterion.lockstep,
-        leaves="selection" if both else "branches",
+        name=STATE, collect=collect, apply=apply, whole_batch=criterion.lockstep,
+        keeps=SELECTION if both else BRANCHES,
     )  # fmt: skip
     return [first, _new_inputs(choice)] if both else [first]
 
@@ -107,7 +107,7 @@ def _new_inputs(choice: _Choice) -> Stage:
         facts = {"refit of B": _errors(refit)}
         return BlockRecord(layer=layer.name, stage=COMPENSATION, facts=facts)
 
-    return Stage(name=COMPENSATION, collect=collect, apply=apply, leaves="branches")
+    return Stage(name=COMPENSATION, collect=collect, apply=apply, keeps=BRANCHES)
 
 
 def recovery_stage(layer: SelectiveLayer, terms: str) -> Stage:
@@ -136,7 +136,7 @@ def recovery_stage(layer: SelectiveLayer, terms: str) -> Stage:
         facts = {"terms": terms, "error": {"before": found.before, "after": found.after}}
         return BlockRecord(layer=cut.name, stage=RECOVERY, facts=facts)
 
-    return Stage(name=RECOVERY, collect=collect, apply=apply, leaves="selection")
+    return Stage(name=RECOVERY, collect=collect, apply=apply, keeps=SELECTION)
 
 
 def _errors(refit: ColumnRefit) -> dict[str, float]:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ssmith.core.errors import InputError
 from ssmith.core.rows import Rows
+from ssmith.core.running import evaluating
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation.perplexity import window_losses
-from ssmith.evaluation.running import evaluating
 from ssmith.families import answers_of
 
 BATCH_SIZE = 64

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ssmith import calibrate, families, surgery
 from ssmith.allocate import allocate, by_measured_loss
-from ssmith.calibrate import LayerOutputs, outputs_of
 from ssmith.core.budget import AUTO, NONE, ONCE, WHITE, Budget
 from ssmith.core.compensation import Compensation, Poles, RefitConfig
 from ssmith.core.errors import InputError
@@ -18,8 +17,8 @@ from ssmith.core.layers import Finding
 from ssmith.core.moments import Moments
 from ssmith.core.names import spelled, unknown_name
 from ssmith.core.plan import Cut, Plan
+from ssmith.core.rows import Rows
 from ssmith.core.scores import Scores
-from ssmith.core.sequences import Sequences
 from ssmith.criteria import Criterion, StateOBS, by_name, names
 from ssmith.spine.decided import Decided
 from ssmith.spine.losses import is_classifier
@@ -197,7 +196,7 @@ class StatePlanner:
 
     model: nn.Module
     method: Method
-    rows: Sequences | None
+    rows: Rows | None
 
     def __post_init__(self) -> None:
         if self.rows is None and self.method.needs_data:
@@ -208,17 +207,10 @@ class StatePlanner:
             )
 
     @property
-    def _part(self) -> Sequences:
+    def _part(self) -> Rows:
         if self.rows is None:
             raise InputError("there is no data to calibrate on")
         return self.rows
-
-    @cached_property
-    def outputs(self) -> LayerOutputs | None:
-        """What the dense layers give, where the method refits layer by layer."""
-        if self.method.refit not in ("readout", "full"):
-            return None
-        return outputs_of(self.model, self._part, BATCH_SIZE)
 
     @cached_property
     def sensitivity(self) -> dict[str, Tensor] | None:
@@ -314,5 +306,5 @@ class StatePlanner:
             self.model, cut, self._part, self.method.config,
             # States are chosen again in each layer, on what the cut layers hand on.
             criterion=criterion if isinstance(criterion, StateOBS) else None,
-            sensitivity=self.sensitivity, wanted=self.outputs,
+            sensitivity=self.sensitivity,
         )  # fmt: skip

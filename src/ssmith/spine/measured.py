@@ -12,8 +12,8 @@ from ssmith import surgery
 from ssmith.core.compensation import RefitConfig
 from ssmith.core.errors import InputError
 from ssmith.core.moments import Moments
+from ssmith.core.rows import Rows
 from ssmith.core.scores import Scores
-from ssmith.core.sequences import Sequences
 from ssmith.families import find_layers
 from ssmith.spine.losses import loss_on
 
@@ -25,7 +25,7 @@ def loss_curves(
     model: nn.Module,
     scores: Scores,
     moments: Mapping[str, Moments],
-    part: Sequences,
+    rows: Rows,
     *,
     shares: Sequence[float] = SHARES,
 ) -> dict[str, list[tuple[int, float]]]:
@@ -38,7 +38,7 @@ def loss_curves(
         model: the dense model; it is not changed.
         scores: say which states of a layer stay.
         moments: of every layer, for the refits.
-        part: sequences to measure on.
+        rows: to measure on.
         shares: of a layer's states that stay, each in [0, 1].
 
     Returns:
@@ -50,7 +50,7 @@ def loss_curves(
     """
     if not shares or not all(0 <= share <= 1 for share in shares):
         raise InputError(f"shares are {list(shares)}", allowed="fractions in [0, 1]")
-    loss = loss_on(model, part)
+    loss = loss_on(model, rows)
     curves = {}
     for name, layer in find_layers(model).items():
         modes, values = layer.modes(name), scores.values[name].flatten()

@@ -10,15 +10,12 @@ from typing import Any
 
 from torch import nn
 
-from ssmith.calibrate.blockwise import WalkConfig as PassConfig
+from ssmith.calibrate import PassConfig
 from ssmith.core.budget import Budget, Target
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress, silent
-from ssmith.core.rows import Rows
-from ssmith.core.rows import rows as as_rows
-from ssmith.core.sequences import Sequences
-from ssmith.core.tokens import TokenWindows
+from ssmith.core.rows import Rows, as_rows
 from ssmith.families import LTILayer, Site, model_digest, sites
 from ssmith.spine.decided import Decided
 from ssmith.spine.depth import BLOCK, plan_blocks
@@ -151,8 +148,11 @@ def _decide(
 ) -> Decided:
     kind = _planner(model, budgets[0])
     if kind == "selective":
-        if not isinstance(rows, TokenWindows):
-            raise _other_rows(rows, "windows of text")
+        if rows is None:
+            raise InputError(
+                "selective layers are cut on data, and there is none",
+                next_step="give rows of the kind the model was trained on",
+            )
         return plan_selective(model, budgets, rows, config, progress)
     if len(budgets) > 1:
         raise InputError(
@@ -163,14 +163,8 @@ def _decide(
         return plan_blocks(
             model, budgets[0], loss_on(model, rows), work_dir=config.work_dir, progress=progress
         )
-    if not isinstance(rows, Sequences | None):
-        raise _other_rows(rows, "sequences")
     method = method_of(budgets[0], has_data=rows is not None)
     return StatePlanner(model, method, rows).decide(budgets[0])
-
-
-def _other_rows(rows: Rows | None, allowed: str) -> UnsupportedError:
-    return UnsupportedError(f"rows are {type(rows).__name__}", allowed=allowed)
 
 
 def _reached(model: nn.Module, budget: Budget, rows: Rows | None, config: PassConfig) -> Budget:

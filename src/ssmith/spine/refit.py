@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from ssmith import allocate, surgery
 from ssmith import calibrate as calibration
-from ssmith.calibrate import LayerOutputs, RecordedTarget, Target, WhiteTarget
+from ssmith.calibrate import RecordedTarget, Recording, Stage, Target, WhiteTarget
+from ssmith.calibrate.sites import LTIView
 from ssmith.core.budget import Budget
 from ssmith.core.compensation import Compensation, Readout, RefitConfig
 from ssmith.core.layers import STATE, Finding, Modes
 from ssmith.core.moments import Moments
 from ssmith.core.plan import Cut
-from ssmith.core.sequences import Sequences
+from ssmith.core.rows import Rows
+from ssmith.core.selective import BlockRecord, Statistics, Totals
 from ssmith.criteria import Criterion
 from ssmith.families import LTILayer
 from ssmith.spine.losses import is_classifier
@@ -30,80 +32,121 @@ BATCH_SIZE = 64
 def refit_by_layer(
     model: nn.Module,
     cut: Cut,
-    part: Sequences,
+    rows: Rows,
     config: RefitConfig | None = None,
     *,
     criterion: Criterion | None = None,
     sensitivity: Mapping[str, Float64[Tensor, "m m"]] | None = None,
-    wanted: LayerOutputs | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> tuple[dict[str, Bool[Tensor, "..."]], Compensation]:
-    """Refit layer after layer, each on what the cut layers before it really hand on.
+    """Refit layer after layer, each on what the cut layers before it really make.
 
     Each layer is fitted so that, driven by the cut model, it gives what the dense model's layer
-    gives on the same sequences.
+    gives on the same rows.
 
     Args:
         model: the dense model; it is not changed.
         cut: how many states each layer keeps, and which.
-        part: calibration sequences.
+        rows: calibration data.
         config: what is refitted (see `RefitConfig`).
         criterion: chooses anew, on what each layer now sees, which states stay; their number
             stays. The cut's own states if None.
         sensitivity: of the dense model (`calibrate.measure_sensitivity`), for a criterion that
             weighs by it; measured if None and needed.
-        wanted: what the dense model's layers give on these sequences, where it was recorded with
-            this batch size; recorded here if None.
-        batch_size: sequences per forward pass.
+        batch_size: rows per forward pass.
 
     Returns:
         What stays of each layer, and the values that go with it.
 
     Raises:
         PlanError: if the cut does not fit the model.
-        DataError: if there is no sequence.
+        DataError: if there is no valid step.
         NumericalError: if a state or a value is not finite.
     """
     chosen = config or RefitConfig()
     if sensitivity is None and criterion is not None and "sensitivity" in criterion.needs:
         sensitivity = calibration.measure_sensitivity(
-            model, part, centred=is_classifier(model), batch_size=batch_size
+            model, rows, centred=is_classifier(model), batch_size=batch_size
         )
-    if wanted is None:
-        wanted = calibration.outputs_of(model, part, batch_size)
-    work = copy.deepcopy(model)
-    keep, readouts, steps = {}, {}, 0
-    for name, layer in surgery.check_fits(work, cut).items():
-        modes, target = layer.modes(name), None
-        if chosen.poles != "kept" or (chosen.rounds and modes.channel is None):
-            target = RecordedTarget(
-                stretches=calibration.record(
-                    work, part, name, reference=wanted, batch_size=batch_size
-                ),
-                D=layer.get_parameter("D").detach().double().cpu(),
-            )
+    layers = surgery.check_fits(model, cut)
+    refits = LayerRefits(
+        keep=cut.keep, config=chosen, criterion=criterion, sensitivity=sensitivity or {}
+    )
+    done = calibration.run_pass(
+        calibration.passage_of(model, rows, list(layers)),
+        refits.stages,
+        calibration.PassConfig(batch_size=batch_size),
+        reference=True,
+        what="refitting layers",
+    )
+    found = {item.layer: item for item in done.records}
+    steps = done.records[-1].facts["steps"]
+    settings = {"fitted": "layer by layer", "source": "data", "steps": steps, **asdict(chosen)}
+    readouts = {name: refits.readouts[name] for name in layers}
+    keep = {name: found[name].keep[STATE] for name in layers}
+    return keep, Compensation(readouts=readouts, settings=settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRefits:
+    """The stage that cuts an S5 or S4D layer, and refits it towards what the dense one gives.
+
+    Args:
+        keep: by layer, which states stay.
+        config: what is refitted.
+        criterion: chooses anew, on what each layer sees, which states stay; None to keep them.
+        sensitivity: by layer, for a criterion that weighs by it.
+        readouts: filled by layer.
+    """
+
+    keep: Mapping[str, Bool[Tensor, "..."]]
+    config: RefitConfig
+    criterion: Criterion | None = None
+    sensitivity: Mapping[str, Float64[Tensor, "m m"]] = field(default_factory=dict)
+    readouts: dict[str, Readout] = field(default_factory=dict)
+
+    def stages(self, view: LTIView) -> Sequence[Stage]:
+        """Return what is done to a layer; the pass runs with its dense reference."""
+        del view
+        recordings: list[Recording] = []
+
+        def collect(view: LTIView, found: Sequence[Recording]) -> Statistics:
+            del view
+            recordings.extend(found)
+            return {}
+
+        def apply(view: LTIView, totals: Totals) -> BlockRecord:
+            del totals
+            return self._refit_(view, recordings)
+
+        return [Stage(name=STATE, collect=collect, apply=apply, whole_batch=True)]
+
+    def _refit_(self, view: LTIView, recordings: Sequence[Recording]) -> BlockRecord:
+        name, layer, modes, target = view.name, view.layer, view.modes(), None
+        if self.config.poles != "kept" or (self.config.rounds and modes.channel is None):
+            D = layer.get_parameter("D").detach().double().cpu()
+            target = RecordedTarget(recordings=recordings, D=D)
         if target is not None and modes.channel is None:
-            nothing = torch.zeros(layer.width, dtype=torch.float64)
-            found = {name: target.moments(modes, nothing)}
+            moments = target.moments(modes, torch.zeros(layer.width, dtype=torch.float64))
         else:
             # All states of a SISO layer at once would take far more memory than its correlations.
-            found = calibration.measure_moments(
-                work, part, reference=wanted, layers=[name], batch_size=batch_size
-            )
-        if sensitivity is not None:
-            found = calibration.with_sensitivity(work, found, sensitivity)
-        moments = found[name]
-        mask = keep[name] = _chosen_anew(cut.keep[name], modes, moments, criterion)
+            moments = calibration.moments_between(modes, recordings)
+        if self.sensitivity:
+            moments = calibration.weighted(moments, modes, self.sensitivity[name])
+        mask = _chosen_anew(self.keep[name], modes, moments, self.criterion)
         flat = mask.reshape(-1) & modes.present
         if target is None:
-            readouts[name] = surgery.refit_readout(modes, moments, flat, chosen, width=layer.width)
+            found = surgery.refit_readout(modes, moments, flat, self.config, width=layer.width)
         else:
-            readouts[name] = _refitted(layer, moments, flat, target, chosen)
-        layer.write_(readouts[name])
+            found = _refitted(layer, moments, flat, target, self.config)
+        layer.write_(found)
         layer.mask_(mask.to(next(layer.parameters()).device))
-        steps = moments.steps
-    settings = {"fitted": "layer by layer", "source": "data", "steps": steps, **asdict(chosen)}
-    return keep, Compensation(readouts=readouts, settings=settings)
+        self.readouts[name] = found
+        facts = {
+            "before": int(modes.present.sum()), "after": int(flat.sum()), "steps": moments.steps,
+            "error": {"before": found.error[0], "after": found.error[1]},
+        }  # fmt: skip
+        return BlockRecord(layer=name, stage=STATE, keep={STATE: mask.cpu()}, facts=facts)
 
 
 def refit_white(model: nn.Module, cut: Cut, config: RefitConfig | None = None) -> Compensation:

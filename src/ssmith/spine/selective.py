@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
-from ssmith.calibrate.blockwise import Tell, WalkConfig, open_directory, walk
+from ssmith.calibrate import (
+    Blocks,
+    Passage,
+    PassConfig,
+    PassResult,
+    ReadBlocks,
+    passage_of,
+    run_pass,
+)
+from ssmith.calibrate.sequential import store_of
 from ssmith.calibrate.shards import Group
-from ssmith.calibrate.walk_store import DirectoryStore
 from ssmith.core.budget import Budget
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.files import read_json, to_json, write_json
 from ssmith.core.layers import STATE, Finding
 from ssmith.core.plan import Cut, Plan
 from ssmith.core.progress import Progress
+from ssmith.core.rows import Rows
 from ssmith.core.selective import ENTRY, BlockRecord
 from ssmith.core.tokens import TokenWindows
 from ssmith.criteria.selective.refit import LARGEST_STATE
-from ssmith.evaluation.perplexity import window_losses
 from ssmith.families import model_digest
-from ssmith.families.hf.blocks import Blocks, BlockState, ModelBlocks, block_name
 from ssmith.families.mamba.selective import SelectiveLayer
 from ssmith.families.parts.hooks import SLOT
 from ssmith.families.registry import find_selective
+from ssmith.families.state import SiteState
 from ssmith.spine.choice import Choice, choose
 from ssmith.spine.decided import Decided
-from ssmith.spine.shares import Survey
+from ssmith.spine.losses import loss_on
+from ssmith.spine.shares import Measure, Survey
 from ssmith.spine.states import Counts, stages_of
 from ssmith.spine.weights import WEIGHT
 from ssmith.surgery import new_values
@@ -42,8 +52,8 @@ COUNTS = "counts.json"
 def plan_selective(
     model: nn.Module,
     budgets: Sequence[Budget],
-    windows: TokenWindows,
-    config: WalkConfig,
+    rows: Rows,
+    config: PassConfig,
     progress: Progress,
 ) -> Decided:
     """Decide what is cut from selective layers; the model is not changed.
@@ -51,7 +61,7 @@ def plan_selective(
     Args:
         model: any module with selective layers.
         budgets: of state, entry and weight.
-        windows: calibration rows.
+        rows: calibration data.
         config: of the pass.
         progress: listener.
 
@@ -65,23 +75,29 @@ def plan_selective(
     layers = find_selective(model)
     refuse_adapters(model)
     choice = choose(budgets, refits=all(map(can_refit, layers.values())))
-    check_windows(windows, vocabulary_of(model), choice)
+    if isinstance(rows, TokenWindows):
+        check_windows(rows, vocabulary_of(model), choice)
     if config.work_dir is not None and not config.fingerprint:
-        config = replace(
-            config, fingerprint=fingerprint(model_digest(model), windows, choice.as_dict())
-        )
-    work = copy.deepcopy(model)
+        config = replace(config, fingerprint=fingerprint(model_digest(model), choice.as_dict()))
 
-    def measure(part: TokenWindows) -> float:
-        return float(window_losses(work, part).sum()) / part.scored
+    def measure(part: Rows) -> Callable[[SelectiveLayer], float]:
+        loss = loss_on(model, part)
+
+        def measured(layer: SelectiveLayer) -> float:
+            with swapped(model, layer.name, layer.mixer):
+                found = loss(model)
+            return math.log(found) if isinstance(part, TokenWindows) else found
+
+        return measured
 
     run = SelectivePass(
-        windows=windows, choice=choice, config=config, progress=progress,
+        rows=rows, choice=choice, config=config, progress=progress,
+        passage=lambda some: passage_of(model, some, list(layers)),
         sizes={name: (layer.e, layer.n) for name, layer in layers.items()}, measure=measure,
     )  # fmt: skip
-    records = run.take(ModelBlocks(work))
-    cuts = cuts_of(records, choice)
-    after = {name: work.get_submodule(name).state_dict() for name in layers}
+    found = run.take()
+    records, cuts = found.records, cuts_of(found.records, choice)
+    after = {name: state.tensors for name, state in found.states.items()}
     return Decided(
         cuts=cuts,
         values=new_values(model, cuts, after),
@@ -94,12 +110,12 @@ def plan_from_disk(
     blocks: Blocks,
     budgets: Sequence[Budget],
     windows: TokenWindows,
-    config: WalkConfig,
+    config: PassConfig,
     *,
     skeleton: nn.Module,
     digest: str,
     progress: Progress,
-) -> tuple[Plan, Callable[[int], BlockState]]:
+) -> tuple[Plan, Mapping[str, SiteState]]:
     """Decide what is cut from a model that stays on disk (see `plan_selective`).
 
     Args:
@@ -112,45 +128,38 @@ def plan_from_disk(
         progress: listener.
 
     Returns:
-        The plan, and what becomes of each block.
+        The plan, and what becomes of each mixer.
 
     Raises:
         InputError: if there is no working directory, or as `plan_selective`.
     """
-    place = config.work_dir
-    if place is None:
+    if config.work_dir is None:
         raise InputError("there is no working directory", allowed="one for a model on disk")
     layers = find_selective(skeleton)
     choice = choose(budgets, refits=all(map(can_refit, layers.values())))
-    config = replace(config, fingerprint=fingerprint(digest, windows, choice.as_dict()))
+    config = replace(config, fingerprint=fingerprint(digest, choice.as_dict()))
     run = SelectivePass(
-        windows=windows, choice=choice, config=config, progress=progress,
+        rows=windows, choice=choice, config=config, progress=progress,
+        passage=lambda _: ReadBlocks(blocks=blocks, rows=windows),
         sizes={name: (layer.e, layer.n) for name, layer in layers.items()},
     )  # fmt: skip
-    records = run.take(blocks)
-    store, cuts = DirectoryStore(place, config.fingerprint), cuts_of(records, choice)
+    found = run.take()
+    records, cuts = found.records, cuts_of(found.records, choice)
     values: dict[str, Tensor] = {}
     for index, name in enumerate(layers):
-        path = block_name(name)
-        inside = f"{name.removeprefix(path).lstrip('.')}."
-        after = {
-            key.removeprefix(inside): value
-            for key, value in store.outcome(index)[0].tensors.items()
-            if key.startswith(inside)
-        }
         own = [
             replace(cut, keep={key: keep for key, keep in cut.keep.items() if _is_in(key, name)})
             for cut in cuts
         ]
         with blocks.block(index) as block:
-            whole = _Named(path, block)
-            values |= new_values(whole, own, {name: after})
+            whole = _Named(name.rpartition(".")[0], block)
+            values |= new_values(whole, own, {name: found.states[name].tensors})
     plan = Plan(
         cuts=cuts, values=values, model_digest=digest,
         findings=(*precheck(choice, next(iter(layers.values()))), *findings_of(records)),
         facts=facts_of(records),
     )  # fmt: skip
-    return plan, lambda index: store.outcome(index)[0]
+    return plan, found.states
 
 
 class _Named(nn.Module):
@@ -171,61 +180,55 @@ class SelectivePass:
     """A pass with its purpose.
 
     Args:
-        windows: calibration rows.
+        rows: calibration data.
         choice: what is cut.
         config: how the pass runs.
         progress: listener.
+        passage: returns the way of some rows through the model.
         sizes: channels and states of each layer.
-        measure: the model's mean loss on windows; None where it is not in memory as a whole.
+        measure: how the model's loss is measured; None where it is not in memory as a whole.
     """
 
-    windows: TokenWindows
+    rows: Rows
     choice: Choice
-    config: WalkConfig
+    config: PassConfig
     progress: Progress
+    passage: Callable[[Rows], Passage]
     sizes: Mapping[str, tuple[int, int]]
-    measure: Any = None
+    measure: Measure | None = None
 
-    def take(self, blocks: Blocks) -> tuple[BlockRecord, ...]:
-        """Survey the blocks as far as needed, then cut them one after the other.
-
-        Args:
-            blocks: where the blocks come from; they are changed.
+    def take(self) -> PassResult:
+        """Survey the layers as far as needed, then cut them one after the other.
 
         Returns:
-            What every stage decided, in order.
+            What every stage decided, and what became of the layers.
         """
-        counts = self._counts(blocks)
-        return walk(
-            blocks,
-            self.windows,
+        passage = self.passage(self.rows)
+        counts = self._counts(passage)
+        return run_pass(
+            passage,
             lambda layer: stages_of(self.choice, layer, counts),
             self.config,
-            self._tell("pruning blocks"),
+            progress=self.progress,
+            what="pruning blocks",
         )
 
-    def _counts(self, blocks: Blocks) -> Counts:
+    def _counts(self, passage: Passage) -> Counts:
         """Return what each layer loses; from the working directory if it holds that."""
         path = None
         if self.config.work_dir is not None:
-            open_directory(self.config, self.config.work_dir)
+            store_of(self.config, passage)
             path = self.config.work_dir / COUNTS
             if path.is_file():
                 return Counts.from_json(read_json(path))
         survey = Survey(
-            blocks=blocks, windows=self.windows, config=self.config, sizes=self.sizes,
-            tell=self._tell, measure=self.measure,
+            passage=self.passage, rows=self.rows, config=self.config, sizes=self.sizes,
+            progress=self.progress, measure=self.measure,
         )  # fmt: skip
         counts = survey.counts(self.choice)
         if path is not None and Group.current().rank == 0:
             write_json(path, counts.as_json())
         return counts
-
-    def _tell(self, stage: str) -> Tell:
-        def tell(done: float, total: int, note: str) -> None:
-            self.progress(stage, done, total, note)
-
-        return tell
 
 
 def can_refit(layer: SelectiveLayer) -> bool:
@@ -283,23 +286,28 @@ def vocabulary_of(model: Any) -> int:
     return int(model.get_input_embeddings().weight.shape[0])
 
 
-def fingerprint(digest: str, windows: TokenWindows, asked: Mapping[str, Any]) -> str:
-    """Return a digest of everything a pruning's result depends on.
+def fingerprint(digest: str, asked: Mapping[str, Any]) -> str:
+    """Return a digest of what a pruning's result depends on beside its rows.
 
     Args:
         digest: of the model.
-        windows: calibration rows.
         asked: what is cut, JSON-ready.
 
     Returns:
         The digest.
     """
-    content = hashlib.sha256()
-    content.update(digest.encode())
-    content.update(to_json(asked).encode())
-    for item in (windows.ids, windows.lengths):
-        content.update(item.contiguous().numpy().tobytes())
-    return content.hexdigest()
+    return hashlib.sha256((digest + to_json(asked)).encode()).hexdigest()
+
+
+@contextmanager
+def swapped(model: nn.Module, name: str, part: nn.Module) -> Iterator[None]:
+    """Let another module stand in a model inside the block."""
+    own = model.get_submodule(name)
+    model.set_submodule(name, part)
+    try:
+        yield
+    finally:
+        model.set_submodule(name, own)
 
 
 def cuts_of(records: Sequence[BlockRecord], choice: Choice) -> tuple[Cut, ...]:

@@ -13,23 +13,23 @@ from torch import Tensor
 from ssmith.allocate.projections import LossCurve, by_marginal_loss, by_sensitivity
 from ssmith.allocate.ranking import apportion
 from ssmith.allocate.selective import columns_by_cost, entries_by_cost, removed_count
-from ssmith.calibrate.blockwise import Stage, Tell, WalkConfig, surveying, walk
+from ssmith.calibrate import Passage, PassConfig, Stage, measuring, run_pass
 from ssmith.calibrate.hessian import COUNT, hessians, input_energies
 from ssmith.core.budget import Budget
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.pattern import Pattern, removed_share
+from ssmith.core.progress import Progress
+from ssmith.core.rows import Rows
 from ssmith.core.selective import BlockRecord, Statistics, Totals
-from ssmith.core.tokens import TokenWindows
 from ssmith.criteria.weights.sensitivity import Measure as Kind
 from ssmith.criteria.weights.sensitivity import sensitivity
-from ssmith.families.hf.blocks import Blocks
 from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
 from ssmith.spine.choice import Choice, States, Weights
 from ssmith.spine.states import Counts, entry_costs_stage, state_costs_stage
 from ssmith.spine.weights import Shares, cut_of, write_
 
-Measure = Callable[[TokenWindows], float]
-"""The model's mean loss on windows, as it is now."""
+Measure = Callable[[Rows], Callable[[SelectiveLayer], float]]
+"""Returns how the model's loss on some rows is measured, with a layer in place of its own."""
 
 RANKED = ("in_proj", "out_proj")
 """The projections SparseSSM's code ranks by sensitivity, each kind on its own."""
@@ -37,7 +37,7 @@ REACH = (0.5, 1.0, 1.5)
 """Losses are measured at these multiples of the sparsity asked for."""
 MOST = 0.95
 HELD_OUT = 0.25
-"""Share of the calibration windows that losses are measured on."""
+"""Share of the calibration rows that losses are measured on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,19 +45,19 @@ class Survey:
     """What surveys look at.
 
     Args:
-        blocks: of the dense model; they are as before afterwards.
-        windows: calibration text.
+        passage: returns the way of some rows through the dense model.
+        rows: calibration data.
         config: of the pass that follows.
         sizes: channels and states of each layer.
-        tell: makes a listener for each survey.
+        progress: listener.
         measure: the model's loss; None where it is not in memory as a whole.
     """
 
-    blocks: Blocks
-    windows: TokenWindows
-    config: WalkConfig
+    passage: Callable[[Rows], Passage]
+    rows: Rows
+    config: PassConfig
     sizes: Mapping[str, tuple[int, int]]
-    tell: Callable[[str], Tell]
+    progress: Progress
     measure: Measure | None = None
 
     def counts(self, choice: Choice) -> Counts:
@@ -81,10 +81,12 @@ class Survey:
             shares={} if choice.weight is None else self._shares(choice.weight),
         )
 
-    def run(self, stage: Stage, what: str, windows: TokenWindows) -> tuple[BlockRecord, ...]:
-        """Take all blocks through one stage that leaves them as they are."""
-        with surveying(self.config) as config:
-            return walk(self.blocks, windows, lambda _: [stage], config, self.tell(what))
+    def run(self, stage: Stage, what: str, rows: Rows) -> tuple[BlockRecord, ...]:
+        """Take all layers through one stage that leaves them as they are."""
+        with measuring(self.config) as config:
+            return run_pass(
+                self.passage(rows), lambda _: [stage], config, progress=self.progress, what=what
+            ).records
 
     def _wanted(self, budget: Budget) -> list[str]:
         names = [name for name in self.sizes if budget.wants(name)]
@@ -106,7 +108,7 @@ class Survey:
             total = removed_count(cut.budget.share, sum(sizes), "states")
         if not cut.by_cost:
             return dict(zip(names, counts, strict=True))
-        found = self.run(state_costs_stage(cut.criterion), "measuring states", self.windows)
+        found = self.run(state_costs_stage(cut.criterion), "measuring states", self.rows)
         costs = {item.layer: torch.tensor(item.facts["costs"]).double() for item in found}
         return columns_by_cost({name: costs[name] for name in names}, total)
 
@@ -128,7 +130,7 @@ class Survey:
         if not cut.by_cost:
             return dict(zip(names, counts, strict=True))
         costs: dict[str, Float64[Tensor, "e n"]] = {}
-        self.run(entry_costs_stage(cut.criterion, costs), "measuring entries", self.windows)
+        self.run(entry_costs_stage(cut.criterion, costs), "measuring entries", self.rows)
         costs = {name: costs[name] for name in names}
         units = sum(cost.numel() for cost in costs.values())
         gone = entries_by_cost(costs, round(total * units / sum(sizes)))
@@ -152,11 +154,11 @@ class Survey:
         if cut.scope in ("spare-conv", "uniform") or isinstance(cut.amount, Pattern):
             return {}
         if cut.scope == "cost":
-            found = self.run(_curves_stage(cut, None), "surveying weights", self.windows)
+            found = self.run(_curves_stage(cut, None), "surveying weights", self.rows)
             return _along_curves(cut, found)
         if cut.scope == "measured":
             return self._by_loss(cut)
-        found = self.run(_sensitivity_stage(cut), "surveying weights", self.windows)
+        found = self.run(_sensitivity_stage(cut), "surveying weights", self.rows)
         shares: dict[tuple[str, str], float] = {}
         for name in RANKED:
             of_kind = {item.layer: float(item.facts[name]) for item in found if name in item.facts}
@@ -165,22 +167,22 @@ class Survey:
         return shares
 
     def _by_loss(self, cut: Weights) -> Shares:
-        measure, windows = self.measure, self.windows
+        measure, rows = self.measure, self.rows
         if measure is None:
             raise UnsupportedError(
                 "losses of a model that is not in memory as a whole cannot be measured",
                 allowed="scope uniform, cost, sensitivity or sensitivity-trace",
             )
-        held = max(round(HELD_OUT * len(windows)), 1)
-        if held >= len(windows):
+        held = max(round(HELD_OUT * len(rows)), 1)
+        if held >= len(rows):
             raise InputError(
-                f"{len(windows)} calibration windows",
+                f"{len(rows)} calibration rows",
                 allowed="at least 2",
                 next_step="a quarter of them is held out to measure losses on",
             )
-        order = torch.arange(len(windows))
-        fitted, unseen = windows.take(order[:-held]), windows.take(order[-held:])
-        stage = _curves_stage(cut, lambda: measure(unseen))
+        order = torch.arange(len(rows))
+        fitted, unseen = rows.take(order[:-held]), rows.take(order[-held:])
+        stage = _curves_stage(cut, measure(unseen))
         return _along_curves(cut, self.run(stage, "surveying weights", fitted))
 
 
@@ -216,13 +218,13 @@ def _along_curves(cut: Weights, records: Sequence[BlockRecord]) -> Shares:
     return {places[key]: share for key, share in found.items()}
 
 
-def _curves_stage(cut: Weights, loss: Callable[[], float] | None) -> Stage:
+def _curves_stage(cut: Weights, loss: Callable[[SelectiveLayer], float] | None) -> Stage:
     """Return a stage that cuts each projection by itself, notes what that costs, and undoes it.
 
     Args:
         cut: how projections are cut.
-        loss: the model's, as it is now; None to take the relative error of the projection's own
-            output in its place.
+        loss: the model's, with a layer in place of its own; None to take the relative error of the
+            projection's own output instead.
 
     Returns:
         The stage.
@@ -237,14 +239,14 @@ def _curves_stage(cut: Weights, loss: Callable[[], float] | None) -> Stage:
         for name in cut.of(layer.name):
             own: Tensor = layer.part(name).weight
             before = own.detach().clone()
-            losses = [0.0 if loss is None else loss()]
+            losses = [0.0 if loss is None else loss(layer)]
             for sparsity in sparsities[1:]:
                 found = cut_of(cut, layer, name, totals.sums, sparsity)
                 if loss is None:
                     losses.append(found.relative_error)
                     continue
                 write_(layer, name, found.weight)
-                losses.append(loss())
+                losses.append(loss(layer))
                 write_(layer, name, before)
             facts[name] = {"size": own.numel(), "sparsities": sparsities, "losses": losses}
         return BlockRecord(layer=layer.name, stage="losses", facts=facts)

@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from ssmith.allocate.selective import keep_columns, keep_entries, stability
-from ssmith.calibrate.blockwise import Stage
+from ssmith.calibrate import BRANCHES, SELECTION, Stage
 from ssmith.core.layers import STATE
 from ssmith.core.pattern import Pattern, amount_as_json
 from ssmith.core.selective import ENTRY, BlockRecord, Statistics, Totals
@@ -129,8 +129,8 @@ def entries_stage(cut: States, removed: int) -> Stage:
         name=ENTRY,
         collect=collect if criterion.needs_data else None,
         apply=apply,
-        lockstep=criterion.lockstep,
-        leaves="selection",
+        whole_batch=criterion.lockstep,
+        keeps=SELECTION,
     )
 
 
@@ -158,8 +158,8 @@ def states_stage(criterion: SelectiveCriterion, removed: int) -> Stage:
         name=STATE,
         collect=collect if criterion.needs_data else None,
         apply=apply,
-        lockstep=criterion.lockstep,
-        leaves="branches",
+        whole_batch=criterion.lockstep,
+        keeps=BRANCHES,
     )
 
 
@@ -178,8 +178,8 @@ def state_costs_stage(criterion: SelectiveCriterion) -> Stage:
         name="costs",
         collect=collect if criterion.needs_data else None,
         apply=apply,
-        lockstep=criterion.lockstep,
-        leaves="selection",
+        whole_batch=criterion.lockstep,
+        keeps=SELECTION,
     )
 
 
@@ -218,8 +218,8 @@ def entry_costs_stage(
         name="costs",
         collect=collect,
         apply=apply,
-        lockstep=criterion.lockstep,
-        leaves="selection",
+        whole_batch=criterion.lockstep,
+        keeps=SELECTION,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssmith.calibrate.blockwise import Stage
+from ssmith.calibrate import Stage
 from ssmith.calibrate.hessian import hessians
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.pattern import Amount, Pattern, amount_as_json

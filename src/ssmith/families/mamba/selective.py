@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,9 +47,11 @@ class Branches:
         held = [item for item in (self.x, self.z, self.selected) if item is not None]
         return sum(item.numel() * item.element_size() for item in held)
 
-    def without_selection(self) -> Branches:
-        """Return what a cut of columns leaves valid."""
-        return Branches(self.x, self.z)
+    def only(self, streams: Collection[str]) -> Branches | None:
+        """Return these streams; None where they are not enough to go on from."""
+        if not {"x", "z"} <= set(streams):
+            return None
+        return self if "selected" in streams else Branches(self.x, self.z)
 
     def rows(self, part: slice) -> Branches:
         """Return some of the sequences, in the same memory."""

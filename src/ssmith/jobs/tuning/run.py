@@ -14,9 +14,9 @@ from ssmith import api
 from ssmith.artefact import base_digest
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.progress import Progress, silent
+from ssmith.core.running import evaluating
 from ssmith.core.seeds import generator
 from ssmith.core.settings import to_mapping
-from ssmith.evaluation.running import evaluating
 from ssmith.families import SequenceModel
 from ssmith.families.heads import HeadConfig, TaskModel, renew_head_, with_head
 from ssmith.jobs.tuning.config import TuneConfig

@@ -1,0 +1,300 @@
+"""Where sites get their inputs: blocks, one after the other, or the whole network again and again.
+
+A network is a chain if all its sites lie in the blocks of one container, and each block is given
+what the one before returns; whatever else blocks are given, they are all given the same.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from ssmith.calibrate.chains import Trace, blocks_of, inside, replaced
+from ssmith.calibrate.observe import called_with, observe
+from ssmith.calibrate.sites import engaged, measurable
+from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.rows import Rows
+from ssmith.core.running import evaluating
+from ssmith.core.tokens import TokenWindows
+from ssmith.core.trees import tensors_in
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of a network that is held at once.
+
+    Args:
+        name: dotted name of its module; empty for the whole network.
+        sites: dotted names of its sites in the network, in the order in which they run.
+    """
+
+    name: str
+    sites: tuple[str, ...]
+
+    def inner(self, site: str) -> str:
+        """Return a site's name as seen from the part."""
+        if site == self.name:
+            return ""
+        return site.removeprefix(f"{self.name}.") if self.name else site
+
+
+@runtime_checkable
+class Passage(Protocol):
+    """The way of some rows through a network."""
+
+    @property
+    def rows(self) -> Rows:
+        """What runs through."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts, in the order in which they run."""
+
+    @property
+    def calls(self) -> Mapping[str, int] | None:
+        """How often a batch calls each site; None where that is to be counted in each."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether a part is given a stream that its sites add to."""
+
+    def hold(self, index: int, *, own: bool) -> AbstractContextManager[nn.Module]:
+        """Hold a part inside the ``with``: a copy that may be changed, or the dense one."""
+
+    def start(self, items: range) -> Any:
+        """Return what the first part is given for some rows."""
+
+    def run(self, module: nn.Module, given: Any) -> Any:
+        """Run a part, and return what the next one is given."""
+
+    def flowing(self, given: Any) -> tuple[Tensor, ...]:
+        """Return those tensors of what a part is given that the one before made."""
+
+    def joined(self, items: range, flowing: Sequence[Tensor]) -> Any:
+        """Return what a part is given, from what the one before made of some rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A whole network, run again for every site.
+
+    Args:
+        model: the dense network.
+        rows: what runs through it.
+        sites: names of the sites, in the order in which they run.
+    """
+
+    model: nn.Module
+    rows: Rows
+    sites: tuple[str, ...]
+    calls: ClassVar[None] = None
+    streams: ClassVar[bool] = False
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """One part with all sites."""
+        return (Part(name="", sites=self.sites),)
+
+    @contextmanager
+    def hold(self, index: int, *, own: bool) -> Iterator[nn.Module]:
+        """Yield the network, or a copy of it."""
+        del index
+        if own:
+            yield copy.deepcopy(self.model).eval()
+            return
+        with evaluating(self.model):
+            yield self.model
+
+    def start(self, items: range) -> Any:
+        """Return the batch."""
+        return self.rows.batch(items)
+
+    def run(self, module: nn.Module, given: Any) -> Any:
+        """Run the network on a batch."""
+        return self.rows.forward(module, given)
+
+    def flowing(self, given: Any) -> tuple[Tensor, ...]:
+        """Return none: every site begins at the rows."""
+        del given
+        return ()
+
+    def joined(self, items: range, flowing: Sequence[Tensor]) -> Any:
+        """Return the batch."""
+        del flowing
+        return self.start(items)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """The blocks of a network in memory.
+
+    Args:
+        model: the dense network.
+        rows: what runs through it.
+        parts: its blocks.
+        calls: how often a batch calls each site.
+        flows: place among the tensors that a block is given → place among those that the one
+            before returns.
+    """
+
+    model: nn.Module
+    rows: Rows
+    parts: tuple[Part, ...]
+    calls: Mapping[str, int]
+    flows: Mapping[int, int] = field(default_factory=dict)
+    _shared: dict[range, Any] = field(default_factory=dict, repr=False)
+    streams: ClassVar[bool] = True
+
+    @contextmanager
+    def hold(self, index: int, *, own: bool) -> Iterator[nn.Module]:
+        """Yield a block, or a copy of it."""
+        block = self.model.get_submodule(self.parts[index].name)
+        if own:
+            yield copy.deepcopy(block).eval()
+            return
+        with evaluating(block):
+            yield block
+
+    def start(self, items: range) -> Any:
+        """Return what the first block is called with."""
+        batch = self.rows.batch(items)
+        first = self.model.get_submodule(self.parts[0].name)
+        with evaluating(self.model):
+            return called_with(first, lambda: self.rows.forward(self.model, batch))
+
+    def run(self, module: nn.Module, given: Any) -> Any:
+        """Run a block."""
+        args, kwargs = given
+        made = list(tensors_in(module(*args, **kwargs)))
+        return replaced(given, {place: made[source] for place, source in self.flows.items()})
+
+    def flowing(self, given: Any) -> tuple[Tensor, ...]:
+        """Return what the block before made."""
+        found = list(tensors_in(given))
+        return tuple(found[place] for place in sorted(self.flows))
+
+    def joined(self, items: range, flowing: Sequence[Tensor]) -> Any:
+        """Return what a block is called with."""
+        if items not in self._shared:
+            # What flows is not held twice.
+            nothing = {place: torch.empty(0) for place in self.flows}
+            self._shared[items] = replaced(self.start(items), nothing)
+        return replaced(self._shared[items], dict(zip(sorted(self.flows), flowing, strict=True)))
+
+
+@runtime_checkable
+class Blocks(Protocol):
+    """The blocks of a language model that are read one by one."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Dotted names of the mixers, in the order in which they run."""
+
+    def embed(self, ids: Int64[Tensor, "b l"]) -> Float[Tensor, "b l m"]:
+        """Return what the first block is given."""
+
+    def block(self, index: int) -> AbstractContextManager[nn.Module]:
+        """Hold a block with its weights inside the ``with``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadBlocks:
+    """Blocks that are read one by one, each with one mixer.
+
+    Args:
+        blocks: where they are read.
+        rows: windows of text.
+    """
+
+    blocks: Blocks
+    rows: TokenWindows
+    streams: ClassVar[bool] = True
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The blocks."""
+        return tuple(
+            Part(name=name.rpartition(".")[0], sites=(name,)) for name in self.blocks.layers
+        )
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """Once each."""
+        return dict.fromkeys(self.blocks.layers, 1)
+
+    def hold(self, index: int, *, own: bool) -> AbstractContextManager[nn.Module]:
+        """Read a block."""
+        del own
+        return self.blocks.block(index)
+
+    def start(self, items: range) -> Any:
+        """Return embedded tokens."""
+        return self.blocks.embed(self.rows.batch(items).inputs.ids)
+
+    def run(self, module: nn.Module, given: Any) -> Any:
+        """Run a block."""
+        return module(given)
+
+    def flowing(self, given: Any) -> tuple[Tensor, ...]:
+        """Return all that a block is given."""
+        return (given,)
+
+    def joined(self, items: range, flowing: Sequence[Tensor]) -> Any:
+        """Return what a block is given."""
+        del items
+        return flowing[0]
+
+
+@torch.no_grad()
+def passage_of(
+    model: nn.Module, rows: Rows, sites: Collection[str] | None = None
+) -> Chain | Network:
+    """Find the way of some rows through a network, by a forward pass over the first of them.
+
+    Args:
+        model: any network; it is not changed.
+        rows: what runs through it.
+        sites: names of the sites in question; all of the network's if None.
+
+    Returns:
+        A chain of blocks where the network is one, else the whole network.
+
+    Raises:
+        ModelError: if the network has no site.
+        InputError: if it has no such site.
+        InputError: if it has no such site.
+        UnsupportedError: if a site is not called.
+    """
+    found = measurable(model)
+    if sites is not None:
+        unknown = sorted(set(sites) - set(found))
+        if unknown:
+            raise InputError(f"there is no site {unknown[0]}", allowed=", ".join(found))
+        found = {name: found[name] for name in found if name in sites}
+    blocks = blocks_of(model, found)
+    trace = Trace()
+    with evaluating(model), engaged(model), trace.watching(model, blocks):
+        batch = rows.batch(rows.ranges(1)[0])
+        calls = observe(lambda: rows.forward(model, batch), found)
+    silent = [name for name, own in calls.items() if not own]
+    if silent:
+        raise UnsupportedError(
+            f"{silent[0]} is not called in the first batch", allowed="sites that data reach",
+            next_step="leave it out, or give rows that reach it",
+        )  # fmt: skip
+    order = sorted(found, key=lambda name: calls[name][0].place)
+    if not blocks or trace.flows is None or trace.names != blocks:
+        return Network(model=model, rows=rows, sites=tuple(order))
+    parts = tuple(
+        Part(name=name, sites=tuple(site for site in order if inside(site, name)))
+        for name in blocks
+    )
+    numbers = {name: len(own) for name, own in calls.items()}
+    return Chain(model=model, rows=rows, parts=parts, calls=numbers, flows=trace.flows)

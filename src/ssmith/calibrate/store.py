@@ -1,0 +1,238 @@
+"""Where a pass keeps what it has done: in memory, or in a directory it can go on from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from ssmith.core.errors import ArtefactError, InputError
+from ssmith.core.files import read_json, write_bytes, write_json
+from ssmith.core.selective import BlockRecord
+from ssmith.families.state import SiteState
+
+_PASS = "pass.json"
+_KINDS = ("tensors", "masks")
+Outcome = tuple[SiteState, tuple[BlockRecord, ...]]
+
+
+@runtime_checkable
+class PassStore(Protocol):
+    """What flows between parts, and what became of each site."""
+
+    def finished(self) -> int:
+        """Return how many sites are done and need not be done again."""
+
+    def holds(self, index: int, batches: Collection[str]) -> bool:
+        """Return whether all these batches are here as part ``index`` is given them."""
+
+    def read(self, index: int, batch: str) -> tuple[Tensor, ...]:
+        """Return what flows into part ``index`` in a batch."""
+
+    def write(self, index: int, batch: str, flowing: Sequence[Tensor]) -> None:
+        """Keep what will flow into part ``index`` in a batch."""
+
+    def drop(self, index: int, batches: Collection[str]) -> None:
+        """Forget what flowed into part ``index``: all of it has gone through."""
+
+    def finish(self, site: str, state: SiteState, records: Sequence[BlockRecord]) -> None:
+        """Keep what became of a site."""
+
+    def outcome(self, site: str) -> Outcome:
+        """Return what became of a site that is done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryStore:
+    """Everything in memory; nothing outlives the process.
+
+    Args:
+        lasting: whether anybody asks what became of the sites.
+        flows: the latest version of each batch.
+        outcomes: by site.
+    """
+
+    lasting: bool = True
+    flows: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    def finished(self) -> int:
+        """Return how many sites are done."""
+        return len(self.outcomes)
+
+    def holds(self, index: int, batches: Collection[str]) -> bool:
+        """Return True: a part runs right after the one before."""
+        del index, batches
+        return True
+
+    def read(self, index: int, batch: str) -> tuple[Tensor, ...]:
+        """Return the batch's latest version."""
+        del index
+        return self.flows[batch]
+
+    def write(self, index: int, batch: str, flowing: Sequence[Tensor]) -> None:
+        """Replace the batch: it has been read for the last time."""
+        del index
+        self.flows[batch] = tuple(flowing)
+
+    def drop(self, index: int, batches: Collection[str]) -> None:
+        """Do nothing: the next version stands in its place."""
+
+    def finish(self, site: str, state: SiteState, records: Sequence[BlockRecord]) -> None:
+        """Keep what became of a site."""
+        nothing = SiteState(tensors={})
+        self.outcomes[site] = (state if self.lasting else nothing, tuple(records))
+
+    def outcome(self, site: str) -> Outcome:
+        """Return what became of a site."""
+        return self.outcomes[site]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectoryStore:
+    """Files, each whole or absent, so that a pass that was killed goes on where it was.
+
+    Args:
+        directory: made if need be.
+        fingerprint: everything the pass's result depends on.
+        sites: names of the sites, in the order in which they run.
+        writes: whether this process writes what became of the sites (the first of a group).
+        lasting: whether anybody does.
+    """
+
+    directory: Path
+    fingerprint: str
+    sites: Sequence[str]
+    writes: bool = True
+    lasting: bool = True
+
+    def open(self) -> None:
+        """Begin here, or go on if the directory holds the same pass.
+
+        Raises:
+            InputError: if it holds another one.
+        """
+        path = self.directory / _PASS
+        if path.is_file():
+            if read_json(path) != {"fingerprint": self.fingerprint}:
+                raise InputError(
+                    f"{self.directory} holds a pass over another model, data or method",
+                    allowed="an empty directory, or that of the same command",
+                    next_step="choose another working directory",
+                )
+            return
+        # What a process that was killed had not yet renamed is nobody's.
+        scraps = set(self.directory.glob(f".{_PASS}.*")) if self.directory.is_dir() else set()
+        if self.directory.is_dir() and set(self.directory.iterdir()) - scraps:
+            raise InputError(
+                f"{self.directory} is not empty and holds no pass", allowed="an empty directory"
+            )
+        if self.writes:
+            for scrap in scraps:
+                scrap.unlink(missing_ok=True)
+            write_json(path, {"fingerprint": self.fingerprint})
+
+    def finished(self) -> int:
+        """Return how many sites have their file."""
+        there = [self._site(site).is_file() for site in self.sites]
+        return there.index(False) if False in there else len(there)
+
+    def holds(self, index: int, batches: Collection[str]) -> bool:
+        """Return whether all these batches have their file."""
+        return all(self._flow(index, batch).is_file() for batch in batches)
+
+    def read(self, index: int, batch: str) -> tuple[Tensor, ...]:
+        """Read a batch."""
+        found = _read(self._flow(index, batch))[0]
+        return tuple(found[str(place)] for place in range(len(found)))
+
+    def write(self, index: int, batch: str, flowing: Sequence[Tensor]) -> None:
+        """Write a batch."""
+        tensors = {str(place): item.contiguous() for place, item in enumerate(flowing)}
+        write_bytes(self._flow(index, batch), to_safetensors(tensors))
+
+    def drop(self, index: int, batches: Collection[str]) -> None:
+        """Remove the batches' files."""
+        for batch in batches:
+            self._flow(index, batch).unlink(missing_ok=True)
+
+    def finish(self, site: str, state: SiteState, records: Sequence[BlockRecord]) -> None:
+        """Write a site's file."""
+        if self.writes and self.lasting:
+            write_bytes(self._site(site), _packed(state, records))
+
+    def outcome(self, site: str) -> Outcome:
+        """Read a site's file."""
+        return _unpacked(*_read(self._site(site)))
+
+    def _site(self, site: str) -> Path:
+        return self.directory / f"site-{self.sites.index(site):04}.safetensors"
+
+    def _flow(self, index: int, batch: str) -> Path:
+        return self.directory / f"flow-{index:04}-{batch}.safetensors"
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {
+                name: file.get_tensor(name) for name in file.offset_keys()
+            }, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ArtefactError(
+            f"{path} cannot be read ({error})",
+            next_step="remove the working directory and start again",
+        ) from error
+
+
+def _packed(state: SiteState, records: Sequence[BlockRecord]) -> bytes:
+    tensors = {
+        f"{kind}/{name}": value.contiguous()
+        for kind in _KINDS
+        for name, value in getattr(state, kind).items()
+    }
+    for number, record in enumerate(records):
+        for unit, mask in record.keep.items():
+            tensors[f"keep/{number}/{unit}"] = mask.cpu().clone(
+                memory_format=torch.contiguous_format
+            )
+    facts = {
+        "fills": state.fills,
+        "semantics": state.semantics,
+        "records": [
+            {"layer": item.layer, "stage": item.stage, "facts": item.facts} for item in records
+        ],
+    }
+    return to_safetensors(tensors, {"facts": json.dumps(facts, sort_keys=True)})
+
+
+def _unpacked(
+    tensors: dict[str, Tensor], metadata: dict[str, str]
+) -> tuple[SiteState, tuple[BlockRecord, ...]]:
+    facts: dict[str, Any] = json.loads(metadata["facts"])
+    kinds = {
+        kind: {
+            name.removeprefix(f"{kind}/"): value
+            for name, value in tensors.items()
+            if name.startswith(f"{kind}/")
+        }
+        for kind in (*_KINDS, *(f"keep/{number}" for number in range(len(facts["records"]))))
+    }
+    state = SiteState(
+        tensors=kinds["tensors"],
+        masks={name: mask.to(torch.bool) for name, mask in kinds["masks"].items()},
+        fills=facts["fills"],
+        semantics=facts["semantics"],
+    )
+    records = tuple(
+        BlockRecord(keep=kinds[f"keep/{number}"], **item)
+        for number, item in enumerate(facts["records"])
+    )
+    return state, records

@@ -1,0 +1,73 @@
+"""Everything one site is, as tensors: what a pass leaves of it, and what makes another of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from ssmith.families.mamba.selective import SelectiveLayer
+from ssmith.families.mamba.units import resize_
+from ssmith.families.masks import apply_mask_, masks_of, remove_mask_
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteState:
+    """Everything one site is after a cut.
+
+    Args:
+        tensors: its parameters and buffers by name inside it.
+        masks: per parameter that has one, its mask; True = free.
+        fills: per masked parameter, the value of the rest.
+        semantics: of the cut entries of A_log, or None.
+    """
+
+    tensors: dict[str, Tensor]
+    masks: dict[str, Bool[Tensor, "..."]] = field(default_factory=dict)
+    fills: dict[str, float] = field(default_factory=dict)
+    semantics: str | None = None
+
+
+def state_of(site: nn.Module) -> SiteState:
+    """Return a site's weights, masks and semantics, on the CPU."""
+    found = {name: (mask.cpu(), fill) for name, mask, fill in masks_of(site)}
+    return SiteState(
+        tensors={
+            name: value.detach().cpu().contiguous() for name, value in site.state_dict().items()
+        },
+        masks={name: mask for name, (mask, _) in found.items()},
+        fills={name: fill for name, (_, fill) in found.items()},
+        semantics=SelectiveLayer("", site).semantics,
+    )
+
+
+@torch.no_grad()
+def restore_(site: nn.Module, state: SiteState) -> None:
+    """Make a site what another one was, sizes included.
+
+    Args:
+        site: changed in place; its parameters have the same names.
+        state: from `state_of`; tensors the site lacks become buffers of it.
+    """
+    for name, _, _ in list(masks_of(site)):
+        owner, _, parameter = name.rpartition(".")
+        remove_mask_(site.get_submodule(owner), parameter)
+    device = next(iter(site.parameters())).device
+    for name, value in state.tensors.items():
+        owner, _, parameter = name.rpartition(".")
+        module = site.get_submodule(owner)
+        old = module._parameters.get(parameter)
+        placed = value.to(value.device if device.type == "meta" else device, copy=True)
+        if old is None:
+            # What recovery adds (an offset) is a buffer the site did not have before.
+            module.register_buffer(parameter, placed)
+        else:
+            setattr(module, parameter, nn.Parameter(placed, requires_grad=old.requires_grad))
+    if hasattr(site, "A_log"):
+        resize_(site)
+    for name, mask in state.masks.items():
+        apply_mask_(site, name, mask, state.fills[name])
+    if state.semantics is not None:
+        SelectiveLayer("", site).name_semantics_(state.semantics)
