@@ -51,7 +51,7 @@ def start(place, tmp_path, monkeypatch):
 
 
 def test_a_recovered_cut_is_measured_judged_and_still_a_cut(start, tmp_path):
-    receipt = start(dataclasses.replace(RECOVER, cut="a_log", fractions=(0.5, 0.75)))
+    receipt = start(dataclasses.replace(RECOVER, cut="entry", fractions=(0.5, 0.75)))
     curve = receipt.details["curve"]
     own, recovered = curve["methods"]
     assert recovered == f"{own} + state-offset-hy" == curve["chosen"]["method"]
@@ -79,7 +79,7 @@ def test_a_recovered_cut_is_measured_judged_and_still_a_cut(start, tmp_path):
         assert not torch.allclose(before, loaded(input_ids=ids).logits)
 
 
-def test_columns_stay_gone_and_a_killed_recovery_goes_on(start, place, tmp_path):
+def test_states_stay_gone_and_a_killed_recovery_goes_on(start, place, tmp_path):
     start(out=place / "whole")
 
     def told(stage, done, total, note=""):
@@ -90,7 +90,7 @@ def test_columns_stay_gone_and_a_killed_recovery_goes_on(start, place, tmp_path)
         start(progress=told)
     resumed = start(resume=True)
     found, expected = contents(tmp_path / "out"), contents(place / "whole")
-    for name in ("stages/recover-0.5.json", "model/model.safetensors", "model/offsets.safetensors"):
+    for name in ("stages/recover-0.5.json", "model/model.safetensors", "model/ssmith.safetensors"):
         assert found[name] == expected[name], name
     assert resumed.details["curve"]["chosen"]["recovered"] is True
     layers = find_selective(api.load(tmp_path / "out" / "model"))

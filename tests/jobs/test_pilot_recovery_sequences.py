@@ -46,7 +46,7 @@ def test_a_recovered_cut_is_proven_and_judged_like_any_other(start, shelf, tmp_p
     loaded = api.load(tmp_path / "out" / "model")
     found = api.inspect(loaded)
     assert found.digest == receipt.model["digest_after"]
-    assert sum(map(int, loaded.config.states)) == receipt.removed["states"]["after"]
+    assert sum(map(int, loaded.config.states)) == receipt.removed["state"]["after"]
     assert receipt.parity["passed"]
     assert {"shrunk_vs_masked", "step_vs_scan", "saved_vs_loaded"} <= set(receipt.parity)
     part = api.load_data(shelf / "data.npz", loaded).split("test")

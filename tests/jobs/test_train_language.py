@@ -93,7 +93,7 @@ def test_packages_are_read_apart_from_the_held_out_text(tmp_path):
     packages = {"jinja2": metadata.version("jinja2")}
     held_out = tmp_path / "held.txt"
     held_out.write_text("nothing of this stands in any package\n" * 99)
-    made = recipe("", data={"packages": packages, "bytes": 30_000, "held_out": str(held_out)})
+    made = recipe("unused", data={"packages": packages, "bytes": 30_000, "held_out": str(held_out)})
     texts = language_data(made.texts())
     assert 10_000 < len(texts.train) <= 30_000
     assert texts.held_out.name == "held.txt"
