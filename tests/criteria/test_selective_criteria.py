@@ -10,6 +10,7 @@ from helpers.selective import every_state, layer_weights
 from helpers.tolerances import assert_close
 from helpers.unchecked import build
 from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.criteria import by_name, names
 from ssmith.criteria.selective import (
     FastestDecay,
     GramGreedy,
