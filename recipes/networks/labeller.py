@@ -1,7 +1,7 @@
 """A bidirectional labeller of characters with a mixer of its own, registered in one line.
 
-Every projection has a bias, the expansion is one, blocks use LayerNorm, and every step gets a label:
-is this character inside a quoted string?
+Every projection has a bias, the expansion is one, blocks use LayerNorm, and every step gets a
+label: is this character inside a quoted string?
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A regressor of sensor series on mambapy's blocks; series of unequal length, padded, with a mask."""
+"""A regressor of sensor series on mambapy's blocks: series of unequal length, padded."""
 
 from __future__ import annotations
 

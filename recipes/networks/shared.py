@@ -49,7 +49,7 @@ def train(network: nn.Module, batches: Iterable[dict[str, Tensor]], loss: Loss, 
     network.eval()
 
 
-def whole_job(
+def whole_job(  # noqa: PLR0917
     build: Callable[[], nn.Module],
     network: nn.Module,
     budgets: list[sm.Budget],

@@ -1,0 +1,136 @@
+"""Plans for any unit by its table alone: baselines that see no data."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor, nn
+
+from ssmith.allocate.ranking import apportion
+from ssmith.core.budget import AUTO, NONE, Budget
+from ssmith.core.errors import InputError
+from ssmith.core.layers import Finding
+from ssmith.core.names import spelled, unknown_name
+from ssmith.core.pattern import keep_largest
+from ssmith.core.plan import Cut
+from ssmith.core.seeds import generator
+from ssmith.core.unit import Coupling
+from ssmith.families import Site
+from ssmith.spine.decided import Decided
+
+METHODS = {"magnitude": "Magnitude of all that goes", "random": "Random"}
+
+
+def plan_by_table(sites: dict[str, Site], budget: Budget) -> Decided:
+    """Decide which units of some layers go, by the size of their tensors or by chance.
+
+    A unit's score is the mean square of every number that goes with it, each tensor's on the scale
+    of that tensor. Every layer loses the same share, and as many from each part that must stay
+    equal.
+
+    Args:
+        sites: the layers, each with the unit.
+        budget: how much of it goes.
+
+    Returns:
+        The cut; where the method was left to choose, with a finding that it is a baseline.
+
+    Raises:
+        InputError: if the budget asks for what these baselines do not have, or cannot be met.
+
+    Source: magnitude pruning of coupled structures, as usual.
+    Differs: tensors of different scale count alike.
+    """
+    method = spelled(budget.method)
+    findings: tuple[Finding, ...] = ()
+    if method == AUTO:
+        method, message = (
+            "magnitude",
+            (
+                f"{budget.unit} of these layers is cut by magnitude, a baseline: nothing was measured "
+                "on data"
+            ),
+        )
+        findings = (Finding(layer="", kind="baseline", message=message),)
+    if method not in METHODS:
+        raise unknown_name(f"there is no method {method!r} for {budget.unit}", method, METHODS)
+    _check(budget)
+    tables = {name: site.coupling(budget.unit) for name, site in sites.items()}
+    counts = _removed(tables, budget)
+    keep = {}
+    for name, table in tables.items():
+        scores = (
+            _magnitude(sites[name].module, table)
+            if method == "magnitude"
+            else torch.rand(
+                table.count, generator=generator(budget.seed, budget.unit, name)
+            ).double()
+        )
+        keep[name] = _best(scores, table, counts[name])
+    cut = Cut(
+        unit=budget.unit, keep=keep, budget=budget.as_dict(),
+        method={"name": method, "label": METHODS[method]},
+    )  # fmt: skip
+    return Decided(cuts=(cut,), findings=findings)
+
+
+def _check(budget: Budget) -> None:
+    for name, given, allowed in (
+        ("settings", bool(budget.settings), "none"),
+        ("scope", budget.scope not in (AUTO, "uniform"), "auto, uniform"),
+        ("compensate", budget.compensate not in (AUTO, NONE), "auto, none"),
+        ("min_per_layer", budget.min_per_layer > 0, "0"),
+        ("ties", budget.ties != "exact", "exact"),
+        ("semantics", budget.semantics not in (None, "remove"), "remove"),
+        ("sparsity", budget.pattern is not None, "a share or a count"),
+    ):
+        if given:
+            raise InputError(
+                f"{name} is {getattr(budget, name)!r} for {budget.unit} of these layers",
+                allowed=allowed,
+            )
+
+
+def _removed(tables: dict[str, Coupling], budget: Budget) -> dict[str, int]:
+    """Return how many units each layer loses from each of its parts."""
+    sizes = [table.count // table.per_block for table in tables.values()]
+    if isinstance(budget.sparsity, int):
+        parts = {table.per_block for table in tables.values()}
+        if len(parts) > 1 or budget.sparsity % next(iter(parts)):
+            raise InputError(
+                f"{budget.sparsity} {budget.unit} are to go", allowed=f"multiples of {max(parts)}"
+            )
+        most = [size - 1 for size in sizes]
+        each = apportion(sizes, budget.sparsity // parts.pop(), least=[0] * len(sizes), most=most)
+        return dict(zip(tables, each, strict=True))
+    found = {name: round(budget.share * size) for name, size in zip(tables, sizes, strict=True)}
+    for (name, gone), size in zip(found.items(), sizes, strict=True):
+        if not 0 < gone < size:
+            raise InputError(
+                f"{budget.share:g} of {size} {budget.unit} in {name} is "
+                f"{'all of them' if gone else 'none'}",
+                allowed=f"{1 / size:.3g} to {1 - 1 / size:.3g}",
+            )
+    return found
+
+
+def _magnitude(module: nn.Module, table: Coupling) -> Float64[Tensor, "u"]:
+    """Return the mean square of each unit's numbers, every tensor scaled to a mean square of one."""
+    total = torch.zeros(table.count, dtype=torch.float64)
+    count = torch.zeros(table.count, dtype=torch.float64)
+    units = torch.arange(table.count)
+    for item in table.slices:
+        path, _, last = item.parameter.rpartition(".")
+        value: Tensor = getattr(module.get_submodule(path), last).detach().double().cpu()
+        if item.dim is None or last in ("A_log", "state_mask"):
+            continue
+        rows = value.square().movedim(item.dim, 0).flatten(1).mean(1)
+        owned = rows[item.places(units)]
+        total += owned.sum(1) / rows.mean().clamp(min=1e-300)
+        count += owned.shape[1]
+    return total / count.clamp(min=1)
+
+
+def _best(scores: Float64[Tensor, "u"], table: Coupling, removed: int) -> Bool[Tensor, "..."]:
+    parts = scores.view(table.per_block, -1)
+    return keep_largest(parts, removed).reshape(table.grid)
