@@ -44,13 +44,8 @@ def plan_by_table(sites: dict[str, Site], budget: Budget) -> Decided:
     method = spelled(budget.method)
     findings: tuple[Finding, ...] = ()
     if method == AUTO:
-        method, message = (
-            "magnitude",
-            (
-                f"{budget.unit} of these layers is cut by magnitude, a baseline: nothing was measured "
-                "on data"
-            ),
-        )
+        method = "magnitude"
+        message = f"{budget.unit} is cut by magnitude, a baseline: nothing was measured on data"
         findings = (Finding(layer="", kind="baseline", message=message),)
     if method not in METHODS:
         raise unknown_name(f"there is no method {method!r} for {budget.unit}", method, METHODS)
@@ -115,7 +110,7 @@ def _removed(tables: dict[str, Coupling], budget: Budget) -> dict[str, int]:
 
 
 def _magnitude(module: nn.Module, table: Coupling) -> Float64[Tensor, "u"]:
-    """Return the mean square of each unit's numbers, every tensor scaled to a mean square of one."""
+    """Return the mean square of each unit's numbers, those of each tensor on its own scale."""
     total = torch.zeros(table.count, dtype=torch.float64)
     count = torch.zeros(table.count, dtype=torch.float64)
     units = torch.arange(table.count)
