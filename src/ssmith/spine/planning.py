@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import groupby
 from typing import Any
 
 from torch import nn
@@ -23,8 +22,13 @@ from ssmith.spine.losses import loss_on
 from ssmith.spine.lti import StatePlanner, method_of
 from ssmith.spine.reach import share_that_reaches
 from ssmith.spine.selective import plan_selective
+from ssmith.spine.tables import plan_by_table
 from ssmith.surgery import prune_
 from ssmith.units import unit_named
+
+TABLE = "table"
+SELECTIVE = ("state", "entry", "weight")
+"""Units of selective layers that methods with data know."""
 
 
 def plan(
@@ -72,7 +76,7 @@ def plan(
             "blocks are to go after other units", allowed="a budget of blocks as the first one",
             next_step="give it first: what is left is then cut on what the fewer blocks hand on",
         )  # fmt: skip
-    groups = [list(group) for _, group in groupby(wanted, key=lambda one: _planner(model, one))]
+    groups = _groups(model, wanted)
     for number, group in enumerate(groups):
         decided = _decide(work, group, rows, config, progress)
         found.append(decided)
@@ -80,6 +84,18 @@ def plan(
             work = copy.deepcopy(work)
             prune_(work, _joined(model_digest(work), [decided]))
     return _joined(digest, found)
+
+
+def _groups(model: nn.Module, budgets: Sequence[Budget]) -> list[list[Budget]]:
+    """Return budgets that are met together: those of selective layers share one pass."""
+    found: list[tuple[str, list[Budget]]] = []
+    for budget in budgets:
+        kind = _planner(model, budget)
+        if found and kind == found[-1][0] == "selective":
+            found[-1][1].append(budget)
+        else:
+            found.append((kind, [budget]))
+    return [group for _, group in found]
 
 
 def _joined(digest: str, found: Sequence[Decided]) -> Plan:
@@ -110,14 +126,7 @@ def _planner(model: nn.Module, budget: Budget) -> str:
             allowed=", ".join(sorted(there)) or "models with state space layers",
             next_step="`ssmith inspect` shows what a model has",
         )
-    blind = [site for site in chosen if site.view() is None]
-    if blind:
-        raise UnsupportedError(
-            f"no method chooses {budget.unit} of {blind[0].family.name} layers yet",
-            allowed="layers of S5, S4D and Mamba",
-            next_step="write the plan by hand: prune_ does what it says",
-        )
-    views = {"lti" if isinstance(site.view(), LTILayer) else "selective" for site in chosen}
+    views = {_kind(site, budget.unit) for site in chosen}
     if len(views) > 1:
         raise UnsupportedError(
             f"{budget.unit} stands for layers of two kinds in {type(model).__name__}",
@@ -125,6 +134,14 @@ def _planner(model: nn.Module, budget: Budget) -> str:
             next_step="give one budget for each, with targets",
         )
     return views.pop()
+
+
+def _kind(site: Site, unit: str) -> str:
+    """Return which planner knows a unit of a layer; its table alone where none does."""
+    view = site.view()
+    if isinstance(view, LTILayer):
+        return "lti"
+    return "selective" if view is not None and unit in SELECTIVE else TABLE
 
 
 def _has(site: Site, budget: Budget) -> bool:
@@ -147,6 +164,9 @@ def _decide(
     progress: Progress,
 ) -> Decided:
     kind = _planner(model, budgets[0])
+    if kind == TABLE and len(budgets) == 1:
+        there = {name: site for name, site in sites(model).items() if _has(site, budgets[0])}
+        return plan_by_table(there, budgets[0])
     if kind == "selective":
         if rows is None:
             raise InputError(
