@@ -14,7 +14,7 @@ from ssmith.artefact.locate import locate
 from ssmith.artefact.restore import Build
 from ssmith.artefact.sidecar import SIDECAR, Sidecar
 from ssmith.artefact.weights import check_size, numbers_in
-from ssmith.core.errors import UnsupportedError
+from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.families import SequenceConfig, SequenceModel
 
 
@@ -36,7 +36,7 @@ def load(spec: str | Path, *, build: Build | None = None) -> nn.Module:
         under a new head, a `TaskModel`.
 
     Raises:
-        InputError: if there is nothing at ``spec``, or ``build`` is missing.
+        InputError: if there is nothing at ``spec``, or ``build`` is missing or not needed.
         ArtefactError: if a file is missing, truncated, a pickle, of another format, or of another
             network than ``build`` makes.
         ModelError: if the model type is unknown or a weight is not finite.
@@ -49,8 +49,14 @@ def load(spec: str | Path, *, build: Build | None = None) -> nn.Module:
     content = read_any_config(directory)
     if content.get("format") == FORMAT:
         check_config(directory, content)
-    if build is not None or content.get("kind") == "network":
+    if content.get("kind") == "network":
         return restore.network(directory, build).eval()
+    if build is not None:
+        raise InputError(
+            f"build is given, and {directory} holds a model that opens by itself",
+            allowed="build for networks that are neither of ours nor of transformers",
+            next_step="load it without build",
+        )
     if content.get("format") == FORMAT:
         return _sequence(directory, content).eval()
     if content.get("model_type") in HF_MODEL_TYPES:

@@ -84,7 +84,7 @@ def save(
     }
     with new_directory(Path(path), overwrite=overwrite, marker=MANIFEST) as scratch:
         if is_language_model(model):
-            _stock_files(model, sidecar, scratch)
+            _stock_files(model, plain, sidecar, scratch)
             hugging_face.copy_tokenizer(source or directory_of(model), scratch)
             text = card(sidecar, facts or {}, hub=LANGUAGE)
         else:
@@ -138,11 +138,19 @@ def describe(model: nn.Module, tensors: Mapping[str, Tensor], parent: str | None
     )
 
 
-def _stock_files(model: Any, sidecar: Sidecar, scratch: Path) -> None:
+def _stock_files(
+    model: Any, tensors: Mapping[str, Tensor], sidecar: Sidecar, scratch: Path
+) -> None:
+    """Write weights as transformers writes them, or as they are where it could not read them."""
     transformers = require("transformers", extra="hf", purpose="saving a Hugging Face model")
-    stock = {name: value for name, value in model.state_dict().items() if name not in sidecar.added}
     with hugging_face.quiet(transformers):
-        model.save_pretrained(scratch, state_dict=stock)
+        if sidecar.plain:
+            state = model.state_dict().items()
+            stock = {name: value for name, value in state if name not in sidecar.added}
+            model.save_pretrained(scratch, state_dict=stock)
+        else:
+            model.config.save_pretrained(scratch)
+            write_bytes(scratch / WEIGHTS, packed(tensors, {"format": "pt"}))
     hugging_face.settle_config(scratch)
 
 
