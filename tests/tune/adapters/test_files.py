@@ -78,6 +78,7 @@ def test_the_files_are_those_of_the_ecosystem(tmp_path):
     assert sorted(item.name for item in path.iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
+        "manifest.json",
     ]
     config = json.loads((path / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "tiny"
@@ -129,13 +130,44 @@ def test_damaged_files_are_refused_and_leave_the_model_alone(tmp_path, fault):
 
 def test_verify_checks_an_adapter(tmp_path):
     _, path = saved(tmp_path)
-    assert [check.passed for check in verify(path)] == [True, True]
-    assert "tiny" in verify(path)[1].detail
+    checks = {check.name: check for check in verify(path)}
+    assert all(check.passed for check in checks.values())
+    assert checks["base"].detail == "tiny, not checked: it is not on this machine"
     weights = path / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-9])
-    (broken,) = verify(path)
-    assert not broken.passed
-    assert "not the file" in broken.detail
+    broken = {check.name: check for check in verify(path) if not check.passed}
+    assert list(broken) == ["file adapter_model.safetensors", "adapter"]
+    assert "not the file" in broken["adapter"].detail
+
+
+def test_a_flipped_bit_is_seen_in_every_file_of_an_adapter(tmp_path):
+    model, _ = saved(tmp_path)
+    files = {"receipt.json": "{}", "curve.svg": "<svg/>", "raw.bin": bytes(range(9))}
+    path = save_adapter(model, tmp_path / "whole", extra_files=files)
+    assert all(check.passed for check in verify(path))
+    for item in sorted(path.iterdir()):
+        before = item.read_bytes()
+        item.write_bytes(bytes([before[0] ^ 1]) + before[1:])
+        try:
+            assert any(not check.passed for check in verify(path)), item.name
+        except ArtefactError:
+            pass  # the manifest itself
+        item.write_bytes(before)
+    (path / "run").mkdir()
+    (path / "run" / "manifest.json").write_text("{}")
+    failed = [check.name for check in verify(path) if not check.passed]
+    assert failed == ["no further files"]
+
+
+def test_an_adapter_is_traced_to_the_base_it_names(tmp_path):
+    base = tiny("mamba")
+    save(base, tmp_path / "base")
+    adapters.attach_(base, [adapters.StateOffset()], name="default")
+    path = save_adapter(base, tmp_path / "tuned", base=str(tmp_path / "base"))
+    assert {check.name: check.passed for check in verify(path)}["base"]
+    save(tiny("mamba", seed=1), tmp_path / "base", overwrite=True)
+    (failed,) = [check for check in verify(path) if not check.passed]
+    assert failed.name == "base"
 
 
 def test_tensors_of_another_shape_or_not_finite_are_refused():
