@@ -75,8 +75,8 @@ def test_loaded_is_saved(name, unit, mode, alike, tmp_path):
         assert (mine[0], mine[2]) == (theirs[0], theirs[2])
         assert torch.equal(mine[1], theirs[1])
     assert all(check.passed for check in verify(path))
-    # What the tables say before the cut is what a trial shows after it.
-    assert read_json(path / "ssmith.json")["portable"][:3] == said[:3]
+    # What a trial without weights said before the cut is what holds after it.
+    assert read_json(path / "ssmith.json")["portable"] == said
     if said.startswith("yes"):
         stock = transformers.AutoModelForCausalLM.from_pretrained(path)
         assert torch.equal(outputs(stock), outputs(model))

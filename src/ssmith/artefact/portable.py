@@ -1,4 +1,4 @@
-"""Where a model can be opened, in words: before it is cut from the tables, afterwards by trial."""
+"""Where a model can be opened, in words: tried on a network without weights."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from torch import nn
 
 from ssmith.artefact.configs import HF_MODEL_TYPES
 from ssmith.artefact.hugging_face import quiet
-from ssmith.artefact.sidecar import SiteFacts
+from ssmith.artefact.sidecar import SiteFacts, sites_in
 from ssmith.core.optional import require
 from ssmith.core.plan import Plan
-from ssmith.core.unit import Coupling, Mode
-from ssmith.families import Site, sites
+from ssmith.core.unit import Mode
+from ssmith.families import Site, chain_of, sites, stock_configs, sync_config_, sync_depth_
+from ssmith.families.masks import masks_of, remove_mask_
 from ssmith.families.parts.stock import is_stock, stock_of
 
 YES = "yes; stock transformers opens it and gives the same logits"
@@ -25,7 +26,7 @@ _ADDS = "no; it has offsets that stock transformers does not know, and only ssmi
 
 
 def portable(model: nn.Module, plan: Plan, mode: Mode | None = None) -> str:
-    """Return where a model that is cut by a plan will open, from the tables of its units.
+    """Return where a model that is cut by a plan will open, tried without its weights.
 
     Args:
         model: the dense model.
@@ -37,34 +38,22 @@ def portable(model: nn.Module, plan: Plan, mode: Mode | None = None) -> str:
     """
     if not is_language_model(model):
         return of_other(model)
-    if set(plan.values) - set(model.state_dict()):
-        return _ADDS
-    there, fewer = sites(model), False
-    counts: dict[tuple[str, str], dict[str, int]] = {}
+    trial = _without_weights(model)
+    before, norms = stock_configs(trial), []
     for cut in plan.cuts:
         for name, keep in cut.keep.items():
-            owner = _owner(name, there)
-            if owner is None:
-                # A list of blocks: later cuts name those that are left.
-                fewer = True
-                continue
-            coupling = owner.coupling(cut.unit, name.removeprefix(owner.name).lstrip("."))
-            if (mode or coupling.modes[0]) == "mask":
-                if coupling.renorms and not bool(keep.all()):
-                    return f"no; a norm over masked {cut.unit} has its own epsilon in each layer"
-                continue
-            broken = _broken(owner, coupling, keep.numel() - int(keep.sum()))
-            if broken:
-                return broken
-            left = counts.setdefault((owner.family.name, cut.unit), {})
-            left[owner.name] = int(keep.sum())
-    for (family, unit), left in counts.items():
-        alike = [site for site in there.values() if site.family.name == family and not fewer]
-        for site in alike:
-            left.setdefault(site.name, site.coupling(unit).count)
-        if len(set(left.values())) > 1:
-            return _unequal(unit)
-    return YES
+            site = _owner(trial, name)
+            coupling = site.coupling(cut.unit, name.removeprefix(site.name).lstrip("."))
+            if (mode or coupling.modes[0]) == "shrink" or "mask" not in coupling.modes:
+                site.cut_(coupling, keep)
+            elif coupling.renorms and not bool(keep.all()):
+                norms.append(f"{site.name}.{coupling.renorms[0].norm}")
+            if isinstance(site.module, nn.ModuleList | nn.Sequential):
+                sync_depth_(trial)
+                before = stock_configs(trial)
+    sync_config_(trial, before)
+    added = sorted(set(plan.values) - set(model.state_dict()))
+    return by_trial(trial, sites_in(trial), added, norms)[1]
 
 
 def by_trial(
@@ -109,21 +98,24 @@ def of_other(model: nn.Module) -> str:
     return OWN if hasattr(model, "current_config") else BY_CLASS
 
 
-def _owner(name: str, there: Mapping[str, Site]) -> Site | None:
+def _without_weights(model: nn.Module) -> nn.Module:
+    """Return a copy whose parameters have shapes and no memory, and no masks."""
+    empty = {
+        id(item): nn.Parameter(item.detach().to("meta"), requires_grad=item.requires_grad)
+        for item in model.parameters()
+    }
+    trial = copy.deepcopy(model, empty)
+    for name, _, _ in list(masks_of(trial)):
+        owner, _, parameter = name.rpartition(".")
+        remove_mask_(trial.get_submodule(owner), parameter)
+    return trial
+
+
+def _owner(model: nn.Module, name: str) -> Site:
+    """Return the site a cut names: a layer, a place in it, or the list of blocks."""
+    there = sites(model)
     owners = [site for site in there if name == site or name.startswith(f"{site}.")]
-    return there[max(owners, key=len)] if owners else None
-
-
-def _broken(site: Site, coupling: Coupling, gone: int) -> str:
-    """Return why a stock configuration cannot say what is left, in words; empty if it can."""
-    if not coupling.config_keys:
-        return f"no; stock configurations cannot say how many {coupling.unit} there are"
-    said = site.family.stock_config(site.module)
-    for key, each in coupling.config_keys.items():
-        value = said[key] - each * gone
-        if value.denominator != 1:
-            return f"no; {key} would be {value}, and stock code wants a whole number"
-    return ""
+    return there[max(owners, key=len)] if owners else chain_of(model)
 
 
 def _unequal(what: str) -> str:

@@ -217,12 +217,14 @@ def sync_config_(model: nn.Module, before: StockConfig) -> None:
         return
     config: Any = getattr(model, "config", None)
     now = stock_configs(model)
-    changed = [name for name, said in now.items() if said != before.get(name)]
-    for key in dict.fromkeys(key for name in changed for key in now[name]):
-        values = {said[key] for said in now.values() if key in said}
-        value = values.pop()
-        if not values and value.denominator == 1 and config is not None:
-            setattr(config, key, int(value))
+    for name, said in now.items():
+        if config is None or said == before.get(name):
+            continue
+        values = {key: {other[key] for other in now.values() if key in other} for key in said}
+        # Half of what belongs together would describe no model at all.
+        if all(len(found) == 1 and min(found).denominator == 1 for found in values.values()):
+            for key, found in values.items():
+                setattr(config, key, int(min(found)))
 
 
 def model_digest(model: nn.Module) -> str:

@@ -1,5 +1,6 @@
 """Adapters on disk: whole, checked, complete, and those of peft both ways."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -148,10 +149,9 @@ def test_a_flipped_bit_is_seen_in_every_file_of_an_adapter(tmp_path):
     for item in sorted(path.iterdir()):
         before = item.read_bytes()
         item.write_bytes(bytes([before[0] ^ 1]) + before[1:])
-        try:
+        # Of the manifest itself nothing is left to read.
+        with contextlib.suppress(ArtefactError):
             assert any(not check.passed for check in verify(path)), item.name
-        except ArtefactError:
-            pass  # the manifest itself
         item.write_bytes(before)
     (path / "run").mkdir()
     (path / "run" / "manifest.json").write_text("{}")
