@@ -13,7 +13,6 @@ import ssmith
 
 PUBLIC = [
     "Budget",
-    "LanguagePilotConfig",
     "Metric",
     "PathParityConfig",
     "PilotConfig",

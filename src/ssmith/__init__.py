@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ssmith.core.rows import rows
     from ssmith.evaluation import Metric, Task
     from ssmith.families.layout import register
-    from ssmith.jobs.pilot import LanguagePilotConfig, PilotConfig, pilot
+    from ssmith.jobs.pilot import PilotConfig, pilot
     from ssmith.jobs.train import Recipe, train
     from ssmith.jobs.tuning import TuneConfig, fine_tune
     from ssmith.report import write_report
@@ -42,7 +42,6 @@ __version__ = version("ssmith")
 
 __all__ = [
     "Budget",
-    "LanguagePilotConfig",
     "Metric",
     "PathParityConfig",
     "PilotConfig",
@@ -83,7 +82,6 @@ __all__ = [
 _ROOMS = {
     "Budget": "core.budget",
     "Target": "core.budget",
-    "LanguagePilotConfig": "jobs.pilot",
     "Metric": "evaluation",
     "PilotConfig": "jobs.pilot",
     "Plan": "core.plan",

@@ -172,7 +172,7 @@ def test_compare_with_an_own_metric_that_prints(place, ssmith):
 def pilot(*more):
     return (
         "pilot", "model", "--data", "data.npz", "--out", "pilot", *FAST,
-        "--fractions", "0.3,0.6", "--baselines", "random", *more,
+        "--at", "0.3,0.6", "--baselines", "random", *more,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from ssmith.cli.main import main
 from ssmith.cli.output import Output
 
 PYTHON = (sys.executable, "-m", "ssmith")
-PILOT = ("pilot", "model", "--data", "data.npz", "--out", "pilot", "--fractions", "0.3")
+PILOT = ("pilot", "model", "--data", "data.npz", "--out", "pilot", "--at", "0.3")
 
 
 def interrupt(*more, **settings):
@@ -59,7 +59,7 @@ def test_interrupted_pilot_goes_on(place, ssmith, monkeypatch):
 
 
 def test_interrupted_pilot_before_its_first_stage(place, ssmith, monkeypatch):
-    monkeypatch.setattr("ssmith.jobs.pilot.run.model_digest", interrupt)
+    monkeypatch.setattr("ssmith.jobs.pilot.subject.model_digest", interrupt)
     ended = ssmith(*PILOT)
     assert ended.err == "error: interrupted; nothing was written.\n"
     assert not (place / "pilot").exists()

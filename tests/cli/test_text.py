@@ -20,20 +20,23 @@ REFUSED = [
     (("eval", "mamba", "--data", "ids.npy", "--few-shot", "2"), "few_shot is 2 without lm_eval"),
     (("eval", "mamba", "--lm-eval", "missing.yaml"), "no task file missing.yaml"),
     (("eval", "model", "--data", "data.npz", "--lm-eval", "piqa"), "lm_eval is for language"),
-    (
-        ("pilot", "model", "--data", "data.npz", "--lm-eval", "a", "--out", "o"),
-        "--lm-eval does not apply",
-    ),
+    (("pilot", "model", "--data", "data.npz", "--lm-eval", "a", "--out", "o"), "lm_eval is for"),
     (("compare", "mamba", "model", "--data", "ids.npy"), "do not predict the same"),
     (
         ("compare", "mamba", "mamba", "--data", "ids.npy", "--own-metric", "a:b"),
         "own_metric is for models",
     ),
-    (("pilot", "mamba", "--data", "ids.npy", "--refine", "2", "--out", "o"), "--refine does not"),
-    (("pilot", "mamba", "--data", "ids.npy", "--cut", "heads", "--out", "o"), "cut is 'heads'"),
+    (
+        ("pilot", "mamba", "--data", "ids.npy", "--own-max-loss", "2", "--out", "o"),
+        "own_max_loss is",
+    ),
+    (("pilot", "mamba", "--data", "ids.npy", "--cut", "heads", "--out", "o"), "unit is 'heads'"),
     (("pilot", "mamba2", "--data", "ids.npy", "--out", "o"), "one number per head"),
     (("pilot", "mamba", "--data", "ids.npy", "--out", "o"), "64 samples of 1024 tokens do not fit"),
-    (("pilot", "model", "--data", "data.npz", "--cut", "columns", "--out", "o"), "--cut does not"),
+    (
+        ("pilot", "model", "--data", "data.npz", "--cut", "entry", "--out", "o"),
+        "units are entry of S5",
+    ),
 ]
 
 
@@ -99,7 +102,7 @@ def test_a_language_model_is_trained_measured_and_piloted(place, ssmith):
     assert "bits per byte: " in ended.out
     ended = ssmith(
         "pilot", "bytes", "--data", "squares.txt", "--length", "16", "--samples", "4",
-        "--windows", "4", "--test-windows", "4", "--fractions", "0.5", "--baselines", "",
+        "--windows", "4", "--test-windows", "4", "--at", "0.5", "--baselines", "",
         "--max-loss", "9", "--speed-seconds", "0.001", "--out", "pilot",
     )  # fmt: skip
     assert ended.code in (0, 1)

@@ -44,7 +44,7 @@ def start(shelf, tmp_path, monkeypatch):
 
     def run(config=QUICK, *, data=None, model=None, out=None, report=False, **options):
         if not report:
-            monkeypatch.setattr("ssmith.jobs.pilot.frame.write_report", lambda *_: None)
+            monkeypatch.setattr("ssmith.jobs.pilot.run.write_report", lambda *_: None)
         return pilot(
             str(model or shelf / "model"),
             str(data or shelf / "data.npz"),

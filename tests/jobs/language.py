@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from ssmith.jobs.pilot import LanguagePilotConfig
+from ssmith.jobs.pilot import PilotConfig
 from ssmith.jobs.train import Recipe, train
 
-QUICK = LanguagePilotConfig(
-    fractions=(0.25, 0.5),
+QUICK = PilotConfig(
+    sparsities=(0.25, 0.5),
     baselines=("random",),
     samples=4,
     length=32,

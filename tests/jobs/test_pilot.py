@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from jobs.toy import contents, toy
-from ssmith import api
+from ssmith import api, spine
 from ssmith.artefact import WEIGHTS
 from ssmith.core.budget import Budget
 from ssmith.core.plan import Plan
@@ -17,7 +17,7 @@ from ssmith.core.times import Times
 from ssmith.criteria import LAST
 from ssmith.data import save_npz
 from ssmith.evaluation import predict
-from ssmith.families import LTIOptions, SequenceConfig, SequenceModel, model_digest
+from ssmith.families import LTIOptions, SequenceConfig, SequenceModel, model_digest, modes_of
 
 REQUIRED = {
     "model", "method", "seed", "versions", "data", "removed", "quality", "speed", "memory",
@@ -45,7 +45,7 @@ def test_everything_is_left(finished):
     stages = {name for name in left if name.startswith("stages/")}
     criteria = ("last", "magnitude-global", "random")
     assert {f"stages/{name}.json" for name in ("run", "baseline", "measured")} < stages
-    assert {f"stages/sweep-{name}.json" for name in criteria} < stages
+    assert {f"stages/sweep-{name}-0.25.json" for name in criteria} < stages
     assert not [name for name in left if "/." in f"/{name}"]
 
 
@@ -74,7 +74,7 @@ def test_the_receipt_names_model_method_data_and_versions(receipt, shelf):
     }  # fmt: skip
     assert re.fullmatch("[0-9a-f]{64}", receipt.data["sha256"])
     assert {"ssmith", "python", "torch", "machine"} <= set(receipt.versions)
-    states = receipt.removed["states"]
+    states = receipt.removed["state"]
     assert states["fraction"] == 1 - states["after"] / states["before"] > 0
     quality = receipt.quality
     assert {"metric", "before", "after", "difference", "p", "p_test", "agreement"} <= set(quality)
@@ -101,12 +101,9 @@ def test_the_model_on_disk_is_the_plan_applied(finished, shelf):
     assert model_digest(saved) == model_digest(model) == receipt.model["digest_after"]
     assert (out / "model" / "plan.json").read_bytes() == (out / "plan.json").read_bytes()
     assert all(check.passed for check in api.verify(out / "model"))
-    again = api.plan(
-        api.load(shelf / "model"),
-        LAST(),
-        Budget(states=receipt.details["curve"]["chosen"]["fraction"]),
-    )
-    assert again.to_json() == plan.to_json()
+    sparsity = receipt.details["curve"]["point"]["sparsity"]
+    again = spine.plan(api.load(shelf / "model"), Budget("state", sparsity, method="last"))
+    assert not again.diff(plan)
 
 
 def test_quality_is_that_of_the_two_models_on_test(finished, shelf):
@@ -136,12 +133,12 @@ def test_sizes_are_those_on_disk(finished, shelf):
 
 def test_layers_list_scores_and_kept_states(finished, shelf):
     out, receipt = finished
-    scores = api.score(api.load(shelf / "model"), LAST())
-    plan = Plan.load(out / "plan.json")
+    scores = LAST()(modes_of(api.load(shelf / "model")))
+    (cut,) = Plan.load(out / "plan.json").cuts
     for layer in receipt.details["layers"]:
         name = layer["name"]
         assert layer["scores"] == scores.values[name].flatten().tolist()
-        assert layer["kept"] == plan.keep[name].flatten().tolist()
+        assert layer["kept"] == cut.keep[name].flatten().tolist()
         assert (layer["before"], layer["after"]) == (len(layer["kept"]), sum(layer["kept"]))
     assert len(receipt.details["layers"]) == 2
 
@@ -153,7 +150,7 @@ def test_acceptance_and_its_reasons_are_reached(receipt):
 
 def test_a_loss_that_is_not_proven_is_refused_and_the_model_is_kept_for_a_look(start, quick):
     # 80 sequences prove no tolerance of one point, whatever they show.
-    how = quick(proof=True, max_loss=0.01, fractions=(0.07,), refine=0, baselines=())
+    how = quick(proof=True, max_loss=0.01, sparsities=(0.07,), refine=0, baselines=())
     receipt = start(how)
     gates = {item["gate"]: item for item in receipt.verdict["reasons"]}
     assert not receipt.verdict["accepted"]
@@ -164,11 +161,11 @@ def test_a_loss_that_is_not_proven_is_refused_and_the_model_is_kept_for_a_look(s
 
 def test_where_no_cut_fits_nothing_is_cut(start, quick, tmp_path):
     # One state of sixteen is left: the toy cannot be told apart any more.
-    how = quick(max_loss=0.0, fractions=(0.95,), refine=0, baselines=())
+    how = quick(max_loss=0.0, sparsities=(0.95,), refine=0, baselines=())
     receipt = start(how, report=True)
     assert not receipt.verdict["accepted"]
     assert receipt.verdict["headline"].startswith("Nothing was cut: even the smallest cut")
-    assert receipt.details["curve"]["chosen"] is None
+    assert receipt.details["curve"]["point"] is None
     assert receipt.model["family"] == "s5"
     assert receipt.model["digest_after"] is None
     assert receipt.quality == receipt.speed == receipt.size == {}
@@ -190,7 +187,7 @@ FALSE_ALARMS = "return float((outputs.argmax(1)[y == 0] == 1).mean())"
 
 def test_an_own_metric_from_a_file_is_reported(start, quick, tmp_path, shelf):
     metric = own_file(tmp_path, FALSE_ALARMS)
-    how = quick(own_metric=metric, own_lower_is_better=True, baselines=(), fractions=(0.25,))
+    how = quick(own_metric=metric, own_lower_is_better=True, baselines=(), sparsities=(0.25,))
     receipt = start(how)
     own, test = receipt.quality["own"], toy().split("test")
     for side, place in {"before": shelf / "model", "after": tmp_path / "out" / "model"}.items():
@@ -207,7 +204,7 @@ def test_an_own_metric_can_refuse(start, quick, tmp_path):
     # The first call is for the model as it is, the second for the cut one.
     body = "alarms.calls += 1; return float(alarms.calls == 1)"
     metric = own_file(tmp_path, body, after="alarms.calls = 0")
-    receipt = start(quick(own_metric=metric, own_max_loss=0.5, baselines=(), fractions=(0.25,)))
+    receipt = start(quick(own_metric=metric, own_max_loss=0.5, baselines=(), sparsities=(0.25,)))
     assert receipt.quality["own"]["difference"]["value"] == -1.0
     assert not receipt.verdict["accepted"]
     assert receipt.verdict["headline"].startswith("Not accepted (own metric)")
@@ -215,7 +212,7 @@ def test_an_own_metric_can_refuse(start, quick, tmp_path):
 
 def test_price_and_load_give_the_saving(start, quick):
     how = quick(
-        price_per_hour=2.5, currency="EUR", sequences_per_day=4e6, baselines=(), fractions=(0.25,)
+        price_per_hour=2.5, currency="EUR", sequences_per_day=4e6, baselines=(), sparsities=(0.25,)
     )
     receipt = start(how)
     saving, per_batch = receipt.saving, receipt.speed["per_batch"]
@@ -247,7 +244,7 @@ def test_a_two_way_model_has_no_step_and_says_why(start, quick, tmp_path):
         options=LTIOptions(bidirectional=True),
     )
     api.save(SequenceModel(config, torch.Generator().manual_seed(0)), tmp_path / "two-way")
-    how = quick(max_loss=1.0, baselines=(), fractions=(0.5,))
+    how = quick(max_loss=1.0, baselines=(), sparsities=(0.5,))
     receipt = start(how, model=tmp_path / "two-way")
     assert receipt.speed["per_step"] == {
         "before": None, "after": None, "why": receipt.speed["per_step"]["why"],
@@ -277,7 +274,7 @@ def test_a_regression_is_judged_by_its_error(start, quick, tmp_path):
         family="s5", width=4, states=(4,), outputs=1, channels=1, task="regression"
     )
     api.save(SequenceModel(config, torch.Generator().manual_seed(0)), tmp_path / "mean")
-    how = quick(max_loss=10.0, baselines=(), fractions=(0.5,))
+    how = quick(max_loss=10.0, baselines=(), sparsities=(0.5,))
     receipt = start(how, model=tmp_path / "mean", data=tmp_path / "means.npz")
     quality = receipt.quality
     assert (quality["metric"], quality["higher_is_better"]) == ("mean absolute error", False)
@@ -293,9 +290,7 @@ def test_progress_tells_every_part(start, quick):
     told = []
     start(quick(), progress=lambda *said: told.append(said[:3]))
     assert told == [
-        ("sweep", 1, 3),
-        ("sweep", 2, 3),
-        ("sweep", 3, 3),
+        *[("sweep", done, 15) for done in range(1, 16)],
         ("cut", 1, 1),
         ("parity", 1, 1),
         ("speed", 1, 1),

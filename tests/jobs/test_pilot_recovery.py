@@ -18,7 +18,7 @@ pytest.importorskip("transformers")
 
 RECOVER = dataclasses.replace(
     QUICK,
-    fractions=(0.5,),
+    sparsities=(0.5,),
     baselines=(),
     recover="state-offset-hy",
     recover_steps=4,
@@ -42,7 +42,7 @@ def place(tmp_path_factory):
 @pytest.fixture
 def start(place, tmp_path, monkeypatch):
     """Run a pilot without its report."""
-    monkeypatch.setattr("ssmith.jobs.pilot.frame.write_report", lambda *_: None)
+    monkeypatch.setattr("ssmith.jobs.pilot.run.write_report", lambda *_: None)
 
     def run(config=RECOVER, out=tmp_path / "out", **options):
         return pilot(str(place / "model"), str(place / "squares.txt"), out, config, **options)
@@ -51,11 +51,11 @@ def start(place, tmp_path, monkeypatch):
 
 
 def test_a_recovered_cut_is_measured_judged_and_still_a_cut(start, tmp_path):
-    receipt = start(dataclasses.replace(RECOVER, cut="entry", fractions=(0.5, 0.75)))
+    receipt = start(dataclasses.replace(RECOVER, units=("entry",), sparsities=(0.5, 0.75)))
     curve = receipt.details["curve"]
     own, recovered = curve["methods"]
-    assert recovered == f"{own} + state-offset-hy" == curve["chosen"]["method"]
-    assert [point["fraction"] for point in curve["methods"][recovered]] == [0.75]
+    assert recovered == f"{own} + state-offset-hy" == curve["chosen"]
+    assert [point["sparsity"] for point in curve["methods"][recovered]] == [0.75]
     loaded = api.load(tmp_path / "out" / "model")
     cut = {name: ~mask for name, mask, _ in masks_of(loaded)}
     assert sum(int(gone.sum()) for gone in cut.values()) == 0.75 * 2 * 24 * 4
@@ -92,7 +92,7 @@ def test_states_stay_gone_and_a_killed_recovery_goes_on(start, place, tmp_path):
     found, expected = contents(tmp_path / "out"), contents(place / "whole")
     for name in ("stages/recover-0.5.json", "model/model.safetensors", "model/ssmith.safetensors"):
         assert found[name] == expected[name], name
-    assert resumed.details["curve"]["chosen"]["recovered"] is True
+    assert resumed.details["curve"]["point"]["recovered"] is True
     layers = find_selective(api.load(tmp_path / "out" / "model"))
     assert {layer.n for layer in layers.values()} == {2}
 

@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 RECOVER = dataclasses.replace(
     QUICK,
     baselines=(),
-    fractions=(0.75, 0.95),
+    sparsities=(0.75, 0.95),
     refine=0,
     recover="full",
     recover_steps=12,
@@ -25,7 +25,7 @@ RECOVER = dataclasses.replace(
 @pytest.fixture
 def start(shelf, tmp_path, monkeypatch):
     """Run a pilot without its report."""
-    monkeypatch.setattr("ssmith.jobs.pilot.frame.write_report", lambda *_: None)
+    monkeypatch.setattr("ssmith.jobs.pilot.run.write_report", lambda *_: None)
 
     def run(config=RECOVER):
         return pilot(str(shelf / "model"), str(shelf / "data.npz"), tmp_path / "out", config)
@@ -36,13 +36,14 @@ def start(shelf, tmp_path, monkeypatch):
 def test_a_recovered_cut_is_proven_and_judged_like_any_other(start, shelf, tmp_path):
     receipt = start()
     curve = receipt.details["curve"]
-    recovered = {p["fraction"]: p for p in curve["methods"]["LAST + full"]}
-    plain = {p["fraction"]: p for p in curve["methods"]["LAST"]}
+    recovered = {p["sparsity"]: p for p in curve["methods"]["LAST + full"]}
+    plain = {p["sparsity"]: p for p in curve["methods"]["LAST"]}
     for point in recovered.values():
         losses = [point["validation"][when]["loss"] for when in ("before", "after")]
         assert losses[1] <= losses[0]
     assert recovered[0.95]["value"] > plain[0.95]["value"]
-    assert curve["chosen"] == {"method": "LAST + full", **recovered[curve["chosen"]["fraction"]]}
+    assert curve["chosen"] == "LAST + full"
+    assert curve["point"] == recovered[curve["point"]["sparsity"]]
     loaded = api.load(tmp_path / "out" / "model")
     found = api.inspect(loaded)
     assert found.digest == receipt.model["digest_after"]

@@ -17,13 +17,13 @@ from ssmith.data import save_npz
 
 POINTS = {
     "in the first file": "write:run.json",
-    "between the sweeps": "tell:2",
-    "in a later file": "write:sweep-random.json",
+    "between the sweeps": "tell:10",
+    "in a later file": "write:sweep-random-0.5.json",
     "before the model has its place": "rename:1",
-    "after the cut": "tell:4",
+    "after the cut": "tell:16",
     "while the model is replaced": "rename:2",
-    "before the test split is read": "tell:6",
-    "before the report": "tell:7",
+    "before the test split is read": "tell:18",
+    "before the report": "tell:19",
     "among the plots": "write:quality.csv",
 }
 SERIES = {"nine times": ",".join(POINTS.values()), "once": POINTS["before the test split is read"]}
@@ -110,8 +110,8 @@ def test_the_points_are_where_they_are_said_to_be(killed):
         for point, files in left.items()
     }
     assert scraps["in the first file"][0].startswith("stages/.run.json.")
-    assert "stages/sweep-random.json" not in left["between the sweeps"]
-    assert scraps["in a later file"][0].startswith("stages/.sweep-random.json.")
+    assert "stages/sweep-random-0.25.json" not in left["between the sweeps"]
+    assert scraps["in a later file"][0].startswith("stages/.sweep-random-0.5.json.")
     assert "model/config.json" not in left["before the model has its place"]
     assert any(file.startswith(".model.") for file in scraps["before the model has its place"])
     assert "model/config.json" in left["after the cut"]
@@ -133,7 +133,7 @@ def test_resuming_a_finished_pilot_changes_no_byte(finished, copy_of, start):
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 1}, {"max_loss": 0.06}, {"fractions": (0.3,)}, {"method": "aire"}, {"threads": 1}],
+    [{"seed": 1}, {"max_loss": 0.06}, {"sparsities": (0.3,)}, {"method": "aire"}, {"threads": 1}],
     ids=str,
 )
 def test_other_settings_are_refused(finished, copy_of, start, quick, change):
@@ -196,17 +196,17 @@ def test_a_file_is_never_replaced(start, tmp_path):
 
 def test_resume_without_anything_is_a_fresh_start(start, quick, tmp_path):
     (tmp_path / "out").mkdir()
-    start(quick(baselines=(), fractions=(0.95,), refine=0, max_loss=0.0), resume=True)
+    start(quick(baselines=(), sparsities=(0.95,), refine=0, max_loss=0.0), resume=True)
     assert (tmp_path / "out" / "receipt.json").is_file()
 
 
 def test_overwriting_starts_afresh(finished, copy_of, start, quick):
     out = copy_of(finished[0])
     (out / "stray.txt").write_text("old")
-    start(quick(baselines=(), fractions=(0.95,), refine=0, max_loss=0.0), out=out, overwrite=True)
+    start(quick(baselines=(), sparsities=(0.95,), refine=0, max_loss=0.0), out=out, overwrite=True)
     left = contents(out)
     assert set(left) == {
-        "receipt.json", "stages/run.json", "stages/baseline.json", "stages/sweep-last.json",
+        "receipt.json", "stages/run.json", "stages/baseline.json", "stages/sweep-last-0.95.json",
     }  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def curve(count=360, dense=0.983, floor=0.1, chosen=("LAST", 0.33)):
             half = 1.96 * math.sqrt(value * (1 - value) / count) + 0.003
             points.append(
                 {
-                    "fraction": ratio,
+                    "sparsity": ratio,
                     "removed": round(ratio - 0.002, 4),
                     "value": value,
                     "low": max(value - half, 0.0),
@@ -47,11 +47,21 @@ def curve(count=360, dense=0.983, floor=0.1, chosen=("LAST", 0.33)):
         methods[name] = points
     return {
         "metric": "accuracy",
+        "higher_is_better": True,
         "split": "selection",
         "count": count,
-        "dense": {"value": dense, "low": dense - 0.014, "high": dense + 0.009},
+        "counted": "sequences",
+        "dense": {
+            "sparsity": 0.0,
+            "removed": 0.0,
+            "value": dense,
+            "low": dense - 0.014,
+            "high": dense + 0.009,
+        },
         "tolerance": 0.005,
-        "chosen": {"method": chosen[0], "fraction": chosen[1], "removed": chosen[1] - 0.002},
+        "method": chosen[0].lower(),
+        "chosen": chosen[0],
+        "point": next(item for item in methods[chosen[0]] if item["sparsity"] == chosen[1]),
         "methods": methods,
     }
 
@@ -279,7 +289,13 @@ def _mirrored(content):
         return point | turned
 
     methods = {name: list(map(turn, points)) for name, points in content["methods"].items()}
-    return content | {"metric": "RMSE", "dense": turn(content["dense"]), "methods": methods}
+    return content | {
+        "metric": "RMSE",
+        "higher_is_better": False,
+        "dense": turn(content["dense"]),
+        "point": turn(content["point"]),
+        "methods": methods,
+    }
 
 
 @pytest.fixture

@@ -179,7 +179,7 @@ def test_a_hostile_receipt_is_only_text(accepted, tmp_path):
             | {
                 "methods": methods,
                 "metric": HOSTILE,
-                "chosen": curve["chosen"] | {"method": HOSTILE},
+                "chosen": HOSTILE,
             },
             "layers": layers,
         },

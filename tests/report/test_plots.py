@@ -26,7 +26,7 @@ def test_curves(accepted, tmp_path, name):
         found = [row for row in rows if row["method"] == method]
         assert [float(row["removed"]) for row in found] == [point["removed"] for point in points]
         for key, column in (
-            ("fraction", "asked"),
+            ("sparsity", "asked"),
             ("value", "value"),
             ("low", "low"),
             ("high", "high"),

@@ -8,18 +8,20 @@ from ssmith.cli import flags
 from ssmith.cli.output import Output
 from ssmith.cli.recipe import RECIPE, config_of, recipe_of
 
+_CONFIG = "ssmith.jobs.pilot.config:PilotConfig"
 _GROUPS = (
-    ("", "", "method baselines fractions calibration refine", ""),
-    ("what is accepted", "", "max_loss proof own_metric own_lower_is_better own_max_loss", ""),
+    ("", "", "units method baselines sparsities refine compensate samples metric"),
+    ("what is accepted", "",
+     "max_loss min_gain proof own_metric own_lower_is_better own_max_loss"),
     ("recovery", "cut models learn from the dense one; larger cuts are tried with it",
-     "recover recover_steps recover_rate distill_weight", ""),
-    ("language models", "calibrated on windows of the training split", "",
-     "cut group compensate samples length windows test_windows field "
-     "lm_eval lm_eval_limit few_shot"),
-    ("estimate of the saving", "", "price_per_hour currency sequences_per_day", ""),
-    ("how it runs", "", "batch_size threads speed_seconds seed", ""),
+     "recover recover_steps recover_rate distill_weight"),
+    ("language models", "calibrated on windows of the training split",
+     "length windows test_windows field group lm_eval lm_eval_limit few_shot"),
+    ("estimate of the saving", "", "price_per_hour currency sequences_per_day"),
+    ("how it runs", "", "batch_size threads speed_seconds seed"),
 )  # fmt: skip
-"""Titles of the help, and the settings below them: of series, and of language models alone."""
+"""Titles of the help, and the settings below them."""
+_CALLED = {"units": "cut", "sparsities": "at"}
 
 
 def add(subparsers: flags.Subparsers) -> None:
@@ -37,11 +39,10 @@ def add(subparsers: flags.Subparsers) -> None:
     command.add("--data", flags.DATA_HELP, required=True)
     command.out("directory for model/, plan.json, receipt.json, recipe.yaml, report.html, …")
     command.switch("--resume", "go on with an interrupted pilot in --out")
-    for title, about, series, text in _GROUPS:
+    for title, about, names in _GROUPS:
         if title:
             command.group(title, about)
-        command.settings("ssmith.jobs.pilot.config:PilotConfig", series.split())
-        command.settings("ssmith.jobs.pilot.language_config:LanguagePilotConfig", text.split())
+        command.settings(_CONFIG, names.split(), called=_CALLED)
 
 
 def kept(arguments: argparse.Namespace) -> str:
@@ -54,14 +55,9 @@ def kept(arguments: argparse.Namespace) -> str:
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Run the pilot; exit 0 if it accepts its cut, 1 if it refuses."""
     from ssmith.core.files import write_text
-    from ssmith.jobs.pilot import LanguagePilotConfig, PilotConfig, pilot
-    from ssmith.jobs.source import reads_text
+    from ssmith.jobs.pilot import PilotConfig, pilot
 
-    config: LanguagePilotConfig | PilotConfig = (
-        config_of(LanguagePilotConfig, arguments, of="language models")
-        if reads_text(arguments.model)
-        else config_of(PilotConfig, arguments, of="models of classes or numbers")
-    )
+    config = config_of(PilotConfig, arguments)
     with output.progress() as progress:
         receipt = pilot(
             arguments.model,

@@ -2,7 +2,7 @@
 
 from ssmith.evaluation.changes import Change, collect_changes
 from ssmith.evaluation.comparison import Agreement, Comparison, compare_outcomes
-from ssmith.evaluation.gate import Evidence, Limits, judge
+from ssmith.evaluation.gate import Evidence, Limits, Reason, Verdict, judge
 from ssmith.evaluation.intervals import Estimate, estimate
 from ssmith.evaluation.memory import Memory, measure_memory
 from ssmith.evaluation.metrics import Metric, Outcomes
@@ -43,10 +43,12 @@ __all__ = [
     "PathCheck",
     "PathParity",
     "PathParityConfig",
+    "Reason",
     "Speed",
     "SpeedConfig",
     "Task",
     "Timing",
+    "Verdict",
     "check",
     "check_paths",
     "collect_changes",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssmith.core.errors import InputError
+from ssmith.core.settings import to_mapping
 from ssmith.evaluation.changes import Change, percent
 from ssmith.evaluation.comparison import Comparison
 from ssmith.evaluation.own import OwnComparison
@@ -60,7 +61,41 @@ class Evidence:
     own: OwnComparison | None = None
 
 
-def judge(evidence: Evidence, limits: Limits) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """What one gate says.
+
+    Args:
+        gate: its name.
+        passed: whether it lets the change through.
+        text: why.
+    """
+
+    gate: str
+    passed: bool
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Whether a change is accepted.
+
+    Args:
+        accepted: whether every gate passed.
+        headline: the biggest measured facts, failures first.
+        reasons: one of each gate.
+    """
+
+    accepted: bool
+    headline: str
+    reasons: tuple[Reason, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the verdict section of a receipt."""
+        return to_mapping(self)
+
+
+def judge(evidence: Evidence, limits: Limits) -> Verdict:
     """Judge a change: accepted if every gate passes.
 
     Quality passes if the measured loss is at most ``max_loss``; it is called proven only if
@@ -71,7 +106,7 @@ def judge(evidence: Evidence, limits: Limits) -> dict[str, Any]:
         limits: what is accepted.
 
     Returns:
-        The verdict section of a receipt: accepted, headline, reasons.
+        The verdict.
     """
     reasons = [
         _quality(evidence.comparison, limits),
@@ -80,16 +115,12 @@ def judge(evidence: Evidence, limits: Limits) -> dict[str, Any]:
     ]
     if evidence.own is not None:
         reasons.append(_own(evidence.own, limits.own_max_loss))
-    failed = [item["gate"] for item in reasons if not item["passed"]]
-    return {
-        "accepted": not failed,
-        "headline": _headline(evidence, failed, limits.min_gain),
-        "reasons": reasons,
-    }
-
-
-def _reason(gate: str, passed: bool, text: str) -> dict[str, Any]:
-    return {"gate": gate, "passed": passed, "text": text}
+    failed = [item.gate for item in reasons if not item.passed]
+    return Verdict(
+        accepted=not failed,
+        headline=_headline(evidence, failed, limits.min_gain),
+        reasons=tuple(reasons),
+    )
 
 
 def value_text(comparison: Comparison, value: float) -> str:
@@ -106,7 +137,7 @@ def _loss_text(comparison: Comparison, loss: float | int) -> str:
     return f"{loss + 0.0:.4g}"
 
 
-def _quality(comparison: Comparison, limits: Limits) -> dict[str, Any]:
+def _quality(comparison: Comparison, limits: Limits) -> Reason:
     def show(loss: float | int) -> str:
         return _loss_text(comparison, loss)
 
@@ -129,7 +160,7 @@ def _quality(comparison: Comparison, limits: Limits) -> dict[str, Any]:
     else:
         text += f"Not proven: the true loss may be up to {show(upper)} ({level} sure). "
         text += _needed(comparison, limits.max_loss)
-    return _reason("quality", within and (proven or not limits.proof), text)
+    return Reason(gate="quality", passed=within and (proven or not limits.proof), text=text)
 
 
 def _needed(comparison: Comparison, max_loss: float | int) -> str:
@@ -140,7 +171,7 @@ def _needed(comparison: Comparison, max_loss: float | int) -> str:
     return f"The test set is too small: about {count} {noun} that behave alike would prove it."
 
 
-def _parity(parity: ParityReport) -> dict[str, Any]:
+def _parity(parity: ParityReport) -> Reason:
     checks = [f"{item.name} {item.worst:.1e}" for item in parity.measured if item.worst is not None]
     missing = [f"{item.name}: {item.why_null}" for item in parity.checks if item.worst is None]
     if not checks:
@@ -153,30 +184,40 @@ def _parity(parity: ParityReport) -> dict[str, Any]:
     else:
         text = f"Largest absolute differences in {parity.dtype}: {', '.join(checks)}"
     text += f". Not measured: {'; '.join(missing)}." if missing else "."
-    return _reason("parity", parity.passed, text)
+    return Reason(gate="parity", passed=parity.passed, text=text)
 
 
-def _gain(changes: tuple[Change, ...], min_gain: float) -> dict[str, Any]:
+def _gain(changes: tuple[Change, ...], min_gain: float) -> Reason:
     whole = [item for item in changes if item.whole]
     gains = [item for item in whole if item.fall >= min_gain]
     if gains:
-        return _reason("gain", True, f"{'; '.join(item.text for item in gains)}.")
+        return Reason(gate="gain", passed=True, text=f"{'; '.join(item.text for item in gains)}.")
     measured = "; ".join(item.text for item in whole) or "nothing was measured"
-    return _reason(
-        "gain", False, f"Neither size, memory nor time fell by {percent(min_gain)}: {measured}."
+    return Reason(
+        gate="gain",
+        passed=False,
+        text=f"Neither size, memory nor time fell by {percent(min_gain)}: {measured}.",
     )
 
 
-def _own(own: OwnComparison, max_loss: float | int | None) -> dict[str, Any]:
+def _own(own: OwnComparison, max_loss: float | int | None) -> Reason:
     interval = "no interval" if own.low is None else f"{own.low:.4g} to {own.high:.4g}"
     text = (
         f"{own.metric.name}: {own.before:.4g} → {own.after:.4g}, difference "
         f"{own.after - own.before:.4g} ({interval}; {own.interval})"
     )
     if max_loss is None:
-        return _reason("own metric", True, f"{text}; reported, not judged: no tolerance given.")
+        return Reason(
+            gate="own metric",
+            passed=True,
+            text=f"{text}; reported, not judged: no tolerance given.",
+        )
     passed = own.loss <= max_loss + _ROUNDING
-    return _reason("own metric", passed, f"{text}; loss {own.loss:.4g}, allowed {max_loss:.4g}.")
+    return Reason(
+        gate="own metric",
+        passed=passed,
+        text=f"{text}; loss {own.loss:.4g}, allowed {max_loss:.4g}.",
+    )
 
 
 def _headline(evidence: Evidence, failed: list[str], min_gain: float) -> str:

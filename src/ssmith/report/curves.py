@@ -1,27 +1,28 @@
-"""The curves of quality against removed states, read from a receipt."""
+"""The curves of quality against removed units, as they are drawn."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from ssmith.core.curve import Curve, Point
+from ssmith.core.errors import SsmithError
 from ssmith.core.receipt import Receipt
-from ssmith.report.look import find, mapping, number, text
+from ssmith.report.look import printable
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class Drawn:
     """One measured point.
 
     Args:
-        asked: fraction of states asked to be removed, or None.
-        removed: fraction really removed.
+        asked: share asked to be removed.
+        removed: share really removed.
         value: quality there.
         low: lower end of its interval, or None.
         high: upper end of its interval, or None.
     """
 
-    asked: float | None
+    asked: float
     removed: float
     value: float
     low: float | None
@@ -30,93 +31,83 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
-    """All curves of one pilot.
+    """A curve with what can be drawn of it.
 
     Args:
-        metric: name of the quality.
-        higher_is_better: its direction.
-        split: the split it was measured on.
-        count: how many sequences that split holds, or None.
-        counted: what they are: sequences, or windows of text.
-        dense: quality of the unpruned model, or None.
-        tolerance: quality that may be lost, in units of the metric, or None.
-        chosen: name of the chosen method, empty if none was.
+        curve: what was measured.
+        dense: quality of the unpruned model.
         point: the chosen point, or None.
-        methods: per method, its points by rising share removed.
+        methods: per method, its measured points by rising share removed.
     """
 
-    metric: str
-    higher_is_better: bool
-    split: str
-    count: int | None
-    counted: str
-    dense: Point | None
-    tolerance: float | None
-    chosen: str
-    point: Point | None
-    methods: dict[str, list[Point]]
+    curve: Curve
+    dense: Drawn | None
+    point: Drawn | None
+    methods: dict[str, list[Drawn]]
 
     @property
-    def others(self) -> dict[str, list[Point]]:
+    def metric(self) -> str:
+        """Name of the quality."""
+        return printable(self.curve.metric)
+
+    @property
+    def split(self) -> str:
+        """The split it was measured on."""
+        return printable(self.curve.split)
+
+    @property
+    def counted(self) -> str:
+        """What that split holds."""
+        return printable(self.curve.counted)
+
+    @property
+    def chosen(self) -> str:
+        """Name of the chosen method, empty if none was."""
+        return printable(self.curve.chosen)
+
+    @property
+    def others(self) -> dict[str, list[Drawn]]:
         """The methods that were not chosen."""
         return {name: points for name, points in self.methods.items() if name != self.chosen}
 
     @property
     def acceptable(self) -> tuple[float, float] | None:
         """The band from the unpruned quality to the worst that is tolerated."""
-        if self.dense is None or self.tolerance is None:
+        if self.dense is None:
             return None
-        edge = self.tolerance if not self.higher_is_better else -self.tolerance
+        edge = self.curve.tolerance * (-1 if self.curve.higher_is_better else 1)
         low, high = sorted((self.dense.value, self.dense.value + edge))
         return low, high
 
 
 def read_curves(receipt: Receipt) -> Curves | None:
     """Return the curves, or None if the receipt holds no drawable point."""
-    curve = mapping(receipt.details, "curve")
+    try:
+        curve = Curve.from_dict(receipt.details.get("curve"))
+    except SsmithError:
+        return None
     methods = {}
-    for name, points in mapping(curve, "methods").items():
-        read = [point for point in map(_point, points) if point] if isinstance(points, list) else []
-        if read:
-            methods[text({"name": name}, "name")] = sorted(read, key=lambda point: point.removed)
+    for name, points in curve.methods.items():
+        shown = [drawn for point in points if (drawn := _drawn(point)) is not None]
+        if shown:
+            methods[printable(name)] = sorted(shown, key=lambda point: point.removed)
     if not methods:
         return None
-    count = number(curve, "count")
-    chosen = text(curve, "chosen", "method")
     return Curves(
-        metric=text(curve, "metric") or text(receipt.quality, "metric") or "quality",
-        higher_is_better=find(receipt.quality, "higher_is_better") is not False,
-        split=text(curve, "split"),
-        count=None if count is None else int(count),
-        counted=text(curve, "counted") or "sequences",
-        dense=_point({"removed": 0.0, **mapping(curve, "dense")}),
-        tolerance=number(curve, "tolerance"),
-        chosen=chosen,
-        point=_chosen_point(methods.get(chosen, []), mapping(curve, "chosen")),
+        curve=curve,
+        dense=_drawn(curve.dense),
+        point=None if curve.point is None else _drawn(curve.point),
         methods=methods,
     )
 
 
-def _point(entry: Any) -> Point | None:
-    removed, value = number(entry, "removed"), number(entry, "value")
-    if removed is None:
-        removed = number(entry, "fraction")
-    if removed is None or value is None:
+def _drawn(point: Point) -> Drawn | None:
+    if point.removed is None or point.value is None:
         return None
-    return Point(
-        asked=number(entry, "fraction"),
-        removed=removed,
-        value=value,
-        low=number(entry, "low"),
-        high=number(entry, "high"),
+    return Drawn(
+        asked=point.sparsity,
+        removed=point.removed,
+        value=point.value,
+        low=point.low,
+        high=point.high,
     )
-
-
-def _chosen_point(points: list[Point], chosen: dict[str, Any]) -> Point | None:
-    """Return the measured point nearest to the chosen one."""
-    where = number(chosen, "removed")
-    if where is None:
-        where = number(chosen, "fraction")
-    if where is None or not points:
-        return None
-    return min(points, key=lambda point: abs(point.removed - where))

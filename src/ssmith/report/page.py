@@ -105,9 +105,9 @@ def _context(receipt: Receipt, plots: dict[str, list[Plot]]) -> dict[str, Any]:
 
 def _tolerance(receipt: Receipt) -> str:
     curves = read_curves(receipt)
-    if curves is None or curves.tolerance is None:
+    if curves is None:
         return ""
-    return difference_format(curves.metric)(curves.tolerance).lstrip("+")
+    return difference_format(curves.metric)(curves.curve.tolerance).lstrip("+")
 
 
 def _command(receipt: Receipt) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssmith.report.curves import Curves, Point
+from ssmith.report.curves import Curves, Drawn
 from ssmith.report.look import shorten
 from ssmith.report.numbers import Format, difference_format, percent, quality_format
 from ssmith.report.plot import (
@@ -80,7 +80,7 @@ def _draw(axes: Any, curves: Curves) -> None:
         _draw_chosen(axes, chosen, curves)
 
 
-def _draw_chosen(axes: Any, points: list[Point], curves: Curves) -> None:
+def _draw_chosen(axes: Any, points: list[Drawn], curves: Curves) -> None:
     ends = [(p.removed, p.low, p.high) for p in points if p.low is not None and p.high is not None]
     if len(ends) > 1:
         x, low, high = zip(*ends, strict=True)
@@ -110,7 +110,7 @@ def _draw_chosen(axes: Any, points: list[Point], curves: Curves) -> None:
         )
 
 
-def _line(points: list[Point], dense: Point | None) -> tuple[list[float], list[float]]:
+def _line(points: list[Drawn], dense: Drawn | None) -> tuple[list[float], list[float]]:
     """Return a method's line; with nothing removed every method is the unpruned model."""
     start = [dense] if dense and points[0].removed > 0 else []
     return [p.removed for p in start + points], [p.value for p in start + points]
@@ -120,7 +120,7 @@ def _pad(axes: Any, curves: Curves) -> None:
     """Leave room for the label of the dense line on its better side."""
     low, high = axes.get_ylim()
     room = 0.07 * (high - low)
-    axes.set_ylim(*((low, high + room) if curves.higher_is_better else (low - room, high)))
+    axes.set_ylim(*((low, high + room) if curves.curve.higher_is_better else (low - room, high)))
 
 
 def _finish(axes: Any, curves: Curves, *, title: str) -> None:
@@ -131,7 +131,7 @@ def _finish(axes: Any, curves: Curves, *, title: str) -> None:
     axes.set_xlim(0, max(last, 0.01) * 1.015)
     axes.xaxis.set_major_formatter(lambda value, _: percent(value, 0))
     axes.yaxis.set_major_formatter(lambda value, _: _tick(value, shown, digits))
-    axes.set_xlabel("states removed", loc="right", labelpad=6)
+    axes.set_xlabel("share removed", loc="right", labelpad=6)
     axes.set_title(shorten(title, 60), loc="left", fontsize=12, color=MUTED, x=0, pad=8)
     axes.spines["left"].set_visible(False)
 
@@ -143,7 +143,7 @@ def _tick(value: float, shown: Format, digits: int) -> str:
 def _legend(axes: Any, curves: Curves, *, limit: int) -> None:
     """List the methods beside the axes, best on average first, each with its line."""
     names = sorted(curves.methods, key=lambda name: _mean(curves.methods[name]))
-    if curves.higher_is_better:
+    if curves.curve.higher_is_better:
         names.reverse()
     lines = {name: _stroke(index) for index, name in enumerate(curves.others)}
     lines[curves.chosen] = {"color": ACCENT, "linewidth": 2.6}
@@ -164,7 +164,7 @@ def _legend(axes: Any, curves: Curves, *, limit: int) -> None:
         )
 
 
-def _mean(points: list[Point]) -> float:
+def _mean(points: list[Drawn]) -> float:
     return sum(point.value for point in points) / len(points)
 
 
@@ -182,10 +182,10 @@ def _label_dense(axes: Any, curves: Curves) -> None:
         return
     label = f"unpruned {quality_format(curves.metric)(curves.dense.value)}"
     # On a narrow plot the longer label would run into the axis; the legend says it too.
-    if curves.tolerance is not None and axes.bbox.width > 300:
-        allowed = difference_format(curves.metric)(curves.tolerance).lstrip("+")
+    if axes.bbox.width > 300:
+        allowed = difference_format(curves.metric)(curves.curve.tolerance).lstrip("+")
         label += f", tolerance {allowed}"
-    above = curves.higher_is_better
+    above = curves.curve.higher_is_better
     axes.annotate(
         label,
         xy=(axes.get_xlim()[1], curves.dense.value),
@@ -202,16 +202,16 @@ def _label_chosen(axes: Any, curves: Curves) -> None:
     if curves.point is None:
         return
     x, y = curves.point.removed, curves.point.value
-    edge = axes.get_ylim()[0 if curves.higher_is_better else 1]
+    edge = axes.get_ylim()[0 if curves.curve.higher_is_better else 1]
     axes.vlines(x, *sorted((edge, y)), color=ACCENT, linewidth=1.2, zorder=1.2)
     right = x < 0.5 * axes.get_xlim()[1]
     axes.annotate(
         f"chosen: {percent(x)} removed\n{quality_format(curves.metric)(y)}",
         xy=(x, edge),
-        xytext=(8 if right else -8, 8 if curves.higher_is_better else -8),
+        xytext=(8 if right else -8, 8 if curves.curve.higher_is_better else -8),
         textcoords="offset points",
         ha="left" if right else "right",
-        va="bottom" if curves.higher_is_better else "top",
+        va="bottom" if curves.curve.higher_is_better else "top",
         fontsize=12,
         color=ACCENT,
         linespacing=1.3,
@@ -222,18 +222,18 @@ def _label_chosen(axes: Any, curves: Curves) -> None:
 
 def _near(curves: Curves) -> tuple[float, float] | None:
     """Return the limits of the close-up, or None if the whole plot already shows it."""
-    if curves.dense is None or not curves.tolerance:
+    if curves.dense is None or not curves.curve.tolerance:
         return None
     values = [p.value for points in curves.methods.values() for p in points]
     whole = max([*values, curves.dense.value]) - min([*values, curves.dense.value])
-    worse, better = 6 * curves.tolerance, 2 * curves.tolerance
-    below, above = (worse, better) if curves.higher_is_better else (better, worse)
+    worse, better = 6 * curves.curve.tolerance, 2 * curves.curve.tolerance
+    below, above = (worse, better) if curves.curve.higher_is_better else (better, worse)
     low, high = curves.dense.value - below, curves.dense.value + above
     return (low, high) if high - low < 0.5 * whole else None
 
 
 def _alt(curves: Curves) -> str:
-    alt = f"{curves.metric} against the share of removed states for {len(curves.methods)} methods."
+    alt = f"{curves.metric} against the share removed for {len(curves.methods)} methods."
     if curves.point:
         value = quality_format(curves.metric)(curves.point.value)
         alt += f" Chosen: {curves.chosen} with {percent(curves.point.removed)} removed, {value}."

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ssmith.core.budget import AUTO, Budget
-from ssmith.core.checks import check_flag, check_integer, check_number
+from ssmith.core.budget import AUTO, NONE
+from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
-from ssmith.evaluation import Limits, Load, SpeedConfig
+from ssmith.core.settings import to_mapping
+from ssmith.evaluation import Limits, Load, Metric, OwnMetric, SpeedConfig, own_metric
+from ssmith.evaluation.harness import HarnessConfig, harness_config
+from ssmith.jobs.source import RowsConfig
 from ssmith.jobs.tuning.recovery import RecoveryConfig
-from ssmith.spine.lti import Method, method_of
 
-AUTO_WITHOUT_DATA = "auto-data-free"
-CALIBRATION = 256
-"""Training sequences that refits are fitted to, unless told otherwise."""
-CANDIDATES = ("state-obs", "balanced", "aire", "last")
-"""What ``auto`` chooses from, in order of preference where they are equally good."""
-CANDIDATES_WITHOUT_DATA = ("aire", "last")
-"""What ``auto`` chooses from where there are no training sequences."""
-BASELINES = (
-    "last",
-    "aire",
-    "hinf-global",
-    "hinf-uniform",
-    "lamp",
-    "magnitude-global",
-    "magnitude-uniform",
-    "random",
-)
-FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+UNITS = ("state", "entry", "weight")
+_LENGTH, _WINDOWS = 1024, 64
+_SAMPLES, _CALIBRATION_WINDOWS = 256, 64
+_OF_TEXT = ("length", "windows", "test_windows", "field", "lm_eval", "group")
+_OF_SEQUENCES = ("own_metric", "own_lower_is_better", "own_max_loss")
+_WHOLE = {"refine": 0, "samples": 1, "length": 2, "windows": 1, "test_windows": 1,
+          "batch_size": 1, "threads": 1, "group": 2, "seed": 0}  # fmt: skip
+_REAL = ("max_loss", "own_max_loss", "price_per_hour", "sequences_per_day")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,43 +30,72 @@ class PilotConfig:
     """What to try, what to accept, what it costs.
 
     Args:
-        method: what cuts: a criterion by name (see `ssmith list`), or ``"auto"`` for the best on
-            the selection split of State-OBS, balanced truncation, AIRE and LAST
-            (``"auto-data-free"``: of AIRE and LAST alone, which is what
-            ``"auto"`` becomes, with a finding, where the data has no training split).
-        baselines: methods measured beside it; the method itself is left out of them.
-        calibration: training sequences that refits are fitted to, ≥ 1.
-        fractions: fractions of states to remove in the first sweep, each in (0, 1).
-        refine: further fractions between the last one within tolerance and the first beyond.
-        max_loss: largest loss of the task metric, in its own unit (0.005 is half a point).
+        units: what is cut: ``state``, ``entry`` (of A_log), ``weight`` (of projections); or entries
+            and weights together, the same share of both.
+        method: what cuts: a criterion by name (see `ssmith list`), or ``"auto"``: the best known
+            for selective layers, and for S5 and S4D the best on the selection split of State-OBS,
+            balanced truncation, AIRE and LAST (``"auto-data-free"``: of AIRE and LAST alone, which
+            is what ``"auto"`` becomes, with a finding, where there is no training split). Of both
+            entries and weights it names what scores entries; weights go by what belongs to it.
+        baselines: methods measured beside it, without compensation, the method itself left out;
+            those known for the unit if None.
+        compensate: ``"auto"``: the method's cut is made up for in closed form where that is known;
+            ``"none"``: it is not.
+        sparsities: shares to remove in the first sweep, each in (0, 1); the usual ones if None.
+        group: M of N:M: every share is cut as a pattern in groups of M neighbours; None for none.
+        refine: further sparsities between the last one within tolerance and the first beyond; 4 of
+            S5 and S4D and 0 of others if None.
+        samples: calibration rows, ≥ 1; 256 sequences or 64 windows of text if None.
+        length: tokens of each window of text, ≥ 2; 1,024 if None.
+        windows: most windows of the selection split, on which the cut is chosen; 64 if None.
+        test_windows: most windows of the test split; all if None.
+        field: key of the text in each line of a ``.jsonl`` file, or column of a ``.csv`` one; text
+            if None.
+        metric: a task by name; the usual one of the model if None.
+        max_loss: largest loss of the metric, in its own unit, of perplexity relative to it; 0.005
+            (half a point of accuracy), and 0.01 (one per cent) of perplexity if None.
+        min_gain: fraction by which size, memory or time must fall, in (0, 1).
+        proof: accept only a loss that is proven to be within ``max_loss``.
         recover: adapters, by name between commas (see ``ssmith list``), that learn to make up for
-            the cut and are then merged into the model: full, full-ssm or parameters; None for
-            none. Cuts larger than the tolerance allows are tried with it, one after the other.
+            the cut and are then written into the model; None for none. Cuts larger than the
+            tolerance allows are tried with it, one after the other.
         recover_steps: optimiser steps of each recovery, ≥ 1.
         recover_rate: its learning rate; None for the starting rate of each method.
         distill_weight: share of the dense model in the loss, in [0, 1]; the rest is the data.
         own_metric: the user's own metric, ``"module:function"`` or ``"file.py:function"``.
         own_lower_is_better: direction of the own metric.
         own_max_loss: largest loss of the own metric; None reports it without judging.
-        proof: accept only a loss that is proven to be within ``max_loss``.
-        seed: of resampling and of random pruning.
-        batch_size: sequences per forward pass, also when timed.
+        seed: of calibration, of resampling and of random pruning.
+        batch_size: rows per forward pass, also when timed; 64, of text 8 if None.
         threads: CPU threads; None leaves PyTorch's setting.
-        speed_seconds: time for each of the three speed measurements.
+        speed_seconds: time for each speed measurement.
+        lm_eval: tasks of lm-eval that both models answer as well, reported and not judged.
+        lm_eval_limit: documents of each of these tasks at most, the first ones; None for all.
+        few_shot: solved examples before each question; None for each task's own number.
         price_per_hour: of the machine, for the estimate of the saving.
         currency: as it is printed.
-        sequences_per_day: load, for the estimate of the saving.
+        sequences_per_day: load, for the estimate of the saving; of text windows.
 
     Raises:
         InputError: if a value is outside its domain.
     """
 
+    units: tuple[str, ...] = ("state",)
     method: str = AUTO
-    baselines: tuple[str, ...] = BASELINES
-    calibration: int = CALIBRATION
-    fractions: tuple[float, ...] = FRACTIONS
-    refine: int = 4
-    max_loss: float = 0.005
+    baselines: tuple[str, ...] | None = None
+    compensate: str = AUTO
+    sparsities: tuple[float, ...] | None = None
+    group: int | None = None
+    refine: int | None = None
+    samples: int | None = None
+    length: int | None = None
+    windows: int | None = None
+    test_windows: int | None = None
+    field: str | None = None
+    metric: str | None = None
+    max_loss: float | int | None = None
+    min_gain: float = 0.05
+    proof: bool = False
     recover: str | None = None
     recover_steps: int = 200
     recover_rate: float | None = None
@@ -81,54 +103,121 @@ class PilotConfig:
     own_metric: str | None = None
     own_lower_is_better: bool = False
     own_max_loss: float | None = None
-    proof: bool = False
     seed: int = 0
-    batch_size: int = 64
+    batch_size: int | None = None
     threads: int | None = None
     speed_seconds: float = 2.0
+    lm_eval: tuple[str, ...] = ()
+    lm_eval_limit: int | None = None
+    few_shot: int | None = None
     price_per_hour: float = 1.0
     currency: str = "USD"
     sequences_per_day: float = 1e6
 
     def __post_init__(self) -> None:
-        for name in (*self.candidates(), *self.baselines):
-            method_named(name)
-        if not self.fractions:
-            raise InputError("fractions is empty", allowed="at least one fraction")
-        self.recovery()
-        for fraction in self.fractions:
-            check_number("a fraction", fraction, above=0, below=1)
-        for name, least in (("batch_size", 1), ("calibration", 1), ("refine", 0), ("seed", 0)):
-            check_integer(name, getattr(self, name), at_least=least)
-        if self.threads is not None:
-            check_integer("threads", self.threads, at_least=1)
-        for name in ("max_loss", "own_max_loss", "price_per_hour", "sequences_per_day"):
-            if getattr(self, name) is not None or name != "own_max_loss":
-                check_number(name, getattr(self, name), at_least=0)
-        check_number("speed_seconds", self.speed_seconds, above=0)
+        for unit in self.units:
+            check_choice("unit", unit, UNITS)
+        if self.units not in [(unit,) for unit in UNITS] + [("entry", "weight")]:
+            raise InputError(
+                f"units are {', '.join(self.units) or 'none'}",
+                allowed="one of state, entry and weight, or entry and weight",
+            )
+        check_choice("compensate", self.compensate, (AUTO, NONE))
+        self._check_numbers()
         for name in ("proof", "own_lower_is_better"):
             check_flag(name, getattr(self, name))
+        self.limits()
+        self.recovery()
+        self.harness()
 
-    def candidates(self) -> tuple[str, ...]:
-        """Return the names of the methods from which the one that cuts is chosen."""
-        some = {AUTO: CANDIDATES, AUTO_WITHOUT_DATA: CANDIDATES_WITHOUT_DATA}
-        return some.get(self.method.strip().lower(), (self.method,))
+    def _check_numbers(self) -> None:
+        for name, least in _WHOLE.items():
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name), at_least=least)
+        for name in _REAL:
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), at_least=0)
+        check_number("speed_seconds", self.speed_seconds, above=0)
+        if self.sparsities is not None and not self.sparsities:
+            raise InputError("sparsities is empty", allowed="at least one share in (0, 1)")
+        for sparsity in self.sparsities or ():
+            check_number("a sparsity", sparsity, above=0, below=1)
 
-    @property
-    def is_auto(self) -> bool:
-        """Whether the method is chosen among all, those fitted to training sequences included."""
-        return self.method.strip().lower() == AUTO
+    def check_kind(self, *, text: bool, sequences: bool) -> None:
+        """Raise if a setting says nothing about the rows at hand.
 
-    def methods(self) -> tuple[str, ...]:
-        """Return the names of all methods to measure, each once, the candidates first."""
-        labels: dict[str, str] = {}
-        for name in (*self.candidates(), *self.baselines):
-            labels.setdefault(method_named(name).label, name)
-        return tuple(labels.values())
+        Args:
+            text: whether they are windows of text.
+            sequences: whether they are sequences.
 
-    def needs_data(self) -> bool:
-        """Return whether a method is fitted to training sequences."""
-        return any(method_named(name).needs_data for name in self.methods())
+        Raises:
+            InputError: if one is for other rows.
+        """
+        usual = PilotConfig()
+
+        def refuse(names: Collection[str], reason: str) -> None:
+            for name in names:
+                if getattr(self, name) != getattr(usual, name):
+                    raise InputError(f"{name} is for {reason}", next_step="leave it out")
+
+        if not text:
+            refuse(_OF_TEXT, "language models")
+        if not sequences:
+            refuse(_OF_SEQUENCES, "models of classes or numbers")
+
+    def resolved(
+        self,
+        metric: Metric,
+        *,
+        text: bool,
+        fitted: bool,
+        sparsities: tuple[float, ...],
+        baselines: tuple[str, ...],
+    ) -> PilotConfig:
+        """Return the same with nothing left open.
+
+        Args:
+            metric: what is judged.
+            text: whether the rows are windows of text.
+            fitted: whether layers are S5 or S4D, of which a cut is cheap to refine.
+            sparsities: the usual ones.
+            baselines: the usual ones.
+
+        Returns:
+            The config.
+        """
+
+        def usual(value: Any, otherwise: Any) -> Any:
+            return otherwise if value is None else value
+
+        return replace(
+            self,
+            sparsities=tuple(sorted(set(usual(self.sparsities, sparsities)))),
+            baselines=usual(self.baselines, baselines),
+            refine=usual(self.refine, 4 if fitted else 0),
+            samples=usual(self.samples, _CALIBRATION_WINDOWS if text else _SAMPLES),
+            length=usual(self.length, _LENGTH) if text else None,
+            windows=usual(self.windows, _WINDOWS) if text else None,
+            max_loss=usual(self.max_loss, 0.01 if metric.relative else 0.005),
+            batch_size=usual(self.batch_size, 8 if text else 64),
+        )
+
+    def rows(self, split: str) -> RowsConfig:
+        """Return how rows of a split are taken."""
+        windows = self.test_windows if split == "test" else self.windows
+        return RowsConfig(
+            split=split,
+            length=self.length,
+            windows=windows,
+            field=self.field,
+            batch_size=self.batch_size,
+        )
+
+    def own(self) -> OwnMetric | None:
+        """Return the user's own metric, if there is one; its code is imported."""
+        if self.own_metric is None:
+            return None
+        return own_metric(self.own_metric, higher_is_better=not self.own_lower_is_better)
 
     def recovery(self) -> RecoveryConfig | None:
         """Return how cut models are recovered, or None if they are not."""
@@ -139,13 +228,28 @@ class PilotConfig:
             steps=self.recover_steps,
             rate=self.recover_rate,
             distill_weight=self.distill_weight,
-            batch_size=self.batch_size,
+            batch_size=self.batch_size or 8,
+            seed=self.seed,
+        )
+
+    def harness(self) -> HarnessConfig | None:
+        """Return which tasks of lm-eval are run, or None if none is."""
+        return harness_config(
+            self.lm_eval,
+            self.lm_eval_limit,
+            self.few_shot,
+            batch_size=self.batch_size or 8,
             seed=self.seed,
         )
 
     def limits(self) -> Limits:
         """Return what the gate accepts."""
-        return Limits(max_loss=self.max_loss, own_max_loss=self.own_max_loss, proof=self.proof)
+        return Limits(
+            max_loss=self.max_loss or 0.0,
+            own_max_loss=self.own_max_loss,
+            min_gain=self.min_gain,
+            proof=self.proof,
+        )
 
     def load(self) -> Load:
         """Return the price and the traffic."""
@@ -161,10 +265,4 @@ class PilotConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
-        content = asdict(self)
-        return {**content, "baselines": list(self.baselines), "fractions": list(self.fractions)}
-
-
-def method_named(name: str, seed: int = 0) -> Method:
-    """Return a method for states by name; ``seed`` is that of the random criterion."""
-    return method_of(Budget("state", 0.5, method=name, seed=seed), has_data=True)
+        return to_mapping(self)

@@ -10,6 +10,7 @@ from torch import nn
 
 from ssmith.artefact import locate
 from ssmith.artefact.tuned import base_of, is_adapter
+from ssmith.core.plan import PLAN
 from ssmith.core.rows import Rows
 from ssmith.evaluation import (
     Change,
@@ -20,6 +21,7 @@ from ssmith.evaluation import (
     measure_memory,
     measure_speed,
 )
+from ssmith.evaluation.memory import parameter_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +69,15 @@ def tensor_bytes(place: Path) -> int:
     Returns:
         Bytes on disk.
     """
-    own = sum(item.stat().st_size for item in place.glob("*.safetensors"))
+    # What a plan holds was decided once, and no model is opened from it.
+    files = [item for item in place.glob("*.safetensors") if item.stem != Path(PLAN).stem]
+    own = sum(item.stat().st_size for item in files)
     return own + (tensor_bytes(locate(base_of(place))) if is_adapter(place) else 0)
 
 
 def measure_costs(
     models: tuple[nn.Module, nn.Module],
-    places: tuple[Path, Path],
+    places: tuple[Path | None, Path],
     rows: Rows,
     config: SpeedConfig,
 ) -> Costs:
@@ -82,7 +86,7 @@ def measure_costs(
     Args:
         models: the models.
         places: their directories; every file that holds tensors counts, of an adapter also those
-            of its base.
+            of its base. Where one has none, the tensors in memory count.
         rows: of one forward pass; of windows of text none padded.
         config: how speed is measured.
 
@@ -91,9 +95,12 @@ def measure_costs(
     """
     before, after = models
     first, second = (sum(item.numel() for item in model.parameters()) for model in models)
+    sizes = parameter_bytes(before), parameter_bytes(after)
+    if places[0] is not None and places[1] is not None:
+        sizes = tensor_bytes(places[0]), tensor_bytes(places[1])
     return Costs(
         speed=measure_speed(before, after, rows, config=config),
         memory=measure_memory(before, after, rows),
-        file_bytes=(tensor_bytes(places[0]), tensor_bytes(places[1])),
+        file_bytes=sizes,
         parameters=(first, second),
     )

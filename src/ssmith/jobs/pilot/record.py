@@ -4,34 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
+from ssmith.core.curve import Curve
 from ssmith.core.layers import Finding
 from ssmith.core.receipt import Receipt
-from ssmith.jobs.pilot.config import AUTO_WITHOUT_DATA
-from ssmith.jobs.pilot.sweep import failed_points
+from ssmith.evaluation import Reason, Verdict
+from ssmith.jobs.pilot.cut import AUTO_WITHOUT_DATA
 
 
-def nothing_fits(curve: dict[str, Any]) -> dict[str, Any]:
+def nothing_fits(curve: Curve) -> Verdict:
     """Return the verdict where no cut that was tried is within tolerance.
 
     Args:
-        curve: the sweep, as it stands in the receipt.
+        curve: the sweep.
 
     Returns:
-        The verdict section of a receipt.
+        A refusal.
     """
     text = (
-        f"even the smallest cut that was tried loses more than {curve['tolerance']:g} of "
-        f"{curve['metric']} on the {curve['split']} split, or could not be measured"
+        f"even the smallest cut that was tried loses more than {curve.tolerance:g} of "
+        f"{curve.metric} on the {curve.split} split, or could not be measured"
     )
-    return {
-        "accepted": False,
-        "headline": f"Nothing was cut: {text}",
-        "reasons": [{"gate": "quality", "passed": False, "text": f"{text}."}],
-    }
+    return Verdict(
+        accepted=False,
+        headline=f"Nothing was cut: {text}",
+        reasons=(Reason(gate="quality", passed=False, text=f"{text}."),),
+    )
 
 
 def make_receipt(
-    run: dict[str, Any], about: dict[str, Any], curve: dict[str, Any], sections: dict[str, Any]
+    run: dict[str, Any], about: dict[str, Any], curve: Curve, sections: dict[str, Any]
 ) -> Receipt:
     """Put a pilot's receipt together.
 
@@ -75,11 +76,11 @@ def make_receipt(
         verdict=sections["verdict"],
         findings=[
             *sections.get("findings", []),
-            *failed_points(curve["methods"]),
+            *curve.failed(),
             *_weak_model(quality, run["data"]),
             *_without_data(config),
         ],
-        details={"curve": curve, "layers": sections.get("layers", [])},
+        details={"curve": curve.as_dict(), "layers": sections.get("layers", [])},
     )
 
 
@@ -96,7 +97,7 @@ def _without_data(config: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _weak_model(quality: dict[str, Any], data: dict[str, Any]) -> list[dict[str, Any]]:
     """Say so if the model guesses: anything can be cut from it without a loss."""
-    guess = data["details"].get("majority_rate", {}).get("test")
+    guess = data.get("details", {}).get("majority_rate", {}).get("test")
     if quality.get("metric") != "accuracy" or guess is None or quality["before"]["low"] > guess:
         return []
     message = (

@@ -1,67 +1,59 @@
-"""The pilot, stage by stage."""
+"""The pilot, stage by stage: sweep, cut, prove, compare, judge, report."""
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ssmith import api
-from ssmith.artefact import locate
-from ssmith.core.budget import Budget
-from ssmith.core.plan import Plan
-from ssmith.core.progress import Progress, silent
+from ssmith.core.budget import AUTO
+from ssmith.core.curve import Curve
+from ssmith.core.errors import InputError
+from ssmith.core.optional import require
+from ssmith.core.progress import Progress, part_of, silent
 from ssmith.core.receipt import Receipt, versions
-from ssmith.core.scores import Scores
-from ssmith.core.sequences import SequenceData, Sequences
+from ssmith.core.sequences import Sequences
 from ssmith.evaluation import (
     Comparison,
     Estimate,
     Evidence,
-    Metric,
     OwnComparison,
     OwnMetric,
-    ParityReport,
     Task,
-    compare_outcomes,
     compare_own,
-    default_task,
     estimate_saving,
     judge,
-    own_metric,
     predict,
 )
-from ssmith.families import SequenceModel, model_digest
-from ssmith.jobs.outputs import RECEIPT
-from ssmith.jobs.pilot.config import AUTO_WITHOUT_DATA, PilotConfig, method_named
+from ssmith.evaluation.harness import check_harness, compare_tasks, run_tasks
+from ssmith.families import model_digest
+from ssmith.jobs.outputs import RECEIPT, refuse_own_input
+from ssmith.jobs.pilot.config import PilotConfig
 from ssmith.jobs.pilot.costs import measure_costs
-from ssmith.jobs.pilot.frame import MODEL, Frame, about
-from ssmith.jobs.pilot.language import pilot_language
-from ssmith.jobs.pilot.language_config import LanguagePilotConfig
-from ssmith.jobs.pilot.recovery import Recovery
-from ssmith.jobs.pilot.store import Store
-from ssmith.jobs.pilot.sweep import (
-    best_of,
-    between,
-    layer_details,
-    measured_point,
-    sweep,
-    within,
-)
-from ssmith.jobs.prune import Calibration
-from ssmith.jobs.source import reads_text
-from ssmith.spine.lti import StatePlanner
+from ssmith.jobs.pilot.cut import AUTO_WITHOUT_DATA, Cutter, Made
+from ssmith.jobs.pilot.directory import RunDirectory
+from ssmith.jobs.pilot.parity import parity_of
+from ssmith.jobs.pilot.record import make_receipt, nothing_fits
+from ssmith.jobs.pilot.recovery import recovery_of
+from ssmith.jobs.pilot.saving import MODEL, kept_words, save_cut
+from ssmith.jobs.pilot.subject import Data, Subject, open_subject
+from ssmith.jobs.pilot.sweep import Sweep
+from ssmith.jobs.source import one_batch, tokenizer_for
+from ssmith.report import write_report
 
 
 def pilot(
-    model: str,
-    data: str,
-    out: Path,
-    config: PilotConfig | LanguagePilotConfig | None = None,
+    model: str | nn.Module,
+    data: Data,
+    out: str | Path,
+    config: PilotConfig | None = None,
+    task: Task | None = None,
     *,
+    name: str = "",
     resume: bool = False,
     overwrite: bool = False,
     command: Sequence[str] = (),
@@ -69,16 +61,20 @@ def pilot(
 ) -> Receipt:
     """Find the largest cut within a tolerance, make it, prove it, judge it and report it.
 
-    The cut is chosen on the selection split and judged on the test split, which nothing
-    else looks at. Leaves ``receipt.json``, ``report.html``, ``plots/``, ``plan.json``, ``model/``
-    and the intermediate results in ``stages/``. A killed run that is resumed ends with the same
-    bytes.
+    Calibrated on the training split, chosen on the selection split and judged on the test split,
+    which nothing else looks at. Leaves ``receipt.json``, ``report.html``, ``plots/``,
+    ``plan.json``, ``model/`` and the intermediate results in ``stages/``. A killed run that is
+    resumed ends with the same bytes.
 
     Args:
-        model: a directory, a hub id or ``embedded:NAME``.
-        data: ``embedded:NAME`` or a file; for a language model a text (see `ssmith.load_text`).
+        model: a directory, a hub id or ``embedded:NAME``; or any network in memory.
+        data: ``embedded:NAME`` or a file, for a language model a text (see `ssmith.load_text`);
+            loaded data; or rows of your own by split: ``{"calibration": …, "selection": …,
+            "test": …}``, each anything `ssmith.rows` takes.
         out: directory for everything.
-        config: what to try and what to accept; a `LanguagePilotConfig` for a language model.
+        config: what to try and what to accept.
+        task: what good means, for rows of your own; the usual one if None.
+        name: what to call a network in memory.
         resume: go on with an interrupted run in ``out``.
         overwrite: throw away an earlier pilot in ``out``.
         command: the command line to repeat it, for the receipt.
@@ -90,200 +86,150 @@ def pilot(
     Raises:
         SsmithError: for bad input; nothing is written then.
     """
-    frame = Frame(out=out, resume=resume, overwrite=overwrite, command=command, progress=progress)
-    if isinstance(config, LanguagePilotConfig) or (config is None and reads_text(model)):
-        return pilot_language(model, data, frame, config)
-    settings = config or PilotConfig()
-    frame.refuse_early(model, data, *_file_of(settings.own_metric))
-    dense = api.load_sequence_model(model)
-    # With auto a train split may be missing: then the methods that need none are left.
-    fitted = settings.needs_data() and not settings.is_auto
-    recovers = settings.recover is not None
-    needs = ("train",) * (fitted or recovers) + ("validation",) * recovers + ("selection", "test")
-    sequences = api.load_data(data, dense, needs=needs)
-    if settings.is_auto and not len(sequences.splits.get("train", ())):
-        settings = dataclasses.replace(settings, method=AUTO_WITHOUT_DATA)
+    directory, settings = RunDirectory(Path(out)), config or PilotConfig()
+    _refuse_early(directory.out, model, data, settings)
+    subject = open_subject(model, data, settings, task, name)
+    settings.check_kind(text=subject.reads_text, sequences=subject.reads_sequences)
+    check_harness(settings.harness())
+    cutter = _cutter_of(subject, settings)
+    settings = cutter.config
+    subject = replace(subject, config=settings)
+    recovery = recovery_of(subject, settings, directory, progress)
     identity = {
-        "model": {"name": model, "digest": model_digest(dense)},
-        "data": sequences.describe(),
+        **subject.identity(cutter.calibration),
         "config": settings.as_dict(),
         "versions": versions(),
     }
-    return frame.run(
-        identity,
-        _Run(
-            name=model,
-            store=frame.store,
-            config=settings,
-            dense=dense,
-            data=sequences,
-            task=default_task(dense.config.task),
-            own=_own(settings),
-            recovery=Recovery.from_sequences(dense, sequences, settings, frame),
-            progress=progress,
-        ),
+    identity["data"] |= {} if recovery is None else recovery.about
+    # A run killed before its first file was whole has left no command: the resumed one counts.
+    words = [word for word in command if word != "--resume"]
+    first = directory.open(identity, words, resume=resume, overwrite=overwrite)
+
+    def measure(cut: nn.Module) -> Estimate:
+        return api.evaluate(
+            cut, subject.selection, subject.task, seed=settings.seed, batch_size=settings.batch_size
+        )
+
+    sweep = Sweep(
+        subject=subject,
+        cutter=cutter,
+        recovery=recovery,
+        directory=directory,
+        measure=measure,
+        progress=progress,
     )
+    curve = sweep.run()
+    sections: dict[str, Any] = {"verdict": nothing_fits(curve).as_dict()}
+    if curve.point is not None:
+        sections = _Run(sweep=sweep, own=settings.own()).cut_and_judge(curve)
+    receipt = make_receipt({**identity, "command": first}, subject.about(), curve, sections)
+    receipt.save(directory.out / RECEIPT)
+    write_report(receipt, directory.out)
+    progress("report", 1, 1)
+    return receipt
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Cut:
-    """A cut that was made, and how."""
+def _refuse_early(out: Path, model: object, data: object, config: PilotConfig) -> None:
+    """Refuse what can be refused before the first file and any long work."""
+    for package in ("matplotlib", "jinja2"):
+        require(package, extra="report", purpose="the report")
+    files = [item for item in (model, data) if isinstance(item, str)]
+    files += [name for name in config.lm_eval if Path(name).exists()]
+    if config.own_metric is not None:
+        files.append(config.own_metric.rpartition(":")[0])
+    refuse_own_input(out, *files)
 
-    plan: Plan
-    scores: Scores
-    shrunk: SequenceModel
-    done: Receipt
+
+def _cutter_of(subject: Subject, config: PilotConfig) -> Cutter:
+    """Return what cuts, with all settings resolved and checked."""
+    config.own()
+    metric = subject.task.metric
+    if subject.own_task is not None and config.max_loss is None:
+        raise InputError(
+            f"nothing says how much {metric.name} may be lost",
+            allowed="max_loss in the metric's own unit, or relative to it",
+            next_step="give PilotConfig(max_loss=…)",
+        )
+    cutter = Cutter(dense=subject.model, calibration=None, config=config)
+    if cutter.fitted and config.method.strip().lower() == AUTO and not subject.can_calibrate:
+        config = replace(config, method=AUTO_WITHOUT_DATA)
+    sparsities, baselines = cutter.usual()
+    config = config.resolved(
+        metric,
+        text=subject.reads_text,
+        fitted=cutter.fitted,
+        sparsities=sparsities,
+        baselines=baselines,
+    )
+    cutter = Cutter(dense=subject.model, calibration=None, config=config)
+    calibration = None
+    if subject.can_calibrate and any(map(cutter.needs_rows, cutter.methods().values())):
+        calibration = subject.source.sample(config.samples or 1, config.rows("train"), config.seed)
+    cutter.calibration = calibration
+    cutter.check()
+    return cutter
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """What the stages of one pilot share."""
+    """The part of a pilot behind the choice."""
 
-    name: str
-    store: Store
-    config: PilotConfig
-    dense: SequenceModel
-    data: SequenceData
-    task: Task
+    sweep: Sweep
     own: OwnMetric | None
-    recovery: Recovery | None
-    progress: Progress
 
     @property
-    def metric(self) -> Metric:
-        """What the task measures."""
-        return self.task.metric
+    def config(self) -> PilotConfig:
+        return self.sweep.cutter.config
 
-    def about(self) -> dict[str, Any]:
-        """Return what the model is, for the receipt."""
-        return about(self.name, self.dense, self.dense.config.task)
-
-    def curve(self) -> dict[str, Any]:
-        """Sweep all criteria, refine the chosen one, and choose the cut."""
-        config, part = self.config, self.data.split("selection")
-        dense = self.store.once("baseline", lambda: self._measure(self.dense, part).as_dict())
-        names = config.methods()
-        swept = {}
-        for index, name in enumerate(names):
-            swept[name] = self._sweep(f"sweep-{name}", name, sorted(config.fractions), part)
-            self.progress("sweep", index + 1, len(names), swept[name]["label"])
-        limit = (dense["value"], self.metric, config.max_loss)
-        best = best_of({name: swept[name]["points"] for name in config.candidates()}, *limit)
-        own = swept[best]
-        good = within(own["points"], *limit)
-        more = between(sorted(config.fractions), good, config.refine)
-        if more:
-            refined = self._sweep(f"refine-{best}", best, more, part)
-            points = sorted(own["points"] + refined["points"], key=lambda item: item["fraction"])
-            own = swept[best] = {**own, "points": points}
-            good = within(points, *limit)
-        chosen = {"method": own["label"], **own["points"][good - 1]} if good else None
-        recovered = {}
-        if self.recovery is not None:
-            label = f"{own['label']} + {config.recover}"
-            fractions = [point["fraction"] for point in own["points"][max(good - 1, 0) :]]
-            points = self.recovery.walk(
-                fractions, lambda fraction: self._recovered_point(best, fraction), limit
-            )
-            recovered[label] = points
-            fine = within(points, *limit)
-            chosen = {"method": label, **points[fine - 1]} if fine else chosen
-        return {
-            "metric": self.metric.name,
-            "higher_is_better": self.metric.higher_is_better,
-            "split": "selection",
-            "count": len(part),
-            "dense": dense,
-            "tolerance": config.max_loss,
-            "method": best,
-            "chosen": chosen,
-            "methods": {item["label"]: item["points"] for item in swept.values()} | recovered,
-        }
-
-    def cut_and_judge(self, name: str, chosen: dict[str, Any]) -> dict[str, Any]:
+    def cut_and_judge(self, curve: Curve) -> dict[str, Any]:
         """Cut, save, check, measure and judge; return the receipt's sections."""
-        out = self.store.out
-        cut = self._cut(name, chosen["fraction"])
-        plan, done, shrunk, recovered = cut.plan, cut.done, cut.shrunk, None
-        plan.save(out)
-        if self.recovery is not None and chosen.get("recovered", False):
-            shrunk = copy.deepcopy(shrunk)
-            recovered = self.recovery.apply_(shrunk, self.dense, chosen["fraction"])
-        # Written anew also by a resumed run: the same bytes, and never half of them.
-        api.save(
-            shrunk,
-            out / MODEL,
-            overwrite=True,
-            parent=plan.model_digest,
-            facts={"title": "Shrunk state space model", "text": [str(plan).splitlines()[0] + "."]},
-            extra_files={**plan.files(), RECEIPT: done.to_json().encode()},
+        sweep, out, point = self.sweep, self.sweep.directory.out, curve.point
+        inner = part_of(sweep.progress, "cut", 0, 1)
+        made, left, recovered = sweep.cut(
+            curve.method,
+            0.0 if point is None else point.sparsity,
+            inner,
+            recovered=point is not None and point.recovered,
         )
-        self.progress("cut", 1, 1, f"{plan.cuts[0].kept} of {plan.cuts[0].total} states kept")
-        measured = self.store.once("measured", lambda: self._measured(cut, shrunk))
-        self.progress("compare", 1, 1, str(measured["verdict"]["headline"]))
+        made.plan.save(out)
+        # Written anew also by a resumed run: the same bytes, and never half of them.
+        save_cut(left, made, out / MODEL)
+        sweep.progress("cut", 1, 1, kept_words(made))
+        measured = sweep.directory.cached("measured", lambda: self._measured(made, left))
+        sweep.progress("compare", 1, 1, str(measured["verdict"]["headline"]))
         return {
             **measured,
-            "removed": done.removed,
-            "findings": [*done.findings, *measured["findings"]],
-            "layers": layer_details(cut.scores, plan),
-            "budget": plan.cuts[0].budget,
-            "criterion": plan.cuts[0].method,
-            "refit": plan.facts.get("refit"),
+            **made.about,
+            "removed": made.done.removed,
+            "findings": [*made.done.findings, *measured["findings"]],
+            "layers": made.layers,
             "recovery": None if recovered is None else recovered.as_dict(),
-            "digest_after": model_digest(shrunk),
+            "digest_after": model_digest(left),
         }
 
-    def _cut(self, name: str, fraction: float) -> _Cut:
-        planner = StatePlanner(
-            self.dense, method_named(name, self.config.seed), self._calibration()
-        )
-        plan = planner.plan(Budget("state", fraction))
-        shrunk = copy.deepcopy(self.dense)
-        done = api.prune_(shrunk, plan)
-        return _Cut(plan=plan, scores=planner.scores, shrunk=shrunk, done=done)
-
-    def _recovered_point(self, name: str, fraction: float) -> dict[str, Any]:
-        facts: dict[str, Any] = {}
-
-        def attempt(fraction: float, removed: Callable[[float], None]) -> Estimate:
-            cut = self._cut(name, fraction)
-            removed(cut.plan.cuts[0].sparsity)
-            if self.recovery is not None:
-                done = self.recovery.apply_(cut.shrunk, self.dense, fraction)
-                facts["validation"] = done.validation
-            return self._measure(cut.shrunk, self.data.split("selection"))
-
-        return {**measured_point(fraction, attempt), **facts}
-
-    def _parity(self, cut: _Cut, shrunk: SequenceModel) -> ParityReport:
-        """Check the cut before any recovery, and the model that is left after it."""
-        masked = copy.deepcopy(self.dense)
-        api.prune_(masked, cut.plan, "mask")
-        part, saved = self.data.split("selection"), self.store.out / MODEL
-        return api.parity(masked, cut.shrunk, saved, part, recovered=shrunk)
-
-    def _measured(self, cut: _Cut, shrunk: SequenceModel) -> dict[str, Any]:
-        config, done = self.config, cut.done
-        part = self.data.split("selection")
-        parity = self._parity(cut, shrunk)
-        self.progress("parity", 1, 1)
+    def _measured(self, made: Made, left: nn.Module) -> dict[str, Any]:
+        sweep, subject, config = self.sweep, self.sweep.subject, self.config
+        saved = sweep.directory.out / MODEL
+        parity = parity_of(made, left, saved, subject)
+        sweep.progress("parity", 1, 1)
         costs = measure_costs(
-            (self.dense, shrunk),
-            (locate(self.name), self.store.out / MODEL),
-            part.first(config.batch_size),
+            (subject.model, left),
+            (subject.place, saved),
+            one_batch(subject.selection, config.batch_size or 1),
             config.speed(),
         )
-        self.progress("speed", 1, 1)
-        comparison, own = self._compared(shrunk)
+        sweep.progress("speed", 1, 1)
+        comparison, own = self._compared(left)
         evidence = Evidence(
             comparison=comparison,
             parity=parity,
             changes=costs.changes(),
-            removed=done.removed,
+            removed=made.done.removed,
             own=own,
         )
+        section = comparison.as_dict(split="test", own=None if own is None else own.as_dict())
         return {
-            "quality": comparison.as_dict(split="test", own=None if own is None else own.as_dict()),
+            "quality": {**section, **self._tasks(left)},
             "parity": parity.as_dict(),
             **costs.sections(),
             "findings": costs.findings(),
@@ -293,51 +239,34 @@ class _Run:
                 batch_size=costs.speed.batch_size,
                 path=costs.speed.path,
             ),
-            "verdict": judge(evidence, config.limits()),
+            "verdict": judge(evidence, config.limits()).as_dict(),
         }
 
-    def _compared(self, shrunk: SequenceModel) -> tuple[Comparison, OwnComparison | None]:
+    def _compared(self, left: nn.Module) -> tuple[Comparison, OwnComparison | None]:
         """Compare on the test split; nothing before this looks at it."""
-        config, test = self.config, self.data.split("test")
-        before, after = (predict(item, test, config.batch_size) for item in (self.dense, shrunk))
-        outcomes = [self.task.of_outputs(item, test.y) for item in (before, after)]
-        comparison = compare_outcomes(outcomes[0], outcomes[1], self.metric, seed=config.seed)
-        if self.own is None:
-            return comparison, None
-        return comparison, compare_own(self.own, before, after, test.y, seed=config.seed)
-
-    def _measure(self, model: SequenceModel, part: Sequences) -> Estimate:
-        config = self.config
-        return api.evaluate(model, part, self.task, seed=config.seed, batch_size=config.batch_size)
-
-    def _calibration(self) -> Sequences | None:
-        if not self.config.needs_data():
-            return None
-        drawn = Calibration(samples=self.config.calibration, seed=self.config.seed)
-        return drawn.sequences(self.data)
-
-    def _sweep(
-        self, stage: str, name: str, fractions: Sequence[float], part: Sequences
-    ) -> dict[str, Any]:
-        result: dict[str, Any] = self.store.once(
-            stage,
-            lambda: sweep(
-                self.dense,
-                method_named(name, self.config.seed),
-                fractions,
-                lambda model: self._measure(model, part),
-                self._calibration(),
-            ),
+        subject, config, own = self.sweep.subject, self.config, None
+        comparison = api.compare(
+            subject.model,
+            left,
+            subject.test,
+            subject.task,
+            seed=config.seed,
+            batch_size=config.batch_size,
         )
-        return result
+        if self.own is not None and isinstance(subject.test, Sequences):
+            both = [
+                predict(model, subject.test, config.batch_size or 1)
+                for model in (subject.model, left)
+            ]
+            own = compare_own(self.own, both[0], both[1], subject.test.y, seed=config.seed)
+        return comparison, own
 
-
-def _own(config: PilotConfig) -> OwnMetric | None:
-    if config.own_metric is None:
-        return None
-    return own_metric(config.own_metric, higher_is_better=not config.own_lower_is_better)
-
-
-def _file_of(metric: str | None) -> list[str]:
-    """Return the file of a metric ``"file.py:function"``; a module's name is no file."""
-    return [] if metric is None else [metric.rpartition(":")[0]]
+    def _tasks(self, left: nn.Module) -> dict[str, Any]:
+        """Return what both models make of lm-eval's tasks; nothing where none is asked for."""
+        harness, subject = self.config.harness(), self.sweep.subject
+        if harness is None:
+            return {}
+        tokenizer = tokenizer_for(subject.model, subject.name)
+        before, after = (run_tasks(item, tokenizer, harness) for item in (subject.model, left))
+        self.sweep.progress("lm-eval", 1, 1)
+        return {"lm_eval": compare_tasks(before, after, self.config.seed)}

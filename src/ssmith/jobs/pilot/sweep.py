@@ -1,180 +1,158 @@
-"""Quality against removed states, for every criterion, on the selection split."""
+"""Quality against removed units, for every method, on the selection split."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ssmith import api
-from ssmith.core.budget import Budget
+from torch import nn
+
+from ssmith.core.curve import Curve, Limit, Point, between
 from ssmith.core.errors import NumericalError, PlanError
-from ssmith.core.layers import Finding
-from ssmith.core.plan import Plan
-from ssmith.core.scores import Scores
-from ssmith.core.sequences import Sequences
-from ssmith.evaluation import Estimate, Metric
-from ssmith.families import SequenceModel
-from ssmith.spine.lti import Method, StatePlanner
+from ssmith.core.progress import Progress, part_of, silent
+from ssmith.core.settings import from_mapping, to_mapping
+from ssmith.evaluation import Estimate
+from ssmith.jobs.pilot.cut import Cutter, Made
+from ssmith.jobs.pilot.directory import RunDirectory
+from ssmith.jobs.pilot.recovery import Recovery
+from ssmith.jobs.pilot.subject import Subject
+from ssmith.jobs.tuning.recovery import Recovered
 
-# A loss equal to the tolerance is within it, also after rounding of the last bit.
-_ROUNDING = 1e-12
+Measure = Callable[[Any], Estimate]
 
 
-def sweep(
-    model: SequenceModel,
-    method: Method,
-    fractions: Sequence[float],
-    measure: Callable[[SequenceModel], Estimate],
-    calibration: Sequences | None = None,
-) -> dict[str, Any]:
-    """Measure a model at each fraction of removed states.
-
-    A cut that cannot be made, or whose outputs are not finite, is a result like any other: its
-    value is None, and ``why`` says what happened.
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """Measures cuts, and chooses one.
 
     Args:
-        model: the dense model; it is not changed.
-        method: how it is cut; its states are scored once.
-        fractions: fractions of all states to remove.
-        measure: measures a model.
-        calibration: sequences for methods that refit.
-
-    Returns:
-        ``label`` and ``points``: fraction asked for, fraction removed, value, low, high.
+        subject: what is cut.
+        cutter: how.
+        recovery: how cuts are recovered; None if they are not.
+        directory: where points are kept.
+        measure: measures a model on the selection split.
+        progress: told after each point.
     """
-    planner = StatePlanner(model, method, calibration)
 
-    def attempt(fraction: float, removed: Callable[[float], None]) -> Estimate:
-        plan = planner.plan(Budget("state", fraction))
-        removed(plan.cuts[0].sparsity)
-        return measure(cut(model, plan))
+    subject: Subject
+    cutter: Cutter
+    recovery: Recovery | None
+    directory: RunDirectory
+    measure: Measure
+    progress: Progress
 
-    return {
-        "label": method.label,
-        "points": [measured_point(fraction, attempt) for fraction in fractions],
-    }
+    def run(self) -> Curve:
+        """Sweep all methods, refine and recover the best one, and choose the cut."""
+        subject, config = self.subject, self.cutter.config
+        metric = subject.task.metric
+        found = self.directory.cached("baseline", self._baseline)
+        limit = Limit(
+            dense=found["value"],
+            higher_is_better=metric.higher_is_better,
+            tolerance=(config.max_loss or 0.0) * (abs(found["value"]) if metric.relative else 1.0),
+        )
+        names, swept = self.cutter.methods(), self._swept(config.sparsities or ())
+        own = {self.cutter.label(name) for name in self.cutter.candidates()}
+        best = limit.best_of({label: points for label, points in swept.items() if label in own})
+        swept[best] = self._refined(names[best], swept[best], limit)
+        good = limit.within(swept[best])
+        chosen, point = (best, swept[best][good - 1]) if good else ("", None)
+        if self.recovery is not None:
+            label = f"{best} + {config.recover}"
+            asked = [item.sparsity for item in swept[best][max(good - 1, 0) :]]
+            swept[label] = self._recovered(self.recovery, names[best], asked, limit)
+            fine = limit.within(swept[label])
+            chosen, point = (label, swept[label][fine - 1]) if fine else (chosen, point)
+        return Curve(
+            metric=metric.name,
+            higher_is_better=metric.higher_is_better,
+            split="selection",
+            count=found.pop("count"),
+            counted=metric.counted,
+            dense=Point(sparsity=0.0, removed=0.0, **found),
+            tolerance=limit.tolerance,
+            method=names[best],
+            chosen=chosen,
+            point=point,
+            methods={label: tuple(points) for label, points in swept.items()},
+        )
 
+    def cut(
+        self, method: str, sparsity: float, progress: Progress, *, recovered: bool = False
+    ) -> tuple[Made, nn.Module, Recovered | None]:
+        """Make a cut, and recover it if asked to.
 
-def measured_point(
-    fraction: float, attempt: Callable[[float, Callable[[float], None]], Estimate]
-) -> dict[str, Any]:
-    """Measure one cut; one that cannot be made or measured is a point too, with the reason.
+        Args:
+            method: by name.
+            sparsity: share to remove.
+            progress: told how far it is.
+            recovered: whether it is recovered.
 
-    Args:
-        fraction: to remove.
-        attempt: cuts that fraction, calls its second argument with the fraction that is really
-            gone, and measures.
+        Returns:
+            The cut, the model that is left in the end, and what its recovery did.
+        """
+        if self.recovery is None or not recovered:
+            made = self.cutter.make(method, sparsity, progress=progress)
+            return made, made.model, None
+        made = self.cutter.make(
+            method, sparsity, terms=self.recovery.config.terms(), progress=progress
+        )
+        # The cut itself is compared with a masked model later on.
+        left = made.model if made.masked is None else copy.deepcopy(made.model)
+        return made, left, self.recovery.apply_(left, self.subject.model, sparsity)
 
-    Returns:
-        Fraction asked for, fraction removed, value, low, high; or ``why`` there is no value.
-    """
-    point: dict[str, Any] = {"fraction": fraction}
-    point |= dict.fromkeys(("removed", "value", "low", "high"))
-    try:
-        found = attempt(fraction, lambda share: point.update(removed=share))
-    except (PlanError, NumericalError) as error:
-        return {**point, "why": error.what}
-    return {**point, **found.as_dict()}
+    def _baseline(self) -> dict[str, Any]:
+        found = self.measure(self.subject.model)
+        return {**found.as_dict(), "count": found.count}
 
+    def _swept(self, sparsities: Sequence[float]) -> dict[str, list[Point]]:
+        names = self.cutter.methods()
+        done, total = 0, len(names) * len(sparsities)
+        swept: dict[str, list[Point]] = {}
+        for label, name in names.items():
+            for sparsity in sparsities:
+                inner = part_of(self.progress, "sweep", done, total)
+                point = self._point(f"sweep-{name}-{sparsity:g}", name, sparsity, inner)
+                swept.setdefault(label, []).append(point)
+                done += 1
+                self.progress("sweep", done, total, f"{label}, {sparsity:g}")
+        return swept
 
-def cut(model: SequenceModel, plan: Plan) -> SequenceModel:
-    """Return a shrunk copy of a model."""
-    shrunk = copy.deepcopy(model)
-    api.prune_(shrunk, plan)
-    return shrunk
+    def _refined(self, name: str, points: list[Point], limit: Limit) -> list[Point]:
+        """Add points between the last one within the tolerance and the first beyond."""
+        asked = [point.sparsity for point in points]
+        more = between(asked, limit.within(points), self.cutter.config.refine or 0)
+        found = [
+            self._point(f"refine-{name}-{sparsity:g}", name, sparsity, silent) for sparsity in more
+        ]
+        return sorted([*points, *found], key=lambda point: point.sparsity)
 
+    def _recovered(
+        self, recovery: Recovery, name: str, sparsities: Sequence[float], limit: Limit
+    ) -> list[Point]:
+        """Recover ever larger cuts until one is beyond the tolerance all the same."""
+        points: list[Point] = []
+        for sparsity in sparsities:
+            stage = f"recover-{sparsity:g}"
+            points.append(self._point(stage, name, sparsity, recovery.progress, recovered=True))
+            self.progress("recover", len(points), len(sparsities), f"{sparsity:g}")
+            if limit.within(points) < len(points):
+                break
+        return points
 
-def best_of(
-    swept: Mapping[str, Sequence[dict[str, Any]]], dense: float, metric: Metric, max_loss: float
-) -> str:
-    """Return which method removes most within the tolerance; the first of equally good ones.
+    def _point(
+        self, stage: str, name: str, sparsity: float, progress: Progress, *, recovered: bool = False
+    ) -> Point:
+        def measured() -> dict[str, Any]:
+            point = Point(sparsity=sparsity, recovered=recovered)
+            try:
+                made, left, done = self.cut(name, sparsity, progress, recovered=recovered)
+                validation = {} if done is None else done.validation
+                point = replace(point, removed=made.removed, validation=validation)
+                return to_mapping(replace(point, **self.measure(left).as_dict()))
+            except (PlanError, NumericalError) as error:
+                return to_mapping(replace(point, why=error.what))
 
-    Args:
-        swept: name of the method → its points, in rising order of the fraction.
-        dense: the metric of the model as it is.
-        metric: gives the direction.
-        max_loss: largest loss, in the metric's unit.
-
-    Returns:
-        The name.
-    """
-    return max(swept, key=lambda name: within(swept[name], dense, metric, max_loss))
-
-
-def within(points: Sequence[dict[str, Any]], dense: float, metric: Metric, max_loss: float) -> int:
-    """Return how many points, from the smallest cut on, lose at most ``max_loss``.
-
-    One point beyond the tolerance, or one that could not be measured, ends the count: a larger
-    cut that happens to look better again is luck of the sample, not a safer model.
-
-    Args:
-        points: from `sweep`, in rising order of the fraction.
-        dense: the metric of the model as it is.
-        metric: gives the direction.
-        max_loss: largest loss, in the metric's unit.
-
-    Returns:
-        A number of points, from 0 to all.
-    """
-    count = 0
-    for point in points:
-        value = point["value"]
-        if value is None or metric.loss(dense, value) > max_loss + _ROUNDING:
-            break
-        count += 1
-    return count
-
-
-def between(fractions: Sequence[float], good: int, count: int) -> list[float]:
-    """Return ``count`` fractions between the last good one and the next, evenly spaced.
-
-    Args:
-        fractions: rising.
-        good: how many of them, from the first on, are within tolerance.
-        count: how many to return; none if all are good.
-
-    Returns:
-        Fractions in rising order.
-    """
-    if good == len(fractions):
-        return []
-    low = fractions[good - 1] if good else 0.0
-    step = (fractions[good] - low) / (count + 1)
-    return [round(low + step * k, 6) for k in range(1, count + 1)]
-
-
-def failed_points(methods: Mapping[str, Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return one finding for each point that could not be measured.
-
-    Args:
-        methods: label of the criterion → its points.
-
-    Returns:
-        What failed.
-    """
-    return [
-        Finding(
-            layer="",
-            kind="not-measured",
-            message=f"{label}, {point['fraction']:g} of the states: {point['why']}",
-        ).as_dict()
-        for label, points in methods.items()
-        for point in points
-        if point["value"] is None
-    ]
-
-
-def layer_details(scores: Scores, plan: Plan) -> list[dict[str, Any]]:
-    """Return each layer's scores and kept states, for the report."""
-    return [
-        {
-            "name": name,
-            "grid": list(keep.shape),
-            "before": keep.numel(),
-            "after": int(keep.sum()),
-            "scores": scores.values[name].flatten().tolist(),
-            "kept": keep.flatten().tolist(),
-        }
-        for name, keep in plan.cuts[0].keep.items()
-    ]
+        return from_mapping(Point, self.directory.cached(stage, measured), where=stage)

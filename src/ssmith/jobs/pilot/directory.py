@@ -17,7 +17,7 @@ RUN = "run"
 _LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}")
 
 
-class Store:
+class RunDirectory:
     """The stages of one pilot below its output directory.
 
     A stage's result always takes the way through its file, so that a resumed run works with the
@@ -68,7 +68,7 @@ class Store:
         first: list[str] = there["command"]
         return first
 
-    def once(self, stage: str, compute: Callable[[], Any]) -> Any:
+    def cached(self, stage: str, compute: Callable[[], Any]) -> Any:
         """Return a stage's result, computed only if its file is not there."""
         path = self._path(stage)
         if not path.is_file():

@@ -1,0 +1,58 @@
+"""The model a pilot leaves: saved, and opened again to be compared."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+from torch import nn
+
+from ssmith import api
+from ssmith.artefact.portable import is_language_model
+from ssmith.families import SequenceModel
+from ssmith.jobs.outputs import RECEIPT
+from ssmith.jobs.pilot.cut import Made
+
+MODEL = "model"
+
+
+def save_cut(model: nn.Module, made: Made, path: Path) -> None:
+    """Save what is left of a model, with plan and receipt beside it.
+
+    Args:
+        model: what is left in the end.
+        made: the cut.
+        path: the directory to make; an earlier one is replaced.
+    """
+    text = f"{kept_words(made)}, by {made.about['criterion']['name']}."
+    api.save(
+        model,
+        path,
+        overwrite=True,
+        parent=made.plan.model_digest,
+        facts={"title": "Pruned state space model", "text": [text]},
+        extra_files={**made.plan.files(), RECEIPT: made.done.to_json().encode()},
+    )
+
+
+def open_saved(path: Path, dense: nn.Module) -> nn.Module:
+    """Open what `save_cut` saved.
+
+    Args:
+        path: its directory.
+        dense: the model before the cut, of which networks of the user's own are built.
+
+    Returns:
+        The model.
+    """
+    if isinstance(dense, SequenceModel) or is_language_model(dense):
+        return api.load(path)
+    return api.load(path, build=lambda: copy.deepcopy(dense))
+
+
+def kept_words(made: Made) -> str:
+    """Return how much of each unit is left, in words."""
+    return ", ".join(
+        f"{facts['after']} of {facts['before']} {unit} kept"
+        for unit, facts in made.done.removed.items()
+    )

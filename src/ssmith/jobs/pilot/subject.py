@@ -1,0 +1,158 @@
+"""What a pilot is about: a model, its rows by split, and the task it is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ssmith import api, families
+from ssmith.artefact import locate
+from ssmith.core.errors import InputError
+from ssmith.core.rows import Rows
+from ssmith.core.sequences import SequenceData, Sequences
+from ssmith.core.text import Text
+from ssmith.core.tokens import TokenWindows
+from ssmith.evaluation import Task, task_of
+from ssmith.families import answers_of, model_digest
+from ssmith.jobs.pilot.config import PilotConfig
+from ssmith.jobs.source import Source, open_source, reads_text
+
+Data = str | SequenceData | Text | Mapping[str, Any]
+"""Where rows are found; or the rows themselves, by split: calibration, selection and test."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a pilot is about.
+
+    Args:
+        name: what the user calls the model.
+        model: the dense one.
+        place: its directory; None of a network in memory.
+        source: its rows.
+        config: which of them.
+        task: what good means; the usual one if None.
+    """
+
+    name: str
+    model: nn.Module
+    place: Path | None
+    source: Source
+    config: PilotConfig
+    own_task: Task | None
+
+    @cached_property
+    def selection(self) -> Rows:
+        """The rows on which the cut is chosen."""
+        return self.source.rows("selection", self.config.rows("selection"))
+
+    @cached_property
+    def test(self) -> Rows:
+        """The rows on which it is judged; nothing before that looks at them."""
+        return self.source.rows("test", self.config.rows("test"))
+
+    @cached_property
+    def task(self) -> Task:
+        """What good means."""
+        return task_of(self.model, self.selection, self.own_task or self.config.metric)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it is a language model on windows of text."""
+        return isinstance(self.selection, TokenWindows)
+
+    @property
+    def reads_sequences(self) -> bool:
+        """Whether it answers for whole sequences."""
+        return isinstance(self.selection, Sequences)
+
+    @property
+    def can_calibrate(self) -> bool:
+        """Whether there are rows that methods can be fitted to."""
+        data = self.source.data
+        if isinstance(data, Text):
+            return True
+        if isinstance(data, SequenceData):
+            return bool(len(data.splits.get("train", ())))
+        return "calibration" in data
+
+    @property
+    def doing(self) -> str:
+        """What the model does, in words."""
+        answers = answers_of(self.model)
+        if answers is not None:
+            return answers.task
+        return "language modelling" if self.reads_text else self.task.metric.name
+
+    def about(self) -> dict[str, Any]:
+        """Return name, families, task and number of layers, for the receipt."""
+        layers = families.describe(self.model)
+        return {
+            "name": self.name,
+            "family": ", ".join(sorted({layer.family for layer in layers})),
+            "task": self.doing,
+            "layers": len(layers),
+        }
+
+    def identity(self, calibration: Rows | None) -> dict[str, Any]:
+        """Return everything the results depend on besides settings and versions.
+
+        Args:
+            calibration: rows that methods are fitted to.
+
+        Returns:
+            Model and data, JSON-ready.
+        """
+        data = self.source.describe(self.test)
+        if not isinstance(self.source.data, SequenceData):
+            data["selection"] = self.selection.describe()
+            if calibration is not None:
+                data["calibration"] = calibration.describe()
+        return {
+            "model": {"name": self.name, "digest": model_digest(self.model)},
+            "data": data,
+        }
+
+
+def open_subject(
+    model: str | nn.Module, data: Data, config: PilotConfig, task: Task | None, name: str
+) -> Subject:
+    """Open a model and its rows.
+
+    Args:
+        model: a directory, a hub id or ``embedded:NAME``; or a network in memory.
+        data: its data; see `Data`.
+        config: which rows.
+        task: what good means; the usual one if None.
+        name: what to call a network in memory.
+
+    Returns:
+        The subject.
+
+    Raises:
+        InputError: if a setting does not go with the model, or data is missing.
+    """
+    if isinstance(model, nn.Module):
+        if isinstance(data, str):
+            raise InputError(
+                f"data is {data!r} for a network in memory",
+                allowed="its rows by split: {'calibration': …, 'selection': …, 'test': …}",
+                next_step="load it with ssmith.load_data, or give a DataLoader for each split",
+            )
+        known = name or type(model).__name__
+        return Subject(known, model, None, Source(data=data), config, task)
+    if not isinstance(data, str):
+        loaded = api.load(model)
+        return Subject(model, loaded, locate(model), Source(data=data), config, task)
+    text = reads_text(model)
+    config.check_kind(text=text, sequences=not text)
+    loaded = api.load(model)
+    recovers = config.recover is not None
+    needs = ("train", "validation") * recovers + ("selection", "test")
+    source = open_source(loaded, model, data, config.field, needs=needs)
+    return Subject(model, loaded, locate(model), source, config, task)
