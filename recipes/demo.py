@@ -16,14 +16,14 @@ from ssmith.core.receipt import Receipt
 from ssmith.report import write_index
 
 # Coarser than a pilot's own defaults: the demo is to be watched, not waited for.
-SWEEP = "--method last --fractions 0.15,0.3,0.45,0.6,0.75,0.9 --speed-seconds 0.7"
-STATE_OBS = "--method state-obs --baselines last,aire,random --fractions 0.6,0.7,0.8,0.9"
+SWEEP = "--method last --at 0.15,0.3,0.45,0.6,0.75,0.9 --speed-seconds 0.7"
+STATE_OBS = "--method state-obs --baselines last,aire,random --at 0.6,0.7,0.8,0.9"
 TEXT = (
     "--data stdlib: --samples 4 --length 512 --windows 16 --test-windows 32 --max-loss 0.05 "
     "--speed-seconds 0.3"
 )
 MAMBA = "embedded:python-mamba"
-SMALLER = "{out}/python-mamba-columns/model"
+SMALLER = "{out}/python-mamba-states/model"
 ADAPTED = "{out}/python-mamba-adapted/adapter"
 COMPARED = "--length 512 --windows 32 --speed-seconds 0.3"
 STEPS = {
@@ -32,10 +32,10 @@ STEPS = {
     "power-s4d": f"pilot embedded:power-s4d --data embedded:power {SWEEP}",
     "digits-s5-state-obs": f"pilot embedded:digits-s5 --data embedded:digits {STATE_OBS} "
     "--speed-seconds 0.7",
-    "python-mamba-entries": f"pilot {MAMBA} {TEXT} --cut a_log --method sparsessm "
-    "--no-compensate --baselines gram-greedy --fractions 0.5,0.75",
-    "python-mamba-columns": f"pilot {MAMBA} {TEXT} --cut columns --baselines random "
-    "--fractions 0.5 --recover state-offset-hy --recover-steps 16",
+    "python-mamba-entries": f"pilot {MAMBA} {TEXT} --cut entry --method sparsessm "
+    "--compensate none --baselines gram-greedy --at 0.5,0.75",
+    "python-mamba-states": f"pilot {MAMBA} {TEXT} --cut state --baselines random "
+    "--at 0.5 --recover state-offset-hy --recover-steps 16",
     "python-mamba-adapted/adapter": f"tune {SMALLER} --method state-offset-hy --data pydoc: "
     "--length 256 --held-out 48 --steps 40 --batch-size 8",
     "python-mamba-adapted": f"report {ADAPTED}/receipt.json",

@@ -9,6 +9,7 @@ from torch import nn
 
 from ssmith import api
 from ssmith.core.rows import Rows
+from ssmith.core.running import evaluating
 from ssmith.core.sequences import Sequences
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation import ParityReport, check
@@ -18,7 +19,7 @@ from ssmith.evaluation.language_parity import (
     stock_difference,
 )
 from ssmith.evaluation.parity import max_difference
-from ssmith.evaluation.running import double_copy, evaluating
+from ssmith.evaluation.running import double_copy
 from ssmith.evaluation.task import tensor_of
 from ssmith.jobs.pilot.cut import Made, cut_difference
 from ssmith.jobs.pilot.saving import open_saved
