@@ -7,7 +7,7 @@ from ssmith import api
 from ssmith.cli.main import COMMANDS
 from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt
-from ssmith.criteria import by_name, names
+from ssmith.criteria import KINDS, by_name, names
 from ssmith.jobs.pilot import PilotConfig
 
 FAST = ("--speed-seconds", "0.01")
@@ -20,7 +20,7 @@ def test_inspect(place, ssmith):
     assert text.err == ""
     found = ssmith("inspect", "model", "--json").document
     assert found["digest"] == api.inspect(api.load("model")).digest
-    assert [layer["units"]["states"] for layer in found["layers"]] == [6, 6]
+    assert [layer["units"]["state"] for layer in found["layers"]] == [6, 6]
 
 
 def test_verify_passes_then_fails(place, ssmith):
@@ -76,7 +76,7 @@ def test_prune_dry_run_cuts_nothing_and_writes_the_plan(place, ssmith):
     text = ssmith("prune", "model", "--cut", "state=0.5", "--dry-run", "--plan-out", "plan.json")
     assert text.code == 0
     assert "keep 6 of 12" in text.out
-    assert Plan.load(place / "plan.json").kept == 6
+    assert Plan.load(place / "plan.json").cut("state").kept == 6
     assert sorted(item.name for item in place.iterdir()) == ["data.npz", "model", "plan.json"]
 
 
@@ -89,9 +89,9 @@ def test_prune_saves_a_model_that_verifies(place, ssmith):
     assert receipt.model["digest_before"] == api.inspect(before).digest
     assert receipt.model["digest_after"] == api.inspect(after).digest
     assert receipt.method["command"][:3] == ["ssmith", "prune", "model"]
-    assert Plan.load(place / "small" / "plan.json").kept == 6
+    assert Plan.load(place / "small").cut("state").kept == 6
     assert (
-        json.loads((place / "small" / "config.json").read_text())["parent"]
+        json.loads((place / "small" / "ssmith.json").read_text())["parent"]
         == (receipt.model["digest_before"])
     )
     assert sum(layer.units["state"] for layer in api.inspect(after).layers) == 6
@@ -101,7 +101,7 @@ def test_prune_saves_a_model_that_verifies(place, ssmith):
 def test_prune_by_an_edited_plan(place, ssmith):
     ssmith("prune", "model", "--cut", "state=0.5", "--dry-run", "--plan-out", "plan.json")
     plan = json.loads((place / "plan.json").read_text())
-    plan["layers"]["blocks.0.ssm"]["keep"] = [1, 4]
+    plan["cuts"][0]["sites"]["blocks.0.ssm"]["keep"] = [1, 4]
     (place / "plan.json").write_text(json.dumps(plan))
     ended = ssmith("prune", "model", "--plan-in", "plan.json", "--mode", "mask", "--out", "masked")
     assert ended.code == 0
@@ -112,10 +112,17 @@ def test_prune_by_an_edited_plan(place, ssmith):
 def test_prune_takes_settings_of_the_criterion(place, ssmith):
     found = ssmith(
         "prune", "model", "--cut", "state=0.5", "--dry-run", "--method", "random",
-        "--set", "seed=3", "pool=layer", "--min-per-layer", "1", "--json",
-    ).document["plan"]  # fmt: skip
-    assert found["criterion"] == {"name": "Random", "seed": 3, "pool": "layer"}
+        "--seed", "3", "--scope", "uniform", "--min-per-layer", "1", "--json",
+    ).document["plan"]["cuts"][0]  # fmt: skip
+    assert found["method"]["name"] == "random"
+    assert found["budget"]["scope"] == "uniform"
     assert found["budget"]["min_per_layer"] == 1
+    assert found["budget"]["seed"] == 3
+    ended = ssmith(
+        "prune", "model", "--cut", "state=0.5", "--dry-run", "--method", "hinf-global", "--set",
+        "norm=exact", "--json",
+    )  # fmt: skip
+    assert ended.document["plan"]["cuts"][0]["budget"]["settings"] == {"norm": "exact"}
 
 
 def test_overwrite_replaces(place, ssmith):
@@ -147,7 +154,7 @@ def test_compare_prints_and_writes(place, ssmith):
     assert receipt.action == "compare"
     assert receipt.verdict == {}
     assert receipt.model["family"] == "s5"
-    assert receipt.removed["states"] == {"before": 12, "after": 6, "fraction": 0.5}
+    assert receipt.removed["state"] == {"before": 12, "after": 6, "fraction": 0.5}
     model = api.load("model")
     part = api.load_data("data.npz", model).split("test")
     expected = api.compare(model, api.load("small"), part).as_dict(split="test")
@@ -226,14 +233,14 @@ def test_train_is_repeatable(place, ssmith):
 
 def test_list_names_what_the_rooms_know(ssmith):
     found = ssmith("list", "--json").document
-    assert [item["name"] for item in found["criterion"]] == list(names())
+    assert [item["name"] for item in found[f"method for {KINDS['lti']}"]] == list(names())
     assert "embedded:digits" in [item["name"] for item in found["data"]]
     assert all(item["about"] for entries in found.values() for item in entries)
     assert "embedded:listops" in ssmith("list").out
 
 
 def test_every_criterion_is_listed():
-    with pytest.raises(ValueError, match="no criterion") as caught:
+    with pytest.raises(ValueError, match="no method") as caught:
         by_name("")
     assert sorted(caught.value.allowed.split(", ")) == sorted(names())
 
@@ -288,12 +295,10 @@ def test_prune_refits_on_data(place, ssmith):
     command = ("prune", "model", "--cut", "state=0.5", "--method", "state-obs")
     refused = ssmith(*command, "--out", "small")
     assert refused.code == 2
-    assert "sequences" in refused.err
+    assert "state-obs is fitted to data" in refused.err
     assert not (place / "small").exists()
     ended = ssmith(*command, "--data", "data.npz", "--out", "small", "--json")
     assert ended.code == 0
     receipt = ended.document["receipt"]
-    assert receipt["method"]["refit"]["fitted"] == "layer by layer"
-    assert receipt["removed"]["states"]["after"] == 6
-    for layer in receipt["details"]["layers"]:
-        assert layer["error"]["after"] <= layer["error"]["before"] + 1e-9
+    assert receipt["removed"]["state"]["after"] == 6
+    assert receipt["data"]["rows"] == 12

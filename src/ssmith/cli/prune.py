@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,9 +154,12 @@ def _sweep(arguments: argparse.Namespace, output: Output, task: PruneTask) -> in
 
 
 def _show(output: Output, done: Pruned, out: Path | None, plan_file: Path | None) -> None:
+    from ssmith.core.plan import PLAN
+
     plan, receipt = done.plan, done.receipt
     output.result(
         {
+            "plan": json.loads(plan.files()[PLAN]),
             "receipt": receipt.as_dict(),
             "model": None if out is None else str(out),
             "plan_file": None if plan_file is None else str(plan_file),

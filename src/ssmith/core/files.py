@@ -172,6 +172,11 @@ def refuse_existing(path: Path, *, overwrite: bool, marker: str | None = None) -
     Raises:
         OutputExistsError: if something is there that may not be replaced.
     """
+    for above in path.parents:
+        if above.exists() and not above.is_dir():
+            raise OutputExistsError(
+                f"output {path} is below {above}, which is a file", next_step="choose another path"
+            )
     occupied = path.exists() and not (path.is_dir() and not any(path.iterdir()))
     if not occupied:
         return

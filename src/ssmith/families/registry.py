@@ -134,7 +134,7 @@ def find_layers(model: nn.Module) -> dict[str, LTILayer]:
         raise UnsupportedError(
             f"{type(model).__name__} has selective layers, which have no fixed modes",
             allowed="models with S5Layer or S4DLayer inside",
-            next_step="prune it with ssmith.prune_selective_, or `ssmith prune --a-log 0.5 …`",
+            next_step="plan and prune_ cut them by unit, e.g. state=0.5",
         )
     return found
 
@@ -163,7 +163,7 @@ def find_selective(model: nn.Module) -> dict[str, SelectiveLayer]:
         raise UnsupportedError(
             what,
             allowed="models of type mamba and falcon_mamba, and mamba_ssm checkpoints of Mamba-1",
-            next_step="`ssmith inspect` shows what a model has; S5 and S4D models take --ratio",
+            next_step="`ssmith inspect` shows what a model has",
         )
     return {name: SelectiveLayer(name, mixer) for name, mixer in found.items()}
 
