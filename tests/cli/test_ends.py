@@ -88,6 +88,10 @@ def test_debug_shows_the_traceback_of_a_mistake(place, ssmith):
 def test_version_and_help(ssmith):
     version = ssmith("--version")
     assert (version.code, version.out.split()[0]) == (0, "ssmith")
+    found = ssmith("--version", "--verbose")
+    assert found.code == 0
+    assert "selective_scan runs on " in found.out
+    assert ssmith("--verbose", "list").code == 2
     ended = ssmith("--help")
     assert ended.code == 0
     assert "exit codes:" in ended.out

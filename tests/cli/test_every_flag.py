@@ -30,7 +30,6 @@ NEEDED = {
     "eval": ("model", "--data", "data.npz"),
     "compare": ("model", "model", "--data", "data.npz"),
     "pilot": ("model", "--data", "data.npz", "--out", "out"),
-    "demo": ("--out", "out"),
     "verify": ("model",),
     "parity": ("model",),
     "train": ("recipe.json", "--out", "out"),

@@ -53,8 +53,11 @@ def test_an_adapter_opens_like_the_model_it_makes(place, name, data):
     assert torch.allclose(outputs(loaded), outputs(done.model), rtol=0, atol=1e-6)
     files = {item.name for item in (place / "tuned").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "receipt.json"} <= files
-    assert {"tune.json", "history.json", "training.svg", "training.csv"} <= files
-    again = from_mapping(TuneConfig, read_settings(place / "tuned" / "tune.json"), where="settings")
+    assert {"recipe.yaml", "history.json", "training.svg", "training.csv"} <= files
+    held = read_settings(place / "tuned" / "recipe.yaml")
+    assert held.pop("command") == "tune"
+    assert held.pop("model")
+    again = from_mapping(TuneConfig, held, where="settings")
     assert again == job
     history = json.loads((place / "tuned" / "history.json").read_text())
     assert len(history["losses"]) == 6

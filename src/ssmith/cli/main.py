@@ -69,6 +69,11 @@ def parser() -> ArgumentParser:
         allow_abbrev=False,
     )
     main_parser.add_argument("--version", action="version", version=f"ssmith {version('ssmith')}")
+    main_parser.add_argument(
+        "--verbose",
+        action="store_true",
+        help="with --version: which path each operation takes on this machine, and why",
+    )
     subparsers = main_parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for module in COMMANDS.values():
         module.add(subparsers)
@@ -87,6 +92,8 @@ def main(argv: Sequence[str]) -> int:
     output = Output(as_json="--json" in argv, quiet="--quiet" in argv)
     arguments = argparse.Namespace()
     try:
+        if "--verbose" in argv[:2]:
+            return _version(argv)
         _suggest_command(argv)
         parser().parse_args(argv, arguments)
         resolve(arguments)
@@ -102,6 +109,20 @@ def main(argv: Sequence[str]) -> int:
         if "--debug" in argv:
             traceback.print_exc()
         return _fail(_as_ours(error), output, arguments)
+
+
+def _version(argv: Sequence[str]) -> int:
+    """Print the version and which path each operation takes here."""
+    from ssmith.core.receipt import versions
+    from ssmith.jobs.paths import kernels
+
+    if set(argv) != {"--version", "--verbose"}:
+        raise InputError("--verbose goes with --version", next_step="ssmith --version --verbose")
+    for name, said in versions().items():
+        print(one_line(f"{name} {said}"))
+    for line in kernels():
+        print(one_line(line))
+    return 0
 
 
 def run() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssmith.core.checks import check_choice
 from ssmith.families.registry import scan_of
-from ssmith.ops.backends import Backend, Choice, available, choose, require_backend, use_backend
+from ssmith.ops.backends import Backend, Choice, Op, available, choose, require_backend, use_backend
 
 BACKENDS: tuple[str, ...] = get_args(Backend)
 
@@ -19,6 +19,11 @@ BACKENDS: tuple[str, ...] = get_args(Backend)
 def scan_path(model: nn.Module) -> Choice:
     """Return the path a model's scan takes, and why."""
     return choose(scan_of(model), _like(model))
+
+
+def all_paths() -> tuple[Choice, ...]:
+    """Return the path each operation takes on this machine's CPU in float32, and why."""
+    return tuple(choose(op, torch.zeros(1)) for op in get_args(Op))
 
 
 def scan_backends(model: nn.Module) -> tuple[Backend, ...]:

@@ -15,6 +15,7 @@ from ssmith.core.progress import Progress, silent
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation import PathParity, PathParityConfig
 from ssmith.families import SequenceModel
+from ssmith.families.paths import all_paths
 
 _ROW = 512
 
@@ -91,3 +92,12 @@ def compare_paths(
         return api.check_paths(model, config)
     windows = None if config.stock else text.windows(model)
     return api.check_paths(model, config, windows, listener=progress)
+
+
+def kernels() -> list[str]:
+    """Return a line for each operation: the path it takes on this machine, and why."""
+    return [
+        f"{path.op} runs on {path.backend}: {path.reason}"
+        + (f"; faster: {path.remedy}" if path.remedy else "")
+        for path in all_paths()
+    ]

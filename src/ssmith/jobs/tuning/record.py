@@ -12,14 +12,14 @@ from torch import nn
 from ssmith.core.errors import MissingExtraError
 from ssmith.core.files import to_json
 from ssmith.core.receipt import Receipt, versions
-from ssmith.core.settings import to_mapping
+from ssmith.core.settings import to_mapping, to_yaml
 from ssmith.jobs.outputs import RECEIPT
 from ssmith.jobs.tuning.config import TuneConfig
 from ssmith.report.plot_training import training_plot
 from ssmith.tune.adapters import AttachReport, MergeReport
 from ssmith.tune.training import Training, looks_as_json
 
-SETTINGS = "tune.json"
+RECIPE = "recipe.yaml"
 HISTORY = "history.json"
 
 
@@ -92,10 +92,10 @@ class Tuned:
         )
 
     def files(self) -> dict[str, str]:
-        """Return what lies beside the weights: receipt, settings, history, curve if drawn."""
+        """Return what lies beside the weights: receipt, recipe, history, curve if drawn."""
         found = {
             RECEIPT: self.receipt.to_json(),
-            SETTINGS: to_json(to_mapping(self.config)),
+            RECIPE: to_yaml({"command": "tune", "model": self.spec, **to_mapping(self.config)}),
             HISTORY: to_json(to_mapping(self.training)),
         }
         try:
