@@ -1,5 +1,6 @@
 """Networks of any make: saved, and opened by their own class; what is refused, and how."""
 
+import copy
 import functools
 import json
 import pickle
@@ -12,11 +13,13 @@ from torch import nn
 from transformers import MambaConfig as StockConfig
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
-from ssmith.artefact import load, save, verify
+from ssmith.artefact import load, portable, save, verify
 from ssmith.core.errors import ArtefactError, InputError, NumericalError, UnsupportedError
 from ssmith.core.files import read_json
+from ssmith.core.plan import Cut, Plan
 from ssmith.families import S4DLayer, S5Layer, model_digest, sites
 from ssmith.families.masks import masks_of
+from ssmith.surgery import prune_
 
 
 class Labeller(nn.Module):
@@ -179,6 +182,53 @@ def test_cut_weights_stay_cut_when_the_opened_network_is_trained(tmp_path):
     for name, keep, fill in masks_of(found):
         assert bool((found.get_parameter(name)[~keep] == fill).all())
         assert not torch.equal(found.get_parameter(name), model.get_parameter(name))
+
+
+class Striped(nn.Module):
+    """Every second block reads its input backwards: which block was dropped is in no tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(Stripe(index % 2 == 1) for index in range(4))
+
+    def forward(self, u):
+        for block in self.blocks:
+            u = block(u)
+        return u
+
+
+class Stripe(nn.Module):
+    def __init__(self, flips):
+        super().__init__()
+        self.flips, self.ssm = flips, S5Layer(4, 6)
+
+    def forward(self, u):
+        return u + (self.ssm(u.flip(1)).flip(1) if self.flips else self.ssm(u))
+
+
+def test_a_plan_of_blocks_and_states_is_saved_and_opened(tmp_path):
+    dense = made(Striped)
+    draw = torch.Generator().manual_seed(0)
+    cuts = (
+        Cut(unit="block", keep={"blocks": torch.tensor([True, False, False, True])}),
+        Cut(unit="state", keep={
+            f"blocks.{number}.ssm": torch.randperm(6, generator=draw) < 2 + number
+            for number in range(2)
+        }),
+    )  # fmt: skip
+    plan = Plan(cuts=cuts, model_digest=model_digest(dense))
+    assert portable(dense, plan) == "no; ssmith opens it, given the class of the network: " + (
+        "load(path, build=…)"
+    )
+    model = copy.deepcopy(dense)
+    prune_(model, plan)
+    path = save(model, tmp_path / "small", parent=plan.model_digest, extra_files=plan.files())
+    found = load(path, build=Striped)
+    assert [block.flips for block in found.blocks] == [False, True]
+    assert_same(found, model, series())
+    again = made(Striped)
+    prune_(again, Plan.load(path))
+    assert model_digest(again) == read_json(path / "ssmith.json")["digest"]
 
 
 def test_offsets_come_back_and_act(tmp_path):
