@@ -6,10 +6,10 @@ from helpers.tapped import tapped
 from ssmith.calibrate import Recording
 
 
-def recorded_of(model, rows, name, *, reference, batch_size=64):
+def recorded_of(model, rows, name, *, reference, batch_size=64, ranges=None):
     """Recordings of a layer, batch by batch."""
     found = []
-    for items in rows.ranges(batch_size):
+    for items in ranges or rows.ranges(batch_size):
         batch = rows.batch(items)
         with tapped(model) as own, tapped(reference) as other, torch.no_grad():
             rows.forward(model, batch)
