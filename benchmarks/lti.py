@@ -16,10 +16,13 @@ from typing import Any
 from plots import Panel, draw
 from record import RESULTS, record
 from ssmith import api
+from ssmith.allocate import allocate
 from ssmith.artefact import EMBEDDED
 from ssmith.core.budget import Budget
 from ssmith.core.files import read_json, write_json, write_text
+from ssmith.core.plan import Plan
 from ssmith.criteria import AIRE, LAMP, LAST, Criterion, Hinf, Magnitude, Random
+from ssmith.families import model_digest, modes_of
 from trained import CACHE, location, names, recipe_of, trained
 
 RATIOS = (0.1, 0.2, 0.3, 0.33, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -68,18 +71,18 @@ def cell(name: str, seed: int, *, quick: bool) -> list[dict[str, Any]]:
     dense = api.evaluate(model, test).value
     rows = []
     for criterion in criteria(seed):
-        scores = api.score(model, criterion)
+        scores = criterion(modes_of(model))
         for ratio in QUICK_RATIOS if quick else RATIOS:
             shrunk = copy.deepcopy(model)
-            plan = api.decide(scores, Budget(states=ratio), model)
-            api.prune_(shrunk, plan)
+            cut, _ = allocate(scores, Budget("state", ratio))
+            api.prune_(shrunk, Plan(cuts=(cut,), model_digest=model_digest(model)))
             rows.append(
                 {
                     "task": name,
                     "seed": seed,
                     "method": criterion.label,
                     "ratio": ratio,
-                    "removed": plan.removed_fraction,
+                    "removed": cut.sparsity,
                     "dense": dense,
                     "accuracy": api.evaluate(shrunk, test).value,
                     "count": len(test),

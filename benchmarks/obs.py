@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from ssmith.jobs.methods import CANDIDATES, calibration, method_named
 
 import obs_table
 from obs_tuned import HANKEL, LONGER, TUNED, reducible, split, tuned
@@ -29,7 +28,10 @@ from ssmith.core.files import read_json, write_json, write_text
 from ssmith.core.sequences import Sequences
 from ssmith.evaluation import TASKS, predict
 from ssmith.families import SequenceModel
+from ssmith.jobs.pilot.config import CANDIDATES
+from ssmith.jobs.prune import Calibration
 from ssmith.ops.native.allocator import tune_allocator_
+from ssmith.spine.lti import StatePlanner, method_of
 from trained import CACHE, location, names, recipe_of, trained
 
 RATIOS = (0.3, 0.5, 0.7, 0.8, 0.9)
@@ -38,11 +40,11 @@ TUNED_ONES = (f"state-obs{TUNED}", f"balanced{TUNED}")
 METHODS = (
     "last",
     "aire",
-    "state-obs+no-refit",
-    "last+refit",
-    "aire+refit",
-    "state-obs+refit-once",
-    "state-obs+refit",
+    "state-obs+none",
+    "last+readout",
+    "aire+readout",
+    "state-obs+once",
+    "state-obs+readout",
     "state-obs",
     "balanced",
 )
@@ -67,13 +69,13 @@ BY_COST = ("power-s4d", "vowels-s5", "digits-s5", "listops-s5", "leaf-s4d", "pla
 STAGES = (
     Stage(methods=("last", "aire", "state-obs", "balanced"), ratios=DEEP),
     Stage(methods=(*TUNED_ONES, f"state-obs{LONGER}"), ratios=(0.9,)),
-    Stage(methods=("state-obs+refit",), ratios=DEEP),
+    Stage(methods=("state-obs+readout",), ratios=DEEP),
     Stage(
-        methods=("state-obs+no-refit", "last+refit", "aire+refit", "state-obs+refit-once"),
+        methods=("state-obs+none", "last+readout", "aire+readout", "state-obs+once"),
         ratios=DEEP,
     ),
     Stage(
-        methods=("state-obs+by-loss",), ratios=DEEP, tasks=("digits-s5", "vowels-s5"),
+        methods=("state-obs+measured",), ratios=DEEP, tasks=("digits-s5", "vowels-s5"),
         seeds=(0, 1, 2),
     ),
     Stage(
@@ -116,21 +118,20 @@ class Cell:
         began = time.process_time()
         model = api.load(f"{EMBEDDED}{self.name}") if self.quick else trained(self.name, self.seed)
         data = api.load_data(recipe_of(self.name).data, model)
-        test, part = data.split("test"), calibration(data)
+        test, part = data.split("test"), Calibration().sequences(data)
         test = test.first(200) if self.quick else test
         if not self.rows:
             self.rows.append(self._row("dense", 0.0) | {"hits": outcomes(model, test)})
         for spec, rest in todo.items():
             base, training = split(spec)
-            method = method_named(base)
             start = reducible(self.name, self.seed, model) if spec.startswith(HANKEL) else model
-            prepared = method.prepare(start, part)
+            planner = StatePlanner(start, method_of(budget_of(base), has_data=True), part)
             for ratio in rest:
                 row, begin = self._row(label_of(spec), ratio), time.process_time()
                 try:
-                    plan, found = method.decide(start, prepared, Budget(states=ratio), part)
+                    plan = planner.plan(budget_of(base, ratio))
                     shrunk = copy.deepcopy(start)
-                    done = api.prune_(shrunk, plan, compensation=found)
+                    done = api.prune_(shrunk, plan)
                 except SsmithError as error:
                     self.rows.append(row | {"why": error.what})
                     continue
@@ -142,7 +143,7 @@ class Cell:
                 self.rows.append(
                     row
                     | {
-                        "removed": plan.removed_fraction,
+                        "removed": plan.cut("state").sparsity,
                         "findings": [item["kind"] for item in done.findings],
                         "hits": outcomes(shrunk, test),
                     }
@@ -162,10 +163,18 @@ def outcomes(model: SequenceModel, test: Sequences) -> str:
     return "".join(str(int(hit)) for hit in hits)
 
 
+def budget_of(base: str, ratio: float = 0.5) -> Budget:
+    """Return what a name with how it is compensated, or shared out, asks for."""
+    method, _, how = base.partition("+")
+    if how == "measured":
+        return Budget("state", ratio, method=method, scope="measured")
+    return Budget("state", ratio, method=method, compensate=how or "auto")
+
+
 def label_of(spec: str) -> str:
     """Return how the tables call a method."""
     base, training = split(spec)
-    label = method_named(base).label
+    label = method_of(budget_of(base), has_data=True).label
     if spec.startswith(HANKEL):
         return f"Hankel regularisation, {label}"
     kinds = {"": "", TUNED: " + short fine-tune", LONGER: " + fine-tune twice as long"}

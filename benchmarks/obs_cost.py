@@ -14,12 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from ssmith.jobs.by_layer import refit_by_layer
-from ssmith.jobs.methods import calibration, method_named
 
 from record import RESULTS, record
 from ssmith import api
+from ssmith.allocate import allocate
 from ssmith.artefact import EMBEDDED
+from ssmith.calibrate import measure_moments
 from ssmith.core.budget import Budget
 from ssmith.core.compensation import Poles, RefitConfig
 from ssmith.core.files import write_text
@@ -31,6 +31,9 @@ from ssmith.evaluation import SpeedConfig, measure_speed
 from ssmith.evaluation.memory import peak_bytes
 from ssmith.families import SequenceConfig, SequenceModel, find_layers
 from ssmith.families.lti import LTIOptions
+from ssmith.jobs.prune import Calibration
+from ssmith.spine.lti import StatePlanner, method_of
+from ssmith.spine.refit import refit_by_layer
 from ssmith.surgery import reduce_modes, refit_readout
 
 PAIRS, WIDTH = 256, 64
@@ -70,18 +73,18 @@ def layer_costs(*, two_way: bool) -> dict[str, Any]:
     ((name, layer),) = find_layers(model).items()
     modes: Modes = layer.modes(name)
     found: dict[str, Moments] = {}
-    times = {"moments on sequences": seconds_of(lambda: found.update(api.moments(model, part)))}
+    times = {"moments on sequences": seconds_of(lambda: found.update(measure_moments(model, part)))}
     scores = []
     times["State-OBS scores"] = seconds_of(lambda: scores.append(StateOBS()([modes], found)))
-    plan = api.decide(scores[0], Budget(states=0.8), model)
-    keep = plan.keep[name].reshape(-1)
+    cut, _ = allocate(scores[0], Budget("state", 0.8))
+    keep = cut.keep[name].reshape(-1)
     usual = RefitConfig()
     times["read-out"] = seconds_of(
         lambda: refit_readout(modes, found[name], keep, usual, width=WIDTH)
     )
     full = RefitConfig(direct=True, rounds=2)
     times["input rows, read-out and D, two rounds"] = seconds_of(
-        lambda: refit_by_layer(model, plan, part, full)
+        lambda: refit_by_layer(model, cut, part, full)
     )
     for label, poles in REDUCTIONS.items():
         config = RefitConfig(poles=poles)
@@ -94,9 +97,9 @@ def layer_costs(*, two_way: bool) -> dict[str, Any]:
 def held(pairs: int, steps: int) -> dict[str, int]:
     """Return the bytes that moments are, and the most that measuring them held at once."""
     model, part = one_layer(pairs, two_way=False), noise(steps)
-    (moments,) = api.moments(model, part).values()
+    (moments,) = measure_moments(model, part).values()
     own = sum(v.numel() * v.element_size() for v in vars(moments).values() if torch.is_tensor(v))
-    peak = peak_bytes(lambda: api.moments(model, part))
+    peak = peak_bytes(lambda: measure_moments(model, part))
     return {"pairs": pairs, "steps": steps, "bytes_kept": own, "bytes_at_once": peak}
 
 
@@ -106,20 +109,20 @@ def model_speeds(seconds: float) -> list[dict[str, Any]]:
     for name in MODELS:
         model = api.load(f"{EMBEDDED}{name}")
         data = api.load_data(f"{EMBEDDED}{name.partition('-')[0]}", model)
-        part, batch = calibration(data), data.split("test").first(BATCH)
-        method = method_named("state-obs")
-        prepared = method.prepare(model, part)
+        part, batch = Calibration().sequences(data), data.split("test").first(BATCH)
+        method = method_of(Budget("state", 0.5, method="state-obs"), has_data=True)
+        planner = StatePlanner(model, method, part)
         for ratio in RATIOS:
-            plan, found = method.decide(model, prepared, Budget(states=ratio), part)
+            plan = planner.plan(Budget("state", ratio, method="state-obs"))
             small = copy.deepcopy(model)
-            api.prune_(small, plan, compensation=found)
+            api.prune_(small, plan)
             config = SpeedConfig(seconds=seconds, threads=1, step_batch_size=BATCH)
             speed = measure_speed(model, small, batch, config=config)
             step = speed.per_step
             rows.append(
                 {
                     "model": name,
-                    "removed": plan.removed_fraction,
+                    "removed": plan.cut("state").sparsity,
                     "forward_speedup": round(speed.per_batch.speedup, 3),
                     "step_speedup": None if step is None else round(step.speedup, 3),
                     "speed": speed.as_dict(),

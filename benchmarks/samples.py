@@ -14,14 +14,13 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from ssmith.jobs.selective import SelectiveConfig, prune_selective_
-from ssmith.jobs.selective.projection_config import ProjectionConfig
-
 from plots import Panel, draw
 from record import RESULTS, record
-from ssmith import api
+from ssmith import api, spine
+from ssmith.core.budget import Budget
 from ssmith.core.files import read_json, write_json, write_text
 from ssmith.evaluation.perplexity import bits, window_losses
+from ssmith.surgery import prune_
 from trained import CACHE
 
 ROWS = CACHE.parent / "samples"
@@ -30,22 +29,22 @@ COUNTS = (1, 4, 16, 64, 256)
 ALPHAS = (0.0, 0.02, 0.05, 0.1, 0.2)
 LENGTH, FEW, HELD = 512, 16, 48
 CUTS = {
-    "A_log 50 %, SparseSSM": SelectiveConfig(a_log=0.5, method="sparsessm"),
-    "A_log 50 %, output energy": SelectiveConfig(a_log=0.5, method="output-energy"),
-    "columns 50 %, refitted": SelectiveConfig(columns=0.5),
+    "A_log 50 %, SparseSSM": Budget("entry", 0.5, method="sparsessm"),
+    "A_log 50 %, output energy": Budget("entry", 0.5, method="output-energy"),
+    "columns 50 %, refitted": Budget("state", 0.5),
 }
 PROJECTIONS = "projections 50 %, OBS"
 
 
-def tasks(seeds: int, *, quick: bool) -> Iterator[tuple[str, float, int, int, SelectiveConfig]]:
-    """Yield label, value, samples, seed and config of every row."""
+def tasks(seeds: int, *, quick: bool) -> Iterator[tuple[str, float, int, int, Budget]]:
+    """Yield label, value, samples, seed and budget of every row."""
     for seed in range(seeds):
         for count in COUNTS[:2] if quick else COUNTS:
-            for label, config in CUTS.items():
-                yield label, count, count, seed, config
+            for label, budget in CUTS.items():
+                yield label, count, count, seed, budget
         for alpha in ALPHAS[:2] if quick else ALPHAS:
-            projections = ProjectionConfig(amount=0.5, width=alpha, allocation="sensitivity")
-            yield PROJECTIONS, alpha, FEW, seed, SelectiveConfig(projections=projections)
+            budget = Budget("weight", 0.5, scope="sensitivity", settings={"width": alpha})
+            yield PROJECTIONS, alpha, FEW, seed, budget
 
 
 def stored() -> list[dict[str, Any]]:
@@ -60,11 +59,11 @@ def measure(seeds: int, *, quick: bool) -> list[dict[str, Any]]:
     held = text.windows(LENGTH).spread(8 if quick else HELD)
     base = bits(float(window_losses(dense, held).sum())) / held.scored
     rows = []
-    for label, value, count, seed, config in tasks(seeds, quick=quick):
+    for label, value, count, seed, budget in tasks(seeds, quick=quick):
         path = ROWS / f"{'quick-' * quick}{label.replace(' ', '_')}-{value:g}-{seed}.json"
         if not path.is_file():
             model = copy.deepcopy(dense)
-            prune_selective_(model, text.sample(count, LENGTH, seed=seed), config)
+            prune_(model, spine.plan(dense, budget, text.sample(count, LENGTH, seed=seed)))
             found = bits(float(window_losses(model, held).sum())) / held.scored
             row = {"cut": label, "value": value, "seed": seed, "bits_per_byte": found}
             write_json(path, {**row, "dense": base})

@@ -23,18 +23,19 @@ from pydoc_data import topics
 from typing import Any
 
 import torch
-from ssmith.jobs.selective import prune_selective_
 
+import released
 import selective_table
 from record import RESULTS, record
 from selective_cuts import Cut, cuts
-from ssmith import api
+from ssmith import api, spine
 from ssmith.core.files import read_json, write_json, write_text
 from ssmith.core.text import Text
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation.perplexity import window_losses
 from ssmith.jobs.train import Recipe, train
 from ssmith.ops.native.allocator import tune_allocator_
+from ssmith.surgery import prune_
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
@@ -101,12 +102,17 @@ class Case:
     def row(self, cut: Cut) -> dict[str, Any]:
         """Cut a copy of the model and measure it."""
         start = time.perf_counter()
-        pruned = copy.deepcopy(self.model)
-        done = prune_selective_(pruned, self.calibration, cut.config)
+        if cut.released:
+            pruned, removed = released.cut(self.model, cut.budgets, self.calibration)
+        else:
+            pruned = copy.deepcopy(self.model)
+            plan = spine.plan(self.model, cut.budgets, self.calibration)
+            removed = prune_(pruned, plan).removed
         return {
             "model": self.name, "text": self.text, "seed": self.seed, "unit": cut.unit,
-            "level": cut.level, "method": cut.method, "config": cut.config.as_dict(),
-            "removed": done.receipt.removed, "dense": self.dense,
+            "level": cut.level, "method": cut.method,
+            "cuts": [budget.as_dict() for budget in cut.budgets],
+            "removed": removed, "dense": self.dense,
             "perplexity": measured(pruned, self.test), "seconds": time.perf_counter() - start,
             "samples": len(self.calibration), "length": self.calibration.ids.shape[1],
             "test_tokens": self.test.scored,

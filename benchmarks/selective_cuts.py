@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from ssmith.jobs.selective import SelectiveConfig
-from ssmith.jobs.selective.projection_config import ProjectionConfig
-
-from ssmith.core.pattern import Pattern
+from ssmith.core.budget import Budget
 
 WIDTH = 0.04
+RELEASED = "SparseGPT as released"
+# What SparseSSM's code does with projections; the released order of its passes comes on top.
+SPARSESSM: dict[str, Any] = {
+    "method": "sparsegpt", "scope": "sensitivity",
+    "settings": {"refresh": "block", "width": WIDTH},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Cut:
-    """One cell of the table: what is cut, how much, by what."""
+    """One cell of the table: what is cut, how much, by what; in the released order if so."""
 
     unit: str
     level: str
     method: str
-    config: SelectiveConfig
+    budgets: tuple[Budget, ...]
+    released: bool = False
 
     @property
     def key(self) -> str:
@@ -44,43 +49,43 @@ def entries(levels: tuple[float, ...]) -> Iterator[Cut]:
             ("sparsessm-v1", "SparseSSM v1, votes"), ("fastest-decay", "fastest decay, no data"),
             ("magnitude", "magnitude"), ("random", "random"),
         ):  # fmt: skip
-            yield Cut("A_log", percent(level), label, SelectiveConfig(a_log=level, method=name))
+            yield Cut("A_log", percent(level), label, (Budget("entry", level, method=name),))
         yield Cut(
             "A_log", percent(level), "output energy, by layer (ours)",
-            SelectiveConfig(a_log=level, method="output-energy", spread="layer"),
+            (Budget("entry", level, method="output-energy", scope="uniform"),),
         )  # fmt: skip
         for terms in ("D", "Dh", "Dhy"):
             yield Cut(
                 "A_log", percent(level), f"output energy + {', '.join(terms)} (ours)",
-                SelectiveConfig(a_log=level, method="output-energy", recover=terms),
+                (Budget("entry", level, method="output-energy", compensate=terms),),
             )  # fmt: skip
         yield Cut(
             "A_log", percent(level), "Gram greedy + D (ours)",
-            SelectiveConfig(a_log=level, method="gram-greedy", recover="D"),
+            (Budget("entry", level, method="gram-greedy", compensate="D"),),
         )  # fmt: skip
         yield Cut(
             "A_log", percent(level), "SparseSSM v2 + D",
-            SelectiveConfig(a_log=level, method="sparsessm", recover="D"),
+            (Budget("entry", level, method="sparsessm", compensate="D"),),
         )  # fmt: skip
 
 
 def columns(levels: tuple[float, ...]) -> Iterator[Cut]:
     for level in levels:
-        for label, name, rows, terms in (
-            ("output energy", "output-energy", "none", ""),
-            ("Gram greedy", "gram-greedy", "none", ""),
-            ("SparseSSM structured", "sparsessm-v1", "none", ""),
-            ("magnitude", "magnitude", "none", ""),
-            ("random", "random", "none", ""),
-            ("output energy + C", "output-energy", "C", ""),
-            ("SparseSSM structured + C", "sparsessm-v1", "C", ""),
-            ("greedy after refit + C (ours)", "refit-greedy", "C", ""),
-            ("greedy after refit + C + D (ours)", "refit-greedy", "C", "D"),
-            ("greedy after refit + CB (ours)", "refit-greedy", "CB", ""),
+        for label, name, terms in (
+            ("output energy", "output-energy", "none"),
+            ("Gram greedy", "gram-greedy", "none"),
+            ("SparseSSM structured", "sparsessm-v1", "none"),
+            ("magnitude", "magnitude", "none"),
+            ("random", "random", "none"),
+            ("output energy + C", "output-energy", "C"),
+            ("SparseSSM structured + C", "sparsessm-v1", "C"),
+            ("greedy after refit + C (ours)", "refit-greedy", "C"),
+            ("greedy after refit + C + D (ours)", "refit-greedy", "CD"),
+            ("greedy after refit + CB (ours)", "refit-greedy", "BC"),
         ):
             yield Cut(
                 "columns", percent(level), label,
-                SelectiveConfig(columns=level, method=name, compensate=rows, recover=terms),
+                (Budget("state", level, method=name, compensate=terms),),
             )  # fmt: skip
 
 
@@ -88,29 +93,32 @@ def projections(levels: tuple[float, ...]) -> Iterator[Cut]:
     for level in levels:
         for label, settings in (
             ("OBS + refit (ours)", {}),
-            ("OBS + refit, once per block", {"refresh": "block"}),
-            ("OBS + refit, uniform", {"allocation": "uniform"}),
-            ("OBS + refit, local error", {"allocation": "local"}),
-            ("OBS + refit, sensitivity", {"allocation": "sensitivity", "width": WIDTH}),
-            ("OBS + refit, true trace", {"allocation": "sensitivity-trace", "width": WIDTH}),
-            ("OBS + refit, measured loss", {"allocation": "measured"}),
+            ("OBS + refit, once per block", {"settings": {"refresh": "block"}}),
+            ("OBS + refit, uniform", {"scope": "uniform"}),
+            ("OBS + refit, local error", {"scope": "cost"}),
+            ("OBS + refit, sensitivity", {"scope": "sensitivity", "settings": {"width": WIDTH}}),
+            (
+                "OBS + refit, true trace",
+                {"scope": "sensitivity-trace", "settings": {"width": WIDTH}},
+            ),
+            ("OBS + refit, measured loss", {"scope": "measured"}),
             (
                 "SparseGPT, fresh",
                 {
                     "method": "sparsegpt",
-                    "refresh": "block",
-                    "allocation": "uniform",
+                    "scope": "uniform",
+                    "settings": {"refresh": "block"},
                 },
             ),
-            ("SparseGPT as released", released()),
+            (RELEASED, SPARSESSM),
             ("Wanda", {"method": "wanda"}),
-            ("Wanda, uniform", {"method": "wanda", "allocation": "uniform"}),
-            ("magnitude, uniform", {"method": "magnitude", "allocation": "uniform"}),
-            ("random, uniform", {"method": "random", "allocation": "uniform"}),
+            ("Wanda, uniform", {"method": "wanda", "scope": "uniform"}),
+            ("magnitude, uniform", {"method": "magnitude", "scope": "uniform"}),
+            ("random, uniform", {"method": "random", "scope": "uniform"}),
         ):
             yield Cut(
-                "projections", percent(level), label,
-                SelectiveConfig(projections=ProjectionConfig(amount=level, **settings)),
+                "projections", percent(level), label, (weights(level, **settings),),
+                released=label == RELEASED,
             )  # fmt: skip
 
 
@@ -118,46 +126,35 @@ def whole(levels: tuple[float, ...]) -> Iterator[Cut]:
     """A_log and every projection by the same share: what SparseSSM calls the whole model."""
     for level in levels:
         for label, states, settings in (
-            ("ours", {"recover": "D"}, {}),
-            ("ours, measured loss", {"recover": "D"}, {"allocation": "measured"}),
-            ("SparseSSM, fresh", {"method": "sparsessm"}, {
-                "method": "sparsegpt", "refresh": "block", "allocation": "sensitivity",
-                "width": WIDTH,
-            }),
-            ("SparseSSM as released", {"method": "sparsessm"}, released()),
+            ("ours", {}, {}),
+            ("ours, measured loss", {}, {"scope": "measured"}),
+            ("SparseSSM, fresh", {"method": "sparsessm"}, SPARSESSM),
+            ("SparseSSM as released", {"method": "sparsessm"}, SPARSESSM),
             ("Wanda", {"method": "output-energy"}, {"method": "wanda"}),
             ("magnitude", {"method": "magnitude"}, {"method": "magnitude"}),
         ):  # fmt: skip
             yield Cut(
                 "whole model", percent(level), label,
-                SelectiveConfig(
-                    a_log=level, projections=ProjectionConfig(amount=level, **settings), **states
-                ),
+                (Budget("entry", level, **states), weights(level, **settings)),
+                released=label.endswith("released"),
             )  # fmt: skip
 
 
 def patterns() -> Iterator[Cut]:
-    pattern = Pattern(keep=2, of=4)
     for name, label in (
         ("output-energy", "output energy (ours)"), ("sparsessm", "SparseSSM v2, released"),
         ("magnitude", "magnitude"),
     ):  # fmt: skip
-        yield Cut("A_log", "2:4", label, SelectiveConfig(a_log=pattern, method=name))
+        yield Cut("A_log", "2:4", label, (Budget("entry", "2:4", method=name),))
     for label, settings in (
         ("OBS + refit (ours)", {}), ("SparseGPT, fresh", {"method": "sparsegpt"}),
         ("Wanda", {"method": "wanda"}), ("magnitude", {"method": "magnitude"}),
     ):  # fmt: skip
-        yield Cut(
-            "projections", "2:4", label,
-            SelectiveConfig(projections=ProjectionConfig(amount=pattern, **settings)),
-        )  # fmt: skip
+        yield Cut("projections", "2:4", label, (weights("2:4", **settings),))
 
 
-def released() -> dict[str, object]:
-    return {
-        "method": "sparsegpt", "refresh": "block", "activations": "released",
-        "allocation": "sensitivity", "width": WIDTH,
-    }  # fmt: skip
+def weights(level: float | str, **settings: Any) -> Budget:
+    return Budget("weight", level, **settings)
 
 
 def percent(level: float) -> str:

@@ -1,11 +1,13 @@
 """Plans made by hand, past scores and budgets."""
 
+import copy
 import dataclasses
 
 from helpers.models import random_mask
+from ssmith import spine
 from ssmith.core.plan import Cut, Plan
 from ssmith.families import find_layers, model_digest
-from ssmith.surgery import readout_values
+from ssmith.surgery import prune_, readout_values
 
 
 def plan_for(model, keep, *, unit="state", **changes):
@@ -31,3 +33,10 @@ def compensated(model, plan, found):
     for name, readout in found.readouts.items():
         values |= readout_values(name, layers[name], cut.keep[name], readout)
     return dataclasses.replace(plan, values=values)
+
+
+def pruned(model, budgets, data=None, **settings):
+    """A copy of a model that was cut by a plan made for it, with plan and receipt."""
+    plan = spine.plan(model, budgets, data, **settings)
+    cut = copy.deepcopy(model)
+    return cut, plan, prune_(cut, plan)

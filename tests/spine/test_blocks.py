@@ -1,19 +1,20 @@
 """Removal of whole blocks against trying every block by hand."""
 
 import contextlib
-import copy
 import math
 
 import pytest
 import torch
-from ssmith.families.hf.depth import block_count, without_block
-from ssmith.jobs.selective import shed
-from ssmith.jobs.selective.shed import shed_blocks_
 
+from helpers.plans import pruned
 from helpers.tiny_mamba import tiny
+from ssmith.calibrate import PassConfig
+from ssmith.core.budget import Budget
 from ssmith.core.errors import InputError
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation.perplexity import window_losses
+from ssmith.families import chain_of, without_block
+from ssmith.spine import losses
 
 
 def windows():
@@ -28,6 +29,14 @@ def perplexity(model):
     return math.exp(float(window_losses(model, windows()).sum()) / windows().scored)
 
 
+def dropped(model, blocks, work_dir=None):
+    return pruned(model, Budget("block", blocks), windows(), run=PassConfig(work_dir=work_dir))
+
+
+def block_count(model):
+    return chain_of(model).coupling("block").count
+
+
 @pytest.mark.parametrize("name", ["mamba", "falcon_mamba"])
 def test_the_block_that_is_missed_least_goes_first(name):
     model = tiny(name, dtype=torch.float64, num_hidden_layers=4)
@@ -36,18 +45,19 @@ def test_the_block_that_is_missed_least_goes_first(name):
         with without_block(model, place):
             tried.append(perplexity(model))
     assert block_count(model) == 4
-    receipt = shed_blocks_(copy.deepcopy(model), windows(), 1)
-    first = receipt.details["steps"][1]
+    _, plan, _ = dropped(model, 1)
+    first = plan.facts["steps"][1]
     assert first["removed"] == tried.index(min(tried))
-    assert first["perplexity"] == pytest.approx(min(tried))
+    assert first["loss"] == pytest.approx(min(tried))
 
 
 @pytest.mark.parametrize("name", ["mamba", "falcon_mamba"])
 def test_what_is_left_is_a_shallower_model_that_opens_everywhere(name, tmp_path):
-    model = tiny(name, dtype=torch.float64, num_hidden_layers=4)
-    receipt = shed_blocks_(model, windows(), 2)
-    assert receipt.removed["blocks"] == {"before": 4, "after": 2, "fraction": 0.5}
-    assert receipt.details["steps"][-1]["perplexity"] == pytest.approx(perplexity(model))
+    dense = tiny(name, dtype=torch.float64, num_hidden_layers=4)
+    model, plan, receipt = dropped(dense, 2)
+    assert block_count(dense) == 4
+    assert receipt.removed["block"] == {"before": 4, "after": 2, "fraction": 0.5}
+    assert plan.facts["steps"][-1]["loss"] == pytest.approx(perplexity(model))
     model.save_pretrained(tmp_path)
     again = type(model).from_pretrained(tmp_path, dtype=torch.float64)
     ids = windows().ids
@@ -58,7 +68,8 @@ def test_what_is_left_is_a_shallower_model_that_opens_everywhere(name, tmp_path)
 
 
 def test_a_removal_that_was_killed_measures_nothing_twice(tmp_path, monkeypatch):
-    wanted = shed_blocks_(tiny("mamba", num_hidden_layers=4), windows(), 2)
+    model = tiny("mamba", num_hidden_layers=4)
+    _, wanted, _ = dropped(model, 2)
     measured, real, patience = [], window_losses, [4, 4, 99, 99]
 
     def counting(model, given):
@@ -67,37 +78,57 @@ def test_a_removal_that_was_killed_measures_nothing_twice(tmp_path, monkeypatch)
             raise KeyboardInterrupt
         return real(model, given)
 
-    monkeypatch.setattr(shed, "window_losses", counting)
+    monkeypatch.setattr(losses, "window_losses", counting)
     found = None
     # Of 1 + 4 + 3 measurements.
     while found is None:
         measured.clear()
         with contextlib.suppress(KeyboardInterrupt):
-            found = shed_blocks_(
-                tiny("mamba", num_hidden_layers=4), windows(), 2, work_dir=tmp_path / "work"
-            )
+            _, found, _ = dropped(model, 2, tmp_path / "work")
         patience.pop(0)
     assert (len(patience), len(measured)) == (1, 2)
-    assert found.details == wanted.details
-    assert found.model == wanted.model
+    assert found.facts == wanted.facts
+    assert found.diff(wanted) == ()
     measured.clear()
-    shed_blocks_(tiny("mamba", num_hidden_layers=4), windows(), 1, work_dir=tmp_path / "work")
+    dropped(model, 1, tmp_path / "work")
     assert not measured
 
 
 def test_a_directory_of_something_else_is_refused(tmp_path):
-    shed_blocks_(tiny("mamba"), windows(), 1, work_dir=tmp_path / "work")
+    dropped(tiny("mamba"), 1, tmp_path / "work")
     with pytest.raises(InputError, match="over another model or text"):
-        shed_blocks_(tiny("mamba", seed=1), windows(), 1, work_dir=tmp_path / "work")
+        dropped(tiny("mamba", seed=1), 1, tmp_path / "work")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(InputError, match="not empty"):
-        shed_blocks_(tiny("mamba"), windows(), 1, work_dir=tmp_path / "mine")
+        dropped(tiny("mamba"), 1, tmp_path / "mine")
 
 
-@pytest.mark.parametrize("blocks", [0, 2, 5])
+@pytest.mark.parametrize("blocks", [0, 2])
 def test_a_number_of_blocks_that_cannot_go_is_said(blocks):
     model = tiny("mamba")
     with pytest.raises(InputError, match="allowed: 1, as one stays"):
-        shed_blocks_(model, windows(), blocks)
+        dropped(model, blocks)
+    with pytest.raises(InputError, match="5 of 2 block are to go"):
+        dropped(model, 5)
     assert block_count(model) == 2
+
+
+def test_states_go_from_the_blocks_that_stay():
+    model = tiny("mamba", num_hidden_layers=3)
+    cut, plan, receipt = pruned(model, [Budget("block", 1), Budget("state", 0.4)], windows())
+    assert [item.unit for item in plan.cuts] == ["block", "state"]
+    assert receipt.removed["state"]["before"] == 2 * 5
+    assert (block_count(cut), cut.config.num_hidden_layers, cut.config.state_size) == (2, 2, 3)
+    with pytest.raises(InputError, match="blocks are to go after other units"):
+        pruned(model, [Budget("state", 0.4), Budget("block", 1)], windows())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"method": "last"}, {"scope": "global"}, {"targets": ("x",)}, {"compensate": "D"}],
+    ids=str,
+)
+def test_what_blocks_have_no_meaning_for_is_refused(wrong):
+    with pytest.raises(InputError, match=f"{next(iter(wrong))} is .* for blocks"):
+        pruned(tiny("mamba"), Budget("block", 1, **wrong), windows())

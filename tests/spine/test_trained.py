@@ -1,14 +1,14 @@
 """On a trained model: what a good criterion keeps and magnitude destroys, under one semantics."""
 
-import copy
 import math
 import statistics
 
 import pytest
-from ssmith.jobs.selective import SelectiveConfig, prune_selective_
 
+from helpers.plans import pruned
 from ssmith import artefact, data
 from ssmith.artefact.configs import is_language_model, read_any_config
+from ssmith.core.budget import Budget
 from ssmith.evaluation.perplexity import window_losses
 
 pytest.importorskip("transformers")
@@ -41,10 +41,9 @@ def table_of(model, text):
     dense, found = perplexity(model, test), {}
     for name, settings in HALF.items():
         for seed in SEEDS[: 1 if name in WITHOUT_DATA else None]:
-            pruned = copy.deepcopy(model)
-            config = SelectiveConfig(a_log=0.5, **settings)
-            prune_selective_(pruned, text.sample(8, 256, seed=seed), config)
-            found.setdefault(name, []).append(perplexity(pruned, test) / dense - 1)
+            budget = Budget("entry", 0.5, **settings)
+            cut, _, _ = pruned(model, budget, text.sample(8, 256, seed=seed))
+            found.setdefault(name, []).append(perplexity(cut, test) / dense - 1)
     return found
 
 
