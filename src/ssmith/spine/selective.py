@@ -353,7 +353,12 @@ def facts_of(records: Sequence[BlockRecord]) -> dict[str, Any]:
 
 def findings_of(records: Sequence[BlockRecord]) -> tuple[Finding, ...]:
     """Return what a user must be told about a pass."""
-    return tuple(
+    whole = tuple(
+        Finding(layer=item.layer, kind="whole", message=f"{item.layer}.{name} is left whole: {why}")
+        for item in records
+        for name, why in item.facts.get("whole", {}).items()
+    )
+    return whole + tuple(
         Finding(
             layer=item.layer,
             kind="unstable",

@@ -44,15 +44,24 @@ def weight_stages(cut: Weights, layer: SelectiveLayer, shares: Shares) -> Sequen
     Returns:
         One stage per projection, or one for all of them where they are looked at once.
     """
-    names, first = list(cut.of(layer.name)), []
-    if cut.spares(layer.name):
+    names, first, spares = list(cut.of(layer.name)), list[Stage](), cut.spares(layer.name)
+    if spares:
         names.remove(_CONV)
-        first = [_spared_stage()]
+        first.append(_whole_stage(_CONV))
+    for name in _undivided(cut, layer, names):
+        names.remove(name)
+        first.append(_whole_stage(name, f"its rows cannot be divided for {cut.amount}"))
+    if not names:
+        raise InputError(
+            f"{layer.name} has no projection whose rows can be divided for {cut.amount}",
+            allowed="a pattern that divides them, or a share",
+        )
+    if spares:
         # What the layer cannot lose is refused before anything of it is cut.
         spared_amount(cut.amount, layer, names)
 
     def amounts(now: SelectiveLayer) -> dict[str, Amount]:
-        if first:
+        if spares:
             # Of the sizes that cuts of states before left.
             return dict.fromkeys(names, spared_amount(cut.amount, now, names))
         if isinstance(cut.budget.sparsity, int):
@@ -102,12 +111,20 @@ def _share_of(count: int, layer: SelectiveLayer, name: str) -> float:
     return count / total
 
 
-def _spared_stage() -> Stage:
-    """Return a stage that says that conv1d stays whole, so that it counts in the receipt."""
+def _undivided(cut: Weights, layer: SelectiveLayer, names: Sequence[str]) -> list[str]:
+    """Return the projections whose rows a pattern does not divide."""
+    pattern = cut.budget.pattern
+    if pattern is None:
+        return []
+    return [name for name in names if layer.part(name).weight.shape[-1] % pattern.of]
+
+
+def _whole_stage(name: str, why: str | None = None) -> Stage:
+    """Return a stage that says that a projection stays whole, so that it counts in the receipt."""
 
     def apply(layer: SelectiveLayer, totals: Totals) -> BlockRecord:
         del totals
-        weight = layer.part(_CONV).weight
+        weight = layer.part(name).weight
         facts = {
             "before": weight.numel(),
             "after": weight.numel(),
@@ -117,7 +134,12 @@ def _spared_stage() -> Stage:
         return BlockRecord(
             layer=layer.name,
             stage=WEIGHT,
-            facts={"before": weight.numel(), "after": weight.numel(), "weights": {_CONV: facts}},
+            facts={
+                "before": weight.numel(),
+                "after": weight.numel(),
+                "weights": {name: facts},
+                "whole": {} if why is None else {name: why},
+            },
         )
 
     return Stage(name=WEIGHT, collect=None, apply=apply)
