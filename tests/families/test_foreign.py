@@ -108,12 +108,25 @@ def test_views_rebuild_what_a_mixer_computes(make):
 
 
 @pytest.mark.parametrize("make", [make for make in MAKES if make != "s5"])
+def test_channels_go_from_mixers_of_any_make(make):
+    dense, u = network(make), rows()
+    shrunk, masked = copy.deepcopy(dense), copy.deepcopy(dense)
+    for mode, model in (("shrink", shrunk), ("mask", masked)):
+        for site in ssm_sites(model).values():
+            table = site.coupling("channel")
+            site.cut_(table, torch.arange(table.count) % 3 != 1, mode)
+    with torch.no_grad():
+        torch.testing.assert_close(shrunk(u), masked(u), rtol=0, atol=1e-6)
+        assert (shrunk(u) - dense(u)).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("make", [make for make in MAKES if make != "s5"])
 def test_entries_and_weights_stay_cut_under_training(make):
     model = network(make, torch.float32).train()
     names = []
     for site in ssm_sites(model).values():
         for coupling in site.couplings:
-            if coupling.unit != "state":
+            if coupling.unit in ("entry", "weight"):
                 keep = torch.rand(coupling.grid) > 0.5
                 site.cut_(coupling, keep)
                 names.append((site, coupling, keep))
@@ -145,8 +158,12 @@ def test_a_shared_configuration_is_copied_before_it_is_written():
     ("build", "units", "reason"),
     [
         (lambda: SquaredGate(8, 6), (), "not what a Mamba mixer makes of its parts"),
-        (lambda: Counting(8, 6), ("entry", "weight"), "name the attributes that count them"),
-        (lambda: SimpleMamba(8, 1), ("entry", "weight"), "a single state"),
+        (
+            lambda: Counting(8, 6),
+            ("entry", "weight", "channel"),
+            "name the attributes that count them",
+        ),
+        (lambda: SimpleMamba(8, 1), ("entry", "weight", "channel"), "a single state"),
     ],
 )
 def test_what_is_refused_says_why_beforehand(build, units, reason):

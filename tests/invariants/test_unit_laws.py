@@ -62,7 +62,8 @@ def test_every_family_has_its_units():
     assert found["zamba2"] == hybrid
     # The block that holds its neurons stands in several places.
     assert found["zamba"] == {"state", "head"}
-    assert found["jamba"] == {"state", "kv_group", "neuron"}
+    assert found["mamba"] == found["falcon_mamba"] == {"state", "channel"}
+    assert found["jamba"] == {"state", "channel", "kv_group", "neuron"}
 
 
 @pytest.mark.parametrize(("name", "unit"), CASES)

@@ -26,7 +26,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 """Per family that classes can be registered with: the parts of its layer under our names."""
-UNITS: Mapping[str, tuple[str, ...]] = {"mamba": ("state",), "mamba2": ("channel",)}
+UNITS: Mapping[str, tuple[str, ...]] = {"mamba": ("state", "channel"), "mamba2": ("channel",)}
 """Per family, units that a class may count in further attributes of its own."""
 
 

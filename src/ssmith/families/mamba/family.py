@@ -23,6 +23,8 @@ from ssmith.families.mamba.selective import SEMANTICS, SelectiveLayer
 from ssmith.families.mamba.units import (
     MIXERS,
     NORMALISED,
+    channel,
+    config,
     entry,
     is_known,
     looks_like_mamba,
@@ -49,7 +51,7 @@ class MambaFamily:
         return is_known(module) or looks_like_mamba(module)
 
     def couplings(self, module: Any) -> tuple[Coupling, ...]:  # noqa: D102
-        return (state(module), entry(module), *weights(module))
+        return (state(module), entry(module), *weights(module), channel(module))
 
     def admit(self, module: Any) -> Admission:
         """Return what can be cut of a layer: everything of transformers', the rest is tried."""
@@ -89,9 +91,7 @@ class MambaFamily:
         return present(module, coupling)
 
     def stock_config(self, module: Any) -> Mapping[str, Fraction]:  # noqa: D102
-        if not is_known(module):
-            return {}
-        return {MIXERS[kind_of(module)].keys["state"]: Fraction(module.A_log.shape[1])}
+        return config(module)
 
     def info(self, name: str, module: Any) -> LayerInfo:  # noqa: D102
         admission = self.admit(module)
@@ -111,7 +111,11 @@ class MambaFamily:
             notes.append(f"state: {NORMALISED}")
         silent = {
             unit: int((~present(module, table)).sum())
-            for unit, table in ((STATE, state(module)), (ENTRY, entry(module)))
+            for unit, table in (
+                (STATE, state(module)),
+                ("channel", channel(module)),
+                (ENTRY, entry(module)),
+            )
         }
         return LayerInfo(
             name=name,
@@ -120,7 +124,7 @@ class MambaFamily:
             grid={STATE: (layer.n,), "channel": (layer.e,), ENTRY: (layer.e, layer.n)},
             width=layer.e,
             parameters=parameters,
-            masked={"channel": 0, **silent},
+            masked=silent,
             notes=tuple(notes),
         )
 
@@ -128,7 +132,7 @@ class MambaFamily:
         return SelectiveLayer.of(name, module)
 
 
-_UNITS = ("state", "entry", "weight")
+_UNITS = ("state", "entry", "weight", "channel")
 MAMBA = MambaFamily(
     "mamba",
     Engine(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -12,20 +15,24 @@ from ssmith.core.unit import Coupling, Renorm, Slice
 from ssmith.families.layout import Layout, Named, registered
 from ssmith.families.parts.hooks import PER_STATE
 from ssmith.families.parts.stock import Mixer, is_stock, kind_of
-from ssmith.families.parts.tables import at, epsilon_of
+from ssmith.families.parts.tables import at, conv_sizes, epsilon_of, existing, slices_of
 
 PROJECTIONS = ("in_proj", "conv1d", "x_proj", "dt_proj", "out_proj")
 NORMS = ("b_layernorm", "c_layernorm")
-_COUNTS = ("ssm_state_size", "state_size", "d_state", "n_state", "n_states", "num_states")
+_CHANNELS = ("intermediate_size", "d_inner", "d_ssm")
+_STATES = ("ssm_state_size", "state_size", "d_state", "n_state", "n_states", "num_states")
 NORMALISED = (
     "B and C are divided by their root mean square over the states: with columns removed the mean "
     "is over fewer, and what stays changes, too, which no criterion counts"
 )
+_KEYS = {"state": "state_size", "channel": "intermediate_size", "expand": "expand"}
 MIXERS = {
-    "MambaMixer": Mixer(model_type="mamba", keys={"state": "state_size"}),
-    "FalconMambaMixer": Mixer(model_type="falcon_mamba", keys={"state": "state_size"}),
+    "MambaMixer": Mixer(model_type="mamba", keys=_KEYS),
+    "FalconMambaMixer": Mixer(model_type="falcon_mamba", keys=_KEYS),
     "JambaMambaMixer": Mixer(
-        model_type="jamba", keys={"state": "mamba_d_state"}, hybrid="JambaModel"
+        model_type="jamba",
+        keys={"state": "mamba_d_state", "expand": "mamba_expand"},
+        hybrid="JambaModel",
     ),
 }
 
@@ -33,15 +40,16 @@ MIXERS = {
 def layout_of(mixer: nn.Module) -> Layout:
     """Return what a mixer's class calls its parts and counts: as registered, or as found."""
     known = registered(mixer)
-    if known is not None and known.sizes:
-        return known
     # mambapy writes the norms of B and C with capitals.
     names = {norm: norm.capitalize() for norm in NORMS if hasattr(mixer, norm.capitalize())}
     names |= {} if known is None else known.names
-    n = int(at(mixer, names.get("A_log", "A_log")).shape[1])
-    places = [*_COUNTS, *(f"config.{name}" for name in _COUNTS)]
-    counts = tuple(place for place in places if at(mixer, place) == n)
-    return Layout(family="mamba", names=names, sizes={"state": counts})
+    e, n = at(mixer, names.get("A_log", "A_log")).shape
+    sizes = {}
+    for unit, count, known_names in (("state", n, _STATES), ("channel", e, _CHANNELS)):
+        places = [*known_names, *(f"config.{name}" for name in known_names)]
+        sizes[unit] = tuple(place for place in places if at(mixer, place) == count)
+    said = {} if known is None else dict(known.sizes)
+    return Layout(family="mamba", names=names, sizes=sizes | said)
 
 
 def named(mixer: nn.Module) -> Any:
@@ -88,11 +96,55 @@ def state(module: nn.Module) -> Coupling:
         grid=(n,),
         slices=tuple(slices),
         sizes=sizes,
-        config_keys={MIXERS[kind_of(module)].keys["state"]: 1} if is_known(module) else {},
+        config_keys=_keys(module, {"state": 1}),
         renorms=renorms if maskable else (),
         modes=("shrink", "mask") if maskable else ("shrink",),
         notes=(NORMALISED,) if norms else (),
     )
+
+
+def channel(module: nn.Module) -> Coupling:
+    """Return where the inner channels of a mixer live, from input and gate to ``out_proj``."""
+    layout, mixer = layout_of(module), named(module)
+    e, width = mixer.A_log.shape[0], mixer.in_proj.weight.shape[1]
+    beside = [name for name in PER_STATE if isinstance(getattr(mixer, name, None), Tensor)]
+    parts = [
+        slices_of(mixer, "in_proj", repeat=2, step=e),
+        slices_of(mixer, "conv1d", silent=0.0),
+        slices_of(mixer, "x_proj.weight", dim=1),
+        *(slices_of(mixer, name) for name in ("dt_proj", "A_log", "D", "output_offset")),
+        *(slices_of(mixer, name, dim=getattr(mixer, name).ndim - 2) for name in beside),
+        slices_of(mixer, "out_proj.weight", dim=1),
+    ]
+    sizes = {
+        "in_proj.out_features": 2, "x_proj.in_features": 1, "dt_proj.out_features": 1,
+        "out_proj.in_features": 1, **conv_sizes(1),
+    }  # fmt: skip
+    table = Coupling(
+        unit="channel",
+        grid=(e,),
+        slices=tuple(item for items in parts for item in items),
+        sizes=existing(mixer, sizes),
+        config_keys=_keys(module, {"channel": 1, "expand": Fraction(1, width)}),
+    )
+    named_sizes = dict.fromkeys(layout.sizes.get("channel", ()), 1)
+    renamed = layout.renamed(table)
+    return replace(renamed, sizes={**renamed.sizes, **named_sizes})
+
+
+def config(module: Any) -> dict[str, Fraction]:
+    """Return what a stock configuration says of a mixer; nothing of one that is not stock."""
+    if not is_known(module):
+        return {}
+    e, n = module.A_log.shape
+    expand = Fraction(e, module.in_proj.weight.shape[1])
+    values = {"state": Fraction(n), "channel": Fraction(e), "expand": expand}
+    return {key: values[unit] for unit, key in MIXERS[kind_of(module)].keys.items()}
+
+
+def _keys(module: nn.Module, falls: Mapping[str, int | Fraction]) -> dict[str, int | Fraction]:
+    keys = MIXERS[kind_of(module)].keys if is_known(module) else {}
+    return {keys[unit]: amount for unit, amount in falls.items() if unit in keys}
 
 
 def is_known(module: nn.Module) -> bool:
