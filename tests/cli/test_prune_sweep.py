@@ -32,7 +32,7 @@ def sweep(ssmith, axis, *words):
 
 def test_a_sweep_leaves_a_table_a_plot_and_no_model(place, ssmith):
     ended = sweep(ssmith, "entry=0.25,0.75", "--out", "swept")
-    assert (ended.code, ended.err) == (0, "")
+    assert ended.code == 0
     assert sorted(item.name for item in (place / "swept").iterdir()) == [
         "sweep.csv", "sweep.json", "sweep.svg",
     ]  # fmt: skip
