@@ -58,8 +58,6 @@ def test_a_hybrid_is_inspected_and_compared(place, ssmith, capsys):
     assert facts["layers"] == "2 ssm, 1 attention, 3 mlp"
     ended = ssmith("parity", "bamba", *QUICK)
     assert (ended.code, ended.err) == (0, "")
-    assert "reading on torch:" in ended.out
-    assert "tokens per second" in ended.out
     assert "not compared: perplexity on each path; no text was given" in ended.out
 
 
@@ -73,7 +71,6 @@ def test_parity_compares_perplexity_on_a_text(place, ssmith, capsys):
     assert ended.document["text"]["scored_tokens"] == 63
     names = [item["name"] for item in ended.document["checks"]]
     assert any(name.startswith("perplexity of 63 tokens") for name in names)
-    assert {speed["backend"] for speed in ended.document["speeds"]} >= {"reference", "torch"}
     refused = ssmith("parity", "mamba", *words)
     assert (refused.code, refused.out) == (2, "")
     assert "no tokenizer" in refused.err

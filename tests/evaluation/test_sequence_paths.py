@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.evaluation.path_checks import PathParityConfig
-from ssmith.evaluation.path_parity import check_paths
+from ssmith.evaluation.path_rows import PathParityConfig
+from ssmith.evaluation.paths import check_paths
 from ssmith.families import LTIOptions, S5Layer, SequenceConfig, SequenceModel
 
 SMALL = PathParityConfig(length=18, batch=3)

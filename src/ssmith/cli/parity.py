@@ -21,7 +21,7 @@ def add(subparsers: flags.Subparsers) -> None:
     )
     command.model()
     command.settings(
-        "ssmith.evaluation.path_checks:PathParityConfig", called={"backend": "require-backend"}
+        "ssmith.evaluation.path_rows:PathParityConfig", called={"backend": "require-backend"}
     )
     command.add(
         "--text",
@@ -36,25 +36,25 @@ def add(subparsers: flags.Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
-    """Print which path runs and how fast, then one row per comparison."""
+    """Print which path runs, then one row per comparison."""
     from ssmith import api
-    from ssmith.jobs.paths import PathText, compare_paths
+    from ssmith.jobs.paths import compare_paths
 
     config = config_of(api.PathParityConfig, arguments)
-    text = PathText(text=arguments.text, tokens=arguments.tokens)
     with output.progress() as progress:
-        found = compare_paths(api.load(arguments.model), config, text, progress=progress)
+        found = compare_paths(
+            api.load(arguments.model),
+            config,
+            text=arguments.text,
+            tokens=arguments.tokens,
+            progress=progress,
+        )
     output.result({"name": arguments.model, **found.as_dict()})
     if found.stock:
         output.line("stock code, without the engine")
     for path in found.paths:
         remedy = f"; faster: {path['remedy']}" if path["remedy"] else ""
         output.line(f"{path['op']} runs on {path['backend']}: {path['reason']}{remedy}")
-    for speed in found.speeds:
-        output.line(
-            f"{speed.work} on {speed.backend}: {speed.tokens_per_second:,.0f} tokens per second "
-            f"(best of 2 runs over {speed.tokens:,} tokens)"
-        )
     output.table(
         ("compared", "worst difference", "tolerance", "agrees"),
         [(item.name, item.difference, item.tolerance, item.passed) for item in found.checks],

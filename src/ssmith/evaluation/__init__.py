@@ -14,8 +14,8 @@ from ssmith.evaluation.parity import (
     forward_difference,
     step_vs_scan,
 )
-from ssmith.evaluation.path_checks import PathCheck, PathParity, PathParityConfig
-from ssmith.evaluation.path_parity import check_paths
+from ssmith.evaluation.path_rows import PathCheck, PathParity, PathParityConfig
+from ssmith.evaluation.paths import check_paths
 from ssmith.evaluation.predict import predict
 from ssmith.evaluation.saving import Load, estimate_saving
 from ssmith.evaluation.speed import Speed, SpeedConfig, measure_speed

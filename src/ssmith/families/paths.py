@@ -1,9 +1,7 @@
-"""Which path a model's scan takes, which it could take, and running it on a chosen one."""
+"""Which path a model's scan takes, and which it could take."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from typing import get_args
 
 import torch
@@ -13,7 +11,7 @@ from ssmith.core.checks import check_choice
 from ssmith.families.registry import scan_of
 from ssmith.ops.backends import Backend, Choice, Op, available, choose, require_backend, use_backend
 
-BACKENDS: tuple[str, ...] = get_args(Backend)
+__all__ = ["Backend", "require_scan", "scan_backends", "scan_path", "use_backend"]
 
 
 def scan_path(model: nn.Module) -> Choice:
@@ -47,16 +45,9 @@ def require_scan(model: nn.Module, backend: str) -> None:
         InputError: if there is no such path.
         UnsupportedError: if it would take another one, with the reason and the remedy.
     """
-    check_choice("backend", backend, BACKENDS)
+    check_choice("backend", backend, get_args(Backend))
     (named,) = (item for item in get_args(Backend) if item == backend)
     require_backend(scan_of(model), named, _like(model))
-
-
-@contextmanager
-def on_path(backend: Backend | None) -> Iterator[None]:
-    """Run every scan inside the block on one path; on the one chosen by itself if None."""
-    with nullcontext() if backend is None else use_backend(backend):
-        yield
 
 
 def _like(model: nn.Module) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
@@ -20,53 +19,12 @@ from ssmith.families.paths import all_paths
 _ROW = 512
 
 
-@dataclass(frozen=True, kw_only=True)
-class PathText:
-    """The text on which perplexity is compared.
-
-    Args:
-        text: as for `ssmith.load_text`; None for a module of Python's standard library, if the
-            model has a tokenizer or reads bytes.
-        tokens: so many of its first tokens, ≥ 2, in rows of at most 512.
-
-    Raises:
-        InputError: if ``tokens`` is outside its domain.
-    """
-
-    text: str | None = None
-    tokens: int = 1024
-
-    def __post_init__(self) -> None:
-        check_integer("tokens", self.tokens, at_least=2)
-
-    def windows(self, model: nn.Module) -> TokenWindows | None:
-        """Return the rows for a language model.
-
-        Args:
-            model: what is to read them.
-
-        Returns:
-            The rows; None if no text was named and the model cannot read one.
-
-        Raises:
-            InputError: if there is nothing at ``text``, or the model cannot read it.
-            DataError: if it is empty, not UTF-8, or does not fit the model.
-        """
-        try:
-            text = api.load_text(Path(argparse.__file__) if self.text is None else self.text, model)
-        except (InputError, DataError):
-            if self.text is None:
-                return None
-            raise
-        length = min(self.tokens, _ROW)
-        return text.windows(length, split="all").first(max(1, self.tokens // length))
-
-
 def compare_paths(
     model: nn.Module,
     config: PathParityConfig,
-    text: PathText,
     *,
+    text: str | None = None,
+    tokens: int = 1024,
     progress: Progress = silent,
 ) -> PathParity:
     """Run a model every way there is, and compare what comes out (see `ssmith.check_paths`).
@@ -74,24 +32,37 @@ def compare_paths(
     Args:
         model: a sequence model or a language model; it is left as it was.
         config: what is run.
-        text: what a language model's perplexity is compared on.
+        text: what a language model's perplexity is compared on, as for `ssmith.load_text`; None
+            for a module of Python's standard library, if the model has a tokenizer or reads bytes.
+        tokens: so many of the text's first tokens, ≥ 2, in rows of at most 512.
         progress: is told how far it is.
 
     Returns:
-        Every comparison, the paths that ran, and how fast each is.
+        Every comparison, and the paths that ran.
 
     Raises:
-        InputError: if a setting does not apply to the model.
+        InputError: if a setting does not apply to the model, or it cannot read the text.
+        DataError: if the text is empty, not UTF-8, or does not fit the model.
     """
-    if isinstance(model, SequenceModel):
-        if text.text is not None:
-            raise InputError(
-                f"text {text.text!r} for a model that reads no text",
-                allowed="--text with language models",
-            )
-        return api.check_paths(model, config)
-    windows = None if config.stock else text.windows(model)
-    return api.check_paths(model, config, windows, listener=progress)
+    check_integer("tokens", tokens, at_least=2)
+    if isinstance(model, SequenceModel) and text is not None:
+        raise InputError(
+            f"text {text!r} for a model that reads no text", allowed="text with language models"
+        )
+    reads = not isinstance(model, SequenceModel) and not config.stock
+    windows = _windows(model, text, tokens) if reads else None
+    return api.check_paths(model, config, windows, progress=progress)
+
+
+def _windows(model: nn.Module, text: str | None, tokens: int) -> TokenWindows | None:
+    try:
+        loaded = api.load_text(Path(argparse.__file__) if text is None else text, model)
+    except (InputError, DataError):
+        if text is None:
+            return None
+        raise
+    length = min(tokens, _ROW)
+    return loaded.windows(length, split="all").first(max(1, tokens // length))
 
 
 def kernels() -> list[str]:

@@ -7,7 +7,8 @@ from helpers.adapting import METHODS, PAIRS, SELECTIVE, build, disturb_, gap, ru
 from helpers.tiny_mamba import tiny, tokens
 from ssmith import adapters
 from ssmith.core.errors import UnsupportedError
-from ssmith.families.paths import on_path, scan_backends
+from ssmith.families.paths import scan_backends
+from ssmith.ops.backends import use_backend
 
 HALF = [pair for pair in PAIRS if pair[0] in SELECTIVE]
 
@@ -63,7 +64,7 @@ def test_every_path_of_the_scan_gives_the_same_gradients(family):
             adapters.Parameters(targets=("A_log", "D", "conv1d")),
             *([] if family == "mamba2" else [adapters.AdditionalScan(states=3)]),
         ]
-        with on_path(backend):
+        with use_backend(backend):
             report = adapters.attach_(model, methods)
             assert all(norm > 0 for norm in report.proof.values())
             disturb_(model)

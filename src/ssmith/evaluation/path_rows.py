@@ -1,4 +1,4 @@
-"""What a check of paths is: its settings, one comparison, and all of them."""
+"""What a check of paths is: its settings, a row for each two ways that must agree, the table."""
 
 from __future__ import annotations
 
@@ -16,29 +16,13 @@ from ssmith.core.files import finite_or_none
 
 TOLERANCES = {torch.float64: 2e-6, torch.float32: 2e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Largest difference that counts as equal, in units of the largest output (of 1, if that is
-smaller).
+smaller); in float32 and float64 per layer: rounding adds up over depth, about linearly.
 
 transformers computes norms and logits in float32 even in a float64 model.
 """
 
 DOUBLE = 1e-10
 """The same where all is computed in float64: what is left is a difference of formulas."""
-
-SINGLE = 1e-5
-"""Smallest tolerance in a narrower dtype, where what rounding alone does is known."""
-
-ROUNDINGS = 4.0
-"""Two ways in a narrower dtype may differ by this many times what rounding alone does."""
-
-PERPLEXITY = 1e-3
-"""Largest relative difference of perplexities that counts as equal."""
-
-ROUNDED_PER_LAYER = (torch.float64, torch.float32)
-"""Dtypes whose tolerance is meant per layer: rounding adds up over depth, about linearly."""
-
-BF16_STATE = 5e-2
-"""The same for a state that is rounded to bfloat16 after every token, where it is not known what
-that costs a model in float64: a deep one that remembers long adds up thousands of roundings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +73,10 @@ class PathParityConfig:
         """Return the steps of each sequence: enough for each chunk to be followed by another."""
         return max(40, max(chunks) + 5) if self.length is None else self.length
 
+    def prompts(self, length: int) -> list[int]:
+        """Return unequal lengths, one for each sequence, the longest of them ``length``."""
+        return [max(2, length * (row + 1) // self.batch) for row in range(self.batch)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class NotCompared:
@@ -104,30 +92,8 @@ class NotCompared:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PathSpeed:
-    """How fast one path ran here.
-
-    Args:
-        work: what was timed.
-        backend: the path of the scan, or "stock".
-        tokens: tokens of one run, over the whole batch.
-        seconds: the faster of two runs after a first one.
-    """
-
-    work: str
-    backend: str
-    tokens: int
-    seconds: float
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens over seconds."""
-        return self.tokens / self.seconds
-
-
-@dataclass(frozen=True, kw_only=True)
 class PathCheck:
-    """One comparison.
+    """One row of the table: two ways to the same outputs.
 
     Args:
         name: the two ways that were compared.
@@ -144,6 +110,34 @@ class PathCheck:
         """Whether the two ways agree."""
         return self.difference <= self.tolerance
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict; a difference that is not finite is null."""
+        return {
+            **asdict(self),
+            "difference": finite_or_none(self.difference),
+            "passed": self.passed,
+        }
+
+
+def row(
+    name: str, got: Float[Tensor, "..."], wanted: Float[Tensor, "..."], tolerance: float
+) -> PathCheck:
+    """Compare two ways to the same outputs.
+
+    Args:
+        name: of the comparison.
+        got: outputs of one way.
+        wanted: outputs of the other way.
+        tolerance: largest difference that passes, in units of the largest output.
+
+    Returns:
+        The comparison.
+    """
+    finite = bool(got.isfinite().all()) and bool(wanted.isfinite().all())
+    scale = float(wanted.abs().max().clamp_min(1.0)) if finite else 1.0
+    difference = float((got - wanted).abs().max()) / scale if finite else math.inf
+    return PathCheck(name=name, difference=difference, tolerance=tolerance)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PathParity:
@@ -155,18 +149,16 @@ class PathParity:
         paths: per operation: the path, and why; empty for stock.
         checks: all comparisons.
         left_out: what was not compared, with the reason.
-        speeds: how fast each path ran.
         text: what perplexity was compared on; None if it was not.
         rounding: how far the reference in a language model's own dtype is from float64; None if
             it was not measured.
     """
 
     model: str
-    stock: bool
+    stock: bool = False
     paths: tuple[dict[str, str], ...]
     checks: tuple[PathCheck, ...]
     left_out: tuple[NotCompared, ...] = ()
-    speeds: tuple[PathSpeed, ...] = ()
     text: dict[str, Any] | None = None
     rounding: float | None = None
 
@@ -192,48 +184,6 @@ class PathParity:
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
-        checks = [
-            {
-                "name": check.name,
-                "difference": finite_or_none(check.difference),
-                "tolerance": check.tolerance,
-                "passed": check.passed,
-            }
-            for check in self.checks
-        ]
-        return {
-            "model": self.model, "stock": self.stock, "paths": list(self.paths),
-            "checks": checks, "passed": self.passed,
-            "left_out": [asdict(item) for item in self.left_out],
-            "speeds": [
-                {**asdict(item), "tokens_per_second": item.tokens_per_second}
-                for item in self.speeds
-            ],
-            "text": self.text,
-            "rounding": None if self.rounding is None else finite_or_none(self.rounding),
-        }  # fmt: skip
-
-
-def tolerance_for(dtype: torch.dtype, layers: int) -> float:
-    """Return the largest difference that passes in a model of some state space layers, ≥ 1."""
-    return TOLERANCES[dtype] * (layers if dtype in ROUNDED_PER_LAYER else 1)
-
-
-def compare_outputs(
-    name: str, got: Float[Tensor, "..."], wanted: Float[Tensor, "..."], tolerance: float
-) -> PathCheck:
-    """Compare two ways to the same outputs.
-
-    Args:
-        name: of the comparison.
-        got: outputs of one way.
-        wanted: outputs of the other way.
-        tolerance: largest difference that passes, in units of the largest output.
-
-    Returns:
-        The comparison.
-    """
-    finite = bool(got.isfinite().all()) and bool(wanted.isfinite().all())
-    scale = float(wanted.abs().max().clamp_min(1.0)) if finite else 1.0
-    difference = float((got - wanted).abs().max()) / scale if finite else math.inf
-    return PathCheck(name=name, difference=difference, tolerance=tolerance)
+        checks = [check.as_dict() for check in self.checks]
+        rounding = None if self.rounding is None else finite_or_none(self.rounding)
+        return asdict(self) | {"checks": checks, "passed": self.passed, "rounding": rounding}

@@ -9,10 +9,10 @@ from helpers.tiny_hybrids import tiny_hybrid
 from helpers.tiny_mamba import NAMES, tiny, tokens
 from ssmith.core.errors import DataError, InputError, UnsupportedError
 from ssmith.core.tokens import TokenWindows
-from ssmith.evaluation import language_tokens, path_perplexity
-from ssmith.evaluation.language_paths import chunk_lengths
-from ssmith.evaluation.path_checks import PathParityConfig
-from ssmith.evaluation.path_parity import check_paths
+from ssmith.evaluation import token_paths
+from ssmith.evaluation.path_rows import PathParityConfig
+from ssmith.evaluation.paths import check_paths
+from ssmith.evaluation.token_paths import TokenPaths
 from ssmith.families.hf.running import logits_of, running
 from ssmith.families.mamba import forward as mamba
 from ssmith.ops.backends import choose
@@ -82,12 +82,12 @@ def test_stock_code_drops_the_state_and_spoils_the_cache(name):
     assert {item.name for item in report.left_out} == {
         "a given first state", "perplexity on each path",
     }  # fmt: skip
-    assert {speed.backend for speed in report.speeds} == {"stock"}
 
 
 def test_chunks_are_those_a_model_could_stumble_over():
-    assert chunk_lengths(tiny("mamba"), PathParityConfig()) == (1, 3, 13, 64, 65)
-    assert chunk_lengths(tiny("mamba2", conv_kernel=6), PathParityConfig()) == (1, 3, 5, 8, 9, 13)
+    assert TokenPaths.of(tiny("mamba"), PathParityConfig()).chunks == (1, 3, 13, 64, 65)
+    six_taps = TokenPaths.of(tiny("mamba2", conv_kernel=6), PathParityConfig())
+    assert six_taps.chunks == (1, 3, 5, 8, 9, 13)
     assert PathParityConfig().length_for((1, 65)) == 70
     assert PathParityConfig().length_for((1, 3)) == 40
 
@@ -113,7 +113,7 @@ def test_a_state_that_is_dropped_is_found_in_every_check_that_carries_one(monkey
 
 def test_a_token_that_differs_counts_by_how_clearly_it_was_worse(monkeypatch):
     model, prompts = tiny("mamba"), tokens(2, 9)
-    right = language_tokens.greedy_after_chunks
+    right = token_paths.greedy_after_chunks
 
     def second_best(model, ids, chunk, steps):
         found = right(model, ids, chunk, steps).clone()
@@ -124,8 +124,8 @@ def test_a_token_that_differs_counts_by_how_clearly_it_was_worse(monkeypatch):
         first = right(model, prompts[1:], 7, 2)
         logits = logits_of(model, torch.cat([prompts[1:], first[:, :1]], dim=1))[0, -1].double()
         (best, other), (_, second) = logits.topk(2)
-        monkeypatch.setattr(language_tokens, "greedy_after_chunks", second_best)
-        *same, found = language_tokens.token_checks(model, prompts, SMALL, 1e-5)
+        monkeypatch.setattr(token_paths, "greedy_after_chunks", second_best)
+        *same, found = token_paths.token_rows(model, prompts, SMALL, 1e-5)
     assert [check.difference for check in same] == [0.0, 0.0]
     wanted = float((best - other) / logits.abs().max().clamp_min(1.0))
     assert found.difference >= wanted * (1 - 1e-6) > 1e-5
@@ -137,34 +137,26 @@ def test_perplexity_is_compared_on_every_path(monkeypatch):
     report = check_paths(model, SMALL, text())
     named = [check.name for check in report.checks if check.name.startswith("perplexity")]
     assert named
-    assert all("against" in name and "on reference" in name for name in named)
+    assert all(name.endswith("against reference") for name in named)
     assert report.text["name"] == "some text"
-    plain, calls = path_perplexity.window_losses, []
+    plain, calls = token_paths.window_losses, []
 
     def drifting(*arguments):
         calls.append(None)
         return plain(*arguments) * (1 + 1e-3 * len(calls))
 
-    monkeypatch.setattr(path_perplexity, "window_losses", drifting)
+    monkeypatch.setattr(token_paths, "window_losses", drifting)
     found = failed(check_paths(model, SMALL, text()))
     assert found
     assert all(name.startswith("perplexity") for name in found)
-    monkeypatch.setattr(path_perplexity, "window_losses", plain)
+    monkeypatch.setattr(token_paths, "window_losses", plain)
     with pytest.raises(DataError, match="vocabulary"):
         check_paths(tiny("mamba", vocab_size=30), SMALL, text())
 
 
-def test_each_path_is_timed():
-    report = check_paths(tiny("mamba"), SMALL)
-    timed = {(speed.work, speed.backend) for speed in report.speeds}
-    assert {("reading", "torch"), ("token by token", "torch")} <= timed
-    assert all(speed.tokens_per_second > 0 for speed in report.speeds)
-    assert {item["work"] for item in report.as_dict()["speeds"]} == {"reading", "token by token"}
-
-
 def test_a_listener_is_told_how_far_it_is():
     heard = []
-    report = check_paths(tiny("mamba"), SMALL, listener=lambda *told: heard.append(told))
+    report = check_paths(tiny("mamba"), SMALL, progress=lambda *told: heard.append(told))
     assert [told[1] for told in heard] == list(range(1, len(report.checks) + 1))
     assert heard[-1] == ("compare", len(report.checks), len(report.checks), report.checks[-1].name)
 
@@ -174,7 +166,7 @@ def test_a_model_too_large_for_a_copy_is_compared_in_its_own_dtype():
     report = check_paths(tiny("mamba"), config)
     assert report.rounding is None
     assert not any("float64" in check.name for check in report.checks)
-    assert "--double-up-to" in report.left_out[0].reason
+    assert "double_up_to=" in report.left_out[0].reason
     assert {round(check.tolerance, 8) for check in report.checks} == {4e-5, 5e-2}
 
 
