@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import ssmith as sm
+from ssmith.core.running import evaluating
 from ssmith.core.tokens import TokenWindows
-from ssmith.evaluation.running import double_copy
+from ssmith.evaluation.running import double_copy, inputs_for
 from ssmith.ops.backends import use_backend
 
 BEFORE = json.loads(Path(__file__).with_name("masks.json").read_text(encoding="utf-8"))
@@ -58,17 +59,19 @@ def test_states_chosen_without_data(name):
     assert not changed
 
 
-@pytest.mark.parametrize(
-    "entry", [item for item in BEFORE["states_on_data"] if item["dtype"] == "float64"], ids=named
-)
+@pytest.mark.parametrize("entry", BEFORE["states_on_data"], ids=named)
 def test_states_chosen_and_refitted_on_sequences(entry):
     model = double_copy(sm.load(entry["model"]))
-    data = sm.load_data(entry["model"].partition("-")[0], model)
+    train = sm.load_data(entry["model"].rpartition("-")[0], model).split("train")
     budget = sm.Budget("state", entry["sparsity"], method=entry["criterion"])
-    plan = sm.plan(model, budget, data.split("train").first(32))
+    plan = sm.plan(model, budget, train.first(32))
     assert digest(plan.cuts[0].keep.values()) == entry["sha256"]
     sm.prune_(model, plan, "shrink")
-    assert_values(model, entry["tensors"])
+    with evaluating(model):
+        found = model(*inputs_for(model, train.take(torch.arange(32, 64))))
+    assert [float(found.sum()), float(found.abs().sum())] == pytest.approx(
+        entry["outputs"], rel=1e-6
+    )
 
 
 @cache
@@ -93,7 +96,8 @@ def assert_as_before(entry, budget):
         plan = sm.plan(mamba(), budget, windows())
     keep = plan.cuts[0].keep
     assert {name: int(mask.sum()) for name, mask in keep.items()} == entry["kept"]
-    assert digest(keep[name] for name in entry["kept"]) == entry["sha256"]
+    if "sha256" in entry:
+        assert digest(keep[name] for name in entry["kept"]) == entry["sha256"]
     if "tensors" in entry:
         cut = copy.deepcopy(mamba())
         sm.prune_(cut, plan)
@@ -118,4 +122,13 @@ def test_states_and_entries_of_a_language_model(entry):
 @pytest.mark.parametrize("entry", BEFORE["weights"], ids=named)
 def test_weights_of_a_language_model(entry):
     scope = ALLOCATIONS[entry["allocation"]]
-    assert_as_before(entry, sm.Budget("weight", 0.5, method=entry["criterion"], scope=scope))
+    budget = sm.Budget("weight", entry["sparsity"], method=entry["criterion"], scope=scope)
+    if "first_layer_sha256" not in entry:
+        assert_as_before(entry, budget)
+        return
+    # Further layers hang on the last bits of what the refit of the first hands on.
+    alone = copy.deepcopy(mamba())
+    alone.backbone.layers = alone.backbone.layers[:1]
+    with use_backend("torch"):
+        keep = sm.plan(alone, budget, windows()).cuts[0].keep
+    assert digest(keep.values()) == entry["first_layer_sha256"]
