@@ -304,6 +304,7 @@ def test_the_dense_model_and_the_data_stay_as_they_are(shelf, finished):
         "data.npz",
         *(f"model/{name}" for name in ("README.md", "config.json", "history.json")),
         *(f"model/{name}" for name in ("manifest.json", "model.safetensors", "recipe.json")),
+        "model/ssmith.json",
     }
     assert all(check.passed for check in api.verify(shelf / "model"))
     assert api.load_data(shelf / "data.npz").sha256 == finished[1].data["sha256"]
