@@ -28,7 +28,7 @@ from ssmith.core.files import read_json, write_json, write_text
 from ssmith.core.sequences import Sequences
 from ssmith.evaluation import TASKS, predict
 from ssmith.families import SequenceModel
-from ssmith.jobs.pilot.config import CANDIDATES
+from ssmith.jobs.pilot.cut import CANDIDATES
 from ssmith.jobs.prune import Calibration
 from ssmith.ops.native.allocator import tune_allocator_
 from ssmith.spine.lti import StatePlanner, method_of

@@ -180,9 +180,11 @@ def _decide(
             allowed="one for these layers",
         )
     if kind == BLOCK:
+        loss, seen = loss_on(model, rows), "" if rows is None else rows.fingerprint
         return plan_blocks(
-            model, budgets[0], loss_on(model, rows), work_dir=config.work_dir, progress=progress
-        )
+            model, budgets[0], loss, fingerprint=f"{model_digest(model)}-{seen}",
+            work_dir=config.work_dir, progress=progress,
+        )  # fmt: skip
     method = method_of(budgets[0], has_data=rows is not None)
     return StatePlanner(model, method, rows).decide(budgets[0])
 

@@ -102,7 +102,7 @@ def refit(
         raise InputError(
             f"rounds is {chosen.rounds} and poles is {chosen.poles!r}",
             allowed="rounds=0 and poles='kept' where only moments are known",
-            next_step="use refit_by_layer on sequences, or refit_white without any",
+            next_step="compensate in full on sequences, or under white noise without any",
         )
     readouts = {}
     for name, layer in check_fits(model, cut).items():
