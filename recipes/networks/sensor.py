@@ -78,7 +78,7 @@ def main(steps: int, out: Path) -> dict[str, Any]:
         )
         for part in held
     ]
-    return whole_job(Sensor, network, BUDGETS, (rows[0], rows[1], held[2]), TASK, out)
+    return whole_job(Sensor, network, BUDGETS, tuple(rows), TASK, out)
 
 
 if __name__ == "__main__":

@@ -57,8 +57,8 @@ def whole_job(  # noqa: PLR0917
     task: sm.Task,
     out: Path,
 ) -> dict[str, Any]:
-    """Inspect, plan, prune, save, open, compare; return what was measured."""
-    calibration, _, test = parts
+    """Inspect, plan, prune, save, open, compare, pilot; return what was measured."""
+    calibration, selection, test = parts
     print(sm.inspect(network))
     plan = sm.plan(network, budgets, calibration)
     print(plan)
@@ -71,7 +71,19 @@ def whole_job(  # noqa: PLR0917
     assert sm.inspect(opened).digest == sm.inspect(small).digest
     found = sm.compare(network, opened, test, task)
     print(found)
-    return {"removed": receipt.removed, "comparison": found, "plan": plan, "small": opened}
+    piloted = sm.pilot(
+        network,
+        {"calibration": calibration, "selection": selection, "test": test},
+        out / "pilot",
+        sm.PilotConfig(
+            sparsities=(0.25, 0.5), baselines=("random",), refine=0, max_loss=0.05,
+            speed_seconds=0.2,
+        ),
+        task,
+        overwrite=True,
+    )  # fmt: skip
+    print(piloted.verdict["headline"])
+    return {"removed": receipt.removed, "comparison": found, "plan": plan, "pilot": piloted}
 
 
 def arguments(about: str) -> argparse.Namespace:

@@ -79,7 +79,7 @@ def main(steps: int, out: Path) -> dict[str, Any]:
     batches, *held = loaders(data(), (64, 64, 96))
     train(network, batches, loss, steps)
     rows = [sm.rows(part, forward=lambda model, batch: model(batch["noisy"])) for part in held]
-    return whole_job(UNet, network, BUDGETS, (rows[0], rows[1], held[2]), TASK, out)
+    return whole_job(UNet, network, BUDGETS, tuple(rows), TASK, out)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def main(steps: int, out: Path) -> dict[str, Any]:
     batches, *held = loaders(data(), (128, 128, 256))
     train(network, batches, loss, steps)
     rows = [sm.rows(part, forward=lambda model, batch: model(batch["pixels"])) for part in held]
-    return whole_job(Vision, network, BUDGETS, (rows[0], rows[1], held[2]), TASK, out)
+    return whole_job(Vision, network, BUDGETS, tuple(rows), TASK, out)
 
 
 if __name__ == "__main__":
