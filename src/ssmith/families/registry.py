@@ -149,23 +149,20 @@ def find_selective(model: nn.Module) -> dict[str, SelectiveLayer]:
         Layers by name, at least one.
 
     Raises:
-        UnsupportedError: if there is none, or if Mamba-2 or unknown mixers are among them.
+        ModelError: if there is no state space layer.
+        UnsupportedError: if none of them has an A_log like that.
     """
-    found, left = mixers(model)
-    wrong = [name for name, mixer in found.items() if kind_of(mixer) not in _ALONE]
-    if wrong or not found:
-        reasons = "".join(f" ({name}: {reason})" for name, reason in left[:1])
-        what = (
-            f"{wrong[0]} is a {kind_of(found[wrong[0]])}, {_fault(found[wrong[0]])}"
-            if wrong
-            else f"{type(model).__name__} has no selective layer with states of its own{reasons}"
-        )
+    views = {name: site.view() for name, site in ssm_sites(model).items()}
+    found = {name: view for name, view in views.items() if isinstance(view, SelectiveLayer)}
+    if not found:
+        reasons = [f"{name}: {reason}" for name, reason in mixers(model)[1][:1]]
         raise UnsupportedError(
-            what,
-            allowed="models of type mamba and falcon_mamba, and mamba_ssm checkpoints of Mamba-1",
+            f"{type(model).__name__} has no layer with an A_log of its own for every channel"
+            + (f" ({reasons[0]})" if reasons else ""),
+            allowed="models with Mamba's mixers inside, of any make",
             next_step="`ssmith inspect` shows what a model has",
         )
-    return {name: SelectiveLayer(name, mixer) for name, mixer in found.items()}
+    return found
 
 
 def describe(model: nn.Module) -> tuple[LayerInfo, ...]:
@@ -268,14 +265,7 @@ def _is_offloaded(part: nn.Module) -> bool:
     return any(hasattr(inner, "_hf_hook") for inner in part.modules())
 
 
-_ALONE = ("MambaMixer", "FalconMambaMixer")
 _DELTA_RULE = ("DeltaNet", "DeltaAttention", "LinearAttention", "ForgetGate")
-
-
-def _fault(mixer: Any) -> str:
-    if mixer.A_log.ndim == 1:
-        return "whose A_log has one number per head"
-    return "whose blocks the pass over data does not know yet"
 
 
 def _why_not(mixer: nn.Module) -> str:

@@ -12,7 +12,7 @@ from torch import nn
 
 from ssmith import api, artefact, data, spine, surgery
 from ssmith.artefact.blockwise import Assembly, DirectoryBlocks
-from ssmith.artefact.configs import is_language_model, read_any_config
+from ssmith.artefact.configs import is_language_model, is_read_by_block, read_any_config
 from ssmith.artefact.layout import MANIFEST
 from ssmith.calibrate import PassConfig
 from ssmith.calibrate.preflight import BlockSizes, Preflight, free_memory, preflight
@@ -232,10 +232,11 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
         UnsupportedError: if the model has no layer with a unit that is to be cut.
     """
     directory = artefact.locate(task.model)
-    reads_text = is_language_model(read_any_config(directory))
-    _check_kind(task, reads_text=reads_text)
-    if reads_text and task.plan is None and _by_block(task):
-        blocks = DirectoryBlocks(directory, read_any_config(directory))
+    content = read_any_config(directory)
+    by_block = is_read_by_block(content) and _by_block(task)
+    _check_kind(task, reads_text=is_language_model(content), by_block=by_block)
+    if by_block and task.plan is None:
+        blocks = DirectoryBlocks(directory, content)
         windows = task.config.calibration.windows(directory, blocks.skeleton.config.vocab_size)
         needed, from_disk = _needed(task, blocks, windows)
         _announce(task, windows, needed, from_disk, say)
@@ -259,7 +260,7 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
     return Pruned(plan=plan, receipt=receipt)
 
 
-def _check_kind(task: PruneTask, *, reads_text: bool) -> None:
+def _check_kind(task: PruneTask, *, reads_text: bool, by_block: bool) -> None:
     """Refuse settings that say nothing about what is to be done."""
     task.config.calibration.check_kind(text=reads_text)
     given = {
@@ -268,9 +269,9 @@ def _check_kind(task: PruneTask, *, reads_text: bool) -> None:
         "work_dir": task.work_dir,
     }
     named = [name for name, value in given.items() if value is not None]
-    if named and task.plan is None and not (reads_text and _by_block(task)):
+    if named and task.plan is None and not by_block:
         raise InputError(
-            f"{named[0]} is for cuts of state, entry and weight of language models",
+            f"{named[0]} is for cuts of state, entry and weight of Mamba language models",
             next_step="leave it out",
         )
 
