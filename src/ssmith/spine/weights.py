@@ -134,6 +134,7 @@ def _whole_stage(name: str, why: str | None = None) -> Stage:
         return BlockRecord(
             layer=layer.name,
             stage=WEIGHT,
+            keep={layer.own_name(f"{name}.weight"): torch.ones(weight.shape, dtype=torch.bool)},
             facts={
                 "before": weight.numel(),
                 "after": weight.numel(),
@@ -159,7 +160,7 @@ def _stage(
             write_(layer, name, found.weight)
             mask = found.keep[:, None] if name == _CONV else found.keep
             layer.cut_weight_(f"{name}.weight", mask)
-            keep[f"{name}.weight"] = mask.cpu()
+            keep[layer.own_name(f"{name}.weight")] = mask.cpu()
             each[name] = {
                 "before": mask.numel(),
                 "after": int(mask.sum()),

@@ -269,7 +269,8 @@ def _cut_site_(
         if counts is not None:
             counts[cut.unit][0] += int(there.sum())
             counts[cut.unit][1] += int((there & full).sum())
-        work.site.cut_(coupling, full, way, cut.semantics)
+        if way not in coupling.modes or not bool(full.all()):
+            work.site.cut_(coupling, full, way, cut.semantics)
         if way == "mask" and coupling.modes[0] == "shrink":
             masked.append((coupling, full))
     prefix = f"{work.site.name}."

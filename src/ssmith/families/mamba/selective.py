@@ -257,8 +257,12 @@ class SelectiveLayer:
             weight: e.g. ``"in_proj.weight"``.
             keep: True = keep, in the weight's shape.
         """
-        part, _, name = weight.rpartition(".")
-        apply_mask_(self.module, f"{layout_of(self.module).name(part)}.{name}", keep, 0.0)
+        apply_mask_(self.module, self.own_name(weight), keep, 0.0)
+
+    def own_name(self, parameter: str) -> str:
+        """Return what the mixer's class calls a parameter, given our name of it."""
+        part, _, name = parameter.rpartition(".")
+        return f"{layout_of(self.module).name(part)}.{name}"
 
     @torch.no_grad()
     def shrink_columns_(
