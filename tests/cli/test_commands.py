@@ -250,8 +250,6 @@ def test_defaults_in_the_help_are_the_configs(ssmith):
     default = PilotConfig()
     for words in (
         f"(default: {default.method})",
-        f"(default: {default.max_loss})",
-        f"(default: {default.batch_size})",
         f"(default: {default.speed_seconds:g})",
         f"(default: {default.price_per_hour:g})",
         f"(default: {default.currency})",
@@ -301,4 +299,4 @@ def test_prune_refits_on_data(place, ssmith):
     assert ended.code == 0
     receipt = ended.document["receipt"]
     assert receipt["removed"]["state"]["after"] == 6
-    assert receipt["data"]["rows"] == 12
+    assert receipt["data"]["counts"] == {"rows": 12}

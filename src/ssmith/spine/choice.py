@@ -289,12 +289,12 @@ def _of_weights(budget: Budget) -> Weights:
         "scope", scope,
         ("spare-conv", "uniform", "cost", "measured", "sensitivity", "sensitivity-trace"),
     )  # fmt: skip
+    check_choice("refresh", own.get("refresh", "projection"), ("projection", "block"))
+    check_number("width", own.get("width", 0.0), at_least=0)
     made = Weights(
         budget=budget, method=method, scope=scope,
         criterion=_with_settings(found, method, given, budget.seed), **own,
     )  # fmt: skip
-    check_choice("refresh", made.refresh, ("projection", "block"))
-    check_number("width", made.width, at_least=0)
     if counted and scope != "uniform":
         raise InputError(
             f"scope {scope!r} with {budget.sparsity} weights", allowed="uniform: each target's",
