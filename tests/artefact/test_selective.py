@@ -227,7 +227,7 @@ def test_block_by_block_from_disk_gives_the_same_model(name, tmp_path, toy_text)
 def test_no_more_than_one_block_is_in_memory_at_a_time(tmp_path, toy_text, monkeypatch):
     tiny("mamba", num_hidden_layers=4).save_pretrained(tmp_path / "dense")
     blocks = DirectoryBlocks(tmp_path / "dense", read_any_config(tmp_path / "dense"))
-    one = sum(value.numel() for value in blocks.state(0).tensors.values())
+    one = sum(value.numel() for value in blocks.state(blocks.layers[0]).tensors.values())
     held, peak = {}, [0]
     real = DirectoryBlocks.tensor
 

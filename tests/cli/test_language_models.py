@@ -7,8 +7,8 @@ from helpers.tiny_mamba import tiny
 
 pytest.importorskip("transformers")
 REFUSED = [
-    ("prune", "mamba", "--cut", "state=0.5", "--out", "small"),
-    ("compare", "model", "mamba", "--data", "data.npz"),
+    (("prune", "mamba", "--cut", "state=0.5", "--out", "small"), "data is missing"),
+    (("compare", "model", "mamba", "--data", "data.npz"), "do not predict the same"),
 ]
 
 QUICK = ("--length", "16", "--chunks", "1,5", "--following", "3")
@@ -29,7 +29,7 @@ def test_inspect_lists_the_selective_layers(place, ssmith):
     assert "runs on the engine" in text.out
     found = ssmith("inspect", "mamba2", "--json").document
     assert [layer["family"] for layer in found["layers"]] == ["mamba2", "mamba2"]
-    assert found["layers"][0]["units"] == {"states": 5, "channels": 40, "heads": 5}
+    assert found["layers"][0]["units"] == {"state": 5, "head_dim": 40, "head": 5}
     assert found["facts"]["model type"] == "mamba2"
 
 
@@ -83,12 +83,11 @@ def test_a_required_path_that_does_not_run_is_bad_input(place, ssmith):
     assert "ssd would run on" in ended.err
 
 
-@pytest.mark.parametrize("words", REFUSED, ids=[words[0] for words in REFUSED])
-def test_work_on_sequence_models_refuses_them_in_one_line(place, ssmith, words):
+@pytest.mark.parametrize(("words", "said"), REFUSED, ids=[words[0] for words, _ in REFUSED])
+def test_work_on_sequence_models_refuses_them_in_one_line(place, ssmith, words, said):
     before = sorted(place.rglob("*"))
     ended = ssmith(*words)
     assert ended.code == 2, ended.err
     assert ended.err.count("\n") == 1
-    assert "a language model with selective layers" in ended.err
-    assert "--a-log" in ended.err
+    assert said in ended.err
     assert sorted(place.rglob("*")) == before

@@ -102,10 +102,11 @@ def test_weights_are_cut_and_stay_cut(start, tmp_path, cut, group, methods):
     pruned = api.load(tmp_path / "out" / "model")
     weights = dict(pruned.named_parameters())
     found = [item for item in receipt.details["layers"] if item["name"] in weights]
-    assert len(found) == (0 if cut == ("entry",) else 8)
+    assert len(found) == (0 if cut == ("entry",) else 10)
     for item in found:
         assert int((weights[item["name"]] != 0).sum()) == item["after"]
-        if group:
+        assert (item["after"] == item["before"]) == ("conv1d" in item["name"])
+        if group and item["after"] < item["before"]:
             groups = weights[item["name"]].unflatten(-1, (-1, group))
             assert ((groups != 0).sum(-1) == 2).all()
 

@@ -155,7 +155,13 @@ def find_selective(model: nn.Module) -> dict[str, SelectiveLayer]:
     views = {name: site.view() for name, site in ssm_sites(model).items()}
     found = {name: view for name, view in views.items() if isinstance(view, SelectiveLayer)}
     if not found:
-        reasons = [f"{name}: {reason}" for name, reason in mixers(model)[1][:1]]
+        known, left = mixers(model)
+        reasons = [f"{name}: {reason}" for name, reason in left[:1]]
+        reasons += [
+            f"{name} is a {kind_of(mixer)}, whose A_log has one number per head"
+            for name, mixer in list(known.items())[:1]
+            if mixer.A_log.ndim == 1
+        ]
         raise UnsupportedError(
             f"{type(model).__name__} has no layer with an A_log of its own for every channel"
             + (f" ({reasons[0]})" if reasons else ""),
