@@ -220,5 +220,5 @@ def test_what_cannot_be_cut_is_refused_by_name(model):
         layer.shrink_columns_(torch.arange(5) < 2, C=torch.zeros(3, layer.e).double())
     with pytest.raises(UnsupportedError, match="one number per head"):
         find_selective(tiny("mamba2"))
-    with pytest.raises(UnsupportedError, match="no selective layer"):
+    with pytest.raises(UnsupportedError, match="Linear has no layer with an A_log"):
         find_selective(torch.nn.Linear(2, 2))

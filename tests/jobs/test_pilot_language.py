@@ -98,7 +98,7 @@ def test_weights_are_cut_and_stay_cut(start, tmp_path, cut, group, methods):
     units = {("weight",): {"weight"}, ("entry", "weight"): {"entry", "weight"}}
     assert set(left) == units.get(cut, {"entry"})
     # conv1d stays whole: without a pattern the other projections, which count, lose as much more.
-    assert left == pytest.approx(dict.fromkeys(left, 0.5), abs=0.001)
+    assert left == pytest.approx(dict.fromkeys(left, 0.5), abs=0.05 if group else 0.001)
     pruned = api.load(tmp_path / "out" / "model")
     weights = dict(pruned.named_parameters())
     found = [item for item in receipt.details["layers"] if item["name"] in weights]

@@ -149,10 +149,9 @@ def find_selective(model: nn.Module) -> dict[str, SelectiveLayer]:
         Layers by name, at least one.
 
     Raises:
-        ModelError: if there is no state space layer.
-        UnsupportedError: if none of them has an A_log like that.
+        UnsupportedError: if there is none.
     """
-    views = {name: site.view() for name, site in ssm_sites(model).items()}
+    views = {name: site.view() for name, site in sites(model).items()}
     found = {name: view for name, view in views.items() if isinstance(view, SelectiveLayer)}
     if not found:
         known, left = mixers(model)
