@@ -227,5 +227,5 @@ def test_parents_are_made(tmp_path):
 def test_a_directory_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     below = tmp_path / "file" / "out"
-    with pytest.raises(ArtefactError, match="cannot write beside"), new_directory(below):
+    with pytest.raises(OutputExistsError, match="which is a file"), new_directory(below):
         pytest.fail("the block must not run")
