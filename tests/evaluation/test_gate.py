@@ -37,7 +37,7 @@ def verdict(table=(980, 3, 1, 16), changes=(FILE, BATCH), parity=PARITY, own=Non
     evidence = Evidence(
         comparison=compared(*table), parity=parity, changes=changes, removed=REMOVED, own=own
     )
-    return judge(evidence, Limits(**limits))
+    return judge(evidence, Limits(**limits)).as_dict()
 
 
 def reason(found, gate):
@@ -152,7 +152,7 @@ def test_a_real_valued_metric_is_judged_too():
         *(Outcomes(numerator=item) for item in (before, before * 1.21)), RMSE, seed=0, resamples=200
     )
     evidence = Evidence(comparison=comparison, parity=PARITY, changes=(FILE,), removed={}, own=None)
-    found = judge(evidence, Limits(max_loss=0.01))
+    found = judge(evidence, Limits(max_loss=0.01)).as_dict()
     assert not found["accepted"]
     assert "nothing removed; rmse" in found["headline"]
     assert judge(evidence, Limits(max_loss=1, proof=True))["accepted"]
