@@ -155,7 +155,7 @@ def test_a_real_valued_metric_is_judged_too():
     found = judge(evidence, Limits(max_loss=0.01)).as_dict()
     assert not found["accepted"]
     assert "nothing removed; rmse" in found["headline"]
-    assert judge(evidence, Limits(max_loss=1, proof=True))["accepted"]
+    assert judge(evidence, Limits(max_loss=1, proof=True)).accepted
 
 
 def test_limits_are_checked():
