@@ -1,7 +1,8 @@
 """Resident memory against a block that is really written."""
 
+import mmap
+
 import pytest
-import torch
 
 from ssmith.evaluation import resident
 from ssmith.evaluation.resident import resident_peak
@@ -9,12 +10,18 @@ from ssmith.evaluation.resident import resident_peak
 BLOCK = 64 * 2**20
 
 
+def written(size):
+    """Memory that no allocator had before, every page of it touched."""
+    held = mmap.mmap(-1, size)
+    for start in range(0, size, mmap.PAGESIZE):
+        held[start] = 1
+    return held
+
+
 def test_what_was_held_for_a_while_is_seen_and_what_was_held_before_is_not():
-    earlier = torch.ones(3 * BLOCK // 4)
-    del earlier
+    written(3 * BLOCK).close()
     with resident_peak() as found:
-        held = torch.ones(BLOCK // 4)
-        del held
+        written(BLOCK).close()
     if not found.how:
         pytest.skip("this system tells nothing of memory")
     assert found.peak - found.before > 0.9 * BLOCK
