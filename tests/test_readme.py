@@ -21,7 +21,7 @@ def test_what_the_readme_shows_runs(tmp_path, monkeypatch, capsys):
     text = README.read_text(encoding="utf-8")
     names = {item.name + "/" * item.is_dir() for item in Path("pilot").iterdir()}
     assert {name for name in names if f"`{name}`" not in text} == set()
-    assert "states" in capsys.readouterr().out
+    assert "state" in capsys.readouterr().out
 
 
 def test_the_table_of_losses_is_what_was_measured():
