@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from ssmith import api
@@ -18,7 +17,7 @@ from ssmith.artefact.tuned import base_of, head_of, is_adapter
 from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.rows import Rows, as_rows
-from ssmith.core.seeds import generator
+from ssmith.core.seeds import permutation
 from ssmith.core.sequences import SPLITS, SequenceData, Sequences
 from ssmith.core.text import ALL, Text
 from ssmith.core.tokenizer import Tokenizer
@@ -153,7 +152,7 @@ class Source:
         if not isinstance(self.data, SequenceData):
             return self.rows("calibration")
         train = self.data.split("train")
-        order = torch.randperm(len(train), generator=generator(seed, "calibration"))
+        order = permutation(len(train), seed, "calibration")
         return train.take(order[:count].to(train.x.device))
 
     def describe(self, rows: Rows) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def plan(
         unit_named(budget.unit)
     rows = None if data is None else as_rows(data)
     config = run or PassConfig()
-    wanted = [_reached(model, budget, rows, config) for budget in wanted]
+    wanted = [_reached(model, budget, rows) for budget in wanted]
     digest, work, found = model_digest(model), model, list[Decided]()
     if any(budget.unit == BLOCK for budget in wanted[1:]):
         raise InputError(
@@ -189,7 +189,7 @@ def _decide(
     return StatePlanner(model, method, rows).decide(budgets[0])
 
 
-def _reached(model: nn.Module, budget: Budget, rows: Rows | None, config: PassConfig) -> Budget:
+def _reached(model: nn.Module, budget: Budget, rows: Rows | None) -> Budget:
     """Return a budget whose target, if it has one, is the share that reaches it."""
     if not isinstance(budget.sparsity, Target):
         return budget
