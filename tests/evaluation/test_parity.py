@@ -6,6 +6,7 @@ import torch
 
 from evaluation.tiny import Bidirectional, Drifting, Recurrence, sequences
 from ssmith.core.errors import InputError, ModelError, UnsupportedError
+from ssmith.core.trees import place_of
 from ssmith.evaluation.parity import (
     ParityCheck,
     ParityReport,
@@ -14,7 +15,7 @@ from ssmith.evaluation.parity import (
     max_difference,
     step_vs_scan,
 )
-from ssmith.evaluation.running import device_of, double_copy, dtype_of
+from ssmith.evaluation.running import double_copy, dtype_of
 
 
 def test_max_difference():
@@ -80,7 +81,7 @@ def test_double_copy_widens_complex_tensors_and_keeps_ties():
     assert twin.mask.dtype == torch.bool
     assert twin.A is twin.same
     assert model.A.dtype == torch.complex64
-    assert device_of(torch.nn.Module()).type == "cpu"
+    assert place_of(torch.nn.Module()).type == "cpu"
 
 
 def test_report():

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ssmith.core.errors import UnsupportedError
 from ssmith.core.optional import require
+from ssmith.core.trees import place_of
 from ssmith.evaluation.parity import max_difference
-from ssmith.evaluation.running import device_of
 from ssmith.families.hf.double import in_double
 from ssmith.families.hf.running import logits_in_chunks, logits_of, running
 from ssmith.families.parts.hooks import OFFSET_NAMES
@@ -23,7 +23,7 @@ def logits_difference(first: nn.Module, second: nn.Module, ids: Int64[Tensor, "b
     found = []
     for model in (first, second):
         with running(model, backend=None):
-            found.append(logits_of(model, ids.to(device_of(model))).cpu())
+            found.append(logits_of(model, ids.to(place_of(model))).cpu())
     return max_difference(*found)
 
 
@@ -37,7 +37,7 @@ def stepping_difference(model: nn.Module, ids: Int64[Tensor, "b l"]) -> float:
     Returns:
         A difference ≥ 0.
     """
-    given = ids.to(device_of(model))
+    given = ids.to(place_of(model))
     with in_double(model) as twin, running(twin, backend=None):
         return max_difference(logits_in_chunks(twin, given, 1), logits_of(twin, given))
 
@@ -63,7 +63,7 @@ def stock_difference(model: nn.Module, ids: Int64[Tensor, "b l"]) -> float:
             "the model holds offsets, which transformers' own code does not know",
             next_step="run it with ssmith",
         )
-    given = ids.to(device_of(model))
+    given = ids.to(place_of(model))
     found: list[Tensor] = []
     half = any(item.dtype in (torch.bfloat16, torch.float16) for item in model.parameters())
     with _silent(), in_double(model) if half else nullcontext(model) as judged:

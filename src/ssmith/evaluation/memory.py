@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ssmith.core.errors import UnsupportedError
 from ssmith.core.rows import Rows
 from ssmith.core.running import evaluating
-from ssmith.evaluation.running import device_of
+from ssmith.core.trees import place_of
 from ssmith.evaluation.runs import runs_of
 
 _HOW_CPU = (
@@ -114,7 +114,7 @@ def forward_peak_bytes(model: nn.Module, rows: Rows) -> int:
     """Return the peak bytes of one forward pass (see `peak_bytes`)."""
     runs = runs_of(model, rows)
     with runs.around(), evaluating(model):
-        return peak_bytes(runs.batch, device_of(model))
+        return peak_bytes(runs.batch, place_of(model))
 
 
 def state_bytes(model: nn.Module, rows: Rows) -> int:
@@ -203,7 +203,7 @@ def measure_memory(before: nn.Module, after: nn.Module, rows: Rows) -> Memory:
         why = error.what
     runs = runs_of(before, rows)
     return Memory(
-        how=_HOW_CUDA if device_of(before).type == "cuda" else _HOW_CPU,
+        how=_HOW_CUDA if place_of(before).type == "cuda" else _HOW_CPU,
         batch_size=runs.rows,
         length=runs.length,
         peak_forward=(forward_peak_bytes(before, rows), forward_peak_bytes(after, rows)),

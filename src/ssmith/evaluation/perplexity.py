@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ssmith.core.errors import DataError
 from ssmith.core.tokens import TokenWindows
+from ssmith.core.trees import place_of
 from ssmith.evaluation.metrics import PERPLEXITY, Outcomes
-from ssmith.evaluation.running import device_of
 from ssmith.evaluation.task import Task, outcomes_of
 from ssmith.families.hf import engine
 from ssmith.families.hf.head import read_out
@@ -40,7 +40,7 @@ def language_outcomes(model: nn.Module, part: TokenWindows) -> Outcomes:
         DataError: if a token id is outside the model's vocabulary.
     """
     check_vocabulary(model, part)
-    nats = _batch_losses(model, part, device_of(model))
+    nats = _batch_losses(model, part, place_of(model))
     tokens = (part.lengths - part.scored_from).clamp(min=0).double()
     also = {}
     if part.text_bytes is not None:

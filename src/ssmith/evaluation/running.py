@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ssmith.core import trees
 from ssmith.core.errors import ModelError
 from ssmith.core.sequences import Sequences
 
@@ -24,19 +25,9 @@ class StepModel(Protocol):
         """Return the output after one more step, and the new state."""
 
 
-def device_of(model: nn.Module) -> torch.device:
-    """Return the device of the first parameter or buffer (CPU if there is none)."""
-    for tensor in [*model.parameters(), *model.buffers()]:
-        return tensor.device
-    return torch.device("cpu")
-
-
 def dtype_of(model: nn.Module) -> torch.dtype:
     """Return the dtype of the first real floating-point parameter or buffer (else float32)."""
-    for tensor in [*model.parameters(), *model.buffers()]:
-        if tensor.is_floating_point():
-            return tensor.dtype
-    return torch.float32
+    return trees.dtype_of(model) or torch.float32
 
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -61,7 +52,7 @@ def double_copy(model: ModuleT) -> ModuleT:
 
 def inputs_for(model: nn.Module, part: Sequences) -> tuple[Tensor, Tensor]:
     """Return ``x`` and ``lengths`` on the model's device; a series takes the model's dtype."""
-    device = device_of(model)
+    device = trees.place_of(model)
     x = part.x.to(device)
     if x.is_floating_point():
         x = x.to(dtype_of(model))

@@ -14,7 +14,8 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.rows import Rows
 from ssmith.core.sequences import Sequences
 from ssmith.core.tokens import TokenWindows
-from ssmith.evaluation.running import device_of, dtype_of, inputs_for, run_forward, stepping
+from ssmith.core.trees import place_of
+from ssmith.evaluation.running import dtype_of, inputs_for, run_forward, stepping
 from ssmith.evaluation.timing import Run
 from ssmith.families.hf import engine
 from ssmith.families.hf.running import forward, logits_of
@@ -121,7 +122,7 @@ def _state_space(model: nn.Module, layers: list[LTILayer], part: Sequences) -> R
     stream = torch.Generator().manual_seed(0)
     b, length = part.x.shape[:2]
     inputs = [
-        torch.randn(b, length, layer.width, generator=stream).to(device_of(model), dtype_of(model))
+        torch.randn(b, length, layer.width, generator=stream).to(place_of(model), dtype_of(model))
         for layer in layers
     ]
 
@@ -135,7 +136,7 @@ def _state_space(model: nn.Module, layers: list[LTILayer], part: Sequences) -> R
 def _of_text(model: Any, windows: TokenWindows) -> Runs:
     if windows.pad_share > 0:
         raise InputError(f"{windows.pad_share:.1%} of the windows is padding", allowed="none")
-    ids = windows.ids.to(device_of(model))
+    ids = windows.ids.to(place_of(model))
 
     def prompted(size: int) -> tuple[Tensor, Any]:
         row = ids[:1].expand(size, -1)

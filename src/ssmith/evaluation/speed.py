@@ -15,8 +15,9 @@ from ssmith.core.layers import Finding
 from ssmith.core.rows import Rows
 from ssmith.core.running import evaluating
 from ssmith.core.times import Times
+from ssmith.core.trees import place_of
 from ssmith.core.words import number_of
-from ssmith.evaluation.running import device_of, dtype_of
+from ssmith.evaluation.running import dtype_of
 from ssmith.evaluation.runs import runs_of
 from ssmith.evaluation.timing import Run, Timing, check_seconds, time_pair
 
@@ -184,7 +185,7 @@ def measure_speed(
 
 def _common_place(before: nn.Module, after: nn.Module) -> tuple[torch.device, torch.dtype]:
     """Return the device and dtype of two models; times of unequal ones would say nothing."""
-    places = [(device_of(model), dtype_of(model)) for model in (before, after)]
+    places = [(place_of(model), dtype_of(model)) for model in (before, after)]
     if places[0] != places[1]:
         raise InputError(
             f"the models are on {places[0]} and {places[1]}", allowed="the same device and dtype"
