@@ -59,13 +59,6 @@ def slopes(curve: Curve, count: int) -> Float64[Tensor, "k"]:
     Beyond the curve's ends its first and last slope go on. A loss that rises with more states is
     noise of the measurement and saves nothing; equal slopes are told apart by a hair, so that
     states leave in order.
-
-    Args:
-        curve: states kept → loss, two or more points.
-        count: states.
-
-    Returns:
-        Numbers ≥ 0 that fall strictly.
     """
     points = sorted(dict(curve).items())
     hull: list[tuple[int, float]] = []

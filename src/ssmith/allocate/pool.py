@@ -50,18 +50,7 @@ class LayerPool:
 
 
 def pools_of(scores: Scores, floor: int) -> list[LayerPool]:
-    """Order the units of every layer.
-
-    Args:
-        scores: the scores.
-        floor: units every layer must keep, where it has that many.
-
-    Returns:
-        One pool per layer, in the order of the layers.
-
-    Raises:
-        InputError: if the masks of a layer do not have the shape of its scores.
-    """
+    """Order the units of every layer."""
     pools = []
     for layer, values in scores.values.items():
         protected, absent = scores.protected.get(layer), scores.absent.get(layer)

@@ -151,17 +151,7 @@ def load_adapter_(
 
 
 def read_adapter(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read the two files of an adapter, and check that they belong together.
-
-    Args:
-        directory: of the adapter.
-
-    Returns:
-        Its configuration, and its tensors by the names in the file.
-
-    Raises:
-        ArtefactError: if a file is missing, damaged, or is not what the other says.
-    """
+    """Read the two files of an adapter, and check that they belong together."""
     config = read_json(directory / CONFIG)
     if not isinstance(config, dict):
         raise ArtefactError(f"{directory / CONFIG} is no configuration")

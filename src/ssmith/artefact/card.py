@@ -19,17 +19,7 @@ def card(
     hub: tuple[str, str],
     about: Mapping[str, str] | None = None,
 ) -> str:
-    """Return the card of any model as Markdown with front matter.
-
-    Args:
-        sidecar: what was cut.
-        facts: title, text and table of whoever saves it.
-        hub: library and task, as hubs name them; a task may be empty.
-        about: further rows on what the network is.
-
-    Returns:
-        Markdown.
-    """
+    """Return the card of any model as Markdown with front matter."""
     rows = {
         **(about or {}),
         "class": f"`{sidecar.model.rpartition('.')[2]}`",

@@ -40,15 +40,7 @@ def read_any_config(directory: Path) -> dict[str, Any]:
 
 
 def check_config(directory: Path, content: dict[str, Any]) -> None:
-    """Refuse a configuration of our format that is of another version, or lacks a part.
-
-    Args:
-        directory: of the model.
-        content: of its ``config.json``.
-
-    Raises:
-        ArtefactError: if it is.
-    """
+    """Refuse a configuration of our format that is of another version, or lacks a part."""
     if content.get("version") != FORMAT_VERSION:
         raise ArtefactError(
             f"{directory}: format version {content.get('version')!r}",

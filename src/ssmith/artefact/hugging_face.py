@@ -27,20 +27,7 @@ TOKENIZER_FILES = (
 
 
 def build(directory: Path, content: dict[str, Any]) -> nn.Module:
-    """Build the language model in a Hugging Face directory, in the dtype it was saved in.
-
-    Args:
-        directory: of the model.
-        content: its configuration.
-
-    Returns:
-        A transformers language model.
-
-    Raises:
-        ArtefactError: if a file is missing, truncated, a pickle, or belongs to another model.
-        ModelError: if a weight is not finite.
-        MissingExtraError: if transformers is not installed.
-    """
+    """Build the language model in a Hugging Face directory, in the dtype it was saved in."""
     _check_sizes(directory, content)
     with opening(directory, content) as transformers:
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
@@ -74,21 +61,7 @@ def _config(transformers: Any, directory: Path) -> Any:
 
 
 def rebuild(directory: Path, content: dict[str, Any], sidecar: Sidecar) -> nn.Module:
-    """Build a language model whose configuration does not say all its sizes.
-
-    Args:
-        directory: of the model.
-        content: its configuration.
-        sidecar: what lies beside the weights.
-
-    Returns:
-        A transformers language model in the dtype of its weights.
-
-    Raises:
-        ArtefactError: if a file is missing or truncated, or sizes or weights do not fit.
-        ModelError: if a weight is not finite.
-        MissingExtraError: if transformers is not installed.
-    """
+    """Build a language model whose configuration does not say all its sizes."""
     _check_sizes(directory, content)
     with opening(directory, content) as transformers:
         model: nn.Module = transformers.AutoModelForCausalLM.from_config(

@@ -39,15 +39,7 @@ def manifest_of(directory: Path) -> dict[str, Any]:
 
 
 def seal(scratch: Path, extra_files: Mapping[str, str | bytes]) -> None:
-    """Write further files, and the manifest of all that is there.
-
-    Args:
-        scratch: the directory that is being made.
-        extra_files: name → content.
-
-    Raises:
-        InputError: if a name is taken or leaves the directory.
-    """
+    """Write further files, and the manifest of all that is there."""
     taken = {item.name for item in scratch.iterdir()} | {MANIFEST}
     for name, content in extra_files.items():
         if not name or name in taken or Path(name).name != name:

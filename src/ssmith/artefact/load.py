@@ -90,17 +90,7 @@ def _language_model(directory: Path, content: dict[str, Any]) -> nn.Module:
 
 
 def load_sequence_model(spec: str | Path) -> SequenceModel:
-    """Load a model for work that only a `SequenceModel` allows (see `load`).
-
-    Args:
-        spec: as for `load`.
-
-    Returns:
-        The model.
-
-    Raises:
-        UnsupportedError: if it is a language model with selective layers.
-    """
+    """Load a model for work that only a `SequenceModel` allows (see `load`)."""
     model = load(spec)
     if not isinstance(model, SequenceModel):
         raise UnsupportedError(

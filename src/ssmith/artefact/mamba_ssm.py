@@ -13,20 +13,7 @@ from ssmith.families.hf import from_mamba_ssm
 
 
 def build(directory: Path, content: dict[str, Any]) -> nn.Module:
-    """Build the Hugging Face model a `mamba_ssm` checkpoint describes.
-
-    Args:
-        directory: of the checkpoint.
-        content: its configuration.
-
-    Returns:
-        A transformers language model.
-
-    Raises:
-        ArtefactError: if the weights are missing, truncated, a pickle, or of another size.
-        ModelError: if a setting or a weight has no counterpart, or is not finite.
-        MissingExtraError: if transformers is not installed.
-    """
+    """Build the Hugging Face model a `mamba_ssm` checkpoint describes."""
     tensors = read_weights(directory)
     stored = sum(tensor.numel() for tensor in tensors.values())
     for size in ("d_model", "n_layer", "vocab_size"):

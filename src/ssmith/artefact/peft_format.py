@@ -44,16 +44,7 @@ def is_plain_lora(methods: Sequence[Method]) -> bool:
 
 
 def to_peft(model: nn.Module, method: Method, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the configuration `peft` would write for a plain LoRA.
-
-    Args:
-        model: the base model.
-        method: a `LoRA`.
-        tensors: of the adapter, by their names without prefix.
-
-    Returns:
-        Its settings, JSON-ready.
-    """
+    """Return the configuration `peft` would write for a plain LoRA."""
     settings: Any = method
     head = hasattr(model, "lm_head")
     return {
@@ -73,20 +64,7 @@ def to_peft(model: nn.Module, method: Method, tensors: Mapping[str, Tensor]) -> 
 def from_peft(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], directory: Path
 ) -> tuple[list[Method], dict[str, Tensor]]:
-    """Return the methods and tensors that do what an adapter of `peft` does.
-
-    Args:
-        config: its ``adapter_config.json``.
-        tensors: its tensors by the names in the file.
-        directory: where it lies, for errors.
-
-    Returns:
-        Methods, and tensors by our names.
-
-    Raises:
-        UnsupportedError: if it is no LoRA, or has a setting without a counterpart.
-        ArtefactError: if a tensor is not one of LoRA's, or ranks differ.
-    """
+    """Return the methods and tensors that do what an adapter of `peft` does."""
     if config.get("peft_type") != "LORA":
         raise UnsupportedError(
             f"{directory}: an adapter of type {config.get('peft_type')!r}",

@@ -26,16 +26,7 @@ _ADDS = "no; it has offsets that stock transformers does not know, and only ssmi
 
 
 def portable(model: nn.Module, plan: Plan, mode: Mode | None = None) -> str:
-    """Return where a model that is cut by a plan will open, tried without its weights.
-
-    Args:
-        model: the dense model.
-        plan: what goes.
-        mode: as `prune_` is given it.
-
-    Returns:
-        "yes" or "no", with the reason.
-    """
+    """Return where a model that is cut by a plan will open, tried without its weights."""
     if not is_language_model(model):
         return of_other(model)
     trial = _without_weights(model)

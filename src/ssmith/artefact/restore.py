@@ -34,19 +34,7 @@ _FROM_SOURCE = "restore the directory from its source"
 
 
 def network(directory: Path, build: Build | None) -> nn.Module:
-    """Build a saved network by its own class, and fill it.
-
-    Args:
-        directory: of the model.
-        build: makes the network as it was before anything was cut from it.
-
-    Returns:
-        The network, bit for bit the one that was saved.
-
-    Raises:
-        InputError: if ``build`` is missing, or makes no network.
-        ArtefactError: if a file is missing or damaged, or ``build`` makes another network.
-    """
+    """Build a saved network by its own class, and fill it."""
     sidecar = Sidecar.read(directory)
     if build is None:
         raise InputError(
@@ -72,18 +60,7 @@ def network(directory: Path, build: Build | None) -> nn.Module:
 def restore_(
     model: nn.Module, sidecar: Sidecar, directory: Path, *, cure: str = _FROM_SOURCE
 ) -> None:
-    """Make a network the one that was saved.
-
-    Args:
-        model: as it was before anything was cut; changed in place.
-        sidecar: what lies beside the weights.
-        directory: where both lie.
-        cure: what to do where they are not this network's.
-
-    Raises:
-        ArtefactError: if they are not, or a file is missing or damaged.
-        ModelError: if a weight is not finite.
-    """
+    """Make a network the one that was saved."""
     tensors = {**read_weights(directory, sidecar.pairs), **sidecar.added}
     _drop_blocks_(model, sidecar, directory, cure)
     _shrink_(model, sidecar, directory, cure)
@@ -127,16 +104,7 @@ def add_(model: nn.Module, sidecar: Sidecar) -> None:
 
 
 def finish_(model: nn.Module, sidecar: Sidecar, directory: Path) -> None:
-    """Give a network with its weights the masks and the semantics they come with.
-
-    Args:
-        model: changed in place.
-        sidecar: what lies beside the weights.
-        directory: for errors.
-
-    Raises:
-        ArtefactError: if weights, masks and semantics disagree.
-    """
+    """Give a network with its weights the masks and the semantics they come with."""
     there = sites(model)
     for name, facts in sidecar.sites.items():
         if facts.semantics is not None:

@@ -98,16 +98,7 @@ def save(
 
 
 def describe(model: nn.Module, tensors: Mapping[str, Tensor], parent: str | None) -> Sidecar:
-    """Return what lies beside a model's weights.
-
-    Args:
-        model: any network.
-        tensors: from `tensors_of`.
-        parent: digest of the model it was made from.
-
-    Returns:
-        The sidecar.
-    """
+    """Return what lies beside a model's weights."""
     sites = sites_in(model)
     owners = {name: name.rpartition(".") for name in tensors}
     added = {

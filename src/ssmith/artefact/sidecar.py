@@ -128,17 +128,7 @@ class Sidecar:
 
     @classmethod
     def read(cls, directory: Path) -> Sidecar:
-        """Read the files.
-
-        Args:
-            directory: of the model.
-
-        Returns:
-            What they say.
-
-        Raises:
-            ArtefactError: if one is missing, malformed, of another version, or not the other's.
-        """
+        """Read the files."""
         path = directory / SIDECAR
         content = read_json(path)
         if not isinstance(content, dict):
@@ -172,15 +162,7 @@ class Sidecar:
 
 
 def sites_in(model: nn.Module, prefix: str = "") -> dict[str, SiteFacts]:
-    """Return what every layer that can be cut is.
-
-    Args:
-        model: any network, or a part of one.
-        prefix: dotted name of that part, with its dot.
-
-    Returns:
-        Facts by dotted name.
-    """
+    """Return what every layer that can be cut is."""
     return {
         f"{prefix}{name}".rstrip("."): SiteFacts(
             family=site.family.name,

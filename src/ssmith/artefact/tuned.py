@@ -69,19 +69,7 @@ def head_of(directory: Path) -> HeadConfig | None:
 
 
 def build(base: nn.Module, directory: Path) -> nn.Module:
-    """Put the head and the adapter of a directory on their base.
-
-    Args:
-        base: the model it was trained on.
-        directory: of the adapter.
-
-    Returns:
-        The tuned model, its adapter active.
-
-    Raises:
-        ArtefactError: if a file is missing, damaged, or belongs to another model.
-        ModelError: if the base is another one.
-    """
+    """Put the head and the adapter of a directory on their base."""
     head = head_of(directory)
     digest = base_digest(base)
     model = base if head is None else _headed(base, head)

@@ -22,18 +22,7 @@ _NOT_STORABLE = torch.complex128
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """Return every tensor of a model that is saved, on the CPU.
-
-    Args:
-        model: any module.
-
-    Returns:
-        Its ``state_dict``; names that share memory share the tensor.
-
-    Raises:
-        UnsupportedError: if something in it is no tensor, or one without numbers.
-        NumericalError: if a weight is not finite, so that the model could not be loaded again.
-    """
+    """Return every tensor of a model that is saved, on the CPU."""
     tensors: dict[str, Tensor] = {}
     for name, value in model.state_dict(keep_vars=True).items():
         if not isinstance(value, Tensor):
@@ -83,19 +72,7 @@ def complex_names(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def read_weights(directory: Path, pairs: Iterable[str] = ()) -> dict[str, Tensor]:
-    """Return a saved model's tensors, from one file or from shards.
-
-    Args:
-        directory: of the model.
-        pairs: names of complex tensors that are stored as pairs of numbers.
-
-    Returns:
-        Tensors by name.
-
-    Raises:
-        ArtefactError: if a file is missing, truncated or not safetensors.
-        ModelError: if a weight is not finite.
-    """
+    """Return a saved model's tensors, from one file or from shards."""
     tensors: dict[str, Tensor] = {}
     for path in files_of(directory):
         tensors |= read_tensors(path)
@@ -135,17 +112,7 @@ def files_of(directory: Path) -> list[Path]:
 
 
 def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor in a file; reads no tensor.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        Shapes by name.
-
-    Raises:
-        ArtefactError: if the file is missing, or header and length do not agree.
-    """
+    """Return the shape of every tensor in a file; reads no tensor."""
     if not path.is_file():
         raise missing_weights(path)
     try:
@@ -183,15 +150,7 @@ def not_finite(value: Tensor) -> int:
 
 
 def check_finite(tensors: Mapping[str, Tensor], directory: Path) -> None:
-    """Refuse weights that hold NaN or an infinity.
-
-    Args:
-        tensors: by name.
-        directory: where they come from.
-
-    Raises:
-        ModelError: if one is not finite, with its name.
-    """
+    """Refuse weights that hold NaN or an infinity."""
     for name, value in tensors.items():
         bad = not_finite(value)
         if bad:
@@ -203,16 +162,7 @@ def check_finite(tensors: Mapping[str, Tensor], directory: Path) -> None:
 
 
 def check_size(named: object, stored: int, directory: Path) -> None:
-    """Refuse a configuration of more than the weights hold, before memory is asked for it.
-
-    Args:
-        named: the largest size the configuration names.
-        stored: numbers the weights hold.
-        directory: where both come from.
-
-    Raises:
-        ArtefactError: if the size is no number the weights can have.
-    """
+    """Refuse a configuration of more than the weights hold, before memory is asked for it."""
     if not isinstance(named, int) or named > stored:
         raise ArtefactError(
             f"{directory}: {CONFIG} names a size of {named!r}, the weights hold {stored} numbers",
@@ -224,17 +174,7 @@ def check_same(
     given: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], directory: Path,
     *, next_step: str = "the file belongs to another model; restore it from its source",
 ) -> None:  # fmt: skip
-    """Refuse weights that are not exactly a model's.
-
-    Args:
-        given: shapes of the stored tensors.
-        wanted: shapes of the model's.
-        directory: where the weights lie.
-        next_step: the cure.
-
-    Raises:
-        ArtefactError: with the first names that differ.
-    """
+    """Refuse weights that are not exactly a model's."""
     sizes = [
         f"{name} is {given[name]}, not {shape}"
         for name, shape in wanted.items()

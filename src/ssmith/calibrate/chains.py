@@ -66,15 +66,7 @@ class Trace:
 
     @contextmanager
     def watching(self, model: nn.Module, blocks: Collection[str]) -> Iterator[None]:
-        """Watch some blocks.
-
-        Args:
-            model: the network.
-            blocks: names of the blocks.
-
-        Yields:
-            Nothing.
-        """
+        """Watch some blocks."""
         with ExitStack() as stack:
             for name in blocks:
 

@@ -72,20 +72,7 @@ class Flow:
 def flows_of(
     site: str, calls: Sequence[Call], valid: Valid, wanted: Sequence[Call] | None = None
 ) -> list[Flow]:
-    """Return what flows through a site in one batch.
-
-    Args:
-        site: its name.
-        calls: of the site.
-        valid: which steps of the batch count.
-        wanted: the calls of the site whose outputs it should give.
-
-    Returns:
-        One flow per call.
-
-    Raises:
-        InputError: if masks do not fit the calls.
-    """
+    """Return what flows through a site in one batch."""
     outputs = [None] * len(calls) if wanted is None else [call.output for call in wanted]
     return [
         Flow(given=call.given, mask=call.mask, output=call.output, valid=mask, wanted=output)
@@ -94,18 +81,7 @@ def flows_of(
 
 
 def joined(flows: Sequence[Flow], site: str) -> Flow:
-    """Return the input of all calls of a site as one batch.
-
-    Args:
-        flows: of one length.
-        site: its name.
-
-    Returns:
-        Input and valid steps.
-
-    Raises:
-        InputError: if lengths differ.
-    """
+    """Return the input of all calls of a site as one batch."""
     lengths = {flow.given.shape[1] for flow in flows}
     if len(lengths) > 1:
         raise InputError(

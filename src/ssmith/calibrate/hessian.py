@@ -100,16 +100,7 @@ def products(x: Float[Tensor, "b l i"], valid: Bool[Tensor, "b l"] | None) -> Fl
 def lagged_products(
     x: Float[Tensor, "b l e"], taps: int, valid: Bool[Tensor, "b l"] | None
 ) -> Float[Tensor, "e k k"]:
-    """Return ``Σ x_{t−i} x_{t−j}`` of each channel, in the order of a causal filter's taps.
-
-    Args:
-        x: inputs, zero before the first step.
-        taps: k; the last one multiplies the present step.
-        valid: False where a step's output is padding.
-
-    Returns:
-        One k × k matrix per channel.
-    """
+    """Return ``Σ x_{t−i} x_{t−j}`` of each channel, in the order of a causal filter's taps."""
     padded = functional.pad(x, (0, 0, taps - 1, 0))
     length = x.shape[1]
     lags = [padded[:, lag : lag + length] for lag in range(taps)]

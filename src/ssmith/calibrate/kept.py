@@ -41,13 +41,7 @@ class Kept:
         return branches.size <= self._left
 
     def offer(self, site: str, batch: str, held: Held) -> None:
-        """Hold what flows in a batch if it fits.
-
-        Args:
-            site: its name.
-            batch: its name.
-            held: in memory of its own.
-        """
+        """Hold what flows in a batch if it fits."""
         if (site, batch) not in self._held and self.fits(held.branches):
             self._left -= held.branches.size
             self._held[site, batch] = held

@@ -106,16 +106,7 @@ def called_with(module: nn.Module, run: Callable[[], Any]) -> tuple[Any, Any]:
 
 @contextmanager
 def answering(name: str, site: nn.Module, answer: Callable[[], Tensor]) -> Iterator[None]:
-    """Let a site give an output that is known, rather than compute it, once.
-
-    Args:
-        name: of the site.
-        site: called once inside the block.
-        answer: returns the output.
-
-    Yields:
-        Nothing.
-    """
+    """Let a site give an output that is known, rather than compute it, once."""
     answers = [answer]
 
     def forward(*_: Any, **__: Any) -> Tensor:
@@ -141,19 +132,7 @@ def more_calls(name: str) -> UnsupportedError:
 
 
 def valid_of(valid: Valid, name: str, calls: Sequence[Call]) -> list[Bool[Tensor, "b l"] | None]:
-    """Return which steps of each call of a site count.
-
-    Args:
-        valid: of the batch.
-        name: of the site.
-        calls: of the site in that batch.
-
-    Returns:
-        A mask per call; None where all steps count.
-
-    Raises:
-        InputError: if the mask does not say it.
-    """
+    """Return which steps of each call of a site count."""
     if valid is None or not calls:
         return [None] * len(calls)
     cure = f"give masks by site: valid=lambda batch: {{{name!r}: [one mask for each call]}}"

@@ -95,16 +95,7 @@ def read(modes: Modes, states: States, width: int) -> Float64[Tensor, "b l m"]:
 def moments_of_record(
     modes: Modes, D: Float64[Tensor, "m"], recordings: Sequence[Recording]
 ) -> Moments:
-    """Return the moments of a layer, as it is now, on what was recorded.
-
-    Args:
-        modes: the layer.
-        D: its direct part.
-        recordings: of the layer.
-
-    Returns:
-        Its moments, with what its output lacks.
-    """
+    """Return the moments of a layer, as it is now, on what was recorded."""
     sums = sums_for(modes)
     for item in recordings:
         if not isinstance(sums, StateSums):
@@ -118,15 +109,7 @@ def moments_of_record(
 
 
 def moments_between(modes: Modes, recordings: Sequence[Recording]) -> Moments:
-    """Return the moments of a layer as it ran, from correlations where they suffice.
-
-    Args:
-        modes: the layer.
-        recordings: of the layer.
-
-    Returns:
-        Its moments, with what the output it gave lacks.
-    """
+    """Return the moments of a layer as it ran, from correlations where they suffice."""
     sums = sums_for(modes)
     for item in recordings:
         sums.add(item.u, item.valid, item.missing())

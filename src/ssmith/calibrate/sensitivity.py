@@ -28,16 +28,7 @@ def with_sensitivity(
     moments: Mapping[str, Moments],
     found: Mapping[str, Float64[Tensor, "m m"]],
 ) -> dict[str, Moments]:
-    """Return moments that also hold the sensitivity of their layers.
-
-    Args:
-        model: the model they are of.
-        moments: of some layers.
-        found: of those layers, from `measure_sensitivity`.
-
-    Returns:
-        Layer name → moments.
-    """
+    """Return moments that also hold the sensitivity of their layers."""
     layers = find_layers(model)
     return {
         name: weighted(own, layers[name].modes(name), found[name]) for name, own in moments.items()

@@ -119,12 +119,7 @@ class ShardSum:
     nodes: dict[tuple[int, int], Statistics | None] = field(default_factory=dict)
 
     def add(self, shard: int, sums: Statistics | None) -> None:
-        """Add a shard.
-
-        Args:
-            shard: its number; each one comes once.
-            sums: its statistics; None if it has no window.
-        """
+        """Add a shard."""
         self._add(0, shard, sums)
 
     def totals(self, group: Group) -> Totals:
@@ -192,15 +187,7 @@ def _device() -> torch.device:
 
 
 def added(sums: Statistics | None, more: dict[str, Tensor]) -> Statistics:
-    """Return running sums with one batch's statistics added, in float64 on the CPU.
-
-    Args:
-        sums: so far; None at the start.
-        more: of one batch; the sums' own tensors are changed in place.
-
-    Returns:
-        The new sums.
-    """
+    """Return running sums with one batch's statistics added, in float64 on the CPU."""
     if sums is None:
         return {name: value.detach().double().cpu() for name, value in more.items()}
     for name, value in more.items():

@@ -157,15 +157,7 @@ class CorrelationSums:
         return total
 
     def result(self) -> Moments:
-        """Return the mean products.
-
-        Returns:
-            The layer's moments.
-
-        Raises:
-            DataError: if no step was added.
-            NumericalError: if a product is not finite.
-        """
+        """Return the mean products."""
         if not self.steps:
             return mean_of(self.modes.layer, {}, 0)
         r = self.sums["autocorrelation"]

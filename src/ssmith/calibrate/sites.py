@@ -37,18 +37,7 @@ View = LTIView | SelectiveLayer
 
 
 def measurable(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the sites of a network whose inside calibration knows.
-
-    Args:
-        model: any network.
-
-    Returns:
-        Modules by dotted name, at least one.
-
-    Raises:
-        ModelError: if there is no state space layer.
-        UnsupportedError: if none of them can be looked into.
-    """
+    """Return the sites of a network whose inside calibration knows."""
     sites = ssm_sites(model)
     found = {name: site.module for name, site in sites.items() if site.view() is not None}
     if not found:

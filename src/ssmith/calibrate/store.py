@@ -114,11 +114,7 @@ class DirectoryStore:
     lasting: bool = True
 
     def open(self) -> None:
-        """Begin here, or go on if the directory holds the same pass.
-
-        Raises:
-            InputError: if it holds another one.
-        """
+        """Begin here, or go on if the directory holds the same pass."""
         path = self.directory / _PASS
         if path.is_file():
             if read_json(path) != {"fingerprint": self.fingerprint}:

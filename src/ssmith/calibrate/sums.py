@@ -33,13 +33,7 @@ class Sums(Protocol):
         valid: Bool[Tensor, "b l"],
         lacking: Float[Tensor, "b l m"] | None,
     ) -> None:
-        """Add the steps of some sequences.
-
-        Args:
-            u: the layer's input, zero in padded steps.
-            valid: True at the steps that count.
-            lacking: what the output lacks; nothing if None.
-        """
+        """Add the steps of some sequences."""
 
     def result(self) -> Moments:
         """Return the mean products."""
@@ -103,15 +97,7 @@ class StateSums:
         accumulate(self.sums, found)
 
     def result(self) -> Moments:
-        """Return the mean products.
-
-        Returns:
-            The layer's moments.
-
-        Raises:
-            DataError: if no step was added.
-            NumericalError: if a product is not finite.
-        """
+        """Return the mean products."""
         return mean_of(self.modes.layer, self.sums, self.steps)
 
 
@@ -144,20 +130,7 @@ def complex_product(
 
 
 def mean_of(layer: str, sums: Mapping[str, Tensor], steps: int) -> Moments:
-    """Turn sums into moments.
-
-    Args:
-        layer: dotted name of the layer.
-        sums: field of `Moments` → sum over all steps.
-        steps: how many steps were added.
-
-    Returns:
-        The layer's moments.
-
-    Raises:
-        DataError: if no step was added.
-        NumericalError: if a product is not finite.
-    """
+    """Turn sums into moments."""
     if not steps:
         raise DataError("there is no valid step to calibrate on", next_step="check the lengths")
     means = {name: value / steps for name, value in sums.items()}

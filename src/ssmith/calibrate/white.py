@@ -21,15 +21,6 @@ def white_moments(modes: Modes) -> Moments:
 
     ``E[x_i x_j*] = B̄_i B̄_jᴴ/(1 − λ̄_i λ̄_j*)``, ``E[x_i x_j] = B̄_i B̄_jᵀ/(1 − λ̄_i λ̄_j)``, and between
     the two directions of time only the present counts: ``B̄_i B̄_jᴴ`` and ``B̄_i B̄_jᵀ``.
-
-    Args:
-        modes: a stable layer; modes that are switched off count as zero.
-
-    Returns:
-        The layer's moments.
-
-    Raises:
-        NumericalError: if a present mode has |λ̄| ≥ 1: its moments are infinite.
     """
     if bool((modes.is_unstable() & modes.present).any()):
         raise NumericalError(

@@ -33,18 +33,7 @@ _OTHER_WORDS = {
 
 
 def cuts_of(arguments: argparse.Namespace, content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the budgets that flags and recipe ask for.
-
-    Args:
-        arguments: of the command line, resolved.
-        content: the other settings, and the recipe's cuts.
-
-    Returns:
-        Settings of budgets, in the order in which they are met.
-
-    Raises:
-        InputError: if nothing is to be cut, or a flag does not say of which cut it is.
-    """
+    """Return the budgets that flags and recipe ask for."""
     cuts = [_cut(text) for text in arguments.cut or ()] or _held(content.get("cuts"))
     if not cuts:
         raise InputError(

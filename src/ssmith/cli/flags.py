@@ -28,18 +28,7 @@ class ArgumentParser(argparse.ArgumentParser):
     """A parser whose mistakes are errors like all others: one line, exit code 2."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse, and refuse what is left over here, where the flags of the command are known.
-
-        Args:
-            args: the words.
-            namespace: that takes the values.
-
-        Returns:
-            The namespace, and an empty list.
-
-        Raises:
-            InputError: if a word is left over.
-        """
+        """Parse, and refuse what is left over here, where the flags of the command are known."""
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             flag = unknown[0].partition("=")[0]
@@ -52,14 +41,7 @@ class ArgumentParser(argparse.ArgumentParser):
         return found, unknown
 
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse would print with its usage.
-
-        Args:
-            message: what is wrong with the command line.
-
-        Raises:
-            InputError: always.
-        """
+        """Raise what argparse would print with its usage."""
         raise InputError(message, next_step=f"see `{self.prog} --help`")
 
 
@@ -222,15 +204,7 @@ class Command:
         under: str = "",
         called: Mapping[str, str] | None = None,
     ) -> None:
-        """Add a flag for each field of a config: name, kind, default and words are the field's.
-
-        Args:
-            source: ``module:Class`` of the config.
-            names: of the fields; all if None.
-            but: fields that get no flag.
-            under: field of the command's config that holds this one, with dots between.
-            called: field → flag, where the names differ.
-        """
+        """Add a flag for each field of a config: name, kind, default and words are the field's."""
         known = settings_of(source)
         for name in [name for name in known if name not in but] if names is None else names:
             dest = f"{under}.{name}" if under else name

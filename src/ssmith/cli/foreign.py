@@ -30,15 +30,7 @@ _USES = {"--cut": "--cut UNIT=AMOUNT, e.g. --cut state=0.5", "--recipe": "--reci
 
 
 def our_words(flag: str, known: Collection[str]) -> str:
-    """Return the question that leads from another tool's word to our flag, if there is one.
-
-    Args:
-        flag: as it was given.
-        known: flags of the command.
-
-    Returns:
-        ``did you mean --cut …?``, or nothing.
-    """
+    """Return the question that leads from another tool's word to our flag, if there is one."""
     word = flag.lstrip("-").lower().replace("_", "-")
     for ours, words in _WORDS.items():
         if ours in known and word in words.split():

@@ -48,14 +48,7 @@ class Setting:
 
 @cache
 def settings_of(source: str) -> dict[str, Setting]:
-    """Return the fields of a config.
-
-    Args:
-        source: ``module:Class``.
-
-    Returns:
-        Setting by name, in order.
-    """
+    """Return the fields of a config."""
     module, _, name = source.partition(":")
     home, node = _find(module, name)
     if not isinstance(node, ast.ClassDef):
@@ -79,14 +72,7 @@ def settings_of(source: str) -> dict[str, Setting]:
 
 
 def in_words(setting: Setting) -> str:
-    """Return what a setting is, with its default, as a line of help.
-
-    Args:
-        setting: the setting.
-
-    Returns:
-        The docstring's words without its markup.
-    """
+    """Return what a setting is, with its default, as a line of help."""
     text = re.sub(r'``"?([^`"]*)"?``', r"\1", setting.about).rstrip(".")
     text, default = _without_default(text)
     if not default and not isinstance(setting.default, bool):

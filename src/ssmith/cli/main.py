@@ -81,14 +81,7 @@ def parser() -> ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command.
-
-    Args:
-        argv: the words after ``ssmith``.
-
-    Returns:
-        The exit code.
-    """
+    """Run one command."""
     output = Output(as_json="--json" in argv, quiet="--quiet" in argv)
     arguments = argparse.Namespace()
     try:

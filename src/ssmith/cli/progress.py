@@ -21,15 +21,7 @@ _START, _PACE = 1.0, 3.0
 
 @contextmanager
 def bars(console: Any, clean: Callable[[object], str]) -> Iterator[Progress]:
-    """Yield a listener that draws one bar per stage.
-
-    Args:
-        console: rich's, of a terminal.
-        clean: makes a note one printable line.
-
-    Yields:
-        The listener.
-    """
+    """Yield a listener that draws one bar per stage."""
     from rich import progress
 
     drawn = progress.Progress(

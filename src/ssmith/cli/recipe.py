@@ -79,19 +79,7 @@ def config_of(
 def given_settings(
     arguments: argparse.Namespace, names: Collection[str], *, of: str
 ) -> dict[str, Any]:
-    """Return the settings that flags and recipe give, as a mapping that a config is built from.
-
-    Args:
-        arguments: of the command line, resolved.
-        names: fields of the config.
-        of: what the config is for.
-
-    Returns:
-        Setting → value.
-
-    Raises:
-        InputError: if a flag that was given is none of the fields.
-    """
+    """Return the settings that flags and recipe give, as a mapping that a config is built from."""
     given: dict[str, Any] = deepcopy(arguments.content)
     for flag in arguments.spec.flags:
         if not flag.setting or not hasattr(arguments, flag.dest):
@@ -103,15 +91,7 @@ def given_settings(
 
 
 def recipe_of(arguments: argparse.Namespace, config: object) -> str:
-    """Return the recipe that gives the same result again: the command's input and settings.
-
-    Args:
-        arguments: of the command line, resolved.
-        config: that was built from them.
-
-    Returns:
-        YAML.
-    """
+    """Return the recipe that gives the same result again: the command's input and settings."""
     from ssmith.core.settings import to_mapping, to_yaml
 
     settings = to_mapping(config)

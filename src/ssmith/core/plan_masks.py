@@ -33,20 +33,7 @@ def packed(mask: Bool[Tensor, "..."]) -> Tensor:
 
 
 def read_mask(name: str, grid: Any, kept: Any, bits: Tensor | None) -> Bool[Tensor, "..."]:
-    """Return the mask that a plan's file holds.
-
-    Args:
-        name: of the site, for errors.
-        grid: sizes of its axes.
-        kept: what `mask_as_json` returned.
-        bits: what `packed` returned, where ``kept`` is None.
-
-    Returns:
-        True = keep.
-
-    Raises:
-        PlanError: if they do not fit together.
-    """
+    """Return the mask that a plan's file holds."""
     sizes = isinstance(grid, list) and all(type(size) is int and size >= 0 for size in grid)
     if not sizes or not grid or math.prod(grid) > _LARGEST_GRID:
         raise PlanError(f"{name}: grid is {grid!r}", allowed="the sizes of its axes")

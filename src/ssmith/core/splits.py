@@ -11,20 +11,7 @@ Part = TypeVar("Part", bound=Sized)
 
 
 def part_named(splits: Mapping[str, Part], name: str, *, data: str) -> Part:
-    """Return one split, which holds something.
-
-    Args:
-        splits: name → part.
-        name: of the split.
-        data: what users call the data set.
-
-    Returns:
-        The part.
-
-    Raises:
-        InputError: if the split is unknown.
-        DataError: if it is empty.
-    """
+    """Return one split, which holds something."""
     if name not in splits:
         raise InputError(f"split {name!r}", allowed=", ".join(splits))
     if not len(splits[name]):

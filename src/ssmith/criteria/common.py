@@ -18,16 +18,7 @@ Measure = Callable[[Modes], Float64[Tensor, "s"]]
 
 
 def check_choice(name: str, value: object, choices: Any) -> None:
-    """Raise unless a setting is one of the members of a ``Literal`` type.
-
-    Args:
-        name: the setting.
-        value: what was given.
-        choices: the ``Literal`` type.
-
-    Raises:
-        InputError: otherwise, naming the setting.
-    """
+    """Raise unless a setting is one of the members of a ``Literal`` type."""
     allowed = get_args(choices)
     if value not in allowed:
         raise InputError(f"{name} is {value!r}", allowed=" or ".join(map(repr, allowed)))

@@ -21,15 +21,7 @@ RELEASED_EPSILON = 1e-8
 
 
 def check_energy_settings(variant: object, norm: object) -> None:
-    """Raise unless the settings exist and go together.
-
-    Args:
-        variant: the variant given.
-        norm: the norm given.
-
-    Raises:
-        InputError: otherwise.
-    """
+    """Raise unless the settings exist and go together."""
     check_choice("variant", variant, Variant)
     check_choice("norm", norm, Norm)
     if variant == "released" and norm == "exact":
@@ -98,15 +90,7 @@ def h2_energy(modes: Modes, variant: Variant, norm: Norm) -> Float64[Tensor, "s"
 
 
 def magnitude(modes: Modes, weigh_by_radius: bool) -> Float64[Tensor, "s"]:
-    """Magnitude of each mode, ``‖C‖·‖B̄‖``, times ``|λ̄|`` if asked.
-
-    Args:
-        modes: modes; with two directions ``(‖C₁‖+‖C₂‖)/2`` stands for ``‖C‖``.
-        weigh_by_radius: multiply by the spectral radius.
-
-    Returns:
-        One magnitude per mode, ≥ 0.
-    """
+    """Magnitude of each mode, ``‖C‖·‖B̄‖``, times ``|λ̄|`` if asked."""
     read_out = row_norm(modes.C)
     if modes.C_back is not None:
         read_out = 0.5 * (read_out + row_norm(modes.C_back))

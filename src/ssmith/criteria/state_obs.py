@@ -120,18 +120,7 @@ class StateOBS:
 
 
 def moments_of(modes: Modes, stats: Mapping[str, object] | None) -> Moments:
-    """Return the moments of a layer.
-
-    Args:
-        modes: the layer.
-        stats: layer name → moments.
-
-    Returns:
-        Its moments.
-
-    Raises:
-        InputError: if they are not there.
-    """
+    """Return the moments of a layer."""
     found = (stats or {}).get(modes.layer)
     if not isinstance(found, Moments):
         raise InputError(

@@ -15,17 +15,7 @@ from ssmith.data.pool import Pool, valid_steps
 
 
 def assemble(pool: Pool) -> SequenceData:
-    """Cut a pool into its splits, describe and digest it.
-
-    Args:
-        pool: the sequences; every one has its split.
-
-    Returns:
-        The data set; each split is trimmed to its longest sequence.
-
-    Raises:
-        DataError: if no split was assigned.
-    """
+    """Cut a pool into its splits, describe and digest it."""
     if pool.split_of is None:
         raise DataError(f"{pool.name} has no splits", next_step="draw them first")
     splits = {name: _cut(pool, name) for name in SPLITS if name in pool.split_of}
@@ -57,15 +47,6 @@ def standardise(pool: Pool) -> Pool:
 
     Only valid steps count and only valid steps change; padding stays 0. A channel that is
     constant in the training split is shifted, not scaled.
-
-    Args:
-        pool: a real-valued series with assigned splits.
-
-    Returns:
-        The scaled pool; mean and standard deviation stand in its details.
-
-    Raises:
-        DataError: for tokens, or if no sequence is in the training split.
     """
     if pool.vocabulary is not None:
         raise DataError(f"{pool.name} holds tokens", allowed="a real-valued series to scale")

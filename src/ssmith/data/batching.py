@@ -13,20 +13,7 @@ from ssmith.core.sequences import Sequences
 def batches(
     part: Sequences, *, size: int, generator: torch.Generator | None = None
 ) -> Iterator[Sequences]:
-    """Cut one split into batches; the last one may be smaller.
-
-    Args:
-        part: the sequences.
-        size: sequences in a batch, ≥ 1.
-        generator: shuffles the sequences; without it they keep their order.
-
-    Returns:
-        An iterator over batches that visits every sequence once.
-
-    Raises:
-        InputError: if ``size`` is not a positive integer.
-        DataError: if there is no sequence.
-    """
+    """Cut one split into batches; the last one may be smaller."""
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise InputError(f"batch size is {size!r}", allowed="an integer ≥ 1")
     if not len(part):

@@ -10,17 +10,7 @@ from ssmith.core.words import number_of, span
 
 
 def check_lengths(lengths: Tensor, *, count: int, longest: int, where: str) -> None:
-    """Refuse lengths that do not fit their sequences.
-
-    Args:
-        lengths: valid steps, one per sequence.
-        count: number of sequences.
-        longest: steps of the padded block.
-        where: the file, for errors.
-
-    Raises:
-        DataError: if their number is wrong or one is outside 1..longest.
-    """
+    """Refuse lengths that do not fit their sequences."""
     if lengths.shape != (count,):
         raise DataError(
             f"{where}: lengths has shape {tuple(lengths.shape)}", allowed=f"({count},), as x has"
@@ -42,17 +32,7 @@ def check_finite(
     names: list[str] | None,
     where: str,
 ) -> None:
-    """Refuse NaN and infinity among the valid steps.
-
-    Args:
-        x: the series.
-        valid: True where a step is not padding.
-        names: what the file calls each sequence.
-        where: the file, for errors.
-
-    Raises:
-        DataError: with the count and the first position.
-    """
+    """Refuse NaN and infinity among the valid steps."""
     bad = ~x.isfinite() & valid[..., None]
     if not bool(bad.any()):
         return
@@ -71,17 +51,7 @@ def check_finite(
 def check_tokens(
     x: Int64[Tensor, "b l"], valid: Bool[Tensor, "b l"], *, vocabulary: int, where: str
 ) -> None:
-    """Refuse tokens outside the vocabulary.
-
-    Args:
-        x: the tokens.
-        valid: True where a step is not padding.
-        vocabulary: number of token ids.
-        where: the file or data set, for errors.
-
-    Raises:
-        DataError: with the count and the first position.
-    """
+    """Refuse tokens outside the vocabulary."""
     bad = ((x < 0) | (x >= vocabulary)) & valid
     if bool(bad.any()):
         i, step = bad.nonzero()[0].tolist()

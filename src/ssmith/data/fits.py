@@ -14,19 +14,7 @@ from ssmith.data.pool import valid_steps
 def check_fits(
     data: SequenceData, *, channels: int | None, vocabulary: int | None, outputs: int, task: Task
 ) -> None:
-    """Refuse data that a model cannot take.
-
-    Args:
-        data: the data set.
-        channels: input channels of a model of real-valued series, else None.
-        vocabulary: token ids of a model of tokens, else None.
-        outputs: classes, targets, or horizon × channels of the model's head.
-        task: what the model predicts.
-
-    Raises:
-        InputError: unless exactly one of ``channels`` and ``vocabulary`` is given.
-        DataError: if the data does not fit, with what was given and what is allowed.
-    """
+    """Refuse data that a model cannot take."""
     if (channels is None) == (vocabulary is None):
         raise InputError(
             f"channels is {channels}, vocabulary is {vocabulary}", allowed="exactly one of them"

@@ -22,15 +22,6 @@ def read_jsonl(path: Path) -> Raw:
 
     ``x`` is a list of numbers (one channel) or of rows of numbers; ``y`` a string or integer
     (a class) or a real number or a list of them; ``split`` stands in every line or in none.
-
-    Args:
-        path: the file, UTF-8.
-
-    Returns:
-        What was found, not yet checked against each other.
-
-    Raises:
-        DataError: with the line that cannot be read.
     """
     records: list[tuple[str, dict[str, Any]]] = []
     for number, line in enumerate(read_text(path).split("\n"), start=1):

@@ -73,19 +73,7 @@ def encode_labels(
 
 
 def real_targets(y: Tensor, *, task: Task | None, where: str) -> Targets:
-    """Take real numbers as targets.
-
-    Args:
-        y: one number or one block of numbers per sequence.
-        task: regression or forecast; by default regression.
-        where: the file, for errors.
-
-    Returns:
-        Targets for that task, in float32.
-
-    Raises:
-        DataError: if a target is not finite.
-    """
+    """Take real numbers as targets."""
     values = y.to(torch.float32)
     bad = ~values.isfinite().reshape(len(values), -1).all(dim=1)
     if bool(bad.any()):
@@ -99,14 +87,7 @@ def real_targets(y: Tensor, *, task: Task | None, where: str) -> Targets:
 
 
 def check_task(task: str | None) -> None:
-    """Refuse a task that does not exist.
-
-    Args:
-        task: a name, or None for "not said".
-
-    Raises:
-        InputError: if it is neither None nor one of the three.
-    """
+    """Refuse a task that does not exist."""
     if task is not None and task not in TARGET_KINDS:
         raise InputError(f"task {task!r}", allowed=", ".join(TARGET_KINDS))
 

@@ -70,16 +70,6 @@ def generate_listops(config: ListOps, *, seed: int) -> Pool:
 
     Lengths and values keep the distribution of the grammar within the length range, so classes
     are not balanced.
-
-    Args:
-        config: sizes and limits.
-        seed: any integer ≥ 0; each seed gives other expressions.
-
-    Returns:
-        A pool with assigned splits; no expression occurs twice.
-
-    Raises:
-        InputError: if the limits leave too few different expressions.
     """
     # Only random() is promised to give the same numbers in every Python version.
     draw = random.Random(derive(seed, "listops"))
@@ -104,15 +94,6 @@ def evaluate_listops(tokens: list[str]) -> int:
     """Return the value of one expression.
 
     MIN and MAX are as named, MED is the median rounded down, SM the sum modulo 10.
-
-    Args:
-        tokens: a complete expression, e.g. ``["[MAX", "2", "9", "]"]``.
-
-    Returns:
-        A digit.
-
-    Raises:
-        InputError: if brackets do not match or a token is unknown.
     """
     open_lists: list[tuple[str, list[int]]] = [("", [])]
     for token in tokens:

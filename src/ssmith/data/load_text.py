@@ -61,19 +61,7 @@ def load_text(
 
 
 def read_source(spec: str | Path, *, field: str = "text") -> Documents:
-    """Read the documents of a source, without tokenizing them.
-
-    Args:
-        spec: as for `load_text`, but no token file.
-        field: as for `load_text`.
-
-    Returns:
-        The documents.
-
-    Raises:
-        InputError: if there is nothing at ``spec`` or its kind is unknown.
-        DataError: if it is empty or not UTF-8.
-    """
+    """Read the documents of a source, without tokenizing them."""
     if str(spec) in NAMED:
         return NAMED[str(spec)]()
     if ":" in str(spec) and not Path(spec).exists():

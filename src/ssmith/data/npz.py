@@ -24,18 +24,7 @@ _HELP = "write it with numpy.savez from plain arrays; save_npz shows the format"
 
 
 def save_npz(data: SequenceData, path: str | Path, *, overwrite: bool = False) -> None:
-    """Write a data set to one ``.npz`` that `load_data` reads back to the same digest.
-
-    Args:
-        data: the data set.
-        path: ends in ``.npz``.
-        overwrite: whether a file that is there may be replaced.
-
-    Raises:
-        InputError: if the name does not end in ``.npz``.
-        OutputExistsError: if the file is there.
-        ArtefactError: if it cannot be written.
-    """
+    """Write a data set to one ``.npz`` that `load_data` reads back to the same digest."""
     target = Path(path)
     if target.suffix != ".npz":
         raise InputError(f"cannot save to {target.name}", allowed="a name that ends in .npz")
@@ -59,17 +48,7 @@ def save_npz(data: SequenceData, path: str | Path, *, overwrite: bool = False) -
 
 
 def read_npz(path: Path) -> Raw:
-    """Read the arrays of a ``.npz``.
-
-    Args:
-        path: the file.
-
-    Returns:
-        What was found, not yet checked against each other.
-
-    Raises:
-        DataError: if it is no such file, holds Python objects, or an array has a wrong shape.
-    """
+    """Read the arrays of a ``.npz``."""
     arrays = _arrays(path)
     where = path.name
     unknown = sorted(set(arrays) - set(_KEYS))

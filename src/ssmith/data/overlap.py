@@ -29,14 +29,7 @@ class Overlap:
 
 
 def overlap_with(documents: Iterable[Document]) -> Overlap:
-    """Return what documents hold.
-
-    Args:
-        documents: to hold others against.
-
-    Returns:
-        Their runs of lines.
-    """
+    """Return what documents hold."""
     return Overlap(frozenset(run for item in documents for run in _runs(item.content)))
 
 

@@ -55,25 +55,10 @@ class Pool:
 
 
 def valid_steps(lengths: Int64[Tensor, "b"], longest: int) -> Bool[Tensor, "b l"]:
-    """Return the mask of steps that are not padding.
-
-    Args:
-        lengths: valid steps of each sequence.
-        longest: steps of the padded block.
-
-    Returns:
-        True where a step belongs to its sequence.
-    """
+    """Return the mask of steps that are not padding."""
     return torch.arange(longest, device=lengths.device)[None, :] < lengths[:, None]
 
 
 def pad_series(series: list[Float[Tensor, "_ c"]]) -> Float[Tensor, "b l c"]:
-    """Stack series of different lengths, padded on the right with 0.
-
-    Args:
-        series: at least one series, all with the same channels.
-
-    Returns:
-        One block, as long as the longest.
-    """
+    """Stack series of different lengths, padded on the right with 0."""
     return torch.nn.utils.rnn.pad_sequence(series, batch_first=True, padding_value=0.0)

@@ -15,12 +15,6 @@ def read_prose() -> Documents:
     """Read the chapters of the language reference that come with the Python that runs.
 
     English prose with short examples: another domain than the library's sources.
-
-    Returns:
-        The chapters, sorted by name.
-
-    Raises:
-        DataError: if this Python comes without them.
     """
     try:
         chapters: dict[str, str] = import_module("pydoc_data.topics").topics

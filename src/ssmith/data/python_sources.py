@@ -20,14 +20,7 @@ _COPY = 0.1
 
 
 def read_stdlib() -> Documents:
-    """Read the sources of the standard library of the Python that runs, without its tests.
-
-    Returns:
-        Its modules, sorted by path.
-
-    Raises:
-        DataError: if this Python comes without its sources.
-    """
+    """Read the sources of the standard library of the Python that runs, without its tests."""
     root = Path(sysconfig.get_paths()["stdlib"])
     files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.py"))
     chosen = [name for name in files if _is_library(PurePosixPath(name))]
@@ -149,15 +142,7 @@ def _why_left(item: Document, seen: set[bytes], judge: Overlap) -> str:
 
 
 def fair_shares(sizes: Mapping[str, int], total: int) -> dict[str, int]:
-    """Share ``total`` equally, where nobody gets more than its size.
-
-    Args:
-        sizes: what each could take.
-        total: what there is.
-
-    Returns:
-        What each gets.
-    """
+    """Share ``total`` equally, where nobody gets more than its size."""
     shares: dict[str, int] = {}
     rest = total
     for place, name in enumerate(sorted(sizes, key=lambda name: (sizes[name], name))):

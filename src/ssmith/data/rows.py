@@ -12,17 +12,7 @@ from ssmith.data.text import read_text
 
 
 def read_rows(path: Path) -> list[list[str]]:
-    """Return the rows of a ``.csv`` file as texts, the header among them.
-
-    Args:
-        path: the file, UTF-8.
-
-    Returns:
-        The rows; an empty line is an empty row.
-
-    Raises:
-        DataError: if it is no table.
-    """
+    """Return the rows of a ``.csv`` file as texts, the header among them."""
     try:
         return list(csv.reader(io.StringIO(read_text(path), newline=""), strict=True))
     except csv.Error as error:
@@ -34,16 +24,7 @@ def read_rows(path: Path) -> list[list[str]]:
 
 
 def check_cells(row: list[str], header: list[str], where: str) -> None:
-    """Refuse a row that does not fit the header.
-
-    Args:
-        row: its cells.
-        header: the names of the columns.
-        where: file and row, for the error.
-
-    Raises:
-        DataError: if there are fewer cells or more.
-    """
+    """Refuse a row that does not fit the header."""
     if len(row) != len(header):
         raise DataError(
             f"{where} has {number_of(len(row), 'cell')}",

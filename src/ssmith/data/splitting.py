@@ -70,14 +70,7 @@ def draw_splits(pool: Pool, *, seed: int) -> Pool:
 
 
 def quotas(count: int) -> dict[str, int]:
-    """Share ``count`` units over the splits by the largest remainder, at least one each.
-
-    Args:
-        count: number of units, at least the number of splits.
-
-    Returns:
-        Split name → units; the values sum to ``count``.
-    """
+    """Share ``count`` units over the splits by the largest remainder, at least one each."""
     free = count - len(SPLITS)
     exact = {name: max(FRACTIONS[name] * count - 1, 0.0) for name in SPLITS}
     scale = free / sum(exact.values()) if free else 0.0

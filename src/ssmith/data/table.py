@@ -25,15 +25,6 @@ def read_csv(path: Path) -> Raw:
     ``sequence`` and ``label`` are required, ``time`` and ``split`` are not; every other column
     is a channel. Rows of one sequence are sorted by ``time`` if it is there, else they keep
     their order. A sequence has one label and one split.
-
-    Args:
-        path: the file, UTF-8.
-
-    Returns:
-        What was found, not yet checked against each other.
-
-    Raises:
-        DataError: with the row that cannot be read.
     """
     rows = read_rows(path)
     require_some(rows, path)

@@ -9,17 +9,7 @@ from ssmith.core.errors import DataError
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file.
-
-    Args:
-        path: the file, UTF-8 with or without a byte-order mark.
-
-    Returns:
-        Its whole content.
-
-    Raises:
-        DataError: if it cannot be read as such.
-    """
+    """Return the text of a file."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -27,14 +17,6 @@ def read_text(path: Path) -> str:
 
 
 def require_some(items: list[Any], path: Path) -> None:
-    """Refuse a file without content.
-
-    Args:
-        items: what was found in it.
-        path: the file.
-
-    Raises:
-        DataError: if nothing was found.
-    """
+    """Refuse a file without content."""
     if not items:
         raise DataError(f"{path.name} has no sequence", next_step="check how it was written")

@@ -66,18 +66,7 @@ def text_of(
     source: str,
     details: dict[str, Any],
 ) -> Text:
-    """Return a text with the digest of its token ids.
-
-    Args:
-        name: what users call it.
-        splits: ``all`` among them.
-        vocabulary: number of token ids.
-        source: where it comes from.
-        details: how it was read.
-
-    Returns:
-        The text.
-    """
+    """Return a text with the digest of its token ids."""
     digest = hashlib.sha256()
     for split in (ALL, *SPLITS):
         stream = splits[split]
@@ -96,14 +85,7 @@ def text_of(
 
 
 def stretches(stream: TokenStream) -> dict[str, TokenStream]:
-    """Cut one stream into the four splits, one after another.
-
-    Args:
-        stream: all tokens.
-
-    Returns:
-        Split name → its stretch; empty where there are too few tokens.
-    """
+    """Cut one stream into the four splits, one after another."""
     parts, start, share = {}, 0, 0.0
     for name in SPLITS:
         share += FRACTIONS[name]

@@ -28,17 +28,7 @@ class ByteTokenizer:
     end: int = 0
 
     def encode(self, text: str) -> list[int]:
-        """Return the bytes of a text.
-
-        Args:
-            text: any text without the character 0.
-
-        Returns:
-            One id for each byte.
-
-        Raises:
-            DataError: if the text holds the character 0.
-        """
+        """Return the bytes of a text."""
         if "\x00" in text:
             raise DataError(
                 "a text holds the character 0, which marks the end", allowed="any other"
@@ -71,17 +61,7 @@ class ModelTokenizer:
         return None if found is None else int(found)
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text.
-
-        Args:
-            text: any text.
-
-        Returns:
-            Its ids.
-
-        Raises:
-            DataError: if an id is outside the model's vocabulary.
-        """
+        """Return the ids of a text."""
         ids: list[int] = self.inner.encode(text, add_special_tokens=False)
         if ids and max(ids) >= self.vocabulary:
             raise DataError(

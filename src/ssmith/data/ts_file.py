@@ -16,15 +16,6 @@ def read_ts(path: Path) -> tuple[list[Float32[Tensor, "_ c"]], list[str]]:
     """Read the sequences and targets of a ``.ts`` file without time stamps.
 
     Channels are separated by ``:``, steps by ``,``.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The series and, for each, its target as it is written.
-
-    Raises:
-        DataError: if the file is missing or a line cannot be read.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

@@ -197,16 +197,6 @@ def mcnemar_exact(only_before: int, only_after: int) -> float:
 
     Pairs that disagree are a fair coin if the models are equally good; p is twice the smaller
     binomial tail, at most 1.
-
-    Args:
-        only_before: pairs only the first model gets right, ≥ 0.
-        only_after: pairs only the second model gets right, ≥ 0.
-
-    Returns:
-        A p-value; 1 if no pair disagrees.
-
-    Raises:
-        InputError: if a count is negative.
     """
     if min(only_before, only_after) < 0:
         raise InputError(f"counts {only_before} and {only_after}", allowed="integers ≥ 0")

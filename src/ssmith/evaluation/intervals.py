@@ -98,14 +98,7 @@ class Estimate:
 
 
 def place_of(rows: Mapping[str, Any]) -> str:
-    """Return where something was measured in words: text, split, rows, counted tokens.
-
-    Args:
-        rows: as rows describe themselves.
-
-    Returns:
-        The words.
-    """
+    """Return where something was measured in words: text, split, rows, counted tokens."""
     how, parts = rows.get("details", {}), [str(rows.get("name", "rows"))]
     if "split" in how:
         parts.append(f"split {how['split']}")
@@ -118,29 +111,13 @@ def place_of(rows: Mapping[str, Any]) -> str:
 
 
 def check_level(level: float) -> None:
-    """Raise unless ``level`` is a confidence.
-
-    Args:
-        level: what to check.
-
-    Raises:
-        InputError: if it is not inside (0, 1).
-    """
+    """Raise unless ``level`` is a confidence."""
     if not 0.0 < level < 1.0:
         raise InputError(f"level is {level}", allowed="a number between 0 and 1, e.g. 0.95")
 
 
 def check_outcomes(outcomes: Outcomes, metric: Metric) -> None:
-    """Raise unless there is something to measure, and all of it is finite.
-
-    Args:
-        outcomes: one per row.
-        metric: what they mean.
-
-    Raises:
-        DataError: if there is no row, or nothing counts.
-        NumericalError: if an outcome is NaN or infinite.
-    """
+    """Raise unless there is something to measure, and all of it is finite."""
     if not len(outcomes):
         raise DataError(f"there are no {metric.counted} to measure on")
     if not bool(outcomes.numerator.isfinite().all()):
@@ -153,19 +130,7 @@ def check_outcomes(outcomes: Outcomes, metric: Metric) -> None:
 
 
 def wilson(successes: int, count: int, level: float = 0.95) -> Estimate:
-    """Return a share with its Wilson score interval.
-
-    Args:
-        successes: how many of ``count`` succeeded.
-        count: trials, ≥ 1.
-        level: confidence, in (0, 1).
-
-    Returns:
-        The estimate; its interval lies inside [0, 1].
-
-    Raises:
-        InputError: if the counts or the level are impossible.
-    """
+    """Return a share with its Wilson score interval."""
     check_level(level)
     if count < 1 or not 0 <= successes <= count:
         raise InputError(f"{successes} of {count} succeeded", allowed="0 ≤ successes ≤ count")
@@ -298,21 +263,7 @@ def estimate(
 def interval(
     value: float, draws: Float64[Tensor, "r"], level: float, method: str, count: int
 ) -> Estimate:
-    """Return a number with the percentile interval of its draws.
-
-    Args:
-        value: the number.
-        draws: of the bootstrap.
-        level: confidence, in (0, 1).
-        method: how it was made.
-        count: rows behind it.
-
-    Returns:
-        The estimate.
-
-    Raises:
-        NumericalError: if a draw is not finite.
-    """
+    """Return a number with the percentile interval of its draws."""
     if not math.isfinite(value) or not bool(draws.isfinite().all()):
         raise NumericalError(
             "the metric of all rows, or of some that were drawn, is not finite",

@@ -88,13 +88,6 @@ def peak_bytes(run: Callable[[], object], device: torch.device | str = "cpu") ->
     On CUDA the allocator is asked. On the CPU every operation is watched and the storages alive
     are summed, so the number is the same on every run; scratch space inside one operation is
     not seen. The result of ``run`` counts, its inputs and the parameters do not.
-
-    Args:
-        run: what to measure; called once.
-        device: where it runs.
-
-    Returns:
-        Bytes ≥ 0.
     """
     device = torch.device(device)
     if device.type == "cuda":
@@ -122,16 +115,6 @@ def state_bytes(model: nn.Module, rows: Rows) -> int:
 
     What all rows share (discretised parameters) is not counted: the state of two is compared with
     the state of one, after a few steps.
-
-    Args:
-        model: a network that runs step by step.
-        rows: the first steps of the first are taken.
-
-    Returns:
-        Bytes ≥ 0.
-
-    Raises:
-        UnsupportedError: if the network cannot run step by step.
     """
     runs = runs_of(model, rows)
     with runs.around(), evaluating(model):

@@ -57,17 +57,6 @@ def step_vs_scan(model: nn.Module, part: Sequences) -> float:
     """Return the largest difference between stepping through time and one full pass.
 
     Each sequence is judged at its last valid step, in a float64 copy of the model.
-
-    Args:
-        model: a sequence model.
-        part: at least one sequence.
-
-    Returns:
-        A difference ≥ 0, infinity if an output is not finite.
-
-    Raises:
-        UnsupportedError: if the model cannot run step by step.
-        InputError: if no sequence has a step.
     """
     twin = double_copy(model)
     x, lengths = inputs_for(twin, part)

@@ -122,17 +122,7 @@ class PathCheck:
 def row(
     name: str, got: Float[Tensor, "..."], wanted: Float[Tensor, "..."], tolerance: float
 ) -> PathCheck:
-    """Compare two ways to the same outputs.
-
-    Args:
-        name: of the comparison.
-        got: outputs of one way.
-        wanted: outputs of the other way.
-        tolerance: largest difference that passes, in units of the largest output.
-
-    Returns:
-        The comparison.
-    """
+    """Compare two ways to the same outputs."""
     finite = bool(got.isfinite().all()) and bool(wanted.isfinite().all())
     scale = float(wanted.abs().max().clamp_min(1.0)) if finite else 1.0
     difference = float((got - wanted).abs().max()) / scale if finite else math.inf

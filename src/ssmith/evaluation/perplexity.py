@@ -68,15 +68,7 @@ def window_losses(
 
 
 def check_vocabulary(model: nn.Module, windows: TokenWindows) -> None:
-    """Refuse token ids a model does not know.
-
-    Args:
-        model: a language model.
-        windows: its input.
-
-    Raises:
-        DataError: if an id is outside the model's vocabulary.
-    """
+    """Refuse token ids a model does not know."""
     embedding = getattr(model, "get_input_embeddings", lambda: None)()
     known = embedding.num_embeddings if isinstance(embedding, nn.Embedding) else None
     largest = int(windows.ids.max())

@@ -25,18 +25,6 @@ def over_batches(
     """Call something on every batch of rows, with the network in evaluation mode.
 
     Sequences of similar length share a batch, which saves padding (see `places_of`).
-
-    Args:
-        model: the network; its modes are restored afterwards.
-        rows: at least one.
-        run: ``batch → anything``.
-        batch_size: rows per batch, ≥ 1.
-
-    Returns:
-        What it returned, batch by batch.
-
-    Raises:
-        DataError: if there is no row.
     """
     check_integer("batch_size", batch_size, at_least=1)
     if not len(rows):

@@ -84,17 +84,7 @@ def run_forward(model: nn.Module, x: Tensor, lengths: Int[Tensor, "b"]) -> Float
 
 
 def stepping(model: nn.Module) -> StepModel:
-    """Return the model as one that can step.
-
-    Args:
-        model: a sequence model.
-
-    Returns:
-        The same object, typed.
-
-    Raises:
-        ModelError: if it has no ``step`` or no ``initial_state``.
-    """
+    """Return the model as one that can step."""
     if not isinstance(model, StepModel):
         raise ModelError(
             f"{type(model).__name__} cannot step",

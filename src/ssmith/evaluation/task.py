@@ -129,22 +129,7 @@ class Task:
 def outcomes_of(
     task: Task, model: nn.Module, rows: Rows, *, batch_size: int | None = None
 ) -> Outcomes:
-    """Run a network over rows and return the outcome of each.
-
-    Args:
-        task: what good means.
-        model: any network; its modes are restored afterwards.
-        rows: at least one.
-        batch_size: rows per forward pass, ≥ 1; by default 64, of text 8.
-
-    Returns:
-        Outcomes in the order of the rows.
-
-    Raises:
-        InputError: if the batch size is below 1, or the task returns no number per row.
-        DataError: if there is no row.
-        NumericalError: if an outcome is not finite.
-    """
+    """Run a network over rows and return the outcome of each."""
     size = _WINDOWS_AT_ONCE if isinstance(rows, TokenWindows) else _ROWS_AT_ONCE
     with task.around(model):
         found = _joined(
@@ -187,17 +172,7 @@ def tensor_of(outputs: Any) -> Tensor:
 
 
 def targets_of(batch: Batch) -> Tensor:
-    """Return what should have been predicted for a batch.
-
-    Args:
-        batch: of sequences, or of tuples or dicts with targets.
-
-    Returns:
-        The targets.
-
-    Raises:
-        DataError: if there are none.
-    """
+    """Return what should have been predicted for a batch."""
     inputs = batch.inputs
     found: Any = None
     if isinstance(inputs, Sequences):

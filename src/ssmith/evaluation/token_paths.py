@@ -125,9 +125,6 @@ class TokenPaths:
         times what rounding alone does. In its own dtype also with a state rounded to bfloat16,
         which may cost a few times what it costs in float64, by the tokens that are generated, on
         every path the scans have, and by the perplexity of the text on each.
-
-        Yields:
-            One comparison after the other.
         """
         model, ids, stock = self.model, self.ids, self.config.stock
         with running(model, backend="reference"):
@@ -244,15 +241,6 @@ def token_rows(
 
     Where two ways choose different tokens, the difference is how far apart the logits of the two
     tokens are at that place, in units of the largest: a tie within rounding is no fault.
-
-    Args:
-        model: a transformers language model, running on the path to check.
-        tokens: prompts.
-        config: what is run.
-        tolerance: largest difference that passes.
-
-    Yields:
-        One comparison after the other; 0 where all tokens are the same.
     """
     prompts, steps = _prompts(tokens, config), config.following
     alone = [greedy(model, prompt[None], steps)[0] for prompt in prompts]

@@ -45,13 +45,6 @@ def try_tables(module: nn.Module, tables: tuple[Coupling, ...]) -> Admission:
     """Try a layer: without a unit it must compute what it does with a silent one.
 
     The outcome holds for all layers of one class, layout, shapes and flags.
-
-    Args:
-        module: left as it is.
-        tables: where its units live.
-
-    Returns:
-        What can be cut.
     """
     return _once(module, lambda: _by_tables(module, tables))
 
@@ -59,16 +52,7 @@ def try_tables(module: nn.Module, tables: tuple[Coupling, ...]) -> Admission:
 def try_rebuilding(
     module: nn.Module, layer: SelectiveLayer, tables: tuple[Coupling, ...]
 ) -> Admission:
-    """Try a mixer: its output must be what its parts compute, and its tables must hold.
-
-    Args:
-        module: left as it is.
-        layer: the same, as it is seen.
-        tables: where its units live.
-
-    Returns:
-        What can be cut.
-    """
+    """Try a mixer: its output must be what its parts compute, and its tables must hold."""
     return _once(module, lambda: _by_parts(layer, tables))
 
 

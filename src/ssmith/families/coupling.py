@@ -25,16 +25,6 @@ def shrink_(site: nn.Module, coupling: Coupling, keep: Bool[Tensor, "..."]) -> N
 
     Masks that parameters have are cut along. A configuration that sizes stand in is copied first,
     as other layers may share it.
-
-    Args:
-        site: changed in place.
-        coupling: where the units live in it.
-        keep: True = the unit stays, in the coupling's grid.
-
-    Raises:
-        PlanError: if the mask does not fit, keeps nothing, or takes unequal numbers from parts
-            that must stay equal.
-        UnsupportedError: if the unit can only be masked, or the layer carries adapters.
     """
     flat = _checked(coupling, keep)
     if "shrink" not in coupling.modes:

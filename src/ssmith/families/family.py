@@ -181,12 +181,5 @@ class Site:
 
 
 def cut_by_table_(module: Any, coupling: Coupling, keep: Bool[Tensor, "..."], mode: Mode) -> None:
-    """Cut units by their table alone; raises as `shrink_` and `mask_` do.
-
-    Args:
-        module: the layer.
-        coupling: where the units live in it.
-        keep: True = the unit stays.
-        mode: how.
-    """
+    """Cut units by their table alone; raises as `shrink_` and `mask_` do."""
     (shrink_ if mode == "shrink" else mask_)(module, coupling, keep)

@@ -137,15 +137,7 @@ class Compared:
     costs: Costs
 
     def receipt(self, seed: int, command: Sequence[str]) -> Receipt:
-        """Return the receipt, without a verdict.
-
-        Args:
-            seed: of resampling.
-            command: the command line to repeat it.
-
-        Returns:
-            The receipt.
-        """
+        """Return the receipt, without a verdict."""
         first, second = self.found
         changes = [
             {"kind": item.kind, "name": item.name, "text": item.text}

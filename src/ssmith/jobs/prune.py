@@ -76,14 +76,7 @@ class Calibration:
         check_integer("seed", self.seed, at_least=0)
 
     def check_kind(self, *, text: bool) -> None:
-        """Raise if a setting says nothing about the rows at hand.
-
-        Args:
-            text: whether they are windows of text.
-
-        Raises:
-            InputError: if one is for text and they are not, or there are no rows.
-        """
+        """Raise if a setting says nothing about the rows at hand."""
         for name in ("length", "field") if text is False else ():
             if getattr(self, name) is not None:
                 raise InputError(f"{name} is for language models", next_step="leave it out")
@@ -92,19 +85,7 @@ class Calibration:
                 raise InputError(f"{name} without data", next_step="name the rows as well")
 
     def text(self, directory: Path, vocabulary: int) -> Text:
-        """Read the text for a language model.
-
-        Args:
-            directory: of the model, for its tokeniser.
-            vocabulary: token ids the model knows.
-
-        Returns:
-            The text.
-
-        Raises:
-            InputError: if there is no such text.
-            DataError: if the text is empty, or does not fit the model.
-        """
+        """Read the text for a language model."""
         return data.load_text(
             self._data(),
             tokenizer=directory,

@@ -61,14 +61,7 @@ class RowsConfig:
                 check_integer(name, getattr(self, name), at_least=least)
 
     def check_kind(self, *, text: bool) -> None:
-        """Raise if a setting says nothing about the rows at hand.
-
-        Args:
-            text: whether they are windows of text.
-
-        Raises:
-            InputError: if one is for text and they are not.
-        """
+        """Raise if a setting says nothing about the rows at hand."""
         for name in () if text else _OF_TEXT:
             if getattr(self, name) is not None:
                 raise InputError(f"{name} is for language models", next_step="leave it out")
@@ -76,19 +69,7 @@ class RowsConfig:
             raise InputError(f"split is {ALL!r}", allowed=", ".join(SPLITS))
 
     def cut(self, text: Text, split: str | None = None) -> TokenWindows:
-        """Cut windows; a length beyond the split's is no error, its one row is shorter.
-
-        Args:
-            text: what to cut.
-            split: in place of the config's.
-
-        Returns:
-            The windows.
-
-        Raises:
-            DataError: if the split is too small.
-            InputError: if the stride is longer than the windows.
-        """
+        """Cut windows; a length beyond the split's is no error, its one row is shorter."""
         length = self.length or _LENGTH
         found = text.windows(length, stride=self.stride, split=split or self.split)
         return found if self.windows is None else found.spread(self.windows)
@@ -109,19 +90,7 @@ class Source:
     data: SequenceData | Text | Mapping[str, Any]
 
     def rows(self, split: str, how: RowsConfig | None = None) -> Rows:
-        """Return one split.
-
-        Args:
-            split: its name.
-            how: how windows of text are cut.
-
-        Returns:
-            Its rows, at least one.
-
-        Raises:
-            InputError: if there is no such split.
-            DataError: if it is empty or too small.
-        """
+        """Return one split."""
         if isinstance(self.data, Text):
             return (how or RowsConfig()).cut(self.data, split)
         if isinstance(self.data, SequenceData):
@@ -134,19 +103,7 @@ class Source:
         return as_rows(self.data[split])
 
     def sample(self, count: int, how: RowsConfig, seed: int) -> Rows:
-        """Draw rows to calibrate on.
-
-        Args:
-            count: rows, ≥ 1; of sequences all there are if they are fewer.
-            how: how long windows of text are.
-            seed: of the draw.
-
-        Returns:
-            Windows or sequences of the training split, or the whole split ``calibration``.
-
-        Raises:
-            InputError: if there is no such split.
-        """
+        """Draw rows to calibrate on."""
         if isinstance(self.data, Text):
             return self.data.sample(count, how.length or _LENGTH, seed=seed)
         if not isinstance(self.data, SequenceData):
@@ -168,18 +125,7 @@ class Source:
 def open_source(
     loaded: nn.Module, model: str, data: str, field: str | None = None, *, needs: Sequence[str] = ()
 ) -> Source:
-    """Open the data of a job.
-
-    Args:
-        loaded: the model.
-        model: where it was loaded from; its tokenizer lies there.
-        data: a text for a language model, else a data set (see `ssmith.load_data`).
-        field: of a text in a file of records.
-        needs: splits of a data set that must be there.
-
-    Returns:
-        The source.
-    """
+    """Open the data of a job."""
     if reads_text(model):
         tokenizer = Path(locate(model))
         return Source(data=api.load_text(data, loaded, tokenizer=tokenizer, field=field or "text"))
@@ -204,18 +150,7 @@ def reads_text(model: str) -> bool:
 
 
 def tokenizer_for(loaded: nn.Module, model: str) -> Tokenizer:
-    """Return the tokenizer that lies beside a model, or bytes where it has 256 ids.
-
-    Args:
-        loaded: the model.
-        model: where it was loaded from.
-
-    Returns:
-        The tokenizer.
-
-    Raises:
-        UnsupportedError: if the model reads no text.
-    """
+    """Return the tokenizer that lies beside a model, or bytes where it has 256 ids."""
     vocabulary = vocabulary_of(loaded)
     if vocabulary is None:
         raise UnsupportedError(f"{model} reads no text", allowed="language models")
@@ -223,15 +158,7 @@ def tokenizer_for(loaded: nn.Module, model: str) -> Tokenizer:
 
 
 def one_batch(rows: Rows, size: int) -> Rows:
-    """Return the rows of one timed forward pass: the first ones, of windows the first whole ones.
-
-    Args:
-        rows: to choose from.
-        size: at most so many.
-
-    Returns:
-        Rows.
-    """
+    """Return the rows of one timed forward pass: of windows the first whole ones."""
     if isinstance(rows, TokenWindows):
         return rows.take((rows.lengths == rows.lengths.max()).nonzero().flatten()[:size])
     return rows.first(size) if isinstance(rows, Sequences) else rows

@@ -95,17 +95,7 @@ def pair_h2_squared(
 
 
 def stable_radius(A_bar: Complex128[Tensor, "s"]) -> Float64[Tensor, "s"]:
-    """Return |λ̄| of strictly stable modes.
-
-    Args:
-        A_bar: discrete eigenvalues.
-
-    Returns:
-        Spectral radii in [0, 1).
-
-    Raises:
-        InputError: if a mode is not strictly stable.
-    """
+    """Return |λ̄| of strictly stable modes."""
     rho = A_bar.abs()
     unstable = int((~(rho < 1.0)).sum())
     if unstable:

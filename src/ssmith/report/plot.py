@@ -63,18 +63,7 @@ class Plot:
 
 @contextmanager
 def canvas(width: float, height: float) -> Iterator[Any]:
-    """Yield an empty figure in the house style.
-
-    Args:
-        width: in CSS pixels.
-        height: in CSS pixels.
-
-    Yields:
-        A matplotlib ``Figure``, to be drawn and rendered inside the block.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
-    """
+    """Yield an empty figure in the house style."""
     matplotlib = require("matplotlib", extra="report", purpose="the report's plots")
     figures = require("matplotlib.figure", extra="report", purpose="the report's plots")
     defaults = {

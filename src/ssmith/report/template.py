@@ -10,18 +10,7 @@ from ssmith.report.plot import Plot
 
 
 def fill(name: str, context: dict[str, Any]) -> str:
-    """Fill a template of ``report/templates``.
-
-    Args:
-        name: file name of the template.
-        context: its variables; strings are escaped.
-
-    Returns:
-        The page.
-
-    Raises:
-        MissingExtraError: if jinja2 is not installed.
-    """
+    """Fill a template of ``report/templates``."""
     jinja2 = require("jinja2", extra="report", purpose="the HTML report")
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_source),

@@ -151,19 +151,7 @@ class Choice:
 
 
 def choose(budgets: Sequence[Budget], *, refits: bool) -> Choice:
-    """Return what budgets ask of selective layers.
-
-    Args:
-        budgets: of state, entry and weight, at most one each, in this order.
-        refits: whether the model's states can be refitted.
-
-    Returns:
-        The choice.
-
-    Raises:
-        InputError: if a budget has a method, setting, scope or compensation its unit has not.
-        UnsupportedError: if the unit is none of these, or comes twice or in another order.
-    """
+    """Return what budgets ask of selective layers."""
     units = [budget.unit for budget in budgets]
     known = [unit for unit in ("state", "entry", "weight") if unit in units]
     if units != known:

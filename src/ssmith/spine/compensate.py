@@ -111,15 +111,7 @@ def _new_inputs(choice: _Choice) -> Stage:
 
 
 def recovery_stage(layer: SelectiveLayer, terms: str) -> Stage:
-    """Return the stage that gives a cut layer back what D, h′ and y′ can.
-
-    Args:
-        layer: as it is before anything of it is cut; it is copied.
-        terms: letters of the terms: D, h, y.
-
-    Returns:
-        The stage, to be run after the cuts.
-    """
+    """Return the stage that gives a cut layer back what D, h′ and y′ can."""
     dense = SelectiveLayer(layer.name, copy.deepcopy(layer.mixer))
 
     def collect(cut: SelectiveLayer, parts: MixerParts) -> Statistics:

@@ -27,19 +27,6 @@ def share_that_reaches(model: nn.Module, budget: Budget, target: Target, rows: A
     Parameters and bytes are counted by the units' tables, nothing is cut for it; the time of a
     step is measured on cut copies, median of several, and so is only as sure as the machine is
     quiet.
-
-    Args:
-        model: the dense model; it is not changed.
-        budget: of one unit; its method says how sites share it.
-        target: what is to be reached.
-        rows: for methods that need data.
-
-    Returns:
-        A share in [0, 1).
-
-    Raises:
-        InputError: if not even the largest share reaches the target.
-        UnsupportedError: if the unit makes nothing smaller.
     """
     there = _sites(model, budget)
     counts = _counter(model, budget, there, rows)

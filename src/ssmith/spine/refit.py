@@ -150,20 +150,7 @@ class LayerRefits:
 
 
 def refit_white(model: nn.Module, cut: Cut, config: RefitConfig | None = None) -> Compensation:
-    """Refit every layer towards what it was, for white noise at its input; needs no data.
-
-    Args:
-        model: the dense model; it is not changed.
-        cut: what stays.
-        config: what is refitted (see `RefitConfig`).
-
-    Returns:
-        The values that go with the cut.
-
-    Raises:
-        PlanError: if the cut does not fit the model.
-        NumericalError: if a state is unstable, or a value is not finite.
-    """
+    """Refit every layer towards what it was, for white noise at its input; needs no data."""
     chosen = config or RefitConfig()
     readouts = {}
     for name, layer in surgery.check_fits(model, cut).items():

@@ -56,22 +56,7 @@ def plan_selective(
     config: PassConfig,
     progress: Progress,
 ) -> Decided:
-    """Decide what is cut from selective layers; the model is not changed.
-
-    Args:
-        model: any module with selective layers.
-        budgets: of state, entry and weight.
-        rows: calibration data.
-        config: of the pass.
-        progress: listener.
-
-    Returns:
-        Cuts, values, findings and facts.
-
-    Raises:
-        InputError: if a budget cannot be met, or the rows do not fit the model.
-        NumericalError: if a number leaves the finite ones.
-    """
+    """Decide what is cut from selective layers; the model is not changed."""
     layers = find_selective(model)
     refuse_adapters(model)
     choice = choose(budgets, refits=all(map(can_refit, layers.values())))
@@ -116,23 +101,7 @@ def plan_from_disk(
     digest: str,
     progress: Progress,
 ) -> tuple[Plan, Mapping[str, SiteState]]:
-    """Decide what is cut from a model that stays on disk (see `plan_selective`).
-
-    Args:
-        blocks: read one by one.
-        budgets: of state, entry and weight.
-        windows: calibration rows.
-        config: of the pass; with a working directory.
-        skeleton: the model without weights.
-        digest: of the model.
-        progress: listener.
-
-    Returns:
-        The plan, and what becomes of each mixer.
-
-    Raises:
-        InputError: if there is no working directory, or as `plan_selective`.
-    """
+    """Decide what is cut from a model that stays on disk (see `plan_selective`)."""
     if config.work_dir is None:
         raise InputError("there is no working directory", allowed="one for a model on disk")
     layers = find_selective(skeleton)
@@ -198,11 +167,7 @@ class SelectivePass:
     measure: Measure | None = None
 
     def take(self) -> PassResult:
-        """Survey the layers as far as needed, then cut them one after the other.
-
-        Returns:
-            What every stage decided, and what became of the layers.
-        """
+        """Survey the layers as far as needed, then cut them one after the other."""
         passage = self.passage(self.rows)
         counts = self._counts(passage)
         return run_pass(
@@ -255,16 +220,7 @@ def refuse_adapters(model: nn.Module) -> None:
 
 
 def check_windows(windows: TokenWindows, vocabulary: int, choice: Choice) -> None:
-    """Raise unless a model can be calibrated on these windows.
-
-    Args:
-        windows: the windows.
-        vocabulary: token ids the model knows.
-        choice: what is to be done with them.
-
-    Raises:
-        InputError: if an id is outside the vocabulary, or the method cannot take padding.
-    """
+    """Raise unless a model can be calibrated on these windows."""
     largest = int(windows.ids.max())
     if largest >= vocabulary:
         raise InputError(
@@ -287,15 +243,7 @@ def vocabulary_of(model: Any) -> int:
 
 
 def fingerprint(digest: str, asked: Mapping[str, Any]) -> str:
-    """Return a digest of what a pruning's result depends on beside its rows.
-
-    Args:
-        digest: of the model.
-        asked: what is cut, JSON-ready.
-
-    Returns:
-        The digest.
-    """
+    """Return a digest of what a pruning's result depends on beside its rows."""
     return hashlib.sha256((digest + to_json(asked)).encode()).hexdigest()
 
 
@@ -311,15 +259,7 @@ def swapped(model: nn.Module, name: str, part: nn.Module) -> Iterator[None]:
 
 
 def cuts_of(records: Sequence[BlockRecord], choice: Choice) -> tuple[Cut, ...]:
-    """Return what a pass decided, in the order in which it is to be done.
-
-    Args:
-        records: what every stage decided.
-        choice: what was asked for.
-
-    Returns:
-        One cut per unit that was cut.
-    """
+    """Return what a pass decided, in the order in which it is to be done."""
     found = []
     asked = choice.as_dict()
     for unit, cut in ((STATE, choice.state), (ENTRY, choice.entry)):

@@ -61,18 +61,7 @@ class Survey:
     measure: Measure | None = None
 
     def counts(self, choice: Choice) -> Counts:
-        """Return what each layer loses under a choice.
-
-        Args:
-            choice: what is cut.
-
-        Returns:
-            Counts that meet each budget exactly.
-
-        Raises:
-            InputError: if a budget cannot be met.
-            UnsupportedError: if measured losses are asked for without a model in memory.
-        """
+        """Return what each layer loses under a choice."""
         states = {} if choice.state is None else self._states(choice.state)
         left = {name: n - states.get(name, 0) for name, (_, n) in self.sizes.items()}
         return Counts(

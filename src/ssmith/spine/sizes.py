@@ -8,15 +8,7 @@ from ssmith.spine.choice import Choice
 
 
 def summed_numbers(choice: Choice, layer: SelectiveLayer) -> int:
-    """Return how many numbers the largest stage of one layer sums.
-
-    Args:
-        choice: what is cut.
-        layer: a layer of the model.
-
-    Returns:
-        Numbers, an upper bound where stages differ.
-    """
+    """Return how many numbers the largest stage of one layer sums."""
     e, n = layer.e, layer.n
     found = [e * n * n]
     if choice.state is not None and choice.state.rows != "none":

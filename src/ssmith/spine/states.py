@@ -50,14 +50,7 @@ class Counts:
 
     @classmethod
     def from_json(cls, content: Any) -> Counts:
-        """Read what `as_json` returned.
-
-        Args:
-            content: parsed JSON.
-
-        Returns:
-            The counts.
-        """
+        """Read what `as_json` returned."""
         return cls(
             states=content["states"],
             entries=content["entries"],
@@ -69,16 +62,7 @@ class Counts:
 
 
 def stages_of(choice: Choice, layer: SelectiveLayer, counts: Counts) -> Sequence[Stage]:
-    """Return what is done to one layer: states, entries of what is left, then weights.
-
-    Args:
-        choice: what is cut.
-        layer: the layer, as it is before.
-        counts: what each layer loses.
-
-    Returns:
-        The stages, in order.
-    """
+    """Return what is done to one layer: states, entries of what is left, then weights."""
     stages: list[Stage] = []
     removed = counts.states.get(layer.name, 0)
     if choice.state is not None and removed:
@@ -191,13 +175,6 @@ def entry_costs_stage(
     A layer's output is added to a stream that every later block normalises: what matters of a
     change is its share of the stream's energy. Outside of a block there is no stream to measure,
     and the energy of what the layer reads stands for it.
-
-    Args:
-        criterion: one whose scores are energies of the layer's output.
-        costs: filled by layer.
-
-    Returns:
-        The stage.
     """
 
     def collect(layer: SelectiveLayer, parts: MixerParts) -> Statistics:

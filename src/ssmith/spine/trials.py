@@ -28,18 +28,7 @@ class Trials:
 
     @classmethod
     def open(cls, directory: Path | None, fingerprint: str) -> Trials:
-        """Open a working directory, or make it.
-
-        Args:
-            directory: None to keep nothing.
-            fingerprint: what the perplexities depend on.
-
-        Returns:
-            What it holds.
-
-        Raises:
-            InputError: if it holds trials of another model or text, or something else.
-        """
+        """Open a working directory, or make it."""
         if directory is None:
             return cls(None, fingerprint)
         path = directory / TRIALS
@@ -62,15 +51,7 @@ class Trials:
         return trials
 
     def loss(self, gone: Sequence[int], measure: Callable[[], float]) -> float:
-        """Return the perplexity without some blocks, measured unless it was before.
-
-        Args:
-            gone: the blocks' numbers in the whole model.
-            measure: called if it is not known.
-
-        Returns:
-            The perplexity.
-        """
+        """Return the perplexity without some blocks, measured unless it was before."""
         # Whichever of them went first, the model is the same.
         key = ",".join(str(block) for block in sorted(gone))
         if key not in self.found:

@@ -74,19 +74,7 @@ def weight_stages(cut: Weights, layer: SelectiveLayer, shares: Shares) -> Sequen
 
 
 def spared_amount(amount: Amount, layer: SelectiveLayer, names: Sequence[str]) -> Amount:
-    """Return what the other projections lose so that with conv1d the total is as asked.
-
-    Args:
-        amount: what all of them lose.
-        layer: the layer, for its sizes.
-        names: the other projections.
-
-    Returns:
-        The amount; a pattern stays as it is.
-
-    Raises:
-        InputError: if the others would have to lose all they have.
-    """
+    """Return what the other projections lose so that with conv1d the total is as asked."""
     if isinstance(amount, Pattern):
         return amount
     rest = sum(layer.part(name).weight.numel() for name in names)
@@ -180,21 +168,7 @@ def _stage(
 def cut_of(
     cut: Weights, layer: SelectiveLayer, name: str, sums: Statistics, amount: Amount
 ) -> WeightCut:
-    """Return the cut of one projection, not yet written.
-
-    Args:
-        cut: how it is cut.
-        layer: its layer.
-        name: of the projection.
-        sums: what `hessians` gathered.
-        amount: what is to go.
-
-    Returns:
-        The cut.
-
-    Raises:
-        UnsupportedError: if the projection has been cut before.
-    """
+    """Return the cut of one projection, not yet written."""
     module: Any = layer.part(name)
     weight: Tensor = module.weight.detach()
     if not bool(mask_of(module, "weight").all()):

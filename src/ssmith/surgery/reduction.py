@@ -106,16 +106,7 @@ def perturbed(balanced: Balanced, order: int) -> System:
 def stein(
     F: Float64[Tensor, "k k"], F_r: Float64[Tensor, "j j"], right: Float64[Tensor, "k j"]
 ) -> Float64[Tensor, "k j"]:
-    """Solve ``X = F X F_rᵀ + right`` in the eigenvectors of both matrices.
-
-    Args:
-        F: diagonalisable, spectral radius below one.
-        F_r: likewise.
-        right: right-hand side.
-
-    Returns:
-        X.
-    """
+    """Solve ``X = F X F_rᵀ + right`` in the eigenvectors of both matrices."""
     if not right.numel():
         return right.clone()
     values, vectors = torch.linalg.eig(F)

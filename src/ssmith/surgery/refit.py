@@ -22,18 +22,7 @@ from ssmith.families import LTILayer, find_layers, sites
 
 
 def check_fits(model: nn.Module, cut: Cut) -> dict[str, LTILayer]:
-    """Return the S5 and S4D layers that a cut of states is for.
-
-    Args:
-        model: the model to cut.
-        cut: what stays.
-
-    Returns:
-        The layers by name, in the model's order.
-
-    Raises:
-        PlanError: if a layer is unknown or of another shape.
-    """
+    """Return the S5 and S4D layers that a cut of states is for."""
     layers = {name: layer for name, layer in find_layers(model).items() if name in cut.keep}
     unknown = sorted(set(cut.keep) - set(layers))
     if unknown:
@@ -50,17 +39,7 @@ def check_fits(model: nn.Module, cut: Cut) -> dict[str, LTILayer]:
 def readout_values(
     name: str, layer: LTILayer, keep: Bool[Tensor, "..."], readout: Readout
 ) -> dict[str, Tensor]:
-    """Return the tensors of a cut layer that a refit makes others than the dense ones cut.
-
-    Args:
-        name: dotted name of the layer.
-        layer: as it is before the cut; it is not changed.
-        keep: what stays.
-        readout: the new values.
-
-    Returns:
-        Dotted name → tensor, in its shape after the cut.
-    """
+    """Return the tensors of a cut layer that a refit makes others than the dense ones cut."""
     plain, fitted = copy.deepcopy(layer), copy.deepcopy(layer)
     fitted.write_(readout)
     for item in (plain, fitted):
@@ -80,23 +59,7 @@ def refit(
     moments: Mapping[str, Moments],
     config: RefitConfig | None = None,
 ) -> Compensation:
-    """Return the best read-outs for what a cut keeps; moments say no more than that.
-
-    Args:
-        model: the model as it is before the cut; it is not changed.
-        cut: what stays.
-        moments: of every layer of the cut.
-        config: see `RefitConfig`; without rounds and projections.
-
-    Returns:
-        One read-out per layer.
-
-    Raises:
-        PlanError: if the cut does not fit the model.
-        InputError: if the moments of a layer are missing or of another shape, or more than
-            read-outs is asked for.
-        NumericalError: if the moments of the kept states are not positive definite.
-    """
+    """Return the best read-outs for what a cut keeps; moments say no more than that."""
     chosen = config or RefitConfig()
     if chosen.rounds or chosen.poles != "kept":
         raise InputError(

@@ -82,13 +82,6 @@ def diagonal_of(system: System, factor: float) -> Diagonal:
     """Return a system in its eigenvectors.
 
     A real eigenvalue takes a mode of its own, so there may be more modes than half the order.
-
-    Args:
-        system: stable or not, diagonalisable or not: the condition tells.
-        factor: 2 for layers of conjugate pairs, else 1.
-
-    Returns:
-        Its modes; those of real eigenvalues have real rows.
     """
     if not system.order:
         empty = torch.zeros(0, dtype=torch.complex128)

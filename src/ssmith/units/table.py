@@ -28,11 +28,7 @@ class Unit:
     modes: tuple[Mode, ...] = MODES
 
     def check_semantics(self, value: str) -> None:
-        """Raise `InputError` unless a cut unit of this kind can mean that.
-
-        Args:
-            value: name of the semantics.
-        """
+        """Raise `InputError` unless a cut unit of this kind can mean that."""
         check_choice("semantics", value, self.semantics)
 
 

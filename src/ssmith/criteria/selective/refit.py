@@ -121,15 +121,7 @@ def column_products(scan: ScanInputs, out_energy: Float64[Tensor, "e"]) -> Stati
 def gate_weights(
     scan: ScanInputs, out_energy: Float64[Tensor, "e"] | None
 ) -> Float64[Tensor, "b l e"] | Tensor:
-    """Return what a unit of each channel's ungated output weighs: ``ω·SiLU(z)²``, 0 at padding.
-
-    Args:
-        scan: inputs of the scan.
-        out_energy: ω; None for 1.
-
-    Returns:
-        Weights in the dtype of the scan.
-    """
+    """Return what a unit of each channel's ungated output weighs: ``ω·SiLU(z)²``, 0 at padding."""
     weight = torch.ones_like(scan.x)
     if scan.z is not None:
         weight = functional.silu(scan.z).square().to(weight)

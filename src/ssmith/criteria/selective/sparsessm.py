@@ -82,19 +82,7 @@ class SparseSSM:
         return gathered["Q"]
 
     def gather_columns(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
-        """Refuse: the paper defines this version for entries only.
-
-        Args:
-            scan: inputs of the scan.
-            weights: of the layer.
-            removed: columns to go.
-
-        Returns:
-            Nothing.
-
-        Raises:
-            UnsupportedError: always.
-        """
+        """Refuse: the paper defines this version for entries only."""
         del scan, weights, removed
         raise UnsupportedError(
             "SparseSSM v2 scores entries only", allowed="sparsessm-v1 or output-energy for columns"
@@ -107,15 +95,7 @@ class SparseSSM:
 
 
 def time_weights(settings: SparseSSM, steps: int) -> Float64[Tensor, "l"]:
-    """Return the weight of every step, summing to one.
-
-    Args:
-        settings: which kind.
-        steps: L.
-
-    Returns:
-        Weights of the steps 0 … L − 1.
-    """
+    """Return the weight of every step, summing to one."""
     t = torch.arange(steps, dtype=torch.float64)
     weights = {
         "power": (t + 1) ** -settings.power,

@@ -94,18 +94,7 @@ def output_error(change: Float64[Tensor, "o i"], gram: Float64[Tensor, "i i"]) -
 def check_projection(
     weight: Float[Tensor, "o i"], gram: Float64[Tensor, "i i"], amount: Amount
 ) -> None:
-    """Raise unless weights, inputs and amount fit one another.
-
-    Args:
-        weight: of the projection.
-        gram: ``Σ x xᵀ`` of its inputs.
-        amount: what is to go.
-
-    Raises:
-        InputError: if shapes do not fit, the amount is no fraction in [0, 1), or the inputs
-            cannot be divided into the pattern's groups.
-        NumericalError: if weights or gram are not finite.
-    """
+    """Raise unless weights, inputs and amount fit one another."""
     size = weight.shape[1]
     if gram.shape != (size, size):
         raise InputError(f"a gram of shape {tuple(gram.shape)}", allowed=f"({size}, {size})")

@@ -19,16 +19,6 @@ def refit_kept(
 
     Every row is a regression of its own on its own support; one step serves all rows with one
     matrix product. The objective falls with every step of exact arithmetic.
-
-    Args:
-        weight: where to start; 0 where removed.
-        target: the weights to imitate.
-        keep: the support of each row.
-        gram: positive definite.
-        steps: of conjugate gradients, ≥ 0.
-
-    Returns:
-        The refitted weights.
     """
     scale = 1.0 / gram.diagonal()
     residual = ((target - weight) @ gram) * keep

@@ -97,15 +97,6 @@ def inverse_factor(gram: Float64[Tensor, "i i"]) -> Float64[Tensor, "i i"]:
 
     The factor of G itself is taken from its last row upwards and inverted, which never forms
     ``G⁻¹`` and is the more accurate for it.
-
-    Args:
-        gram: positive definite.
-
-    Returns:
-        U.
-
-    Raises:
-        NumericalError: if the matrix is not positive definite.
     """
     lower: Tensor
     lower, failed = torch.linalg.cholesky_ex(gram.flip(0, 1))

@@ -37,15 +37,7 @@ def places_of(
 
 
 def check_padding_is_named(cache: Any, attention_mask: Any) -> None:
-    """Raise if a cache holds padding and there is no mask that names it.
-
-    Args:
-        cache: a transformers cache, or None.
-        attention_mask: what the model was called with.
-
-    Raises:
-        UnsupportedError: if attention would read the padding as if it were tokens.
-    """
+    """Raise if a cache holds padding and there is no mask that names it."""
     if attention_mask is None and getattr(cache, _PADDED, False):
         raise UnsupportedError(
             "the cache holds padding, which attention reads as tokens without a mask",

@@ -60,14 +60,7 @@ _MAMBA_SSM = Layout(
 
 
 def layout_of(module: Any) -> Layout | None:
-    """Return what a class that is none of transformers' calls things; None if it is no such layer.
-
-    Args:
-        module: any module.
-
-    Returns:
-        Its layout: as registered, or that of mamba_ssm.
-    """
+    """Return what a class not of transformers calls things; None if it is no such layer."""
     known = registered(module)
     if known is not None:
         return known if known.family == "mamba2" else None

@@ -10,14 +10,7 @@ from ssmith.ops.selective_step import StepInputs, selective_step
 
 
 def advance(inputs: ScanInputs) -> tuple[Float[Tensor, "b l e"], Float[Tensor, "b e n"]]:
-    """Run a scan; one step that continues from a state takes the operation made for it.
-
-    Args:
-        inputs: see `ScanInputs`.
-
-    Returns:
-        The outputs and the state after the last step.
-    """
+    """Run a scan; one step that continues from a state takes the operation made for it."""
     if inputs.x.shape[1] != 1 or inputs.h0 is None or inputs.valid is not None:
         return selective_scan(inputs)
     y, h = selective_step(

@@ -23,21 +23,7 @@ def slices_of(
     step: int = 0,
     silent: float | None = None,
 ) -> tuple[Slice, ...]:
-    """Return a slice of a tensor, or of a layer's weight and bias, where they are there.
-
-    Args:
-        module: the layer.
-        name: of a tensor or of a layer below it, dotted.
-        dim: axis.
-        start: see `Slice`, as the rest.
-        width: consecutive indices.
-        repeat: blocks.
-        step: between blocks.
-        silent: value under a mask.
-
-    Returns:
-        None, one or two.
-    """
+    """Return a slice of a tensor, or of a layer's weight and bias, where they are there."""
     names = [name, f"{name}.weight", f"{name}.bias"]
     return tuple(
         Slice(

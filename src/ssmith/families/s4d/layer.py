@@ -183,11 +183,7 @@ class S4DLayer(LTILayer):
 
     @torch.no_grad()
     def drop_states_(self, keep: Bool[Tensor, "s"]) -> None:
-        """Remove states for good; channels may keep unequal numbers of them.
-
-        Args:
-            keep: True = the state stays, channel by channel.
-        """
+        """Remove states for good; channels may keep unequal numbers of them."""
         flat = keep.to(self.channel.device)
         owner = self.channel[flat]
         counts = torch.bincount(owner.cpu(), minlength=self.width)

@@ -35,17 +35,6 @@ def block_diagonal_hippo(
 
     With ``conj_sym`` each block keeps the half with positive imaginary part, so that ``states``
     stored values stand for twice as many, and V has ``f = 2·states`` rows.
-
-    Args:
-        states: stored states, ≥ 1.
-        blocks: HiPPO blocks, ≥ 1.
-        conj_sym: whether each stored state stands for a pair.
-
-    Returns:
-        Eigenvalues and eigenvectors.
-
-    Raises:
-        InputError: if the blocks do not divide the states.
     """
     if blocks < 1 or states % blocks:
         raise InputError(

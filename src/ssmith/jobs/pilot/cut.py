@@ -132,11 +132,7 @@ class Cutter:
         return spine.choose(budgets, refits=self._refits()).label
 
     def check(self) -> None:
-        """Raise what any cut of the sweep would raise for its settings, before any work.
-
-        Raises:
-            InputError: if a unit has no such method or amount, or rows are missing.
-        """
+        """Raise what any cut of the sweep would raise for its settings, before any work."""
         if self.fitted and self.config.units != ("state",):
             units = ", ".join(self.config.units)
             raise InputError(f"units are {units} of S5 and S4D layers", allowed="state")
@@ -157,21 +153,7 @@ class Cutter:
     def make(
         self, method: str, sparsity: float, *, terms: str = "", progress: Progress = silent
     ) -> Made:
-        """Cut a copy of the dense model.
-
-        Args:
-            method: by name.
-            sparsity: share to remove.
-            terms: letters of offsets that will train, fitted in closed form first.
-            progress: told how far it is.
-
-        Returns:
-            The cut.
-
-        Raises:
-            PlanError: if the cut cannot be made.
-            NumericalError: if a number leaves the finite ones.
-        """
+        """Cut a copy of the dense model."""
         budgets, scores = self.budgets(method, sparsity, terms), dict[str, list[float]]()
         if self.fitted:
             planner = self._planner(method)
@@ -206,19 +188,7 @@ class Cutter:
         )
 
     def budgets(self, method: str, sparsity: float, terms: str = "") -> list[Budget]:
-        """Return one cut of the sweep as budgets.
-
-        Args:
-            method: by name; only the candidates are compensated.
-            sparsity: share to remove.
-            terms: letters of offsets that will train.
-
-        Returns:
-            One budget for each unit.
-
-        Raises:
-            InputError: if the unit has no such amount.
-        """
+        """Return one cut of the sweep as budgets."""
         units, seed = self.config.units, self.config.seed
         amount, own = self._amount(sparsity), method in self.candidates()
         made_up = own and self.config.compensate == AUTO

@@ -12,14 +12,7 @@ from ssmith.jobs.pilot.cut import AUTO_WITHOUT_DATA
 
 
 def nothing_fits(curve: Curve) -> Verdict:
-    """Return the verdict where no cut that was tried is within tolerance.
-
-    Args:
-        curve: the sweep.
-
-    Returns:
-        A refusal.
-    """
+    """Return the verdict where no cut that was tried is within tolerance."""
     text = (
         f"even the smallest cut that was tried loses more than {curve.tolerance:g} of "
         f"{curve.metric} on the {curve.split} split, or could not be measured"

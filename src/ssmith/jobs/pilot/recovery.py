@@ -46,16 +46,7 @@ class Recovery:
     about: dict[str, Any] = field(default_factory=dict)
 
     def apply_(self, pruned: nn.Module, dense: nn.Module, sparsity: float) -> Recovered:
-        """Recover a cut model in place.
-
-        Args:
-            pruned: the cut model.
-            dense: the teacher.
-            sparsity: that was cut, which names the checkpoints.
-
-        Returns:
-            What happened.
-        """
+        """Recover a cut model in place."""
         path = self.directory.out / STAGES / f"recover-{sparsity:g}.safetensors"
         return recover_(
             pruned, dense, self.data, self.config, checkpoint=path, progress=self.progress

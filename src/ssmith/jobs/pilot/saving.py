@@ -17,13 +17,7 @@ MODEL = "model"
 
 
 def save_cut(model: nn.Module, made: Made, path: Path) -> None:
-    """Save what is left of a model, with plan and receipt beside it.
-
-    Args:
-        model: what is left in the end.
-        made: the cut.
-        path: the directory to make; an earlier one is replaced.
-    """
+    """Save what is left of a model, with plan and receipt beside it."""
     text = f"{kept_words(made)}, by {made.about['criterion']['name']}."
     api.save(
         model,

@@ -100,14 +100,7 @@ class Subject:
         }
 
     def identity(self, calibration: Rows | None) -> dict[str, Any]:
-        """Return everything the results depend on besides settings and versions.
-
-        Args:
-            calibration: rows that methods are fitted to.
-
-        Returns:
-            Model and data, JSON-ready.
-        """
+        """Return everything the results depend on besides settings and versions."""
         data = self.source.describe(self.test)
         if not isinstance(self.source.data, SequenceData):
             data["selection"] = self.selection.describe()
@@ -122,21 +115,7 @@ class Subject:
 def open_subject(
     model: str | nn.Module, data: Data, config: PilotConfig, task: Task | None, name: str
 ) -> Subject:
-    """Open a model and its rows.
-
-    Args:
-        model: a directory, a hub id or ``embedded:NAME``; or a network in memory.
-        data: its data; see `Data`.
-        config: which rows.
-        task: what good means; the usual one if None.
-        name: what to call a network in memory.
-
-    Returns:
-        The subject.
-
-    Raises:
-        InputError: if a setting does not go with the model, or data is missing.
-    """
+    """Open a model and its rows."""
     if isinstance(model, nn.Module):
         if isinstance(data, str):
             raise InputError(

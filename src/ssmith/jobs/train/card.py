@@ -117,14 +117,7 @@ def _of_language(trained: Trained, data: LanguageData) -> tuple[dict[str, Any], 
 
 
 def curve_files(curve: Mapping[str, Any]) -> dict[str, str]:
-    """Return the plot of a language model's training and its data, by file name.
-
-    Args:
-        curve: its ``train`` and ``validation``, as they stand in ``curve.json``.
-
-    Returns:
-        Both files; none where matplotlib is not installed.
-    """
+    """Return the plot of a language model's training and its data, by file name."""
     train = [(row["step"], bits(row["loss"])) for row in curve["train"]]
     try:
         plot = language_curve(train, [(int(step), value) for step, value in curve["validation"]])
@@ -135,15 +128,7 @@ def curve_files(curve: Mapping[str, Any]) -> dict[str, str]:
 
 
 def compressors(text: Text, split: str = "test") -> dict[str, float | str]:
-    """Return the bits per byte of general compressors on the bytes of a split.
-
-    Args:
-        text: of byte tokens.
-        split: which.
-
-    Returns:
-        Compressor → bits per byte, or why it could not be run.
-    """
+    """Return the bits per byte of general compressors on the bytes of a split."""
     content = text.split(split).ids.numpy().tobytes()
     made: dict[str, int | str] = {
         "gzip -9": len(gzip.compress(content, 9)),

@@ -162,14 +162,7 @@ def _train_language(
 
 
 def language_data(texts: Texts) -> LanguageData:
-    """Read the texts of a recipe; none of the training text is in the held-out one.
-
-    Args:
-        texts: which.
-
-    Returns:
-        Training stream and held-out text.
-    """
+    """Read the texts of a recipe; none of the training text is in the held-out one."""
     if texts.text:
         text = data.load_text(texts.text)
         held_out = data.load_text(texts.held_out) if texts.held_out else text

@@ -70,17 +70,6 @@ def answer(
 
     Where all references together are a few short labels (at most 32, one for each prompt), answers
     are read as labels, and one that is none of them counts as wrong.
-
-    Args:
-        model: a language model.
-        examples: with prompts and references.
-        tokenizer: of the model.
-        config: how answers are written.
-        progress: told how far it is.
-        most: prompts that are answered; the first ones, all if None.
-
-    Returns:
-        What they are worth.
     """
     known: dict[tuple[int, ...], tuple[Tensor, tuple[str, ...]]] = {}
     for example in examples:

@@ -119,16 +119,7 @@ class Recovered:
 
 
 def check_recovery(model: nn.Module, config: RecoveryConfig) -> None:
-    """Raise unless a model can be recovered like this and hold the result; it stays as it is.
-
-    Args:
-        model: dense or cut.
-        config: how.
-
-    Raises:
-        InputError: if a target matches nothing.
-        UnsupportedError: if a method is not defined for the model, or cannot be merged.
-    """
+    """Raise unless a model can be recovered like this and hold the result; it stays as it is."""
     adapters.attach_(model, config.chosen(), name=_NAME, prove=False)
     try:
         check_mergeable(model, _NAME, hold=True)
@@ -139,16 +130,7 @@ def check_recovery(model: nn.Module, config: RecoveryConfig) -> None:
 def from_windows(
     dense: nn.Module, splits: tuple[TokenWindows, TokenWindows], config: RecoveryConfig
 ) -> TrainingSet:
-    """Return what a cut language model learns from windows of two splits.
-
-    Args:
-        dense: the teacher.
-        splits: windows to learn from, and those that choose the best step.
-        config: how much of the teacher.
-
-    Returns:
-        The rows and the objective.
-    """
+    """Return what a cut language model learns from windows of two splits."""
     train, validation = splits
     return TrainingSet(
         objective=LanguageObjective(
@@ -160,16 +142,7 @@ def from_windows(
 
 
 def from_sequences(dense: SequenceModel, data: SequenceData, config: RecoveryConfig) -> TrainingSet:
-    """Return what a cut sequence model learns from a data set's training split.
-
-    Args:
-        dense: the teacher.
-        data: with a validation split, which chooses the best step.
-        config: how much of the teacher.
-
-    Returns:
-        The rows and the objective.
-    """
+    """Return what a cut sequence model learns from a data set's training split."""
     return TrainingSet(
         objective=AnswerObjective(
             task=dense.config.task,
@@ -194,22 +167,6 @@ def recover_(
 
     Of all looks at the validation split the best is taken, the model as it was before the first
     step included. Called again with the same ``checkpoint`` it goes on where it was.
-
-    Args:
-        model: the cut model; changed in place.
-        dense: the teacher; left as it is.
-        data: what is learned, from `from_windows` or `from_sequences`.
-        config: how.
-        checkpoint: file to go on from and to write; None for neither.
-        progress: told how far it is.
-
-    Returns:
-        What happened.
-
-    Raises:
-        InputError: if a target matches nothing.
-        UnsupportedError: if a method is not defined for the model, or cannot be merged.
-        NumericalError: if a loss is not finite.
     """
     digest = base_digest(model)
     report = adapters.attach_(model, config.chosen(), name=_NAME, seed=config.seed)

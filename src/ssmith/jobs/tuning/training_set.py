@@ -51,20 +51,7 @@ class TrainingSet:
 
 
 def training_set(model: nn.Module, config: TuneConfig) -> TrainingSet:
-    """Load the data of a tuning job as rows for a model, and the teacher if there is one.
-
-    Args:
-        model: as it was loaded, without a new head.
-        config: names the data.
-
-    Returns:
-        The rows and the objective.
-
-    Raises:
-        InputError: if there is no such data, or the teacher predicts something else.
-        DataError: if it is malformed, or has no training or validation split.
-        UnsupportedError: if the model cannot read such data.
-    """
+    """Load the data of a tuning job as rows for a model, and the teacher if there is one."""
     kind = _kind(config.data)
     if kind == "series":
         seed = config.examples.seed

@@ -73,21 +73,7 @@ def adapter_work(
     checkpoint: Path | None,
     progress: Progress,
 ) -> Work:
-    """Return the work of training an adapter.
-
-    Args:
-        model: with the adapter attached.
-        name: of the adapter.
-        data: what is learned.
-        config: how.
-        groups: what is trained (see `rate_groups`).
-        identity: what the checkpoint depends on beside data and groups.
-        checkpoint: file to go on from and to write; None for neither.
-        progress: told after each step.
-
-    Returns:
-        The work, for `train_`.
-    """
+    """Return the work of training an adapter."""
 
     def read() -> dict[str, Tensor]:
         return adapters.state(model, name)

@@ -12,14 +12,7 @@ from ssmith.ops.mixer_step.reference import mixer_step_reference_
 
 
 def mixer_step_(inputs: MixerStepInputs) -> Float[Tensor, "b m"]:
-    """Advance a mixer by one step, without gradients; its state and window change in place.
-
-    Args:
-        inputs: see `MixerStepInputs`.
-
-    Returns:
-        What leaves the mixer.
-    """
+    """Advance a mixer by one step, without gradients; its state and window change in place."""
     if chosen("mixer_step", inputs.hidden) == "native" and fits(inputs):
         return mixer_step_native_(inputs)
     return mixer_step_reference_(inputs)

@@ -108,14 +108,7 @@ def why_missing() -> str:
 
 @contextmanager
 def force_level(level: str) -> Iterator[None]:
-    """Use one instruction set level inside the block, to test a machine that has less.
-
-    Args:
-        level: one of `LEVELS`; not above what this processor has.
-
-    Raises:
-        InputError: if the level is unknown or this processor does not have it.
-    """
+    """Use one instruction set level inside the block, to test a machine that has less."""
     loaded = library()
     best = 0 if loaded is None else loaded.best_level
     if level not in LEVELS[: best + 1]:
@@ -137,12 +130,5 @@ _VALUES_PER_THREAD = 65536
 
 
 def parts_for(values: int) -> int:
-    """Return how many threads a pass over some values is worth.
-
-    Args:
-        values: how many there are.
-
-    Returns:
-        At most `parts`, at least 1.
-    """
+    """Return how many threads a pass over some values is worth."""
     return min(parts(), 1 + values // _VALUES_PER_THREAD)

@@ -23,12 +23,6 @@ def written(tensor: Tensor) -> int:
     can take longer than a scan's own work. Linux gives 2 MiB at a time where a program asks it to
     for some memory: here for the inside of this tensor and nothing else; whoever is given that
     memory after it finds it so. Where the system gives no large pages nothing happens.
-
-    Args:
-        tensor: dense, on the CPU.
-
-    Returns:
-        Its address, as `address` returns it.
     """
     start, size = address(tensor), tensor.numel() * tensor.element_size()
     if size >= _SMALLEST:

@@ -21,12 +21,6 @@ def selective_scan_chunked(
     """Run the selective scan of `selective_scan_reference` a chunk of steps at a time.
 
     States are kept at chunk boundaries only; the backward recomputes the rest.
-
-    Args:
-        inputs: see `ScanInputs`. All floating-point tensors in one dtype.
-
-    Returns:
-        The outputs and the state after the last step.
     """
     inputs.check()
     h0 = inputs.h0

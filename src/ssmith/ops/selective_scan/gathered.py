@@ -89,18 +89,7 @@ def counted(inputs: ScanInputs, config: StatisticsConfig) -> Float[Tensor, "l b"
 
 
 def time_weights(inputs: ScanInputs, given: Tensor | None) -> Float[Tensor, "l"]:
-    """Return the weight of every step.
-
-    Args:
-        inputs: of the scan.
-        given: one weight per step, or None.
-
-    Returns:
-        One weight per step, 1 where none are given.
-
-    Raises:
-        InputError: if their number is not that of the steps.
-    """
+    """Return the weight of every step."""
     length = inputs.x.shape[1]
     if given is None:
         return inputs.x.new_ones(length)

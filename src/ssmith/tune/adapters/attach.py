@@ -46,24 +46,6 @@ def attach_(
 
     The model stays the same object with the same names; the base is frozen; transformers models
     run on the engine from then on. If anything fails the model is as before.
-
-    Args:
-        model: any module with state space layers inside.
-        methods: one method, or several that act together.
-        name: of the adapter: letters, digits, ``_`` and ``-``.
-        allow_partial: accept that some state space layer is not reached.
-        prove: run one forward and backward (see `prove`).
-        batch: what to run the proof on; random if None.
-        seed: of initial values and of the proof.
-
-    Returns:
-        What the adapter reaches and trains.
-
-    Raises:
-        InputError: if a target matches nothing, the adapter reaches too few layers, or the name
-            cannot be used.
-        UnsupportedError: if a method is not defined for the model.
-        ModelError: if a tensor of the adapter does not act or does not learn.
     """
     chosen = (methods,) if isinstance(methods, Method) else tuple(methods)
     _check(model, chosen, name)
@@ -94,15 +76,7 @@ def attach_(
 
 
 def detach_(model: nn.Module, name: str) -> None:
-    """Take an adapter off; after the last one the model is what it was before the first.
-
-    Args:
-        model: with the adapter attached.
-        name: of the adapter.
-
-    Raises:
-        InputError: if there is no such adapter.
-    """
+    """Take an adapter off; after the last one the model is what it was before the first."""
     check_name(model, name)
     use_(model, tuple(other for other in active(model) if other != name))
     for _, _, slot in list(slots(model)):
@@ -123,14 +97,7 @@ def detach_(model: nn.Module, name: str) -> None:
 
 
 def check_complete(model: nn.Module) -> None:
-    """Raise if something trains that no adapter's file would hold.
-
-    Args:
-        model: with adapters attached.
-
-    Raises:
-        InputError: naming the first such parameters.
-    """
+    """Raise if something trains that no adapter's file would hold."""
     saved = {id(p) for name in adapters_of(model) for p in trainable(model, name).values()}
     lost = [n for n, p in model.named_parameters() if p.requires_grad and id(p) not in saved]
     if lost:

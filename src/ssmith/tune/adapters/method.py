@@ -61,20 +61,7 @@ def selective_sites(
     build: Callable[[str, Any, str], Site],
     known: tuple[str, ...] = ("mamba", "mamba2"),
 ) -> list[Site]:
-    """Return a site at every selective mixer of a model.
-
-    Args:
-        survey: the model.
-        method: its name, for the error.
-        build: from name, mixer and maths to a site.
-        known: the maths it is defined for.
-
-    Returns:
-        One site per mixer.
-
-    Raises:
-        UnsupportedError: if there is none, or one computes what the engine has no hooks for.
-    """
+    """Return a site at every selective mixer of a model."""
     if not survey.mixers:
         left = "; ".join(f"{name}: {reason}" for name, reason in survey.foreign.items())
         raise UnsupportedError(

@@ -47,18 +47,7 @@ METHODS = tuple(_NAMED)
 
 
 def by_name(name: str, settings: Mapping[str, Any] | None = None) -> Method:
-    """Return a method by the name users give it.
-
-    Args:
-        name: one of `METHODS`.
-        settings: fields of its configuration; lists become tuples.
-
-    Returns:
-        The configuration.
-
-    Raises:
-        InputError: if the name or a setting is unknown, or a setting outside its domain.
-    """
+    """Return a method by the name users give it."""
     if name not in _NAMED:
         raise unknown_name(f"method {name!r}", name, METHODS)
     kind, preset = _NAMED[name]

@@ -113,16 +113,7 @@ def prepend(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 
 def drop(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-    """Take the prompt's places out of what the backbone returns (a forward hook).
-
-    Args:
-        module: the backbone.
-        args: not used.
-        output: a transformers output, or a tuple.
-
-    Returns:
-        The output without them.
-    """
+    """Take the prompt's places out of what the backbone returns (a forward hook)."""
     del args
     count = getattr(module, "_ssmith_virtual", 0)
     if not count:

@@ -16,13 +16,6 @@ def kept(module: nn.Module, parameter: str) -> Bool[Tensor, "..."] | None:
 
     Pruned is what a mask beside the parameter says, and every exact zero of a weight matrix that
     has other values too: trained weights are not exactly zero by chance.
-
-    Args:
-        module: the module that owns the parameter.
-        parameter: its name.
-
-    Returns:
-        A mask, or None if nothing was pruned.
     """
     value = module._parameters[parameter]
     # Quantised weights hold zeros that stand for small numbers.

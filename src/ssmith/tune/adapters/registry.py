@@ -50,15 +50,7 @@ def adapters_of(model: nn.Module) -> dict[str, tuple[Method, ...]]:
 
 
 def check_name(model: nn.Module, name: str) -> None:
-    """Raise unless a model has an adapter of this name.
-
-    Args:
-        model: the model.
-        name: of the adapter.
-
-    Raises:
-        InputError: otherwise, with the names there are.
-    """
+    """Raise unless a model has an adapter of this name."""
     names = list(adapters_of(model))
     if name not in names:
         raise InputError(
@@ -69,15 +61,7 @@ def check_name(model: nn.Module, name: str) -> None:
 
 
 def trainable(model: nn.Module, name: str | None = None) -> dict[str, nn.Parameter]:
-    """Return the trainable parameters of adapters, by their dotted names in the model.
-
-    Args:
-        model: the model.
-        name: of one adapter; all active ones if None.
-
-    Returns:
-        Parameters by name.
-    """
+    """Return the trainable parameters of adapters, by their dotted names in the model."""
     if name is not None:
         check_name(model, name)
     found: dict[str, nn.Parameter] = {}
@@ -91,15 +75,7 @@ def trainable(model: nn.Module, name: str | None = None) -> dict[str, nn.Paramet
 
 
 def groups(model: nn.Module, name: str | None = None) -> dict[str, dict[str, nn.Parameter]]:
-    """Return the trainable parameters by method, for learning rates of their own.
-
-    Args:
-        model: the model.
-        name: of one adapter; all active ones if None.
-
-    Returns:
-        Group, e.g. ``"state-offset-h"``, ``"state-offset-y"``, ``"lora"`` → parameters by name.
-    """
+    """Return the trainable parameters by method, for learning rates of their own."""
     if name is not None:
         check_name(model, name)
     found: dict[str, dict[str, nn.Parameter]] = {}

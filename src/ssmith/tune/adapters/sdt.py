@@ -96,16 +96,7 @@ class SparsePart(TensorPart):
 
 
 def sparse_sites(name: str, mixer: Any, indices: tuple[Tensor, Tensor]) -> list[Site]:
-    """Return the two sites that train chosen places of one mixer.
-
-    Args:
-        name: of the mixer.
-        mixer: the mixer.
-        indices: flat places in A_log, and in the weight of ``x_proj``.
-
-    Returns:
-        One for A_log, one for ``x_proj``.
-    """
+    """Return the two sites that train chosen places of one mixer."""
     decay = SparsePart("A_log", mixer.A_log, indices[0])
     rows = SparsePart("weight", mixer.x_proj._parameters["weight"], indices[1])
     return [

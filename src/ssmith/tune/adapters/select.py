@@ -43,16 +43,6 @@ def select_(model: nn.Module, name: str = "default") -> SelectionReport:
     """End the warm-up of an `SDT` adapter: keep what moved most, reset it, and freeze the rest.
 
     The trainable parameters are other ones afterwards: build the optimiser anew.
-
-    Args:
-        model: with the adapter attached and warmed up.
-        name: of the adapter.
-
-    Returns:
-        How much is trained from now on.
-
-    Raises:
-        InputError: if the adapter is no `SDT`, has been selected already, or has not moved.
     """
     check_name(model, name)
     config = next((item for item in adapters_of(model)[name] if isinstance(item, SDT)), None)
@@ -72,13 +62,7 @@ def select_(model: nn.Module, name: str = "default") -> SelectionReport:
 
 
 def place_(model: nn.Module, name: str, tensors: Mapping[str, Tensor]) -> None:
-    """Give an `SDT` adapter the places that a file says were selected, if it does.
-
-    Args:
-        model: with the adapter attached, in its warm-up.
-        name: of the adapter.
-        tensors: of the file, by owner, key and tensor.
-    """
+    """Give an `SDT` adapter the places that a file says were selected, if it does."""
     places = {}
     for mixer in _warm_parts(model, name):
         found = [tensors.get(f"{owner}.sdt.index") for owner in (mixer, f"{mixer}.x_proj")]

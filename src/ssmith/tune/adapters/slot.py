@@ -31,16 +31,7 @@ class Slot(nn.Module):
         self.active, self.rows, self._constant = active, rows, None
 
     def put(self, adapter: str, key: str, part: Part) -> None:
-        """Add a part of an adapter.
-
-        Args:
-            adapter: name of the adapter.
-            key: what the part is called.
-            part: the part.
-
-        Raises:
-            InputError: if the adapter has such a part here already.
-        """
+        """Add a part of an adapter."""
         if adapter not in self._modules:
             self.add_module(adapter, nn.ModuleDict().train(self.training))
         parts: Any = self._modules[adapter]
@@ -116,15 +107,7 @@ class Slot(nn.Module):
         return found
 
     def hooks(self, mixer: Any, hooks: Hooks) -> Hooks:
-        """Return what changes a mixer: what is given, and the active parts' doing.
-
-        Args:
-            mixer: the mixer that carries this slot.
-            hooks: what changes it already.
-
-        Returns:
-            Both together; with one adapter per row, a value for each row.
-        """
+        """Return what changes a mixer: what is given, and the active parts' doing."""
         if self.rows is None:
             return self._shared(mixer, hooks)
         alone = {name: self._alone(name, mixer) for name in set(self.rows)}

@@ -41,14 +41,6 @@ def load_state_(model: nn.Module, name: str, tensors: Mapping[str, Tensor]) -> N
     """Fill an attached adapter with tensors, all of them or none.
 
     A warm-up of `SDT` that the tensors say is over ends here.
-
-    Args:
-        model: with the adapter attached.
-        name: of the adapter.
-        tensors: exactly those of `state`, of the same shapes.
-
-    Raises:
-        ArtefactError: if names or shapes differ, or a value is not finite; nothing was changed.
     """
     place_(model, name, tensors)
     wanted = state(model, name)

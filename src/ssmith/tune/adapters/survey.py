@@ -128,19 +128,7 @@ def is_below(name: str, outer: str) -> bool:
 
 
 def matching(target: str, names: list[str], what: str) -> list[str]:
-    """Return the names that a target means.
-
-    Args:
-        target: a whole dotted name, its last parts, or a pattern with ``*``.
-        names: what there is.
-        what: what they are, for the error.
-
-    Returns:
-        Names, at least one.
-
-    Raises:
-        InputError: if nothing matches, with the closest names there are.
-    """
+    """Return the names that a target means."""
     found = [name for name in names if _means(target, name)]
     if found:
         return found

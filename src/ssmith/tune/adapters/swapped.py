@@ -22,9 +22,6 @@ def heed_(module: nn.Module) -> None:
     """Make a module heed the parts in its slot: its trained parameters, and its output.
 
     Its parameters, names and ``state_dict`` stay as they are; its class becomes a subclass of it.
-
-    Args:
-        module: it carries a slot.
     """
     slot = slot_of(module)
     names = (

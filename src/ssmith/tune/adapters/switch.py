@@ -20,15 +20,7 @@ def active(model: nn.Module) -> tuple[str, ...]:
 
 
 def use_(model: nn.Module, names: str | Sequence[str]) -> None:
-    """Make these adapters active and trainable, and no others.
-
-    Args:
-        model: with adapters attached.
-        names: one name, several that act together, or none for the base model.
-
-    Raises:
-        InputError: if a name is unknown, or two of them train the same parameter.
-    """
+    """Make these adapters active and trainable, and no others."""
     wanted = (names,) if isinstance(names, str) else tuple(names)
     for name in wanted:
         check_name(model, name)

@@ -91,19 +91,7 @@ def curve_of(path: Path) -> Path:
 def read_checkpoint(
     path: Path, identity: Mapping[str, Any], weights: Mapping[str, Tensor]
 ) -> Checkpoint:
-    """Read a checkpoint; nothing is unpickled.
-
-    Args:
-        path: the file.
-        identity: what the run is, JSON-ready.
-        weights: the trained tensors of the run, for their names and shapes.
-
-    Returns:
-        What it holds.
-
-    Raises:
-        ArtefactError: if it is none, or one of another run or model.
-    """
+    """Read a checkpoint; nothing is unpickled."""
     groups: dict[str, dict[str, Tensor]] = {name: {} for name in _GROUPS}
     try:
         with safe_open(path, framework="pt") as stream:

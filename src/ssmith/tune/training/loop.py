@@ -123,17 +123,6 @@ def run_(model: nn.Module, loop: Loop) -> Training:
 
     Killed at any point and called again with the same checkpoint, it goes on where it was and ends
     with the same weights, to the last bit on the same machine.
-
-    Args:
-        model: stays on its device.
-        loop: see `Loop`.
-
-    Returns:
-        What happened.
-
-    Raises:
-        NumericalError: if the loss or a validation result is not finite.
-        ArtefactError: if the checkpoint belongs to another run.
     """
     with torch.random.fork_rng():
         return _Run(model, loop).run()

@@ -26,15 +26,7 @@ class Schedule:
     final: float = 0.0
 
     def rate(self, peak: float, step: int) -> float:
-        """Return the rate at a step, counted from 0.
-
-        Args:
-            peak: the largest rate.
-            step: optimiser steps done.
-
-        Returns:
-            The rate, ≤ ``peak``.
-        """
+        """Return the rate at a step, counted from 0."""
         if step < self.rising:
             return peak * ((step + 1) / self.rising)
         if self.shape == "constant":
