@@ -18,6 +18,7 @@ from ssmith.evaluation.path_rows import PathCheck, PathParity, PathParityConfig
 from ssmith.evaluation.paths import check_paths
 from ssmith.evaluation.predict import predict
 from ssmith.evaluation.saving import Load, estimate_saving
+from ssmith.evaluation.sequential import Sequential, SequentialConfig
 from ssmith.evaluation.speed import Speed, SpeedConfig, measure_speed
 from ssmith.evaluation.task import Task, outcomes_of
 from ssmith.evaluation.tasks import TASKS, default_task, named_task, task_of
@@ -44,6 +45,8 @@ __all__ = [
     "PathParity",
     "PathParityConfig",
     "Reason",
+    "Sequential",
+    "SequentialConfig",
     "Speed",
     "SpeedConfig",
     "Task",
