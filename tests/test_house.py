@@ -32,9 +32,10 @@ MAY_IMPORT = {
     "artefact": {"core", "families", "surgery", "tune", "units"},
     "api": {"core", "ops", "families", "units", *VERBS},
     "spine": {"core", "families", "ops", "units", *VERBS},
+    "release": {"artefact", "core"},
     # A job is a whole program made of the spine's steps.
     "jobs": {"api", "core", "families", "report", "spine", "units", *VERBS},
-    "cli": {"api", "core", "jobs", "report"},
+    "cli": {"api", "core", "jobs", "release", "report"},
 }
 
 

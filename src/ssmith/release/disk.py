@@ -1,0 +1,126 @@
+"""What a line writes on a disk: new files that are whole, and words for what a disk refuses."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ssmith.core.errors import ArtefactError, SsmithError
+
+PREFIX = "sha256:"
+_BLOCK = 1 << 20
+
+
+def canonical(content: Any) -> bytes:
+    """Return JSON in its one form: sorted keys, no blanks, UTF-8; only finite numbers."""
+    text = json.dumps(
+        content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return text.encode("utf-8")
+
+
+def digest_of(content: bytes) -> str:
+    """Return the digest of bytes as it stands in a log."""
+    return PREFIX + hashlib.sha256(content).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the digest of a file as it stands in a log."""
+    with path.open("rb") as stream:
+        return PREFIX + hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hex_of(digest: str) -> str:
+    """Return a digest as it names a file."""
+    return digest.removeprefix(PREFIX)
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that is not there, with the permissions that the umask leaves."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        write_all(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write all of it; a full disk may take a part at a time."""
+    left = memoryview(content)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def copy_new(source: Path, path: Path) -> tuple[int, str]:
+    """Copy a file to where there is none; return its size and digest, of the bytes copied."""
+    digest, size = hashlib.sha256(), 0
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with source.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                write_all(descriptor, block)
+                digest.update(block)
+                size += len(block)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return size, PREFIX + digest.hexdigest()
+
+
+def settle(directory: Path) -> None:
+    """Let what was renamed in a directory outlast a loss of power, where the system can."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a symlink or a whole directory, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def in_our_words(place: Path, *, after: str = "nothing was changed") -> Iterator[None]:
+    """Say in one line what the operating system refuses, and what that leaves.
+
+    Args:
+        place: the line, for the message.
+        after: how things stand now.
+
+    Yields:
+        None.
+
+    Raises:
+        ArtefactError: in the place of an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, SsmithError):
+            raise
+        raise ArtefactError(
+            f"{place}: {error.strerror or error}", next_step=f"{_cure(error)}; {after}"
+        ) from error
+
+
+def _cure(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free space on the disk"
+    if error.errno == errno.EROFS:
+        return "the disk is read-only: mount it for writing, or work on a copy"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "ask for permission to write there"
+    return "check the disk"

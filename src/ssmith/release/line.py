@@ -1,0 +1,272 @@
+"""The line of a model's versions on disk: opened, read, and written by one writer at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ssmith.core.errors import ArtefactError, InputError
+from ssmith.core.files import read_json
+from ssmith.release import change as changes
+from ssmith.release import lock, log, moments
+from ssmith.release.change import LOG, Change
+from ssmith.release.disk import in_our_words
+from ssmith.release.log import Entry
+from ssmith.release.moments import Clock
+from ssmith.release.policy import Policy, policy_from
+from ssmith.release.version import Version, find, live_in, receipt_of
+from ssmith.release.writing import ABOUT, FORMAT, FORMAT_VERSION, LIVE_LINK, Writing, us
+
+_TRIES, _PAUSE = 100, 0.02
+
+
+@dataclass
+class Line:
+    """A line that was opened.
+
+    Args:
+        path: its directory.
+        clock: what time it is.
+        wait: how many seconds to wait for another writer.
+    """
+
+    path: Path
+    clock: Clock = moments.now
+    wait: float = 60.0
+    _read: tuple[object, tuple[Entry, ...]] = field(default=(None, ()), repr=False)
+
+    @classmethod
+    def open(cls, path: str | Path, *, clock: Clock = moments.now, wait: float = 60.0) -> Line:
+        """Open a line, as it was before or after whatever a killed writer had begun.
+
+        Args:
+            path: its directory.
+            clock: what time it is, in UTC.
+            wait: how many seconds to wait for another writer.
+
+        Returns:
+            The line; what a killed writer left is swept, where we may write.
+
+        Raises:
+            InputError: if there is no line.
+            ArtefactError: if it is of another format.
+        """
+        root = Path(path)
+        sweep(root)
+        if not (root / LOG).is_file():
+            raise InputError(
+                f"there is no line at {root}",
+                allowed=f"a directory that holds {LOG}",
+                next_step=f"make one: `ssmith release init {root}`",
+            )
+        line = cls(path=root, clock=clock, wait=wait)
+        line._check_format()
+        return line
+
+    @property
+    def name(self) -> str:
+        """What the line is called."""
+        return str(self.entries()[0].details["name"])
+
+    @property
+    def policy(self) -> Policy:
+        """What must hold before a version may go live."""
+        return policy_at(self.entries())
+
+    @property
+    def head(self) -> str:
+        """Digest of the last line of the log, to be kept elsewhere."""
+        return self.entries()[-1].digest
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Return the whole log.
+
+        Returns:
+            Its entries, the oldest first.
+
+        Raises:
+            ArtefactError: if it was changed by something else than us.
+        """
+        found = (self.path / LOG).stat()
+        known = (found.st_ino, found.st_size, found.st_mtime_ns)
+        if self._read[0] != known:
+            entries, damages = log.read(log_of(self.path))
+            log.refuse_damaged(damages, str(self.path / LOG))
+            self._read = (known, entries)
+        return self._read[1]
+
+    @property
+    def live(self) -> Version | None:
+        """The version that is live; None if none was promoted yet."""
+        return self._at(self.entries())
+
+    def at(self, moment: datetime) -> Version | None:
+        """Return the version that was live at a time.
+
+        Args:
+            moment: with its time zone.
+
+        Returns:
+            The version; None if none was.
+        """
+        until = moments.written(moment)
+        return self._at([item for item in self.entries() if item.time <= until])
+
+    def versions(self) -> tuple[Version, ...]:
+        """Return all versions, the oldest first."""
+        return tuple(self._version(item) for item in self.entries() if item.action == "add")
+
+    def version(self, prefix: str) -> Version:
+        """Return a version.
+
+        Args:
+            prefix: the first digits of its digest, four or more; or ``live``.
+
+        Returns:
+            The version.
+
+        Raises:
+            InputError: if there is none, or more than one.
+        """
+        if prefix == LIVE_LINK:
+            live = self.live
+            if live is None:
+                raise InputError("no version is live yet", next_step="promote one first")
+            return live
+        added = {item.version: item for item in self.entries() if item.action == "add"}
+        digests = [digest for digest in added if digest is not None]
+        return self._version(added[find(digests, prefix, where=str(self.path))])
+
+    def receipt(self, digest: str) -> dict[str, Any]:
+        """Return a receipt that is kept in the line.
+
+        Args:
+            digest: as an entry names it.
+
+        Returns:
+            Its content.
+
+        Raises:
+            ArtefactError: if it is missing or was changed.
+        """
+        return receipt_of(self.path, digest)
+
+    def record(
+        self,
+        action: str,
+        *,
+        version: Version | str | None,
+        receipts: Sequence[Mapping[str, Any]] = (),
+        reason: str = "",
+        details: Mapping[str, Any] | None = None,
+    ) -> Entry:
+        """Write down what was found out about a version.
+
+        Args:
+            action: one of `log.EVIDENCE`.
+            version: that it is about, or its digest; None if it is about the line.
+            receipts: what it rests on, JSON-ready; kept in the line.
+            reason: in words.
+            details: small plain facts.
+
+        Returns:
+            The entry.
+
+        Raises:
+            InputError: if the action is another one, or there is no such version.
+            BusyError: if another writer is not done in time.
+            ArtefactError: if the disk refuses, or the clock runs backwards.
+        """
+        if action not in log.EVIDENCE:
+            raise InputError(f"action {action!r}", allowed=", ".join(log.EVIDENCE))
+        about = version.digest if isinstance(version, Version) else version
+        digest = None if about is None else self.version(about).digest
+        with self.change(action) as writing:
+            kept = tuple(writing.keep_receipt(item) for item in receipts)
+            return writing.record(
+                action, version=digest, receipts=kept, reason=reason, details=details or {}
+            )
+
+    @contextmanager
+    def change(self, what: str) -> Iterator[Writing]:
+        """Hold the lock, with whatever a killed writer left swept.
+
+        Args:
+            what: is done, for others that wait.
+
+        Yields:
+            What writes; nothing is changed until it records.
+
+        Raises:
+            BusyError: if another writer is not done in time.
+            ArtefactError: if the disk refuses.
+        """
+        with (
+            in_our_words(self.path),
+            lock.writing(self.path, wait=self.wait, who=f"{what} by {us()}"),
+        ):
+            changes.recover(self.path)
+            staged = Change(root=self.path, size=(self.path / LOG).stat().st_size)
+            try:
+                yield Writing(staged=staged, before=self.entries(), clock=self.clock)
+            finally:
+                # After a change it is gone; after an error nothing of it stays.
+                changes.recover(self.path)
+
+    def _at(self, entries: Sequence[Entry]) -> Version | None:
+        digest = live_in(entries)
+        return None if digest is None else self.version(digest)
+
+    def _version(self, added: Entry) -> Version:
+        digest = str(added.version)
+        of_it = [item for item in self.entries() if item.version == digest]
+        return Version(
+            digest=digest,
+            root=self.path,
+            added=added,
+            evidence=tuple(item for item in of_it if item.action in ("add", "note")),
+        )
+
+    def _check_format(self) -> None:
+        path = self.path / ABOUT
+        content = read_json(path) if path.is_file() else {}
+        said = (content.get("format"), content.get("version")) if isinstance(content, dict) else ()
+        if path.is_file() and said != (FORMAT, FORMAT_VERSION):
+            raise ArtefactError(
+                f"{path} is not of a line that this version of ssmith writes",
+                allowed=f"format {FORMAT!r}, version {FORMAT_VERSION}",
+                next_step="restore it from a copy, or use the version of ssmith that wrote it",
+            )
+
+
+def sweep(root: Path) -> None:
+    """Finish or put back what a killed writer had begun, unless one is at work or we may not."""
+    if changes.has_leftovers(root):
+        with lock.if_free(root) as free, in_our_words(root):
+            if free:
+                changes.recover(root)
+
+
+def policy_at(entries: Sequence[Entry]) -> Policy:
+    """Return the policy that holds after some entries."""
+    said = [item.details["policy"] for item in entries if item.action in ("init", "policy")]
+    return policy_from(said[-1], where="the policy in the log")
+
+
+def log_of(root: Path) -> bytes:
+    """Return the log of a line up to its last whole entry, also while another one is written."""
+    content = b""
+    for _ in range(_TRIES):
+        under_way = changes.journal(root)
+        content = (root / LOG).read_bytes()
+        if content.endswith(b"\n"):
+            return content
+        if under_way is not None:
+            return content[: under_way["size"]]
+        time.sleep(_PAUSE)
+    return content

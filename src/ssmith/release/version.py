@@ -1,0 +1,147 @@
+"""One version of a model, as it lies in a line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssmith.core.errors import ArtefactError, InputError
+from ssmith.core.files import read_json
+from ssmith.release.disk import PREFIX, file_digest, hex_of
+from ssmith.release.log import LIVE, Entry
+
+VERSIONS, RECEIPTS, PROFILES = "versions", "receipts", "profiles"
+_DIGEST = re.compile(r"(sha256:)?[0-9a-f]{1,64}")
+_SHORT = 12
+_LEAST = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """One version.
+
+    Args:
+        digest: over its files and, of an adapter, its base: ``sha256:…``.
+        root: directory of the line.
+        added: the entry that brought it into the line.
+        evidence: that entry, and later ones that bring receipts or profiles, the oldest first.
+    """
+
+    digest: str
+    root: Path
+    added: Entry
+    evidence: tuple[Entry, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """Its directory, which `ssmith.load` opens."""
+        return self.root / VERSIONS / hex_of(self.digest)
+
+    @property
+    def judged(self) -> tuple[Entry, Mapping[str, Any]] | None:
+        """The newest receipt of a comparison, and the entry that brought it; None if none is."""
+        for entry in reversed(self.evidence):
+            for digest in reversed(entry.receipts):
+                found = receipt_of(self.root, digest)
+                if "loss" in found.get("quality", {}):
+                    return entry, found
+        return None
+
+    @property
+    def receipt(self) -> Mapping[str, Any] | None:
+        """The newest receipt of a comparison; None if there is none."""
+        return None if self.judged is None else self.judged[1]
+
+    @property
+    def profile(self) -> Path | None:
+        """Directory of its newest profile; None if it has none."""
+        digests = [item.details["profile"] for item in self.evidence if "profile" in item.details]
+        return self.root / PROFILES / hex_of(digests[-1]) if digests else None
+
+    @property
+    def name(self) -> str:
+        """What the model was called when it was added."""
+        return str(self.added.details.get("name", ""))
+
+    @property
+    def tensors(self) -> str:
+        """Digest of its tensors, by which receipts and models made of it name it."""
+        return str(self.added.details.get("tensors", ""))
+
+    @property
+    def parent(self) -> str | None:
+        """Digest of the tensors of the model it was made from; None if it names none."""
+        found = self.added.details.get("parent")
+        return None if found is None else str(found)
+
+    @property
+    def base(self) -> str | None:
+        """Digest of the version that an adapter is put on; None of any other."""
+        found = self.added.details.get("base")
+        return None if found is None else str(found)
+
+
+def short(digest: str) -> str:
+    """Return the beginning of a digest, for people."""
+    return hex_of(digest)[:_SHORT]
+
+
+def receipt_of(root: Path, digest: str) -> dict[str, Any]:
+    """Return a receipt that is kept in a line.
+
+    Args:
+        root: directory of the line.
+        digest: as an entry names it.
+
+    Returns:
+        Its content.
+
+    Raises:
+        ArtefactError: if it is missing or was changed.
+    """
+    path = root / RECEIPTS / f"{hex_of(digest)}.json"
+    if path.is_file() and file_digest(path) != digest:
+        raise ArtefactError(f"{path} was changed", next_step="restore it from a copy")
+    return dict(read_json(path))
+
+
+def live_in(entries: Iterable[Entry]) -> str | None:
+    """Return the digest of the version that is live after some entries; None if none is."""
+    return next((item.version for item in reversed([*entries]) if item.action in LIVE), None)
+
+
+def find(digests: Sequence[str], prefix: str, *, where: str) -> str:
+    """Return the digest that begins so.
+
+    Args:
+        digests: all there are.
+        prefix: at least four of its digits, with or without ``sha256:``.
+        where: what they are digests of, for errors.
+
+    Returns:
+        The digest.
+
+    Raises:
+        InputError: if there is none, or more than one.
+    """
+    given = prefix.strip().lower()
+    if not _DIGEST.fullmatch(given) or len(hex_of(given)) < _LEAST:
+        raise InputError(
+            f"version {prefix!r} is no digest",
+            allowed=f"the first digits of one, {_LEAST} or more: {_shown(digests)}",
+        )
+    found = [item for item in digests if item.startswith(PREFIX + hex_of(given))]
+    if len(found) != 1:
+        many = f"{len(found)} versions begin" if found else "no version begins"
+        raise InputError(
+            f"{many} with {prefix!r} in {where}", allowed=_shown(found or digests),
+            next_step="give more digits" if found else "see `ssmith release history`",
+        )  # fmt: skip
+    return found[0]
+
+
+def _shown(digests: Sequence[str]) -> str:
+    return ", ".join(map(short, digests)) if digests else "there is none yet"

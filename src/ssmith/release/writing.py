@@ -1,0 +1,111 @@
+"""What writes an entry, and what goes with it, while it holds a line's lock."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ssmith.core.errors import ArtefactError
+from ssmith.core.files import to_json
+from ssmith.release import log, moments
+from ssmith.release.change import Change
+from ssmith.release.disk import canonical, digest_of, hex_of
+from ssmith.release.log import Entry
+from ssmith.release.moments import Clock
+from ssmith.release.policy import Policy
+from ssmith.release.version import RECEIPTS
+
+FORMAT = "ssmith-line"
+FORMAT_VERSION = 1
+ABOUT = "line.json"
+LIVE_LINK = "live"
+
+
+@dataclass
+class Writing:
+    """What writes to a line, under its lock.
+
+    Args:
+        staged: what is to be changed with the entry.
+        before: the entries there are.
+        clock: what time it is.
+    """
+
+    staged: Change
+    before: tuple[Entry, ...]
+    clock: Clock
+
+    def keep_receipt(self, content: Mapping[str, Any]) -> str:
+        """Keep a receipt under its digest, and return that."""
+        held = canonical(content)
+        self.staged.add(f"{RECEIPTS}/{hex_of(digest_of(held))}.json", held)
+        return digest_of(held)
+
+    def record(
+        self,
+        action: str,
+        *,
+        version: str | None = None,
+        receipts: tuple[str, ...] = (),
+        reason: str = "",
+        details: Mapping[str, Any],
+    ) -> Entry:
+        """Make the change, with its entry.
+
+        Args:
+            action: one of `log.ACTIONS`.
+            version: digest of the version.
+            receipts: digests of receipts that are kept.
+            reason: in words.
+            details: small plain facts.
+
+        Returns:
+            The entry.
+
+        Raises:
+            ArtefactError: if the clock runs backwards.
+        """
+        entry = Entry(
+            index=len(self.before),
+            time=self._time(),
+            actor=us(),
+            signed=False,
+            action=action,
+            version=version,
+            receipts=receipts,
+            reason=" ".join(reason.split()),
+            details=dict(details),
+            previous=self.before[-1].digest if self.before else log.START,
+        )
+        self.staged.commit(entry.line())
+        return replace(entry, seal=entry.sealed())
+
+    def _time(self) -> str:
+        here = moments.written(self.clock())
+        if self.before and here < self.before[-1].time:
+            raise ArtefactError(
+                f"the clock says {here}, and the newest entry is of {self.before[-1].time}: it "
+                "runs backwards",
+                next_step="set the clock right; nothing was changed",
+            )
+        return here
+
+
+def us() -> str:
+    """Return who we are, unproven: user@host."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        # A user without a name, as in some containers.
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def about(name: str, policy: Policy) -> bytes:
+    """Return what a line says of itself beside its log."""
+    own = {"format": FORMAT, "version": FORMAT_VERSION}
+    return to_json({**own, "name": name, "policy": policy.as_plain()}).encode("utf-8")
