@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ssmith.core.errors import InputError
 
-_TEXT = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*)", re.DOTALL)
+_TEXT = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*((?:[^\W\d]|%).*)?")
 SHARE, PERCENT, POINTS, ABSOLUTE = "share", "%", "points", "absolute"
 _UNITS = {
     "": SHARE,
@@ -81,7 +81,7 @@ class Threshold:
         allowed = "a share of at least 0 and below 1, '1 %', '0.5 points' or '0.02 absolute'"
         if found is None or not 0 <= float(found[1]) < math.inf:
             raise InputError(f"{name} is {given!r}", allowed=f"{allowed}; numbers ≥ 0")
-        amount, word = float(found[1]), " ".join(found[2].split())
+        amount, word = float(found[1]), " ".join((found[2] or "").split())
         unit = _UNITS.get(word.lower(), word)
         if unit == SHARE and amount >= 1:
             raise InputError(
