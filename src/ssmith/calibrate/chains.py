@@ -17,12 +17,7 @@ _PLAIN = (str, bool, int, float, torch.dtype, torch.device)
 def blocks_of(model: nn.Module, sites: Collection[str]) -> list[str]:
     """Return the names of the parts, of one class, of the container that holds all sites.
 
-    Args:
-        model: the network.
-        sites: names of its sites.
-
-    Returns:
-        Names in order, of the container with most parts; none if there is no such container.
+    Of several such containers the one with most parts; none if there is no such container.
     """
     found: list[str] = []
     for name, module in model.named_modules():

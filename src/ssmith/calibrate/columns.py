@@ -27,15 +27,9 @@ def input_products(
     the state that decays as k does and takes in B_j. The output is linear in Q: its features are
     ``C′_k h_kj`` with the refitted read-outs C′, weighted as the output is.
 
-    Args:
-        scan: inputs of the scan of the layer before the cut.
-        keep: True = the column stays.
-        mixing: R, so that ``C′_k = C_k + Σ_j R_kj C_j``.
-        out_energy: ‖W_out[:, e]‖² of each channel.
-
-    Returns:
-        ``"gram"`` (k·n, k·n); ``"right"`` (k·n,), products with what the layer's output lacks; and
-        ``"energy"`` of what it lacks.
+    ``mixing`` is R in ``C′_k = C_k + Σ_j R_kj C_j``, ``out_energy`` ‖W_out[:, e]‖² of each channel.
+    Found are ``"gram"`` (k·n, k·n), ``"right"`` (k·n,), its products with what the layer's output
+    lacks, and ``"energy"`` of what it lacks.
     """
     wide = widened(scan)
     n, index = wide.A.shape[1], keep.nonzero().flatten().to(wide.A.device)

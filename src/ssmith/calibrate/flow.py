@@ -22,13 +22,8 @@ from ssmith.families.parts.padding import Padding
 class Flow:
     """What flows through a site in one call.
 
-    Args:
-        given: its input.
-        mask: the ``attention_mask`` it was called with, or None.
-        output: what it gives.
-        valid: which steps count; None if all do.
-        wanted: what it should give.
-        moved: whether steps stand in another order than in the network.
+    ``wanted`` is what it should give, ``valid`` says which steps count (None: all do), ``moved``
+    whether they stand in another order than in the network.
     """
 
     given: Float[Tensor, "b l m"]

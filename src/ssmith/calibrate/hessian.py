@@ -27,16 +27,8 @@ COUNT = "windows"
 def hessians(layer: SelectiveLayer, parts: MixerParts, names: Collection[str]) -> Statistics:
     """Return ``Σ x xᵀ`` of the inputs of some projections.
 
-    Args:
-        layer: the layer.
-        parts: what flows through its mixer on one batch.
-        names: of the projections; ``"conv1d"`` gives (e, k, k) of each channel's lagged inputs.
-
-    Returns:
-        One matrix per name, and the number of windows.
-
-    Raises:
-        InputError: if a name is none of a mixer's projections.
+    ``"conv1d"`` gives (e, k, k) of each channel's lagged inputs; the number of windows is counted,
+    too.
     """
     _check(names)
     found = {
@@ -52,16 +44,7 @@ def hessians(layer: SelectiveLayer, parts: MixerParts, names: Collection[str]) -
 def input_energies(layer: SelectiveLayer, parts: MixerParts, names: Collection[str]) -> Statistics:
     """Return the diagonals of `hessians`, which is all that an allocation reads.
 
-    Args:
-        layer: the layer.
-        parts: what flows through its mixer on one batch.
-        names: of the projections; ``"conv1d"`` gives (e · k,), channel after channel.
-
-    Returns:
-        One vector per name, and the number of windows.
-
-    Raises:
-        InputError: if a name is none of a mixer's projections.
+    ``"conv1d"`` gives (e · k,), channel after channel.
     """
     _check(names)
     found = {}

@@ -29,18 +29,10 @@ def fit_inputs(
     """Return input rows with which the states come closer to the output wanted of them.
 
     The output is linear in B: one pass over the sequences applies that map, ``y = f·Re(C x)`` with
-    ``x_t = A_bar x_{t−1} + B u_t``, and one, backwards in time, its adjoint
-    ``Σ_t x̂_t u_tᴴ``, ``x̂_t = A_bar* x̂_{t+1} + f·Cᴴ e_t``. Conjugate gradients from the rows there
-    are solve the least squares problem without ever forming its matrix.
-
-    Args:
-        modes: a MIMO layer; its eigenvalues and read-out stay.
-        D: its direct part, which stays as well.
-        recordings: what it reads and what is wanted of it.
-        steps: of conjugate gradients, ≥ 0; stops early once nothing is gained.
-
-    Returns:
-        New discretised input rows; the error on these sequences is no larger than before.
+    ``x_t = A_bar x_{t−1} + B u_t``, and one, backwards in time, its adjoint ``Σ_t x̂_t u_tᴴ``,
+    ``x̂_t = A_bar* x̂_{t+1} + f·Cᴴ e_t``. Conjugate gradients from the rows there are solve the
+    least squares problem without ever forming its matrix. The error on these sequences is no larger
+    than before.
 
     Source: conjugate gradients on the normal equations (Hestenes and Stiefel, 1952).
     Differs: preconditioned by the energy each row's states would have under white noise.

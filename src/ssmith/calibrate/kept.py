@@ -13,23 +13,14 @@ from ssmith.families.mamba.selective import Branches
 
 @dataclass(frozen=True)
 class Held:
-    """What is kept of one batch.
-
-    Args:
-        branches: of the site.
-        valid: which steps count; None if all do.
-    """
+    """What is kept of one batch: a site's branches, and which steps count (None if all do)."""
 
     branches: Branches
     valid: Bool[Tensor, "b l"] | None
 
 
 class Kept:
-    """What flows inside sites, batch by batch, as far as it fits.
-
-    Args:
-        limit: bytes to hold at most.
-    """
+    """What flows inside sites, batch by batch, as far as it fits into a number of bytes."""
 
     def __init__(self, limit: int) -> None:
         self._left = limit

@@ -28,22 +28,9 @@ def measure_moments(
 ) -> dict[str, Moments]:
     """Measure the moments of every layer.
 
-    Memory is O(f²) per layer beside one batch's states; padded steps do not count.
-
-    Args:
-        model: run in evaluation mode; it is not changed.
-        rows: e.g. ``data.split("train")``.
-        reference: the model whose layers' outputs are to be imitated; ``model`` itself if None.
-        layers: names of the layers to measure; all if None.
-        batch_size: rows per forward pass, ≥ 1.
-
-    Returns:
-        Layer name → moments.
-
-    Raises:
-        InputError: if a layer is unknown, or the batch size is no positive integer.
-        DataError: if there is no valid step.
-        NumericalError: if states are not finite.
+    Memory is O(f²) per layer beside one batch's states; padded steps do not count. ``reference`` is
+    the network whose layers' outputs are to be imitated, ``model`` itself if None; ``layers`` names
+    those to measure, all if None.
     """
     found, rows = find_layers(model), as_rows(rows)
     unknown = sorted(set(layers or ()) - set(found))

@@ -20,11 +20,8 @@ from ssmith.core.trees import tensors_in
 class Call:
     """A site, called once.
 
-    Args:
-        place: its number among all calls of a pass.
-        given: its input.
-        mask: the ``attention_mask`` it was called with, or None.
-        output: its output; None where it was not asked for.
+    ``place`` is its number among all calls of a pass, ``mask`` the ``attention_mask`` it was called
+    with, ``output`` None where it was not asked for.
     """
 
     place: int
@@ -46,14 +43,8 @@ def observe(
 ) -> dict[str, list[Call]]:
     """Run something, and return how sites are called meanwhile.
 
-    Args:
-        run: a forward pass.
-        sites: by name.
-        outputs: whether outputs are wanted.
-        until: how often sites are called; the pass ends when all have been. None to run it through.
-
-    Returns:
-        By site, its calls in order.
+    ``until`` says how often each site is called: the pass ends when all have been; None to run it
+    through.
     """
     calls: dict[str, list[Call]] = {name: [] for name in sites}
 

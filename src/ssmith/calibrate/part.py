@@ -30,13 +30,7 @@ DENSE = "dense-"
 
 @dataclass(frozen=True)
 class RowBatch:
-    """Some rows that run together.
-
-    Args:
-        name: of the batch, the same whatever the number of processes.
-        shard: its number.
-        items: of the rows; none for a shard without rows.
-    """
+    """Some rows that run together; its name does not depend on the number of processes."""
 
     name: str
     shard: int
@@ -47,19 +41,9 @@ class RowBatch:
 class PartRun:
     """A part that is held, and what runs through it.
 
-    Args:
-        passage: the way of the rows.
-        index: of the part.
-        part: it.
-        work: its copy, which is cut.
-        dense: the part as it was; ``work`` where nobody asks for it.
-        sites: the sites in ``work``.
-        batches: of this process.
-        store: where flows are kept.
-        group: the processes.
-        config: of the pass.
-        reference: whether recordings say what the dense site gives.
-        looked: called for each batch that was looked at.
+    ``work`` is its copy, which is cut, and holds ``sites``; ``dense`` the part as it was, or
+    ``work`` where nobody asks for it. ``reference`` says whether recordings hold what the dense
+    site gives; ``looked`` is called for each batch that was looked at.
     """
 
     passage: Passage

@@ -28,12 +28,7 @@ from ssmith.core.trees import tensors_in
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A part of a network that is held at once.
-
-    Args:
-        name: dotted name of its module; empty for the whole network.
-        sites: dotted names of its sites in the network, in the order in which they run.
-    """
+    """A part of a network that is held at once: its name, and its sites in the order of running."""
 
     name: str
     sites: tuple[str, ...]
@@ -83,13 +78,7 @@ class Passage(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A whole network, run again for every site.
-
-    Args:
-        model: the dense network.
-        rows: what runs through it.
-        sites: names of the sites, in the order in which they run.
-    """
+    """A whole network, run again for every site."""
 
     model: nn.Module
     rows: Rows
@@ -135,13 +124,7 @@ class Network:
 class Chain:
     """The blocks of a network in memory.
 
-    Args:
-        model: the dense network.
-        rows: what runs through it.
-        parts: its blocks.
-        calls: how often a batch calls each site.
-        flows: place among the tensors that a block is given → place among those that the one
-            before returns.
+    ``flows`` are those of `Trace`, ``calls`` says how often a batch calls each site.
     """
 
     model: nn.Module
@@ -206,12 +189,7 @@ class Blocks(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ReadBlocks:
-    """Blocks that are read one by one, each with one mixer.
-
-    Args:
-        blocks: where they are read.
-        rows: windows of text.
-    """
+    """Blocks that are read one by one, each with one mixer."""
 
     blocks: Blocks
     rows: TokenWindows
@@ -258,19 +236,8 @@ def passage_of(
 ) -> Chain | Network:
     """Find the way of some rows through a network, by a forward pass over the first of them.
 
-    Args:
-        model: any network; it is not changed.
-        rows: what runs through it.
-        sites: names of the sites in question; all of the network's if None.
-
-    Returns:
-        A chain of blocks where the network is one, else the whole network.
-
-    Raises:
-        ModelError: if the network has no site.
-        InputError: if it has no such site.
-        InputError: if it has no such site.
-        UnsupportedError: if a site is not called.
+    It is a chain of blocks where the network is one, else the whole network; ``sites`` are those in
+    question, all of the network's if None.
     """
     found = measurable(model)
     if sites is not None:

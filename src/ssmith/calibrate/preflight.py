@@ -32,16 +32,7 @@ class BlockSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class Preflight:
-    """Bytes a walk will need at its peak, by what they are for. An estimate, not a bound.
-
-    Args:
-        weights: what is held of the model.
-        activations: what flows between blocks, of all windows; 0 if it lies on disk.
-        kept: what is held of a block's inside between two looks at it.
-        batch: what flows through one block for one batch.
-        statistics: sums of a stage, over the tree of shards.
-        disk: what the working directory holds.
-    """
+    """Bytes a walk will need at its peak, by what they are for. An estimate, not a bound."""
 
     weights: int
     activations: int
@@ -72,17 +63,8 @@ def preflight(
 ) -> Preflight:
     """Estimate the memory a walk needs.
 
-    Args:
-        sizes: of the model.
-        windows: what it is calibrated on.
-        batch_size: windows per forward pass; all of them for a method in lockstep.
-        kept_bytes: at most so much of a block's inside is held between two looks at it.
-        on_disk: whether activations and finished blocks go to a working directory.
-        blocks_from_disk: whether blocks are loaded one by one.
-        statistics: numbers one stage sums per layer.
-
-    Returns:
-        The estimate.
+    ``batch_size`` is that of all windows for a method in lockstep; ``statistics`` counts the
+    numbers one stage sums per layer.
     """
     steps = windows.ids.shape[1]
     hidden = len(windows) * steps * sizes.m * _FLOAT

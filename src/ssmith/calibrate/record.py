@@ -24,11 +24,7 @@ from ssmith.core.moments import Moments
 class Recording:
     """Some sequences as one layer sees them, in the model's own type.
 
-    Args:
-        u: the layer's input.
-        y: its output.
-        wanted: the output wanted of it.
-        valid: True at the steps that count.
+    ``wanted`` is the output wanted of it; ``valid`` is True at the steps that count.
     """
 
     u: Float[Tensor, "b l m"]
@@ -58,13 +54,7 @@ class Recording:
     ) -> Float64[Tensor, "b l m"]:
         """Return what the output of these modes and this D lacks, zero in padded steps.
 
-        Args:
-            modes: of the layer.
-            D: its direct part.
-            states: of these modes on this input, where they are known already.
-
-        Returns:
-            The output wanted minus that output.
+        ``states`` are those of these modes on this input, where they are known already.
         """
         u = self.u.double()
         own = read(modes, states_of(modes, u) if states is None else states, u.shape[-1])

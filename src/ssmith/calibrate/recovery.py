@@ -21,17 +21,8 @@ def removed_contribution(cut: ScanInputs, reference: ScanInputs) -> Statistics:
 
     Both scans run on the same input; what is lacking is the difference of their ungated outputs.
     All sums are weighted by ``SiLU(z)²``, as the gate weighs the output; steps that are not valid
-    count for nothing.
-
-    Args:
-        cut: inputs of the scan of the layer as it is now; its C are the features.
-        reference: of the layer as it was, with the same x, z and valid steps.
-
-    Returns:
-        ``"gram"`` (e, n + 2, n + 2), ``"right"`` (e, n + 2) and ``"energy"`` (e,).
-
-    Raises:
-        InputError: if the two scans are not of one batch.
+    count for nothing. Found are ``"gram"`` (e, n + 2, n + 2), ``"right"`` (e, n + 2) and
+    ``"energy"`` (e,).
     """
     if cut.x.shape != reference.x.shape:
         raise InputError(

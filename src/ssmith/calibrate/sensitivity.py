@@ -54,19 +54,8 @@ def measure_sensitivity(
 
     With outputs ``f`` and a standard normal ``ξ``, ``E[(ξᵀ J δ)²] = ‖J δ‖²``: weighing a layer's
     error by it tells, to first order, how far the model's outputs move. No label is read.
-
-    Args:
-        model: run in evaluation mode; it is not changed.
-        rows: calibration data. Outputs are the first tensor that the model returns.
-        centred: outputs that all rise alike do not count, as for the logits of classes.
-        seed: of ξ.
-        batch_size: rows per pass, ≥ 1.
-
-    Returns:
-        Layer name → mean over valid steps, (m, m).
-
-    Raises:
-        DataError: if there is no valid step.
+    ``centred``: outputs that all rise alike do not count, as for the logits of classes. Outputs are
+    the first tensor that the model returns.
     """
     rows, layers = as_rows(rows), find_layers(model)
     sums: dict[str, Tensor] = {}
@@ -97,13 +86,8 @@ def measure_sensitivity(
 def probed(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, list[Tensor]]]:
     """Make the outputs of layers leaves that gradients can be taken of.
 
-    Works for frozen models too, and leaves no gradient at any parameter.
-
-    Args:
-        layers: by name; run their model within the block.
-
-    Yields:
-        Layer name → zeros that were added to its output, call by call.
+    Works for frozen models too, and leaves no gradient at any parameter. Yields by layer the zeros
+    that were added to its output, call by call.
     """
     leaves: dict[str, list[Tensor]] = {name: [] for name in layers}
     with ExitStack() as stack:

@@ -236,15 +236,7 @@ def sites_in(passage: Passage) -> list[str]:
 def store_of(config: PassConfig, passage: Passage) -> PassStore:
     """Return where a pass keeps what it has done.
 
-    Args:
-        config: of the pass. In its working directory the first process begins before the others.
-        passage: the way of its rows.
-
-    Returns:
-        The store.
-
-    Raises:
-        InputError: if the directory holds another pass, or something else.
+    In a working directory the first process begins before the others.
     """
     if config.work_dir is None:
         return MemoryStore(lasting=config.lasting)

@@ -25,15 +25,7 @@ _HALVES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """The processes that share a pass.
-
-    Args:
-        rank: this process, from 0.
-        size: how many there are: 1, 2, 4 or 8.
-
-    Raises:
-        InputError: if the size is none of these.
-    """
+    """The processes that share a pass: this one's rank from 0, and how many there are."""
 
     rank: int = 0
     size: int = 1
@@ -52,17 +44,7 @@ class Group:
         return cls(rank=distributed.get_rank(), size=distributed.get_world_size())
 
     def shards(self, windows: int) -> Iterator[tuple[int, range]]:
-        """Yield number and windows of each shard of this process, empty ones too.
-
-        Args:
-            windows: how many there are in all.
-
-        Yields:
-            Number of the shard, and the places of its windows.
-
-        Raises:
-            InputError: if a process would have none.
-        """
+        """Yield number and windows of each shard of this process, empty ones too."""
         if windows < self.size:
             raise InputError(f"{windows} windows for {self.size} processes", allowed="one each")
         each = SHARDS // self.size
@@ -70,14 +52,7 @@ class Group:
             yield shard, range(shard * windows // SHARDS, (shard + 1) * windows // SHARDS)
 
     def gather(self, text: str) -> list[str]:
-        """Return what every process said, in order of rank.
-
-        Args:
-            text: what this one says; as long as that of the others.
-
-        Returns:
-            One text per process.
-        """
+        """Return what every process said, in order of rank; all say equally much."""
         if self.size == 1:
             return [text]
         device = _device()
@@ -87,14 +62,7 @@ class Group:
         return [bytes(item.cpu().tolist()).decode() for item in found]
 
     def share(self, tensors: Sequence[Tensor]) -> list[list[Tensor]]:
-        """Return the tensors of every process, in order of rank.
-
-        Args:
-            tensors: of this process, on the CPU; as many and of any shape.
-
-        Returns:
-            One list per process.
-        """
+        """Return the CPU tensors, as many of each process, in order of rank."""
         facts = json.dumps([[str(item.dtype)[6:], list(item.shape)] for item in tensors])
         sizes = self.gather(f"{len(facts):12}")
         texts = self.gather(facts.ljust(max(map(int, sizes))))
@@ -111,9 +79,8 @@ class Group:
 class ShardSum:
     """Statistics of shards, added up in the fixed tree.
 
-    Args:
-        nodes: by level (0 for a shard, 1 for a pair, …) and place, what has been added so far;
-            None where no window was.
+    ``nodes`` holds by level (0 for a shard, 1 for a pair, …) and place what has been added so far;
+    None where no window was.
     """
 
     nodes: dict[tuple[int, int], Statistics | None] = field(default_factory=dict)

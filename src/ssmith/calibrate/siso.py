@@ -49,11 +49,7 @@ def sums_for(modes: Modes) -> Sums:
 
 @dataclass(kw_only=True)
 class CorrelationSums:
-    """Sums of one SISO layer whose states are all damped.
-
-    Args:
-        modes: the layer as it is now.
-    """
+    """Sums of one SISO layer whose states are all damped."""
 
     modes: Modes
     layout: Layout = field(init=False)

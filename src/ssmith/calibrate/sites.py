@@ -18,12 +18,7 @@ from ssmith.families.registry import family_of, mixers
 
 @dataclass(frozen=True)
 class LTIView:
-    """An S5 or S4D layer in its network.
-
-    Args:
-        name: dotted name.
-        layer: the layer.
-    """
+    """An S5 or S4D layer in its network."""
 
     name: str
     layer: LTILayer

@@ -88,14 +88,7 @@ class PassConfig:
 
 @contextmanager
 def measuring(config: PassConfig) -> Iterator[PassConfig]:
-    """Yield the configuration of a pass that only measures, and leave nothing of it.
-
-    Args:
-        config: of the pass it prepares. Where that one keeps activations on disk, so does this.
-
-    Yields:
-        The configuration.
-    """
+    """Yield the configuration of a pass that only measures, and leave nothing of it."""
     if config.work_dir is None:
         yield config
         return

@@ -53,10 +53,7 @@ class PassStore(Protocol):
 class MemoryStore:
     """Everything in memory; nothing outlives the process.
 
-    Args:
-        lasting: whether anybody asks what became of the sites.
-        flows: the latest version of each batch.
-        outcomes: by site.
+    ``flows`` holds the latest version of each batch.
     """
 
     lasting: bool = True
@@ -99,12 +96,8 @@ class MemoryStore:
 class DirectoryStore:
     """Files, each whole or absent, so that a pass that was killed goes on where it was.
 
-    Args:
-        directory: made if need be.
-        fingerprint: everything the pass's result depends on.
-        sites: names of the sites, in the order in which they run.
-        writes: whether this process writes what became of the sites (the first of a group).
-        lasting: whether anybody does.
+    ``fingerprint`` is everything the pass's result depends on; ``writes`` says whether this process
+    writes what became of the sites (the first of a group), ``lasting`` whether anybody does.
     """
 
     directory: Path

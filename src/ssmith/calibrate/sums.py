@@ -41,11 +41,7 @@ class Sums(Protocol):
 
 @dataclass(kw_only=True)
 class StateSums:
-    """Sums over explicit states, for every kind of layer.
-
-    Args:
-        modes: the layer as it is now.
-    """
+    """Sums over explicit states, for every kind of layer."""
 
     modes: Modes
     layout: Layout = field(init=False)

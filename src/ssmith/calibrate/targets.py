@@ -26,15 +26,7 @@ class Target(Protocol):
     """The output a layer should have."""
 
     def moments(self, modes: Modes, change: Float64[Tensor, "m"]) -> Moments:
-        """Return the moments of a layer, with what its output lacks.
-
-        Args:
-            modes: the layer as it is now.
-            change: what was added to D already.
-
-        Returns:
-            Its moments.
-        """
+        """Return the moments of a layer, with what its output lacks; ``change`` is in D already."""
 
     def inputs(self, modes: Modes, change: Float64[Tensor, "m"]) -> Complex128[Tensor, "s i"]:
         """Return better input rows for a MIMO layer (see `moments`)."""
@@ -44,9 +36,7 @@ class Target(Protocol):
 class RecordedTarget:
     """The output another model's layer gives on the same sequences.
 
-    Args:
-        recordings: what the layer reads and what is wanted of it.
-        D: the layer's direct part before any change.
+    ``D`` is the layer's direct part before any change.
     """
 
     recordings: Sequence[Recording]
@@ -63,12 +53,7 @@ class RecordedTarget:
 
 @dataclass(frozen=True, kw_only=True)
 class WhiteTarget:
-    """The output of the layer as it was, for white noise at its own input.
-
-    Args:
-        dense: the layer as it was; what imitates it is laid out alike.
-        ridge: of the input rows' least squares.
-    """
+    """The output of the layer as it was, for white noise at its own input."""
 
     dense: Modes
     ridge: float
@@ -93,18 +78,9 @@ def alternate(
 ) -> Readout:
     """Refit the read-out, then input rows and read-out in turn.
 
-    Each half of a round solves least squares from where it stands, so the error never rises.
-
-    Args:
-        modes: the layer with the states that stay.
-        target: the output it should have.
-        refit: the read-out's part of a round.
-        rounds: how many, ≥ 0. SISO layers are done after the read-out: only the product of B and C
-            counts there.
-        change: what was added to D already.
-
-    Returns:
-        The layer's new values, its error before all refits and after the last.
+    Each half of a round solves least squares from where it stands, so the error never rises. SISO
+    layers are done after the read-out: only the product of B and C counts there. The error that is
+    returned is that before all refits and after the last.
     """
     now = modes
     found = refit(now, target.moments(now, change))

@@ -51,16 +51,7 @@ def white_moments(modes: Modes) -> Moments:
 def white_moments_towards(modes: Modes, dense: Modes, change: Float64[Tensor, "m"]) -> Moments:
     """Return white moments of a layer whose output should be another one's.
 
-    Args:
-        modes: the layer, in the layout of ``dense``; modes that are switched off count as zero.
-        dense: the layer to imitate.
-        change: what was added to D already.
-
-    Returns:
-        Its moments, with what its output lacks.
-
-    Raises:
-        NumericalError: if a mode of either has |λ̄| ≥ 1.
+    ``change`` was added to D already; modes that are switched off count as zero.
     """
     own, other = white_moments(modes), white_moments(dense)
     layout = Layout.of(dense)
@@ -85,18 +76,6 @@ def white_inputs(
     """Return the input rows that bring a MIMO layer closest to another one under white noise.
 
     ``B = Q⁻¹ Q' B'`` with Q the observability Gramian of the layer and Q' that between both.
-
-    Args:
-        modes: the layer, in the layout of ``dense``; eigenvalues and read-out stay.
-        dense: the layer to imitate.
-        change: what was added to D already.
-        ridge: as in `RefitConfig`; it pulls towards the rows there are.
-
-    Returns:
-        New discretised input rows.
-
-    Raises:
-        NumericalError: if the kept states' Gramian is not positive definite.
 
     Source: the dual of the fixed-pole H2-optimal read-out (e.g. Gugercin, Antoulas, Beattie 2008).
     Differs: both directions of time, and D's change, are part of the error.

@@ -22,12 +22,7 @@ _TOLERANCE = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:
-    """What trying a layer showed.
-
-    Args:
-        units: that can be cut.
-        reason: why the others cannot, in words; empty where all can.
-    """
+    """What trying a layer showed: the units that can be cut, and why the others cannot."""
 
     units: tuple[str, ...]
     reason: str = ""

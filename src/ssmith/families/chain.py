@@ -85,17 +85,7 @@ BLOCKS = ChainFamily()
 
 
 def chain_of(model: nn.Module) -> Site:
-    """Return the list of blocks that holds a network's state space layers.
-
-    Args:
-        model: any module.
-
-    Returns:
-        The list as a site, whose unit is the block.
-
-    Raises:
-        UnsupportedError: if there is none: layers stand in several lists or in no list.
-    """
+    """Return the list of blocks that holds a network's state space layers, as a site."""
     owners = {_list_above(model, name) for name in ssm_sites(model)}
     name = owners.pop() if len(owners) == 1 else None
     if name is None:
@@ -109,12 +99,7 @@ def chain_of(model: nn.Module) -> Site:
 
 @contextmanager
 def without_block(model: nn.Module, index: int) -> Iterator[None]:
-    """Leave one block out inside the ``with``.
-
-    Args:
-        model: any network with a list of blocks.
-        index: place of the block.
-    """
+    """Leave one block out inside the ``with``."""
     site = chain_of(model)
     blocks: Any = site.module
     kept = list(blocks)

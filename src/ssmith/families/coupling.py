@@ -58,16 +58,8 @@ def mask_(
 ) -> None:
     """Silence units, so that the layer computes what it would without them; they stay stored.
 
-    Their entries are written again before every pass, whatever an optimiser did to them.
-
-    Args:
-        site: changed in place.
-        coupling: where the units live in it.
-        keep: True = the unit stays, in the coupling's grid; joined with earlier masks.
-        fill: value of what is cut, in place of the table's.
-
-    Raises:
-        PlanError: if the mask does not fit, or silences all that a norm averages over.
+    Their entries are written again before every pass, whatever an optimiser did to them. ``keep``
+    joins earlier masks; ``fill`` is the value of what is cut, in place of the table's.
     """
     flat = _checked(coupling, keep)
     there = present(site, coupling)
@@ -116,15 +108,7 @@ def spread(
 ) -> Tensor:
     """Return a value in the shape after a cut, laid out in the shape of a masked model.
 
-    Args:
-        coupling: of the cut.
-        parameter: its name, from the site.
-        cut: the value, in the shape `shrink_` leaves.
-        keep: True = the unit stays, in the coupling's grid.
-        like: the parameter as the masked model has it; what is cut keeps its values.
-
-    Returns:
-        The value in the shape of ``like``.
+    ``like`` is the parameter as the masked model has it: what is cut keeps its values.
     """
     axes = _axes(coupling, parameter)
     full = like.detach().clone()
@@ -149,13 +133,8 @@ def spread(
 def weigh(site: nn.Module, coupling: Coupling, removed: int) -> dict[str, int]:
     """Return what goes with a number of units, without cutting them.
 
-    Args:
-        site: left as it is.
-        coupling: where the units live in it.
-        removed: how many go; as many from each part that must stay equal.
-
-    Returns:
-        ``parameters``: numbers that go; ``bytes``: of these and of buffers that are saved.
+    As many go from each part that must stay equal. ``bytes`` are those of ``parameters`` and of
+    buffers that are saved.
     """
     keep = torch.ones(coupling.per_block, coupling.count // coupling.per_block, dtype=torch.bool)
     keep[:, : removed // coupling.per_block] = False
@@ -181,10 +160,7 @@ def weigh(site: nn.Module, coupling: Coupling, removed: int) -> dict[str, int]:
 def rescale_norm_(norm: Any, renorm: Renorm, share: Fraction) -> None:
     """Change a norm as if it averaged over another number of places: ``w·√s``, ``ε·s``.
 
-    Args:
-        norm: changed in place.
-        renorm: what its parts are called.
-        share: s, places after over places before.
+    ``share`` is s, places after over places before.
     """
     if share == 1:
         return

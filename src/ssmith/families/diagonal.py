@@ -23,12 +23,7 @@ from ssmith.families.s5 import S5Layer
 
 @dataclass(frozen=True)
 class DiagonalFamily:
-    """Diagonal LTI layers of ours; a mask is a buffer of theirs, which is saved with them.
-
-    Args:
-        layer: class of the layers.
-        name: of the family.
-    """
+    """Diagonal LTI layers of ours; a mask is a buffer of theirs, which is saved with them."""
 
     layer: type[LTILayer]
     name: str

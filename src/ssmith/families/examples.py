@@ -15,18 +15,7 @@ _ROWS, _STEPS = 2, 16
 
 
 def example_batch(model: nn.Module, seed: int = 0) -> dict[str, Tensor]:
-    """Return arguments of a model's forward: two random sequences of 16 steps.
-
-    Args:
-        model: a sequence model, or a transformers model of tokens.
-        seed: of the draw.
-
-    Returns:
-        Keyword arguments.
-
-    Raises:
-        InputError: if it is not known what the model takes.
-    """
+    """Return arguments of a model's forward: two random sequences of 16 steps."""
     draw = generator(seed, "example batch")
     device = next(model.parameters()).device
     if isinstance(model, SequenceModel):
@@ -47,17 +36,7 @@ def example_batch(model: nn.Module, seed: int = 0) -> dict[str, Tensor]:
 
 
 def main_output(returned: Any) -> Tensor:
-    """Return the tensor a model was run for.
-
-    Args:
-        returned: what its forward returned: a tensor, a tuple, or a transformers output.
-
-    Returns:
-        Logits where there are some, else the first tensor of real numbers.
-
-    Raises:
-        InputError: if there is none.
-    """
+    """Return the tensor a model was run for: logits, else the first one of real numbers."""
     if isinstance(returned, Tensor):
         return returned
     for name in ("logits", "last_hidden_state"):

@@ -76,11 +76,8 @@ class Family(Protocol):
 class Site:
     """One layer of a network.
 
-    Args:
-        name: its dotted name in the network.
-        module: the layer.
-        family: that owns it.
-        shared: its parameters that stand in other places of the network as well → one of these.
+    ``shared`` maps its parameters that stand in other places of the network as well to one of
+    these.
     """
 
     name: str
@@ -108,16 +105,8 @@ class Site:
     def coupling(self, unit: str, target: str = "") -> Coupling:
         """Return where a unit lives in it.
 
-        Args:
-            unit: e.g. ``"state"``.
-            target: where in the site, for units that live in several places
-                (``"in_proj.weight"``).
-
-        Returns:
-            The table.
-
-        Raises:
-            UnsupportedError: if it has no such unit, naming those that it has.
+        ``target`` says where in the site, for units that live in several places
+        (``"in_proj.weight"``).
         """
         have = self.couplings
         for item in have:
@@ -150,14 +139,7 @@ class Site:
     ) -> None:
         """Cut units of the layer.
 
-        Args:
-            coupling: from `coupling`.
-            keep: True = the unit stays, in the coupling's grid.
-            mode: None for the unit's own way.
-            semantics: what a cut unit does; None for the unit's usual.
-
-        Raises:
-            UnsupportedError: if the unit cannot be cut in that mode.
+        ``mode`` and ``semantics`` are the unit's usual ones if None.
         """
         chosen = coupling.modes[0] if mode is None else mode
         if chosen not in coupling.modes:

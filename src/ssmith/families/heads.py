@@ -54,15 +54,7 @@ class HeadConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What a model reads and predicts for a whole sequence, whatever kind of model it is.
-
-    Args:
-        task: what is predicted.
-        outputs: numbers in the answer.
-        classes: names of the classes, in index order.
-        channels: of a real-valued series; None for tokens.
-        vocabulary: token ids; None for a series.
-    """
+    """What a model reads and predicts for a whole sequence, whatever kind of model it is."""
 
     task: Task
     outputs: int
@@ -76,14 +68,6 @@ class TaskModel(nn.Module):
 
     The backbone keeps the name it has in the language model, so that adapters made for one fit
     the other.
-
-    Args:
-        model: a transformers language model; its backbone is taken, not copied.
-        config: see `HeadConfig`.
-        generator: source of the head's initial values; torch's global one if None.
-
-    Raises:
-        UnsupportedError: if the model has no backbone of its own.
     """
 
     def __init__(
@@ -118,17 +102,8 @@ class TaskModel(nn.Module):
     ) -> Float[Tensor, "b o"]:
         """Return the head's answer for whole sequences.
 
-        Args:
-            x: a real-valued series, or tokens.
-            lengths: valid steps of each sequence, where padding is on the right.
-            input_ids: tokens, by the name transformers gives them.
-            attention_mask: (b, l), 0 where a step is padding, on whatever side.
-
-        Returns:
-            Logits, targets, or a forecast flattened to horizon × channels.
-
-        Raises:
-            DataError: if the input does not fit the head, or a sequence has no valid step.
+        ``lengths`` counts valid steps where padding is on the right; ``attention_mask`` (b, l) is 0
+        where a step is padding, on whatever side. Forecasts are flattened to horizon × channels.
         """
         given = self._check(x if input_ids is None else input_ids)
         mask = _mask(given, attention_mask, lengths)
@@ -193,20 +168,7 @@ def answers_of(model: nn.Module | None) -> Answers | None:
 def with_head(
     model: nn.Module, config: HeadConfig, generator: torch.Generator | None = None
 ) -> TaskModel:
-    """Put a new head on a language model's backbone (see `TaskModel`).
-
-    Args:
-        model: a transformers language model.
-        config: see `HeadConfig`.
-        generator: source of the head's initial values.
-
-    Returns:
-        The model with its head; it shares the backbone with ``model``.
-
-    Raises:
-        ModelError: if ``model`` has such a head already.
-        UnsupportedError: if it has no backbone of its own.
-    """
+    """Put a new head on a language model's backbone, which both share (see `TaskModel`)."""
     if isinstance(model, TaskModel):
         raise ModelError("the model has a head", next_step="give the language model it stands on")
     return TaskModel(model, config, generator).train(model.training)
@@ -215,16 +177,7 @@ def with_head(
 def renew_head_(
     model: SequenceModel, config: HeadConfig, generator: torch.Generator | None = None
 ) -> None:
-    """Give a sequence model a new head for another task, in place; all else stays.
-
-    Args:
-        model: the model.
-        config: of the head; its channels must be the model's.
-        generator: source of the head's initial values.
-
-    Raises:
-        DataError: if the model reads other channels.
-    """
+    """Give a sequence model a new head for another task, in place; all else stays."""
     if config.channels != model.config.channels:
         raise DataError(
             f"data of {config.channels or 'no'} channels",

@@ -34,10 +34,8 @@ UNITS: Mapping[str, tuple[str, ...]] = {"mamba": ("state", "channel"), "mamba2":
 class Layout:
     """How a class calls things.
 
-    Args:
-        family: whose layer it is.
-        names: our name of a part → its name, dotted where it lies deeper; as ours if absent.
-        sizes: unit → attributes that count it.
+    ``names`` maps our name of a part to its own, dotted where it lies deeper, as ours if absent;
+    ``sizes`` a unit to the attributes that count it.
     """
 
     family: str

@@ -75,12 +75,7 @@ class Discrete:
 
 
 class LTILayer(nn.Module, ABC):
-    """A diagonal linear time-invariant state space layer on ``m`` channels.
-
-    Args:
-        width: channels ``m``.
-        options: see `LTIOptions`.
-    """
+    """A diagonal linear time-invariant state space layer on ``m`` channels."""
 
     family: str
     trainable_ssm: tuple[str, ...]
@@ -111,17 +106,9 @@ class LTILayer(nn.Module, ABC):
     ) -> tuple[Float[Tensor, "b l m"], Complex[Tensor, "b s"]]:
         """Run over a whole sequence.
 
-        Args:
-            u: input, zero in padded steps.
-            state: state before the first step; zero if None. Only for unidirectional layers.
-            lengths: valid steps; the returned state is the one after the last valid step.
-            discrete: parameters from `discretise`, to spare doing it again.
-
-        Returns:
-            The output and the state to continue from.
-
-        Raises:
-            UnsupportedError: if a state is given to a bidirectional layer.
+        ``u`` is zero in padded steps; the returned state is the one after the last valid step.
+        ``discrete`` comes from `discretise`, to spare doing it again. Bidirectional layers take no
+        state.
         """
 
     @abstractmethod
@@ -131,19 +118,7 @@ class LTILayer(nn.Module, ABC):
         state: Complex[Tensor, "b s"],
         discrete: Discrete | None = None,
     ) -> tuple[Float[Tensor, "b m"], Complex[Tensor, "b s"]]:
-        """Run one time step; equals `scan` step by step.
-
-        Args:
-            u: input of this step.
-            state: state before the step.
-            discrete: parameters from `discretise`, to spare doing it again.
-
-        Returns:
-            The output and the state after the step.
-
-        Raises:
-            UnsupportedError: for a bidirectional layer, which needs the future.
-        """
+        """Run one time step; equals `scan` step by step. Bidirectional layers need the future."""
 
     @abstractmethod
     def modes(self, name: str) -> Modes:

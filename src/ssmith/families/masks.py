@@ -61,15 +61,8 @@ def apply_mask_(site: nn.Module, parameter: str, keep: Bool[Tensor, "..."], fill
     fused optimiser) that leaves all of these alone waits for the next pass in training mode or
     with gradients, or for `reapply_masks_`, which saving calls.
 
-    Args:
-        site: the mixer, attention or feed-forward layer that reads the parameter.
-        parameter: its name, dotted as seen from there.
-        keep: True = the entry is free; anything else stays at ``fill``. Joined with an earlier
-            mask of the same parameter.
-        fill: the value.
-
-    Raises:
-        PlanError: if the mask has another shape.
+    ``parameter`` is dotted as seen from ``site``, the layer that reads it. Where ``keep`` is True
+    the entry is free; it joins an earlier mask of the same parameter.
     """
     path, _, name = parameter.rpartition(".")
     owner = site.get_submodule(path)
@@ -133,11 +126,7 @@ def masks_of(module: nn.Module) -> Iterator[tuple[str, Bool[Tensor, "..."], floa
 
 
 def reapply_masks_(module: nn.Module) -> None:
-    """Write the value of every masked entry below a module, as the next forward pass would.
-
-    Args:
-        module: changed in place.
-    """
+    """Write the value of every masked entry below a module, as the next forward pass would."""
     for part in module.modules():
         for name in [name for name in part._buffers if name.startswith(_PREFIX)]:
             _write(part, name.removeprefix(_PREFIX), at_rest=False)

@@ -35,16 +35,7 @@ def scan_backends(model: nn.Module) -> tuple[Backend, ...]:
 
 
 def require_scan(model: nn.Module, backend: str) -> None:
-    """Raise unless a model's scan takes the named path.
-
-    Args:
-        model: with state space layers.
-        backend: the path it must take.
-
-    Raises:
-        InputError: if there is no such path.
-        UnsupportedError: if it would take another one, with the reason and the remedy.
-    """
+    """Raise unless a model's scan takes the named path."""
     check_choice("backend", backend, get_args(Backend))
     (named,) = (item for item in get_args(Backend) if item == backend)
     require_backend(scan_of(model), named, _like(model))

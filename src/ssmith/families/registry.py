@@ -45,12 +45,8 @@ def family_of(module: nn.Module) -> Family | None:
 def sites(model: nn.Module) -> dict[str, Site]:
     """Return every layer of a network that a family owns, by its dotted name, in its order.
 
-    Args:
-        model: any module.
-
-    Returns:
-        Sites; a layer inside of one of them is part of it. Layers whose weights are elsewhere
-        (offloaded by accelerate) are none. May be empty.
+    A layer inside of one of them is part of it. Layers whose weights are elsewhere (offloaded by
+    accelerate) are none. May be empty.
     """
     found: dict[str, Site] = {}
     places = _places(model)
@@ -65,17 +61,7 @@ def sites(model: nn.Module) -> dict[str, Site]:
 
 
 def ssm_sites(model: nn.Module) -> dict[str, Site]:
-    """Return the state space layers of a network.
-
-    Args:
-        model: any module.
-
-    Returns:
-        Sites by name, at least one.
-
-    Raises:
-        ModelError: if there is none.
-    """
+    """Return the state space layers of a network, at least one."""
     found = {name: site for name, site in sites(model).items() if site.family.kind == "ssm"}
     if not found:
         raise _nothing(model)
@@ -85,10 +71,8 @@ def ssm_sites(model: nn.Module) -> dict[str, Site]:
 def apply_masks_(model: nn.Module, masks: Mapping[str, tuple[Bool[Tensor, "..."], float]]) -> None:
     """Mask parameters by their dotted names (see `apply_mask_`).
 
-    Args:
-        model: changed in place.
-        masks: mask and value of what it cuts, by name; in the layer that owns the parameter, or
-            else in the module it stands in, it is written before each pass.
+    A mask is written before each pass of the layer that owns its parameter, or else of the module
+    it stands in.
     """
     owners = {f"{name}." if name else "": site.module for name, site in sites(model).items()}
     for name, (mask, fill) in masks.items():
@@ -117,17 +101,7 @@ def mixers(model: nn.Module) -> tuple[dict[str, Any], list[tuple[str, str]]]:
 
 
 def find_layers(model: nn.Module) -> dict[str, LTILayer]:
-    """Return every LTI layer by its dotted name, in the model's order.
-
-    Args:
-        model: any module.
-
-    Returns:
-        Layers by name, at least one.
-
-    Raises:
-        UnsupportedError: if there are selective layers only, which have no fixed modes.
-    """
+    """Return every LTI layer by its dotted name, in the model's order, at least one."""
     views = {name: site.view() for name, site in ssm_sites(model).items()}
     found = {name: view for name, view in views.items() if isinstance(view, LTILayer)}
     if not found:
@@ -140,17 +114,7 @@ def find_layers(model: nn.Module) -> dict[str, LTILayer]:
 
 
 def find_selective(model: nn.Module) -> dict[str, SelectiveLayer]:
-    """Return every layer whose A_log can be cut, by its dotted name.
-
-    Args:
-        model: any module.
-
-    Returns:
-        Layers by name, at least one.
-
-    Raises:
-        UnsupportedError: if there is none.
-    """
+    """Return every layer whose A_log can be cut, by its dotted name, at least one."""
     views = {name: site.view() for name, site in sites(model).items()}
     found = {name: view for name, view in views.items() if isinstance(view, SelectiveLayer)}
     if not found:
@@ -209,9 +173,7 @@ def stock_configs(model: nn.Module) -> StockConfig:
 def sync_config_(model: nn.Module, before: StockConfig) -> None:
     """Make a network's configuration say what its layers are now, where they are all alike.
 
-    Args:
-        model: a network that was cut; one without a configuration is left as it is.
-        before: its `stock_configs` before the cut.
+    ``before`` are its `stock_configs` before the cut.
     """
     current = getattr(model, "current_config", None)
     if current is not None:

@@ -17,11 +17,8 @@ from ssmith.families.masks import apply_mask_, masks_of, remove_mask_
 class SiteState:
     """Everything one site is after a cut.
 
-    Args:
-        tensors: its parameters and buffers by name inside it.
-        masks: per parameter that has one, its mask; True = free.
-        fills: per masked parameter, the value of the rest.
-        semantics: of the cut entries of A_log, or None.
+    Per parameter that has one, ``masks`` holds its mask (True = free) and ``fills`` the value of
+    the rest; ``semantics`` is that of the cut entries of A_log.
     """
 
     tensors: dict[str, Tensor]
@@ -47,9 +44,7 @@ def state_of(site: nn.Module) -> SiteState:
 def restore_(site: nn.Module, state: SiteState) -> None:
     """Make a site what another one was, sizes included.
 
-    Args:
-        site: changed in place; its parameters have the same names.
-        state: from `state_of`; tensors the site lacks become buffers of it.
+    Tensors the site lacks become buffers of it.
     """
     for name, _, _ in list(masks_of(site)):
         owner, _, parameter = name.rpartition(".")

@@ -43,11 +43,7 @@ class SlowPathWarning(UserWarning):
 class Choice:
     """The path one operation takes.
 
-    Args:
-        op: the operation.
-        backend: the path.
-        reason: why this one, in words.
-        remedy: what would make it faster; empty where nothing would.
+    ``reason`` says why this one, ``remedy`` what would make it faster; empty where nothing would.
     """
 
     op: Op
@@ -57,15 +53,7 @@ class Choice:
 
 
 def choose(op: Op, like: Tensor) -> Choice:
-    """Return the path ``op`` takes for tensors of ``like``'s device and dtype.
-
-    Args:
-        op: the operation.
-        like: any of its inputs.
-
-    Returns:
-        The path and the reason for it.
-    """
+    """Return the path ``op`` takes for tensors of ``like``'s device and dtype, and why."""
     return _choose(op, like.device.type, like.dtype)
 
 
@@ -173,16 +161,7 @@ def use_backend(backend: Backend) -> Iterator[None]:
 
 
 def require_backend(op: Op, backend: Backend, like: Tensor) -> None:
-    """Raise unless ``op`` takes the named path.
-
-    Args:
-        op: the operation.
-        backend: the path it must take.
-        like: any of its inputs.
-
-    Raises:
-        UnsupportedError: if it would take another one, with the reason and the remedy.
-    """
+    """Raise `UnsupportedError` unless ``op`` takes the named path for tensors like this one."""
     choice = choose(op, like)
     if choice.backend != backend:
         raise UnsupportedError(

@@ -35,16 +35,7 @@ def discretise(
     Zero-order hold: ``A_bar = exp(AΔ)``, ``B_bar = (A_bar − 1)/A · B``.
     Bilinear: ``A_bar = (1 + AΔ/2)/(1 − AΔ/2)``, ``B_bar = Δ/(1 − AΔ/2) · B``.
 
-    Args:
-        A: continuous eigenvalues, 1/time.
-        dt: step sizes Δ > 0, time.
-        method: ``"zoh"`` or ``"bilinear"``.
-
-    Returns:
-        ``A_bar`` and the factor that turns rows of ``B`` into rows of ``B_bar``.
-
-    Raises:
-        InputError: if the method is unknown.
+    Returned are ``A_bar`` and the factor that turns rows of ``B`` into rows of ``B_bar``.
 
     Source: S5 (arXiv 2208.04933), released code, ``discretize_zoh`` and ``discretize_bilinear``.
     Differs: zero-order hold is exact as A → 0, where the released form is 0/0.
@@ -65,17 +56,6 @@ def undiscretise(
 
     Zero-order hold: ``log(A_bar)/Δ``, the principal branch. Bilinear:
     ``2/Δ · (A_bar − 1)/(A_bar + 1)``.
-
-    Args:
-        A_bar: discrete eigenvalues other than 0 (zero-order hold) and −1 (bilinear).
-        dt: step sizes Δ > 0, time.
-        method: ``"zoh"`` or ``"bilinear"``.
-
-    Returns:
-        Eigenvalues, 1/time.
-
-    Raises:
-        InputError: if the method is unknown.
 
     Source: the inverse of `discretise`.
     Differs: it is not in the released code of S5.

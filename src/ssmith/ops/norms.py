@@ -14,17 +14,6 @@ def mode_hinf(
 ) -> Float64[Tensor, "s"]:
     """H∞ norm of each complex mode, ``‖C_i‖·‖B̄_i‖ / (1 − ρ_i)``, attained at ω = arg λ̄_i.
 
-    Args:
-        A_bar: discrete eigenvalues, |λ̄| < 1.
-        B_bar: discretised input rows.
-        C: output rows.
-
-    Returns:
-        One norm per mode, ≥ 0, output amplitude per input amplitude.
-
-    Raises:
-        InputError: if a mode is not stable.
-
     Source: LAST (arXiv 2411.02824), the rank-one case of the H∞ norm.
     Differs: float64 without an additive constant in the denominator.
     """
@@ -36,17 +25,6 @@ def mode_h2_squared(
     A_bar: Complex128[Tensor, "s"], B_bar: Complex128[Tensor, "s i"], C: Complex128[Tensor, "s o"]
 ) -> Float64[Tensor, "s"]:
     """Squared H2 norm of each complex mode, ``‖C_i‖²·‖B̄_i‖² / (1 − ρ_i²)``.
-
-    Args:
-        A_bar: discrete eigenvalues, |λ̄| < 1.
-        B_bar: discretised input rows.
-        C: output rows.
-
-    Returns:
-        One energy of the impulse response per mode, ≥ 0.
-
-    Raises:
-        InputError: if a mode is not stable.
 
     Source: AIRE-Prune (arXiv 2602.00534), impulse-response energy.
     Differs: float64 without an additive constant in the denominator.
@@ -65,18 +43,6 @@ def pair_h2_squared(
 
     One direction: ``2[γ²β²/(1−ρ²) + Re((cᵀc)(b̄b̄ᵀ)/(1−λ̄²))]`` with plain transposes.
     Two directions: lag 0 is ``2·Re((c₁+c₂)b̄)`` once, lags ±k are ``2·Re(c λ̄^k b̄)``.
-
-    Args:
-        A_bar: discrete eigenvalues, |λ̄| < 1.
-        B_bar: discretised input rows.
-        C: output rows.
-        C_back: output rows of the time-reversed branch, if there is one.
-
-    Returns:
-        One energy of the real impulse response per mode, ≥ 0.
-
-    Raises:
-        InputError: if a mode is not stable.
 
     Source: the sum of a geometric series, ‖2·Re X‖² = 2‖X‖² + 2·Re tr(XᵀX).
     Differs: LAST and AIRE drop the second term, which for one channel is as large as the first.

@@ -77,14 +77,7 @@ def reused_memory() -> Iterator[None]:
 
 
 def empty(shape: Sequence[int]) -> Tensor:
-    """Return a tensor that is yet to be written.
-
-    Args:
-        shape: sizes of the axes.
-
-    Returns:
-        A dense float32 tensor on the CPU; inside `reused_memory`, if large, in used memory.
-    """
+    """Return a float32 tensor that is yet to be written, inside `reused_memory` in used memory."""
     pool, count = _POOL.get(), math.prod(shape)
     if pool is None or 4 * count < SMALLEST:
         return torch.empty(shape, dtype=torch.float32)
@@ -96,14 +89,7 @@ def linear(
 ) -> Float[Tensor, "... o"]:
     """Return what `torch.nn.functional.linear` does, inside `reused_memory` in used memory.
 
-    Args:
-        x: input.
-        weight: one row per output.
-        bias: added to each row, or None.
-
-    Returns:
-        The output. Memory is new where a gradient is tracked, and for anything but float32 on the
-        CPU.
+    Memory is new where a gradient is tracked, and for anything but float32 on the CPU.
     """
     given = [item for item in (x, weight, bias) if item is not None]
     plain = all(item.dtype == torch.float32 and item.device.type == "cpu" for item in given)

@@ -36,18 +36,8 @@ def pair_hinf(
     ``sup_ω ‖ v(ω) b̄ + v(−ω)* b̄* ‖₂`` with ``v = c₁/(1−λ̄e^{−jω}) + c₂/(1−λ̄e^{jω})``. The matrix
     has rank two, so its largest singular value follows from 2×2 Gram matrices.
 
-    Args:
-        A_bar: discrete eigenvalues, |λ̄| < 1.
-        B_bar: discretised input rows.
-        C: output rows.
-        C_back: output rows of the time-reversed branch, if there is one.
-
-    Returns:
-        One norm per mode, ≥ 0; relative accuracy about 1e-12, but no better than 1e-8 of
-        ``mode_hinf`` where the two conjugates all but cancel each other.
-
-    Raises:
-        InputError: if a mode is not stable.
+    ``C_back`` are the output rows of the time-reversed branch. Relative accuracy is about 1e-12,
+    but no better than 1e-8 of ``mode_hinf`` where the two conjugates all but cancel each other.
 
     Source: definition of the H∞ norm.
     Differs: LAST ranks by the norm of one complex mode, within a factor 2 of this.
@@ -59,19 +49,7 @@ def pair_hinf(
 
 @dataclass(frozen=True, kw_only=True)
 class _Gram:
-    """Inner products that determine a mode's gain at every frequency.
-
-    Args:
-        rho: |λ̄|.
-        theta: arg λ̄.
-        beta: ‖b̄‖².
-        plain_b: b̄b̄ᵀ, no conjugation.
-        forward: ‖c₁‖².
-        backward: ‖c₂‖².
-        across: c₁ᴴc₂.
-        plain_same: c₁ᵀc₁ + c₂ᵀc₂.
-        plain_across: c₁ᵀc₂.
-    """
+    """Inner products that determine a mode's gain at every frequency; ``plain``: not conjugated."""
 
     rho: Float64[Tensor, "s 1"]
     theta: Float64[Tensor, "s 1"]

@@ -17,17 +17,9 @@ def votes_for_smallest(
 ) -> Float64[Tensor, "*units"]:
     """Return in how many rows a unit is among the ``count`` smallest.
 
-    Args:
-        metric: one row per step, of units along one axis or two; of two, the kernels read either
-            order of memory. NaN counts as largest.
-        count: units chosen per row, in [0, units]; of equals, the later ones, the last axis first.
-        scale: multiplied with every row first; ones if None.
-
-    Returns:
-        The number of rows that choose each unit.
-
-    Raises:
-        InputError: if ``count`` is negative or above s.
+    NaN counts as largest; of equals the later ones are chosen, the last axis first. ``scale`` is
+    multiplied with every row first. Of units along two axes, the kernels read either order of
+    memory.
     """
     rows, units = len(metric), metric.shape[1:]
     s = units.numel()

@@ -87,16 +87,8 @@ def receipt_of(
 ) -> Receipt:
     """Return the receipt of a pruning.
 
-    Args:
-        model: after it, or as it was if it stays on disk.
-        plan: what was done.
-        mode: how.
-        counts: by unit, how many were there before and after; those of the plan if None.
-        sizes: parameters and bytes before and after; empty if they are not known.
-        before: digest of the model before; that of the plan if empty.
-
-    Returns:
-        The receipt.
+    ``counts`` holds by unit how many were there before and after, those of the plan if None;
+    ``sizes`` parameters and bytes before and after, if they are known.
     """
     there = sites(model)
     found = counts or {cut.unit: (cut.total, cut.kept) for cut in plan.cuts}
@@ -185,13 +177,8 @@ def new_values(
 ) -> dict[str, Tensor]:
     """Return every tensor of cut sites that is not just the dense one cut.
 
-    Args:
-        dense: the model before; it is not changed.
-        cuts: in order.
-        after: by site, its tensors after the cuts, as in its ``state_dict``.
-
-    Returns:
-        Dotted name in the model → tensor; with the cuts it makes a complete plan.
+    With the cuts, these values by dotted name make a complete plan. ``after`` holds by site its
+    tensors after the cuts, as in its ``state_dict``.
     """
     plan = Plan(cuts=tuple(cuts), model_digest="")
     found = {}

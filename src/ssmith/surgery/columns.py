@@ -16,17 +16,7 @@ def mixed_rows(
 ) -> Float[Tensor, "k e"]:
     """Return the rows of ``x_proj`` for B or C of the kept columns, mixed with all there are.
 
-    Args:
-        layer: as it is before the cut.
-        which: ``"B"`` or ``"C"``.
-        keep: True = the column stays.
-        mixing: per kept column, the share of every row added to its own.
-
-    Returns:
-        ``W_k + Σ_j R_kj W_j``, in the dtype of the projection.
-
-    Raises:
-        UnsupportedError: if the layer normalises B and C, so that rows do not mix.
+    ``W_k + Σ_j R_kj W_j``: ``mixing`` is per kept column the share of every row added to its own.
     """
     check_mixes(layer)
     weight = layer.mixer.x_proj.weight

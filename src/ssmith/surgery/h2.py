@@ -22,11 +22,8 @@ RIDGE = 1e-10
 class Descent:
     """Where a descent led.
 
-    Args:
-        modes: the layer with new values at the states that stay, the others not present.
-        before: squared H2 error of the states as they were with their best read-out, as a share of
-            the layer's squared H2 norm.
-        after: the same for the new ones.
+    ``before`` and ``after`` are squared H2 errors with the best read-out, as shares of the layer's
+    squared H2 norm; in ``modes`` the states that go are not present.
     """
 
     modes: Modes
@@ -40,17 +37,7 @@ def descend(modes: Modes, keep: Bool[Tensor, "s"]) -> Descent:
     The read-out is solved for at every step (variable projection), so what is descended is
     ``min_C ‖G − G_r(A, B, C)‖²``, in closed form from Gramians. Eigenvalues are
     ``exp(−exp(a) + iθ)``: they stay inside the unit circle, complex states stay complex, and the
-    layer stays diagonal.
-
-    Args:
-        modes: the whole layer, stable.
-        keep: states whose places and values the descent starts from.
-
-    Returns:
-        Where it led; the error never rises.
-
-    Raises:
-        NumericalError: if a present state is unstable, or the error is not finite.
+    layer stays diagonal. The error never rises.
 
     Source: H2-optimal reduction by descent over poles (cf. Gugercin, Antoulas, Beattie 2008, whose
         conditions a minimum meets), with L-BFGS.
@@ -71,12 +58,7 @@ def descend(modes: Modes, keep: Bool[Tensor, "s"]) -> Descent:
 
 
 class _Problem:
-    """The error as a function of the small layer's free numbers.
-
-    Args:
-        whole: the layer.
-        small: where the descent starts.
-    """
+    """The error as a function of the small layer's free numbers."""
 
     def __init__(self, whole: Modes, small: Modes) -> None:
         self.whole, self.small = whole, small

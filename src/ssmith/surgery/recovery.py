@@ -28,12 +28,9 @@ TERMS = ("D", "h", "y")
 class Recovery:
     """What gives a layer back some of what it lost.
 
-    Args:
-        D: added to the skip weights; 0 where it is not refitted.
-        h: state offset h′; None if it is not refitted.
-        y: output offset y′; None if it is not refitted.
-        before: squared error of the gated outputs without it, over the data it was fitted to.
-        after: the same with it; never larger.
+    ``D`` is added to the skip weights, ``h`` and ``y`` are the offsets h′ and y′, None where not
+    refitted. ``before`` and ``after`` are squared errors of the gated outputs over the data it was
+    fitted to, without and with it.
     """
 
     D: Float64[Tensor, "e"]
@@ -47,17 +44,8 @@ class Recovery:
 def recovery(sums: Statistics, terms: Collection[str], ridge: float = 1e-6) -> Recovery:
     """Solve for the chosen terms, each channel on its own.
 
-    Args:
-        sums: from `calibrate.recovery.removed_contribution`.
-        terms: some of D, h and y, at least one.
-        ridge: noise added to every feature as a share of its energy, > 0; pulls all terms to 0.
-
-    Returns:
-        The terms, and the error with and without them.
-
-    Raises:
-        InputError: if a term is unknown, or none is given.
-        NumericalError: if a channel's features are not positive definite.
+    ``sums`` are those of `calibrate.recovery.removed_contribution`; ``ridge`` is noise added to
+    every feature as a share of its energy and pulls all terms to 0.
 
     Source: ridge regression; the terms are those of State-offset Tuning (arXiv 2503.03499).
     Differs: they are fitted to a cut layer's lost output, in closed form, not trained.
@@ -100,9 +88,7 @@ def recovery(sums: Statistics, terms: Collection[str], ridge: float = 1e-6) -> R
 def recover_(layer: SelectiveLayer, found: Recovery) -> None:
     """Write a recovery into a layer: D into its weights, h′ and y′ beside them.
 
-    Args:
-        layer: changed in place; offsets it carries are added to.
-        found: what to write.
+    Offsets it carries are added to.
     """
     mixer = layer.mixer
     mixer.D.add_(found.D.to(mixer.D))

@@ -21,13 +21,9 @@ from ssmith.surgery.systems import Diagonal, System, diagonal_of, slots_needed, 
 class Reduced:
     """What became of one layer.
 
-    Args:
-        modes: the layer with its new values; states that go are not present.
-        D_change: what is added to D at each channel.
-        moved: whether eigenvalues are new in any part of the layer.
-        condition: of the eigenvectors, the largest of all parts.
-        hankel: Hankel singular values of each part that was balanced.
-        findings: what a user must be told.
+    ``D_change`` is added to D at each channel; ``moved`` says whether eigenvalues are new in any
+    part; ``condition`` is that of the eigenvectors, the largest of all parts; ``hankel`` holds the
+    singular values of each part that was balanced.
     """
 
     modes: Modes
@@ -42,12 +38,9 @@ class Reduced:
 class _Part:
     """One system of a layer: all of a MIMO layer, one channel of a SISO one.
 
-    Args:
-        there: flat indices of its states.
-        stay: which of them stay.
-        plain: all of it, as real matrices.
-        reached: second moments of its states.
-        seen: its observability Gramian, outputs weighted by their sensitivity.
+    ``there`` are the flat indices of its states, ``stay`` says which of them stay; ``reached``
+    holds their second moments, ``seen`` the observability Gramian, outputs weighted by their
+    sensitivity.
     """
 
     there: Int64[Tensor, "n"]
@@ -72,17 +65,9 @@ def reduce_modes(
     outcome is unstable, or its eigenvectors are worse conditioned than allowed, that part keeps
     the states of the mask, and a finding says so.
 
-    Args:
-        modes: the layer, stable.
-        moments: of the layer; their second moments stand for the controllability Gramian, so white
-            moments give the textbook reduction and those of data weigh states by what they do.
-            Their sensitivity, where there is one, weighs the outputs.
-        keep: how many states stay, and where their values go.
-        config: its ``poles`` and ``worst_condition``.
-        width: channels of the layer.
-
-    Returns:
-        The reduced layer.
+    The second moments stand for the controllability Gramian, so white moments give the textbook
+    reduction and those of data weigh states by what they do; their sensitivity, where there is one,
+    weighs the outputs.
     """
     if config.poles == "h2":
         return _descended(modes, keep, width)

@@ -18,9 +18,8 @@ RANK = 1e-12
 class Balanced:
     """A system in coordinates where every state is as easily reached as seen.
 
-    Args:
-        system: balanced, states in falling order of their Hankel singular values.
-        hankel: those values; what is below rounding is left out.
+    Its states are in falling order of their Hankel singular values; what is below rounding is left
+    out.
     """
 
     system: System
@@ -32,13 +31,8 @@ def balance(
 ) -> Balanced:
     """Balance a system by the square-root method.
 
-    Args:
-        system: stable.
-        reached: second moments of its states: the controllability Gramian, or those on data.
-        seen: observability Gramian.
-
-    Returns:
-        The balanced system, of the numerical rank of ``reached · seen``.
+    ``reached`` are second moments of its states: the controllability Gramian, or those on data;
+    ``seen`` is the observability Gramian.
 
     Source: Laub, Heath, Paige, Ward (1987); Tombs and Postlethwaite (1987).
     Differs: square roots by eigenvectors, so that Gramians may be singular.
@@ -55,15 +49,8 @@ def balance(
 def truncated(balanced: Balanced, order: int) -> System:
     """Return the leading part of a balanced system.
 
-    With the true Gramians the H∞ error is at most twice the sum of the Hankel singular values
-    left out.
-
-    Args:
-        balanced: the system.
-        order: real states that stay.
-
-    Returns:
-        The reduced system.
+    With the true Gramians the H∞ error is at most twice the sum of the Hankel singular values left
+    out. ``order`` counts the real states that stay.
 
     Source: balanced truncation (Moore 1981; bound: Enns 1984, Glover 1984).
     Differs: nothing.
@@ -75,14 +62,8 @@ def truncated(balanced: Balanced, order: int) -> System:
 def perturbed(balanced: Balanced, order: int) -> System:
     """Return the leading part of a balanced system with the rest at its steady state.
 
-    Keeps the response to constant input, and the bound of `truncated`.
-
-    Args:
-        balanced: the system.
-        order: real states that stay.
-
-    Returns:
-        The reduced system; what the rest passes on at once is added to D.
+    Keeps the response to constant input, and the bound of `truncated`. What the rest passes on at
+    once is added to D.
 
     Source: balanced singular perturbation (Liu and Anderson 1989).
     Differs: the read-out sees the present state, so W replaces C of the source after one step.

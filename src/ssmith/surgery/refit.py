@@ -100,20 +100,7 @@ def refit_readout(
     With removed weights ``w_R`` the best change on the kept features is
     ``δ_K = G_KK⁻¹ (G_KR w_R + E[z_K e])``; with D, the input joins as one more feature per output.
 
-    Args:
-        modes: the layer as it is.
-        moments: of that layer.
-        keep: the states that stay.
-        config: see `RefitConfig`.
-        width: channels of the layer.
-
-    Returns:
-        The read-out, 0 at removed states, with the error before and after.
-
-    Raises:
-        InputError: if the moments do not have the layer's shape.
-        NumericalError: if the moments of the kept states are not positive definite, or the new
-            values not finite.
+    It is 0 at removed states, and comes with the error before and after.
 
     Source: least squares on second moments; for white moments, the fixed-pole H2-optimal read-out.
     Differs: the ridge pulls towards the weights there are, not towards zero.

@@ -19,14 +19,7 @@ SMALLEST = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """A real state space; ``o`` holds the outputs of all directions.
-
-    Args:
-        F: state matrix.
-        G: input map.
-        W: read-out, the present state included.
-        D: what is added to the direct part, per output and input.
-    """
+    """A real state space; ``o`` holds the outputs of all directions, W reads the present state."""
 
     F: Float64[Tensor, "k k"]
     G: Float64[Tensor, "k i"]
@@ -47,11 +40,7 @@ class System:
 class Diagonal:
     """A system in its eigenvectors: ``y = factor · Re(C x)``, one row of states per mode.
 
-    Args:
-        A: eigenvalues, one of each conjugate pair.
-        B: input rows.
-        C: read-out rows.
-        condition: of the eigenvectors: how much rounding grows on the way.
+    ``condition`` is that of the eigenvectors: how much rounding grows on the way.
     """
 
     A: Complex128[Tensor, "n"]

@@ -26,16 +26,6 @@ def hankel_penalty(model: nn.Module) -> Float64[Tensor, ""]:
     One if a single Hankel singular value σ carries all, √k if k carry alike; scaling a layer
     changes nothing. A SISO layer counts each channel, weighted by its share of ``Σσ``.
 
-    Args:
-        model: any module with S5 or S4D layers inside, all states stable.
-
-    Returns:
-        A number ≥ 1 that gradients can be taken of.
-
-    Raises:
-        ModelError: if there is no state space layer.
-        NumericalError: if a Gramian is not finite or not positive.
-
     Source: Hankel singular value regularisation (arXiv 2510.22951), which adds ``Σσ``.
     Differs: relative to ``‖σ‖₂``, so that the term cannot be met by making a layer quiet; for
         complex diagonal layers, in both directions of time.
@@ -57,16 +47,8 @@ def hankel_penalty(model: nn.Module) -> Float64[Tensor, ""]:
 def hankel_values(layer: LTILayer) -> Float64[Tensor, "g k"]:
     """Return a layer's Hankel singular values, rising, of which gradients can be taken.
 
-    Both directions of a bidirectional layer share their states: their read-outs are stacked.
-
-    Args:
-        layer: with stable states; masked ones count as zero.
-
-    Returns:
-        Values ≥ 0 per group: one group for a MIMO layer, one per channel of a SISO one.
-
-    Raises:
-        NumericalError: if a Gramian is not finite or not positive.
+    Both directions of a bidirectional layer share their states: their read-outs are stacked. A MIMO
+    layer is one group, a SISO one has one for each channel; masked states count as zero.
     """
     modes = _live_modes(layer)
     layout = Layout.of(modes)

@@ -76,13 +76,6 @@ UNITS: Mapping[str, Unit] = {
 
 
 def unit_named(name: str) -> Unit:
-    """Return a unit by its name.
-
-    Args:
-        name: e.g. ``"state"``.
-
-    Returns:
-        The unit; an unknown name raises `InputError`.
-    """
+    """Return a unit by its name, e.g. ``"state"``; an unknown one raises `InputError`."""
     check_choice("unit", name, tuple(UNITS))
     return UNITS[name]

@@ -46,16 +46,6 @@ def new_mamba(size: MambaSize, *, seed: int) -> nn.Module:
     The weights are drawn as transformers draws them, but the embedding and the projections it
     leaves to ``initializer_range`` with a deviation of 0.02, and the output projections smaller
     with depth, as the mamba_ssm package does.
-
-    Args:
-        size: of the model.
-        seed: of the weights.
-
-    Returns:
-        A ``MambaForCausalLM`` in float32.
-
-    Raises:
-        MissingExtraError: if transformers is not installed.
     """
     transformers = require("transformers", extra="hf", purpose="a Mamba language model")
     config = transformers.MambaConfig(

@@ -17,12 +17,6 @@ def in_double(model: nn.Module) -> Iterator[nn.Module]:
     """Yield a copy of a model that computes in float64, norms and logits included.
 
     Inside the block, code that narrows a float64 tensor to float32 leaves it as it is.
-
-    Args:
-        model: a transformers language model; it is left as it was.
-
-    Yields:
-        The copy.
     """
     twin: Any = copy.deepcopy(model).double()
     if getattr(twin, "_can_set_experts_implementation", lambda: False)():

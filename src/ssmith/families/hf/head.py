@@ -18,14 +18,6 @@ def read_out(
 
     Where a class does more between the two than apply a linear layer, its logits are returned
     with a head that hands them on.
-
-    Args:
-        model: a transformers language model.
-        ids: token ids.
-        valid: False where a position is padding; None where none is.
-
-    Returns:
-        (b, l, model width or vocabulary), and a function from any of its rows to logits.
     """
     known: Any = model
     mask = None if valid is None else valid.long()

@@ -18,15 +18,8 @@ def places_of(
 ) -> Int64[Tensor, "r l"]:
     """Return the place of each of the last ``length`` tokens in its own sequence.
 
-    Args:
-        attention_mask: (b, past + length), 0 where a token is padding; anything else counts no
-            padding.
-        length: tokens at hand.
-        past: tokens before them.
-        device: where they are.
-
-    Returns:
-        Places from 0; padding tokens repeat the place before them. One row where all are alike.
+    Places count from 0; padding tokens repeat the place before them. A mask that is not (b, past +
+    length) counts no padding, and one row stands for all that are alike.
     """
     whole = past + length
     if names_padding(attention_mask) and attention_mask.shape[1] == whole:

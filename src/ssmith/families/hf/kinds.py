@@ -15,12 +15,7 @@ _MLP = ("MLP", "Mlp", "FeedForward", "MoE", "MoeBlock", "MOE")
 def layer_kinds(model: nn.Module) -> dict[str, Kind]:
     """Return the layers of a transformers model that are a kind of their own, in its order.
 
-    Args:
-        model: any module.
-
-    Returns:
-        Dotted name → kind. A layer inside another one, such as the attention of a shared block,
-        stands for itself; what is neither is not listed.
+    A layer inside another one, such as the attention of a shared block, stands for itself.
     """
     found: dict[str, Kind] = {}
     for name, part in model.named_modules():

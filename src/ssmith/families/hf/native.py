@@ -15,33 +15,12 @@ _SHARED = ("d_model", "n_layer", "vocab_size")
 
 
 def from_mamba_ssm(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> nn.Module:
-    """Build the transformers model a `mamba_ssm` checkpoint describes.
-
-    Args:
-        config: its ``config.json``: ``d_model``, ``n_layer``, ``vocab_size``, ``ssm_cfg``, ….
-        weights: its state dict.
-
-    Returns:
-        A ``MambaForCausalLM`` or ``Mamba2ForCausalLM`` in the dtype of the weights, in eval mode.
-
-    Raises:
-        ModelError: if a setting has no counterpart, or names or shapes of the weights do not fit.
-    """
+    """Build the transformers model of a `mamba_ssm` checkpoint, in the dtype of its weights."""
     return _load(skeleton(config), weights, tied=config.get("tie_embeddings", True))
 
 
 def skeleton(config: Mapping[str, Any]) -> nn.Module:
-    """Build the transformers model a `mamba_ssm` configuration describes, without its weights.
-
-    Args:
-        config: its ``config.json``.
-
-    Returns:
-        A model with weights as transformers initialises them.
-
-    Raises:
-        ModelError: if a setting has no counterpart.
-    """
+    """Build the transformers model a `mamba_ssm` configuration describes, without its weights."""
     missing = [name for name in _SHARED if name not in config]
     if missing:
         raise ModelError(f"config.json lacks {missing}", next_step="give the original config.json")

@@ -10,13 +10,8 @@ from ssmith.families.registry import family_of
 def row_parts(mixer: Any, projection: str) -> dict[str, slice]:
     """Return the parts of a projection's output by name.
 
-    Args:
-        mixer: a selective mixer, or None for a linear layer outside of one.
-        projection: name of the projection in it.
-
-    Returns:
-        ``in_proj``: x and z (Mamba), or z, x, B, C and dt (Mamba-2); ``x_proj``: dt, B and C.
-        Nothing for a projection with one meaning.
+    ``in_proj``: x and z (Mamba), or z, x, B, C and dt (Mamba-2); ``x_proj``: dt, B and C. None for
+    a projection with one meaning, or outside of a mixer.
     """
     family = None if mixer is None else family_of(mixer)
     maths = None if family is None else family.name

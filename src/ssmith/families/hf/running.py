@@ -25,10 +25,8 @@ _HYBRID_CACHE, _CACHE = "past_key_values", "cache_params"
 def running(model: nn.Module, *, backend: Backend | None, stock: bool = False) -> Iterator[None]:
     """Evaluate a model inside the block: in eval mode, without gradients, on one path.
 
-    Args:
-        model: a transformers language model.
-        backend: path to force; None for the one that is chosen by itself.
-        stock: leave the engine out and run the model's own code.
+    ``backend`` is forced, None for the one that is chosen by itself; ``stock`` leaves the engine
+    out.
     """
     training = model.training
     forced = nullcontext() if backend is None else use_backend(backend)
@@ -45,12 +43,7 @@ def running(model: nn.Module, *, backend: Backend | None, stock: bool = False) -
 def first_states(model: nn.Module, seed: int) -> Iterator[bool]:
     """Give every mixer a random state before the first step, inside the block.
 
-    Args:
-        model: a model on the engine.
-        seed: of the states.
-
-    Yields:
-        Whether it was done: a model that carries adapters has states of its own, and is left alone.
+    Yields False where it was not done: a model that carries adapters has states of its own.
     """
     found = mixers(model)[0]
     if any(SLOT in mixer._modules or hasattr(mixer, "initial_state") for mixer in found.values()):
@@ -88,14 +81,7 @@ def forward(
 ) -> tuple[Float[Tensor, "b l v"], Any]:
     """Return the logits of some tokens that continue from a cache, and the cache after them.
 
-    Args:
-        model: a transformers language model.
-        ids: tokens.
-        carried: the cache before them; None to start.
-        mask: over all tokens so far, 0 where one is padding; None where none is.
-
-    Returns:
-        Both.
+    ``mask`` is over all tokens so far, 0 where one is padding.
     """
     name = _HYBRID_CACHE if is_hybrid(model) else _CACHE
     out = model(ids, attention_mask=mask, use_cache=True, **{name: carried})
@@ -115,14 +101,7 @@ def logits_in_chunks(
 ) -> Float[Tensor, "b l v"]:
     """Return the logits of the same tokens given in chunks, the state carried in a cache.
 
-    Args:
-        model: a transformers language model.
-        ids: tokens.
-        chunk: tokens per call, ≥ 1.
-        state: dtype the recurrent state is rounded to between calls; None to leave it.
-
-    Returns:
-        Logits of all tokens.
+    ``state`` is the dtype the recurrent state is rounded to between calls; None to leave it.
     """
     pieces, carried = [], None
     for part in ids.split(chunk, dim=1):
@@ -144,15 +123,7 @@ def _round_states_(carried: Any, state: torch.dtype) -> None:
 def padded(
     rows: list[Int64[Tensor, "_"]], *, left: bool
 ) -> tuple[Int64[Tensor, "b l"], Int64[Tensor, "b l"]]:
-    """Return rows of any lengths as one batch, and its mask.
-
-    Args:
-        rows: token ids.
-        left: pad on the left; else on the right.
-
-    Returns:
-        Token ids, padded with 0, and 1 where a token is valid.
-    """
+    """Return rows of any lengths as one batch padded with 0, and its mask: 1 where valid."""
     longest = max(len(row) for row in rows)
     ids = rows[0].new_zeros(len(rows), longest)
     mask = torch.zeros_like(ids)
@@ -171,14 +142,7 @@ def logits_after_padding(
 ) -> list[Float[Tensor, "_ v"]]:
     """Return each row's logits when the rows share one padded batch, and are then continued.
 
-    Args:
-        model: a transformers language model.
-        rows: prompts of any lengths.
-        following: tokens that follow each prompt, given one at a time.
-        left: pad on the left; else on the right.
-
-    Returns:
-        Per row, the logits of its prompt and of what follows.
+    ``following`` are given one at a time.
     """
     ids, mask = padded(rows, left=left)
     prompts, carried = forward(model, ids, None, mask)
@@ -202,17 +166,7 @@ def greedy(
     *,
     mask: Int64[Tensor, "b l"] | None = None,
 ) -> Int64[Tensor, "b s"]:
-    """Return the likeliest tokens after prompts, by transformers' ``generate``.
-
-    Args:
-        model: a transformers language model.
-        ids: the prompts.
-        steps: tokens to add, ≥ 1; none ends a text early.
-        mask: of the prompts; None where nothing is padding.
-
-    Returns:
-        The added tokens alone.
-    """
+    """Return the likeliest tokens after prompts, by transformers' ``generate``."""
     whole: Tensor = model.generate(
         ids,
         attention_mask=torch.ones_like(ids) if mask is None else mask,
@@ -228,16 +182,7 @@ def greedy(
 def greedy_after_padding(
     model: Any, rows: list[Int64[Tensor, "_"]], steps: int
 ) -> Int64[Tensor, "b s"]:
-    """Return the likeliest tokens after rows that share one batch, padded on the right.
-
-    Args:
-        model: a transformers language model.
-        rows: prompts of any lengths.
-        steps: tokens to add, ≥ 1.
-
-    Returns:
-        The added tokens alone.
-    """
+    """Return the likeliest tokens after rows that share one batch, padded on the right."""
     ids, mask = padded(rows, left=False)
     logits, carried = forward(model, ids, None, mask)
     last = logits[torch.arange(len(rows)), mask.sum(1) - 1]
@@ -247,17 +192,7 @@ def greedy_after_padding(
 def greedy_after_chunks(
     model: Any, ids: Int64[Tensor, "b l"], chunk: int, steps: int
 ) -> Int64[Tensor, "b s"]:
-    """Return the likeliest tokens after prompts that are read in chunks.
-
-    Args:
-        model: a transformers language model.
-        ids: the prompts.
-        chunk: tokens per call, ≥ 1.
-        steps: tokens to add, ≥ 1.
-
-    Returns:
-        The added tokens alone.
-    """
+    """Return the likeliest tokens after prompts that are read in chunks."""
     carried = None
     for part in ids.split(chunk, dim=1):
         logits, carried = forward(model, part, carried)

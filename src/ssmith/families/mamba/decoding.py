@@ -31,16 +31,8 @@ def whole_step(
     The operation computes what the mixer's layers do without calling them. So the ordinary path is
     taken if anything is attached to one of them (a hook, an adapter, a quantised weight), if an
     adapter of the mixer changes more than offsets, under autograd, autocast or a compiler, and
-    where the kernels do not run or tensors are not plain float32. Both compute the same.
-
-    Args:
-        mixer: a mixer with Mamba's maths.
-        hooks: what adapters change in it.
-        hidden: (b, l, m).
-        carried: what its cache holds; the operation advances it in place.
-
-    Returns:
-        Its inputs; None for the ordinary path.
+    where the kernels do not run or tensors are not plain float32. Both compute the same. What its
+    cache holds is advanced in place.
     """
     if hidden.shape[1] != 1 or hidden.shape[0] > MOST_SEQUENCES or torch.is_grad_enabled():
         return None

@@ -42,15 +42,6 @@ def mamba_forward(
     `hooks_of`; so are tensors ``state_offset``, ``initial_state``, each (e, n), and
     ``output_offset`` (e,) set on the mixer by name.
 
-    Args:
-        self: a ``MambaMixer`` or ``FalconMambaMixer``.
-        hidden_states: (b, l, m).
-        cache_params: a transformers cache to continue from and to update, or None.
-        attention_mask: (b, l), 0 where a step is padding; or None.
-
-    Returns:
-        (b, l, m) in the dtype of ``hidden_states``.
-
     Differs: transformers drops the cached state when more than one step follows it, and stores
         padding in it; here neither happens.
     """
@@ -76,14 +67,7 @@ def mamba_forward(
 def mixed(mixer: Any, x: Tensor, z: Tensor, selected: Tensor | None = None) -> Tensor:
     """Run the rest of a mixer on what ``in_proj`` and ``conv1d`` made of texts from their start.
 
-    Args:
-        mixer: a ``MambaMixer`` or ``FalconMambaMixer`` without a prefix.
-        x: (b, l, e), convolved and activated.
-        z: (b, l, e), the gate.
-        selected: what ``x_proj`` makes of ``x``, where that is at hand.
-
-    Returns:
-        (b, l, m): what `mamba_forward` returns without padding and without a cache.
+    ``selected`` is what ``x_proj`` makes of ``x``, where that is at hand. The mixer has no prefix.
     """
     hooks = hooks_of(mixer)
     carried = _start(mixer, hooks, x.shape[0])

@@ -30,11 +30,8 @@ SEMANTICS = "ssmith_semantics"
 class Branches:
     """The two branches of one batch before the scan, which no cut of states changes.
 
-    Args:
-        x: convolved and activated.
-        z: the gate.
-        selected: what ``x_proj`` makes of x, which cuts of columns do change; None where it is not
-            held.
+    ``x`` is convolved and activated, ``z`` the gate. ``selected``, what ``x_proj`` makes of x, does
+    change with cuts of states; None where it is not held.
     """
 
     x: Float[Tensor, "b l e"]
@@ -63,14 +60,9 @@ class Branches:
 class MixerParts:
     """What flows through one mixer on one batch.
 
-    Args:
-        hidden: input of ``in_proj``; None where it is no longer held.
-        raw: input of ``conv1d``; None where it is no longer held.
-        x: the convolved, activated input: of ``x_proj`` and of the scan.
-        rank: input of ``dt_proj``.
-        scan: inputs of the scan; its gated output is the input of ``out_proj``.
-        valid: False where a step is padding; None without padding.
-        residual: the stream the layer adds to, as its block is given it; None outside a block.
+    The inputs of ``in_proj`` (``hidden``), ``conv1d`` (``raw``), ``x_proj`` (``x``), ``dt_proj``
+    (``rank``) and the scan; None where they are no longer held. ``residual`` is the stream the
+    layer adds to, None outside a block.
     """
 
     hidden: Float[Tensor, "b l m"] | None = None
@@ -84,12 +76,7 @@ class MixerParts:
 
 @dataclass(frozen=True)
 class SelectiveLayer:
-    """The mixer of a Mamba or Falcon-Mamba block.
-
-    Args:
-        name: dotted name of the mixer in its model.
-        mixer: the module, its parts under our names.
-    """
+    """The mixer of a Mamba or Falcon-Mamba block."""
 
     name: str
     mixer: Any
@@ -154,29 +141,15 @@ class SelectiveLayer:
     ) -> MixerParts:
         """Rebuild everything that flows through the mixer up to the scan.
 
-        Forward hooks would miss the inputs of ``conv1d`` and ``dt_proj``, and no module returns
-        the state.
-
-        Args:
-            hidden: input of the mixer.
-            valid: False where a step is padding, which stands at the end of its row.
-
-        Returns:
-            The parts.
+        Forward hooks would miss the inputs of ``conv1d`` and ``dt_proj``, and no module returns the
+        state. Steps that are not valid stand at the end of their row.
         """
         raw, z = self.mixer.in_proj(hidden).chunk(2, dim=-1)
         parts = self.parts_of(self._selected(convolve(self.mixer, raw, None), z), valid)
         return replace(parts, hidden=hidden, raw=raw)
 
     def branches(self, hidden: Float[Tensor, "b l m"]) -> Branches:
-        """Run the mixer up to its branches, and hold nothing else.
-
-        Args:
-            hidden: input of the mixer.
-
-        Returns:
-            The branches.
-        """
+        """Run the mixer up to its branches, and hold nothing else."""
         in_proj = self.mixer.in_proj
         if not is_plain(in_proj, nn.Linear):
             # It is called, so that what stands here or is attached to it takes part.
@@ -192,15 +165,7 @@ class SelectiveLayer:
         return Branches(x, z, self.mixer.x_proj(x))
 
     def parts_of(self, branches: Branches, valid: Bool[Tensor, "b l"] | None = None) -> MixerParts:
-        """Rebuild what flows from the branches into the scan.
-
-        Args:
-            branches: of one batch.
-            valid: False where a step is padding, which stands at the end of its row.
-
-        Returns:
-            The parts, without what lies before the branches.
-        """
+        """Rebuild what flows from the branches into the scan, without what lies before them."""
         mixer, x = self.mixer, branches.x
         selected = mixer.x_proj(x) if branches.selected is None else branches.selected
         rank, B, C = selection(mixer, selected)
@@ -215,14 +180,7 @@ class SelectiveLayer:
         return MixerParts(x=x, rank=rank, scan=scan, valid=valid)
 
     def output(self, branches: Branches) -> Float[Tensor, "b l m"]:
-        """Return the mixer's output from its branches on: what its forward pass returns.
-
-        Args:
-            branches: of one batch; what they hold, nothing has changed since.
-
-        Returns:
-            The output.
-        """
+        """Return the mixer's output from its branches on: what its forward pass returns."""
         return mixed(self.mixer, branches.x, branches.z, branches.selected)
 
     def cut_entries_(self, keep: Bool[Tensor, "e n"], semantics: str) -> None:

@@ -28,15 +28,6 @@ def mamba2_forward(
     Bamba, Granite-4 and Nemotron-H hybrids and of Zamba-2 are Mamba-2's; Falcon-H1's scales its
     projection, and may gate without a norm.
 
-    Args:
-        self: a ``Mamba2Mixer`` or one of its kin.
-        hidden_states: (b, l, m).
-        cache_params: a transformers cache to continue from and to update, or None.
-        attention_mask: (b, l), 0 where a step is padding; or None.
-
-    Returns:
-        (b, l, m) in the dtype of ``hidden_states``.
-
     Differs: transformers clamps Δ to the layer's limits in prefill but not in decoding; here it
         is clamped in both. Padding on any side leaves no trace in the cache.
     """

@@ -14,13 +14,7 @@ from ssmith.families.parts.padding import Padding
 
 @dataclass(frozen=True, kw_only=True)
 class Carried:
-    """What a layer starts from.
-
-    Args:
-        conv: the last k inputs of the convolution, (b, k, e), or None at the start.
-        recurrent: the state, or None at the start.
-        virtual: whether it comes from a prefix, and so stands in no cache yet.
-    """
+    """What a layer starts from; ``virtual`` if from a prefix, which stands in no cache yet."""
 
     conv: Tensor | None = None
     recurrent: Tensor | None = None
@@ -28,18 +22,7 @@ class Carried:
 
 
 def read(cache: Any, layer: int) -> Carried:
-    """Return what the cache holds for a layer.
-
-    Args:
-        cache: a transformers cache, or None.
-        layer: index of the layer.
-
-    Returns:
-        The states; both None where there is nothing to continue from.
-
-    Raises:
-        UnsupportedError: if the cache records the past to roll back (assisted generation).
-    """
+    """Return what the cache holds for a layer; nothing where there is nothing to continue from."""
     if cache is None:
         return Carried()
     if cache.is_recording_past(layer):
@@ -62,13 +45,8 @@ def write(
 ) -> None:
     """Store the states after a batch of steps.
 
-    Args:
-        cache: a transformers cache, or None.
-        layer: index of the layer.
-        kernel: taps k of the convolution.
-        inputs: the convolution's inputs (b, l, e), the states the batch started from, and how its
-            rows were sorted.
-        h: the state after the last step.
+    ``inputs``: those of the convolution (b, l, e), the states the batch started from, and how its
+    rows were sorted.
     """
     if cache is None:
         return

@@ -19,13 +19,7 @@ SLOT = "ssmith_adapters"
 
 @dataclass(frozen=True, kw_only=True)
 class ExtraStates:
-    """States an adapter adds to a Mamba mixer.
-
-    Args:
-        A_log: their decay.
-        B: rows that project the scan's input to what they take in.
-        C: rows that project it to how they are read out.
-    """
+    """States an adapter adds to a Mamba mixer: their decay, rows in, and rows out."""
 
     A_log: Float[Tensor, "e k"]
     B: Float[Tensor, "k e"]
@@ -86,17 +80,7 @@ def hooks_of(mixer: Any) -> Hooks:
 def read_out(
     y: Float[Tensor, "b l e"], C: Float[Tensor, "b l n"], z: Float[Tensor, "b l e"], hooks: Hooks
 ) -> Float[Tensor, "b l e"]:
-    """Add to a gated output what the scan itself has not: offsets by row.
-
-    Args:
-        y: the scan's output, after the gate.
-        C: read-out rows of the mixer's own states.
-        z: gate logits.
-        hooks: of the mixer.
-
-    Returns:
-        ``y + SiLU(z)·(y′ + C·h′)``.
-    """
+    """Return ``y + SiLU(z)·(y′ + C·h′)``: what the scan has not added itself, offsets by row."""
     own = hooks.output_offset
     offset = own[:, None] if own is not None and own.ndim == 2 else None
     by_row = hooks.state_offset
@@ -111,15 +95,7 @@ def read_out(
 
 
 def check_rows(given: Tensor, batch: int) -> None:
-    """Raise unless there is one value for each row of a batch.
-
-    Args:
-        given: values, rows first.
-        batch: rows of the batch.
-
-    Raises:
-        InputError: otherwise.
-    """
+    """Raise unless there is one value for each row of a batch."""
     if given.shape[0] != batch:
         raise InputError(
             f"adapters were named for {given.shape[0]} rows",

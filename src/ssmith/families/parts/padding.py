@@ -20,10 +20,7 @@ from ssmith.core.errors import InputError
 class Padding:
     """How the rows of one batch are sorted.
 
-    Args:
-        order: for each place after sorting, the place before it.
-        lengths: valid steps of each row.
-        valid: True where a sorted place holds a valid step.
+    ``order`` holds for each place after sorting the place before it.
     """
 
     order: Int64[Tensor, "b l"]
@@ -32,18 +29,7 @@ class Padding:
 
     @classmethod
     def of(cls, attention_mask: Tensor | None, length: int) -> Padding | None:
-        """Read a mask of the last ``length`` steps; None if every step is valid.
-
-        Args:
-            attention_mask: (b, at least ``length``), not 0 where a step is valid; or None.
-            length: steps of the batch at hand.
-
-        Returns:
-            How to sort the rows, or None if there is no padding.
-
-        Raises:
-            InputError: if the mask has another shape.
-        """
+        """Read a mask of the last ``length`` steps; None if every step is valid."""
         if attention_mask is None:
             return None
         if attention_mask.ndim != 2 or attention_mask.shape[1] < length:

@@ -11,12 +11,8 @@ from torch.nn.modules import module as modules
 def is_plain(layer: Any, kind: type[nn.Module]) -> bool:
     """Return whether a layer's weights may be read instead of calling it.
 
-    Args:
-        layer: a module, or None.
-        kind: what it must be; an adapter or a quantised layer is of another type.
-
-    Returns:
-        False as well where a hook waits for it or for every module, or its forward was replaced.
+    It must be just of that class (an adapter or a quantised layer is of another), no hook may wait
+    for it or for every module, and its forward must be its own.
     """
     if type(layer) is not kind:
         return False

@@ -31,15 +31,7 @@ class Mixer:
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """How the engine runs a family's mixers.
-
-    Args:
-        name: what it computes.
-        forward: in place of the mixer's own.
-        scan: the operation that carries the state.
-        ops: every operation it takes.
-        mixers: classes of transformers by name.
-    """
+    """How the engine runs a family's mixers."""
 
     name: str
     forward: Callable[..., Tensor]

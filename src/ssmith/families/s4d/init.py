@@ -19,16 +19,7 @@ def eigenvalues(kind: Initialisation, states: int, conj_sym: bool) -> Complex[Te
     ``lin``: ``−½ + iπk``. ``inv``: ``−½ + i·(N/π)·(N/(2k + 1) − 1)``. ``legs`` (or ``hippo``): the
     eigenvalues of HiPPO-LegS's normal part. N counts both members of each pair.
 
-    Args:
-        kind: which family of eigenvalues.
-        states: stored states per channel.
-        conj_sym: whether each stored state stands for a pair; otherwise both are returned.
-
-    Returns:
-        Eigenvalues with negative real parts.
-
-    Raises:
-        InputError: if the kind is unknown, or an odd number is asked for without symmetry.
+    Without ``conj_sym`` both of each pair are returned.
 
     Source: S4D (arXiv 2206.11893) §4, S4D-Lin, S4D-Inv and S4D-LegS.
     """

@@ -13,11 +13,7 @@ from ssmith.families.sequence.config import Activation
 class Block(nn.Module):
     """``u + dropout(activation(ssm(norm(u))))``.
 
-    Args:
-        ssm: the state space layer.
-        activation: ``"gelu"``; ``"half_glu"``, ``g ⊙ σ(W g)`` with ``g = gelu(y)``; or
-            ``"full_glu"``, ``(V g) ⊙ σ(W g)``.
-        dropout: probability in [0, 1).
+    ``"half_glu"`` is ``g ⊙ σ(W g)`` with ``g = gelu(y)``, ``"full_glu"`` ``(V g) ⊙ σ(W g)``.
     """
 
     def __init__(self, ssm: LTILayer, activation: Activation, dropout: float) -> None:

@@ -107,17 +107,7 @@ class SequenceConfig:
 
     @classmethod
     def from_dict(cls, content: Any) -> SequenceConfig:
-        """Build a configuration from parsed JSON.
-
-        Args:
-            content: what `as_dict` returned, parsed from JSON.
-
-        Returns:
-            The configuration.
-
-        Raises:
-            ModelError: if a key is unknown or missing, or a value does not fit.
-        """
+        """Build a configuration from parsed JSON."""
         try:
             return from_mapping(cls, content, where="the model's configuration")
         except InputError as error:

@@ -21,11 +21,8 @@ from ssmith.families.sequence.config import SequenceConfig
 class ModelState:
     """What a model remembers between steps, and the constants it runs with.
 
-    Args:
-        layers: the state of each layer.
-        pooled: running sum (mean pooling) or last feature (last pooling).
-        count: valid steps seen so far.
-        discrete: the layers' discretised parameters, fixed when the state was made.
+    ``pooled`` is the running sum (mean pooling) or the last feature (last pooling) of ``count``
+    valid steps; ``discrete`` was fixed when the state was made.
     """
 
     layers: tuple[Complex[Tensor, "b _"], ...]

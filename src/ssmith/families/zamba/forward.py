@@ -37,18 +37,6 @@ def zamba_forward(
 
     As `mamba_forward`, head by head; ``state_offset`` and ``initial_state`` are (h, p, n) here.
 
-    Args:
-        self: a ``ZambaMambaMixer``.
-        hidden_states: (b, l, m).
-        cache_params: a transformers cache to continue from and to update, or None.
-        attention_mask: (b, l), 0 where a step is padding; or None.
-
-    Returns:
-        (b, l, m) in the dtype of ``hidden_states``.
-
-    Raises:
-        UnsupportedError: if an adapter adds states or virtual inputs.
-
     Differs: transformers drops the cached state when more than one step follows it, and stores
         padding in it; here neither happens.
     """

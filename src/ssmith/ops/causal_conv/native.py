@@ -26,18 +26,7 @@ def causal_conv_native(
     *,
     silu: bool = True,
 ) -> tuple[Float[Tensor, "b l e"], Float[Tensor, "b q e"]]:
-    """Compute what `causal_conv_reference` does, in float32, for up to `MAX_TAPS` taps.
-
-    Args:
-        x: input, time-major; on the CPU, any floating-point type.
-        weight: taps of each channel, the last one acting on the current step.
-        bias: added to each channel.
-        state: the q = k − 1 steps before the first, oldest first; zero if None.
-        silu: whether the output goes through SiLU.
-
-    Returns:
-        The output and the state after the last step, both in the dtype of ``x``.
-    """
+    """Compute what `causal_conv_reference` does, in float32, for up to `MAX_TAPS` taps."""
     check_conv(x, weight, bias, state)
     wide = x.float()
     tensors = (

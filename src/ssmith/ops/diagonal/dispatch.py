@@ -17,18 +17,10 @@ def diagonal_scan(
     reverse: bool = False,
     overwrite: bool = False,
 ) -> tuple[Complex[Tensor, "b l s"], Complex[Tensor, "b s"]]:
-    """Run ``x_t = A_bar x_{t−1} + Bu_t`` (see ``chunked.py`` for the contract).
+    """Run `reference.diagonal_scan` on the best path there is.
 
-    Args:
-        A_bar: discrete eigenvalues.
-        Bu: inputs to the states.
-        x0: the state before the first step; zero if None.
-        reverse: run from the last step to the first.
-        overwrite: ``Bu`` is not needed any more: the states may take its place, which saves a
-            tensor of their size where no gradient is tracked.
-
-    Returns:
-        All states, and the state after the last step that was run.
+    ``overwrite``: ``Bu`` is not needed any more, and the states may take its place where no
+    gradient is tracked, which saves a tensor of their size.
     """
     backend = chosen("diagonal_scan", Bu)
     if backend == "native":

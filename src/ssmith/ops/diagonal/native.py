@@ -21,18 +21,7 @@ def diagonal_scan(
     reverse: bool = False,
     overwrite: bool = False,
 ) -> tuple[Complex[Tensor, "b l s"], Complex[Tensor, "b s"]]:
-    """Run ``x_t = A_bar x_{t−1} + Bu_t`` in complex64 (see ``chunked.py`` for the contract).
-
-    Args:
-        A_bar: discrete eigenvalues, complex64 on the CPU.
-        Bu: inputs to the states.
-        x0: the state before the first step; zero if None.
-        reverse: run from the last step to the first.
-        overwrite: the states may take the place of ``Bu``, where no gradient is tracked.
-
-    Returns:
-        All states, and the state after the last step that was run.
-    """
+    """Compute what `reference.diagonal_scan` does, in complex64; ``overwrite`` as in `dispatch`."""
     start = Bu.new_zeros(Bu.shape[0], Bu.shape[2]) if x0 is None else x0
     if Bu.numel() == 0:
         return Bu, start

@@ -14,7 +14,11 @@ def diagonal_scan(
     *,
     reverse: bool = False,
 ) -> tuple[Complex[Tensor, "b l s"], Complex[Tensor, "b s"]]:
-    """Run ``x_t = A_bar x_{t−1} + Bu_t`` (see the fast twin in ``chunked.py`` for the contract)."""
+    """Run ``x_t = A_bar x_{t−1} + Bu_t``, or ``x_t = A_bar x_{t+1} + Bu_t`` in reverse.
+
+    Returns all states, and the state after the last step that was run: in reverse that at the first
+    time step, without steps ``x0`` (zero if None).
+    """
     b, length, s = Bu.shape
     state = Bu.new_zeros(b, s) if x0 is None else x0
     states: list[Tensor] = []

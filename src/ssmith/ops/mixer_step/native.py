@@ -16,13 +16,8 @@ def mixer_step_native_(inputs: MixerStepInputs) -> Float[Tensor, "b m"]:
     """Compute what `mixer_step_reference_` does, in one call of the kernels.
 
     A step of a few sequences is bound by reading the weights once. The kernels do that at the speed
-    of memory, and spare what a dozen operators cost on top of it.
-
-    Args:
-        inputs: see `MixerStepInputs`; all float32, dense and on the CPU (see `fits`).
-
-    Returns:
-        What leaves the mixer.
+    of memory, and spare what a dozen operators cost on top of it. What is given must fit (see
+    `fits`).
     """
     kernels = library()
     if kernels is None:

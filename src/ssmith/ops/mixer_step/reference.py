@@ -15,12 +15,6 @@ from ssmith.ops.selective_step.reference import selective_step_reference
 def mixer_step_reference_(inputs: MixerStepInputs) -> Float[Tensor, "b m"]:
     """Advance a mixer by one step: project, convolve, select, step, project.
 
-    Args:
-        inputs: see `MixerStepInputs`; ``conv_state`` and ``h`` are advanced in place.
-
-    Returns:
-        What leaves the mixer.
-
     Source: Mamba (arXiv 2312.00752), section 3.4.
     Differs: nothing; each part is the operation of that name.
     """

@@ -18,9 +18,6 @@ def tune_allocator_() -> None:
     A fresh block of memory costs a page fault per 4 KiB when it is first written; large tensors
     are freed and taken anew all the time. This makes CPU inference and training of long sequences
     markedly faster, at the price of a higher resident size. Nothing in ssmith calls it.
-
-    Raises:
-        UnsupportedError: on a system without glibc.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is None or not hasattr(libc, "mallopt"):

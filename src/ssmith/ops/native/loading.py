@@ -35,14 +35,7 @@ _forced: ContextVar[int | None] = ContextVar("forced_level", default=None)
 
 
 class Library:
-    """The loaded kernels.
-
-    Args:
-        path: the shared library.
-
-    Raises:
-        OSError: if it cannot be loaded or was built from other sources.
-    """
+    """The loaded kernels; `OSError` if they cannot be loaded or were built from other sources."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -19,11 +19,7 @@ def selective_scan(
 ) -> tuple[Float[Tensor, "b l e"], Float[Tensor, "b e n"]]:
     """Run the selective scan; differentiable in every tensor, linear in length in both directions.
 
-    Args:
-        inputs: see `ScanInputs`.
-
-    Returns:
-        The outputs in the dtype of ``x``, and the state after the last step (float32 or wider).
+    The outputs have the dtype of ``x``, the state after the last step float32 or wider.
     """
     backend = chosen("selective_scan", inputs.x)
     if backend == "native" and inputs.x.numel() and inputs.A.numel():

@@ -67,11 +67,8 @@ class StatisticsConfig:
 class ScanStatistics:
     """What was gathered.
 
-    Args:
-        energies: per quantity, Σ weight·value² over sequences and valid steps.
-        gram: per channel, Σ weight·value·valueᵀ over its states; None if not asked for.
-        weight: sum of the weights, without gate, of all valid steps.
-        apart: see `StatisticsConfig`; None if not asked for.
+    ``energies`` holds per quantity Σ weight·value² over sequences and valid steps, ``gram`` per
+    channel Σ weight·value·valueᵀ over its states, ``weight`` the sum of all weights without gate.
     """
 
     energies: dict[str, Float64[Tensor, "e n"]] = field(default_factory=dict)

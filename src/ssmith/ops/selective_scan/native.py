@@ -32,12 +32,6 @@ def selective_scan_native(
 
     The kernels compute in float32 whatever comes in; the state is always float32. The backward
     recomputes states from chunk boundaries, so memory grows with l·n·e / 32.
-
-    Args:
-        inputs: see `ScanInputs`; on the CPU, any floating-point types.
-
-    Returns:
-        The outputs in the dtype of ``x`` and the state after the last step in float32.
     """
     inputs.check()
     if not inputs.x.numel() or not inputs.A.numel():
@@ -64,13 +58,9 @@ def selective_scan_native(
 def low_rank(inputs: ScanInputs) -> tuple[ScanInputs, Float[Tensor, "e r"] | None]:
     """Take ``dt_weight`` out of the inputs.
 
-    Args:
-        inputs: see `ScanInputs`, checked.
-
-    Returns:
-        The inputs with ``dt`` (b, l, r) as it is, and the weight for kernels that form the logits
-        themselves; or, where there is no weight, a gradient is tracked, steps are
-        padding or something else than float32 comes in, the inputs with all logits and None.
+    Returned are inputs with ``dt`` (b, l, r) as it is, and the weight for kernels that form the
+    logits themselves. Where there is no weight, a gradient is tracked, steps are padding or
+    something else than float32 comes in, they are inputs with all logits, and None.
     """
     weight = inputs.dt_weight
     given = inputs.tensors()

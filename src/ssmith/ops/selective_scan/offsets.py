@@ -23,15 +23,8 @@ def tracked_offsets(
 ) -> Float[Tensor, "b l e"]:
     """Return the outputs of a scan with the gradient of its offsets attached.
 
-    Args:
-        y: outputs that the offsets are already in.
-        C: read-out rows; only a gradient of ``y_offset`` can do without.
-        z: gate logits; None for no gate.
-        h_offset: added to the state in the read-out, state-major.
-        y_offset: added to the output before the gate.
-
-    Returns:
-        The same values. Of the inputs only C and z are kept for the backward.
+    ``y`` holds the offsets already. Only C and z are kept for the backward; a gradient of
+    ``y_offset`` alone can do without C.
     """
     tracked: Tensor = _Offsets.apply(y, C, z, h_offset, y_offset)  # type: ignore[no-untyped-call]
     return tracked

@@ -34,12 +34,7 @@ def selective_scan_reference(
     """Run ``h ← exp(Δ·A)·h + Δ·B·x``, ``y = (C·(h + h′) + D·x + y′)·SiLU(z)`` step by step.
 
     Every intermediate has the dtype of the inputs, so float64 in gives the judge of the twins.
-
-    Args:
-        inputs: see `ScanInputs`.
-
-    Returns:
-        The outputs and the state after the last step.
+    Returned are the outputs and the state after the last step.
 
     Source: Mamba (arXiv 2312.00752), algorithm 2; State-offset Tuning (arXiv 2503.03499) for h′
         and y′.

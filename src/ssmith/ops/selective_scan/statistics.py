@@ -35,12 +35,7 @@ def selective_scan_statistics(
 ) -> tuple[Float[Tensor, "b l e"] | None, Float[Tensor, "b e n"], ScanStatistics]:
     """Run the selective scan and gather statistics of its states in the same pass.
 
-    Args:
-        inputs: see `ScanInputs`. Steps that are not valid count for nothing.
-        config: what is gathered.
-
-    Returns:
-        The outputs, None where they are not wanted; the state after the last step; the statistics.
+    Steps that are not valid count for nothing; outputs are None where they are not wanted.
 
     Source: SparseSSM (arXiv 2506.09613) for energies and per-step sums over samples.
     """

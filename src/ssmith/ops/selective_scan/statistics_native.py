@@ -31,15 +31,7 @@ VISITED = 32
 def statistics_native(
     inputs: ScanInputs, config: StatisticsConfig
 ) -> tuple[Float[Tensor, "b l e"] | None, Float[Tensor, "b e n"], ScanStatistics]:
-    """Compute what `selective_scan_statistics` does, in float32 with sums in float64.
-
-    Args:
-        inputs: see `ScanInputs`; on the CPU, not empty.
-        config: what is gathered.
-
-    Returns:
-        The outputs, None where they are not wanted; the state after the last step; the statistics.
-    """
+    """Compute what `selective_scan_statistics` does, in float32 with sums in float64."""
     inputs, dt_weight = low_rank(inputs)
     tensors = prepared(inputs)
     (b, length, e), n = inputs.x.shape, inputs.A.shape[1]

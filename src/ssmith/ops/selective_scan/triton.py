@@ -58,15 +58,7 @@ class Launch:
 def selective_scan_triton(
     inputs: ScanInputs, launch: Launch | None = None
 ) -> tuple[Float[Tensor, "b l e"], Float[Tensor, "b e n"]]:
-    """Compute what `selective_scan_reference` does, in float32, on a GPU.
-
-    Args:
-        inputs: see `ScanInputs`.
-        launch: layout of the kernels; the default suits current data-centre GPUs.
-
-    Returns:
-        The outputs in the dtype of ``x`` and the state after the last step in float32.
-    """
+    """Compute what `selective_scan_reference` does, in float32, on a GPU."""
     inputs.check()
     inputs = inputs.expanded()
     require("triton", extra="gpu", purpose="the scan on a GPU")

@@ -17,14 +17,7 @@ from ssmith.ops.selective_step.reference import selective_step_reference
 def selective_step(
     inputs: StepInputs,
 ) -> tuple[Float[Tensor, "b e"], Float[Tensor, "b e n"]]:
-    """Advance the state by one step and read it out.
-
-    Args:
-        inputs: see `StepInputs`.
-
-    Returns:
-        The output in the dtype of ``x`` and the new state.
-    """
+    """Run `selective_step_reference` on the best path there is."""
     if chosen("selective_step", inputs.x) == "reference":
         y, h = selective_step_reference(widened(inputs))
         return y.to(inputs.x.dtype), h

@@ -12,22 +12,7 @@ from ssmith.ops.selective_scan.inputs import ScanInputs
 
 @dataclass(frozen=True, kw_only=True)
 class StepInputs:
-    """Inputs of one step; `ScanInputs` without its axis of time.
-
-    Args:
-        h: the state before the step.
-        x: the convolved, activated input.
-        dt: step sizes, or their logits where ``dt_softplus`` is set.
-        A: continuous eigenvalues.
-        B: input row.
-        C: read-out row.
-        D: skip weights; None for no skip.
-        z: gate logits; None for no gate.
-        dt_bias: added to ``dt`` before the softplus.
-        dt_softplus: whether ``dt`` (plus bias) goes through softplus.
-        h_offset: added to the state in the read-out only.
-        y_offset: added to the output, before the gate.
-    """
+    """Inputs of one step: the state before it, and those of `ScanInputs` without time."""
 
     h: Float[Tensor, "b e n"]
     x: Float[Tensor, "b e"]

@@ -17,14 +17,7 @@ _PLAIN = ("A", "D", "dt_bias", "h_offset", "y_offset", "h")
 def selective_step_native(
     inputs: StepInputs,
 ) -> tuple[Float[Tensor, "b e"], Float[Tensor, "b e n"]]:
-    """Compute what `selective_step_reference` does, in float32.
-
-    Args:
-        inputs: see `StepInputs`; on the CPU.
-
-    Returns:
-        The output in the dtype of ``x`` and the new state in float32.
-    """
+    """Compute what `selective_step_reference` does, in float32."""
     kernels = library()
     if kernels is None:
         raise RuntimeError("the CPU kernels are not loaded")

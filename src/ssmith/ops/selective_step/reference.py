@@ -14,12 +14,6 @@ def selective_step_reference(
 ) -> tuple[Float[Tensor, "b e"], Float[Tensor, "b e n"]]:
     """Advance the state by one step and read it out.
 
-    Args:
-        inputs: see `StepInputs`.
-
-    Returns:
-        The output and the new state.
-
     Source: Mamba (arXiv 2312.00752), section 3.3.
     Differs: it is the scan at length one, so that prefill and decoding share one formula.
     """

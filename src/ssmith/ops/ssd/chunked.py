@@ -18,15 +18,7 @@ def ssd_chunked(
 ) -> tuple[Float[Tensor, "b l h p"], Float[Tensor, "b h p n"]]:
     """Compute what `ssd_reference` does, with the matrix products of the dual form.
 
-    Args:
-        inputs: see `SSDInputs`.
-        chunk: steps per chunk, ≥ 1. Memory grows with l·chunk.
-
-    Returns:
-        The outputs and the state after the last step.
-
-    Raises:
-        InputError: if ``chunk`` is below 1 or shapes disagree.
+    Memory grows with l·chunk.
 
     Source: Mamba-2 (arXiv 2405.21060), section 6.
     Differs: decays are differences of float64 sums, exact to rounding at any chunk size.

@@ -16,11 +16,7 @@ from ssmith.ops.ssd.reference import ssd_reference
 def ssd(inputs: SSDInputs) -> tuple[Float[Tensor, "b l h p"], Float[Tensor, "b h p n"]]:
     """Run Mamba-2's scan; differentiable in every tensor, memory linear in length.
 
-    Args:
-        inputs: see `SSDInputs`.
-
-    Returns:
-        The outputs in the dtype of ``x``, and the state after the last step (float32 or wider).
+    The outputs have the dtype of ``x``, the state after the last step float32 or wider.
     """
     backend = chosen("ssd", inputs.x)
     empty = not (inputs.x.numel() and inputs.B.numel())

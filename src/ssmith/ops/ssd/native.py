@@ -27,12 +27,6 @@ def ssd_native(inputs: SSDInputs) -> tuple[Float[Tensor, "b l h p"], Float[Tenso
     The kernels run the recurrence itself, one state after the other in registers, rather than the
     dual form's matrix products: per state and step it takes three operations where the products
     take two, and needs no chunk-by-chunk matrices, which cost torch's form most of its time.
-
-    Args:
-        inputs: see `SSDInputs`; on the CPU, any floating-point types. The state is float32.
-
-    Returns:
-        The outputs in the dtype of ``x`` and the state after the last step in float32.
     """
     inputs.check()
     if not inputs.x.numel() or not inputs.B.numel():

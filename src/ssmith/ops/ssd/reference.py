@@ -14,12 +14,6 @@ def ssd_reference(
 ) -> tuple[Float[Tensor, "b l h p"], Float[Tensor, "b h p n"]]:
     """Run ``h ← exp(Δ·A)·h + Δ·x·Bᵀ``, ``y = (h + h′)·C + D·x`` step by step.
 
-    Args:
-        inputs: see `SSDInputs`.
-
-    Returns:
-        The outputs and the state after the last step.
-
     Source: Mamba-2 (arXiv 2405.21060), section 3; State-offset Tuning (arXiv 2503.03499) for h′.
     Differs: one formula for prefill and decoding, the clamp of Δ included.
     """

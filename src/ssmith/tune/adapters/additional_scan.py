@@ -57,13 +57,7 @@ class AdditionalScan(Method):
 
 
 class ExtraStatesPart(MixerPart):
-    """The further states of one mixer.
-
-    Args:
-        mixer: the mixer.
-        config: how many, and how they start.
-        draw: source of B's rows.
-    """
+    """The further states of one mixer."""
 
     cannot_merge = "further states would make all layers' sizes, the cache's and the file's others"
 

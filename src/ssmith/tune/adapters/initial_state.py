@@ -43,12 +43,7 @@ class InitialState(Method):
 
 
 class InitialStatePart(MixerPart):
-    """h₀ of one mixer.
-
-    Args:
-        shape: of the state.
-        like: gives device and precision.
-    """
+    """h₀ of one mixer."""
 
     by_row = True
     constant = True
@@ -67,11 +62,7 @@ class InitialStatePart(MixerPart):
 
 
 class LTIInitialStatePart(LTIPart):
-    """h₀ of one S5 or S4D layer, real and imaginary parts.
-
-    Args:
-        layer: a layer that runs forward in time only.
-    """
+    """h₀ of one S5 or S4D layer that runs forward in time only, real and imaginary parts."""
 
     by_row = True
     cannot_merge = "a model's weights hold no initial state"

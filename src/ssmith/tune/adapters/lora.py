@@ -108,14 +108,7 @@ class LoRA(Method):
 
 
 class LoRAPart(LinearPart):
-    """A and B of one linear layer, or of some of its rows.
-
-    Args:
-        linear: the layer.
-        config: rank and scale.
-        rows: the rows it changes; all if None.
-        draw: source of A.
-    """
+    """A and B of one linear layer, or of some of its rows."""
 
     def __init__(
         self, linear: nn.Linear, config: LoRA, rows: slice | None, draw: torch.Generator

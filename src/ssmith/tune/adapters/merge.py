@@ -98,21 +98,7 @@ def merge_(
 def check_mergeable(
     model: nn.Module, name: str = "default", *, allow_partial: bool = False, hold: bool = False
 ) -> dict[str, str]:
-    """Raise unless an adapter can be merged.
-
-    Args:
-        model: with the adapter attached.
-        name: of the adapter.
-        allow_partial: accept that parts of it cannot.
-        hold: count what a mixer can hold beside its weights as merged.
-
-    Returns:
-        Parts that would be left, with the reason.
-
-    Raises:
-        InputError: if there is no such adapter.
-        UnsupportedError: if a part cannot be merged.
-    """
+    """Return the parts that merging would leave, with the reason; raise unless that is allowed."""
     check_name(model, name)
     tied = _tied(model)
     left, offsets = {}, False

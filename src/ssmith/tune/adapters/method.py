@@ -27,15 +27,7 @@ class Method(ABC):
 
     @abstractmethod
     def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
-        """Return the parts for a model, and where they go.
-
-        Args:
-            survey: the model.
-            draw: source of random initial values.
-
-        Returns:
-            At least one.
-        """
+        """Return the parts for a model, at least one, and where they go."""
 
     def label(self) -> str:
         """Return what the method is called with its main setting."""

@@ -57,15 +57,8 @@ def by_name(name: str, settings: Mapping[str, Any] | None = None) -> Method:
 def from_plain(value: object) -> Method:
     """Return a method as files and command lines write it; `Method.as_plain` writes one.
 
-    Args:
-        value: a name (``state-offset-h``), a name with targets behind a colon and joined by ``+``
-            (``lora:in_proj+out_proj``), or a mapping with ``method`` and its settings.
-
-    Returns:
-        The configuration.
-
-    Raises:
-        InputError: if the method or a setting is unknown, or a setting outside its domain.
+    It is a name (``state-offset-h``), a name with targets behind a colon and joined by ``+``
+    (``lora:in_proj+out_proj``), or a mapping with ``method`` and its settings.
     """
     if isinstance(value, str):
         name, _, targets = value.strip().partition(":")

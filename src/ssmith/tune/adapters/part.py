@@ -88,11 +88,7 @@ class LTIPart(Part):
 class TensorPart(Part):
     """Trained values in the place of one of a module's parameters.
 
-    Args:
-        parameter: name of the parameter in its module.
-        label: name of the method.
-        base: the parameter's values.
-        keep: False where something was pruned, which stays as it is; None if nothing was.
+    ``keep`` is False where something was pruned, which stays as it is; None if nothing was.
     """
 
     def __init__(
@@ -114,12 +110,7 @@ class TensorPart(Part):
 
 
 class Alias(TensorPart):
-    """The same trained values for a parameter that is tied to another one.
-
-    Args:
-        parameter: name of the parameter in its module.
-        trained: the part that trains the other one; it is carried there.
-    """
+    """The same trained values, carried elsewhere, for a parameter that is tied to another one."""
 
     def __init__(self, parameter: str, trained: TensorPart) -> None:
         nn.Module.__init__(self)
@@ -135,13 +126,7 @@ class Alias(TensorPart):
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """Where a part goes.
-
-    Args:
-        owner: dotted name of the module that carries it; "" for the model itself.
-        key: what it is called there, without dots.
-        part: the part.
-    """
+    """Where a part goes: the module that carries it ("" for the model), and its key there."""
 
     owner: str
     key: str

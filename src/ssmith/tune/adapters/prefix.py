@@ -53,13 +53,7 @@ class PrefixTuning(Method):
 
 
 class PrefixPart(MixerPart):
-    """The virtual inputs of one mixer.
-
-    Args:
-        mixer: the mixer.
-        config: how many, and how they are produced.
-        draw: source of initial values.
-    """
+    """The virtual inputs of one mixer."""
 
     cannot_merge = "a model's weights hold no inputs"
 

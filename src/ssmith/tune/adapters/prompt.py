@@ -56,11 +56,8 @@ class PromptTuning(Method):
 class PromptPart(Part):
     """The learned embeddings of one model.
 
-    Args:
-        table: the model's embeddings.
-        config: how many, and how they start.
-        layer: index of a selective layer: a sequence begins where a cache holds no state of it.
-        draw: source of initial values.
+    ``layer`` is the index of a selective layer: a sequence begins where a cache holds no state of
+    it.
     """
 
     cannot_merge = "a model's weights hold no prompt"
@@ -84,16 +81,7 @@ class PromptPart(Part):
 
 
 def prepend(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Put active prompts before the embeddings of sequences that begin (a forward pre-hook).
-
-    Args:
-        module: the backbone.
-        args: what it is called with by place.
-        kwargs: what it is called with by name.
-
-    Returns:
-        What it is to be called with; None to leave that as it is.
-    """
+    """Put active prompts before the embeddings of sequences that begin (a forward pre-hook)."""
     object.__setattr__(module, "_ssmith_virtual", 0)
     active = _active(module)
     if not active or read(kwargs.get("cache_params"), active[0].layer).recurrent is not None:

@@ -18,10 +18,9 @@ _REGISTRY = "_ssmith_adapter_registry"
 class Registry:
     """The adapters attached to one model.
 
-    Args:
-        methods: of each adapter, in the order they were attached.
-        trained_before: names of the base parameters that required a gradient before.
-        accelerated: whether attaching put the model on the engine.
+    ``methods`` stand in the order adapters were attached; ``trained_before`` names the base
+    parameters that required a gradient before; ``accelerated``: attaching put the model on the
+    engine.
     """
 
     methods: dict[str, tuple[Method, ...]] = field(default_factory=dict)

@@ -73,13 +73,7 @@ class SDT(Method):
 
 
 class SparsePart(TensorPart):
-    """Trained changes at a few places of one parameter.
-
-    Args:
-        parameter: its name in its module.
-        base: its values.
-        index: the places, flat.
-    """
+    """Trained changes at a few places of one parameter."""
 
     def __init__(self, parameter: str, base: Tensor, index: Int64[Tensor, "k"]) -> None:
         nn.Module.__init__(self)
@@ -106,16 +100,7 @@ def sparse_sites(name: str, mixer: Any, indices: tuple[Tensor, Tensor]) -> list[
 
 
 def chosen(mixer: Any, warm: TensorPart, config: SDT) -> tuple[Tensor, Tensor]:
-    """Return the places that matter most after the warm-up, flat, in A_log and in ``x_proj``.
-
-    Args:
-        mixer: the mixer.
-        warm: its trained A_log.
-        config: how many.
-
-    Returns:
-        Places in A_log; places of the chosen channels in the rows of B and C.
-    """
+    """Return the places that matter most after the warm-up, flat, in A_log and in ``x_proj``."""
     base: Tensor = mixer._parameters["A_log"].detach()
     moved: Float[Tensor, "e n"] = (warm.of(base).detach().double() - base.double()).square()
     alive = kept(mixer, "A_log")

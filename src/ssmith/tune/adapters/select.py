@@ -23,12 +23,7 @@ _WARM = "sdt_warmup"
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionReport:
-    """What a warm-up left to be trained.
-
-    Args:
-        decays: per mixer, how many numbers of A_log.
-        rows: per mixer, how many numbers of the rows of B and C.
-    """
+    """What a warm-up left to be trained: numbers of A_log, and of rows of B and C, by mixer."""
 
     decays: dict[str, int]
     rows: dict[str, int]

@@ -87,11 +87,7 @@ class Slot(nn.Module):
     def lti(self, what: Literal["offset", "start"]) -> Tensor | None:
         """Return what is added to an S5 or S4D layer's output, or the state it starts from.
 
-        Args:
-            what: which of the two.
-
-        Returns:
-            One for all sequences, or one for each; None if no active part has it.
+        It is one for all sequences, or one for each; None if no active part has it.
         """
         if self.rows is not None:
             values = {name: self._lti_sum(what, (name,)) for name in set(self.rows)}

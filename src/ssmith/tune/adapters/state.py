@@ -16,15 +16,7 @@ from ssmith.tune.adapters.slot import slots
 def state(model: nn.Module, name: str = "default") -> dict[str, Tensor]:
     """Return an adapter's tensors, detached but not copied, by their names in a file.
 
-    Args:
-        model: with the adapter attached.
-        name: of the adapter.
-
-    Returns:
-        Dotted name of the module, then of the tensor in it → tensor.
-
-    Raises:
-        InputError: if there is no such adapter.
+    A name is the dotted name of the module, then that of the tensor in it.
     """
     check_name(model, name)
     found = {}

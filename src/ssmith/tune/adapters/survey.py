@@ -26,13 +26,8 @@ Coverage = dict[str, tuple[int, int]]
 class Survey:
     """A model as adapters see it; parts of adapters that are attached already do not show.
 
-    Args:
-        model: the model.
-        modules: all modules by dotted name; "" is the model.
-        mixers: selective mixers the engine runs.
-        foreign: mixers it does not run, with the reason.
-        lti: S5 and S4D layers.
-        layers: the layers that count for coverage, with their kind.
+    ``mixers`` are those the engine runs, ``foreign`` those it does not, with the reason; ``layers``
+    count for coverage, by kind.
     """
 
     model: nn.Module
@@ -105,14 +100,7 @@ class Survey:
         return next((layer for layer in self.layers if is_below(name, layer)), None)
 
     def coverage(self, owners: list[str]) -> Coverage:
-        """Count per kind of layer how many hold one of the named modules.
-
-        Args:
-            owners: dotted names of modules that carry a part.
-
-        Returns:
-            Kind → (matched, total); kinds the model has none of are left out.
-        """
+        """Return by kind how many layers hold one of the named modules, and how many there are."""
         touched = {self.layer_of(owner) for owner in owners}
         kinds = {kind: [n for n, k in self.layers.items() if k == kind] for kind in KINDS}
         return {

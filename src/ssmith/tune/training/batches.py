@@ -28,14 +28,7 @@ class Batches(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class RowBatches:
-    """Rows of a data set; a pass ends with what is left of it.
-
-    Args:
-        count: rows in all, ≥ 1.
-        size: rows per step.
-        seed: of the order.
-        read: returns rows as a batch.
-    """
+    """Rows of a data set; a pass ends with what is left of it."""
 
     count: int
     size: int
@@ -62,11 +55,7 @@ class RowBatches:
 class StreamBatches:
     """Windows of a stream of tokens, cut at another phase in each pass.
 
-    Args:
-        stream: token ids.
-        length: tokens predicted in each window.
-        size: windows per step.
-        seed: of phases and orders.
+    ``length`` counts the tokens predicted in each window.
     """
 
     stream: Integer[Tensor, "t"]

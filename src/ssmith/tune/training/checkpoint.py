@@ -28,11 +28,7 @@ _LOSSES = "losses"
 class Look:
     """A look at the validation split.
 
-    Args:
-        step: optimiser steps done.
-        train_loss: mean training loss since the look before.
-        validation: what was measured, by name.
-        score: how good that is; compared as tuples, larger is better.
+    ``train_loss`` is the mean since the look before; larger scores are better.
     """
 
     step: int
@@ -45,12 +41,8 @@ class Look:
 class Checkpoint:
     """Everything the next step depends on.
 
-    Args:
-        losses: mean training loss of each step done.
-        weights: the trained tensors as they are.
-        best: those that validated best; empty if the last are kept.
-        moments: AdamW's tensors, by ``index/name``.
-        facts: JSON-ready: the run's ``identity``, its ``looks``, sums that go on.
+    ``best`` holds the tensors that validated best, empty if the last are kept; ``moments`` AdamW's,
+    by ``index/name``; ``facts`` the run's ``identity``, its ``looks``, and sums that go on.
     """
 
     losses: Float64[Tensor, "s"]
@@ -63,12 +55,7 @@ class Checkpoint:
 def write_checkpoint(path: Path, content: Checkpoint) -> None:
     """Write a checkpoint atomically, and the curve so far beside it.
 
-    Args:
-        path: the file; the curve goes to the same name with ``.curve.json`` behind it.
-        content: what it holds.
-
-    Raises:
-        ArtefactError: if the disk refuses.
+    The curve goes to the same name with ``.curve.json`` behind it.
     """
     tensors = {
         f"{group}/{name}": value
@@ -140,12 +127,7 @@ def looks_as_json(looks: Sequence[Look]) -> list[dict[str, Any]]:
 def averaged(losses: Sequence[float], points: int = 200) -> list[dict[str, float]]:
     """Return losses averaged over stretches of equal length.
 
-    Args:
-        losses: one per step.
-        points: most stretches, ≥ 1.
-
-    Returns:
-        The last step of each stretch, counted from 1, and its mean loss.
+    Each is the last step of a stretch, counted from 1, with its mean loss.
     """
     stretch = max(1, -(-len(losses) // points))
     parts = [losses[start : start + stretch] for start in range(0, len(losses), stretch)]

@@ -186,15 +186,7 @@ class TrainingConfig:
         check_choice("device", self.device, ("cpu", "cuda"))
 
     def total_steps(self, examples: int, processes: int) -> int:
-        """Return how many optimiser steps the run has.
-
-        Args:
-            examples: in the training split.
-            processes: that share each step.
-
-        Returns:
-            ``steps``, or as many as the epochs need (10 where neither is given).
-        """
+        """Return how many optimiser steps the run has: ``steps``, or as many as the epochs need."""
         if self.steps is not None:
             return self.steps
         per_step = self.batch_size * self.accumulate * processes

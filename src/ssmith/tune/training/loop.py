@@ -97,15 +97,9 @@ class Loop:
 class Training:
     """What a training did.
 
-    Args:
-        best_step: the step whose weights the model now has; 0 for those it started with.
-        steps: optimiser steps taken.
-        losses: mean training loss of each step.
-        looks: at the validation split.
-        stopped_early: whether patience ran out.
-        processes: that shared each step.
-        seconds: time of the steps, without validation, over all parts of the run.
-        tokens_per_second: tokens or steps of series per second of those; None if none ran.
+    The model has the weights of ``best_step`` now, 0 for those it started with. ``seconds`` is the
+    time of the steps, without validation, over all parts of the run; tokens are tokens or steps of
+    series.
     """
 
     best_step: int

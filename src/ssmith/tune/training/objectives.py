@@ -209,17 +209,7 @@ class AnswerObjective:
 def row_measures(
     model: nn.Module, objective: Objective, rows: Sequence[Any], batch_size: int
 ) -> Float64[Tensor, "n k"]:
-    """Return what an objective measures of each row, and how many things it is summed over last.
-
-    Args:
-        model: in the mode it is to be measured in.
-        objective: what is measured.
-        rows: any number.
-        batch_size: rows per forward pass.
-
-    Returns:
-        A row of sums for each row, then its count.
-    """
+    """Return what an objective measures of each row, summed over the row, and its count last."""
     device = next(model.parameters()).device
     parts = [torch.zeros(0, len(objective.names) + 1, dtype=torch.float64)]
     for start in range(0, len(rows), batch_size):

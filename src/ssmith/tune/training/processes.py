@@ -14,12 +14,7 @@ from ssmith.core.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Processes:
-    """This process among those that share each step.
-
-    Args:
-        rank: its number, from 0.
-        count: of all, ≥ 1.
-    """
+    """This process among those that share each step."""
 
     rank: int = 0
     count: int = 1
@@ -38,17 +33,7 @@ class Processes:
 
 
 def join_processes(device: str) -> Processes:
-    """Join the processes a launcher started, if it did; each drives a device of its own.
-
-    Args:
-        device: ``"cpu"`` or ``"cuda"``.
-
-    Returns:
-        The place of this process among them.
-
-    Raises:
-        InputError: if the device is not there.
-    """
+    """Join the processes a launcher started, if it did; each drives a device of its own."""
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("device 'cuda' is not there", allowed="cpu")
     if launched() == 1:

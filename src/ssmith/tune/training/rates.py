@@ -30,29 +30,16 @@ DATA_SETS = tuple(_PUBLISHED)
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """A learning rate to start from.
-
-    Args:
-        value: the rate of AdamW.
-        source: where it comes from, in words.
-    """
+    """A learning rate of AdamW to start from, and where it comes from, in words."""
 
     value: float
     source: str
 
 
 def starting_rate(group: str, data_set: str | None = None) -> Rate:
-    """Return the learning rate to start a group of parameters from.
+    """Return the learning rate to start a group of parameters (``"state-offset-h"``) from.
 
-    Args:
-        group: of an adapter, e.g. ``"state-offset-h"``.
-        data_set: one of `DATA_SETS`; None for the median over all.
-
-    Returns:
-        The published rate, or ours where none is published, with the words that say which.
-
-    Raises:
-        InputError: if group or data set is unknown.
+    It is the published one of a data set, or the median over all; ours where none is published.
 
     Source: State-offset Tuning (arXiv 2503.03499), the configurations of its released code: AdamW,
         batch 4, bf16, no warm-up, linear decay, no weight decay.

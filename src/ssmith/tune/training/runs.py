@@ -46,25 +46,10 @@ def fit(
 ) -> Training:
     """Train on ``data``'s training split and keep the weights that validate best.
 
-    Every epoch's order and dropout are derived from the seed and the epoch's number, so a run
-    that is killed and started again with the same ``checkpoint`` ends with the same weights.
-
-    Args:
-        model: trained in place; it stays on its device.
-        data: only its ``train`` split is read here.
-        config: see `FitConfig`.
-        validate: called after each epoch; returns how good the model is, larger is better.
-        checkpoint: file to resume from and to write after each epoch; None for neither.
-        facts: JSON-ready facts that a checkpoint must share to be resumed, e.g. the settings of
-            the model, which do not all show in its weights.
-        progress: told after each step.
-
-    Returns:
-        What happened; there is one look after each epoch.
-
-    Raises:
-        NumericalError: if the loss or the validation result is not finite.
-        ArtefactError: if the checkpoint belongs to another run.
+    Every epoch's order and dropout are derived from the seed and the epoch's number, so a run that
+    is killed and started again with the same ``checkpoint`` ends with the same weights.
+    ``validate`` is called after each epoch and returns how good the model is, larger is better;
+    ``facts``, JSON-ready, must be shared by a checkpoint to be resumed.
     """
     part = data.split("train").to(next(model.parameters()).device)
 
@@ -113,25 +98,9 @@ def fit_language_(
 
     The stream is cut into rows anew in each pass, at a drawn phase and in a drawn order, both
     derived from the seed and the number of the pass: a run that is killed and started again with
-    the same ``checkpoint`` ends with the same bytes as one that ran through.
-
-    Args:
-        model: called with token ids, returns an object with ``logits``; trained in place, on its
-            device.
-        stream: token ids of the training text.
-        config: see `LanguageFitConfig`.
-        validate: called every so many steps and after the last; returns the bits per token.
-        checkpoint: file to resume from and to write every few minutes; None for neither.
-        facts: JSON-ready facts a checkpoint must share to be resumed (data, model).
-        progress: told after each step.
-
-    Returns:
-        What happened.
-
-    Raises:
-        DataError: if the stream is shorter than one batch.
-        NumericalError: if the loss is not finite.
-        ArtefactError: if the checkpoint belongs to another run.
+    the same ``checkpoint`` ends with the same bytes as one that ran through. ``validate`` returns
+    the bits per token, every so many steps and after the last; ``facts``, JSON-ready, must be
+    shared by a checkpoint to be resumed.
     """
     batches = StreamBatches(
         stream=stream, length=config.length, size=config.batch_size, seed=config.seed
@@ -180,13 +149,7 @@ def fit_language_(
 
 @dataclass(frozen=True, kw_only=True)
 class RateGroup:
-    """Parameters that share a learning rate.
-
-    Args:
-        name: what the settings call it.
-        parameters: by name in the model.
-        rate: its learning rate.
-    """
+    """Parameters, by name in the model, that share a learning rate."""
 
     name: str
     parameters: Mapping[str, nn.Parameter]
@@ -229,20 +192,8 @@ def train_(model: nn.Module, work: Work) -> Training:
 
     In a process started by ``torchrun`` or ``accelerate launch`` it shares each step with the
     others. A run that is killed and started again with the same ``checkpoint`` ends with the same
-    weights, to the last bit on the same machine.
-
-    Args:
-        model: every parameter that requires a gradient is in one of the groups.
-        work: see `Work`.
-
-    Returns:
-        What happened; the first look is before the first step.
-
-    Raises:
-        InputError: if a parameter is trained and in no group, or in two.
-        UnsupportedError: if the model cannot recompute its activations.
-        NumericalError: if a loss is not finite.
-        ArtefactError: if the checkpoint belongs to another run.
+    weights, to the last bit on the same machine. Every parameter that requires a gradient is in one
+    of the groups; the first look is before the first step.
     """
     config = work.config
     _check_groups(model, work)

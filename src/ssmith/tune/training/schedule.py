@@ -13,11 +13,8 @@ Shape = Literal["linear", "cosine", "constant"]
 class Schedule:
     """The rates of a whole run.
 
-    Args:
-        steps: optimiser steps, ≥ 1.
-        rising: those with a linearly rising rate, the last of them at the peak.
-        shape: how it falls afterwards.
-        final: what it falls to after the last step, as a share of the peak, in [0, 1).
+    ``rising`` counts the steps with a linearly rising rate, the last of them at the peak; ``final``
+    is what it falls to after the last step, as a share of the peak.
     """
 
     steps: int
