@@ -73,6 +73,7 @@ def load_data(
     *,
     seed: int = 0,
     needs: Sequence[str] = SPLITS,
+    columns: Sequence[str] = (),
 ) -> SequenceData:
     """Load a data set in its splits, and check that it fits a model if one is given.
 
@@ -81,6 +82,7 @@ def load_data(
         model: the model that is to read it; its classes give the order of the labels.
         seed: seed of the split, where the data has none.
         needs: splits that must be there.
+        columns: of the file, that are no channels; they are kept beside the sequences.
 
     Returns:
         The data set.
@@ -97,6 +99,7 @@ def load_data(
         classes=(config.classes or None) if config else None,
         task=config.task if config else None,
         needs=needs,
+        columns=columns,
     )
     if config is not None:
         data.check_fits(

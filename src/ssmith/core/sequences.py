@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -26,11 +27,14 @@ class Sequences:
         x: a series (float32) or tokens (int64).
         lengths: valid steps of each sequence; padding follows them.
         y: class index (int64), or real targets (float32).
+        columns: what else the data says of each sequence (its machine, its user), by name of the
+            column; no model reads it.
     """
 
     x: Float32[Tensor, "b l c"] | Int64[Tensor, "b l"]
     lengths: Int64[Tensor, "b"]
     y: Int64[Tensor, "b"] | Float32[Tensor, "b ..."]
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -39,7 +43,13 @@ class Sequences:
         """Return the chosen sequences, trimmed to the longest of them."""
         lengths = self.lengths[index]
         longest = int(lengths.max()) if len(index) else 0
-        return Sequences(x=self.x[index, :longest], lengths=lengths, y=self.y[index])
+        places = index.tolist() if self.columns else []
+        columns = {
+            name: tuple(values[place] for place in places) for name, values in self.columns.items()
+        }
+        return Sequences(
+            x=self.x[index, :longest], lengths=lengths, y=self.y[index], columns=columns
+        )
 
     def first(self, count: int) -> Sequences:
         """Return the first ``count`` sequences, or all if there are fewer."""
@@ -47,7 +57,8 @@ class Sequences:
 
     def to(self, device: torch.device | str) -> Sequences:
         """Return a copy on ``device``."""
-        return Sequences(x=self.x.to(device), lengths=self.lengths.to(device), y=self.y.to(device))
+        x, lengths, y = (item.to(device) for item in (self.x, self.lengths, self.y))
+        return replace(self, x=x, lengths=lengths, y=y)
 
     @cached_property
     def by_length(self) -> Int64[Tensor, "b"]:

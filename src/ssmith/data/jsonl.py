@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,18 @@ from ssmith.data.raw import Raw
 from ssmith.data.text import read_text, require_some
 
 
-def read_jsonl(path: Path) -> Raw:
+def read_jsonl(path: Path, columns: Sequence[str] = ()) -> Raw:
     """Read one object per line: ``{"x": [...], "y": ..., "split": "train"}``.
 
     ``x`` is a list of numbers (one channel) or of rows of numbers; ``y`` a string or integer
-    (a class) or a real number or a list of them; ``split`` stands in every line or in none.
+    (a class) or a real number or a list of them; ``split`` stands in every line or in none, and
+    the named ``columns`` in every line.
     """
     records: list[tuple[str, dict[str, Any]]] = []
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             where = f"{path.name} line {number}"
-            records.append((where, _record(line, where)))
+            records.append((where, _record(line, where, columns)))
     require_some(records, path)
     series = [_matrix(record["x"], where) for where, record in records]
     _require_equal_channels(series, [where for where, _ in records])
@@ -38,17 +40,20 @@ def read_jsonl(path: Path) -> Raw:
         y=_json_targets([record["y"] for _, record in records], path),
         split_of=_json_splits(records),
         names=[where for where, _ in records],
+        columns={name: [str(record[name]) for _, record in records] for name in columns},
     )
 
 
-def _record(line: str, where: str) -> dict[str, Any]:
+def _record(line: str, where: str, columns: Sequence[str]) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where} is not JSON: {error}", allowed="one object per line") from error
-    if not isinstance(record, dict) or not {"x", "y"} <= set(record) <= {"x", "y", "split"}:
+    needed = {"x", "y", *columns}
+    if not isinstance(record, dict) or not needed <= set(record) <= {*needed, "split"}:
         given = ", ".join(record) if isinstance(record, dict) else type(record).__name__
-        raise DataError(f"{where} has {given or 'nothing'}", allowed="x, y and, if wanted, split")
+        allowed = f"{', '.join(('x', 'y', *columns))} and, if wanted, split"
+        raise DataError(f"{where} has {given or 'nothing'}", allowed=allowed)
     return record
 
 

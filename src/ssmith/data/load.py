@@ -33,6 +33,7 @@ def load_data(
     classes: Sequence[str] | None = None,
     task: Task | None = None,
     needs: Sequence[str] = SPLITS,
+    columns: Sequence[str] = (),
 ) -> SequenceData:
     """Load a data set in its splits.
 
@@ -54,6 +55,7 @@ def load_data(
         task: what is predicted; by default classification for strings and integers,
             regression for real targets.
         needs: splits that must be there.
+        columns: of the file, that are no channels; they are kept beside the sequences.
 
     Returns:
         The data set; its details say how it was split and scaled.
@@ -68,19 +70,26 @@ def load_data(
     if wrong:
         raise InputError(f"needs names split {wrong[0]!r}", allowed=", ".join(SPLITS))
     if str(spec).startswith(PREFIX):
+        if columns:
+            raise InputError(
+                f"{spec} has no column {columns[0]!r}", allowed="columns of a file of your own"
+            )
         data = load_embedded(str(spec).removeprefix(PREFIX), seed=seed)
         _require_same(data, classes=classes, task=task)
         return data
-    return assemble(_with_splits(_read(Path(spec), classes, task), seed=seed, needs=needs))
+    pool = _read(Path(spec), classes, task, columns)
+    return assemble(_with_splits(pool, seed=seed, needs=needs))
 
 
-def _read(path: Path, classes: Sequence[str] | None, task: Task | None) -> Pool:
+def _read(
+    path: Path, classes: Sequence[str] | None, task: Task | None, columns: Sequence[str]
+) -> Pool:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise _no_reader(path)
     if not path.is_file():
         raise InputError(f"there is no file {path}", next_step=beside(path) or "check the path")
-    return pool_of(reader(path), classes=classes, task=task)
+    return pool_of(reader(path, columns), classes=classes, task=task)
 
 
 def _no_reader(path: Path) -> InputError:

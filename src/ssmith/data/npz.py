@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from ssmith.core.files import refuse_existing, write_bytes
 from ssmith.core.sequences import SPLITS, SequenceData, Task
 from ssmith.data.labels import check_task
 from ssmith.data.raw import Raw
+from ssmith.data.text import require_columns
 
 _KEYS = ("x", "y", "lengths", "split", "vocabulary", "classes", "task")
 _ZIP = (zipfile.BadZipFile, zlib.error)
@@ -47,11 +49,12 @@ def save_npz(data: SequenceData, path: str | Path, *, overwrite: bool = False) -
     write_bytes(target, buffer.getvalue())
 
 
-def read_npz(path: Path) -> Raw:
-    """Read the arrays of a ``.npz``."""
+def read_npz(path: Path, columns: Sequence[str] = ()) -> Raw:
+    """Read the arrays of a ``.npz``; the named ``columns`` hold one value for each sequence."""
     arrays = _arrays(path)
     where = path.name
-    unknown = sorted(set(arrays) - set(_KEYS))
+    require_columns(columns, list(arrays), path)
+    unknown = sorted(set(arrays) - {*_KEYS, *columns})
     missing = [key for key in ("x", "y") if key not in arrays]
     if missing or unknown:
         raise DataError(
@@ -70,7 +73,17 @@ def read_npz(path: Path) -> Raw:
         vocabulary=vocabulary,
         classes=_strings(arrays, "classes", where),
         task=_task(arrays, where),
+        columns={name: _column(arrays[name], name, where) for name in columns},
     )
+
+
+def _column(values: np.ndarray, name: str, where: str) -> list[str]:
+    if values.ndim != 1 or values.dtype.kind not in "iuUb":
+        raise DataError(
+            f"{where}: {name} has shape {values.shape} and type {values.dtype}",
+            allowed="one string or integer per sequence",
+        )
+    return [str(value) for value in values.tolist()]
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

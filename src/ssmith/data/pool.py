@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,6 +28,7 @@ class Pool:
         vocabulary: number of token ids, or None for real-valued series.
         split_of: split name of each sequence, or None if still to be drawn.
         details: what was done so far, JSON-ready.
+        columns: what else the data says of each sequence, by name of the column.
     """
 
     name: str
@@ -39,19 +41,22 @@ class Pool:
     vocabulary: int | None = None
     split_of: tuple[str, ...] | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.x.shape[0]
 
     def sequences(self) -> Sequences:
-        """Return the block as sequences, without names."""
-        return Sequences(x=self.x, lengths=self.lengths, y=self.y)
+        """Return the block as sequences."""
+        return Sequences(x=self.x, lengths=self.lengths, y=self.y, columns=self.columns)
 
     def keep(self, index: Int64[Tensor, "i"]) -> Pool:
         """Return the pool with the chosen sequences only, in the order of ``index``."""
         part = self.sequences().take(index)
         chosen = self.split_of and tuple(self.split_of[i] for i in index.tolist())
-        return replace(self, x=part.x, lengths=part.lengths, y=part.y, split_of=chosen)
+        return replace(
+            self, x=part.x, lengths=part.lengths, y=part.y, split_of=chosen, columns=part.columns
+        )
 
 
 def valid_steps(lengths: Int64[Tensor, "b"], longest: int) -> Bool[Tensor, "b l"]:

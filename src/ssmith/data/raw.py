@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,6 +14,9 @@ from ssmith.core.sequences import SPLITS, Task
 from ssmith.data.checks import check_finite, check_lengths, check_tokens
 from ssmith.data.labels import Targets, encode_labels, real_targets
 from ssmith.data.pool import Pool, valid_steps
+
+NAME = "name"
+"""Column of what the file calls each sequence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,7 @@ class Raw:
         classes: names that integer labels index, if the file says so.
         task: what is predicted, if the file says so.
         names: what the file calls each sequence, for errors.
+        columns: what else it says of each sequence, as far as it was asked.
     """
 
     path: Path
@@ -41,6 +45,7 @@ class Raw:
     classes: list[str] | None = None
     task: Task | None = None
     names: list[str] | None = None
+    columns: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 def pool_of(raw: Raw, *, classes: Sequence[str] | None, task: Task | None) -> Pool:
@@ -92,7 +97,18 @@ def pool_of(raw: Raw, *, classes: Sequence[str] | None, task: Task | None) -> Po
         vocabulary=raw.vocabulary,
         split_of=_checked_splits(raw, count),
         details={} if raw.vocabulary is not None else {"scaling": {"by": "none, as in the file"}},
+        columns=_checked_columns(raw, count),
     )
+
+
+def _checked_columns(raw: Raw, count: int) -> dict[str, tuple[str, ...]]:
+    names = raw.names or [str(place) for place in range(count)]
+    for name, values in raw.columns.items():
+        if len(values) != count:
+            raise DataError(
+                f"{raw.path.name}: {name} has {len(values)} entries", allowed=f"{count}, as x has"
+            )
+    return {name: tuple(values) for name, values in {NAME: names, **raw.columns}.items()}
 
 
 def _targets(raw: Raw, *, classes: Sequence[str] | None, task: Task | None) -> Targets:

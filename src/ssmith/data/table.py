@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -12,28 +13,30 @@ from torch import Tensor
 
 from ssmith.core.errors import DataError
 from ssmith.data.pool import pad_series
-from ssmith.data.raw import Raw
+from ssmith.data.raw import NAME, Raw
 from ssmith.data.rows import check_cells, read_rows
-from ssmith.data.text import require_some
+from ssmith.data.text import require_columns, require_some
 
 _RESERVED = ("sequence", "time", "label", "split")
 
 
-def read_csv(path: Path) -> Raw:
+def read_csv(path: Path, columns: Sequence[str] = ()) -> Raw:
     """Read a table in long form: one row per step, a header, columns in any order.
 
     ``sequence`` and ``label`` are required, ``time`` and ``split`` are not; every other column
-    is a channel. Rows of one sequence are sorted by ``time`` if it is there, else they keep
-    their order. A sequence has one label and one split.
+    is a channel, unless it is named in ``columns``. Rows of one sequence are sorted by ``time``
+    if it is there, else they keep their order. A sequence has one label, one split, and one value
+    of each named column.
     """
     rows = read_rows(path)
     require_some(rows, path)
     header = [name.strip() for name in rows[0]]
-    channels = _channels(header, path)
+    channels = _channels(header, path, columns)
     found: dict[str, _Sequence] = {}
     for number, row in enumerate(rows[1:], start=2):
         if row:
-            _add_row(found, row, header, channels, f"{path.name} row {number}")
+            cells = _cells(row, header, f"{path.name} row {number}")
+            _add_row(found, cells, channels, columns, f"{path.name} row {number}")
     require_some(list(found), path)
     series = [one.ordered(f"{path.name} sequence {name!r}") for name, one in found.items()]
     return Raw(
@@ -43,6 +46,11 @@ def read_csv(path: Path) -> Raw:
         y=_csv_targets([one.label for one in found.values()]),
         split_of=[one.split for one in found.values()] if "split" in header else None,
         names=[repr(name) for name in found],
+        columns={NAME: list(found)}
+        | {
+            name: [one.beside[place] for one in found.values()]
+            for place, name in enumerate(columns)
+        },
     )
 
 
@@ -52,6 +60,7 @@ class _Sequence:
 
     label: str
     split: str
+    beside: tuple[str, ...] = ()
     times: list[float] = field(default_factory=list)
     rows: list[list[float]] = field(default_factory=list)
 
@@ -69,15 +78,18 @@ class _Sequence:
         return steps[order]
 
 
+def _cells(row: list[str], header: list[str], where: str) -> dict[str, str]:
+    check_cells(row, header, where)
+    return {name: cell.strip() for name, cell in zip(header, row, strict=True)}
+
+
 def _add_row(
     found: dict[str, _Sequence],
-    row: list[str],
-    header: list[str],
+    cells: dict[str, str],
     channels: list[str],
+    columns: Sequence[str],
     where: str,
 ) -> None:
-    check_cells(row, header, where)
-    cells = {name: cell.strip() for name, cell in zip(header, row, strict=True)}
     label, split = cells["label"], cells.get("split", "")
     if not label:
         raise DataError(
@@ -85,7 +97,15 @@ def _add_row(
             allowed="the same label in all rows of a sequence",
             next_step="fill it in, or leave the sequence out",
         )
-    one = found.setdefault(cells["sequence"], _Sequence(label=label, split=split))
+    beside = tuple(cells[name] for name in columns)
+    one = found.setdefault(cells["sequence"], _Sequence(label=label, split=split, beside=beside))
+    if one.beside != beside:
+        raise DataError(
+            f"{where}: sequence {cells['sequence']!r} changes from {', '.join(one.beside)} to "
+            f"{', '.join(beside)}",
+            allowed=f"one value of {', '.join(columns)} for a sequence",
+            next_step="correct the row, or give its sequence another name",
+        )
     if (one.label, one.split) != (label, split):
         raise DataError(
             f"{where}: sequence {cells['sequence']!r} changes its label or split "
@@ -98,8 +118,9 @@ def _add_row(
         one.times.append(_number(cells["time"], f"{where}, column 'time'"))
 
 
-def _channels(header: list[str], path: Path) -> list[str]:
-    channels = [name for name in header if name not in _RESERVED]
+def _channels(header: list[str], path: Path, columns: Sequence[str]) -> list[str]:
+    require_columns(columns, header, path)
+    channels = [name for name in header if name not in (*_RESERVED, *columns)]
     complete = "sequence" in header and "label" in header and channels
     if not complete or len(set(header)) < len(header) or "" in header:
         raise DataError(

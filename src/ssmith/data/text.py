@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ssmith.core.errors import DataError
+from ssmith.core.names import meant
 
 
 def read_text(path: Path) -> str:
@@ -20,3 +22,14 @@ def require_some(items: list[Any], path: Path) -> None:
     """Refuse a file without content."""
     if not items:
         raise DataError(f"{path.name} has no sequence", next_step="check how it was written")
+
+
+def require_columns(columns: Sequence[str], there: Sequence[str], path: Path) -> None:
+    """Refuse a file without the columns that were asked for."""
+    for name in columns:
+        if name not in there:
+            raise DataError(
+                f"{path.name} has no column {name!r}",
+                allowed=", ".join(there),
+                next_step=meant(name, there) or "name one of these",
+            )
