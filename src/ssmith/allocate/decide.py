@@ -32,17 +32,9 @@ def allocate(scores: Scores, budget: Budget) -> tuple[Cut, tuple[Finding, ...]]:
     ``pool="layer"`` each layer keeps its share of K by largest remainder, equal remainders in
     order of layer. ``ties="keep"`` also keeps every unit that ties with the threshold.
 
-    Args:
-        scores: the scores of every layer.
-        budget: how much to remove.
-
-    Returns:
-        The cut, and what was excepted. Its threshold is the smallest score that was kept by rank,
-        where one global threshold was drawn; None where none was.
-
-    Raises:
-        InputError: if the scores are not of states, not finite or without any unit.
-        PlanError: if protected units and floors need more than the budget keeps.
+    Returns the cut, and what was excepted. Its threshold is the smallest score that was kept by
+    rank, where one global threshold was drawn. Protected units and floors that need more than the
+    budget keeps are a `PlanError`.
     """
     _check(scores)
     pools = pools_of(scores, budget.min_per_layer)

@@ -25,15 +25,8 @@ def by_measured_loss(scores: Scores, curves: Mapping[str, Curve]) -> Scores:
     meets any budget at the least sum of losses on the hulls. Floors and protected states are the
     allocator's, as for any scores.
 
-    Args:
-        scores: any; only their order within each layer counts.
-        curves: of every layer, at two or more different numbers of states.
-
-    Returns:
-        Scores that may be compared across layers.
-
-    Raises:
-        InputError: if a layer has no curve, or one that is not finite or too short.
+    Every layer has a curve, at two or more different numbers of states; the new scores may be
+    compared across layers.
     """
     values = {}
     for layer, own in scores.values.items():

@@ -26,17 +26,6 @@ def by_sensitivity(
     steps, the n most sensitive ``1 − p`` … ``1 − p + α``; those between keep ``1 − p``. The mean
     stays p.
 
-    Args:
-        sensitivities: of each module; equal ones rank in the order given.
-        sparsity: p, fraction to remove, in [0, 1).
-        width: α ≥ 0, with p ± α in [0, 1).
-
-    Returns:
-        Fraction to remove from each module.
-
-    Raises:
-        InputError: if a fraction would leave [0, 1).
-
     Source: SparseSSM (arXiv 2506.09613), released code, ``allocate_sparsity``.
     Differs: nothing; for n = 1 the middle of each range, as there.
     """
@@ -79,15 +68,7 @@ def by_marginal_loss(curves: Mapping[str, LossCurve], sparsity: float) -> dict[s
     Each module's curve is taken along its lower convex hull; the hulls' segments are spent from
     the flattest on, the last one in part, so that the total is met to the weight.
 
-    Args:
-        curves: of each module.
-        sparsity: fraction of all weights to remove, in [0, 1).
-
-    Returns:
-        Fraction to remove from each module, a whole number of its weights.
-
-    Raises:
-        InputError: if the curves do not reach that far, or one is not a curve from 0.
+    Returns the fraction to remove from each module, a whole number of its weights.
 
     Source: greedy marginal gains on convex hulls; optimal where losses of modules add.
     Differs: nothing.

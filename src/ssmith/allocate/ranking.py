@@ -15,14 +15,8 @@ def keep_over_layers(
 ) -> tuple[list[Bool[Tensor, "s"]], float | None]:
     """Keep ``kept`` units by one threshold; equal scores in order of layer and index.
 
-    Args:
-        pools: the layers.
-        kept: units to keep over all layers, at least what is forced and at most what is present.
-        ties: whether units that tie with the threshold are kept on top.
-
-    Returns:
-        One mask per layer, and the threshold: the smallest score kept by rank. None if forced
-        units alone filled the budget.
+    ``kept`` is at least what is forced and at most what is present. The threshold is the smallest
+    score kept by rank; None if forced units alone filled the budget.
 
     Source: LAST (arXiv 2411.02824), released code: keep ``score ≥ τ``, τ the K-th largest.
     Differs: exactly K stay unless ``ties="keep"``.
@@ -46,16 +40,7 @@ def keep_over_layers(
 
 
 def keep_within_layers(pools: list[LayerPool], kept: int, *, ties: Ties) -> list[Bool[Tensor, "s"]]:
-    """Keep each layer's share of ``kept`` units, the best of each layer.
-
-    Args:
-        pools: the layers.
-        kept: units to keep over all layers, at least what is forced and at most what is present.
-        ties: whether units that tie with their layer's last one are kept on top.
-
-    Returns:
-        One mask per layer.
-    """
+    """Keep each layer's share of ``kept`` units, the best of each layer."""
     counts = apportion(
         [pool.size for pool in pools],
         kept,
@@ -74,14 +59,7 @@ def apportion(sizes: list[int], kept: int, *, least: list[int], most: list[int])
     What is then missing goes, one by one, to the layer furthest below its quota; what is too
     much is taken from the layer furthest above. Equal distances go by order of layer.
 
-    Args:
-        sizes: units of each layer.
-        kept: units to share out; ``Σleast ≤ kept ≤ Σmost``.
-        least: smallest count of each layer.
-        most: largest count of each layer.
-
-    Returns:
-        Counts that sum to ``kept``.
+    ``Σleast ≤ kept ≤ Σmost``.
     """
     total = sum(sizes)
     layers = range(len(sizes))

@@ -45,16 +45,7 @@ class Stability:
 def removed_count(share: float, units: int, what: str) -> int:
     """Return how many of ``units`` a share removes, rounded.
 
-    Args:
-        share: fraction to remove, in [0, 1).
-        units: how many there are.
-        what: their name, for the error.
-
-    Returns:
-        At least one, and not all.
-
-    Raises:
-        InputError: if the share rounds to none or all of them.
+    At least one, and not all; ``what`` names them in the error.
     """
     count = round(share * units)
     if 0 < count < units:
@@ -70,17 +61,8 @@ def keep_entries(
 ) -> Bool[Tensor, "e n"]:
     """Keep the entries of A_log with the largest scores.
 
-    Args:
-        scores: larger is kept longer.
-        present: False where an entry was cut before; it stays cut, within the same budget.
-        removed: how many of the layer's entries go; or N of every M neighbouring states of a
-            channel to keep.
-
-    Returns:
-        True = keep. Of equal scores the later entry goes first.
-
-    Raises:
-        InputError: if M does not divide n.
+    An entry that was cut before stays cut, within the same budget. Of equal scores the later entry
+    goes first.
     """
     ranked = scores.masked_fill(~present, -torch.inf)
     if isinstance(removed, Pattern):
@@ -92,12 +74,7 @@ def keep_entries(
 def entries_by_cost(costs: Mapping[str, Float64[Tensor, "e n"]], removed: int) -> dict[str, int]:
     """Split a number of entries to remove over layers, cheapest first.
 
-    Args:
-        costs: what each entry costs, in one unit for all layers.
-        removed: entries to remove in all layers together.
-
-    Returns:
-        Entries to remove from each layer; of equal costs the later entry goes first.
+    Costs are in one unit for all layers; of equal ones the later entry goes first.
     """
     flat = torch.cat([cost.flatten() for cost in costs.values()])
     gone = (~keep_largest(flat, removed)).split([cost.numel() for cost in costs.values()])
@@ -105,30 +82,14 @@ def entries_by_cost(costs: Mapping[str, Float64[Tensor, "e n"]], removed: int) -
 
 
 def keep_columns(scores: Float64[Tensor, "n"], removed: int) -> Bool[Tensor, "n"]:
-    """Keep the state columns with the largest scores; of equal ones the later goes first.
-
-    Args:
-        scores: larger is kept longer.
-        removed: how many go.
-
-    Returns:
-        True = keep.
-    """
+    """Keep the state columns with the largest scores; of equal ones the later goes first."""
     return keep_largest(scores, removed)
 
 
 def columns_by_cost(costs: Mapping[str, Float64[Tensor, "n"]], removed: int) -> dict[str, int]:
     """Split a number of columns to remove over layers, cheapest first.
 
-    Args:
-        costs: per layer, what each further column costs: the smallest first.
-        removed: columns to remove in all layers together.
-
-    Returns:
-        Columns to remove per layer; every layer keeps one at least.
-
-    Raises:
-        InputError: if they cannot be removed.
+    Every layer keeps one at least.
     """
     most = sum(len(cost) - 1 for cost in costs.values())
     if not 0 < removed <= most:
@@ -150,12 +111,7 @@ def stability(
 ) -> Stability:
     """Compare the scores and choices two halves of the data lead to.
 
-    Args:
-        scores: of each half.
-        kept: of each half; both keep as many.
-
-    Returns:
-        Their likeness.
+    Both halves keep as many.
     """
     both = torch.stack([_ranks(item.flatten()) for item in scores])
     varies = bool((both.std(dim=1, correction=0) > 0).all())

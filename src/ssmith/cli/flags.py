@@ -156,16 +156,8 @@ class Command:
     ) -> None:
         """Add a flag of the command's own.
 
-        Args:
-            name: as it is written.
-            about: what it is.
-            kind: reads its text.
-            metavar: what stands for its value in the help.
-            default: its value where it is left out.
-            required: whether it must be given.
-            many: whether it may be given several times; its value is the list.
-            in_recipe: whether a recipe may hold it; not what is of one run alone.
-            example: what to try where it is missing.
+        One that may be given ``many`` times has a list as its value; what is of one run alone is
+        not ``in_recipe``; ``example`` is what to try where it is missing.
         """
         dest = name.removeprefix("--").replace("-", "_")
         self.flags.append(

@@ -21,11 +21,7 @@ RECIPE = "recipe.yaml"
 def resolve(arguments: argparse.Namespace) -> None:
     """Join flags with the recipe, fill the defaults of the command's own, and miss the rest.
 
-    Args:
-        arguments: what was given; gets what was not, and as ``content`` the recipe's settings.
-
-    Raises:
-        InputError: if something is missing, or the recipe is of another command or does not fit.
+    The arguments get what was not given, and as ``content`` the recipe's settings.
     """
     command: Command = arguments.spec
     path = getattr(arguments, "recipe", None)
@@ -59,16 +55,7 @@ def config_of(
 ) -> Config:
     """Build a config from flags and recipe; all that is not given keeps the config's defaults.
 
-    Args:
-        kind: the config.
-        arguments: of the command line, resolved.
-        of: what the config is for, for the error of what does not apply.
-
-    Returns:
-        The config.
-
-    Raises:
-        InputError: if a flag that was given is no setting of it, or a value is not allowed.
+    A flag that is no setting of it is refused, as not for ``of``.
     """
     from ssmith.core.settings import from_mapping
 

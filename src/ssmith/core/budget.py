@@ -147,14 +147,8 @@ class Budget:
 
         A share removes ``total − max(⌊total·(1 − share)⌋, 1)``.
 
-        Args:
-            total: units there are.
-
-        Returns:
-            A count; never all of them for a share.
-
-        Raises:
-            InputError: if the count is more than there are.
+        A share removes ``total − max(⌊total·(1 − share)⌋, 1)``, so never all; a count of more than
+        there are is refused.
 
         Source: LAST (arXiv 2411.02824), released code, ``int(P·L·(100 − r)/100)``.
         Differs: a relative guard of 1e-9 makes 100·(1 − 0.9) ten, not nine.
@@ -189,15 +183,7 @@ class Budget:
 
 
 def check_fraction(name: str, value: object) -> None:
-    """Raise unless ``value`` is a real number in [0, 1).
-
-    Args:
-        name: of the argument, for the error.
-        value: what was given.
-
-    Raises:
-        InputError: otherwise, naming the argument.
-    """
+    """Raise unless ``value`` is a real number in [0, 1)."""
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
     if not numeric or not 0.0 <= float(value) < 1.0:  # type: ignore[arg-type]
         raise InputError(

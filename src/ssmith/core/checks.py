@@ -10,16 +10,7 @@ from ssmith.core.names import meant
 
 
 def check_integer(name: str, value: object, at_least: int) -> None:
-    """Raise unless ``value`` is an integer ≥ ``at_least`` (True and False are none).
-
-    Args:
-        name: the setting.
-        value: what was given.
-        at_least: smallest value allowed.
-
-    Raises:
-        InputError: otherwise.
-    """
+    """Raise unless ``value`` is an integer ≥ ``at_least`` (True and False are none)."""
     if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
         raise InputError(f"{name} is {value!r}", allowed=f"an integer ≥ {at_least}")
 
@@ -28,18 +19,7 @@ def check_number(
     name: str, value: object, *, above: float = -math.inf, at_least: float = -math.inf,
     below: float = math.inf,
 ) -> None:  # fmt: skip
-    """Raise unless ``value`` is a finite real number within its bounds.
-
-    Args:
-        name: the setting.
-        value: what was given.
-        above: it must be larger than this.
-        at_least: it must be this or larger.
-        below: it must be smaller than this.
-
-    Raises:
-        InputError: otherwise.
-    """
+    """Raise unless ``value`` is a finite real number within its bounds."""
     real = isinstance(value, int | float) and not isinstance(value, bool)
     if real and at_least <= value and above < value < below:  # type: ignore[operator]
         return
@@ -53,16 +33,7 @@ def check_number(
 
 
 def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
-    """Raise unless ``value`` is one of the allowed words.
-
-    Args:
-        name: the setting.
-        value: what was given.
-        allowed: the words.
-
-    Raises:
-        InputError: otherwise.
-    """
+    """Raise unless ``value`` is one of the allowed words."""
     if not isinstance(value, str) or value not in allowed:
         raise InputError(
             f"{name} is {value!r}",
@@ -72,14 +43,6 @@ def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
 
 
 def check_flag(name: str, value: object) -> None:
-    """Raise unless ``value`` is True or False.
-
-    Args:
-        name: the setting.
-        value: what was given.
-
-    Raises:
-        InputError: otherwise.
-    """
+    """Raise unless ``value`` is True or False."""
     if not isinstance(value, bool):
         raise InputError(f"{name} is {value!r}", allowed="true or false")

@@ -15,13 +15,6 @@ def hull_slopes(
     The slope over the step from ``j`` to ``j + 1`` is ``max_{a ≤ j} min_{b > j}`` of the slope of
     the chord from ``a`` to ``b``. Spending a budget by the smallest slopes first is optimal at the
     hull's corners.
-
-    Args:
-        costs: at each place.
-        at: the places, rising.
-
-    Returns:
-        One slope per step.
     """
     count = costs.shape[-1]
     slopes = []

@@ -58,11 +58,7 @@ class Limit:
         One point beyond it, or one that could not be measured, ends the count: a larger cut that
         happens to look better again is luck of the sample, not a safer model.
 
-        Args:
-            points: of rising sparsity.
-
-        Returns:
-            A number of points, from 0 to all.
+        Points are of rising sparsity.
         """
         for count, point in enumerate(points):
             if point.value is None:
@@ -133,13 +129,7 @@ class Curve:
 def between(sparsities: Sequence[float], good: int, count: int) -> list[float]:
     """Return ``count`` sparsities between the last good one and the next, evenly spaced.
 
-    Args:
-        sparsities: rising.
-        good: how many of them, from the first on, are within tolerance.
-        count: how many to return; none if all are good.
-
-    Returns:
-        Sparsities in rising order.
+    There is none where the first ``good`` sparsities are all of them.
     """
     if good == len(sparsities):
         return []

@@ -61,18 +61,7 @@ class ExampleData:
     details: dict[str, Any] = field(default_factory=dict)
 
     def split(self, name: str) -> tuple[Example, ...]:
-        """Return one split.
-
-        Args:
-            name: of the split.
-
-        Returns:
-            Its examples, at least one.
-
-        Raises:
-            InputError: if the split is unknown.
-            DataError: if it is empty.
-        """
+        """Return one split."""
         return part_named(self.splits, name, data=self.name)
 
     def describe(self) -> dict[str, Any]:

@@ -28,15 +28,7 @@ def _fsync_path(path: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace ``path`` with ``content`` atomically (a reader sees old or new, never half).
-
-    Args:
-        path: the file; its directory is made if need be.
-        content: all of it.
-
-    Raises:
-        ArtefactError: if the file cannot be written (disk full, no permission).
-    """
+    """Replace ``path`` with ``content`` atomically (a reader sees old or new, never half)."""
     partial: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,17 +57,7 @@ def write_text(path: Path, content: str) -> None:
 
 
 def to_json(content: Any) -> str:
-    """Render JSON with sorted keys and a final newline; NaN and infinity are refused.
-
-    Args:
-        content: dicts, lists, strings, numbers, booleans and None.
-
-    Returns:
-        The text.
-
-    Raises:
-        ValueError: if a number is not finite (a caller must say so in words instead).
-    """
+    """Render JSON with sorted keys and a final newline; NaN and infinity are a ValueError."""
     return json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
 
@@ -85,18 +67,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path, *, by_hand: bool = False) -> Any:
-    """Read JSON.
-
-    Args:
-        path: the file.
-        by_hand: people write such files, so that a mistake is corrected and not restored.
-
-    Returns:
-        The parsed content.
-
-    Raises:
-        ArtefactError: if the file is missing, unreadable or not JSON.
-    """
+    """Read JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except OSError as error:
@@ -122,12 +93,8 @@ def _correction(error: Exception) -> str:
 def beside(path: Path) -> str:
     """Return what may be meant by a path where there is nothing.
 
-    Args:
-        path: that does not exist.
-
-    Returns:
-        A question that suggests what lies in the same directory under a name much alike; nothing
-        if there is no such name.
+    It asks for what lies in the same directory under a name much alike, and is empty if there is
+    none.
     """
     try:
         there = sorted(item.name for item in path.parent.iterdir())

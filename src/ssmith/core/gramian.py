@@ -23,14 +23,7 @@ def controllability(
 ) -> Float64[Tensor, "g f j"]:
     """Return E[z zᵀ] for white noise of unit variance; modes that are switched off count as zero.
 
-    Args:
-        layout: of the layer.
-        modes: a stable layer.
-        other: another layer driven by the same noise: then E[z z'ᵀ].
-        other_layout: of that layer, with the same groups; the same layout if None.
-
-    Returns:
-        One Gramian per group.
+    With another layer, driven by the same noise and of the same groups, it is E[z z'ᵀ].
 
     Source: ``P = A P Aᴴ + B Bᴴ`` for diagonal A.
     Differs: between the two directions only lag 0 counts.
@@ -50,13 +43,8 @@ def observability(
 ) -> Float64[Tensor, "g d d"]:
     """Return the energy of the output's impulse response per product of real input rows.
 
-    Args:
-        layout: of the layer.
-        modes: a stable layer.
-        other: another layer of the same layout: then the product of both responses.
-
-    Returns:
-        Q over ``(Re, Im)`` of every state: rows R of B add ``tr(Rᵀ Q R)`` to the energy.
+    Over ``(Re, Im)`` of every state: input rows R add ``tr(Rᵀ Q R)`` to the energy. With another
+    layer of the same layout it is the product of both responses.
 
     Source: ``Q = Aᴴ Q A + Cᴴ C`` for diagonal A.
     Differs: the two directions of a bidirectional layer share lag 0, whose read-outs add up.

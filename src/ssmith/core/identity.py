@@ -17,15 +17,6 @@ def check_same_run(
     """Raise unless two records of what a run depends on are the same.
 
     Both are compared as JSON would give them back: a tuple is a list, a key is a text.
-
-    Args:
-        there: the record that was found.
-        wanted: the record of the present run.
-        what: what was found, for the error.
-        next_step: what to do about it.
-
-    Raises:
-        ArtefactError: if they differ; it names the first keys that do, and both values.
     """
     first, second = _flat("", as_json(there)), _flat("", as_json(wanted))
     changed = [

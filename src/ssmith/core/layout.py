@@ -125,12 +125,7 @@ def real_gram(
 ) -> Float64[Tensor, "g 2*k 2*j"]:
     """Return E[z zᵀ] of the real features, from E[x xᴴ] and E[x xᵀ] of the states.
 
-    Args:
-        covariance: E[x xᴴ], both directions of a state as neighbours.
-        pseudo: E[x xᵀ], likewise.
-
-    Returns:
-        One 2×2 block per pair of states.
+    Both directions of a state are neighbours; each pair of states is a 2×2 block.
     """
     # x = a + ib: E[aaᵀ], E[abᵀ], E[baᵀ], E[bbᵀ] as the 2×2 block of each pair of states
     top = torch.stack([(covariance + pseudo).real, (pseudo - covariance).imag], dim=-1)

@@ -17,17 +17,7 @@ def spelled(name: str) -> str:
 
 
 def unknown_name(said: str, name: str, known: Iterable[str], *, prefix: str = "") -> InputError:
-    """Return the error of a name that is in no table: it lists all and suggests the closest.
-
-    Args:
-        said: what there is not, with the name as it was given.
-        name: the name.
-        known: the names there are.
-        prefix: what users write before each of them.
-
-    Returns:
-        The error, to be raised.
-    """
+    """Return the error of a name that is in no table: it lists all and suggests the closest."""
     names = list(known)
     return InputError(
         said,
@@ -39,14 +29,8 @@ def unknown_name(said: str, name: str, known: Iterable[str], *, prefix: str = ""
 def meant(name: str, known: Iterable[str], *, prefix: str = "", cutoff: float = _CLOSE) -> str:
     """Return the question that suggests a name: what it is the beginning of, else the closest.
 
-    Args:
-        name: as it was given.
-        known: the names there are.
-        prefix: what users write before each of them.
-        cutoff: how alike two names must be, from 0 to 1.
-
-    Returns:
-        ``did you mean 'a' or 'b'?``, or nothing where no name is close.
+    ``prefix`` is what users write before each; ``cutoff`` says how alike two names must be, from 0
+    to 1. Empty where no name is close.
     """
     names = list(known)
     found = [item for item in names if name and item.lower().startswith(name.lower())]

@@ -11,16 +11,7 @@ from ssmith.core.errors import MissingExtraError
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     """Import an optional module.
 
-    Args:
-        module: dotted module name, e.g. ``"matplotlib.pyplot"``.
-        extra: the extra of this package that installs it.
-        purpose: what the module is needed for, as it stands in the error.
-
-    Returns:
-        The imported module.
-
-    Raises:
-        MissingExtraError: if the module is not installed.
+    ``extra`` installs it, and ``purpose`` says in the error what it is needed for.
     """
     package = module.partition(".")[0]
     try:

@@ -34,17 +34,7 @@ class Pattern:
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
-        """Read ``"2:4"``.
-
-        Args:
-            text: N:M, keep N of M.
-
-        Returns:
-            The pattern.
-
-        Raises:
-            InputError: if the text is no pattern.
-        """
+        """Read ``"2:4"``."""
         found = re.fullmatch(r"(\d+):(\d+)", text)
         if found is None or not 1 <= int(found[1]) < int(found[2]):
             raise InputError(
@@ -67,15 +57,7 @@ class Pattern:
         return 1.0 - self.keep / self.of
 
     def check(self, size: int, what: str) -> None:
-        """Raise unless an axis can be divided into groups.
-
-        Args:
-            size: length of the axis.
-            what: the tensor, for the error.
-
-        Raises:
-            InputError: if ``size`` is not a multiple of M.
-        """
+        """Raise unless an axis can be divided into groups."""
         if size % self.of:
             raise InputError(
                 f"{what} has {size} entries along the pattern {self}",
@@ -84,14 +66,7 @@ class Pattern:
             )
 
     def mask(self, scores: Float[Tensor, "*rows i"]) -> Bool[Tensor, "*rows i"]:
-        """Return True for the N largest scores of each group; equal scores in order of index.
-
-        Args:
-            scores: a multiple of M along the last axis.
-
-        Returns:
-            True = keep.
-        """
+        """Return True for the N largest scores of each group; equal scores in order of index."""
         self.check(scores.shape[-1], "the tensor")
         groups = scores.unflatten(-1, (-1, self.of))
         best = groups.argsort(dim=-1, descending=True, stable=True)[..., : self.keep]
@@ -118,12 +93,7 @@ def amount_as_json(amount: Amount) -> float | str:
 def removed_counts(share: float, sizes: Tensor) -> Tensor:
     """Split a fraction over consecutive parts so that the total is exact after every part.
 
-    Args:
-        share: fraction to remove, in [0, 1).
-        sizes: entries of each part.
-
-    Returns:
-        Entries to remove from each part; they sum to ``share·Σ sizes``, rounded half up.
+    They sum to ``share·Σ sizes``, rounded half up.
     """
     reached = torch.floor(share * sizes.double().cumsum(0) + 0.5 + 1e-9).long()
     return reached.diff(prepend=reached.new_zeros(1))
@@ -132,15 +102,7 @@ def removed_counts(share: float, sizes: Tensor) -> Tensor:
 def keep_largest(
     scores: Float[Tensor, "*rows i"], removed: int | Tensor
 ) -> Bool[Tensor, "*rows i"]:
-    """Drop the smallest scores of every row; of equal ones, the later index goes first.
-
-    Args:
-        scores: rows of scores.
-        removed: how many go, for all rows or for each.
-
-    Returns:
-        True = keep.
-    """
+    """Drop the smallest scores of every row; of equal ones, the later index goes first."""
     size = scores.shape[-1]
     if isinstance(removed, Tensor):
         removed = removed.to(scores.device).expand(scores.shape[:-1])[..., None]

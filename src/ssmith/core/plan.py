@@ -100,31 +100,14 @@ class Plan:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def cut(self, unit: str) -> Cut:
-        """Return the first cut of a unit.
-
-        Args:
-            unit: its name.
-
-        Returns:
-            The cut.
-
-        Raises:
-            KeyError: if the plan does not cut that unit.
-        """
+        """Return the first cut of a unit."""
         for item in self.cuts:
             if item.unit == unit:
                 return item
         raise KeyError(unit)
 
     def files(self, name: str = PLAN) -> dict[str, bytes]:
-        """Return the plan as files.
-
-        Args:
-            name: of its JSON file.
-
-        Returns:
-            Name → content; the tensors first, if there are any.
-        """
+        """Return the plan as files."""
         tensors = {
             f"values/{key}": value.detach().cpu().contiguous() for key, value in self.values.items()
         }

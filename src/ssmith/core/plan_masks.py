@@ -49,20 +49,7 @@ def read_mask(name: str, grid: Any, kept: Any, bits: Tensor | None) -> Bool[Tens
 
 
 def read_tensors(file: Path, name: Any, digest: Any) -> dict[str, Tensor]:
-    """Return the tensors beside a plan's file.
-
-    Args:
-        file: of the plan.
-        name: of the tensors' file, as the plan says; None for none.
-        digest: its SHA-256, as the plan says.
-
-    Returns:
-        By name.
-
-    Raises:
-        ArtefactError: if the file cannot be read.
-        PlanError: if it is not the one the plan names.
-    """
+    """Return the tensors beside a plan's file."""
     if name is None:
         return {}
     if not isinstance(name, str) or Path(name).name != name:

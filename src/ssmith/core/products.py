@@ -38,17 +38,9 @@ def refit_columns(
 ) -> ColumnRefit:
     """Return the best mix of C for each kept column.
 
-    Args:
-        gram: ``Σ (C_j h_k)(C_i h_m)``, rows k·n + j, weighted as the output is.
-        keep: True = the column stays; at least one.
-        ridge: noise added to every feature as a share of its energy, > 0; it pulls R to 0.
-
-    Returns:
-        The mix, and the error with and without it. It is never larger with it.
-
-    Raises:
-        InputError: if shapes do not fit.
-        NumericalError: if the kept part is not positive definite.
+    ``gram`` is ``Σ (C_j h_k)(C_i h_m)``, rows k·n + j, weighted as the output is. The ridge is
+    noise added to every feature as a share of its energy, > 0; it pulls R to 0. The error is never
+    larger with the mix.
     """
     n = _columns(gram, keep)
     steady, scale = _steadied(gram, ridge)
@@ -77,18 +69,8 @@ def refit_residual(
 ) -> ColumnRefit:
     """Return the best mix for each kept column, towards what the output still lacks.
 
-    Args:
-        gram: Σ of products of the features, rows k·n + j, k counting kept columns.
-        right: products of the features with what is lacking.
-        energy: of what is lacking.
-        kept: columns kept, ≥ 1.
-        ridge: as `refit_columns` takes it.
-
-    Returns:
-        The mix, and the squared error without and with it. It is never larger with it.
-
-    Raises:
-        NumericalError: if the gram is not positive definite.
+    ``gram`` is over products of the features, rows k·n + j with k counting the ``kept`` columns;
+    ``right`` their products with what is lacking, and ``energy`` its energy.
     """
     steady, scale = _steadied(gram, ridge)
     change = torch.cholesky_solve((right / scale)[:, None], _factor(steady))[:, 0] / scale
@@ -99,17 +81,8 @@ def refit_residual(
 def elimination_costs(gram: Float64[Tensor, "f f"], ridge: float) -> Float64[Tensor, "n"]:
     """Remove columns one by one, each time the one that costs least once the rest is refitted.
 
-    Args:
-        gram: as `refit_columns` takes it.
-        ridge: as there.
-
-    Returns:
-        Per column the squared error, after refitting, with it and all before it removed; the
-        last one's is the whole output.
-
-    Raises:
-        InputError: if the gram is no square of a square.
-        NumericalError: if it is not positive definite.
+    Returns per column the squared error, after refitting, with it and all before it removed; the
+    last one's is the whole output. Gram and ridge are as of `refit_columns`.
 
     Source: optimal brain surgeon (Hassibi and Stork, 1993) on blocks of features.
     Differs: errors are those of the refit from scratch; only the block downdates are shared.

@@ -20,14 +20,7 @@ def silent(stage: str, done: float, total: int, note: str = "") -> None:
 def part_of(progress: Progress, outer: str, finished: int, parts: int) -> Progress:
     """Return a listener to one part of a stage, whose progress moves the stage on.
 
-    Args:
-        progress: listener to the whole.
-        outer: stage of the whole.
-        finished: its parts that are finished.
-        parts: all of its parts.
-
-    Returns:
-        The listener; that the part is finished is left to who counts the parts.
+    That the part is finished is left to who counts the parts.
     """
     furthest = 0.0
 

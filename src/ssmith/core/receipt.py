@@ -68,17 +68,7 @@ class Receipt:
 
     @classmethod
     def from_json(cls, content: Any) -> Receipt:
-        """Build a receipt from parsed JSON.
-
-        Args:
-            content: what `to_json` rendered, parsed.
-
-        Returns:
-            The receipt.
-
-        Raises:
-            ArtefactError: if keys are missing or unknown, or the version is another one.
-        """
+        """Build a receipt from parsed JSON."""
         names = {item.name for item in fields(cls)}
         if not isinstance(content, dict) or set(content) != names | {"receipt_version"}:
             raise ArtefactError("not a receipt", allowed=f"exactly the keys {sorted(names)}")

@@ -51,18 +51,6 @@ def system_of(layout: Layout, modes: Modes, moments: Moments, ridge: float) -> S
     """Return a layer's regression in features of energy one.
 
     A ridge of ε acts as independent noise of ε times each feature's energy: it favours no state.
-
-    Args:
-        layout: of the layer.
-        modes: the layer; modes that are switched off have weight 0.
-        moments: of the layer.
-        ridge: ε > 0.
-
-    Returns:
-        The regression.
-
-    Raises:
-        InputError: if the moments do not have the layer's shape.
     """
     C = modes.C * modes.present.unsqueeze(-1)
     C_back = None if modes.C_back is None else modes.C_back * modes.present.unsqueeze(-1)
@@ -98,19 +86,7 @@ def system_of(layout: Layout, modes: Modes, moments: Moments, ridge: float) -> S
 def solve_kept(
     gram: Float64[Tensor, "g f f"], right: Float64[Tensor, "g f o"], kept: Bool[Tensor, "g f"]
 ) -> Float64[Tensor, "g f o"]:
-    """Solve ``gram_KK x_K = right_K``; 0 at features that are not kept.
-
-    Args:
-        gram: of all features.
-        right: right-hand side of all features.
-        kept: the features K of each group.
-
-    Returns:
-        The solution.
-
-    Raises:
-        NumericalError: if the kept part is not positive definite.
-    """
+    """Solve ``gram_KK x_K = right_K``; 0 at features that are not kept."""
     on = kept.unsqueeze(-1)
     return torch.cholesky_solve(right * on, factor_kept(gram, kept)) * on
 
@@ -122,15 +98,7 @@ def factor_kept(
 
     Filling up with the identity lets groups that keep different numbers be one batch.
 
-    Args:
-        gram: of all features.
-        kept: the features of each group that are kept.
-
-    Returns:
-        A lower triangular factor.
-
-    Raises:
-        NumericalError: if the kept part is not positive definite.
+    A kept part that is not positive definite is a `NumericalError`.
     """
     both = kept.unsqueeze(-1) & kept.unsqueeze(-2)
     part = gram * both + torch.diag_embed((~kept).to(gram.dtype))

@@ -201,15 +201,7 @@ def rows(
 def as_rows(source: Any) -> Rows:
     """Return what a verb was given as rows.
 
-    Args:
-        source: rows, or what `rows` reads without being told how.
-
-    Returns:
-        The rows.
-
-    Raises:
-        InputError: if it has splits, of which one must be chosen; or as in `rows`.
-        DataError: as in `rows`.
+    Data of several splits is refused, as one must be chosen.
     """
     plain = isinstance(source, Rows | str | bytes | Tensor)
     if not plain and callable(getattr(source, "split", None)):

@@ -19,15 +19,7 @@ def derive(seed: int, *purpose: str | int) -> int:
     Two purposes never share a stream, so adding a random draw in one place
     does not change the numbers in another.
 
-    Args:
-        seed: the user's seed, any integer ≥ 0.
-        *purpose: names that identify the use, e.g. ``"split", "digits"``.
-
-    Returns:
-        A seed in [0, 2⁶³).
-
-    Raises:
-        InputError: if ``seed`` is negative or not an integer.
+    The result is in [0, 2⁶³).
     """
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise InputError(f"seed is {seed!r}", allowed="an integer ≥ 0")

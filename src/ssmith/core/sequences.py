@@ -119,18 +119,7 @@ class SequenceData:
     details: dict[str, Any] = field(default_factory=dict)
 
     def split(self, name: str) -> Sequences:
-        """Return one split.
-
-        Args:
-            name: of the split.
-
-        Returns:
-            Its sequences, at least one.
-
-        Raises:
-            InputError: if the split is unknown.
-            DataError: if it is empty.
-        """
+        """Return one split."""
         return part_named(self.splits, name, data=self.name)
 
     def describe(self) -> dict[str, Any]:

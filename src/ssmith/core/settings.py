@@ -86,30 +86,14 @@ def from_mapping(
 def to_mapping(config: object) -> dict[str, Any]:
     """Return settings as JSON holds them; `from_mapping` reads them back.
 
-    Args:
-        config: a dataclass; a value with a method ``as_plain`` writes itself.
-
-    Returns:
-        Setting → value, of dicts, lists, texts, numbers, truth values and None.
-
-    Raises:
-        InputError: if a value has no form in JSON.
+    A value with a method ``as_plain`` writes itself; one without a form in JSON is refused.
     """
     items = dataclasses.fields(config)  # type: ignore[arg-type]
     return {item.name: _plain(getattr(config, item.name)) for item in items if item.init}
 
 
 def check_keys(mapping: Mapping[Any, Any], known: Collection[str], *, where: str) -> None:
-    """Refuse keys that do not exist, and suggest the closest to the first of them.
-
-    Args:
-        mapping: what was given.
-        known: the keys there are.
-        where: what the mapping is, for the error.
-
-    Raises:
-        InputError: if it has another key.
-    """
+    """Refuse keys that do not exist, and suggest the closest to the first of them."""
     wrong = sorted(str(key) for key in mapping if key not in known)
     if wrong:
         many = "s" if len(wrong) > 1 else ""
@@ -118,18 +102,7 @@ def check_keys(mapping: Mapping[Any, Any], known: Collection[str], *, where: str
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Read a mapping of settings from a ``.json``, ``.yaml`` or ``.yml`` file.
-
-    Args:
-        path: the file.
-
-    Returns:
-        Its content.
-
-    Raises:
-        InputError: if it is of another kind, or no mapping.
-        ArtefactError: if it cannot be read.
-    """
+    """Read a mapping of settings from a ``.json``, ``.yaml`` or ``.yml`` file."""
     if path.suffix.lower() == ".json":
         content = read_json(path, by_hand=True)
     elif path.suffix.lower() in (".yaml", ".yml"):
@@ -149,14 +122,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def to_yaml(settings: Mapping[str, Any]) -> str:
-    """Return settings as YAML, in their order; `read_settings` reads them back.
-
-    Args:
-        settings: as `to_mapping` gives them.
-
-    Returns:
-        The text.
-    """
+    """Return settings as YAML, in their order; `read_settings` reads them back."""
     text: str = yaml.dump(dict(settings), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return text
 

@@ -69,18 +69,7 @@ class Text:
     details: dict[str, Any] = field(default_factory=dict)
 
     def split(self, name: str) -> TokenStream:
-        """Return one split.
-
-        Args:
-            name: of the split, or ``"all"``.
-
-        Returns:
-            Its tokens, at least two.
-
-        Raises:
-            InputError: if the split is unknown.
-            DataError: if it is too small to predict a token of it.
-        """
+        """Return one split."""
         if name not in self.splits:
             raise InputError(f"split {name!r}", allowed=", ".join(self.splits))
         found = self.splits[name]

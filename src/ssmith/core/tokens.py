@@ -90,12 +90,6 @@ class TokenWindows:
 
         Neighbours are cut from one document and say much the same; rows from all over a text
         stand for it.
-
-        Args:
-            count: rows to take, ≥ 1.
-
-        Returns:
-            The rows, in their order.
         """
         if count >= len(self):
             return self

@@ -18,13 +18,8 @@ _NUMBERS = "biufc"
 def mapped(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """Return a batch of the same build with every tensor changed.
 
-    Args:
-        tree: tensors and arrays, or dicts, tuples, lists, dataclasses and objects with a method
-            ``to`` that hold them; anything else stays as it is.
-        change: what becomes of each tensor; arrays are tensors by then.
-
-    Returns:
-        The new batch.
+    Tensors and arrays are found in dicts, tuples, lists, dataclasses and objects with a method
+    ``to``; anything else stays as it is. Arrays are tensors by the time they are changed.
     """
     if isinstance(tree, Tensor):
         return change(tree)
@@ -79,14 +74,7 @@ def placed(tree: Any, model: nn.Module) -> Any:
 
 
 def digest_of(tree: Any) -> str:
-    """Return a SHA-256 over the names, types, shapes and bytes of a batch's tensors, and its words.
-
-    Args:
-        tree: see `mapped`; numbers, texts and truth values in it count, too.
-
-    Returns:
-        The digest.
-    """
+    """Return a SHA-256 over names, types, shapes and bytes of a batch's tensors, and its words."""
     digest = hashlib.sha256()
     _add(digest.update, "", tree)
     return digest.hexdigest()

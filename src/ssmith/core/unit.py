@@ -43,14 +43,7 @@ class Slice:
     silent: float | None = None
 
     def places(self, units: Int64[Tensor, "u"]) -> Int64[Tensor, "u w"]:
-        """Return the indices along ``dim`` that units own, a row for each.
-
-        Args:
-            units: their numbers.
-
-        Returns:
-            Indices, in every block.
-        """
+        """Return the indices along ``dim`` that units own, a row for each."""
         stride = self.width if self.stride is None else self.stride
         blocks = (torch.arange(self.repeat) * self.step)[:, None]
         within = (blocks + torch.arange(self.width)).flatten()
@@ -139,17 +132,7 @@ class Coupling:
     def stays(
         self, parameter: str, dim: int, keep: Bool[Tensor, "u"], length: int
     ) -> Int64[Tensor, "k"]:
-        """Return which indices of a parameter stay along an axis.
-
-        Args:
-            parameter: its name, from the site.
-            dim: the axis.
-            keep: True = the unit stays.
-            length: of the axis.
-
-        Returns:
-            Indices, rising.
-        """
+        """Return which indices of a parameter stay along an axis."""
         gone = torch.zeros(length, dtype=torch.bool)
         for item in self.of(parameter):
             if item.dim == dim:

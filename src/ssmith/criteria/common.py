@@ -31,18 +31,8 @@ def score_modes(criterion: Any, layers: Sequence[Modes], measure: Measure, pool:
     already switched off come back as absent, unstable ones as protected with a finding; both
     have the value 0 and take no part in any normalisation.
 
-    Args:
-        criterion: the dataclass instance whose name and settings are recorded.
-        layers: the modes of each layer.
-        measure: one score per mode of one layer, larger is kept longer, ≥ 0.
-        pool: within what the scores may be compared.
-
-    Returns:
-        Scores of the unit ``"states"``.
-
-    Raises:
-        InputError: if there is no layer, or two have the same name.
-        NumericalError: if weights or scores are not finite.
+    ``measure`` returns one score ≥ 0 per mode of one layer, larger is kept longer; the criterion's
+    name and settings are recorded.
     """
     names = [modes.layer for modes in layers]
     if not names or len(set(names)) != len(names):

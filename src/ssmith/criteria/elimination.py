@@ -41,17 +41,9 @@ def eliminate(
     ``tr(w_Sᵀ (H_SS)⁻¹ w_S)``; then ``w ← w − H_:S (H_SS)⁻¹ w_S`` and
     ``H ← H − H_:S (H_SS)⁻¹ H_S:``. Groups go through their own orders side by side.
 
-    Args:
-        gram: second moment of the features, positive definite on present states.
-        weight: the best weights while all present states are there.
-        present: states that take part, per place.
-        removable: states that may go; present ones that may not stay in the regression.
-
-    Returns:
-        Order and costs.
-
-    Raises:
-        NumericalError: if the second moment is not positive definite.
+    ``gram`` is the second moment of the features, positive definite on present states; ``weight``
+    the best weights while all of them are there. Present states that are not removable stay in the
+    regression.
 
     Source: Optimal Brain Surgeon (Hassibi and Stork, 1993), repeated after each refit.
     Differs: whole states, each a block of real features, instead of single weights.

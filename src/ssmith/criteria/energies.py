@@ -44,13 +44,7 @@ def hinf_energy(modes: Modes, variant: Variant, norm: Norm) -> Float64[Tensor, "
     Exact: the square of the supremum over frequency of the real mode, all directions together.
     Released: ``(‖C₁‖+‖C₂‖)/4`` for two directions, and ``(1−ρ)² + 1e-8`` below.
 
-    Args:
-        modes: stable modes.
-        variant: which of two readings of the paper.
-        norm: norm of one complex mode, or of the real mode it stands for.
-
-    Returns:
-        One energy per mode, ≥ 0.
+    Modes are stable.
     """
     if norm == "exact":
         peak = pair_hinf(modes.A_bar, modes.B_bar, modes.C, modes.C_back)
@@ -70,13 +64,7 @@ def h2_energy(modes: Modes, variant: Variant, norm: Norm) -> Float64[Tensor, "s"
     Exact: the energy of the real impulse response, all directions together.
     Released: ``(‖C₁‖+‖C₂‖)/4`` for two directions, and ``1−ρ² + 1e-8`` below.
 
-    Args:
-        modes: stable modes.
-        variant: which of two readings of the paper.
-        norm: norm of one complex mode, or of the real mode it stands for.
-
-    Returns:
-        One energy per mode, ≥ 0.
+    Modes are stable.
     """
     if norm == "exact":
         energy = pair_h2_squared(modes.A_bar, modes.B_bar, modes.C, modes.C_back)

@@ -22,12 +22,7 @@ def prefix_ratio(energy: Float64[Tensor, "*g s"], epsilon: float = 0.0) -> Float
     their ranks in order of index. An energy of 0 gets 0, also in a row of zeros: nothing is lost
     with a unit that carries nothing, so such a row holds no unit that must stay.
 
-    Args:
-        energy: energies ≥ 0, finite.
-        epsilon: absolute constant ≥ 0 in the denominator, in units of the energies.
-
-    Returns:
-        Ratios in [0, 1], in the order of ``energy``.
+    ε is an absolute constant ≥ 0, in units of the energies; ratios are in [0, 1].
 
     Source: LAMP (arXiv 2010.07611) for squared weights; LAST (arXiv 2411.02824) for squared norms.
     Differs: rows are scaled by their largest entry first, so that sums cannot overflow.
@@ -46,20 +41,7 @@ def prefix_ratio(energy: Float64[Tensor, "*g s"], epsilon: float = 0.0) -> Float
 def normalise(
     modes: Modes, energy: Float64[Tensor, "s"], over: Over, epsilon: float = 0.0
 ) -> Float64[Tensor, "s"]:
-    """Apply `prefix_ratio` over a whole layer or within each of its channels.
-
-    Args:
-        modes: the modes the energies belong to.
-        energy: one energy ≥ 0 per mode.
-        over: ``"layer"`` pools all states of the layer, ``"channel"`` only those of one channel.
-        epsilon: see `prefix_ratio`.
-
-    Returns:
-        Ratios in [0, 1].
-
-    Raises:
-        UnsupportedError: if channels are asked for where modes have none.
-    """
+    """Apply `prefix_ratio` over a whole layer or within each of its channels."""
     if over == "layer":
         return prefix_ratio(energy, epsilon)
     if modes.channel is None:

@@ -31,16 +31,8 @@ def score_continuations(
 
     The model runs on the scan engine; rows of like length run together, padded on the right.
 
-    Args:
-        model: a language model; its mode and its engine are as before afterwards.
-        rows: token ids of what stands before, at least one, and of what follows, any number.
-        batch_size: rows per forward pass, ≥ 1.
-
-    Returns:
-        Nats, at most 0, and a flag, for each row.
-
-    Raises:
-        DataError: if nothing stands before a continuation.
+    Each row is the token ids of what stands before, at least one, and of what follows; likelihoods
+    are in nats.
     """
     if not all(before for before, _ in rows):
         raise DataError("nothing stands before a continuation", allowed="at least one token")
@@ -97,12 +89,6 @@ class LiveModel:
 
         Blanks at the end of a context belong to the continuation, so that a tokenizer sees words
         as they stand in a text.
-
-        Args:
-            requests: with (context, continuation).
-
-        Returns:
-            Nats, and whether greedy decoding would write it.
         """
         rows = []
         for request in requests:
@@ -114,31 +100,14 @@ class LiveModel:
         return score_continuations(self.live, rows, batch_size=self.rows_at_once)
 
     def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
-        """Return the log-likelihood of each whole text; a recurrence needs no windows.
-
-        Args:
-            requests: with (text,).
-
-        Returns:
-            Nats.
-        """
+        """Return the log-likelihood of each whole text; a recurrence needs no windows."""
         rows = [([self._first()], self.text_ids.encode(request.args[0])) for request in requests]
         return [
             nats for nats, _ in score_continuations(self.live, rows, batch_size=self.rows_at_once)
         ]
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
-        """Write an answer to each context, greedily, up to a text that ends it.
-
-        Args:
-            requests: with (context, settings): ``until``, ``max_gen_toks``.
-
-        Returns:
-            The answers, without what ended them.
-
-        Raises:
-            UnsupportedError: if a request asks for sampling, or has an unknown setting.
-        """
+        """Write an answer to each context, greedily, up to a text that ends it."""
         answers = [""] * len(requests)
         by_length: dict[int, list[int]] = {}
         for place, request in enumerate(requests):

@@ -88,14 +88,6 @@ def collect_changes(
 
     The state space part alone and the state of one sequence are told but do not count as a
     gain: they fall with every cut, whether or not the model as a whole profits.
-
-    Args:
-        speed: times, None if not measured.
-        memory: bytes while running, None if not measured.
-        file_bytes: bytes on disk, (before, after), None if not measured.
-
-    Returns:
-        The changes.
     """
     found: list[Change] = []
     if file_bytes is not None:

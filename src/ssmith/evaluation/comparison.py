@@ -102,11 +102,7 @@ class Comparison:
 
         Assumes that a larger test set shows the same loss and the same share of disagreements.
 
-        Args:
-            max_loss: tolerance, in the metric's unit.
-
-        Returns:
-            A number of sequences, or None if no number would do.
+        None if no number would do.
         """
         if self.loss >= max_loss:
             return None
@@ -128,15 +124,7 @@ class Comparison:
         return high
 
     def as_dict(self, *, split: str, own: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return the quality section of a receipt.
-
-        Args:
-            split: name of the split that was measured.
-            own: section of the user's own metric, if there is one.
-
-        Returns:
-            A JSON-ready dict.
-        """
+        """Return the quality section of a receipt."""
         return {
             "metric": self.metric.name,
             "higher_is_better": self.metric.higher_is_better,
@@ -213,15 +201,6 @@ def swap_test(before: Outcomes, after: Outcomes, *, seed: int, resamples: int) -
     If the models are equally good, each row's two outcomes may be swapped. p is the share of random
     swaps (the data itself counted in) whose ratios of sums differ at least as much as the data's.
     Every link is monotone, so that with equal weights it orders the swaps as the ratios do.
-
-    Args:
-        before: outcomes of the first model.
-        after: outcomes of the second model, on the same rows.
-        seed: of the swaps.
-        resamples: number of random swaps, ≥ 100.
-
-    Returns:
-        A p-value in [1 / (resamples + 1), 1].
     """
     stream, extreme = generator(seed, "swap"), 0
     ones = torch.ones_like(before.numerator)
@@ -260,22 +239,7 @@ def compare_outcomes(
 
     A share of rows (accuracy) gets Tango's score interval for the difference and McNemar's exact
     test; any other metric gets the paired percentile bootstrap and a paired permutation test.
-
-    Args:
-        before: outcomes under the first model.
-        after: the same under the second model.
-        metric: what the outcomes mean.
-        seed: of the bootstrap and the permutations.
-        level: confidence, in (0.5, 1).
-        resamples: of the bootstrap and the permutations, ≥ 100.
-
-    Returns:
-        The comparison; exchanging the models changes the sign of the difference only.
-
-    Raises:
-        InputError: if a setting is out of range.
-        DataError: if there is no row.
-        NumericalError: if an outcome is not finite.
+    Exchanging the models changes the sign of the difference only.
     """
     check_level(level)
     if level <= 0.5:

@@ -100,13 +100,6 @@ def judge(evidence: Evidence, limits: Limits) -> Verdict:
 
     Quality passes if the measured loss is at most ``max_loss``; it is called proven only if
     also the upper end of the loss's one-sided interval is (with ``proof``, that is required).
-
-    Args:
-        evidence: what was measured.
-        limits: what is accepted.
-
-    Returns:
-        The verdict.
     """
     reasons = [
         _quality(evidence.comparison, limits),

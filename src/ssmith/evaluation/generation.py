@@ -82,18 +82,8 @@ def generate(
 ) -> tuple[list[str], list[bool]]:
     """Write an answer to each prompt.
 
-    Args:
-        model: a transformers language model, with or without adapters.
-        prompts: token ids of each, at least one.
-        tokenizer: turns ids into text; its end stops an answer.
-        config: see `GenerationConfig`.
-        told: called with how many prompts are done, and of how many.
-
-    Returns:
-        The answers, and which of them came to their own end.
-
-    Raises:
-        DataError: if a prompt is empty, or there is none.
+    The tokenizer's end stops an answer. Returns the answers, and which of them came to their own
+    end.
     """
     chosen = config or GenerationConfig()
     if not prompts or any(len(prompt) == 0 for prompt in prompts):
@@ -142,17 +132,8 @@ def _written(
 def judge_texts(answers: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """Compare texts with their references.
 
-    Args:
-        answers: one text each.
-        references: at least one for each answer.
-
-    Returns:
-        ROUGE-1, -2 and -L (F1 with stemming, the best reference of each, mean), BLEU of the whole
-        set and exact match, in percent.
-
-    Raises:
-        DataError: if an answer has no reference.
-        MissingExtraError: if rouge-score or sacrebleu is not installed.
+    Returns ROUGE-1, -2 and -L (F1 with stemming, the best reference of each, mean), BLEU of the
+    whole set and exact match, in percent.
     """
     if not answers or len(answers) != len(references) or not all(references):
         raise DataError(
@@ -185,16 +166,7 @@ def judge_labels(
     The first line with a letter or digit in it must be a label, but for case and what stands
     around it that is no letter or digit. An answer that is none counts as wrong.
 
-    Args:
-        answers: one text each.
-        references: the right label of each.
-        labels: all that are allowed.
-
-    Returns:
-        Accuracy in percent over all answers, and how many were no label.
-
-    Raises:
-        InputError: if two labels read alike, or a reference is none of them.
+    Returns the accuracy in percent over all answers, and how many were no label.
     """
     known = {_plain(label): label for label in labels}
     if len(known) < len(labels):

@@ -68,21 +68,7 @@ class HarnessConfig:
 def harness_config(
     tasks: Sequence[str], limit: int | None, few_shot: int | None, *, batch_size: int, seed: int
 ) -> HarnessConfig | None:
-    """Return which tasks are run, or None if none is asked for.
-
-    Args:
-        tasks: by name or file.
-        limit: documents of each at most.
-        few_shot: solved examples before each question.
-        batch_size: requests per forward pass.
-        seed: of the choice of solved examples, and of resampling.
-
-    Returns:
-        The config.
-
-    Raises:
-        InputError: if a setting is given without a task, or outside its domain.
-    """
+    """Return which tasks are run, or None if none is asked for."""
     if not tasks:
         for name, value in (("lm_eval_limit", limit), ("few_shot", few_shot)):
             if value is not None:
@@ -131,14 +117,7 @@ class TaskResult:
 
 
 def check_harness(config: HarnessConfig | None) -> None:
-    """Refuse early, before any long work, if lm-eval is asked for and not installed.
-
-    Args:
-        config: what is asked for; None for nothing.
-
-    Raises:
-        MissingExtraError: if it is not installed.
-    """
+    """Refuse early, before any long work, if lm-eval is asked for and not installed."""
     if config is not None:
         require("lm_eval", extra=EXTRA, purpose="--lm-eval")
 
@@ -146,18 +125,8 @@ def check_harness(config: HarnessConfig | None) -> None:
 def run_tasks(model: nn.Module, tokenizer: Tokenizer, config: HarnessConfig) -> list[TaskResult]:
     """Run tasks of lm-eval on a model as it stands in memory.
 
-    Args:
-        model: a language model.
-        tokenizer: text to its ids and back.
-        config: which tasks.
-
-    Returns:
-        One result for each metric of each task.
-
-    Raises:
-        MissingExtraError: if lm-eval is not installed.
-        InputError: if it knows no such task.
-        DataError: if it cannot run one, e.g. because its data set is not on this machine.
+    One result for each metric of each task; a task that it does not know, or whose data set is not
+    on this machine, is refused.
     """
     base = require("lm_eval.api.model", extra=EXTRA, purpose="--lm-eval").LM
     evaluator = require("lm_eval.evaluator", extra=EXTRA, purpose="--lm-eval")
@@ -256,14 +225,8 @@ def compare_tasks(
 ) -> list[dict[str, Any]]:
     """Return the results of two models side by side, with differences in pairs of documents.
 
-    Args:
-        before: of the first model.
-        after: of the second, on the same tasks.
-        seed: of the bootstrap.
-
-    Returns:
-        JSON-ready, one per metric: before, after, difference with its interval, or why there is
-        no interval.
+    JSON-ready, one row per metric: before, after, and the difference with its interval, or why
+    there is none.
     """
     second = {(item.task, item.metric): item for item in after}
     rows = []

@@ -156,16 +156,7 @@ def two_sided_z(level: float) -> float:
 def resample(count: int, *, seed: int, resamples: int) -> Iterator[Int64[Tensor, "r n"]]:
     """Yield bootstrap indices in blocks of bounded memory.
 
-    Args:
-        count: sequences to draw from, and drawn each time.
-        seed: the same seed gives the same indices, whatever they are used on.
-        resamples: rows in all, ≥ 100.
-
-    Yields:
-        Blocks of rows of indices in [0, count).
-
-    Raises:
-        InputError: if there are fewer than 100 resamples.
+    The same seed gives the same indices, whatever they are used on.
     """
     if resamples < 100:
         raise InputError(f"{resamples} resamples", allowed="at least 100")
@@ -202,13 +193,7 @@ def bootstrap_ratios(
 ) -> Float64[Tensor, "r k"]:
     """Return the ratios of sums of some outcomes over bootstrap resamples of their rows.
 
-    Args:
-        outcomes: of the same rows, in one order; all resampled alike.
-        seed: of the draws.
-        resamples: how many, ≥ 100.
-
-    Returns:
-        One column for each.
+    All outcomes are of the same rows and resampled alike; each has a column.
     """
     columns = [item.numerator for item in outcomes]
     weights = [item.weight for item in outcomes if item.weight is not None]
@@ -228,21 +213,6 @@ def estimate(
 
     The interval says how the number would vary over other rows of this kind, and nothing about
     other kinds.
-
-    Args:
-        outcomes: of each row.
-        metric: what they mean.
-        seed: of the bootstrap.
-        level: confidence, in (0, 1).
-        resamples: of the bootstrap, ≥ 100.
-
-    Returns:
-        The estimate.
-
-    Raises:
-        InputError: if a setting is out of range.
-        DataError: if there is no row.
-        NumericalError: if an outcome is not finite, or the metric is beyond all numbers.
     """
     check_level(level)
     check_outcomes(outcomes, metric)
@@ -290,20 +260,11 @@ def tango(
     Unlike the bootstrap it keeps a width when no pair disagrees, which on a small test set is
     no proof that the models agree.
 
+    ``plus`` and ``minus`` are the pairs in which only the first, or the second, succeeds; fractions
+    are allowed, to look at larger test sets. Ends are in [−1, 1].
+
     Source: Tango, "Equivalence test and confidence interval for the difference in proportions
     for the paired-sample design", Statistics in Medicine 17 (1998), section 4.
-
-    Args:
-        plus: pairs in which only the first succeeds, ≥ 0.
-        minus: pairs in which only the second succeeds, ≥ 0.
-        count: all pairs, ≥ plus + minus; fractions are allowed (to look at larger test sets).
-        z: normal quantile, > 0.
-
-    Returns:
-        Lower and upper end, in [−1, 1].
-
-    Raises:
-        InputError: if the counts are impossible.
     """
     if count <= 0 or plus < 0 or minus < 0 or plus + minus > count:
         raise InputError(f"{plus} and {minus} of {count} pairs", allowed="parts of the whole")

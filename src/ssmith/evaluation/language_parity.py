@@ -28,15 +28,7 @@ def logits_difference(first: nn.Module, second: nn.Module, ids: Int64[Tensor, "b
 
 
 def stepping_difference(model: nn.Module, ids: Int64[Tensor, "b l"]) -> float:
-    """Return the largest difference between token by token and at once, in float64.
-
-    Args:
-        model: a language model.
-        ids: tokens.
-
-    Returns:
-        A difference ≥ 0.
-    """
+    """Return the largest difference between token by token and at once, in float64."""
     given = ids.to(place_of(model))
     with in_double(model) as twin, running(twin, backend=None):
         return max_difference(logits_in_chunks(twin, given, 1), logits_of(twin, given))
@@ -48,15 +40,8 @@ def stock_difference(model: nn.Module, ids: Int64[Tensor, "b l"]) -> float:
     A model in half precision is compared in float64: its own rounding, which two orders of the same
     sums do not share, moves its logits by a per cent.
 
-    Args:
-        model: a language model.
-        ids: tokens.
-
-    Returns:
-        A difference ≥ 0, in units of the largest logit.
-
-    Raises:
-        UnsupportedError: if the model holds offsets, which transformers' own code leaves out.
+    In units of the largest logit. A model that holds offsets is refused: transformers' own code
+    leaves them out.
     """
     if any(name.rpartition(".")[2] in OFFSET_NAMES for name, _ in model.named_buffers()):
         raise UnsupportedError(

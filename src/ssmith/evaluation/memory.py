@@ -171,13 +171,7 @@ class Memory:
 def measure_memory(before: nn.Module, after: nn.Module, rows: Rows) -> Memory:
     """Measure two networks on the same batch.
 
-    Args:
-        before: the first network.
-        after: the second network.
-        rows: of one forward pass, at least one.
-
-    Returns:
-        The measurement; a network that cannot step has no state, with the reason.
+    A network that cannot step has no state, with the reason.
     """
     state, why = None, ""
     try:

@@ -90,12 +90,7 @@ class Metric:
     def loss(self, before: float, after: float) -> float:
         """Return how much worse ``after`` is (negative: better).
 
-        Args:
-            before: first value.
-            after: second value.
-
-        Returns:
-            In the metric's own unit, or as a share of ``before`` (see ``relative``).
+        In the metric's own unit, or as a share of ``before`` (see ``relative``).
         """
         loss = before - after if self.higher_is_better else after - before
         return loss / abs(before) if self.relative else loss

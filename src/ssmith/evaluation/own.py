@@ -41,15 +41,8 @@ class OwnMetric:
     def __call__(self, outputs: Tensor, y: Tensor) -> float:
         """Apply the function to copies of the data.
 
-        Args:
-            outputs: outputs of the model, one row per sequence.
-            y: targets.
-
-        Returns:
-            A finite number.
-
-        Raises:
-            InputError: if the function fails, or returns no finite number.
+        One row of outputs per sequence. A function that fails, or returns no finite number, is
+        refused.
         """
         # A private copy, so that a function that sorts in place cannot change the data.
         arrays = [item.detach().cpu().numpy().copy() for item in (outputs, y)]
@@ -77,15 +70,7 @@ class OwnMetric:
 def own_metric(text: str, *, higher_is_better: bool = True) -> OwnMetric:
     """Find a user's metric. The file or module is imported, so its code runs.
 
-    Args:
-        text: ``"package.module:function"`` or ``"path/to/file.py:function"``.
-        higher_is_better: direction.
-
-    Returns:
-        The metric, not yet called.
-
-    Raises:
-        InputError: if the module cannot be imported or has no such function.
+    The text is ``"package.module:function"`` or ``"path/to/file.py:function"``.
     """
     place, _, name = text.rpartition(":")
     if not place or not name:
@@ -197,21 +182,7 @@ def compare_own(
     A resample on which the metric is undefined (an error, NaN) is left out and counted; if more
     than a tenth are, there is no interval, and the reason stands in its place.
 
-    Args:
-        metric: the metric; called 2 + 2 · resamples times.
-        before: outputs of the first model, one row per sequence.
-        after: outputs of the second model.
-        y: targets.
-        seed: of the bootstrap.
-        level: confidence, in (0, 1).
-        resamples: of the bootstrap, ≥ 100.
-
-    Returns:
-        The comparison.
-
-    Raises:
-        InputError: if the metric fails on the whole set, or a setting is out of range.
-        DataError: if the sequences do not match.
+    The metric is called 2 + 2 · resamples times.
     """
     check_level(level)
     if not len(before) == len(after) == len(y) or not len(y):

@@ -21,18 +21,7 @@ TOLERANCE = 1e-10
 
 
 def max_difference(a: Tensor, b: Tensor) -> float:
-    """Return the largest absolute difference; infinity if either holds NaN or an infinity.
-
-    Args:
-        a: real or complex.
-        b: of the same shape.
-
-    Returns:
-        A difference ≥ 0.
-
-    Raises:
-        InputError: if the shapes differ.
-    """
+    """Return the largest absolute difference; infinity if either holds NaN or an infinity."""
     if a.shape != b.shape:
         raise InputError(
             f"shapes {tuple(a.shape)} and {tuple(b.shape)} cannot be compared",
@@ -99,13 +88,7 @@ class ParityCheck:
 def check(name: str, measure: Callable[[], float], tolerance: float = TOLERANCE) -> ParityCheck:
     """Measure one check; what the model does not support is recorded with the reason.
 
-    Args:
-        name: of the check.
-        measure: returns the largest absolute difference.
-        tolerance: largest difference allowed, ≥ 0.
-
-    Returns:
-        The check.
+    ``measure`` returns the largest absolute difference.
     """
     try:
         return ParityCheck(name=name, worst=measure(), tolerance=tolerance)

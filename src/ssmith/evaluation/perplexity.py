@@ -28,16 +28,7 @@ def language_outcomes(model: nn.Module, part: TokenWindows) -> Outcomes:
     Where the model's head is known, scores over the vocabulary are made for a few positions at a
     time, so that memory does not grow with length × vocabulary.
 
-    Args:
-        model: a language model.
-        part: windows of one forward pass.
-
-    Returns:
-        Summed negative log-likelihood over the number of tokens, and bits over bytes where they
-        are known.
-
-    Raises:
-        DataError: if a token id is outside the model's vocabulary.
+    Bits over bytes are there where the text's bytes are known.
     """
     check_vocabulary(model, part)
     nats = _batch_losses(model, part, place_of(model))
@@ -54,16 +45,7 @@ PERPLEXITY_TASK = Task(metric=PERPLEXITY, outcomes=language_outcomes, around=eng
 def window_losses(
     model: nn.Module, windows: TokenWindows, *, batch_size: int = 8
 ) -> Float64[Tensor, "w"]:
-    """Return the summed negative log-likelihood of each window's counted tokens, in nats.
-
-    Args:
-        model: a language model; its mode and its engine are as before afterwards.
-        windows: what to measure on.
-        batch_size: windows per forward pass, ≥ 1.
-
-    Returns:
-        One sum per window (see `outcomes_of` for errors).
-    """
+    """Return the summed negative log-likelihood of each window's counted tokens, in nats."""
     return outcomes_of(PERPLEXITY_TASK, model, windows, batch_size=batch_size).numerator
 
 

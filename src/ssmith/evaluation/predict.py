@@ -41,18 +41,7 @@ def places_of(rows: Rows, count: int) -> Int64[Tensor, "n"]:
 def predict(model: nn.Module, part: Sequences, batch_size: int = 64) -> Float[Tensor, "b o"]:
     """Return what a model answers to sequences.
 
-    Args:
-        model: called as ``model(x, lengths)``; its modes are restored afterwards.
-        part: at least one sequence.
-        batch_size: sequences per forward pass, ≥ 1.
-
-    Returns:
-        Outputs on the CPU, one row per sequence, in the order of ``part``.
-
-    Raises:
-        InputError: if the batch size is below 1.
-        DataError: if there is no sequence.
-        NumericalError: if an output is not finite.
+    Outputs are on the CPU, in the order of ``part``; one that is not finite is a `NumericalError`.
     """
     rows = over_batches(
         model,

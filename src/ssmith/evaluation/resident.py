@@ -40,11 +40,7 @@ class ResidentPeak:
 
 @contextmanager
 def resident_peak() -> Iterator[ResidentPeak]:
-    """Measure the most memory this process holds inside the ``with``.
-
-    Yields:
-        The measurement, complete after the ``with``.
-    """
+    """Measure the most memory this process holds inside the ``with``."""
     forgot = _forget()
     found = ResidentPeak(before=_status("VmRSS"))
     yield found

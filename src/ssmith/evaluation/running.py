@@ -60,19 +60,7 @@ def inputs_for(model: nn.Module, part: Sequences) -> tuple[Tensor, Tensor]:
 
 
 def run_forward(model: nn.Module, x: Tensor, lengths: Int[Tensor, "b"]) -> Float[Tensor, "b o"]:
-    """Run the model on one batch.
-
-    Args:
-        model: called as ``model(x, lengths)``.
-        x: a padded series (b, l, c) or tokens (b, l).
-        lengths: valid steps of each sequence.
-
-    Returns:
-        One row of outputs per sequence.
-
-    Raises:
-        ModelError: if the answer is not a real tensor of shape (batch, outputs).
-    """
+    """Run the model on one batch."""
     out = model(x, lengths)
     if not isinstance(out, Tensor) or out.ndim != 2 or out.shape[0] != x.shape[0]:
         given = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__

@@ -54,16 +54,8 @@ class Runs:
 def runs_of(model: nn.Module, rows: Rows) -> Runs:
     """Return how a network is run on rows.
 
-    Args:
-        model: any network.
-        rows: of one forward pass, at least one; of windows of text none padded; of other batches
-            the first.
-
-    Returns:
-        Its runs; what it cannot do raises `UnsupportedError` when it is asked for.
-
-    Raises:
-        InputError: if there is no row, or a window of text is padded.
+    Rows are those of one forward pass; of windows of text none padded; of other batches the first.
+    What a network cannot do raises `UnsupportedError` when it is asked for.
     """
     if not len(rows):
         raise InputError("the batch holds no rows", allowed="at least one")

@@ -50,14 +50,8 @@ def estimate_saving(
 
     Nothing is saved (or lost) by a change that `Times` does not count.
 
-    Args:
-        load: price and traffic.
-        per_sequence: measured times of one sequence.
-        batch_size: sequences per forward pass when it was measured, ≥ 1.
-        path: code path that was timed, e.g. ``"torch, cpu, float32, 2 threads"``.
-
-    Returns:
-        The saving section of a receipt; ``seconds_per_sequence`` are those that count.
+    ``per_sequence`` was measured in batches of ``batch_size`` on the ``path`` that is named; the
+    ``seconds_per_sequence`` of the section are those that count.
     """
     before = per_sequence.medians[0]
     counted = (before, before * per_sequence.ratio if per_sequence.changed else before)

@@ -128,17 +128,8 @@ def measure_speed(
 ) -> Speed:
     """Time two networks in turns on one batch: a forward pass, one step, the state space part.
 
-    Args:
-        before: the first network.
-        after: the second network, on the same device and in the same dtype.
-        rows: of one forward pass, at least one; of windows of text none padded.
-        config: settings.
-
-    Returns:
-        The times; a network that cannot step has no time per step, with the reason.
-
-    Raises:
-        InputError: if the networks differ in device or dtype, or there is no row.
+    The networks are on one device and of one dtype. A network that cannot step has no time per
+    step, with the reason.
     """
     settings = config or SpeedConfig()
     device, dtype = _common_place(before, after)

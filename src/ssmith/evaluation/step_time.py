@@ -18,17 +18,7 @@ _REPEATS, _BEFORE = 15, 3
 
 @torch.no_grad()
 def step_seconds(model: nn.Module) -> float:
-    """Return the median time of one step of one sequence, in seconds.
-
-    Args:
-        model: a unidirectional `SequenceModel`, or a language model.
-
-    Returns:
-        The median of several, after some that are not counted.
-
-    Raises:
-        UnsupportedError: if the model has no steps.
-    """
+    """Return the median time of one step of one sequence, in seconds."""
     run = _step_of(model)
     times = []
     for _ in range(_BEFORE + _REPEATS):

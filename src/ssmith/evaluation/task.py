@@ -63,17 +63,7 @@ class Task:
     def of_batch(self, model: nn.Module, rows: Rows, batch: Batch) -> Outcomes:
         """Return the outcomes of one batch.
 
-        Args:
-            model: in evaluation mode.
-            rows: what the batch was cut from.
-            batch: some of its rows.
-
-        Returns:
-            One outcome per row, in float64 on the CPU.
-
-        Raises:
-            InputError: if the task returned something else.
-            ModelError: if the network did not return one row per row.
+        The model is in evaluation mode; outcomes are in float64 on the CPU.
         """
         if self.outcomes is not None:
             return self._checked(self.outcomes(model, placed(batch.inputs, model)), batch.count)
@@ -88,16 +78,7 @@ class Task:
     def of_outputs(self, outputs: Tensor, targets: Tensor) -> Outcomes:
         """Return the outcomes of what a network returned.
 
-        Args:
-            outputs: one row of outputs per row, on the CPU.
-            targets: what they should have been.
-
-        Returns:
-            One outcome per row.
-
-        Raises:
-            InputError: if the task runs the network itself, or returned no number per row.
-            NumericalError: if an output is not finite.
+        Outputs are on the CPU, one row each; one that is not finite is a `NumericalError`.
         """
         if self.score is None:
             raise InputError(
@@ -146,17 +127,7 @@ def outcomes_of(
 
 
 def tensor_of(outputs: Any) -> Tensor:
-    """Return the tensor in what a network returned: itself, its logits, or the first there is.
-
-    Args:
-        outputs: a tensor, or something that holds one.
-
-    Returns:
-        The tensor, with rows along its first axis.
-
-    Raises:
-        InputError: if there is none.
-    """
+    """Return the tensor in what a network returned: itself, its logits, or the first there is."""
     for item in (outputs, getattr(outputs, "logits", None)):
         if isinstance(item, Tensor):
             return item

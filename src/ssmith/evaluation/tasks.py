@@ -38,20 +38,7 @@ _OF_CLASSES, _OF_TEXT = ("accuracy", "cross-entropy"), ("perplexity",)
 
 
 def task_of(model: nn.Module, rows: Rows, task: Task | str | None = None) -> Task:
-    """Return the task that is meant: perplexity of text, else by what the network predicts.
-
-    Args:
-        model: the network.
-        rows: what it is measured on.
-        task: a task, the name of one, or None for the usual one.
-
-    Returns:
-        The task.
-
-    Raises:
-        InputError: if there is no such task, or the rows or the network do not go with it.
-        ModelError: if none is named and the network does not say what it predicts.
-    """
+    """Return the task that is meant: perplexity of text, else by what the network predicts."""
     if isinstance(task, Task):
         return task
     text, answers = isinstance(rows, TokenWindows), answers_of(model)
@@ -85,16 +72,7 @@ def default_task(kind: Kind) -> Task:
 def named_task(name: str, kind: Kind | None = None) -> Task:
     """Return a task by name; dashes, underscores and blanks in it are alike.
 
-    Args:
-        name: of the task.
-        kind: what the network predicts, so that what does not fit it is refused; None if it does
-            not say.
-
-    Returns:
-        The task.
-
-    Raises:
-        InputError: if there is no such task, or it does not fit.
+    Of what the network predicts (``kind``), only tasks that fit it are known.
     """
     fitting = {
         plain_name(known): task

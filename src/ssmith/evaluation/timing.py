@@ -136,19 +136,8 @@ def time_pair(
     can take many times as long. Runs far below a millisecond are looped, so that the clock's
     resolution does not matter.
 
-    Args:
-        run_a: the run "before".
-        run_b: the run "after".
-        seconds: time to spend, > 0; exceeded only to reach ``min_repeats``.
-        min_repeats: samples of each run at least, ≥ 3.
-        synchronise: waits for the device, if it works asynchronously.
-        clock: returns seconds.
-
-    Returns:
-        All samples.
-
-    Raises:
-        InputError: if a setting is out of range.
+    ``seconds`` are exceeded only to reach ``min_repeats`` samples of each, ≥ 3; ``synchronise``
+    waits for a device that works asynchronously.
     """
     check_seconds(seconds)
     if min_repeats < 3:

@@ -71,23 +71,7 @@ def compare(
     command: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Receipt:
-    """Compare two models; nothing is judged and nothing is written.
-
-    Args:
-        before: a directory, a hub id or ``embedded:NAME``.
-        after: the same for the second model.
-        data: their data (see `ssmith.load_data`, `ssmith.load_text`).
-        config: what to compare.
-        command: the command line to repeat it, for the receipt.
-        progress: told after each part.
-
-    Returns:
-        The receipt, without a verdict.
-
-    Raises:
-        ModelError: if the two models do not read and predict the same.
-        InputError: if a setting does not go with them.
-    """
+    """Compare two models; nothing is judged and nothing is written."""
     text, split = reads_text(before), config.rows.split
     config.rows.check_kind(text=text)
     if config.own_metric is not None and text:

@@ -8,17 +8,7 @@ from ssmith.core.errors import InputError
 
 
 def find_device(text: str) -> str:
-    """Return a device that is there.
-
-    Args:
-        text: ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Returns:
-        The name.
-
-    Raises:
-        InputError: if the name is none, or the device is not there.
-    """
+    """Return a device that is there."""
     try:
         device = torch.device(text)
     except RuntimeError:

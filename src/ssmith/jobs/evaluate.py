@@ -53,18 +53,9 @@ class EvaluateConfig:
 def evaluate(model: str, data: str | None, config: EvaluateConfig) -> dict[str, Any]:
     """Measure a model's quality.
 
-    Args:
-        model: a directory, a hub id or ``embedded:NAME``.
-        data: its data (see `ssmith.load_data`, `ssmith.load_text`); None for tasks of lm-eval
-            alone.
-        config: what to measure.
-
-    Returns:
-        JSON-ready: model, data, split, metric, estimate, interval, level, count, what else was
-        measured on the same rows, and ``lm_eval``, a row for each metric of each task.
-
-    Raises:
-        InputError: if a setting does not go with the model.
+    JSON-ready: model, data, split, metric, estimate, interval, level, count, what else was measured
+    on the same rows, and ``lm_eval``, a row for each metric of each task. Without data there are
+    only these tasks.
     """
     text, harness = reads_text(model), config.harness()
     config.rows.check_kind(text=text)

@@ -11,15 +11,7 @@ RECEIPT = "receipt.json"
 
 
 def refuse_own_input(out: Path, *inputs: str | Path) -> None:
-    """Raise if an output would replace what the job reads, whether or not it may overwrite.
-
-    Args:
-        out: the directory to make.
-        *inputs: models and data; what is no path on this machine does not matter.
-
-    Raises:
-        OutputExistsError: if an input is ``out`` or lies in it.
-    """
+    """Raise if an output would replace what the job reads, whether or not it may overwrite."""
     place = out.resolve()
     for item in inputs:
         path = Path(item)

@@ -29,20 +29,8 @@ def compare_paths(
 ) -> PathParity:
     """Run a model every way there is, and compare what comes out (see `ssmith.check_paths`).
 
-    Args:
-        model: a sequence model or a language model; it is left as it was.
-        config: what is run.
-        text: what a language model's perplexity is compared on, as for `ssmith.load_text`; None
-            for a module of Python's standard library, if the model has a tokenizer or reads bytes.
-        tokens: so many of the text's first tokens, ≥ 2, in rows of at most 512.
-        progress: is told how far it is.
-
-    Returns:
-        Every comparison, and the paths that ran.
-
-    Raises:
-        InputError: if a setting does not apply to the model, or it cannot read the text.
-        DataError: if the text is empty, not UTF-8, or does not fit the model.
+    ``text`` is read as by `ssmith.load_text`, a module of Python's standard library if None; of it
+    the first ``tokens`` count, in rows of at most 512.
     """
     check_integer("tokens", tokens, at_least=2)
     if isinstance(model, SequenceModel) and text is not None:

@@ -16,14 +16,7 @@ from ssmith.calibrate.shards import Group
 def joined(environment: Mapping[str, str] | None = None) -> Iterator[Group]:
     """Join the processes torchrun started, if it did, and leave them at the end.
 
-    Args:
-        environment: where torchrun says so; this process's own if None.
-
-    Yields:
-        The group: of one where nothing was started, or where torch.distributed runs already.
-
-    Raises:
-        InputError: if there are not 1, 2, 4 or 8 processes.
+    A group of one where nothing was started, or where torch.distributed runs already.
     """
     given = os.environ if environment is None else environment
     started = int(given.get("WORLD_SIZE", "1")) > 1

@@ -198,19 +198,8 @@ class Pruned:
 def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
     """Prune a model from its files, and save it unless nothing is to be written.
 
-    Args:
-        task: what to do.
-        say: told, line by line and before the work begins, what will be done and needed.
-        progress: listener.
-
-    Returns:
-        Plan and receipt; both are saved with the model.
-
-    Raises:
-        InputError: if the task does not fit together.
-        DataError: if the data does not.
-        PlanError: if a plan does not fit the model.
-        UnsupportedError: if the model has no layer with a unit that is to be cut.
+    ``say`` is told, line by line and before the work begins, what will be done and needed. Plan and
+    receipt are saved with the model.
     """
     directory = artefact.locate(task.model)
     content = read_any_config(directory)

@@ -135,11 +135,7 @@ def open_source(
 def reads_text(model: str) -> bool:
     """Return whether a saved model is a language model, without loading it.
 
-    Args:
-        model: a directory, a hub id or ``embedded:NAME``.
-
-    Returns:
-        False for a `SequenceModel`, and for a tuned model whose head answers for a sequence.
+    Not a `SequenceModel`, nor a tuned model whose head answers for a sequence.
     """
     directory = locate(model)
     while is_adapter(directory):

@@ -39,17 +39,7 @@ class Axis:
 
     @classmethod
     def parse(cls, text: str) -> Axis:
-        """Read ``samples=1,4,16,64``.
-
-        Args:
-            text: name, equals sign, numbers between commas.
-
-        Returns:
-            The axis.
-
-        Raises:
-            InputError: if the text is none.
-        """
+        """Read ``samples=1,4,16,64``."""
         name, _, rest = text.partition("=")
         try:
             values = tuple(float(item) for item in rest.split(",") if item.strip())
@@ -68,17 +58,8 @@ class Axis:
 def sweep(task: PruneTask, axis: Axis, *, progress: Progress = silent) -> dict[str, Any]:
     """Prune copies of a model over the values of one setting, and measure each.
 
-    Args:
-        task: everything else; with its ``out`` as the directory of the sweep, or None.
-        axis: what varies.
-        progress: listener.
-
-    Returns:
-        The rows, JSON-ready; also in ``sweep.json`` of the directory, with a plot and its data.
-
-    Raises:
-        InputError: if the sweep does not fit the task.
-        DataError: if the text is too short.
+    ``task.out`` is the directory of the sweep, or None. The rows also stand in its ``sweep.json``,
+    with a plot and its data.
     """
     if task.out is not None:
         refuse_existing(task.out, overwrite=task.overwrite)

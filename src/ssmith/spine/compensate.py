@@ -42,14 +42,8 @@ class _Choice:
 def compensated_states(criterion: SelectiveCriterion, removed: int, rows: str) -> Sequence[Stage]:
     """Return the stages that remove states of all channels and refit those that stay.
 
-    Args:
-        criterion: chooses the states.
-        removed: how many go.
-        rows: ``"C"``: the kept states' read-outs are refitted, in the same pass; ``"CB"``: then
-            what they take in, in a second one.
-
-    Returns:
-        One stage, or two; the last one writes.
+    Of the rows ``"C"`` the kept states' read-outs are refitted, in the same pass; of ``"CB"`` then
+    what they take in, in a second one. The last stage writes.
     """
     choice = _Choice()
     both = rows == "CB"

@@ -36,21 +36,9 @@ def plan_blocks(
     Every block that is left is tried; the one without which the loss is lowest goes, until enough
     have gone.
 
-    Args:
-        model: any network whose state space layers stand in a list of blocks; it is not changed.
-        budget: of blocks.
-        loss: of a model on calibration rows; never those that the model is judged on.
-        fingerprint: what losses depend on, where they are kept.
-        work_dir: keep every measured loss here, and go on from what it holds.
-        progress: listener.
-
-    Returns:
-        The cut, with the loss after every step.
-
-    Raises:
-        InputError: if there are not that many blocks to remove, or the working directory holds
-            something else.
-        UnsupportedError: if the model has no list of blocks.
+    The loss is of a model on calibration rows, never those that it is judged on. A working
+    directory keeps every measured loss under the fingerprint of what they depend on, and the pass
+    goes on from it.
 
     Source: Mamba-Shedder, whole blocks.
     Differs: rows are drawn from a training split; its released code reads the test split.

@@ -21,17 +21,9 @@ BATCH_SIZE = 64
 def loss_on(model: nn.Module, rows: Rows | None) -> Callable[[nn.Module], float]:
     """Return how a cut model's loss is measured: no label is read.
 
-    Args:
-        model: the dense model.
-        rows: to measure on.
-
-    Returns:
-        Of windows of text, the perplexity; of anything else, how far outputs are from the dense
-        model's: the divergence of class probabilities, or the squared error as a share of the
-        outputs' own energy.
-
-    Raises:
-        InputError: if there are no rows.
+    Of windows of text it is the perplexity; of anything else, how far outputs are from the dense
+    model's: the divergence of class probabilities, or the squared error as a share of the outputs'
+    own energy.
     """
     if rows is None:
         raise InputError(
@@ -67,17 +59,7 @@ def outputs_on(model: nn.Module, rows: Rows) -> Iterator[Tensor]:
 
 
 def first_tensor(output: object) -> Tensor:
-    """Return the tensor that an output is, or holds first.
-
-    Args:
-        output: what a network returned: a tensor, or a tuple, list, dict or model output of them.
-
-    Returns:
-        ``logits`` where it has them, else the first tensor of floating point.
-
-    Raises:
-        InputError: if there is none.
-    """
+    """Return the tensor that an output is, or holds first."""
     logits = getattr(output, "logits", None)
     if isinstance(logits, Tensor):
         return logits

@@ -92,15 +92,7 @@ class Method:
 def method_of(budget: Budget, *, has_data: bool) -> Method:
     """Return what a budget asks for.
 
-    Args:
-        budget: of states.
-        has_data: whether there are rows; what is left to choose depends on it.
-
-    Returns:
-        The method.
-
-    Raises:
-        InputError: if there is no such method or setting, or it cannot be refitted like that.
+    What is left to choose depends on whether there are rows.
     """
     name = spelled(budget.method)
     if name == AUTO:
@@ -256,18 +248,7 @@ class StatePlanner:
         return replace(cut, method=method), findings
 
     def decide(self, budget: Budget) -> Decided:
-        """Return what becomes of the model under a budget.
-
-        Args:
-            budget: how many states go.
-
-        Returns:
-            The cut, and the values that go with it.
-
-        Raises:
-            PlanError: if the budget cannot be met.
-            NumericalError: if a refit does not give finite numbers.
-        """
+        """Return what becomes of the model under a budget."""
         cut, findings = self.cut(budget)
         refits = self._refits(cut)
         if refits is None:

@@ -34,19 +34,8 @@ def loss_curves(
     The loss is the mean divergence from the dense model's answers: of class probabilities
     (Kullback-Leibler) or, for anything else, squared. No label is read.
 
-    Args:
-        model: the dense model; it is not changed.
-        scores: say which states of a layer stay.
-        moments: of every layer, for the refits.
-        rows: to measure on.
-        shares: of a layer's states that stay, each in [0, 1].
-
-    Returns:
-        Layer name → (states kept, loss), in rising order.
-
-    Raises:
-        InputError: if a share is outside its domain.
-        NumericalError: if a refit does not give finite numbers.
+    ``shares`` are of a layer's states that stay, in [0, 1]; each layer gets pairs of states kept
+    and loss, in rising order.
     """
     if not shares or not all(0 <= share <= 1 for share in shares):
         raise InputError(f"shares are {list(shares)}", allowed="fractions in [0, 1]")

@@ -44,24 +44,9 @@ def refit_by_layer(
     Each layer is fitted so that, driven by the cut model, it gives what the dense model's layer
     gives on the same rows.
 
-    Args:
-        model: the dense model; it is not changed.
-        cut: how many states each layer keeps, and which.
-        rows: calibration data.
-        config: what is refitted (see `RefitConfig`).
-        criterion: chooses anew, on what each layer now sees, which states stay; their number
-            stays. The cut's own states if None.
-        sensitivity: of the dense model (`calibrate.measure_sensitivity`), for a criterion that
-            weighs by it; measured if None and needed.
-        batch_size: rows per forward pass.
-
-    Returns:
-        What stays of each layer, and the values that go with it.
-
-    Raises:
-        PlanError: if the cut does not fit the model.
-        DataError: if there is no valid step.
-        NumericalError: if a state or a value is not finite.
+    A criterion chooses anew, on what each layer now sees, which states stay, their number being
+    that of the cut; where it weighs by the sensitivity of the dense model, that is measured if not
+    given.
     """
     chosen = config or RefitConfig()
     if sensitivity is None and criterion is not None and "sensitivity" in criterion.needs:

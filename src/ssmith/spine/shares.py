@@ -210,13 +210,8 @@ def _along_curves(cut: Weights, records: Sequence[BlockRecord]) -> Shares:
 def _curves_stage(cut: Weights, loss: Callable[[SelectiveLayer], float] | None) -> Stage:
     """Return a stage that cuts each projection by itself, notes what that costs, and undoes it.
 
-    Args:
-        cut: how projections are cut.
-        loss: the model's, with a layer in place of its own; None to take the relative error of the
-            projection's own output instead.
-
-    Returns:
-        The stage.
+    The loss is the model's, with a layer in place of its own; without one it is the relative error
+    of the projection's own output.
     """
 
     def collect(layer: SelectiveLayer, parts: MixerParts) -> Statistics:

@@ -82,12 +82,7 @@ def stages_of(choice: Choice, layer: SelectiveLayer, counts: Counts) -> Sequence
 def entries_stage(cut: States, removed: int) -> Stage:
     """Return the stage that cuts entries of A_log.
 
-    Args:
-        cut: scores them, and says what a cut one does.
-        removed: how many of the layer's entries go; a pattern says it by itself.
-
-    Returns:
-        The stage.
+    So many entries of the layer go; a pattern says it by itself.
     """
     criterion, amount = cut.criterion, cut.budget.pattern or removed
 

@@ -28,16 +28,6 @@ def plan_by_table(sites: dict[str, Site], budget: Budget) -> Decided:
     of that tensor. Every layer loses the same share, and as many from each part that must stay
     equal.
 
-    Args:
-        sites: the layers, each with the unit.
-        budget: how much of it goes.
-
-    Returns:
-        The cut; where the method was left to choose, with a finding that it is a baseline.
-
-    Raises:
-        InputError: if the budget asks for what these baselines do not have, or cannot be met.
-
     Source: magnitude pruning of coupled structures, as usual.
     Differs: tensors of different scale count alike.
     """

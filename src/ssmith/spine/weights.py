@@ -36,13 +36,7 @@ Shares = Mapping[tuple[str, str], Amount]
 def weight_stages(cut: Weights, layer: SelectiveLayer, shares: Shares) -> Sequence[Stage]:
     """Return what is done to one layer's projections, in the order data flows through them.
 
-    Args:
-        cut: what is removed.
-        layer: the layer.
-        shares: what a survey gave each projection.
-
-    Returns:
-        One stage per projection, or one for all of them where they are looked at once.
+    One stage per projection, or one for all of them where they are looked at once.
     """
     names, first, spares = list(cut.of(layer.name)), list[Stage](), cut.spares(layer.name)
     if spares:

@@ -90,13 +90,8 @@ class StateEnergy:
 def gathered(scan: ScanInputs, config: StatisticsConfig) -> Statistics:
     """Run the scan once and return what was asked for, under the names of the quantities.
 
-    Args:
-        scan: inputs of the scan.
-        config: what is gathered.
-
-    Returns:
-        Energies by quantity, ``"gram"`` and ``"apart"`` if asked for, and ``"weight"``, the weight
-        of all steps.
+    Besides energies by quantity, ``"gram"`` and ``"apart"`` if asked for, and ``"weight"``, the
+    weight of all steps.
     """
     _, _, found = selective_scan_statistics(scan, replace(config, outputs=False))
     sums: Statistics = dict(found.energies)

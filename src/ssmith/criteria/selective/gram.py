@@ -66,12 +66,8 @@ def greedy_scores(
 ) -> Float64[Tensor, "e n"]:
     """Return each state's place on its row's greedy path, as the largest cost up to it.
 
-    Args:
-        gram: per row, the Gram of the removed contributions.
-        present: False where a state is gone already; its contribution is zero.
-
-    Returns:
-        Scores that rise along each path; equal ones in the path's order of index.
+    ``gram`` is, per row, that of the removed contributions. Scores rise along each path; equal ones
+    are in the path's order of index.
     """
     rows = torch.arange(gram.shape[0])
     cost = torch.diagonal(gram, dim1=1, dim2=2).clone()

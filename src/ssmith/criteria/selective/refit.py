@@ -85,15 +85,7 @@ def column_products(scan: ScanInputs, out_energy: Float64[Tensor, "e"]) -> Stati
     For every step the products factor into ``Σ_e ω g² h_k h_m`` and ``C_j C_i``, so the cost is
     that of n² numbers per channel and n⁴ per step, not n⁴ per channel.
 
-    Args:
-        scan: inputs of the scan.
-        out_energy: ω, ‖W_out[:, e]‖² of each channel.
-
-    Returns:
-        ``"products"`` (n², n²), rows k·n + j.
-
-    Raises:
-        UnsupportedError: if the states are too many for a Gram of all products.
+    ``out_energy`` is ω, ‖W_out[:, e]‖² of each channel; the result has rows k·n + j.
     """
     wide = widened(scan)
     n = wide.A.shape[1]

@@ -59,18 +59,8 @@ def measured_cut(
 ) -> WeightCut:
     """Return a cut with its error.
 
-    Args:
-        before: the weights as they were.
-        after: the weights as they are now, in any floating-point dtype.
-        keep: what stays.
-        gram: ``Σ x xᵀ`` of the inputs.
-
-    Returns:
-        The cut, its weights rounded to the dtype of ``before``; the error is that of the rounded
-        weights.
-
-    Raises:
-        NumericalError: if a new weight is not finite.
+    ``gram`` is ``Σ x xᵀ`` of the inputs. The weights are rounded to the dtype of ``before``, and
+    the error is that of the rounded ones.
     """
     rounded = (after * keep).to(before.dtype)
     if not bool(rounded.isfinite().all()):

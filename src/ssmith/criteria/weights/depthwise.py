@@ -35,19 +35,9 @@ def cut_depthwise(
     channels is then spent where the cost per tap is lowest, on the convex hull of each channel's
     costs. Taps that are spent within a hull's segment are taken one by one.
 
-    Args:
-        weight: one filter per channel.
-        gram: ``Σ x xᵀ`` of each channel's lagged inputs, in the order of the taps.
-        amount: a fraction of all taps, or a pattern along them.
-        damp: ridge as a share of each channel's mean diagonal, > 0.
-        update: give the kept taps their best values, or leave them as they are.
-
-    Returns:
-        The new taps.
-
-    Raises:
-        InputError: if shapes or amount do not fit.
-        UnsupportedError: if there are too many taps to try every set of them.
+    ``gram`` is ``Σ x xᵀ`` of each channel's lagged inputs, in the order of the taps; ``damp`` a
+    ridge as a share of each channel's mean diagonal, > 0; ``update`` gives the kept taps their best
+    values, or leaves them as they are.
 
     Source: optimal brain surgeon (Hassibi and Stork, 1993), all sets of taps in place of one.
     Differs: SparseSSM's released code treats the filters as one dense k×e matrix, which lets
@@ -72,14 +62,7 @@ def measured_filters(
 ) -> WeightCut:
     """Return a cut with its error.
 
-    Args:
-        before: one filter per channel, as it was.
-        after: as it is now; what is not kept becomes 0.
-        keep: True = the tap stays.
-        gram: as `cut_depthwise` takes it.
-
-    Returns:
-        The cut, its taps rounded to the dtype of ``before``.
+    The taps are rounded to the dtype of ``before``; what is not kept becomes 0.
     """
     rounded = (after * keep).to(before.dtype)
     change = rounded.double() - before.double()

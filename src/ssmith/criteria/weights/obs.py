@@ -61,17 +61,7 @@ class OBS:
     ) -> WeightCut:
         """Cut a projection and move its other weights.
 
-        Args:
-            weight: the projection's weights.
-            gram: ``Σ x xᵀ`` of its inputs.
-            amount: a fraction, or a pattern along the inputs.
-
-        Returns:
-            The new weights.
-
-        Raises:
-            InputError: if shapes or amount do not fit.
-            NumericalError: if the damped gram is not positive definite.
+        ``gram`` is ``Σ x xᵀ`` of its inputs, along which a pattern lies.
         """
         check_projection(weight, gram, amount)
         dead = gram.diagonal() <= 0

@@ -129,13 +129,7 @@ class RandomWeights:
 def keep_by(scores: Float[Tensor, "o i"], amount: Amount, over: Over) -> Bool[Tensor, "o i"]:
     """Return what an amount leaves when the smallest scores go.
 
-    Args:
-        scores: one per weight.
-        amount: a fraction, or a pattern along the inputs.
-        over: within what a fraction's weights are compared.
-
-    Returns:
-        True = keep.
+    ``over`` says within what a fraction's weights are compared; a pattern lies along the inputs.
     """
     if isinstance(amount, Pattern):
         return amount.mask(scores)

@@ -21,16 +21,7 @@ def sensitivity(
     With ``H = (2/n) Σ x xᵀ``, n counting windows: ``Σ_j H_jj² / i``, or the true trace per input,
     ``Σ_j H_jj / i``.
 
-    Args:
-        energies: ``Σ x_j²`` of each input.
-        windows: n, > 0.
-        measure: which of the two.
-
-    Returns:
-        The sensitivity.
-
-    Raises:
-        InputError: if the measure is neither, or there is no window.
+    ``energies`` are ``Σ x_j²`` of each input.
 
     Source: SparseSSM (arXiv 2506.09613): the trace in the text, squared diagonals in its code.
     Differs: nothing; which one is meant is said.

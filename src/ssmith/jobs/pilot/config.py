@@ -144,15 +144,7 @@ class PilotConfig:
             check_number("a sparsity", sparsity, above=0, below=1)
 
     def check_kind(self, *, text: bool, sequences: bool) -> None:
-        """Raise if a setting says nothing about the rows at hand.
-
-        Args:
-            text: whether they are windows of text.
-            sequences: whether they are sequences.
-
-        Raises:
-            InputError: if one is for other rows.
-        """
+        """Raise if a setting says nothing about the rows at hand."""
         usual = PilotConfig()
 
         def refuse(names: Collection[str], reason: str) -> None:
@@ -176,15 +168,8 @@ class PilotConfig:
     ) -> PilotConfig:
         """Return the same with nothing left open.
 
-        Args:
-            metric: what is judged.
-            text: whether the rows are windows of text.
-            fitted: whether layers are S5 or S4D, of which a cut is cheap to refine.
-            sparsities: the usual ones.
-            baselines: the usual ones.
-
-        Returns:
-            The config.
+        ``fitted`` says whether layers are S5 or S4D, of which a cut is cheap to refine; sparsities
+        and baselines are the usual ones.
         """
 
         def usual(value: Any, otherwise: Any) -> Any:

@@ -63,11 +63,7 @@ class Costs:
 def tensor_bytes(place: Path) -> int:
     """Return the bytes of all files of tensors that a model is opened from.
 
-    Args:
-        place: directory of a model, or of an adapter, which needs its base as well.
-
-    Returns:
-        Bytes on disk.
+    An adapter needs its base as well.
     """
     # What a plan holds was decided once, and no model is opened from it.
     files = [item for item in place.glob("*.safetensors") if item.stem != Path(PLAN).stem]
@@ -83,15 +79,8 @@ def measure_costs(
 ) -> Costs:
     """Measure two models, (before, after).
 
-    Args:
-        models: the models.
-        places: their directories; every file that holds tensors counts, of an adapter also those
-            of its base. Where one has none, the tensors in memory count.
-        rows: of one forward pass; of windows of text none padded.
-        config: how speed is measured.
-
-    Returns:
-        All costs.
+    Every file in ``places`` that holds tensors counts; where one has no directory, the tensors in
+    memory do.
     """
     before, after = models
     first, second = (sum(item.numel() for item in model.parameters()) for model in models)

@@ -242,13 +242,8 @@ class Cutter:
 def cut_difference(model: nn.Module, plan: Plan) -> float:
     """Return by how much what was cut from a model is not as the cut left it.
 
-    Args:
-        model: the model after the cut, and after whatever came then.
-        plan: what was cut.
-
-    Returns:
-        The largest difference of a cut entry from the value it was given, infinity where one is
-        free again; of units that are gone, how many too many or too few a layer has.
+    The largest difference of a cut entry from the value it was given, infinity where one is free
+    again; of units that are gone, how many too many or too few a layer has.
     """
     held = {name: (mask, fill) for name, mask, fill in masks_of(model)}
     there, parameters = sites(model), dict(model.named_parameters())

@@ -35,19 +35,8 @@ class RunDirectory:
     ) -> list[str]:
         """Start afresh, or go on with what is there.
 
-        Args:
-            identity: everything the results depend on.
-            command: the command line of this run.
-            resume: go on with an interrupted run; a fresh start if there is none.
-            overwrite: throw away an earlier pilot; nothing else is ever thrown away.
-
-        Returns:
-            The command line of the first run, so that resuming does not change the receipt.
-
-        Raises:
-            OutputExistsError: if something is there that is no pilot, or neither was asked for.
-            InputError: if what is there was run with other settings, model or data.
-            ArtefactError: if the disk refuses.
+        Nothing but an earlier pilot is ever thrown away. Returns the command line of the first run,
+        so that resuming does not change the receipt.
         """
         path = self._path(RUN)
         ours = path.is_file() or self._barely_begun()

@@ -33,14 +33,7 @@ _CHECKED_TOKENS = 96
 def parity_of(made: Made, left: nn.Module, saved: Path, subject: Subject) -> ParityReport:
     """Compare the ways to a cut model.
 
-    Args:
-        made: the cut.
-        left: the model in the end: the cut one, or that after its recovery.
-        saved: where it was saved.
-        subject: the dense model, and rows to compare on, of which the first few are used.
-
-    Returns:
-        The largest differences.
+    ``left`` is the model in the end: the cut one, or that after its recovery.
     """
     rows, dense = subject.selection, subject.model
     if isinstance(rows, TokenWindows):

@@ -29,14 +29,7 @@ def make_receipt(
 ) -> Receipt:
     """Put a pilot's receipt together.
 
-    Args:
-        run: model, data, config, versions and command.
-        about: name, family, task and layers of the model.
-        curve: the sweep.
-        sections: what the cut was measured to be; only a verdict if nothing was cut.
-
-    Returns:
-        The receipt; a section that was not measured is empty.
+    A section that was not measured is empty; if nothing was cut there is only a verdict.
     """
     config = run["config"]
     quality = sections.get("quality", {})

@@ -58,18 +58,8 @@ def recovery_of(
 ) -> Recovery | None:
     """Return how cuts of a model are recovered, or None if they are not.
 
-    Args:
-        subject: the model, as a test that the methods fit it, and its rows.
-        config: of the pilot.
-        directory: of the pilot.
-        progress: told how far it is.
-
-    Returns:
-        The recovery; it learns from the training split, of a text from as many windows as its
-        steps take, or as there are.
-
-    Raises:
-        UnsupportedError: if the rows are of another kind.
+    It learns from the training split, of a text from as many windows as its steps take, or as there
+    are.
     """
     how, data, dense = config.recovery(), subject.source.data, subject.model
     if how is None:

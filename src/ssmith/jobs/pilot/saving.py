@@ -32,12 +32,7 @@ def save_cut(model: nn.Module, made: Made, path: Path) -> None:
 def open_saved(path: Path, dense: nn.Module) -> nn.Module:
     """Open what `save_cut` saved.
 
-    Args:
-        path: its directory.
-        dense: the model before the cut, of which networks of the user's own are built.
-
-    Returns:
-        The model.
+    Networks of the user's own are built of the dense model.
     """
     if isinstance(dense, SequenceModel) or is_language_model(dense):
         return api.load(path)

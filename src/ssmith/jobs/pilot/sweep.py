@@ -82,17 +82,7 @@ class Sweep:
     def cut(
         self, method: str, sparsity: float, progress: Progress, *, recovered: bool = False
     ) -> tuple[Made, nn.Module, Recovered | None]:
-        """Make a cut, and recover it if asked to.
-
-        Args:
-            method: by name.
-            sparsity: share to remove.
-            progress: told how far it is.
-            recovered: whether it is recovered.
-
-        Returns:
-            The cut, the model that is left in the end, and what its recovery did.
-        """
+        """Make a cut, and recover it if asked to."""
         if self.recovery is None or not recovered:
             made = self.cutter.make(method, sparsity, progress=progress)
             return made, made.model, None

@@ -34,14 +34,6 @@ def save_trained(trained: Trained, path: Path, *, overwrite: bool = False) -> Pa
     """Save a trained model with its recipe and a card that says how good it is.
 
     Quality is measured on the held-out splits of the data; test is read here for the first time.
-
-    Args:
-        trained: as `train` returned it.
-        path: the directory to make.
-        overwrite: replace what is there.
-
-    Returns:
-        The directory.
     """
     if isinstance(trained.data, LanguageData):
         facts, files = _of_language(trained, trained.data)

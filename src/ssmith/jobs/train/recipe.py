@@ -113,18 +113,7 @@ class Recipe:
         return from_mapping(MambaSize, self.model, where="model", decided={"vocabulary": 256})
 
     def model_config(self, data: SequenceData) -> SequenceConfig:
-        """Return the configuration of a sequence model for a data set.
-
-        Args:
-            data: decides inputs, outputs and task.
-
-        Returns:
-            The configuration.
-
-        Raises:
-            InputError: if a key is unknown, missing or decided by the data, or a value is not
-                allowed.
-        """
+        """Return the configuration of a sequence model for a data set."""
         part = data.split("train")
         targets = part.y[0].numel() if len(part) else 1
         decided = {

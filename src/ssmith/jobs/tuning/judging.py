@@ -31,16 +31,10 @@ def compare_measures(
     names: Sequence[str],
     seed: int,
 ) -> dict[str, Any]:
-    """Return the means of each measure with bootstrap intervals over rows, and their differences.
+    """Return each measure's mean with a bootstrap interval over rows, and the differences.
 
-    Args:
-        after: from `row_measures`.
-        before: the same rows before tuning; None if there was nothing to compare with.
-        names: of the measures.
-        seed: of resampling.
-
-    Returns:
-        Name → ``after`` and, in pairs, ``before`` and ``difference``, each with value, low, high.
+    Tables are from `row_measures`, of the same rows. Name → ``after`` and, in pairs, ``before`` and
+    ``difference``, each with value, low, high.
     """
     tables = [after] if before is None else [after, before]
     found = {}

@@ -24,18 +24,8 @@ def rate_groups(
 ) -> tuple[list[RateGroup], dict[str, dict[str, Any]]]:
     """Return what an adapter trains in groups, each with its learning rate.
 
-    Args:
-        model: with the adapter attached.
-        name: of the adapter.
-        training: rates that are given.
-        published: data set whose published rates are taken where none is given; None for the
-            median over all.
-
-    Returns:
-        Groups, and per group the rate's value and source.
-
-    Raises:
-        InputError: if a rate is given for a group that is not trained.
+    Where no rate is given, the one ``published`` for a data set is taken, or the median over all.
+    The rates tell value and source.
     """
     named: dict[str, dict[str, nn.Parameter]] = {}
     for group, parameters in adapters.groups(model, name).items():
