@@ -17,6 +17,8 @@ from ssmith.families.examples import example_batch
 from ssmith.families.heads import HeadConfig, TaskModel, renew_head_, with_head
 
 NAME = "default"
+BASE = "base"
+"""Where an adapter that travels with its base has it."""
 
 
 def is_adapter(directory: Path) -> bool:
@@ -31,11 +33,14 @@ def base_of(directory: Path) -> str:
         directory: of the adapter.
 
     Returns:
-        What its configuration says; a path beside it where there is one of that name.
+        What lies in it under `BASE`; else what its configuration says; a path beside it where
+        there is one of that name.
 
     Raises:
         ArtefactError: if it names none.
     """
+    if (directory / BASE).is_dir():
+        return str(directory / BASE)
     content = read_json(directory / CONFIG)
     name = content.get("base_model_name_or_path") if isinstance(content, dict) else None
     if not isinstance(name, str) or not name:

@@ -39,9 +39,9 @@ class Writing:
     before: tuple[Entry, ...]
     clock: Clock
 
-    def keep_receipt(self, content: Mapping[str, Any]) -> str:
-        """Keep a receipt under its digest, and return that."""
-        held = canonical(content)
+    def keep_receipt(self, content: Mapping[str, Any] | bytes) -> str:
+        """Keep a receipt, of bytes as they are, under its digest, and return that."""
+        held = content if isinstance(content, bytes) else canonical(content)
         self.staged.add(f"{RECEIPTS}/{hex_of(digest_of(held))}.json", held)
         return digest_of(held)
 
