@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "artefact": {"core", "families", "surgery", "tune", "units"},
     "api": {"core", "ops", "families", "units", *VERBS},
     "spine": {"core", "families", "ops", "units", *VERBS},
-    "release": {"artefact", "core"},
+    "release": {"artefact", "core", "families"},
     # A job is a whole program made of the spine's steps.
     "jobs": {"api", "core", "families", "report", "spine", "units", *VERBS},
     "cli": {"api", "core", "jobs", "release", "report"},

@@ -50,6 +50,10 @@ class Version:
                     return entry, found
         return None
 
+    def kept(self, digest: str) -> dict[str, Any]:
+        """Return a receipt that is kept in its line (see `receipt_of`)."""
+        return receipt_of(self.root, digest)
+
     @property
     def receipt(self) -> Mapping[str, Any] | None:
         """The newest receipt of a comparison; None if there is none."""
@@ -111,6 +115,26 @@ def receipt_of(root: Path, digest: str) -> dict[str, Any]:
 def live_in(entries: Iterable[Entry]) -> str | None:
     """Return the digest of the version that is live after some entries; None if none is."""
     return next((item.version for item in reversed([*entries]) if item.action in LIVE), None)
+
+
+def trail_of(entries: Iterable[Entry]) -> tuple[str, ...]:
+    """Return the way to the live version: a promotion goes on by one, a rollback back by some.
+
+    Args:
+        entries: of the log.
+
+    Returns:
+        Digests, the live one last; what was rolled back is no longer on the way.
+    """
+    trail: list[str] = []
+    for entry in entries:
+        if entry.action not in LIVE or entry.version is None:
+            continue
+        if entry.action == "rollback" and entry.version in trail:
+            del trail[len(trail) - trail[::-1].index(entry.version) :]
+        else:
+            trail.append(entry.version)
+    return tuple(trail)
 
 
 def find(digests: Sequence[str], prefix: str, *, where: str) -> str:

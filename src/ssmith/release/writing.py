@@ -14,6 +14,7 @@ from ssmith.core.files import to_json
 from ssmith.release import log, moments
 from ssmith.release.change import Change
 from ssmith.release.disk import canonical, digest_of, hex_of
+from ssmith.release.keys import Key
 from ssmith.release.log import Entry
 from ssmith.release.moments import Clock
 from ssmith.release.policy import Policy
@@ -53,6 +54,7 @@ class Writing:
         receipts: tuple[str, ...] = (),
         reason: str = "",
         details: Mapping[str, Any],
+        key: Key | None = None,
     ) -> Entry:
         """Make the change, with its entry.
 
@@ -62,6 +64,7 @@ class Writing:
             receipts: digests of receipts that are kept.
             reason: in words.
             details: small plain facts.
+            key: that signs it.
 
         Returns:
             The entry.
@@ -72,8 +75,8 @@ class Writing:
         entry = Entry(
             index=len(self.before),
             time=self._time(),
-            actor=us(),
-            signed=False,
+            actor=us() if key is None else key.id,
+            signed=key is not None,
             action=action,
             version=version,
             receipts=receipts,
@@ -81,6 +84,8 @@ class Writing:
             details=dict(details),
             previous=self.before[-1].digest if self.before else log.START,
         )
+        if key is not None:
+            entry = replace(entry, signatures=(key.sign(entry),))
         self.staged.commit(entry.line())
         return replace(entry, seal=entry.sealed())
 

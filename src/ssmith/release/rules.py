@@ -1,0 +1,153 @@
+"""The rules of a policy, each held against what a line knows of a version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ssmith.core.errors import InputError
+from ssmith.core.threshold import Threshold
+from ssmith.release import findings
+from ssmith.release.approvals import signers
+from ssmith.release.case import BYTES, ROUNDING, Case, Rule
+from ssmith.release.disk import hex_of
+from ssmith.release.log import Entry
+from ssmith.release.manifest import faults, kept_manifest
+from ssmith.release.moments import parsed
+from ssmith.release.policy import ANY
+from ssmith.release.version import VERSIONS, Version
+
+
+def check(case: Case) -> tuple[Rule, ...]:
+    """Hold every rule that the policy asks for against a version.
+
+    Args:
+        case: the version, and what is known.
+
+    Returns:
+        Every rule, in the order of the policy.
+    """
+    found = (rule(case) for rule in _RULES)
+    return tuple(item for item in found if item is not None)
+
+
+def whole(case: Case) -> Rule:
+    """Say whether every file of a version is as it was added."""
+    asked = "every file is as it was added"
+    digests = [case.version.digest, *([case.version.base] if case.version.base else [])]
+    for digest in digests:
+        directory = case.root / VERSIONS / hex_of(digest)
+        wrong = next(faults(directory, kept_manifest(case.root, digest)), None)
+        if wrong is not None:
+            return Rule(name=BYTES, asked=asked, found=f"{directory / wrong[0]} {wrong[1]}",
+                        passed=False, settle=f"ssmith release verify {case.root}")  # fmt: skip
+    return Rule(name=BYTES, asked=asked, found="they are", passed=True)
+
+
+def _verdict(case: Case) -> Rule | None:
+    if case.policy.max_loss == ANY or case.judged is None:
+        return None
+    verdict = case.judged[1].get("verdict") or {}
+    if "accepted" not in verdict:
+        return None
+    return Rule(
+        name="verdict",
+        asked="the verdict of its own receipt is yes",
+        found=str(verdict.get("headline", "")) or "no reason is given",
+        passed=verdict["accepted"] is True,
+        settle="" if verdict["accepted"] is True else case.compare,
+    )
+
+
+def _data(case: Case) -> Rule | None:
+    asked = case.policy.sha256
+    if asked is None:
+        return None
+    found = None if case.judged is None else case.judged[1].get("data", {}).get("sha256")
+    return Rule(
+        name="data",
+        asked=f"judged on data {asked}",
+        found="no comparison" if found is None else f"judged on data {found}",
+        passed=found == asked,
+        settle="" if found == asked else case.compare,
+    )
+
+
+def _max_loss(case: Case) -> Rule | None:
+    return None if case.policy.max_loss == ANY else _loss(case, "max_loss", bound=False)
+
+
+def _proof(case: Case) -> Rule | None:
+    wanted = case.policy.proof and case.policy.max_loss != ANY
+    return _loss(case, "proof", bound=True) if wanted else None
+
+
+def _loss(case: Case, name: str, *, bound: bool) -> Rule:
+    what = "proven loss" if bound else "measured loss"
+    asked = f"{what} at most {case.policy.max_loss}"
+    quality = case.quality
+    if quality is None:
+        why = "there is nothing to compare with: it was made from no other model, and none is live"
+        found = why if case.is_first else "no comparison"
+        settle = "" if case.is_first else case.compare
+        return Rule(name=name, asked=asked, found=found, passed=case.is_first, settle=settle)
+    try:
+        allowed = Threshold.read(case.policy.max_loss).loss(quality.scale)
+    except InputError as error:
+        return Rule(name=name, asked=asked, found=error.what, passed=False,
+                    settle=f"ssmith release policy {case.root} policy.toml")  # fmt: skip
+    loss = quality.upper if bound else quality.loss
+    passed = loss <= allowed + ROUNDING
+    return Rule(
+        name=name,
+        asked=f"{what} at most {case.policy.max_loss}: {quality.told(allowed)}",
+        found=f"{quality.told(loss)} ({quality.text})",
+        passed=passed,
+        settle="" if passed else case.compare,
+    )
+
+
+def _parity(case: Case) -> Rule | None:
+    if not case.policy.parity:
+        return None
+    passed, found = False, "nothing"
+    for entry in case.version.evidence[::-1]:
+        said = [entry.details.get("parity"), *_sections(case.version, entry, "parity")]
+        known = [item["passed"] for item in said if isinstance(item, dict) and "passed" in item]
+        if known:
+            passed = known[0] is True
+            found = f"it {'does' if passed else 'does not'}, by entry {entry.index}"
+            break
+    return Rule(
+        name="parity",
+        asked="every way to run it gives the same numbers",
+        found=found,
+        passed=passed,
+        settle="" if passed else f"ssmith release parity {case.shown}",
+    )
+
+
+def _sections(version: Version, entry: Entry, name: str) -> list[Any]:
+    from_receipts = (version.kept(digest) for digest in reversed(entry.receipts))
+    return [item.get(name) for item in from_receipts]
+
+
+def _age(case: Case) -> Rule | None:
+    most = case.policy.verdict_age_days
+    if ANY in (most, case.policy.max_loss) or case.judged is None:
+        return None
+    days = (case.now - parsed(case.judged[0].time)).total_seconds() / 86400
+    passed = days <= float(most)
+    return Rule(
+        name="verdict_age_days",
+        asked=f"compared within {float(most):g} days",
+        found=f"{days:.1f} days ago",
+        passed=passed,
+        settle="" if passed else case.compare,
+    )
+
+
+_RULES: tuple[Callable[[Case], Rule | None], ...] = (
+    whole, _verdict, _data, _max_loss, _proof, _parity, _age, findings.slices, findings.flips,
+    findings.canary, findings.shadow, signers,
+)  # fmt: skip
