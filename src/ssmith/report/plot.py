@@ -19,13 +19,14 @@ from xml.etree import ElementTree
 
 from ssmith.core.optional import require
 
-INK, MUTED, SOFT, LINE, ACCENT, PAPER = (
+INK, MUTED, SOFT, LINE, ACCENT, PAPER, BAD = (
     "#1c2227",
     "#5b6670",
     "#b4bcc4",
     "#dfe3e8",
     "#0f7173",
     "#ffffff",
+    "#a8321f",
 )
 _VARIABLES = {
     INK: "--ink",
@@ -34,6 +35,7 @@ _VARIABLES = {
     LINE: "--line",
     ACCENT: "--accent",
     PAPER: "--card",
+    BAD: "--bad",
 }
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _SVG = "http://www.w3.org/2000/svg"

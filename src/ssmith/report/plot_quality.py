@@ -28,14 +28,20 @@ _DASHES: tuple[Any, ...] = (
     (0, (9, 3)),
 )
 _LEGEND_GAP = 21.0
+_LETTER = 8.2
+"""Pixels that a letter takes in the widest of the fonts, in bold."""
+_NARROW = 128.0
+"""Pixels beside the axes of a narrow plot, for its legend."""
+_LABEL = 150.0
+"""Pixels that the label of the chosen point takes."""
 
 
 def quality_plots(curves: Curves) -> list[Plot]:
     """Draw the whole range (for wide and narrow pages) and, where it helps, a close-up."""
     near = _near(curves)
     plots = [
-        _whole(curves, name="quality", width=620.0, margin=146.0),
-        _whole(curves, name="quality-narrow", width=380.0, margin=116.0),
+        _whole(curves, name="quality", width=620.0, margin=184.0),
+        _whole(curves, name="quality-narrow", width=380.0, margin=_NARROW),
     ]
     if near:
         plots.append(_close_up(curves, near))
@@ -50,7 +56,7 @@ def _whole(curves: Curves, *, name: str, width: float, margin: float) -> Plot:
         _draw(axes, curves)
         _pad(axes, curves)
         _finish(axes, curves, title=curves.metric)
-        _legend(axes, curves, limit=int((margin - 44) / 6.8))
+        _legend(axes, curves, limit=int((margin - 44) / _LETTER))
         _label_dense(axes, curves)
         _label_chosen(axes, curves)
         return render(figure, name=name, alt=_alt(curves), data=_data(curves))
@@ -204,7 +210,9 @@ def _label_chosen(axes: Any, curves: Curves) -> None:
     x, y = curves.point.removed, curves.point.value
     edge = axes.get_ylim()[0 if curves.curve.higher_is_better else 1]
     axes.vlines(x, *sorted((edge, y)), color=ACCENT, linewidth=1.2, zorder=1.2)
-    right = x < 0.5 * axes.get_xlim()[1]
+    share = x / axes.get_xlim()[1]
+    # On a narrow plot the label may stand below the legend.
+    right = share < 0.5 or share * axes.bbox.width < _LABEL < (1 - share) * axes.bbox.width + _NARROW
     axes.annotate(
         f"chosen: {percent(x)} removed\n{quality_format(curves.metric)(y)}",
         xy=(x, edge),

@@ -8,12 +8,23 @@ from typing import Any
 from ssmith.core.optional import require
 from ssmith.report.plot import Plot
 
+_OURS = "ssmith.report"
+
 
 def fill(name: str, context: dict[str, Any]) -> str:
     """Fill a template of ``report/templates``."""
+    page: str = environment(_OURS).get_template(name).render(context)
+    return page
+
+
+def environment(*rooms: str) -> Any:
+    """Return an environment that escapes every string and misses no variable in silence.
+
+    The ``templates/`` of the rooms (packages) are searched in order; plots go in by ``inline``.
+    """
     jinja2 = require("jinja2", extra="report", purpose="the HTML report")
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_source),
+    made = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: _source(name, rooms)),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -26,10 +37,14 @@ def fill(name: str, context: dict[str, Any]) -> str:
         """Mark a plot as safe: it was serialised by an XML writer that escapes."""
         return markup(plot.inline)
 
-    environment.filters["inline"] = inline
-    page: str = environment.get_template(name).render(context)
-    return page
+    made.filters["inline"] = inline
+    return made
 
 
-def _source(name: str) -> str:
-    return (resources.files("ssmith.report") / "templates" / name).read_text(encoding="utf-8")
+def _source(name: str, rooms: tuple[str, ...]) -> str | None:
+    """Return a template's source, or None if no room has it."""
+    for room in rooms:
+        found = resources.files(room) / "templates" / name
+        if found.is_file():
+            return found.read_text(encoding="utf-8")
+    return None

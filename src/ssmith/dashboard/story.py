@@ -1,0 +1,239 @@
+"""What a line's log tells: its versions, when each was live, what each measured, what alarmed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from ssmith.core.errors import SsmithError
+from ssmith.core.receipt import Receipt
+from ssmith.dashboard.measures import Measures, read_measures
+
+GOES_LIVE = ("promote", "override", "rollback")
+"""Actions after which their version is the live one."""
+
+
+class LogEntry(Protocol):
+    """One entry of a line's log, as far as pages show it."""
+
+    @property
+    def index(self) -> int:
+        """Place in the log, from 0."""
+
+    @property
+    def time(self) -> str:
+        """When, in UTC, as ISO 8601 writes it."""
+
+    @property
+    def actor(self) -> str:
+        """Who: key id, or user@host."""
+
+    @property
+    def signed(self) -> bool:
+        """Whether a key vouches for the actor."""
+
+    @property
+    def action(self) -> str:
+        """What was done."""
+
+    @property
+    def version(self) -> str | None:
+        """Digest of the version it is about."""
+
+    @property
+    def receipts(self) -> tuple[str, ...]:
+        """Digests of the receipts it rests on."""
+
+    @property
+    def reason(self) -> str:
+        """Why, in the actor's words."""
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """Small facts: checked rules, numbers."""
+
+    @property
+    def previous(self) -> str:
+        """SHA-256 of the line before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A time during which one version was live.
+
+    Args:
+        start: when it went live.
+        end: when another took its place; None while it is live.
+    """
+
+    start: datetime
+    end: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionStory:
+    """One version of a line.
+
+    Args:
+        place: number in the line, from 1, in order of arrival.
+        digest: of the version.
+        directory: where its files lie.
+        added: the entry that added it.
+        receipt: what was measured of it; None if it came without a receipt.
+        measures: quality, size, latency and cost, as far as they are known.
+        spans: when it was live.
+        state: ``live``, ``before`` (was live), ``refused`` or ``waiting``.
+        entries: every entry about it, oldest first.
+    """
+
+    place: int
+    digest: str
+    directory: Path | None
+    added: LogEntry
+    receipt: Receipt | None
+    measures: Measures
+    spans: tuple[Span, ...] = ()
+    state: str = "waiting"
+    entries: tuple[LogEntry, ...] = ()
+
+    @property
+    def short(self) -> str:
+        """The first letters of its digest, enough for a command."""
+        return self.digest.removeprefix("sha256:")[:8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """One line.
+
+    Args:
+        name: of the line.
+        where: the directory, as a command would name it.
+        entries: the log, oldest first.
+        versions: in order of arrival.
+        checks: name, whether it passed and what was found, of every check of the chain and files.
+        head: hash of the last line of the log.
+        receipts: what entries rest on, by digest.
+    """
+
+    name: str
+    where: str
+    entries: tuple[LogEntry, ...]
+    versions: tuple[VersionStory, ...]
+    checks: tuple[tuple[str, bool, str], ...] = ()
+    head: str = ""
+    receipts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def live(self) -> VersionStory | None:
+        """The version that is live now."""
+        return next((version for version in self.versions if version.state == "live"), None)
+
+    @property
+    def broken(self) -> tuple[tuple[str, bool, str], ...]:
+        """The checks that failed."""
+        return tuple(check for check in self.checks if not check[1])
+
+    @property
+    def overrides(self) -> tuple[LogEntry, ...]:
+        """Promotions against a rule."""
+        return tuple(entry for entry in self.entries if entry.action == "override")
+
+    @property
+    def now(self) -> datetime:
+        """The last moment the log speaks of; pages measure spans that go on until then."""
+        return moment_of(self.entries[-1].time)
+
+    def version(self, digest: str | None) -> VersionStory | None:
+        """Return a version by its digest."""
+        return next((item for item in self.versions if item.digest == digest), None)
+
+    def newest(self, *actions: str, of: str | None = None) -> LogEntry | None:
+        """Return the newest entry of some actions, of one version if asked."""
+        found = (
+            entry
+            for entry in reversed(self.entries)
+            if entry.action in actions and (of is None or entry.version == of)
+        )
+        return next(found, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Added:
+    """A version as the line holds it.
+
+    Args:
+        digest: of the version.
+        directory: where its files lie.
+        added: the entry that added it.
+        receipt: what was measured of it, as it is stored.
+    """
+
+    digest: str
+    directory: Path | None
+    added: LogEntry
+    receipt: Mapping[str, Any] | None
+
+
+def versions_of(entries: Sequence[LogEntry], added: Sequence[Added]) -> tuple[VersionStory, ...]:
+    """Return the versions of a line with all that the log says of each."""
+    receipts = [_receipt(item.receipt) for item in added]
+    measures = read_measures(receipts, [item.directory for item in added])
+    spans = live_spans(entries)
+    return tuple(
+        VersionStory(
+            place=place,
+            digest=item.digest,
+            directory=item.directory,
+            added=item.added,
+            receipt=receipt,
+            measures=measure,
+            spans=tuple(spans.get(item.digest, ())),
+            state=_state(entries, item.digest, spans.get(item.digest, [])),
+            entries=tuple(entry for entry in entries if entry.version == item.digest),
+        )
+        for place, (item, receipt, measure) in enumerate(
+            zip(added, receipts, measures, strict=True), 1
+        )
+    )
+
+
+def live_spans(entries: Sequence[LogEntry]) -> dict[str, list[Span]]:
+    """Return when each version was live, oldest span first."""
+    spans: dict[str, list[Span]] = {}
+    now: tuple[str, datetime] | None = None
+    for entry in entries:
+        if entry.action not in GOES_LIVE or entry.version is None:
+            continue
+        time = moment_of(entry.time)
+        if now is not None:
+            if now[0] == entry.version:
+                continue
+            spans.setdefault(now[0], []).append(Span(start=now[1], end=time))
+        now = (entry.version, time)
+    if now is not None:
+        spans.setdefault(now[0], []).append(Span(start=now[1], end=None))
+    return spans
+
+
+def moment_of(time: str) -> datetime:
+    """Return a moment of the log."""
+    return datetime.fromisoformat(time)
+
+
+def _state(entries: Sequence[LogEntry], digest: str, spans: Sequence[Span]) -> str:
+    if spans:
+        return "live" if spans[-1].end is None else "before"
+    refused = any(entry.action == "refuse" and entry.version == digest for entry in entries)
+    return "refused" if refused else "waiting"
+
+
+def _receipt(content: Mapping[str, Any] | None) -> Receipt | None:
+    """Return a receipt of ours; what is none is shown as not measured."""
+    try:
+        return None if content is None else Receipt.from_json(dict(content))
+    except SsmithError:
+        return None

@@ -1,0 +1,58 @@
+"""What pages say: sentences of one language as HTML, with every term linked to the glossary."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ssmith.core.optional import require
+from ssmith.dashboard.glossary import TERMS
+from ssmith.dashboard.language import Language
+
+_TERM = re.compile(r"\[\[([\w-]+)\|([^\]]+)\]\]")
+
+
+class Words:
+    """Says things in one language on one page.
+
+    A message links a term by ``[[term|as it stands in the sentence]]``.
+
+    Args:
+        language: the language.
+        glossary: address of the glossary from the page.
+    """
+
+    def __init__(self, language: Language, glossary: str) -> None:
+        self.language = language
+        self.glossary = glossary
+        self._markup: Any = require("markupsafe", extra="report", purpose="the dashboard").Markup
+
+    def say(self, message: str, **values: object) -> Any:
+        """Return a message as HTML; its values are escaped."""
+        return self._linked(self._markup(self.language.gettext(message)).format(**values))
+
+    def many(self, one: str, several: str, count: int, **values: object) -> Any:
+        """Return a message that counts as HTML."""
+        found = self._markup(self.language.ngettext(one, several, count))
+        return self._linked(found.format(count=self.language.number(count, digits=9), **values))
+
+    def term(self, key: str) -> Any:
+        """Return the name of a term, linked."""
+        return self._link(key, self.language.gettext(TERMS[key].name))
+
+    def heading(self, key: str) -> str:
+        """Return the name of a term as a heading begins."""
+        name = self.language.gettext(TERMS[key].name)
+        return name[:1].upper() + name[1:]
+
+    def plain(self, message: str, **values: object) -> str:
+        """Return a message as text, for titles and what is read aloud."""
+        return _TERM.sub(r"\2", self.language.say(message, **values))
+
+    def _linked(self, html: Any) -> Any:
+        return self._markup(_TERM.sub(lambda match: self._link(match[1], match[2]), str(html)))
+
+    def _link(self, key: str, shown: str) -> Any:
+        return self._markup('<a class="term" href="{}#{}">{}</a>').format(
+            self.glossary, key, self._markup(shown)
+        )
