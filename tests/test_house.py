@@ -35,7 +35,8 @@ MAY_IMPORT = {
     "release": {"artefact", "core", "families"},
     # A job is a whole program made of the spine's steps.
     "jobs": {"api", "core", "families", "report", "spine", "units", *VERBS},
-    "cli": {"api", "core", "jobs", "release", "report"},
+    "dashboard": {"core", "release", "report"},
+    "cli": {"api", "core", "dashboard", "jobs", "release", "report"},
 }
 
 

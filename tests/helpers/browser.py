@@ -1,4 +1,4 @@
-"""A real browser that looks at pages: what is cut off, too wide, broken, or asked of the network."""
+"""A real browser that looks at pages: what is cut off, too wide, broken, or asks the network."""
 
 import functools
 import os
@@ -23,7 +23,8 @@ LOOK = """
   }
   const unseen = (node) => node && node !== document.body &&
     (getComputedStyle(node).clipPath === "inset(50%)" || unseen(node.parentElement));
-  const hidden = (node) => unseen(node) || node.closest(".skip, details:not([open]) > :not(summary)") ||
+  const folded = ".skip, details:not([open]) > :not(summary)";
+  const hidden = (node) => unseen(node) || node.closest(folded) ||
     !node.checkVisibility({opacityProperty: true, visibilityProperty: true});
   const texts = [];
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -42,7 +43,9 @@ LOOK = """
     if (drawing) {
       const frame = drawing.getBoundingClientRect();
       if (box.left < frame.left - 1 || box.right > frame.right + 1 ||
-          box.top < frame.top - 1 || box.bottom > frame.bottom + 1) say("cut off by a drawing", node);
+          box.top < frame.top - 1 || box.bottom > frame.bottom + 1) {
+        say("cut off by a drawing", node);
+      }
       if (box.height < 9) say(`only ${box.height.toFixed(1)} px high`, node);
       continue;
     }
@@ -111,9 +114,11 @@ def opened(running, address, *, width=1280, **settings):
     page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
     page.on(
         "request",
-        lambda asked: None
-        if asked.url == address or asked.url.startswith("data:")
-        else wrong.append(f"request: {asked.url}"),
+        lambda asked: (
+            None
+            if asked.url == address or asked.url.startswith("data:")
+            else wrong.append(f"request: {asked.url}")
+        ),
     )
     page.goto(address)
     assert page.url.startswith(own)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ssmith.dashboard.language import mark
-from ssmith.dashboard.story import GOES_LIVE, LogEntry, Story
+from ssmith.dashboard.story import Story
+from ssmith.release.log import LIVE, Entry
 
 
 @dataclass(frozen=True)
@@ -39,27 +40,27 @@ def health_of(story: Story) -> Health:
     return HEALTHY if last_watch(story) is not None else UNWATCHED
 
 
-def last_watch(story: Story) -> LogEntry | None:
+def last_watch(story: Story) -> Entry | None:
     """Return the newest watch of the live version since it went live."""
     for entry in reversed(story.entries):
-        if entry.action in GOES_LIVE:
+        if entry.action in LIVE:
             return None
         if entry.action == "watch" and story.live and entry.version == story.live.digest:
             return entry
     return None
 
 
-def open_alarm(story: Story) -> LogEntry | None:
+def open_alarm(story: Story) -> Entry | None:
     """Return the alarm that nothing has answered: no later quiet watch, no other version live."""
-    alarm: LogEntry | None = None
+    alarm: Entry | None = None
     for entry in story.entries:
         if entry.action == "alarm":
             alarm = entry
-        elif entry.action in GOES_LIVE or (entry.action == "watch" and is_quiet(entry)):
+        elif entry.action in LIVE or (entry.action == "watch" and is_quiet(entry)):
             alarm = None
     return alarm
 
 
-def is_quiet(entry: LogEntry) -> bool:
+def is_quiet(entry: Entry) -> bool:
     """Whether a watch found nothing beyond its limits."""
     return not entry.details.get("alarm") and not entry.details.get("alarms")

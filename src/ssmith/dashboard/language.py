@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from importlib import resources
 from typing import Any
 
@@ -46,30 +46,20 @@ class Language:
     def __post_init__(self) -> None:
         if self.code not in LANGUAGES:
             raise InputError(f"language {self.code!r}", allowed=", ".join(LANGUAGES))
-        object.__setattr__(self, "_catalogue", _catalogue(self.code))
 
-    @property
-    def gettext(self) -> Callable[[str], str]:
-        """Looks up a message."""
-        found: Callable[[str], str] = self._catalogue.gettext  # type: ignore[attr-defined]
-        return found
+    @cached_property
+    def _catalogue(self) -> Any:
+        return _catalogue(self.code)
 
-    @property
-    def ngettext(self) -> Callable[[str, str, int], str]:
-        """Looks up a message that counts."""
-        found: Callable[[str, str, int], str] = (
-            self._catalogue.ngettext  # type: ignore[attr-defined]
-        )
-        return found
+    def say(self, message: str) -> str:
+        """Return a message; the caller fills its ``{values}`` in."""
+        said: str = self._catalogue.gettext(message)
+        return said
 
-    def say(self, message: str, **values: object) -> str:
-        """Return a message with its ``{values}`` filled in."""
-        return self.gettext(message).format(**values)
-
-    def many(self, one: str, several: str, count: int, **values: object) -> str:
-        """Return a message that counts, with ``{count}`` and its ``{values}`` filled in."""
-        shown = self.number(count, digits=9)
-        return self.ngettext(one, several, count).format(count=shown, **values)
+    def many(self, one: str, several: str, count: int) -> str:
+        """Return a message that counts, with ``{count}`` filled in."""
+        said: str = self._catalogue.ngettext(one, several, count)
+        return said.replace("{count}", self.number(count, digits=9))
 
     def number(self, value: float, digits: int = 3) -> str:
         """Render with up to ``digits`` significant digits."""

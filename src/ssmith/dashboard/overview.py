@@ -1,4 +1,4 @@
-"""The pages of all lines and of one line: what is live, how it came to be, what each version costs."""
+"""The pages of lines: what is live, how it came to be, what each version costs."""
 
 from __future__ import annotations
 
@@ -36,65 +36,84 @@ class Panel:
     plot: Plot | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Quantity:
+    """What a panel is about: term, title, how values are written, and where they are found."""
+
+    term: str
+    title: str
+    written: Callable[[float], str]
+    read: Callable[[VersionStory], float | None]
+
+
 def panels(story: Story, language: Language) -> list[Panel]:
     """Return quality, size, latency and cost of every version, as far as they are known."""
-    shown = story.live or story.versions[-1]
-    metric = shown.measures.metric
-    name = language.gettext(metric_name(shown.measures))
-    currency = shown.measures.currency
-    return [
-        found
-        for found in (
-            _panel(story, shown, "quality", _titled(name), quality_format(metric, language),
-                   language, lambda v: v.measures.quality if v.measures.metric == metric else None),
-            _panel(story, shown, "size", language.say("Size on disk"), language.size, language,
-                   lambda version: version.measures.size),
-            _panel(story, shown, "latency", language.say("Latency per batch"), language.seconds,
-                   language, lambda version: version.measures.latency),
-            _panel(story, shown, "cost", language.say("Cost per month, estimated"),
-                   lambda value: language.money(value, currency), language,
-                   lambda v: v.measures.cost if v.measures.currency == currency else None),
-        )
-        if found is not None
-    ]  # fmt: skip
-
-
-def _titled(name: str) -> str:
-    return name[:1].upper() + name[1:]
+    shown = (story.live or story.versions[-1]) if story.versions else None
+    if shown is None:
+        return []
+    metric, currency = shown.measures.metric, shown.measures.currency
+    name = language.say(metric_name(shown.measures))
+    quantities = (
+        _Quantity(
+            term="quality",
+            title=name[:1].upper() + name[1:],
+            written=quality_format(metric, language),
+            read=lambda item: item.measures.quality if item.measures.metric == metric else None,
+        ),
+        _Quantity(
+            term="size",
+            title=language.say("Size on disk"),
+            written=language.size,
+            read=lambda item: item.measures.size,
+        ),
+        _Quantity(
+            term="latency",
+            title=language.say("Latency per batch"),
+            written=language.seconds,
+            read=lambda item: item.measures.latency,
+        ),
+        _Quantity(
+            term="cost",
+            title=language.say("Cost per month, estimated"),
+            written=lambda value: language.money(value, currency),
+            read=lambda item: item.measures.cost if item.measures.currency == currency else None,
+        ),
+    )
+    found = (_panel(story, shown, quantity, language) for quantity in quantities)
+    return [panel for panel in found if panel is not None]
 
 
 def _panel(
-    story: Story,
-    shown: VersionStory,
-    term: str,
-    title: str,
-    render: Callable[[float], str],
-    language: Language,
-    read: Callable[[VersionStory], float | None],
+    story: Story, shown: VersionStory, quantity: _Quantity, language: Language
 ) -> Panel | None:
+    value, first = quantity.read(shown), quantity.read(story.versions[0])
+    if value is None:
+        return None
     dots = [
         Dot(
             place=version.place,
-            value=value,
-            interval=version.measures.interval if term == "quality" else None,
+            value=known,
+            interval=version.measures.interval if quantity.term == "quality" else None,
             state=version.state,
         )
         for version in story.versions
-        if (value := read(version)) is not None
+        if (known := quantity.read(version)) is not None
     ]
-    value = read(shown)
-    if value is None:
-        return None
-    first = read(story.versions[0])
-    drawn = ", ".join(f"{dot.place}: {render(dot.value)}" for dot in dots)
+    beside = first is not None and shown is not story.versions[0]
+    drawn = ", ".join(f"{dot.place}: {quantity.written(dot.value)}" for dot in dots)
     return Panel(
-        term=term,
-        title=title,
-        value=render(value),
-        note=""
-        if first is None or shown is story.versions[0]
-        else language.say("first version: {value}", value=render(first)),
-        plot=panel(dots, name=f"panel-{term}", alt=f"{title}. {drawn}.", shown=render)
+        term=quantity.term,
+        title=quantity.title,
+        value=quantity.written(value),
+        note=language.say("first version: {value}").format(value=quantity.written(first or 0.0))
+        if beside
+        else "",
+        plot=panel(
+            dots,
+            name=f"panel-{quantity.term}",
+            alt=f"{quantity.title}. {drawn}.",
+            shown=quantity.written,
+        )
         if len(dots) > 1
         else None,
     )
@@ -119,8 +138,8 @@ def timelines(story: Story, language: Language) -> list[Plot]:
         for entry in story.entries
         if entry.action in _EVENTS and (version := story.version(entry.version)) is not None
     ]
-    alt = language.say(
-        "Which version was live when. {spans}.", spans="; ".join(_spans(story, language))
+    alt = language.say("Which version was live when. {spans}.").format(
+        spans="; ".join(_spans(story, language))
     )
     return [
         timeline(
@@ -132,20 +151,20 @@ def timelines(story: Story, language: Language) -> list[Plot]:
 
 
 def _spans(story: Story, language: Language) -> list[str]:
+    said = language.say("version {number}: {span}")
     return [
-        language.say("version {number}: {span}", number=version.place, span=span_of(span.start,
-                     span.end, language))
+        said.format(number=version.place, span=span_of(span.start, span.end, language))
         for version in story.versions
         for span in version.spans
-    ]  # fmt: skip
+    ]
 
 
 def span_of(start: datetime, end: datetime | None, language: Language) -> str:
     """Return a span of days in words."""
     if end is None:
-        return language.say("since {day}", day=language.short_day(start))
-    return language.say(
-        "{start} to {end}", start=language.short_day(start), end=language.short_day(end)
+        return language.say("since {day}").format(day=language.short_day(start))
+    return language.say("{start} to {end}").format(
+        start=language.short_day(start), end=language.short_day(end)
     )
 
 

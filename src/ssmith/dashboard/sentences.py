@@ -20,14 +20,14 @@ def lines_lead(stories: Sequence[Story], words: Words) -> Any:
             "{count} of {all} [[line|lines]] needs attention: {names}.",
             "{count} of {all} [[line|lines]] need attention: {names}.",
             len(grave),
+        ).format(
             all=words.language.number(len(stories), digits=9),
             names=", ".join(story.name for story in grave),
         )
     empty = [story for story in stories if health_of(story) is EMPTY]
     if empty:
-        return words.say(
-            "No alarm is open; nothing is [[live|live]] yet in {names}.",
-            names=", ".join(story.name for story in empty),
+        return words.say("No alarm is open; nothing is [[live|live]] yet in {names}.").format(
+            names=", ".join(story.name for story in empty)
         )
     return words.many(
         "The one [[line|line]] here has no open [[alarm|alarm]].",
@@ -40,7 +40,7 @@ def line_lead(story: Story, words: Words) -> Any:
     """Say what is live, since when, and what it brings."""
     live, say = story.live, words.say
     if live is None:
-        return say("Nothing is [[live|live]] in {name} yet.", name=story.name)
+        return say("Nothing is [[live|live]] in {name} yet.").format(name=story.name)
     named = {
         "number": live.place, "name": story.name, "day": words.language.day(live.spans[-1].start),
     }  # fmt: skip
@@ -49,22 +49,24 @@ def line_lead(story: Story, words: Words) -> Any:
         return say(
             "[[version|Version]] {number} of {name} has been [[live|live]] since {day}; it takes "
             "{smaller} less space than the first version, and {metric} differs by {difference} "
-            "from the model it was made from.",
+            "from the model it was made from."
+        ).format(
             **named,
             smaller=words.language.percent(smaller, 0),
-            metric=words.language.gettext(metric_name(live.measures)),
+            metric=words.language.say(metric_name(live.measures)),
             difference=difference(live.measures, words.language),
         )
     if live.measures.quality is not None:
         return say(
             "[[version|Version]] {number} of {name} has been [[live|live]] since {day}, with "
-            "{metric} of {value} on the test data.",
+            "{metric} of {value} on the test data."
+        ).format(
             **named,
-            metric=words.language.gettext(metric_name(live.measures)),
+            metric=words.language.say(metric_name(live.measures)),
             value=quality(live.measures, words.language),
         )
-    return say(
-        "[[version|Version]] {number} of {name} has been [[live|live]] since {day}.", **named
+    return say("[[version|Version]] {number} of {name} has been [[live|live]] since {day}.").format(
+        **named
     )
 
 
@@ -73,9 +75,8 @@ def alarm_lead(story: Story, words: Words) -> Any:
     alarm = open_alarm(story)
     if alarm is None:
         return ""
-    return words.say(
-        "An [[alarm|alarm]] has been open since {day}.",
-        day=words.language.day(moment_of(alarm.time)),
+    return words.say("An [[alarm|alarm]] has been open since {day}.").format(
+        day=words.language.day(moment_of(alarm.time))
     )
 
 
@@ -89,23 +90,17 @@ def version_lead(story: Story, version: VersionStory, words: Words) -> Any:
         last = version.spans[-1]
         return say(
             "[[version|Version]] {number} of {name} was [[live|live]] until {day}; it is kept and "
-            "can return in one command.",
-            **named,
-            day=language.day(last.end or last.start),
-        )
+            "can return in one command."
+        ).format(**named, day=language.day(last.end or last.start))
     if version.state == "refused":
         refusal = next(entry for entry in reversed(version.entries) if entry.action == "refuse")
         return say(
             "[[version|Version]] {number} of {name} was [[refused|refused]] on {day} and has never "
-            "been [[live|live]].",
-            **named,
-            day=language.day(moment_of(refusal.time)),
-        )
+            "been [[live|live]]."
+        ).format(**named, day=language.day(moment_of(refusal.time)))
     return say(
-        "[[version|Version]] {number} of {name} was added on {day} and is [[waiting|waiting]].",
-        **named,
-        day=language.day(moment_of(version.added.time)),
-    )
+        "[[version|Version]] {number} of {name} was added on {day} and is [[waiting|waiting]]."
+    ).format(**named, day=language.day(moment_of(version.added.time)))
 
 
 def audit_lead(story: Story, words: Words) -> Any:
@@ -115,9 +110,7 @@ def audit_lead(story: Story, words: Words) -> Any:
             "{count} check of {name} failed: {what}.",
             "{count} checks of {name} failed, the first: {what}.",
             len(story.broken),
-            name=story.name,
-            what=story.broken[0][2] or story.broken[0][0],
-        )
+        ).format(name=story.name, what=story.broken[0][2] or story.broken[0][0])
     if story.overrides:
         return words.many(
             "The [[log|log]] of {name} is whole; {count} rule of the policy was "
@@ -125,12 +118,10 @@ def audit_lead(story: Story, words: Words) -> Any:
             "The [[log|log]] of {name} is whole; rules of the policy were "
             "[[override|overridden]] {count} times.",
             len(story.overrides),
-            name=story.name,
-        )
+        ).format(name=story.name)
     return words.say(
-        "The [[log|log]] of {name} is whole, and no rule of the [[policy|policy]] was overridden.",
-        name=story.name,
-    )
+        "The [[log|log]] of {name} is whole, and no rule of the [[policy|policy]] was overridden."
+    ).format(name=story.name)
 
 
 def _smaller(story: Story, live: VersionStory) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,11 @@ def render(stories: Sequence[Story], language: str) -> list[Page]:
     below = Words(spoken, "../glossary.html")
     top = Words(spoken, "glossary.html")
     fill = _Filler(environment(*_ROOMS), stories)
-    pages = [fill.page("index.html", "lines.html.j2", top, here="lines", places=places, overview=overview)]
-    pages.append(fill.page("glossary.html", "glossary.html.j2", top, here="glossary", terms=TERMS))
+    listed = {"here": "lines", "places": places, "overview": overview}
+    pages = [
+        fill.page("index.html", "lines.html.j2", top, listed),
+        fill.page("glossary.html", "glossary.html.j2", top, {"here": "glossary", "terms": TERMS}),
+    ]
     for story, place in zip(stories, places, strict=True):
         pages += _pages_of(story, place, below, fill)
     return pages
@@ -74,28 +77,36 @@ def render(stories: Sequence[Story], language: str) -> list[Page]:
 
 def _pages_of(story: Story, place: str, words: Words, fill: _Filler) -> list[Page]:
     language = words.language
-    alarm = open_alarm(story)
-    shared = {"story": story, "health": health_of(story), "alarm": alarm, "overview": overview}
-    seen = watches.read_watches(story)
+    shared = {
+        "story": story,
+        "health": health_of(story),
+        "alarm": open_alarm(story),
+        "overview": overview,
+    }
+
+    def page(name: str, here: str, context: Mapping[str, Any]) -> Page:
+        template = f"{here}.html.j2"
+        return fill.page(
+            f"{place}/{name}.html", template, words, {**shared, "here": here, **context}
+        )
+
+    drawn = {
+        "panels": overview.panels(story, language),
+        "timelines": overview.timelines(story, language),
+    }
     return [
-        fill.page(
-            f"{place}/index.html", "line.html.j2", words, here="line",
-            panels=overview.panels(story, language),
-            timelines=overview.timelines(story, language), **shared,
-        ),
-        fill.page(
-            f"{place}/watch.html", "watch.html.j2", words, here="watch",
-            watch=watches.page_of(story, seen, words), **shared,
-        ),
-        fill.page(f"{place}/audit.html", "audit.html.j2", words, here="audit", **shared),
+        page("index", "line", drawn),
+        page("watch", "watch", {"watch": watches.watches_of(story, words)}),
+        page("audit", "audit", {}),
         *(
-            fill.page(
-                f"{place}/version-{version.place}.html", "version.html.j2", words, here="version",
-                version=version, shown=versions.page_of(story, version, words), **shared,
+            page(
+                f"version-{version.place}",
+                "version",
+                {"version": version, "shown": versions.page_of(story, version, words)},
             )
             for version in story.versions
         ),
-    ]  # fmt: skip
+    ]
 
 
 class _Filler:
@@ -104,12 +115,11 @@ class _Filler:
     def __init__(self, environment: Any, stories: Sequence[Story]) -> None:
         self.environment, self.stories = environment, stories
 
-    def page(self, path: str, template: str, words: Words, **context: Any) -> Page:
+    def page(self, path: str, template: str, words: Words, context: Mapping[str, Any]) -> Page:
         """Return one page."""
         known = {
             "stories": self.stories,
             "root": "../" if "/" in path else "",
-            "here": "",
             "words": words,
             "language": words.language,
             "say": words.say,

@@ -6,58 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ssmith.core.errors import SsmithError
 from ssmith.core.receipt import Receipt
 from ssmith.dashboard.measures import Measures, read_measures
-
-GOES_LIVE = ("promote", "override", "rollback")
-"""Actions after which their version is the live one."""
-
-
-class LogEntry(Protocol):
-    """One entry of a line's log, as far as pages show it."""
-
-    @property
-    def index(self) -> int:
-        """Place in the log, from 0."""
-
-    @property
-    def time(self) -> str:
-        """When, in UTC, as ISO 8601 writes it."""
-
-    @property
-    def actor(self) -> str:
-        """Who: key id, or user@host."""
-
-    @property
-    def signed(self) -> bool:
-        """Whether a key vouches for the actor."""
-
-    @property
-    def action(self) -> str:
-        """What was done."""
-
-    @property
-    def version(self) -> str | None:
-        """Digest of the version it is about."""
-
-    @property
-    def receipts(self) -> tuple[str, ...]:
-        """Digests of the receipts it rests on."""
-
-    @property
-    def reason(self) -> str:
-        """Why, in the actor's words."""
-
-    @property
-    def details(self) -> Mapping[str, Any]:
-        """Small facts: checked rules, numbers."""
-
-    @property
-    def previous(self) -> str:
-        """SHA-256 of the line before."""
+from ssmith.release.log import LIVE, Entry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +37,8 @@ class VersionStory:
         directory: where its files lie.
         added: the entry that added it.
         receipt: what was measured of it; None if it came without a receipt.
+        model: digest of its tensors, by which receipts name it.
+        parent: digest of the tensors of the model it was made from; None if it names none.
         measures: quality, size, latency and cost, as far as they are known.
         spans: when it was live.
         state: ``live``, ``before`` (was live), ``refused`` or ``waiting``.
@@ -92,12 +48,14 @@ class VersionStory:
     place: int
     digest: str
     directory: Path | None
-    added: LogEntry
+    added: Entry
     receipt: Receipt | None
     measures: Measures
+    model: str = ""
+    parent: str | None = None
     spans: tuple[Span, ...] = ()
     state: str = "waiting"
-    entries: tuple[LogEntry, ...] = ()
+    entries: tuple[Entry, ...] = ()
 
     @property
     def short(self) -> str:
@@ -121,7 +79,7 @@ class Story:
 
     name: str
     where: str
-    entries: tuple[LogEntry, ...]
+    entries: tuple[Entry, ...]
     versions: tuple[VersionStory, ...]
     checks: tuple[tuple[str, bool, str], ...] = ()
     head: str = ""
@@ -138,7 +96,7 @@ class Story:
         return tuple(check for check in self.checks if not check[1])
 
     @property
-    def overrides(self) -> tuple[LogEntry, ...]:
+    def overrides(self) -> tuple[Entry, ...]:
         """Promotions against a rule."""
         return tuple(entry for entry in self.entries if entry.action == "override")
 
@@ -151,7 +109,7 @@ class Story:
         """Return a version by its digest."""
         return next((item for item in self.versions if item.digest == digest), None)
 
-    def newest(self, *actions: str, of: str | None = None) -> LogEntry | None:
+    def newest(self, *actions: str, of: str | None = None) -> Entry | None:
         """Return the newest entry of some actions, of one version if asked."""
         found = (
             entry
@@ -170,15 +128,19 @@ class Added:
         directory: where its files lie.
         added: the entry that added it.
         receipt: what was measured of it, as it is stored.
+        model: digest of its tensors, by which receipts name it.
+        parent: digest of the tensors of the model it was made from.
     """
 
     digest: str
     directory: Path | None
-    added: LogEntry
+    added: Entry
     receipt: Mapping[str, Any] | None
+    model: str = ""
+    parent: str | None = None
 
 
-def versions_of(entries: Sequence[LogEntry], added: Sequence[Added]) -> tuple[VersionStory, ...]:
+def versions_of(entries: Sequence[Entry], added: Sequence[Added]) -> tuple[VersionStory, ...]:
     """Return the versions of a line with all that the log says of each."""
     receipts = [_receipt(item.receipt) for item in added]
     measures = read_measures(receipts, [item.directory for item in added])
@@ -191,6 +153,8 @@ def versions_of(entries: Sequence[LogEntry], added: Sequence[Added]) -> tuple[Ve
             added=item.added,
             receipt=receipt,
             measures=measure,
+            model=item.model,
+            parent=item.parent,
             spans=tuple(spans.get(item.digest, ())),
             state=_state(entries, item.digest, spans.get(item.digest, [])),
             entries=tuple(entry for entry in entries if entry.version == item.digest),
@@ -201,12 +165,12 @@ def versions_of(entries: Sequence[LogEntry], added: Sequence[Added]) -> tuple[Ve
     )
 
 
-def live_spans(entries: Sequence[LogEntry]) -> dict[str, list[Span]]:
+def live_spans(entries: Sequence[Entry]) -> dict[str, list[Span]]:
     """Return when each version was live, oldest span first."""
     spans: dict[str, list[Span]] = {}
     now: tuple[str, datetime] | None = None
     for entry in entries:
-        if entry.action not in GOES_LIVE or entry.version is None:
+        if entry.action not in LIVE or entry.version is None:
             continue
         time = moment_of(entry.time)
         if now is not None:
@@ -224,7 +188,7 @@ def moment_of(time: str) -> datetime:
     return datetime.fromisoformat(time)
 
 
-def _state(entries: Sequence[LogEntry], digest: str, spans: Sequence[Span]) -> str:
+def _state(entries: Sequence[Entry], digest: str, spans: Sequence[Span]) -> str:
     if spans:
         return "live" if spans[-1].end is None else "before"
     refused = any(entry.action == "refuse" and entry.version == digest for entry in entries)

@@ -63,7 +63,7 @@ def quality(measures: Measures, language: Language) -> str:
     if measures.interval is None:
         return value
     low, high = map(shown, measures.interval)
-    return language.say("{value} ({low} to {high})", value=value, low=low, high=high)
+    return language.say("{value} ({low} to {high})").format(value=value, low=low, high=high)
 
 
 def quality_format(metric: str, language: Language) -> Callable[[float], str]:
@@ -81,8 +81,10 @@ def difference(measures: Measures, language: Language) -> str:
     shown = language.points if share else language.difference
     value = shown(measures.difference)
     if measures.difference_interval is None:
-        return language.say("{value} points", value=value) if share else value
+        return language.say("{value} points").format(value=value) if share else value
     low, high = map(shown, measures.difference_interval)
     if share:
-        return language.say("{value} points ({low} to {high})", value=value, low=low, high=high)
-    return language.say("{value} ({low} to {high})", value=value, low=low, high=high)
+        return language.say("{value} points ({low} to {high})").format(
+            value=value, low=low, high=high
+        )
+    return language.say("{value} ({low} to {high})").format(value=value, low=low, high=high)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ssmith.core.receipt import Receipt
 from ssmith.dashboard.story import Story, VersionStory
-from ssmith.dashboard.values import difference, metric_name, quality, unit_name
+from ssmith.dashboard.values import difference, metric_name, quality_format, unit_name
 from ssmith.dashboard.words import Words
 from ssmith.report.facts import Fact, provenance, raw_json
 from ssmith.report.layers import Layer, read_layers
@@ -86,15 +85,16 @@ class Shown:
 def page_of(story: Story, version: VersionStory, words: Words) -> Shown:
     """Return what the page of a version shows."""
     receipt = version.receipt
-    common = {
-        "numbers": _numbers(version, words),
-        "card": _card(version.directory),
-        "files": _files(version.directory),
-    }
+    plain = Shown(
+        numbers=_numbers(version, words),
+        parents=_parents(story, version),
+        card=_card(version.directory),
+        files=_files(version.directory),
+    )
     if receipt is None:
-        return Shown(**common)
-    return Shown(
-        **common,
+        return plain
+    return replace(
+        plain,
         accepted=flag(receipt.verdict, "accepted"),
         headline=text(receipt.verdict, "headline"),
         reasons=[
@@ -108,7 +108,6 @@ def page_of(story: Story, version: VersionStory, words: Words) -> Shown:
         ],
         provenance=provenance(receipt),
         findings=[text(item, "message") for item in receipt.findings],
-        parents=_parents(story, receipt),
         raw=raw_json(receipt),
     )
 
@@ -116,22 +115,19 @@ def page_of(story: Story, version: VersionStory, words: Words) -> Shown:
 def _numbers(version: VersionStory, words: Words) -> list[Number]:
     found, language = version.measures, words.language
     share = found.share_removed
-    unit = unit_name(found.removed[0][0]) if found.removed else ""
-    gone = found.removed[0] if found.removed else None
     return [
         Number(
             term="removed",
             title=language.say("Removed"),
             value="" if share is None else language.percent(share),
-            note=""
-            if gone is None
-            else language.say("{unit}: {before} → {after}", unit=language.gettext(unit),
-                              before=language.number(gone[1], 9), after=language.number(gone[2], 9)),
+            note=_counts(version, words),
         ),
         Number(
             term="quality",
-            title=language.gettext(metric_name(found)) or language.say("Quality"),
-            value=quality(found, language).partition(" (")[0].partition("（")[0],
+            title=language.say(metric_name(found) or "Quality"),
+            value=""
+            if found.quality is None
+            else quality_format(found.metric, language)(found.quality),
             note=_beside(version, words),
         ),
         Number(
@@ -146,33 +142,40 @@ def _numbers(version: VersionStory, words: Words) -> list[Number]:
             value="" if found.latency is None else language.seconds(found.latency),
             note="",
         ),
-    ]  # fmt: skip
+    ]
+
+
+def _counts(version: VersionStory, words: Words) -> str:
+    said = words.language.say("{unit}: {before} → {after}")
+    return "; ".join(
+        said.format(
+            unit=words.language.say(unit_name(unit)),
+            before=words.language.number(before, 9),
+            after=words.language.number(after, 9),
+        )
+        for unit, before, after in version.measures.removed
+    )
 
 
 def _beside(version: VersionStory, words: Words) -> str:
     said = difference(version.measures, words.language)
-    return words.language.say("difference: {difference}", difference=said) if said else ""
+    return words.language.say("difference: {difference}").format(difference=said) if said else ""
 
 
-def _parents(story: Story, receipt: Receipt) -> list[tuple[str, str, str]]:
-    """Follow the digests of models from receipt to receipt."""
-    by_model = {
-        text(version.receipt.model, "digest_after"): version
-        for version in story.versions
-        if version.receipt is not None
-    }
+def _parents(story: Story, version: VersionStory) -> list[tuple[str, str, str]]:
+    """Follow the digests of models back through the line; the last one may lie outside it."""
+    by_model = {item.model: item for item in story.versions if item.model}
     found: list[tuple[str, str, str]] = []
-    seen: set[str] = set()
-    current: Receipt | None = receipt
+    current: VersionStory | None = version
     while current is not None:
-        digest = text(current.model, "digest_before")
-        if not digest or digest in seen:
+        told = "" if current.receipt is None else text(current.receipt.model, "digest_before")
+        digest = current.parent or told
+        if not digest or any(digest == known for _, known, _ in found):
             break
-        seen.add(digest)
-        version = by_model.get(digest)
-        page = "" if version is None else f"version-{version.place}.html"
-        found.append((text(current.model, "name"), digest, page))
-        current = None if version is None else version.receipt
+        name = "" if current.receipt is None else text(current.receipt.model, "name")
+        current = by_model.get(digest)
+        page = "" if current is None else f"version-{current.place}.html"
+        found.append((name, digest, page))
     return found
 
 

@@ -27,30 +27,29 @@ class Words:
         self.glossary = glossary
         self._markup: Any = require("markupsafe", extra="report", purpose="the dashboard").Markup
 
-    def say(self, message: str, **values: object) -> Any:
-        """Return a message as HTML; its values are escaped."""
-        return self._linked(self._markup(self.language.gettext(message)).format(**values))
+    def say(self, message: str) -> Any:
+        """Return a message as HTML; the caller fills its ``{values}`` in, and they are escaped."""
+        return self._linked(self.language.say(message))
 
-    def many(self, one: str, several: str, count: int, **values: object) -> Any:
-        """Return a message that counts as HTML."""
-        found = self._markup(self.language.ngettext(one, several, count))
-        return self._linked(found.format(count=self.language.number(count, digits=9), **values))
+    def many(self, one: str, several: str, count: int) -> Any:
+        """Return a message that counts as HTML, with ``{count}`` filled in."""
+        return self._linked(self.language.many(one, several, count))
 
     def term(self, key: str) -> Any:
         """Return the name of a term, linked."""
-        return self._link(key, self.language.gettext(TERMS[key].name))
+        return self._link(key, self.language.say(TERMS[key].name))
 
     def heading(self, key: str) -> str:
         """Return the name of a term as a heading begins."""
-        name = self.language.gettext(TERMS[key].name)
+        name = self.language.say(TERMS[key].name)
         return name[:1].upper() + name[1:]
 
-    def plain(self, message: str, **values: object) -> str:
+    def plain(self, message: str) -> str:
         """Return a message as text, for titles and what is read aloud."""
-        return _TERM.sub(r"\2", self.language.say(message, **values))
+        return _TERM.sub(r"\2", self.language.say(message))
 
-    def _linked(self, html: Any) -> Any:
-        return self._markup(_TERM.sub(lambda match: self._link(match[1], match[2]), str(html)))
+    def _linked(self, message: str) -> Any:
+        return self._markup(_TERM.sub(lambda match: self._link(match[1], match[2]), message))
 
     def _link(self, key: str, shown: str) -> Any:
         return self._markup('<a class="term" href="{}#{}">{}</a>').format(

@@ -212,7 +212,9 @@ def _label_chosen(axes: Any, curves: Curves) -> None:
     axes.vlines(x, *sorted((edge, y)), color=ACCENT, linewidth=1.2, zorder=1.2)
     share = x / axes.get_xlim()[1]
     # On a narrow plot the label may stand below the legend.
-    right = share < 0.5 or share * axes.bbox.width < _LABEL < (1 - share) * axes.bbox.width + _NARROW
+    right = (
+        share < 0.5 or share * axes.bbox.width < _LABEL < (1 - share) * axes.bbox.width + _NARROW
+    )
     axes.annotate(
         f"chosen: {percent(x)} removed\n{quality_format(curves.metric)(y)}",
         xy=(x, edge),
