@@ -59,6 +59,8 @@ class Text:
         source: where it comes from, in words.
         sha256: digest over the token ids of all splits.
         details: how it was read, joined and split, JSON-ready.
+        begin: ids that the tokenizer itself puts before a text; every row begins with them, and
+            they are never counted.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Text:
     source: str = ""
     sha256: str = ""
     details: dict[str, Any] = field(default_factory=dict)
+    begin: tuple[int, ...] = ()
 
     def split(self, name: str) -> TokenStream:
         """Return one split."""
@@ -90,7 +93,7 @@ class Text:
 
         Args:
             samples: number of rows, ≥ 1; no two start at the same token.
-            length: tokens of each row, ≥ 2.
+            length: tokens of each row, ≥ 2, those that mark its begin among them.
             seed: of the draw, any integer ≥ 0.
             split: where to draw from.
 
@@ -103,8 +106,8 @@ class Text:
         """
         check_integer("samples", samples, at_least=1)
         check_integer("length", length, at_least=2)
-        stream = self.split(split)
-        places = len(stream) - length + 1
+        stream, room = self.split(split), self._room(length)
+        places = len(stream) - room + 1
         if places < samples:
             fits = f"at most {len(stream) - samples + 1} tokens each"
             raise DataError(
@@ -118,7 +121,7 @@ class Text:
         while len(starts) < samples:
             starts.setdefault(int(torch.randint(places, (), generator=draw)))
         how = {"samples": samples, "length": length, "seed": seed, "split": split, "at": "random"}
-        return self._windows(stream, list(starts), length, first_scored=1, how=how)
+        return self._windows(stream, list(starts), room, overlap=0, how=how)
 
     def windows(
         self, length: int, *, stride: int | None = None, split: str = "test", tail: bool = True
@@ -129,8 +132,9 @@ class Text:
         repeats the end of the one before as context, and only what is new in it is counted.
 
         Args:
-            length: tokens of each row, ≥ 2.
-            stride: tokens between the starts of rows, 1 to ``length``; ``length`` if None.
+            length: tokens of each row, ≥ 2, those that mark its begin among them.
+            stride: tokens of the text between the starts of rows, 1 to ``length``; None or
+                ``length`` for rows that do not overlap.
             split: what to cut.
             tail: keep a shorter last row, padded.
 
@@ -146,12 +150,14 @@ class Text:
         check_integer("stride", step, at_least=1)
         if step > length:
             raise InputError(f"stride is {step}", allowed=f"at most length, {length}")
-        stream = self.split(split)
-        first = 1 if step == length else length - step
+        stream, room = self.split(split), self._room(length)
+        step = min(step, room)
+        overlap = room - step
         # A row is worth cutting if it brings at least one token that is counted.
-        starts = [0, *range(step, len(stream) - first, step)]
+        known = max(overlap, 0 if self.begin else 1)
+        starts = [0, *range(step, len(stream) - known, step)]
         if not tail:
-            starts = [start for start in starts if start + length <= len(stream)]
+            starts = [start for start in starts if start + room <= len(stream)]
         if not starts:
             raise DataError(
                 f"split {split!r} of {self.name} has {number_of(len(stream), 'token')}, "
@@ -159,7 +165,7 @@ class Text:
                 allowed=f"rows of at most {len(stream)} tokens",
                 next_step="lower length, keep the tail, or give a longer text",
             )
-        left = len(stream) - min(starts[-1] + length, len(stream))
+        left = len(stream) - min(starts[-1] + room, len(stream))
         how = {
             "length": length,
             "stride": step,
@@ -167,20 +173,30 @@ class Text:
             "at": "one after another",
             "tokens_in_no_row": left,
         }
-        return self._windows(stream, starts, length, first_scored=first, how=how)
+        return self._windows(stream, starts, room, overlap=overlap, how=how)
+
+    def _room(self, length: int) -> int:
+        """Return how many tokens of the text a row of some length holds."""
+        room = length - len(self.begin)
+        if room < 1:
+            raise InputError(f"length is {length}", allowed=f"at least {len(self.begin) + 1}")
+        return room
 
     def _windows(
         self,
         stream: TokenStream,
         starts: list[int],
-        length: int,
+        room: int,
         *,
-        first_scored: int,
+        overlap: int,
         how: dict[str, Any],
     ) -> TokenWindows:
-        ids, lengths, sizes = stream.rows(starts, length)
-        scored_from = torch.full_like(lengths, first_scored)
-        scored_from[0] = 1
+        ids, lengths, sizes = stream.rows(starts, room)
+        begin = torch.tensor(self.begin, dtype=ids.dtype).expand(len(ids), -1)
+        ids, lengths = torch.cat([begin, ids], dim=1), lengths + begin.shape[1]
+        sizes = None if sizes is None else torch.cat([torch.zeros_like(begin), sizes], dim=1)
+        scored_from = torch.full_like(lengths, max(1, begin.shape[1] + overlap))
+        scored_from[0] = max(1, begin.shape[1])
         if sizes is not None:
             counted = torch.arange(ids.shape[1]) >= scored_from.unsqueeze(1)
             sizes = (sizes * counted).sum(dim=1)

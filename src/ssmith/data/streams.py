@@ -13,7 +13,7 @@ from torch import Tensor
 from ssmith.core.text import TokenStream
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.data.documents import Document
-from ssmith.data.tokenizers import ByteTokenizer, ModelTokenizer
+from ssmith.data.tokenizers import ByteTokenizer
 
 
 def stream_of(items: Sequence[Document], tokenizer: Tokenizer) -> TokenStream:
@@ -46,9 +46,18 @@ def stream_of(items: Sequence[Document], tokenizer: Tokenizer) -> TokenStream:
 
 
 def describe(tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return what turned documents into ids and what stands between them, JSON-ready."""
+    """Return what turned documents into ids and what marks them, JSON-ready."""
     between = "nothing" if tokenizer.end is None else f"id {tokenizer.end}"
-    return {"tokenizer": tokenizer.name, "between_documents": between}
+    return {
+        "tokenizer": tokenizer.name,
+        "between_documents": between,
+        "before_each_row": named(tokenizer.begin),
+    }
+
+
+def named(ids: Sequence[int]) -> str:
+    """Return some ids in words."""
+    return f"id {', '.join(map(str, ids))}" if ids else "nothing"
 
 
 def _bytes(items: Sequence[Document]) -> TokenStream:
@@ -61,16 +70,12 @@ def _document(
     item: Document, tokenizer: Tokenizer
 ) -> tuple[Int32[Tensor, "t"], Int32[Tensor, "t"] | None]:
     text = item.content.decode()
-    ids = torch.tensor(tokenizer.encode(text), dtype=torch.int32)
-    if not isinstance(tokenizer, ModelTokenizer) or not tokenizer.inner.is_fast:
-        return ids, None
-    made = tokenizer.inner(
-        text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-    )
-    return ids, _widths(text, made["offset_mapping"])
+    ids, ends = tokenizer.placed(text)
+    widths = None if ends is None else _widths(text, ends)
+    return torch.tensor(ids, dtype=torch.int32), widths
 
 
-def _widths(text: str, offsets: Sequence[tuple[int, int]]) -> Int32[Tensor, "t"]:
+def _widths(text: str, ends: Sequence[int]) -> Int32[Tensor, "t"]:
     """Return how many bytes of the text each token adds to those before it.
 
     Tokens that share one character share its place: its bytes count with the first of them. What
@@ -78,9 +83,9 @@ def _widths(text: str, offsets: Sequence[tuple[int, int]]) -> Int32[Tensor, "t"]
     the last, so that the sum is the text's length.
     """
     widths = np.fromiter((len(item.encode()) for item in text), dtype=np.int64, count=len(text))
-    ends = np.concatenate([[0], np.cumsum(widths)])
-    reached = np.maximum.accumulate(np.array([end for _, end in offsets], dtype=np.int64))
-    covered = ends[reached] if len(reached) else np.zeros(0, dtype=np.int64)
+    bytes_before = np.concatenate([[0], np.cumsum(widths)])
+    reached = np.maximum.accumulate(np.array(ends, dtype=np.int64))
+    covered = bytes_before[reached] if len(reached) else np.zeros(0, dtype=np.int64)
     if len(covered):
-        covered[-1] = ends[-1]
+        covered[-1] = bytes_before[-1]
     return torch.from_numpy(np.diff(covered, prepend=0).astype(np.int32))

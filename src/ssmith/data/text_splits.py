@@ -47,6 +47,7 @@ def split_text(documents: Documents, tokenizer: Tokenizer, *, seed: int) -> Text
         documents.name,
         {ALL: everything, **parts},
         vocabulary=tokenizer.vocabulary,
+        begin=tokenizer.begin,
         source=documents.source,
         details={
             **documents.details,
@@ -65,6 +66,7 @@ def text_of(
     vocabulary: int,
     source: str,
     details: dict[str, Any],
+    begin: tuple[int, ...] = (),
 ) -> Text:
     """Return a text with the digest of its token ids."""
     digest = hashlib.sha256()
@@ -81,6 +83,7 @@ def text_of(
         source=source,
         sha256=digest.hexdigest(),
         details=details,
+        begin=begin,
     )
 
 

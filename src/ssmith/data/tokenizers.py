@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ from ssmith.core.optional import require
 from ssmith.core.tokenizer import Tokenizer
 
 BYTES = 256
-_FILES = ("tokenizer.json", "tokenizer_config.json")
+_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "vocab.txt",
+    "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json",
+)  # fmt: skip
+_PROBE = "a"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +31,7 @@ class ByteTokenizer:
     vocabulary: int = BYTES
     name: str = "bytes"
     end: int = 0
+    begin: tuple[int, ...] = ()
 
     def encode(self, text: str) -> list[int]:
         """Return the bytes of a text."""
@@ -33,11 +39,20 @@ class ByteTokenizer:
             raise DataError(
                 "a text holds the character 0, which marks the end", allowed="any other"
             )
-        return list(text.encode())
+        return list(_utf8(text))
+
+    def placed(self, text: str) -> tuple[list[int], list[int] | None]:
+        """Return the bytes of a text, and the character that each is the last of, or within."""
+        ends = [place for place, item in enumerate(text, start=1) for _ in _utf8(item)]
+        return self.encode(text), ends
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of some bytes; what is not UTF-8 becomes the replacement character."""
         return bytes(item for item in ids if 0 < item < BYTES).decode(errors="replace")
+
+    def render(self, turns: Sequence[Mapping[str, Any]], *, asked: bool = False) -> str:
+        """Refuse: bytes come without a template."""
+        raise _no_template(self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,20 +75,54 @@ class ModelTokenizer:
         found = self.inner.eos_token_id
         return None if found is None else int(found)
 
+    @cached_property
+    def begin(self) -> tuple[int, ...]:
+        """The ids that the tokenizer's own post-processor puts before a text."""
+        plain = self.inner(_PROBE, add_special_tokens=False)["input_ids"]
+        marked = self.inner(_PROBE, add_special_tokens=True)["input_ids"]
+        places = range(len(marked) - len(plain) + 1)
+        start = next((k for k in places if marked[k : k + len(plain)] == plain), 0)
+        return tuple(marked[:start])
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text."""
-        ids: list[int] = self.inner.encode(text, add_special_tokens=False)
+        return self.placed(text)[0]
+
+    def placed(self, text: str) -> tuple[list[int], list[int] | None]:
+        """Return the ids of a text and the character each ends with, where the tokenizer tells."""
+        _utf8(text)
+        fast = bool(self.inner.is_fast)
+        made = self.inner(
+            text, add_special_tokens=False, return_offsets_mapping=fast, verbose=False
+        )
+        ids: list[int] = made["input_ids"]
         if ids and max(ids) >= self.vocabulary:
             raise DataError(
                 f"the tokenizer gives id {max(ids)}",
                 allowed=f"0 to {self.vocabulary - 1}, the model's vocabulary",
                 next_step="use the tokenizer of this model",
             )
-        return ids
+        return ids, [end for _, end in made["offset_mapping"]] if fast else None
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of some ids, special ones left out."""
         text: str = self.inner.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    def render(self, turns: Sequence[Mapping[str, Any]], *, asked: bool = False) -> str:
+        """Return a conversation by the template that lies beside the model."""
+        if not self.inner.chat_template:
+            raise _no_template(self.name)
+        try:
+            text: str = self.inner.apply_chat_template(
+                [dict(turn) for turn in turns], tokenize=False, add_generation_prompt=asked
+            )
+        except Exception as error:
+            # A template is a program of its own, and raises what it likes.
+            raise DataError(
+                f"the model's chat template refuses a conversation: {error}",
+                allowed="roles in the order that the template knows",
+            ) from error
         return text
 
 
@@ -99,7 +148,7 @@ def find_tokenizer(directory: Path | None, vocabulary: int) -> Tokenizer:
         return ByteTokenizer()
     raise DataError(
         f"the model has {vocabulary} token ids and no tokenizer beside it",
-        allowed=f"{' or '.join(_FILES)} in the model's directory, or {BYTES} ids for bytes",
+        allowed=f"{' or '.join(_FILES[:2])} in the model's directory, or {BYTES} ids for bytes",
         next_step="copy the tokenizer's files into the model's directory",
     )
 
@@ -118,3 +167,23 @@ def _opened(directory: Path, vocabulary: int) -> ModelTokenizer:
             next_step="restore it from its source",
         ) from error
     return ModelTokenizer(inner=inner, name=type(inner).__name__, vocabulary=vocabulary)
+
+
+def _no_template(name: str) -> DataError:
+    return DataError(
+        f"the model's tokenizer ({name}) has no chat template",
+        allowed="conversations for models with a template, or prompt and completion as texts",
+        next_step="put chat_template.jinja into the model's directory, or write the texts yourself",
+    )
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"a text holds half of a surrogate pair, {ascii(text[error.start])}, at character "
+            f"{error.start}",
+            allowed="whole characters",
+            next_step="repair the text where it was written",
+        ) from error

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssmith.core.errors import DataError, UnsupportedError
 from ssmith.core.running import evaluating
-from ssmith.core.tokenizer import Tokenizer
+from ssmith.core.tokenizer import Tokenizer, begun
 from ssmith.evaluation.generation import GenerationConfig, generate
 from ssmith.families.hf import engine
 from ssmith.families.hf.head import read_out
@@ -96,12 +96,12 @@ class LiveModel:
             kept = context.rstrip()
             whole = self.text_ids.encode(context + continuation)
             before = self.text_ids.encode(kept)
-            rows.append((before, whole[len(before) :]) if before else ([self._first()], whole))
+            rows.append((self._begun(before), whole[len(before) :]))
         return score_continuations(self.live, rows, batch_size=self.rows_at_once)
 
     def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
         """Return the log-likelihood of each whole text; a recurrence needs no windows."""
-        rows = [([self._first()], self.text_ids.encode(request.args[0])) for request in requests]
+        rows = [(self._begun([]), self.text_ids.encode(request.args[0])) for request in requests]
         return [
             nats for nats, _ in score_continuations(self.live, rows, batch_size=self.rows_at_once)
         ]
@@ -117,7 +117,7 @@ class LiveModel:
             by_length.setdefault(most, []).append(place)
         for most, places in by_length.items():
             prompts = [
-                torch.tensor(self.text_ids.encode(requests[i].args[0]) or [self._first()])
+                torch.tensor(self._begun(self.text_ids.encode(requests[i].args[0])))
                 for i in places
             ]
             config = GenerationConfig(most=most, batch_size=self.rows_at_once)
@@ -126,9 +126,9 @@ class LiveModel:
                 answers[i] = _up_to(text, requests[i].args[1].get("until", ()))
         return answers
 
-    def _first(self) -> int:
-        """Return the token that stands before a text with nothing before it."""
-        return 0 if self.text_ids.end is None else self.text_ids.end
+    def _begun(self, ids: list[int]) -> list[int]:
+        """Return a text as the tokenizer begins one; never nothing."""
+        return begun(self.text_ids, ids) or [self.text_ids.end or 0]
 
 
 def _refuse_sampling(settings: dict[str, Any]) -> None:

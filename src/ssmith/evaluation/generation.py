@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -108,25 +109,42 @@ def _written(
     model: Any, prompts: list[Tensor], tokenizer: Tokenizer, config: GenerationConfig
 ) -> list[list[int]]:
     longest = max(map(len, prompts))
-    pad = 0 if tokenizer.end is None else tokenizer.end
-    ids = torch.full((len(prompts), longest), pad)
+    ids = torch.zeros(len(prompts), longest, dtype=torch.int64)
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):
         ids[row, longest - len(prompt) :] = prompt
         mask[row, longest - len(prompt) :] = 1
     device = next(model.parameters()).device
-    out = model.generate(
-        input_ids=ids.to(device),
-        attention_mask=mask.to(device),
-        max_new_tokens=config.most,
-        min_new_tokens=config.least or None,
-        num_beams=config.beams,
-        do_sample=False,
-        eos_token_id=tokenizer.end,
-        pad_token_id=pad,
-    )
+    settings = written_with(tokenizer, config)
+    with _only(model, settings):
+        out = model.generate(
+            input_ids=ids.to(device), attention_mask=mask.to(device), **settings
+        )
     written: list[list[int]] = out[:, longest:].tolist()
     return written
+
+
+def written_with(tokenizer: Tokenizer, config: GenerationConfig) -> dict[str, Any]:
+    """Return all settings of generation, under transformers' names."""
+    return {
+        "do_sample": False,
+        "num_beams": config.beams,
+        "max_new_tokens": config.most,
+        "min_new_tokens": config.least or None,
+        "eos_token_id": tokenizer.end,
+        "pad_token_id": 0 if tokenizer.end is None else tokenizer.end,
+    }
+
+
+@contextmanager
+def _only(model: Any, settings: dict[str, Any]) -> Iterator[None]:
+    """Hide a model's own generation settings: transformers adds those to what it is given."""
+    own = model.generation_config
+    model.generation_config = type(own)(**settings)
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def judge_texts(answers: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -23,7 +22,7 @@ from ssmith.core.text import ALL, Text
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.core.tokens import TokenWindows
 from ssmith.data import find_tokenizer
-from ssmith.families import vocabulary_of
+from ssmith.families import directory_of, vocabulary_of
 
 _LENGTH = 2048
 _OF_TEXT = ("length", "stride", "windows", "field")
@@ -127,8 +126,7 @@ def open_source(
 ) -> Source:
     """Open the data of a job."""
     if reads_text(model):
-        tokenizer = Path(locate(model))
-        return Source(data=api.load_text(data, loaded, tokenizer=tokenizer, field=field or "text"))
+        return Source(data=api.load_text(data, loaded, field=field or "text"))
     return Source(data=api.load_data(data, loaded, needs=needs))
 
 
@@ -146,11 +144,11 @@ def reads_text(model: str) -> bool:
 
 
 def tokenizer_for(loaded: nn.Module, model: str) -> Tokenizer:
-    """Return the tokenizer that lies beside a model, or bytes where it has 256 ids."""
+    """Return the tokenizer of a model, an adapter's of its base, or bytes where it has 256 ids."""
     vocabulary = vocabulary_of(loaded)
     if vocabulary is None:
         raise UnsupportedError(f"{model} reads no text", allowed="language models")
-    return find_tokenizer(locate(model), vocabulary)
+    return find_tokenizer(directory_of(loaded), vocabulary)
 
 
 def one_batch(rows: Rows, size: int) -> Rows:

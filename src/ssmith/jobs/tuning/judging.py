@@ -16,6 +16,7 @@ from ssmith.evaluation.generation import (
     generate,
     judge_labels,
     judge_texts,
+    written_with,
 )
 from ssmith.evaluation.intervals import bootstrap_ratios, quantile
 from ssmith.evaluation.metrics import Outcomes
@@ -84,7 +85,7 @@ def answer(
         metrics = {"accuracy": accuracy}
     else:
         metrics = judge_texts(answers, references)
-    settings = {"beams": config.beams, "most": config.most, "least": config.least}
+    settings = written_with(tokenizer, config)
     return Judged(
         count=len(answers),
         metrics=metrics,

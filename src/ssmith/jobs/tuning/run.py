@@ -102,12 +102,6 @@ def fine_tune(
     _warm_up(job, config, checkpoints, progress)
     groups, rates = rate_groups(job.model, NAME, config.training, config.published)
     training = train_(job.model, _work(job, config, groups, _file(checkpoints, LAST), progress))
-    quality = _judge(job, config)
-    if config.generation is not None:
-        quality["answers"] = _answers(job, config, progress)
-    merged = None
-    if config.merge is not None:
-        merged = adapters.merge_(job.model, NAME, hold=config.merge == HELD, batch=batch)
     tuned = Tuned(
         model=job.model,
         spec=str(spec),
@@ -118,11 +112,22 @@ def fine_tune(
         training=training,
         rates=rates,
         data=job.data.about,
-        quality=quality,
-        merged=merged,
+        quality={"why_null": "judging did not end; the adapter is whole"},
+        merged=None,
     )
-    if out is not None and is_main_process():
+    saves = out is not None and is_main_process()
+    if saves:
+        # Before anything is judged: what was trained outlives whatever goes wrong there.
         _save(job, tuned, out, base=_base_name(spec), overwrite=overwrite)
+    quality = _judge(job, config)
+    if config.generation is not None:
+        quality["answers"] = _answers(job, config, progress)
+    merged = None
+    if config.merge is not None:
+        merged = adapters.merge_(job.model, NAME, hold=config.merge == HELD, batch=batch)
+    tuned = dataclasses.replace(tuned, quality=quality, merged=merged)
+    if saves:
+        _save(job, tuned, out, base=_base_name(spec), overwrite=True)
     return tuned
 
 

@@ -157,8 +157,9 @@ def _from_text(model: nn.Module, text: Text, config: TuneConfig) -> TrainingSet:
 
 def window_rows(windows: TokenWindows) -> list[Example]:
     """Return windows as rows without their padding, all of which is learned."""
-    pairs = zip(windows.ids, windows.lengths.tolist(), strict=True)
-    return [Example(ids=ids[:length]) for ids, length in pairs if length > 1]
+    begins = windows.scored_from.tolist()
+    rows = zip(windows.ids, windows.lengths.tolist(), begins, strict=True)
+    return [Example(ids=ids[:length], start=start) for ids, length, start in rows if length > 1]
 
 
 def _tokens(model: nn.Module, config: TuneConfig) -> Objective:
