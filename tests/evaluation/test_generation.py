@@ -13,10 +13,16 @@ pytest.importorskip("transformers")
 class Letters:
     """A tokenizer of 60 signs; id 0 ends a text."""
 
-    name, vocabulary, end = "letters", 61, 0
+    name, vocabulary, end, begin = "letters", 61, 0, ()
 
     def encode(self, text):
         return [ord(item) - 64 for item in text]
+
+    def placed(self, text):
+        return self.encode(text), list(range(1, len(text) + 1))
+
+    def render(self, turns, *, asked=False):
+        raise AssertionError("no conversation here")
 
     def decode(self, ids):
         return "".join(chr(64 + item) for item in ids if item)
@@ -95,3 +101,16 @@ def test_empty_prompts_and_odd_settings_are_refused():
     for wrong in ({"beams": 0}, {"most": 0}, {"least": 300}):
         with pytest.raises(InputError):
             GenerationConfig(**wrong)
+
+
+def test_settings_of_the_model_never_reach_what_is_written():
+    model = tiny("mamba")
+    prompts = [tokens(1, length, seed=length)[0] for length in (3, 5)]
+    plain, _ = generate(model, prompts, Letters(), GenerationConfig(most=7))
+    own = model.generation_config
+    own.repetition_penalty, own.num_return_sequences = 9.0, 2
+    own.suppress_tokens = list(range(1, 40))
+    again, _ = generate(model, prompts, Letters(), GenerationConfig(most=7))
+    assert again == plain
+    assert model.generation_config is own
+    assert own.repetition_penalty == 9.0

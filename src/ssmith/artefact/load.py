@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -62,10 +62,10 @@ def load(spec: str | Path, *, build: Build | None = None) -> nn.Module:
     if content.get("model_type") in HF_MODEL_TYPES:
         return _language_model(directory, content).eval()
     if "model_type" not in content and {"d_model", "n_layer"} <= content.keys():
-        model = mamba_ssm.build(directory, content).eval()
+        model: Any = mamba_ssm.build(directory, content).eval()
         # As transformers does: what lies beside the weights, a tokenizer above all, is found again.
         model.config.name_or_path = str(directory)
-        return model
+        return cast(nn.Module, model)
     raise unknown(directory, content)
 
 

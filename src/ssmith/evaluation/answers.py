@@ -117,8 +117,7 @@ class LiveModel:
             by_length.setdefault(most, []).append(place)
         for most, places in by_length.items():
             prompts = [
-                torch.tensor(self._begun(self.text_ids.encode(requests[i].args[0])))
-                for i in places
+                torch.tensor(self._begun(self.text_ids.encode(requests[i].args[0]))) for i in places
             ]
             config = GenerationConfig(most=most, batch_size=self.rows_at_once)
             written, _ = generate(self.live, prompts, self.text_ids, config)

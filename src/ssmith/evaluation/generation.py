@@ -117,9 +117,7 @@ def _written(
     device = next(model.parameters()).device
     settings = written_with(tokenizer, config)
     with _only(model, settings):
-        out = model.generate(
-            input_ids=ids.to(device), attention_mask=mask.to(device), **settings
-        )
+        out = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), **settings)
     written: list[list[int]] = out[:, longest:].tolist()
     return written
 

@@ -17,6 +17,8 @@ from ssmith.core.progress import Progress, silent
 from ssmith.core.running import evaluating
 from ssmith.core.seeds import generator
 from ssmith.core.settings import to_mapping
+from ssmith.core.tokenizer import Tokenizer
+from ssmith.evaluation.generation import GenerationConfig
 from ssmith.families import SequenceModel
 from ssmith.families.heads import HeadConfig, TaskModel, renew_head_, with_head
 from ssmith.jobs.tuning.config import TuneConfig
@@ -99,6 +101,7 @@ def fine_tune(
         seed=config.training.seed,
     )
     _check_merge(job, config)
+    _check_answers(job, config)
     _warm_up(job, config, checkpoints, progress)
     groups, rates = rate_groups(job.model, NAME, config.training, config.published)
     training = train_(job.model, _work(job, config, groups, _file(checkpoints, LAST), progress))
@@ -115,19 +118,20 @@ def fine_tune(
         quality={"why_null": "judging did not end; the adapter is whole"},
         merged=None,
     )
-    saves = out is not None and is_main_process()
-    if saves:
+    target = out if is_main_process() else None
+    if target is not None:
         # Before anything is judged: what was trained outlives whatever goes wrong there.
-        _save(job, tuned, out, base=_base_name(spec), overwrite=overwrite)
+        _save(job, tuned, target, base=_base_name(spec), overwrite=overwrite)
     quality = _judge(job, config)
-    if config.generation is not None:
-        quality["answers"] = _answers(job, config, progress)
+    if config.generation is not None and job.data.tokenizer is not None:
+        written = _answers(job, job.data.tokenizer, config.generation, config.judged, progress)
+        quality["answers"] = written
     merged = None
     if config.merge is not None:
         merged = adapters.merge_(job.model, NAME, hold=config.merge == HELD, batch=batch)
     tuned = dataclasses.replace(tuned, quality=quality, merged=merged)
-    if saves:
-        _save(job, tuned, out, base=_base_name(spec), overwrite=True)
+    if target is not None:
+        _save(job, tuned, target, base=_base_name(spec), overwrite=True)
     return tuned
 
 
@@ -260,22 +264,26 @@ def _judge(job: _Job, config: TuneConfig) -> dict[str, Any]:
     return {"split": "test", "count": len(rows), "interval": "bootstrap over rows", **found}
 
 
-def _answers(job: _Job, config: TuneConfig, progress: Progress) -> dict[str, Any]:
-    examples = [row for row in job.data.rows.get("test", ()) if getattr(row, "references", ())]
-    if not examples or job.data.tokenizer is None or config.generation is None:
+def _asked(job: _Job) -> list[Any]:
+    """Return the rows of the test split that are prompts with answers."""
+    return [row for row in job.data.rows.get("test", ()) if getattr(row, "references", ())]
+
+
+def _check_answers(job: _Job, config: TuneConfig) -> None:
+    """Refuse to judge answers where there are none, before anything is trained."""
+    if config.generation is not None and (not _asked(job) or job.data.tokenizer is None):
         raise InputError(
             f"{config.data} has no test prompts with answers to judge",
             allowed="lines of prompt and completion in a test split",
             next_step="leave generation out",
         )
-    return answer(
-        job.model,
-        examples,
-        job.data.tokenizer,
-        config.generation,
-        progress,
-        most=config.judged,
-    ).as_dict()
+
+
+def _answers(
+    job: _Job, tokenizer: Tokenizer, config: GenerationConfig, most: int | None, progress: Progress
+) -> dict[str, Any]:
+    judged = answer(job.model, _asked(job), tokenizer, config, progress, most=most)
+    return judged.as_dict()
 
 
 def _base_name(spec: str | Path) -> str:
