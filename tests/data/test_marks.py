@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from helpers.texts import BEGIN, END, save_tokenizer, tokenizer
 
+from helpers.texts import BEGIN, END, save_tokenizer, tokenizer
 from ssmith.core.errors import DataError, InputError
 from ssmith.data import ByteTokenizer, load_text
 
@@ -36,7 +36,7 @@ def test_each_window_begins_as_the_tokenizer_begins_a_text_and_counts_every_toke
         windows.ids[row, int(windows.scored_from[row]) : int(windows.lengths[row])].tolist()
         for row in range(len(windows))
     ]
-    assert sum(counted, []) == stream
+    assert [token for row in counted for token in row] == stream
     assert int(windows.text_bytes.sum()) == len(TEXT.encode())
     bare = plain.windows(12, stride=stride, split="all")
     # Without a mark nothing stands before the first token, which is not counted then.

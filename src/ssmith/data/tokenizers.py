@@ -182,7 +182,7 @@ def _utf8(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         raise DataError(
-            f"a text holds half of a surrogate pair, {ascii(text[error.start])}, at character "
+            f"a text holds half of a surrogate pair, {text[error.start]!a}, at character "
             f"{error.start}",
             allowed="whole characters",
             next_step="repair the text where it was written",
