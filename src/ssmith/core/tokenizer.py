@@ -30,7 +30,7 @@ class Tokenizer(Protocol):
         """Return the ids of a text, without any that mark its begin or end."""
 
     def placed(self, text: str) -> tuple[list[int], list[int] | None]:
-        """Return the ids of a text, and the character that each ends with, counted from 1, if known."""
+        """Return the ids of a text, and after how many characters each ends, if that is known."""
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of some ids; ids that stand for no text leave no trace."""
