@@ -412,7 +412,7 @@ def test_a_read_only_place(place, ssmith, monkeypatch):
     def refuse(*more, **settings):
         raise PermissionError(13, "Permission denied", "small")
 
-    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
     before = listing(place)
     ended = ssmith(*PRUNE, "--cut", "state=0.5")
     assert ended.code == 2

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 
 import pytest
 
+from helpers.lines import Shelf
 from ssmith.cli import main as door
 from ssmith.cli.main import COMMANDS, parser
+from ssmith.release.keys import make_key
+from ssmith.release.promotion import promote
 
 JOBS = {
     "inspect": "ssmith.api.load",
@@ -22,6 +25,20 @@ JOBS = {
     "tune": "ssmith.jobs.tuning.fine_tune",
     "report": "ssmith.report.write_report",
     "list": "ssmith.jobs.catalogue.catalogue",
+    "release init": "ssmith.release.begin.init",
+    "release add": "ssmith.release.adding.keep",
+    "release note": "ssmith.release.adding.keep_papers",
+    "release parity": "ssmith.cli.release.bringing.check_parity",
+    "release promote": "ssmith.release.promotion.promote",
+    "release check": "ssmith.release.promotion.rules_for",
+    "release rollback": "ssmith.release.promotion.rollback",
+    "release history": "ssmith.release.line.Line.entries",
+    "release verify": "ssmith.release.verify.verify",
+    "release log": "ssmith.cli.output.Output.exactly",
+    "release export": "ssmith.release.export.export",
+    "release policy": "ssmith.release.consent.change_policy",
+    "release sign": "ssmith.release.consent.sign",
+    "release key": "ssmith.release.keys.make_key",
 }
 """What each command calls in the end."""
 NEEDED = {
@@ -36,6 +53,20 @@ NEEDED = {
     "tune": ("model", "--method", "state-offset-y", "--data", "data.npz", "--out", "out"),
     "report": ("receipt.json", "--out", "out"),
     "list": (),
+    "release init": ("other",),
+    "release add": ("line", "model"),
+    "release note": ("line", "live", "--reason", "because"),
+    "release parity": ("line", "live"),
+    "release promote": ("line", "live"),
+    "release check": ("line", "live"),
+    "release rollback": ("line",),
+    "release history": ("line",),
+    "release verify": ("line",),
+    "release log": ("line",),
+    "release export": ("line", "live", "--out", "out"),
+    "release policy": ("line", "--set", "policy.toml"),
+    "release sign": ("line", "live", "--key", "own.key"),
+    "release key": ("--out", "out"),
 }
 VALUES = {
     "whole": "7",
@@ -72,13 +103,13 @@ class Reading(argparse.Namespace):
 
 
 def flags_of(name):
-    command = parser().parse_args([name]).spec
+    command = parser().parse_args(name.split()).spec
     actions = command.parser._option_string_actions
     return [flag for flag in actions if flag not in COMMON]
 
 
 def words_for(name, flag):
-    action = parser().parse_args([name]).spec.parser._option_string_actions[flag]
+    action = parser().parse_args(name.split()).spec.parser._option_string_actions[flag]
     if action.nargs == 0:
         return (flag,)
     return (flag, VALUES[getattr(action.type, "__name__", "str")])
@@ -96,6 +127,15 @@ def plain(value):
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return repr(value) if isinstance(value, str | int | float | bool) else type(value).__name__
+
+
+def lay_out_a_line(place):
+    """A line with a version that is live and one before it, a policy and a key."""
+    shelf = Shelf(place)
+    for text in ("one", "two"):
+        promote(shelf.line, shelf.add(text))
+    (place / "policy.toml").write_text("[promote]\nproof = true\n")
+    make_key(place / "own.key")
 
 
 @pytest.fixture
@@ -126,11 +166,14 @@ def called(place, monkeypatch, capsys):
     monkeypatch.setattr(door, "_fail", coded)
 
     def run(name, words):
+        if name.startswith("release") and not (place / "line").exists():
+            lay_out_a_line(place)
+
         def job(*given, **more):
             raise StopError([plain(given), plain(more)])
 
         monkeypatch.setattr(JOBS[name], job)
-        ended = door.main([name, *words]).error
+        ended = door.main([*name.split(), *words]).error
         capsys.readouterr()
         return ended, set(Reading.noted)
 
@@ -151,7 +194,9 @@ def test_a_flag_changes_the_job_or_is_refused_by_name(called, name, flag):
         assert own in read, f"{flag} was accepted and changed nothing"
         assert own in ("overwrite", "resume", "out")
         return
-    field = next(item.dest for item in parser().parse_args([name]).spec.flags if item.name == flag)
+    field = next(
+        item.dest for item in parser().parse_args(name.split()).spec.flags if item.name == flag
+    )
     said = str(ended)
     assert any(
         word in said for word in (flag, own, field.rpartition(".")[2], words[-1].split(",")[0])
@@ -159,4 +204,14 @@ def test_a_flag_changes_the_job_or_is_refused_by_name(called, name, flag):
 
 
 def test_every_command_is_tried():
-    assert set(JOBS) == set(NEEDED) == set(COMMANDS)
+    assert set(JOBS) == set(NEEDED) == set(words_of(parser()))
+    assert {name.split()[0] for name in JOBS} == set(COMMANDS)
+
+
+def words_of(of):
+    """Every command of a parser, with those of its commands."""
+    for action in of._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, inner in action.choices.items():
+                deeper = list(words_of(inner))
+                yield from (f"{name} {word}" for word in deeper) if deeper else [name]

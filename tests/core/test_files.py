@@ -37,7 +37,6 @@ def test_write_and_replace(tmp_path):
     write_bytes(path, b"other")
     assert path.read_bytes() == b"other"
     assert names(path.parent) == ["file.txt"]
-    assert path.stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
@@ -157,13 +156,24 @@ def test_a_directory_that_succeeds_is_the_new_one_only(tmp_path, before):
     assert names(tmp_path) == ["out"]
 
 
-def test_a_new_directory_can_be_read_by_others(tmp_path):
-    path = tmp_path / "out"
-    with new_directory(path) as scratch:
-        (scratch / "deep").mkdir(mode=0o700)
-        (scratch / "deep" / "weights").touch(mode=0o600)
-    modes = [item.stat().st_mode & 0o777 for item in (path, path / "deep", path / "deep/weights")]
-    assert modes == [0o755, 0o755, 0o644]
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077, 0o000])
+def test_permissions_are_what_the_umask_leaves(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        path = tmp_path / "out"
+        with new_directory(path) as scratch:
+            (scratch / "deep").mkdir(mode=0o700)
+            (scratch / "deep" / "weights").touch(mode=0o600)
+        write_text(tmp_path / "file", "text")
+    finally:
+        os.umask(before)
+    for place, full in (
+        (path, 0o777),
+        (path / "deep", 0o777),
+        (path / "deep" / "weights", 0o666),
+        (tmp_path / "file", 0o666),
+    ):
+        assert place.stat().st_mode & 0o777 == full & ~umask
 
 
 def prepare(path, before):

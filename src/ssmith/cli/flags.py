@@ -133,10 +133,12 @@ class Command:
         """Add a model as a positional argument."""
         self.positional(name, MODEL_HELP)
 
-    def positional(self, name: str, about: str, *, kind: Callable[[str], Any] = str) -> None:
+    def positional(
+        self, name: str, about: str, *, kind: Callable[[str], Any] = str, required: bool = True
+    ) -> None:
         """Add a positional argument; a recipe may hold it."""
         dest = name.lower()
-        self.flags.append(Flag(name=name, dest=dest, kind=kind, required=True))
+        self.flags.append(Flag(name=name, dest=dest, kind=kind, required=required))
         self._group.add_argument(
             dest, metavar=name, nargs="?", type=kind, default=argparse.SUPPRESS, help=about
         )

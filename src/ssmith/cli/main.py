@@ -18,6 +18,7 @@ from ssmith.cli import (
     parity,
     pilot,
     prune,
+    release,
     report,
     train,
     tune,
@@ -38,6 +39,7 @@ COMMANDS = {
     "parity": parity,
     "train": train,
     "tune": tune,
+    "release": release,
     "report": report,
     "list": list_names,
 }
@@ -52,6 +54,7 @@ exit codes:
   2    bad input or output; nothing was written
   3    an optional package is missing; the message names the extra
   70   a bug in ssmith
+  75   somebody else is writing; the same command may do later
   130  interrupted
 
 example:

@@ -46,6 +46,11 @@ class Output:
             # What is said before long work is read before it, in a log as well.
             print(one_line(text), flush=True)
 
+    def exactly(self, text: str) -> None:
+        """Print text as it is, unless it is JSON or silence that was asked for."""
+        if not self._silent:
+            print(text, flush=True)
+
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Print a table; columns of numbers stand to the right."""
         if self._silent:

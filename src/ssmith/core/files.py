@@ -6,7 +6,9 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,13 +34,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     partial: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        partial = Path(name)
+        partial = _aside(path)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        partial.chmod(0o644)
         partial.replace(path)
     except OSError as error:
         raise ArtefactError(
@@ -182,7 +183,8 @@ def new_directory(
     refuse_existing(path, overwrite=overwrite, marker=marker)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        scratch = _aside(path)
+        scratch.mkdir()
     except OSError as error:
         raise ArtefactError(
             f"cannot write beside {path}: {error.strerror or error}",
@@ -190,10 +192,10 @@ def new_directory(
         ) from error
     try:
         yield scratch
-        scratch.chmod(0o755)
+        mode = stat.S_IMODE(scratch.stat().st_mode)
         for item in scratch.rglob("*"):
             # Libraries that write through temporary files leave them readable to nobody else.
-            item.chmod(0o755 if item.is_dir() else 0o644)
+            item.chmod(mode if item.is_dir() else mode & 0o666)
             _fsync_path(item)
         _swap_in(scratch, path)
     except OSError as error:
@@ -205,6 +207,11 @@ def new_directory(
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _aside(path: Path) -> Path:
+    """Return a hidden name beside a path that nothing has."""
+    return path.parent / f".{path.name}.{secrets.token_hex(4)}"
 
 
 def _swap_in(scratch: Path, path: Path) -> None:

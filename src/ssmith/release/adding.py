@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ssmith.core.errors import InputError
 from ssmith.release.disk import hex_of, in_our_words
-from ssmith.release.evidence import Paper, refuse_foreign
+from ssmith.release.evidence import Paper, made_of, refuse_foreign
+from ssmith.release.keys import Key
 from ssmith.release.line import Line
 from ssmith.release.log import Entry
 from ssmith.release.manifest import BASE, MANIFESTS, Manifest, copy, manifest_of
@@ -45,7 +47,12 @@ class Artefact:
 
 
 def keep(
-    line: Line, artefact: Artefact, *, papers: Sequence[Paper] = (), reason: str = ""
+    line: Line,
+    artefact: Artefact,
+    *,
+    papers: Sequence[Paper] = (),
+    reason: str = "",
+    key: Key | None = None,
 ) -> Version:
     """Bring an artefact into a line, and the base of an adapter with it.
 
@@ -54,6 +61,7 @@ def keep(
         artefact: that was opened.
         papers: receipts that it rests on.
         reason: in words.
+        key: that signs.
 
     Returns:
         The version; the one there is if the line holds these very bytes.
@@ -70,7 +78,7 @@ def keep(
         raise InputError(f"the line lies in {artefact.directory}", next_step="add a model")
     manifest = artefact.manifest
     if artefact.base is not None:
-        base = keep(line, artefact.base, reason=f"base of {artefact.name}")
+        base = keep(line, artefact.base, reason=f"base of {artefact.name}", key=key)
         manifest = replace(manifest, base=base.digest)
         if BASE in manifest.files:
             raise InputError(
@@ -82,9 +90,12 @@ def keep(
         there = any(item.version == digest for item in writing.before if item.action == "add")
         receipts = tuple(writing.keep_receipt(paper.raw) for paper in papers)
         if not there:
-            _record(writing, artefact, manifest, receipts=receipts, reason=reason)
+            details = _keep(writing, artefact, manifest)
+            writing.record(
+                "add", version=digest, receipts=receipts, reason=reason, details=details, key=key
+            )
         elif new := _unknown(writing.before, digest, receipts):
-            writing.record("note", version=digest, receipts=new, reason=reason, details={})
+            writing.record("note", version=digest, receipts=new, reason=reason, details={}, key=key)
     return line.version(digest)
 
 
@@ -117,29 +128,55 @@ def keep_profile(line: Line, version: Version, directory: Path, *, reason: str =
         )
 
 
-def _record(
-    writing: Writing,
-    artefact: Artefact,
-    manifest: Manifest,
+def keep_papers(
+    line: Line,
+    version: Version,
+    papers: Sequence[Paper],
     *,
-    receipts: tuple[str, ...],
-    reason: str,
-) -> None:
+    reason: str = "",
+    key: Key | None = None,
+) -> Entry:
+    """Write something down about a version, and keep newer receipts of it.
+
+    Args:
+        line: the line.
+        version: that they speak of.
+        papers: receipts.
+        reason: in words.
+        key: that signs.
+
+    Returns:
+        The entry.
+
+    Raises:
+        InputError: if a receipt does not speak of the version.
+        ArtefactError: if the disk refuses.
+        BusyError: if another writer is not done in time.
+    """
+    for paper in papers:
+        refuse_foreign(paper, tensors=version.tensors, made_of=made_of(version.added))
+    with line.change("note") as writing:
+        receipts = tuple(writing.keep_receipt(paper.raw) for paper in papers)
+        return writing.record(
+            "note", version=version.digest, receipts=receipts, reason=reason, details={}, key=key
+        )
+
+
+def _keep(writing: Writing, artefact: Artefact, manifest: Manifest) -> dict[str, Any]:
+    """Stage what an artefact is made of, and return what its entry says."""
     made = _keep_files(writing, VERSIONS, artefact.directory, manifest)
     if manifest.base is not None and made is not None:
         (made / BASE).symlink_to(f"../{hex_of(manifest.base)}", target_is_directory=True)
-    details = {
+    return {
         "name": artefact.name,
         "kind": artefact.kind,
         "tensors": artefact.tensors,
         "parent": artefact.parent,
         "base": manifest.base,
+        "base_tensors": None if artefact.base is None else artefact.base.tensors,
         "files": len(manifest.files),
         "bytes": manifest.bytes,
     }
-    writing.record(
-        "add", version=manifest.digest, receipts=receipts, reason=reason, details=details
-    )
 
 
 def _keep_files(writing: Writing, room: str, directory: Path, manifest: Manifest) -> Path | None:

@@ -9,6 +9,7 @@ from ssmith.release import change as changes
 from ssmith.release import lock, moments
 from ssmith.release.change import LOG, Change
 from ssmith.release.disk import in_our_words
+from ssmith.release.keys import Key
 from ssmith.release.line import Line, sweep
 from ssmith.release.moments import Clock
 from ssmith.release.policy import Policy
@@ -22,6 +23,8 @@ def init(
     name: str | None = None,
     reason: str = "",
     clock: Clock = moments.now,
+    key: Key | None = None,
+    wait: float = 60.0,
 ) -> Line:
     """Begin a line.
 
@@ -31,6 +34,8 @@ def init(
         name: what to call it; the directory's name if None.
         reason: in words.
         clock: what time it is, in UTC.
+        key: that signs.
+        wait: how many seconds to wait for another writer.
 
     Returns:
         The line.
@@ -39,25 +44,25 @@ def init(
         OutputExistsError: if something is there.
         InputError: if the name is empty.
         ArtefactError: if the disk refuses.
+        BusyError: if another writer is not done in time.
     """
     root = Path(path)
     called = " ".join((root.resolve().name if name is None else name).split())
     if not called:
         raise InputError(f"the name {name or called!r} is empty", allowed="a text")
     policy = Policy() if policy is None else policy
-    line = Line(path=root, clock=clock)
+    line = Line(path=root, clock=clock, wait=wait)
     sweep(root)
     _refuse_occupied(root)
     with in_our_words(root):
         root.mkdir(parents=True, exist_ok=True)
-        with lock.writing(root, wait=line.wait, who=f"init by {us()}"):
+        with lock.writing(root, wait=wait, who=f"init by {us()}"):
             changes.recover(root)
             _refuse_occupied(root)
             writing = Writing(staged=Change(root=root, size=0), before=(), clock=clock)
             writing.staged.replace(ABOUT, about(called, policy))
-            writing.record(
-                "init", reason=reason, details={"name": called, "policy": policy.as_plain()}
-            )
+            details = {"name": called, "policy": policy.as_plain()}
+            writing.record("init", reason=reason, details=details, key=key)
     return line
 
 

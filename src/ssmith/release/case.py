@@ -48,6 +48,7 @@ class Case:
         root: directory of the line.
         version: the version.
         live: the version that is live; None if none is.
+        made_from: the version it was made from; None if the line has none.
         entries: of the log.
         policy: what must hold.
         now: the time.
@@ -57,6 +58,7 @@ class Case:
     root: Path
     version: Version
     live: Version | None
+    made_from: Version | None
     entries: Sequence[Entry]
     policy: Promote
     now: datetime
@@ -92,10 +94,15 @@ class Case:
         return f"{self.root} {short(self.version.digest)}"
 
     @property
+    def before(self) -> str:
+        """What it is compared with, as it is written in a command."""
+        other = self.live or self.made_from
+        return "BEFORE" if other is None else str(other.path)
+
+    @property
     def compare(self) -> str:
         """The commands that make a comparison and bring its receipt."""
-        before = "BEFORE" if self.live is None else str(self.live.path)
         return (
-            f"ssmith compare {before} {self.version.path} --data DATA --out verdict; "
+            f"ssmith compare {self.before} {self.version.path} --data DATA --out verdict; "
             f"ssmith release note {self.shown} --receipt verdict/receipt.json"
         )

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssmith.core.errors import ArtefactError, InputError
+from ssmith.core.errors import ArtefactError, InputError, SsmithError
 from ssmith.core.files import read_json
+from ssmith.release.log import Entry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +62,38 @@ def refuse_foreign(paper: Paper, *, tensors: str, made_of: frozenset[str]) -> No
     Raises:
         InputError: if it names other numbers; with both digests.
     """
-    model = paper.content["model"]
-    said = model.get("digest_after")
-    if said == tensors:
+    if speaks(paper.content, tensors=tensors, made_of=made_of):
         return
-    before = model.get("digest_before")
-    if said is None and paper.content.get("action") == "tune" and before in made_of:
-        # A receipt of tuning is written before the model is; it names what was tuned.
-        return
+    said = paper.content["model"].get("digest_after")
     named = "no model that was made" if said is None else f"the model {said}"
     raise InputError(
         f"{paper.path} does not speak of this version: it names {named}, and this one is {tensors}",
         next_step="give the receipt that was written with this model, or add the model it names",
     )
+
+
+def speaks(content: Mapping[str, Any], *, tensors: str, made_of: frozenset[str]) -> bool:
+    """Return whether a receipt names a version's numbers."""
+    model = content["model"]
+    said = model.get("digest_after")
+    if said is None and content.get("action") == "tune":
+        # A receipt of tuning is written before the model is; it names what was tuned.
+        return model.get("digest_before") in made_of
+    return bool(said == tensors)
+
+
+def of_version(path: Path, added: Entry) -> str:
+    """Return why a receipt is not one of the version that an entry added; nothing if it is."""
+    try:
+        content = read_paper(path).content
+    except SsmithError as error:
+        return error.what
+    if speaks(content, tensors=str(added.details.get("tensors")), made_of=made_of(added)):
+        return ""
+    return "does not speak of the version that rests on it"
+
+
+def made_of(added: Entry) -> frozenset[str]:
+    """Return digests of the tensors of what a version was made of, by the entry that added it."""
+    found = (added.details.get("parent"), added.details.get("base_tensors"))
+    return frozenset(str(item) for item in found if item is not None)

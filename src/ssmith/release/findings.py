@@ -111,5 +111,4 @@ def _share(name: str, what: str, most: float, entry: Entry | None, settle: str) 
 
 
 def _audit(case: Case, more: str = "") -> str:
-    before = "BEFORE" if case.live is None else str(case.live.path)
-    return f"ssmith audit {before} {case.version.path} --data DATA{more} --line {case.root}"
+    return f"ssmith audit {case.before} {case.version.path} --data DATA{more} --line {case.root}"

@@ -16,6 +16,7 @@ from ssmith.release import change as changes
 from ssmith.release import lock, log, moments
 from ssmith.release.change import LOG, Change
 from ssmith.release.disk import in_our_words
+from ssmith.release.keys import Key
 from ssmith.release.log import Entry
 from ssmith.release.moments import Clock
 from ssmith.release.policy import Policy, policy_from
@@ -164,6 +165,7 @@ class Line:
         receipts: Sequence[Mapping[str, Any]] = (),
         reason: str = "",
         details: Mapping[str, Any] | None = None,
+        key: Key | None = None,
     ) -> Entry:
         """Write down what was found out about a version.
 
@@ -173,6 +175,7 @@ class Line:
             receipts: what it rests on, JSON-ready; kept in the line.
             reason: in words.
             details: small plain facts.
+            key: that signs it.
 
         Returns:
             The entry.
@@ -189,7 +192,7 @@ class Line:
         with self.change(action) as writing:
             kept = tuple(writing.keep_receipt(item) for item in receipts)
             return writing.record(
-                action, version=digest, receipts=kept, reason=reason, details=details or {}
+                action, version=digest, receipts=kept, reason=reason, details=details or {}, key=key
             )
 
     @contextmanager

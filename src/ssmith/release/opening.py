@@ -61,6 +61,13 @@ def model_in(directory: Path) -> Path:
     return inner if not holds and inner.is_dir() else directory
 
 
+def receipts_with(spec: str | Path) -> tuple[Path, ...]:
+    """Return the receipts that lie with a model: its own, and that of the pilot that made it."""
+    found = locate(spec)
+    places = dict.fromkeys((model_in(found) / RECEIPT, found / RECEIPT))
+    return tuple(path for path in places if path.is_file())
+
+
 def _check(directory: Path) -> None:
     if not (directory / MANIFEST).is_file():
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 from ssmith.core.errors import ArtefactError, InputError
 from ssmith.core.settings import from_mapping, to_mapping
 from ssmith.core.threshold import PERCENT, SHARE, Threshold
-from ssmith.release.disk import PREFIX, canonical, digest_of, hex_of
+from ssmith.release.disk import canonical, digest_of, hex_of
 from ssmith.release.keys import check_id
 
 ANY = "any"
@@ -151,6 +152,12 @@ class Policy:
         """Return all of it, defaults too, as JSON holds it."""
         return {"promote": to_mapping(self.promote)}
 
+    def as_toml(self) -> str:
+        """Return it as a file that `read_policy` reads back; what is not asked is left out."""
+        asked = {name: value for name, value in self.as_plain()["promote"].items()
+                 if value is not None}  # fmt: skip
+        return "".join(["[promote]\n", *(f"{name} = {_toml(asked[name])}\n" for name in asked)])
+
     @property
     def digest(self) -> str:
         """What signatures under a new policy name it by."""
@@ -207,11 +214,15 @@ def share_of(given: str | float, name: str) -> float:
     return read.amount / 100 if read.unit == PERCENT else read.amount
 
 
-def in_full(digest: str) -> str:
-    """Return a digest with its prefix."""
-    return PREFIX + hex_of(digest)
-
-
 def _check_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise InputError(f"{name} is {value}", allowed=f"a whole number ≥ {least}")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {_toml(item)}" for name, item in value.items()) + " }"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    # Texts, numbers and truth values are written alike.
+    return json.dumps(value, ensure_ascii=False)

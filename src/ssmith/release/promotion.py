@@ -10,6 +10,7 @@ from ssmith.release.case import NEVER_WAIVED, Case, Rule
 from ssmith.release.disk import hex_of
 from ssmith.release.keys import Key
 from ssmith.release.line import Line, policy_at
+from ssmith.release.lineage import lineage_of
 from ssmith.release.log import Entry
 from ssmith.release.rules import check, whole
 from ssmith.release.version import VERSIONS, Version, live_in, short, trail_of
@@ -59,7 +60,7 @@ def promote(
     if override and not reason.strip():
         raise InputError("an override without a reason", next_step="say why with --reason TEXT")
     with line.change(f"promote {short(version.digest)}") as writing:
-        case = _case(line, writing, version, key)
+        case = _case(line, writing.before, version, key)
         if case.live is not None and case.live.digest == version.digest:
             return Outcome(promoted=True)
         if override and not case.policy.override:
@@ -89,22 +90,18 @@ def promote(
     return Outcome(promoted=True, rules=rules, entry=entry)
 
 
-def rules_for(line: Line, version: Version) -> tuple[Rule, ...]:
+def rules_for(line: Line, version: Version, *, key: Key | None = None) -> tuple[Rule, ...]:
     """Hold the policy's rules against a version; nothing is written.
 
     Args:
         line: the line.
         version: that may go live.
+        key: that would sign.
 
     Returns:
         What every rule says.
     """
-    entries = line.entries()
-    case = Case(
-        root=line.path, version=version, live=line.live, entries=entries,
-        policy=line.policy.promote, now=line.clock(),
-    )  # fmt: skip
-    return check(case)
+    return check(_case(line, line.entries(), version, key))
 
 
 def rollback(
@@ -131,7 +128,7 @@ def rollback(
         entries = writing.before
         trail = trail_of(entries)
         target = line.version(_target(trail, entries, version))
-        found = whole(_case(line, writing, target, key))
+        found = whole(_case(line, writing.before, target, key))
         if not found.passed:
             raise ArtefactError(
                 f"{found.found}, so it cannot go live",
@@ -143,14 +140,18 @@ def rollback(
         )
 
 
-def _case(line: Line, writing: Writing, version: Version, key: Key | None) -> Case:
-    live = live_in(writing.before)
+def _case(line: Line, entries: Sequence[Entry], version: Version, key: Key | None) -> Case:
+    live = live_in(entries)
+    # Anew: what was written down since the caller asked for it counts.
+    version = line.version(version.digest)
+    made_from = lineage_of(version, line.versions()).versions[1:]
     return Case(
         root=line.path,
         version=version,
         live=None if live is None else line.version(live),
-        entries=writing.before,
-        policy=policy_at(writing.before).promote,
+        made_from=made_from[0] if made_from else None,
+        entries=entries,
+        policy=policy_at(entries).promote,
         now=line.clock(),
         signed=None if key is None else key.id,
     )

@@ -95,7 +95,7 @@ def _loss(case: Case, name: str, *, bound: bool) -> Rule:
         allowed = Threshold.read(case.policy.max_loss).loss(quality.scale)
     except InputError as error:
         return Rule(name=name, asked=asked, found=error.what, passed=False,
-                    settle=f"ssmith release policy {case.root} policy.toml")  # fmt: skip
+                    settle=f"ssmith release policy {case.root} --set policy.toml")  # fmt: skip
     loss = quality.upper if bound else quality.loss
     passed = loss <= allowed + ROUNDING
     return Rule(

@@ -80,7 +80,10 @@ class Writing:
             action=action,
             version=version,
             receipts=receipts,
-            reason=" ".join(reason.split()),
+            # What is printed to terminals for years must not move their cursors.
+            reason="".join(
+                item if item.isprintable() else "?" for item in " ".join(reason.split())
+            ),
             details=dict(details),
             previous=self.before[-1].digest if self.before else log.START,
         )
