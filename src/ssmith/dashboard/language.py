@@ -17,8 +17,20 @@ LANGUAGES = {"en": "en_GB", "ja": "ja"}
 """Code as users write it → locale."""
 _PURPOSE = "the dashboard"
 _PATTERNS = {
-    "en": {"day": "d MMMM y", "short": "d MMM y", "moment": "d MMM y, HH:mm", "percent": "\u00a0%"},
-    "ja": {"day": "y年M月d日", "short": "y年M月d日", "moment": "y年M月d日 HH:mm", "percent": "%"},
+    "en": {
+        "day": "d MMMM y",
+        "short": "d MMM y",
+        "moment": "d MMM y, HH:mm",
+        "tick": "d MMM",
+        "percent": "\u00a0%",
+    },
+    "ja": {
+        "day": "y年M月d日",
+        "short": "y年M月d日",
+        "moment": "y年M月d日 HH:mm",
+        "tick": "M/d",
+        "percent": "%",
+    },
 }
 _BYTES = (("GB", 1e9), ("MB", 1e6), ("KB", 1e3))
 _SECONDS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
@@ -116,6 +128,10 @@ class Language:
     def short_day(self, moment: datetime) -> str:
         """Render a day, for a table or an axis."""
         return self._date(moment, "short")
+
+    def tick_day(self, moment: datetime) -> str:
+        """Render a day where a year has no room."""
+        return self._date(moment, "tick")
 
     def moment(self, moment: datetime) -> str:
         """Render a moment, in UTC."""

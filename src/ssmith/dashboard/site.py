@@ -128,6 +128,7 @@ class _Filler:
             "heading": words.heading,
             "plain": words.plain,
             "values": values,
+            "watches": watches,
             "sentences": sentences,
             "moment_of": moment_of,
             "health_of": health_of,

@@ -9,7 +9,7 @@ from ssmith.dashboard.measures import Measures
 
 SHARES = ("accuracy", "f1", "auc", "precision", "recall")
 """Parts of names of metrics that are shares, and shown in per cent."""
-_NAMES = {
+METRICS = {
     "accuracy": mark("accuracy"),
     "perplexity": mark("perplexity"),
     "bits per byte": mark("bits per byte"),
@@ -19,6 +19,7 @@ _NAMES = {
     "rmse": mark("root mean squared error"),
     "loss": mark("loss"),
 }
+"""Metric → its name in words."""
 UNITS = {
     "states": mark("states"),
     "state": mark("states"),
@@ -41,7 +42,7 @@ STATES = {
 
 def metric_name(measures: Measures) -> str:
     """Return the name of the quality; unknown ones as they are."""
-    return _NAMES.get(measures.metric.lower(), measures.metric)
+    return METRICS.get(measures.metric.lower(), measures.metric)
 
 
 def unit_name(unit: str) -> str:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ssmith.dashboard.charts import Step, series
 from ssmith.dashboard.health import last_watch, open_alarm
-from ssmith.dashboard.story import Story, moment_of
+from ssmith.dashboard.language import Language, mark
+from ssmith.dashboard.looks import Look, looks_of
+from ssmith.dashboard.overview import Panel
+from ssmith.dashboard.story import Story
+from ssmith.dashboard.values import METRICS, quality_format
 from ssmith.dashboard.words import Words
-from ssmith.release.log import Entry
 
-_LOOKS = ("watch", "alarm")
+KINDS = {
+    "cut": mark("the cut"),
+    "input": mark("inputs"),
+    "output": mark("answers"),
+    "quality": mark("quality"),
+    "speed": mark("speed"),
+    "coverage": mark("coverage"),
+}
+"""Kind of a finding → what it is about."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,30 +32,191 @@ class Watches:
 
     Args:
         lead: its first sentence.
-        looks: entries of watches and alarms, the newest first.
+        alarm: the look whose alarm is open; None if none is.
+        looks: all looks, the newest first.
+        newest: of the live version, or of the one that was watched last.
+        panels: what was found over time.
     """
 
     lead: Any
-    looks: tuple[Entry, ...]
+    alarm: Look | None
+    looks: tuple[Look, ...]
+    newest: Look | None
+    panels: tuple[Panel, ...]
 
 
 def watches_of(story: Story, words: Words) -> Watches:
     """Return what the page of watches shows."""
-    looks = tuple(entry for entry in reversed(story.entries) if entry.action in _LOOKS)
-    return Watches(lead=_lead(story, words), looks=looks)
+    looks = looks_of(story)
+    opened = open_alarm(story)
+    alarm = next((item for item in looks if item.entry is opened), None)
+    about = alarm.entry.version if alarm else story.live.digest if story.live else None
+    own = [item for item in looks if item.entry.version == about]
+    newest = own[-1] if own else looks[-1] if looks else None
+    return Watches(
+        lead=_lead(story, alarm, newest, words),
+        alarm=alarm,
+        looks=looks[::-1],
+        newest=newest,
+        panels=tuple(_panels(looks, words.language)),
+    )
 
 
-def _lead(story: Story, words: Words) -> Any:
-    day, alarm = words.language.day, open_alarm(story)
+def _lead(story: Story, alarm: Look | None, newest: Look | None, words: Words) -> Any:
+    """Say whether something is beyond its limits, and how large it is."""
+    language = words.language
     if alarm is not None:
-        return words.say("An [[alarm|alarm]] of {name} has been open since {day}.").format(
-            name=story.name, day=day(moment_of(alarm.time))
-        )
-    newest = last_watch(story)
-    if newest is None:
+        named = {"name": story.name, "day": language.day(alarm.time)}
+        if alarm.alarms("cut") and alarm.sites and alarm.sites[0].times:
+            return words.say(
+                "[[alarm|Alarm]] in {name} since {day}: what was [[removed|removed]] from the "
+                "model would matter {times} as much on today's data as it did at release."
+            ).format(**named, times=language.times(alarm.sites[0].times[0]))
+        if alarm.alarms("quality") and alarm.quality is not None and alarm.promised is not None:
+            shown = quality_format(alarm.metric, language)
+            return words.say(
+                "[[alarm|Alarm]] in {name} since {day}: {metric} is {now}, and {promised} was "
+                "[[promise|promised]]."
+            ).format(
+                **named,
+                metric=language.say(METRICS.get(alarm.metric, alarm.metric)),
+                now=shown(alarm.quality),
+                promised=shown(alarm.promised),
+            )
+        return words.say(
+            "[[alarm|Alarm]] in {name} since {day}: a [[watch|watch]] found something beyond its "
+            "limits."
+        ).format(**named)
+    if newest is None or last_watch(story) is None:
         return words.say(
             "The [[live|live]] version of {name} has not been [[watch|watched]] yet."
         ).format(name=story.name)
+    named = {"name": story.name, "day": language.day(newest.time)}
+    if newest.sites and newest.sites[0].times:
+        return words.say(
+            "The last [[watch|watch]] of {name}, on {day}, was quiet: what was [[removed|removed]] "
+            "from the model matters {times} as much as it did at release."
+        ).format(**named, times=language.times(newest.sites[0].times[0]))
     return words.say(
-        "The last [[watch|watch]] of {name}, on {day}, found nothing beyond its limits."
-    ).format(name=story.name, day=day(moment_of(newest.time)))
+        "The last [[watch|watch]] of {name}, on {day}, was quiet: nothing was beyond its limits."
+    ).format(**named)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Course:
+    """Something over time: term, title, how it is written, what is drawn, and its limit."""
+
+    term: str
+    title: str
+    written: Callable[[float], str]
+    steps: Sequence[Step]
+    limit: float | None
+    note: str
+
+
+def _panels(looks: Sequence[Look], language: Language) -> list[Panel]:
+    courses = (
+        _cut(looks, language),
+        _quality(looks, language),
+        _distance(looks, "input", language),
+        _distance(looks, "output", language),
+    )
+    return [_panel(item, language) for item in courses if item is not None and item.steps]
+
+
+def _panel(course: _Course, language: Language) -> Panel:
+    last = course.steps[-1]
+    drawn = "; ".join(
+        f"{language.short_day(step.time)}: {course.written(step.value)}" for step in course.steps
+    )
+    return Panel(
+        term=course.term,
+        title=course.title,
+        value=course.written(last.value),
+        note=course.note,
+        plot=series(
+            course.steps,
+            limit=course.limit,
+            name=f"watch-{course.term}",
+            alt=f"{course.title}. {drawn}.",
+            shown=course.written,
+            day=language.tick_day,
+        )
+        if len(course.steps) > 1
+        else None,
+    )
+
+
+def _cut(looks: Sequence[Look], language: Language) -> _Course:
+    steps = [
+        Step(
+            time=look.time,
+            value=worst.times[0],
+            interval=worst.times[1:],
+            alarm=look.alarms("cut"),
+        )
+        for look in looks
+        for worst in look.sites[:1]
+        if worst.times is not None
+    ]
+    return _Course(
+        term="cut-drift",
+        title=language.say("Cut drift, against release"),
+        written=language.times,
+        steps=steps,
+        limit=1.0,
+        note=language.say("dotted: as at release"),
+    )
+
+
+def _quality(looks: Sequence[Look], language: Language) -> _Course | None:
+    judged = [look for look in looks if look.quality is not None and look.metric]
+    if not judged:
+        return None
+    metric = judged[-1].metric
+    shown = quality_format(metric, language)
+    name = language.say(METRICS.get(metric, metric))
+    promised = judged[-1].promised
+    return _Course(
+        term="promise",
+        title=name[:1].upper() + name[1:],
+        written=shown,
+        steps=[
+            Step(time=look.time, value=look.quality or 0.0, alarm=look.alarms("quality"))
+            for look in judged
+            if look.metric == metric
+        ],
+        limit=promised,
+        note=""
+        if promised is None
+        else language.say("promised (dotted): {value}").format(value=shown(promised)),
+    )
+
+
+def _distance(looks: Sequence[Look], kind: str, language: Language) -> _Course:
+    title = {
+        "input": language.say("Input drift, share of rows"),
+        "output": language.say("Output drift, share of rows"),
+    }[kind]
+    return _Course(
+        term=f"{kind}-drift",
+        title=title,
+        written=lambda value: language.percent(value, 0),
+        steps=[
+            Step(time=look.time, value=value, alarm=look.alarms(kind))
+            for look in looks
+            if (value := look.farthest(kind)) is not None
+        ],
+        limit=looks[-1].least if looks else None,
+        note=language.say("no alarm below the dotted line"),
+    )
+
+
+def size_of(size: tuple[float, float, float], unit: str, language: Language) -> str:
+    """Return how large a finding is, in its unit."""
+    # Losses of shares and relative ones are stored as fractions.
+    factor = 100.0 if unit in ("points", "%") else 1.0
+    value, low, high = (language.number(factor * item) for item in size)
+    named = {"points": language.say("points"), "units": ""}.get(unit, unit)
+    said = language.say("{value} {unit} ({low} to {high})")
+    return said.format(value=value, unit=named, low=low, high=high).replace("  ", " ")
