@@ -16,13 +16,14 @@ from ssmith.core.optional import require
 LANGUAGES = {"en": "en_GB", "ja": "ja"}
 """Code as users write it → locale."""
 _PURPOSE = "the dashboard"
-_PATTERNS = {
+_FORMS = {
     "en": {
         "day": "d MMMM y",
         "short": "d MMM y",
         "moment": "d MMM y, HH:mm",
         "tick": "d MMM",
         "percent": "\u00a0%",
+        "times": "×",
     },
     "ja": {
         "day": "y年M月d日",
@@ -30,8 +31,10 @@ _PATTERNS = {
         "moment": "y年M月d日 HH:mm",
         "tick": "M/d",
         "percent": "%",
+        "times": "倍",
     },
 }
+"""Patterns of dates, and signs behind numbers."""
 _BYTES = (("GB", 1e9), ("MB", 1e6), ("KB", 1e3))
 _SECONDS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 
@@ -81,7 +84,7 @@ class Language:
 
     def percent(self, fraction: float, digits: int = 1) -> str:
         """Render a fraction in per cent."""
-        sign = _PATTERNS[self.code]["percent"]
+        sign = _FORMS[self.code]["percent"]
         return f"{self._decimal(100 * fraction, _fixed(digits))}{sign}"
 
     def points(self, fraction: float, digits: int = 1) -> str:
@@ -106,7 +109,8 @@ class Language:
 
     def times(self, ratio: float) -> str:
         """Render a factor."""
-        return f"{self._decimal(ratio, _fixed(1 if ratio < 9.95 else 0))}×"
+        shown = self._decimal(ratio, _fixed(1 if ratio < 9.95 else 0))
+        return f"{shown}{_FORMS[self.code]['times']}"
 
     def money(self, value: float, currency: str) -> str:
         """Render an amount of money: without the small coins from ten on."""
@@ -144,7 +148,7 @@ class Language:
 
     def _date(self, moment: datetime, kind: str) -> str:
         dates = require("babel.dates", extra="report", purpose=_PURPOSE)
-        shown: str = dates.format_datetime(moment, _PATTERNS[self.code][kind], locale=self.locale)
+        shown: str = dates.format_datetime(moment, _FORMS[self.code][kind], locale=self.locale)
         return shown
 
     def _decimal(self, value: float, pattern: str) -> str:

@@ -199,8 +199,26 @@ ACTIONS = {
     "ab": mark("A/B test"),
     "note": mark("note"),
     "policy": mark("policy changed"),
+    "sign": mark("signed"),
 }
-"""Action → what stands in the log's table."""
+"""Action → what stands in the log."""
+FOUND = ("watch", "alarm", "audit", "canary", "shadow", "ab")
+"""Actions whose reason is what a program found, in its own words."""
+RULES = {
+    "bytes": mark("files"),
+    "verdict": mark("verdict"),
+    "data": mark("test data"),
+    "max_loss": mark("loss"),
+    "proof": mark("proof"),
+    "parity": mark("parity"),
+    "verdict_age_days": mark("age of the verdict"),
+    "slices": mark("groups"),
+    "flips": mark("changed answers"),
+    "canary": mark("canary"),
+    "shadow": mark("shadow"),
+    "signers": mark("signatures"),
+}
+"""Rule of a policy → its name in words."""
 
 
 def decisions(story: Story, most: int = 8) -> Sequence[Any]:

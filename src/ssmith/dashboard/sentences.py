@@ -113,9 +113,9 @@ def audit_lead(story: Story, words: Words) -> Any:
         ).format(name=story.name, what=story.broken[0][2] or story.broken[0][0])
     if story.overrides:
         return words.many(
-            "The [[log|log]] of {name} is whole; {count} rule of the policy was "
-            "[[override|overridden]].",
-            "The [[log|log]] of {name} is whole; rules of the policy were "
+            "The [[log|log]] of {name} is whole; the [[policy|policy]] was "
+            "[[override|overridden]] once.",
+            "The [[log|log]] of {name} is whole; the [[policy|policy]] was "
             "[[override|overridden]] {count} times.",
             len(story.overrides),
         ).format(name=story.name)

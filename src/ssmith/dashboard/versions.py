@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ssmith.dashboard.language import mark
 from ssmith.dashboard.story import Story, VersionStory
 from ssmith.dashboard.values import difference, metric_name, quality_format, unit_name
 from ssmith.dashboard.words import Words
@@ -19,6 +20,12 @@ from ssmith.report.look import flag, items, printable, text
 _CARD = "README.md"
 _FRONT = re.compile(r"\A---\n.*?\n---\n", re.S)
 _MOST = 20_000
+LABELS = (
+    mark("Model"), mark("Data"), mark("Method"), mark("Run"), mark("name"), mark("family"),
+    mark("task"), mark("layers"), mark("digest before"), mark("digest after"), mark("source"),
+    mark("sequences"), mark("action"), mark("seed"), mark("machine"),
+)  # fmt: skip
+"""Labels of the report's facts, so that catalogues hold them."""
 
 
 @dataclass(frozen=True, kw_only=True)
