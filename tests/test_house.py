@@ -36,7 +36,9 @@ MAY_IMPORT = {
     # A job is a whole program made of the spine's steps.
     "jobs": {"api", "core", "families", "report", "spine", "units", *VERBS},
     "dashboard": {"core", "release", "report"},
-    "cli": {"api", "core", "dashboard", "jobs", "release", "report"},
+    # What is tried on a version is written into its line.
+    "trials": {"api", "core", "data", "evaluation", "families", "jobs", "release"},
+    "cli": {"api", "core", "dashboard", "jobs", "release", "report", "trials"},
 }
 
 

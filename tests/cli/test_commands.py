@@ -277,6 +277,7 @@ def test_quiet_prints_nothing(place, ssmith, name):
         "prune": ("model", "--cut", "state=0.5", "--out", "other"),
         "eval": ("model", "--data", "data.npz"),
         "compare": ("model", "small", "--data", "data.npz", *FAST),
+        "audit": ("model", "small", "--data", "data.npz"),
         "pilot": pilot("--max-loss", "1")[1:],
         "verify": ("model",),
         "parity": ("model",),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from ssmith.cli import (
+    audit,
     compare,
     evaluate,
     inspect,
@@ -34,6 +35,7 @@ COMMANDS = {
     "prune": prune,
     "eval": evaluate,
     "compare": compare,
+    "audit": audit,
     "pilot": pilot,
     "verify": verify,
     "parity": parity,

@@ -78,7 +78,7 @@ def compare(
         raise InputError("own_metric is for models of classes or numbers", next_step="leave it out")
     own = config.own()
     models = api.load(before), api.load(after)
-    _check_alike(models, (before, after))
+    check_alike(models, (before, after))
     source = open_source(models[0], before, data, config.rows.field, needs=(split,))
     rows = source.rows(split, config.rows)
     size = config.rows.at_once(rows)
@@ -149,7 +149,8 @@ class Compared:
         )
 
 
-def _check_alike(models: tuple[nn.Module, nn.Module], names: tuple[str, str]) -> None:
+def check_alike(models: tuple[nn.Module, nn.Module], names: tuple[str, str]) -> None:
+    """Raise unless two models read and predict the same."""
     first, second = (
         {"token ids": vocabulary_of(model)} if answers is None else vars(answers)
         for model, answers in ((model, answers_of(model)) for model in models)

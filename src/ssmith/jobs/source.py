@@ -122,12 +122,18 @@ class Source:
 
 
 def open_source(
-    loaded: nn.Module, model: str, data: str, field: str | None = None, *, needs: Sequence[str] = ()
+    loaded: nn.Module,
+    model: str,
+    data: str,
+    field: str | None = None,
+    *,
+    needs: Sequence[str] = (),
+    columns: Sequence[str] = (),
 ) -> Source:
     """Open the data of a job."""
     if reads_text(model):
         return Source(data=api.load_text(data, loaded, field=field or "text"))
-    return Source(data=api.load_data(data, loaded, needs=needs))
+    return Source(data=api.load_data(data, loaded, needs=needs, columns=columns))
 
 
 def reads_text(model: str) -> bool:

@@ -1,0 +1,141 @@
+"""``ssmith audit``: what does the new model do differently?"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ssmith.cli import flags
+from ssmith.cli.output import Output
+from ssmith.cli.recipe import RECIPE, config_of, recipe_of
+
+_SHOWN = 10
+
+
+def add(subparsers: flags.Subparsers) -> None:
+    """Add the command."""
+    command = flags.Command(
+        subparsers,
+        "audit",
+        about="say what changed from one model to another: by class, by group, by example",
+        example="ssmith audit embedded:digits-s5 pilot/model --data embedded:digits",
+        run=run,
+    )
+    command.model("OLD")
+    command.model("NEW")
+    command.add("--data", flags.DATA_HELP, required=True)
+    command.add("--line", "write the audit into this line, where NEW is a version", metavar="LINE")
+    command.out("directory for receipt.json and recipe.yaml", required=False)
+    command.settings(
+        "ssmith.evaluation.behaviour:BehaviourConfig",
+        under="behaviour",
+        called={"slices": "slice"},
+    )
+    command.settings("ssmith.jobs.source:RowsConfig", under="rows")
+
+
+def run(arguments: argparse.Namespace, output: Output) -> int:
+    """Audit, print what changed, and write the receipt if a place is given."""
+    from ssmith.core.files import new_directory, refuse_existing, write_text
+    from ssmith.jobs.outputs import RECEIPT, refuse_own_input
+    from ssmith.trials.audit import AuditConfig, audit
+
+    out = arguments.out
+    if out is not None:
+        refuse_own_input(out, arguments.old, arguments.new, arguments.data)
+        refuse_existing(out, overwrite=arguments.overwrite, marker=RECEIPT)
+    config = config_of(AuditConfig, arguments)
+    with output.progress() as progress:
+        found = audit(
+            arguments.old,
+            arguments.new,
+            arguments.data,
+            config,
+            line=arguments.line,
+            command=arguments.command_line,
+            progress=progress,
+        )
+    if out is not None:
+        with new_directory(out, overwrite=arguments.overwrite, marker=RECEIPT) as scratch:
+            found.receipt.save(scratch / RECEIPT)
+            write_text(scratch / RECIPE, recipe_of(arguments, config))
+    output.result(found.receipt.as_dict())
+    output.line(found.headline)
+    details = found.receipt.details
+    if "answers" in details:
+        _show_text(output, details)
+    else:
+        _show(output, details)
+    _examples(output, details["examples"])
+    if out is not None:
+        output.line(f"receipt: {out / RECEIPT}")
+    if arguments.line is not None:
+        output.line(f"written into {arguments.line}")
+    return 0
+
+
+def _show(output: Output, found: dict[str, Any]) -> None:
+    """Print what changed among sequences."""
+    whole, metric = found["whole"], found["metric"]
+    classes = whole["broken"] is not None
+    columns = ("group", "", "rows", "changed [interval]", f"loss of {metric} [interval]")
+    more = ("became wrong", "became right") if classes else ()
+    rows = [("", whole)]
+    for column, groups in found["groups"].items():
+        rows += [(column, item) for item in groups[:_SHOWN]]
+    output.table(
+        (*columns, *more), [(column, *_row(item, classes=classes)) for column, item in rows]
+    )
+    if found["groups"]:
+        level = whole["loss"]["level"]
+        output.line(f"intervals of all groups hold together at {level:.0%}")
+    for column, groups in found["groups"].items():
+        if len(groups) > _SHOWN:
+            output.line(f"{column}: the {_SHOWN} worst of {len(groups)} groups are shown")
+    if found["moves"]:
+        moves = [f"{item['from']} → {item['to']} ({item['rows']})" for item in found["moves"]]
+        output.line(f"what became what: {', '.join(moves[:_SHOWN])}")
+    if found["sizes"]:
+        sizes = ", ".join(f"{name}: {value:.4g}" for name, value in found["sizes"].items())
+        output.line(
+            f"answers changed by, at quantiles: {sizes}; more than {found['moved']:.4g} counts as "
+            "another answer"
+        )
+
+
+def _row(item: dict[str, Any], *, classes: bool) -> tuple[object, ...]:
+    loss = _share(item["loss"]) if classes else _number(item["loss"])
+    counts = (item["broken"], item["mended"]) if classes else ()
+    return (item["name"], item["rows"], _share(item["changed"]), loss, *counts)
+
+
+def _show_text(output: Output, found: dict[str, Any]) -> None:
+    """Print what changed in a language model."""
+    answers = found["answers"]
+    written = f"answers of {answers['answer_tokens']} tokens to {answers['prompts']} prompts"
+    output.table(
+        ("", "value [interval]"),
+        [
+            ("greedy tokens that agree", _share(found["agreement"])),
+            ("KL(old ‖ new) per token, nats", _number(found["divergence"])),
+            (f"{written} that differ", _share(answers["changed"])),
+        ],
+    )
+
+
+def _examples(output: Output, examples: list[dict[str, Any]]) -> None:
+    for item in examples[:_SHOWN]:
+        told = [f"{key} {value}" for key, value in item.items() if key not in ("x", "tokens")]
+        output.line(f"example: {', '.join(told)}")
+    if len(examples) > _SHOWN:
+        output.line(f"{len(examples) - _SHOWN} more examples are in the receipt")
+
+
+def _share(found: dict[str, Any]) -> str:
+    return f"{found['value']:.2%} [{found['low']:.2%}, {found['high']:.2%}]"
+
+
+def _number(found: dict[str, Any]) -> str:
+    if found["low"] is None:
+        return f"{found['value']:.4g} [{found['interval']}]"
+    return f"{found['value']:.4g} [{found['low']:.4g}, {found['high']:.4g}]"

@@ -1,0 +1,1 @@
+"""A version tried before and while it is live: audit, canary, shadow, A/B."""

@@ -1,0 +1,82 @@
+"""What was tried, as an entry in the line of the version that it was tried on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ssmith.core.errors import InputError
+from ssmith.release.line import Line
+from ssmith.release.log import Entry
+from ssmith.release.version import Version
+
+
+def version_of(line: Line, tensors: str, name: str) -> Version:
+    """Return the newest version of a line that holds a model.
+
+    Args:
+        line: where to look.
+        tensors: digest of the model's tensors.
+        name: what users call the model.
+
+    Returns:
+        The version.
+
+    Raises:
+        InputError: if the line has no such version.
+    """
+    found = [version for version in line.versions() if version.tensors == tensors]
+    if not found:
+        raise InputError(
+            f"{name} is no version of {line.path}",
+            next_step=f"add it first: `ssmith release add {line.path} {name}`",
+        )
+    return found[-1]
+
+
+def record(
+    place: str | Path,
+    action: str,
+    *,
+    tensors: str,
+    name: str,
+    receipt: Mapping[str, Any],
+    reason: str,
+    details: Mapping[str, Any],
+) -> Entry:
+    """Write what was tried into a line.
+
+    Args:
+        place: directory of the line.
+        action: such as ``canary``.
+        tensors: digest of the tensors of the model it was tried on.
+        name: what users call that model.
+        receipt: kept in the line.
+        reason: what was found, in one sentence.
+        details: what a policy asks for.
+
+    Returns:
+        The entry.
+    """
+    line = Line.open(place)
+    receipts: Sequence[Mapping[str, Any]] = (receipt,)
+    return line.record(
+        action,
+        version=version_of(line, tensors, name),
+        receipts=receipts,
+        reason=reason,
+        details=details,
+    )
+
+
+def refuse_unknown(place: str | Path | None, tensors: str, name: str) -> None:
+    """Raise before long work if its result could not be recorded.
+
+    Args:
+        place: directory of the line; None if nothing is to be recorded.
+        tensors: digest of the model's tensors.
+        name: what users call the model.
+    """
+    if place is not None:
+        version_of(Line.open(place), tensors, name)
