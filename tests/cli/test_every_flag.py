@@ -25,6 +25,7 @@ JOBS = {
     "train": "ssmith.jobs.train.train",
     "tune": "ssmith.jobs.tuning.fine_tune",
     "report": "ssmith.report.write_report",
+    "dashboard": "ssmith.dashboard.write_site",
     "list": "ssmith.jobs.catalogue.catalogue",
     "release init": "ssmith.release.begin.init",
     "release add": "ssmith.release.adding.keep",
@@ -54,6 +55,7 @@ NEEDED = {
     "train": ("recipe.json", "--out", "out"),
     "tune": ("model", "--method", "state-offset-y", "--data", "data.npz", "--out", "out"),
     "report": ("receipt.json", "--out", "out"),
+    "dashboard": ("line", "--out", "out"),
     "list": (),
     "release init": ("other",),
     "release add": ("line", "model"),
@@ -168,7 +170,7 @@ def called(place, monkeypatch, capsys):
     monkeypatch.setattr(door, "_fail", coded)
 
     def run(name, words):
-        if name.startswith("release") and not (place / "line").exists():
+        if name.startswith(("release", "dashboard")) and not (place / "line").exists():
             lay_out_a_line(place)
 
         def job(*given, **more):
@@ -194,7 +196,7 @@ def test_a_flag_changes_the_job_or_is_refused_by_name(called, name, flag):
     if isinstance(ended, StopError):
         # Of a place the command itself has seen to it before the job begins.
         assert own in read, f"{flag} was accepted and changed nothing"
-        assert own in ("overwrite", "resume", "out")
+        assert own in ("overwrite", "resume", "out", "serve")
         return
     field = next(
         item.dest for item in parser().parse_args(name.split()).spec.flags if item.name == flag

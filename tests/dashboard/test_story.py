@@ -114,7 +114,7 @@ def test_a_damaged_log_is_told_and_not_hidden(tmp_path, place):
     log.write_bytes(b"\n".join(lines) + b"\n")
     story = read_story(line.path)
     assert health_of(story) == DAMAGED
-    assert story.broken[0][2].startswith(f"{place % len(lines)}: ")
+    assert f"log.jsonl, entry {place % len(lines)}" in {item.where for item in story.checked.faults}
 
 
 def test_no_line_is_an_error_with_the_next_step(tmp_path):

@@ -134,13 +134,24 @@ class Command:
         self.positional(name, MODEL_HELP)
 
     def positional(
-        self, name: str, about: str, *, kind: Callable[[str], Any] = str, required: bool = True
+        self,
+        name: str,
+        about: str,
+        *,
+        kind: Callable[[str], Any] = str,
+        required: bool = True,
+        many: bool = False,
     ) -> None:
-        """Add a positional argument; a recipe may hold it."""
+        """Add a positional argument, or several of a kind; a recipe may hold it."""
         dest = name.lower()
-        self.flags.append(Flag(name=name, dest=dest, kind=kind, required=required))
+        self.flags.append(Flag(name=name, dest=dest, kind=kind, required=required, many=many))
         self._group.add_argument(
-            dest, metavar=name, nargs="?", type=kind, default=argparse.SUPPRESS, help=about
+            dest,
+            metavar=name,
+            nargs="*" if many else "?",
+            type=kind,
+            default=argparse.SUPPRESS,
+            help=about,
         )
 
     def add(

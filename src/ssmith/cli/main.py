@@ -13,6 +13,7 @@ from importlib.metadata import version
 from ssmith.cli import (
     audit,
     compare,
+    dashboard,
     evaluate,
     inspect,
     list_names,
@@ -43,6 +44,7 @@ COMMANDS = {
     "tune": tune,
     "release": release,
     "report": report,
+    "dashboard": dashboard,
     "list": list_names,
 }
 BUG = 70

@@ -31,7 +31,7 @@ HEALTHY = Health("passed", mark("healthy"))
 
 def health_of(story: Story) -> Health:
     """Return the gravest thing there is to say of a line."""
-    if story.broken:
+    if not story.checked.passed:
         return DAMAGED
     if story.live is None:
         return EMPTY

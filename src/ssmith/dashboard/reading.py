@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ssmith.core.errors import InputError, SsmithError
-from ssmith.dashboard.language import mark
 from ssmith.dashboard.story import Added, Story, versions_of
 from ssmith.release import log
 from ssmith.release.change import LOG
-from ssmith.release.disk import digest_of
-from ssmith.release.line import log_of
+from ssmith.release.line import Line, log_of
 from ssmith.release.log import Entry
+from ssmith.release.verify import verify
 from ssmith.release.version import Version, receipt_of
-
-CHAIN = mark("log")
 
 
 def read_story(path: str | Path) -> Story:
@@ -39,24 +36,18 @@ def read_story(path: str | Path) -> Story:
             allowed=f"a directory that holds {LOG}",
             next_step=f"make one: `ssmith release init {root}`",
         )
-    content = log_of(root)
-    entries, damages = log.read(content)
+    entries, _ = log.read(log_of(root))
     if not entries:
-        raise InputError(
-            f"{root / LOG}: no entry can be read",
-            next_step="restore it from a copy",
-        )
-    checks = [(CHAIN, False, f"{item.index}: {item.text}") for item in damages]
+        raise InputError(f"{root / LOG}: no entry can be read", next_step="restore it from a copy")
+    added = [item for item in entries if item.action == "add" and item.version]
     return Story(
         name=str(entries[0].details.get("name") or root.name),
         where=str(path),
         entries=entries,
-        versions=versions_of(entries, [_added(root, item, entries) for item in entries
-                                       if item.action == "add" and item.version]),
-        checks=tuple(checks or [(CHAIN, True, "")]),
-        head=digest_of(content.rstrip(b"\n").rpartition(b"\n")[2]),
+        versions=versions_of(entries, [_added(root, item, entries) for item in added]),
+        checked=verify(Line(path=root)),
         receipts=_receipts(root, entries),
-    )  # fmt: skip
+    )
 
 
 def _added(root: Path, added: Entry, entries: tuple[Entry, ...]) -> Added:

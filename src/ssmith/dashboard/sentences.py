@@ -105,12 +105,13 @@ def version_lead(story: Story, version: VersionStory, words: Words) -> Any:
 
 def audit_lead(story: Story, words: Words) -> Any:
     """Say whether the log is whole, and how often a rule was overridden."""
-    if story.broken:
+    faults = story.checked.faults
+    if faults:
         return words.many(
-            "{count} check of {name} failed: {what}.",
-            "{count} checks of {name} failed, the first: {what}.",
-            len(story.broken),
-        ).format(name=story.name, what=story.broken[0][2] or story.broken[0][0])
+            "{count} thing is wrong with {name}: {where}.",
+            "{count} things are wrong with {name}, the first: {where}.",
+            len(faults),
+        ).format(name=story.name, where=faults[0].where)
     if story.overrides:
         return words.many(
             "The [[log|log]] of {name} is whole; the [[policy|policy]] was "

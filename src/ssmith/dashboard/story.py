@@ -12,6 +12,7 @@ from ssmith.core.errors import SsmithError
 from ssmith.core.receipt import Receipt
 from ssmith.dashboard.measures import Measures, read_measures
 from ssmith.release.log import LIVE, Entry
+from ssmith.release.verify import Checked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +73,7 @@ class Story:
         where: the directory, as a command would name it.
         entries: the log, oldest first.
         versions: in order of arrival.
-        checks: name, whether it passed and what was found, of every check of the chain and files.
-        head: hash of the last line of the log.
+        checked: what a check of the log and of every file found.
         receipts: what entries rest on, by digest.
     """
 
@@ -81,19 +81,13 @@ class Story:
     where: str
     entries: tuple[Entry, ...]
     versions: tuple[VersionStory, ...]
-    checks: tuple[tuple[str, bool, str], ...] = ()
-    head: str = ""
+    checked: Checked
     receipts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def live(self) -> VersionStory | None:
         """The version that is live now."""
         return next((version for version in self.versions if version.state == "live"), None)
-
-    @property
-    def broken(self) -> tuple[tuple[str, bool, str], ...]:
-        """The checks that failed."""
-        return tuple(check for check in self.checks if not check[1])
 
     @property
     def overrides(self) -> tuple[Entry, ...]:

@@ -211,10 +211,9 @@ def _label_chosen(axes: Any, curves: Curves) -> None:
     edge = axes.get_ylim()[0 if curves.curve.higher_is_better else 1]
     axes.vlines(x, *sorted((edge, y)), color=ACCENT, linewidth=1.2, zorder=1.2)
     share = x / axes.get_xlim()[1]
-    # On a narrow plot the label may stand below the legend.
-    right = (
-        share < 0.5 or share * axes.bbox.width < _LABEL < (1 - share) * axes.bbox.width + _NARROW
-    )
+    # On a narrow plot the label may stand below the legend, where that is above.
+    room = (1 - share) * axes.bbox.width + _NARROW * curves.curve.higher_is_better
+    right = share < 0.5 or share * axes.bbox.width < _LABEL < room
     axes.annotate(
         f"chosen: {percent(x)} removed\n{quality_format(curves.metric)(y)}",
         xy=(x, edge),
