@@ -8,6 +8,7 @@ from ssmith.release.adding import Artefact, keep
 from ssmith.release.begin import init
 from ssmith.release.evidence import read_paper
 from ssmith.release.manifest import manifest_of
+from ssmith.release.moments import now
 from ssmith.release.policy import policy_from
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -84,12 +85,15 @@ def relaxed(**settings):
     return policy_from({"promote": plain}, where="policy")
 
 
+TICKING = object()
+
+
 class Shelf:
     """A line with versions that pass for models, by their texts."""
 
-    def __init__(self, place, policy=None):
+    def __init__(self, place, policy=None, clock=TICKING):
         self.place = place
-        self.clock = Ticking()
+        self.clock = Ticking() if clock is TICKING else clock or now
         self.line = init(place / "line", policy or relaxed(), clock=self.clock)
 
     def add(self, text, said=None, **more):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,12 +92,31 @@ class Change:
                 (self.root / source).rename(self.root / place)
                 settle((self.root / place).parent)
             _append(self.root / LOG, line + b"\n")
-        except BaseException:
-            # If even that is refused, the journal is left for the next writer.
-            with suppress(OSError):
-                recover(self.root)
+        except OSError as error:
+            self._undo(plan, error)
             raise
-        recover(self.root)
+        except BaseException:
+            self._undo(plan, None)
+            raise
+        try:
+            recover(self.root)
+        except OSError as error:
+            raise self._later("the change is in the log", error) from error
+
+    def _undo(self, plan: dict[str, Any], error: OSError | None) -> None:
+        """Put back what was begun; raises `ArtefactError` where even that is refused."""
+        try:
+            _put_back(self.root, plan)
+            recover(self.root)
+        except OSError:
+            if error is not None:
+                raise self._later("the change was begun", error) from error
+
+    def _later(self, how: str, error: OSError) -> ArtefactError:
+        return ArtefactError(
+            f"{self.root}: {error.strerror or error}",
+            next_step=f"{how}; what is left of it is done when the line is opened next",
+        )
 
 
 def recover(root: Path) -> None:

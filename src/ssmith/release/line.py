@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -218,8 +218,9 @@ class Line:
             try:
                 yield Writing(staged=staged, before=self.entries(), clock=self.clock)
             finally:
-                # After a change it is gone; after an error nothing of it stays.
-                changes.recover(self.path)
+                # After a change it is gone; what a full disk keeps here is swept the next time.
+                with suppress(OSError):
+                    changes.recover(self.path)
 
     def _at(self, entries: Sequence[Entry]) -> Version | None:
         digest = live_in(entries)

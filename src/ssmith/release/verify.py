@@ -121,11 +121,12 @@ def verify(line: Line, *, expect: str | None = None) -> Checked:
 
 
 def _places(root: Path) -> list[Fault]:
-    """Check what is not named by its content; look again where a writer may be at work."""
+    """Check what is not named by its content; look again where a writer was at work meanwhile."""
     found: list[Fault] = []
     for _ in range(_TRIES):
+        before = log_of(root)
         found = [*_live(root), *_strangers(root)]
-        if not found:
+        if not found or (before == log_of(root) and not changes.has_leftovers(root)):
             break
         time.sleep(_PAUSE)
     return found
