@@ -128,7 +128,11 @@ def _entry(line: bytes) -> Entry:
         raise ValueError("a value of another type")
     if type(content["index"]) is not int or not isinstance(content["details"], dict):
         raise ValueError("a value of another type")
-    if not isinstance(content["receipts"], list) or not isinstance(content["signatures"], list):
+    if not _texts(content["receipts"]) or not isinstance(content["signatures"], list):
+        raise ValueError("a value of another type")
+    if not all(
+        isinstance(item, dict) and _texts([*item.values()]) for item in content["signatures"]
+    ):
         raise ValueError("a value of another type")
     entry = Entry(
         **{
@@ -141,6 +145,10 @@ def _entry(line: bytes) -> Entry:
     if entry.line() != line:
         raise ValueError("its seal does not fit")
     return entry
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _wrong(entry: Entry, place: int, previous: str, last: str) -> Iterator[str]:

@@ -26,7 +26,10 @@ def written(moment: datetime) -> str:
 
 def parsed(text: str) -> datetime:
     """Return the time that a log holds; raises `ValueError` where it is in another form."""
-    return datetime.strptime(text, _FORM).replace(tzinfo=UTC)
+    moment = datetime.fromisoformat(text)
+    if written(moment) != text:
+        raise ValueError(f"the time {text!r} is in another form")
+    return moment
 
 
 def moment_of(text: str) -> datetime:
@@ -41,24 +44,21 @@ def moment_of(text: str) -> datetime:
     Raises:
         InputError: if it is no time, or says no time zone.
     """
-    said, _, zone = text.strip().partition(" ")
+    said, _, zone = text.strip().rpartition(" ")
     try:
-        moment = datetime.fromisoformat(said if _is_name(zone) or not zone else text.strip())
-        if _is_name(zone):
-            moment = moment.replace(tzinfo=ZoneInfo(zone.strip()))
+        if zone[:1].isalpha():
+            moment = datetime.fromisoformat(said.strip()).replace(tzinfo=ZoneInfo(zone))
+        else:
+            moment = datetime.fromisoformat(text.strip())
     except (ValueError, KeyError, OSError) as error:
         raise InputError(f"the time {text!r} cannot be read", allowed=_ALLOWED) from error
     if moment.tzinfo is None:
         raise InputError(
             f"the time {text!r} says no time zone",
             allowed=_ALLOWED,
-            next_step=f"if it is in UTC, write {text.strip().replace(' ', 'T')}Z",
+            next_step=f"if it is in UTC, write {moment.isoformat()}Z",
         )
     try:
         return moment.astimezone(UTC)
     except OverflowError as error:
         raise InputError(f"the time {text!r} cannot be read", allowed=_ALLOWED) from error
-
-
-def _is_name(zone: str) -> bool:
-    return zone.strip()[:1].isalpha()
