@@ -1,5 +1,7 @@
 """The causal convolution's definition, and the state it carries."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,9 +11,8 @@ from ssmith.ops.causal_conv import causal_conv
 from ssmith.ops.causal_conv.native import causal_conv_native
 from ssmith.ops.causal_conv.reference import causal_conv_reference, check_conv
 from ssmith.ops.native import LEVELS, force_level, library
+from ssmith.ops.selective_scan import selective_scan
 from ssmith.ops.selective_scan.reference import selective_scan_reference
-from ssmith.ops.selective_step.inputs import StepInputs
-from ssmith.ops.selective_step.reference import selective_step_reference
 
 
 def _conv_inputs(b, length, e, k):
@@ -55,14 +56,9 @@ def test_steps_equal_the_scan():
     wanted, h_last = selective_scan_reference(scan)
     h = scan.h0
     for t in range(7):
-        y, h = selective_step_reference(
-            StepInputs(
-                h=h, x=scan.x[:, t], dt=scan.dt[:, t], A=scan.A, B=scan.B[:, t], C=scan.C[:, t],
-                D=scan.D, z=scan.z[:, t], dt_bias=scan.dt_bias, dt_softplus=True,
-                h_offset=scan.h_offset,
-            )
-        )  # fmt: skip
-        assert torch.allclose(y, wanted[:, t], rtol=0, atol=1e-12)
+        part = {name: getattr(scan, name)[:, t : t + 1] for name in ("x", "dt", "B", "C", "z")}
+        y, h = selective_scan(replace(scan, h0=h, **part))
+        assert torch.allclose(y[:, 0], wanted[:, t], rtol=0, atol=1e-12)
     assert torch.allclose(h, h_last, rtol=0, atol=1e-12)
 
 

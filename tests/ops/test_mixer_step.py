@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from ssmith.core.errors import InputError
-from ssmith.ops.backends import use_backend
-from ssmith.ops.mixer_step import MixerStepInputs, mixer_step_
+from ssmith.ops.mixer_step.inputs import MixerStepInputs
 from ssmith.ops.mixer_step.native import fits, mixer_step_native_
 from ssmith.ops.mixer_step.reference import mixer_step_reference_
 from ssmith.ops.native import LEVELS, force_level, library
@@ -87,11 +86,6 @@ def test_what_the_kernel_cannot_read_goes_to_the_reference():
         ("out_weight", torch.nn.Buffer(inputs.out_weight).as_subclass(Strange)),
     ):
         assert not fits(replace(inputs, **{name: other})), name
-    wide = step_inputs((2, 5, 8, 4, 2, 4))
-    got = several(mixer_step_, wide, torch.float64)
-    with use_backend("reference"):
-        wanted = several(mixer_step_, wide, torch.float64)
-    assert all(torch.equal(one, two) for one, two in zip(got, wanted, strict=True))
 
 
 class Strange(torch.Tensor):
@@ -100,6 +94,6 @@ class Strange(torch.Tensor):
 
 def test_a_wrong_shape_is_named():
     inputs = step_inputs((2, 5, 8, 4, 2, 4), dtype=torch.float32)
-    for step in (mixer_step_, mixer_step_reference_):
+    for step in (mixer_step_native_, mixer_step_reference_):
         with pytest.raises(InputError, match=r"x_weight has shape \(9, 8\)"):
             step(replace(inputs, x_weight=inputs.x_weight[:-1]))

@@ -24,8 +24,7 @@ from ssmith.ops.selective_scan.chunked import selective_scan_chunked
 from ssmith.ops.selective_scan.inputs import ScanInputs
 from ssmith.ops.selective_scan.native import selective_scan_native
 from ssmith.ops.selective_scan.reference import selective_scan_reference
-from ssmith.ops.selective_step import StepInputs, selective_step
-from ssmith.ops.selective_step.reference import selective_step_reference
+from ssmith.ops.selective_scan.step import selective_step_native
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no compiled kernels here")
 FLOAT32 = 3e-6
@@ -206,24 +205,20 @@ def test_operator_is_sound_for_compilers():
 @pytest.mark.parametrize("options", [(), ("D", "z", "dt_bias", "h_offset")])
 def test_step_equals_reference(level, sizes, options):
     b, e, n = sizes
-    scan = scan_inputs((b, 1, e, n), (*options, "h0"), dtype=torch.float32)
-    inputs = StepInputs(
-        h=scan.h0, x=scan.x[:, 0], dt=scan.dt[:, 0], A=scan.A, B=scan.B[:, 0], C=scan.C[:, 0],
-        D=scan.D, z=None if scan.z is None else scan.z[:, 0], dt_bias=scan.dt_bias,
-        dt_softplus=True, h_offset=scan.h_offset,
-    )  # fmt: skip
-    for got, wanted in zip(selective_step(inputs), selective_step_reference(inputs), strict=True):
+    inputs = scan_inputs((b, 1, e, n), (*options, "h0"), dtype=torch.float32)
+    found = selective_scan(inputs)
+    for got, wanted in zip(found, selective_scan_reference(inputs), strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+    by_kernel = selective_step_native(inputs)
+    assert all(torch.equal(*pair) for pair in zip(found, by_kernel, strict=True))
 
 
 def test_step_is_differentiable():
     scan = scan_inputs((1, 1, 6, 3), ("h0",), dtype=torch.float32)
     h = scan.h0.clone().requires_grad_()
-    inputs = StepInputs(
-        h=h, x=scan.x[:, 0], dt=scan.dt[:, 0], A=scan.A, B=scan.B[:, 0], C=scan.C[:, 0]
-    )
-    (gradient,) = torch.autograd.grad(selective_step(inputs)[0].sum(), h)
-    (wanted,) = torch.autograd.grad(selective_step_reference(inputs)[0].sum(), h)
+    inputs = replace(scan, h0=h)
+    (gradient,) = torch.autograd.grad(selective_scan(inputs)[0].sum(), h)
+    (wanted,) = torch.autograd.grad(selective_scan_reference(inputs)[0].sum(), h)
     torch.testing.assert_close(gradient, wanted)
 
 

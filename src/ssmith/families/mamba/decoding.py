@@ -11,7 +11,7 @@ from ssmith.families.parts.cache import Carried
 from ssmith.families.parts.hooks import Hooks
 from ssmith.families.parts.plain import is_plain
 from ssmith.ops.backends import chosen
-from ssmith.ops.mixer_step import MixerStepInputs
+from ssmith.ops.mixer_step.inputs import MixerStepInputs
 from ssmith.ops.mixer_step.native import fits
 
 MOST_SEQUENCES = 8

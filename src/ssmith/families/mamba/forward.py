@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssmith.families.mamba.decoding import whole_step
-from ssmith.families.parts.advance import advance
 from ssmith.families.parts.cache import Carried, conv_state, read, write
 from ssmith.families.parts.convolving import at_least_float32, convolve, last_inputs
 from ssmith.families.parts.hooks import (
@@ -25,7 +24,7 @@ from ssmith.families.parts.padding import Padding
 from ssmith.families.parts.plain import is_plain
 from ssmith.ops.mixer_step.native import mixer_step_native_
 from ssmith.ops.reuse import linear
-from ssmith.ops.selective_scan import ScanInputs
+from ssmith.ops.selective_scan import ScanInputs, selective_scan
 
 
 def mamba_forward(
@@ -122,7 +121,7 @@ def _scan(  # noqa: PLR0917
         rows = functional.linear(x, torch.cat([hooks.extra.B, hooks.extra.C]).to(x.dtype))
         more_B, more_C = rows.chunk(2, dim=-1)
         B, C = torch.cat([B, more_B], dim=-1), torch.cat([C, more_C], dim=-1)
-    y, h = advance(
+    y, h = selective_scan(
         ScanInputs(
             x=x, z=z, dt=dt, A=A, B=B, C=C, D=hooks.tensor(mixer, "D"), dt_bias=dt_bias,
             dt_weight=dt_weight, dt_softplus=True, h0=with_states(carried.recurrent, A.shape[1]),

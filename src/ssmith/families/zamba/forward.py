@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssmith.core.errors import UnsupportedError
-from ssmith.families.parts.advance import advance
 from ssmith.families.parts.cache import Carried, conv_state, read, write
 from ssmith.families.parts.convolving import at_least_float32, convolve
 from ssmith.families.parts.hooks import (
@@ -22,7 +21,7 @@ from ssmith.families.parts.hooks import (
     shared_output,
 )
 from ssmith.families.parts.padding import Padding
-from ssmith.ops.selective_scan import ScanInputs
+from ssmith.ops.selective_scan import ScanInputs, selective_scan
 
 _BY_HEAD = ("x_proj_weight", "dt_proj_weight", "dt_proj_bias", "A_log", "D")
 
@@ -71,7 +70,7 @@ def _head(
     x_proj, dt_proj, dt_bias, A_log, D = (hooks.tensor(mixer, name)[head] for name in _BY_HEAD)
     selected = x @ x_proj.to(x.dtype).mT
     rank, B, C = selected.split([selected.shape[-1] - 2 * n, n, n], dim=-1)
-    y, h = advance(
+    y, h = selective_scan(
         ScanInputs(
             x=x, z=z, dt=rank @ dt_proj.to(x.dtype).mT, B=B, C=C,
             A=-at_least_float32(A_log).exp(), D=D, dt_bias=dt_bias, dt_softplus=True,

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssmith.ops.causal_conv.reference import check_conv
-from ssmith.ops.native.loading import Library, library, parts_for
+from ssmith.ops.native.loading import kernels, parts_for
 from ssmith.ops.native.memory import written
 from ssmith.ops.native.structs import ConvArgs, address, rows
 from ssmith.ops.reuse import empty
@@ -54,13 +54,6 @@ def last_steps(x: Tensor, state: Tensor | None, q: int) -> Float[Tensor, "b q e"
     return torch.cat([state.to(x.dtype), x], dim=1)[:, x.shape[1] :]
 
 
-def _kernels() -> Library:
-    kernels = library()
-    if kernels is None:
-        raise RuntimeError("the CPU kernels are not loaded")
-    return kernels
-
-
 def _arguments(
     x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor | None, silu: bool
 ) -> dict[str, int]:
@@ -77,7 +70,7 @@ def _forward(
 ) -> Tensor:
     y = empty(x.shape)
     args = ConvArgs(**_arguments(x, weight, bias, state, silu), y=written(y))
-    _kernels().call("conv_forward", args)
+    kernels().call("conv_forward", args)
     return y
 
 
@@ -89,7 +82,7 @@ def _backward(*given: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         dweight=address(dweight), dbias=address(dbias),
         dstate=0 if state is None else address(dstate),
     )  # fmt: skip
-    _kernels().call("conv_backward", args)
+    kernels().call("conv_backward", args)
     return dx, dweight.sum(0), dbias.sum(0), dstate
 
 

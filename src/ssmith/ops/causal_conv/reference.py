@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssmith.core.errors import InputError
+from ssmith.ops.shapes import check_shapes
 
 
 def causal_conv_reference(
@@ -56,7 +57,5 @@ def check_conv(x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor | N
             allowed="x (b, l, e) and weight (e, k) with k ≥ 1",
         )
     b, _, e = x.shape
-    wanted = {"bias": (bias, (e,)), "state": (state, (b, weight.shape[1] - 1, e))}
-    for name, (tensor, shape) in wanted.items():
-        if tensor is not None and tuple(tensor.shape) != shape:
-            raise InputError(f"{name} has shape {tuple(tensor.shape)}", allowed=f"{shape}")
+    wanted = {"bias": (e,), "state": (b, weight.shape[1] - 1, e)}
+    check_shapes({"bias": bias, "state": state}, wanted)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Complex
 from torch import Tensor
 
-from ssmith.ops.native.loading import library, parts_for
+from ssmith.ops.native.loading import kernels, parts_for
 from ssmith.ops.native.memory import written
 from ssmith.ops.native.structs import DiagonalArgs, address
 
@@ -36,16 +36,13 @@ def diagonal_scan(
 
 
 def _call(A_bar: Tensor, Bu: Tensor, reverse: bool, x: Tensor, others: dict[str, Tensor]) -> None:
-    kernels = library()
-    if kernels is None:
-        raise RuntimeError("the CPU kernels are not loaded")
     b, length, s = Bu.shape
     pointers = {name: address(tensor) for name, tensor in others.items()}
     args = DiagonalArgs(
         b=b, l=length, s=s, parts=parts_for(b * length * s), reverse=int(reverse),
         A_bar=address(A_bar), Bu=address(Bu), x=written(x), **pointers,
     )  # fmt: skip
-    kernels.call("diagonal", args)
+    kernels().call("diagonal", args)
 
 
 def _forward(A_bar: Tensor, Bu: Tensor, x0: Tensor, reverse: bool) -> Tensor:

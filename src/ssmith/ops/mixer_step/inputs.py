@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from ssmith.core.errors import InputError
+from ssmith.ops.shapes import check_shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +61,4 @@ class MixerStepInputs:
             "A_log": (e, n), "D": (e,), "out_weight": (m, e), "out_bias": (m,),
             "conv_state": (b, e, k), "h": (b, e, n), "h_offset": (e, n), "y_offset": (e,),
         }  # fmt: skip
-        for name, tensor in vars(self).items():
-            if tensor is not None and tensor.shape != wanted[name]:
-                raise InputError(
-                    f"{name} has shape {tuple(tensor.shape)}", allowed=f"{wanted[name]}"
-                )
+        check_shapes(vars(self), wanted)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from ssmith.ops.mixer_step.inputs import MixerStepInputs
-from ssmith.ops.native.loading import library, parts_for
+from ssmith.ops.native.loading import kernels, parts_for
 from ssmith.ops.native.structs import MixerArgs
 
 
@@ -19,9 +19,6 @@ def mixer_step_native_(inputs: MixerStepInputs) -> Float[Tensor, "b m"]:
     of memory, and spare what a dozen operators cost on top of it. What is given must fit (see
     `fits`).
     """
-    kernels = library()
-    if kernels is None:
-        raise RuntimeError("the CPU kernels are not loaded")
     inputs.check()
     b, m = inputs.hidden.shape
     e, n = inputs.A_log.shape
@@ -33,7 +30,7 @@ def mixer_step_native_(inputs: MixerStepInputs) -> Float[Tensor, "b m"]:
         b=b, m=m, e=e, n=n, r=inputs.dt_weight.shape[1], k=inputs.conv_weight.shape[1],
         parts=parts_for(inputs.in_weight.numel()), y=y.data_ptr(), **places,
     )  # fmt: skip
-    kernels.call("mixer_step", args)
+    kernels().call("mixer_step", args)
     return y
 
 

@@ -93,6 +93,14 @@ def library() -> Library | None:
     return loaded if isinstance(loaded, Library) else None
 
 
+def kernels() -> Library:
+    """Return the kernels to an operator that is chosen only where there are some."""
+    loaded = library()
+    if loaded is None:
+        raise RuntimeError("the CPU kernels are not loaded")
+    return loaded
+
+
 def why_missing() -> str:
     """Return why there are no kernels; empty where there are."""
     loaded = _load()

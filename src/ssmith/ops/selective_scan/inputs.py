@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssmith.core.errors import InputError
+from ssmith.ops.shapes import check_shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +78,8 @@ class ScanInputs:
             "dt_weight": (e, r), "h0": (b, e, n), "h_offset": (e, n), "y_offset": (e,),
             "valid": (b, length),
         }  # fmt: skip
+        check_shapes(vars(self), wanted)
         for name, tensor in self.tensors().items():
-            if tuple(tensor.shape) != wanted[name]:
-                raise InputError(
-                    f"{name} has shape {tuple(tensor.shape)}", allowed=f"{wanted[name]}"
-                )
             if tensor.device != self.x.device:
                 raise InputError(
                     f"{name} is on {tensor.device}", allowed=f"{self.x.device}, as x is"

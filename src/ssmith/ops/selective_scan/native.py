@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ssmith.ops.native.loading import Library, library, parts_for
+from ssmith.ops.native.loading import kernels, parts_for
 from ssmith.ops.native.memory import written
 from ssmith.ops.native.structs import ScanArgs, address, rows
 from ssmith.ops.reuse import empty
@@ -96,14 +96,6 @@ def _prepare(name: str, tensor: Tensor) -> Tensor:
     return tensor if name in _OVER_TIME and tensor.stride(-1) == 1 else tensor.contiguous()
 
 
-def kernels_or_raise() -> Library:
-    """Return the loaded kernels."""
-    kernels = library()
-    if kernels is None:
-        raise RuntimeError("the CPU kernels are not loaded")
-    return kernels
-
-
 def arguments(
     tensors: Sequence[Tensor | None], softplus: bool, dt_weight: Tensor | None = None
 ) -> dict[str, int]:
@@ -150,7 +142,7 @@ def _run(
         **arguments(tensors, softplus, dt_weight),
         y=written(y), h_last=address(h_last), bounds=written(bounds) if keep else 0,
     )  # fmt: skip
-    kernels_or_raise().call("scan_forward", args)
+    kernels().call("scan_forward", args)
     return y, h_last, bounds
 
 
@@ -184,7 +176,7 @@ def _backward(*given: Any) -> list[Tensor]:
         **fields, **rows("dy", dy), bounds=address(bounds), dh_last=address(dh_last),
         **{f"d{name}": written(tensor) if tensor.numel() else 0 for name, tensor in made.items()},
     )  # fmt: skip
-    kernels_or_raise().call("scan_backward", args)
+    kernels().call("scan_backward", args)
     # Sums over sequences (and over threads, for B and C) are left to torch.
     for name in ("A", "B", "C", "D", "dt_bias", "h_offset", "y_offset"):
         if made[name].numel():

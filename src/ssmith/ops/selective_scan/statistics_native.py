@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ssmith.ops.native.loading import kernels
 from ssmith.ops.native.memory import written
 from ssmith.ops.native.structs import StatisticsArgs, address
 from ssmith.ops.reuse import empty
@@ -17,12 +18,7 @@ from ssmith.ops.selective_scan.gathered import (
     time_weights,
 )
 from ssmith.ops.selective_scan.inputs import ScanInputs
-from ssmith.ops.selective_scan.native import (
-    arguments,
-    kernels_or_raise,
-    low_rank,
-    prepared,
-)
+from ssmith.ops.selective_scan.native import arguments, low_rank, prepared
 
 VISITED = 32
 """Steps that a visit is shown at a time: what they fill should stay in a second level cache."""
@@ -58,7 +54,7 @@ def statistics_native(
     shown = torch.empty(0 if config.visit is None else span, n, e)
     for start in range(0, length, span):
         part = {"from": start, "to": min(length, start + span), "squares": address(shown)}
-        kernels_or_raise().call(kernel, StatisticsArgs(**(fields | part)))
+        kernels().call(kernel, StatisticsArgs(**(fields | part)))
         fields["h0"] = fields["h_last"]
         if config.visit is not None:
             config.visit(start, shown[: part["to"] - start].mT)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssmith.core.errors import InputError
+from ssmith.ops.shapes import check_shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +59,7 @@ class SSDInputs:
             "B": (b, length, g, n), "C": (b, length, g, n), "dt_bias": (h,),
             "h0": (b, h, p, n), "h_offset": (h, p, n), "valid": (b, length),
         }  # fmt: skip
-        for name, tensor in vars(self).items():
-            if isinstance(tensor, Tensor) and tuple(tensor.shape) != wanted[name]:
-                raise InputError(
-                    f"{name} has shape {tuple(tensor.shape)}", allowed=f"{wanted[name]}"
-                )
+        check_shapes(vars(self), wanted)
 
     def step_sizes(self) -> Float[Tensor, "b l h"]:
         """Return Δ after bias, softplus, clamp and padding."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ssmith.ops.native.loading import Library, library, parts_for
+from ssmith.ops.native.loading import kernels, parts_for
 from ssmith.ops.native.memory import written
 from ssmith.ops.native.structs import SSDArgs, address, rows
 from ssmith.ops.ssd.inputs import SSDInputs
@@ -63,13 +63,6 @@ def _is_row(tensor: Tensor) -> bool:
     return bool(tensor.stride(-1) == 1 and dense)
 
 
-def _kernels() -> Library:
-    kernels = library()
-    if kernels is None:
-        raise RuntimeError("the CPU kernels are not loaded")
-    return kernels
-
-
 def _arguments(tensors: tuple[Any, ...]) -> dict[str, int]:
     given = dict(zip(_ORDER, tensors, strict=True))
     b, length, h, p = given["x"].shape
@@ -95,7 +88,7 @@ def _forward(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
         **_arguments(tuple(tensors)),
         y=written(y), h_last=address(h_last), bounds=written(bounds) if keep else 0,
     )  # fmt: skip
-    _kernels().call("ssd_forward", args)
+    kernels().call("ssd_forward", args)
     return y, h_last, bounds
 
 
@@ -120,7 +113,7 @@ def _backward(*given: Any) -> list[Tensor]:
         **fields, **rows("dy", dy), bounds=address(bounds), dh_last=address(dh_last),
         **{f"d{name}": written(tensor) if tensor.numel() else 0 for name, tensor in made.items()},
     )  # fmt: skip
-    _kernels().call("ssd_backward", args)
+    kernels().call("ssd_backward", args)
     # Sums over sequences (and over threads, for B and C) are left to torch.
     for name in ("A", "B", "C", "D", "h_offset"):
         if made[name].numel():
