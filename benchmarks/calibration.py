@@ -33,6 +33,7 @@ from record import record
 from ssmith.allocate.selective import keep_entries
 from ssmith.criteria.selective import OutputEnergy, SelectiveCriterion, SparseSSM, SparseSSMVotes
 from ssmith.families.hf import engine
+from ssmith.families.mamba.family import cut_
 from ssmith.families.mamba.selective import Branches, SelectiveLayer
 from ssmith.families.registry import find_selective
 from ssmith.ops.native.allocator import tune_allocator_
@@ -71,7 +72,7 @@ def ours(layer: SelectiveLayer, samples: torch.Tensor, criterion: SelectiveCrite
     removed = round(FRACTION * layer.e * layer.n)
     sums = criterion.gather_entries(layer.parts_of(branches).scan, weights, removed)
     keep = keep_entries(criterion.entries(sums, weights), weights.present, removed)
-    layer.cut_entries_(keep, "unit-decay")
+    cut_(layer, "entry", keep, semantics="unit-decay")
     return keep, handed_on(layer, branches)
 
 

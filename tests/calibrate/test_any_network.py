@@ -19,6 +19,7 @@ from ssmith.calibrate.sites import view_of
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.selective import BlockRecord, Totals
 from ssmith.families import find_layers
+from ssmith.families.mamba.family import cut_
 from ssmith.families.state import restore_
 from ssmith.ops.selective_scan import selective_scan
 
@@ -37,7 +38,7 @@ def halve(view, totals):
     """Cut the entries of the channels with least energy."""
     keep = torch.ones(view.e, view.n, dtype=torch.bool)
     keep[totals.sums["energy"].argsort()[: view.e // 2]] = False
-    view.cut_entries_(keep, "memoryless")
+    cut_(view, "entry", keep, semantics="memoryless")
     facts = {name: float(totals.sums[name]) for name in ("steps", "calls")}
     return BlockRecord(layer=view.name, stage="entry", keep={"entry": keep}, facts=facts)
 
@@ -109,7 +110,7 @@ def test_sites_are_measured_behind_the_cut_ones_or_all_in_the_dense_network():
                 passage_view(record.layer, copy.deepcopy(network)), Totals(sums=found)
             ).keep
             assert torch.equal(keep["entry"], wanted.keep["entry"])
-        passage_view(record.layer, cut).cut_entries_(record.keep["entry"], "memoryless")
+        cut_(passage_view(record.layer, cut), "entry", record.keep["entry"], semantics="memoryless")
 
 
 def passage_view(name, network):

@@ -18,6 +18,7 @@ from ssmith.core.errors import InputError, NumericalError
 from ssmith.core.progress import silent
 from ssmith.core.selective import ENTRY, BlockRecord
 from ssmith.families.hf import engine
+from ssmith.families.mamba.family import cut_
 from ssmith.families.mamba.selective import SelectiveLayer
 from ssmith.families.registry import find_selective
 from ssmith.families.state import restore_
@@ -55,7 +56,7 @@ def test_each_block_is_measured_behind_the_cut_ones():
         keep[seen[0]["energy"].argsort()[: layer.e // 2]] = False
         assert (record.layer, record.facts["steps"]) == (name, 120.0)
         assert torch.equal(record.keep[ENTRY], keep)
-        layer.cut_entries_(keep, "memoryless")
+        cut_(layer, "entry", keep, semantics="memoryless")
     for name, value in naive.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
 

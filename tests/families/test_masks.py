@@ -11,6 +11,7 @@ import ssmith as sm
 from helpers.tiny_mamba import tiny, tokens
 from ssmith.families.hf import engine
 from ssmith.families.mamba import forward as mamba
+from ssmith.families.mamba.family import cut_
 from ssmith.families.mamba.units import PROJECTIONS
 from ssmith.families.masks import apply_mask_, masks_of, reapply_masks_
 from ssmith.families.registry import find_selective
@@ -25,7 +26,12 @@ def masked(kind="mamba"):
     for layer in find_selective(model).values():
         for name in PROJECTIONS:
             weight = layer.mixer.get_submodule(name).weight
-            layer.cut_weight_(f"{name}.weight", torch.rand(weight.shape, generator=draw) > 0.5)
+            cut_(
+                layer,
+                "weight",
+                torch.rand(weight.shape, generator=draw) > 0.5,
+                target=f"{name}.weight",
+            )
     return model.eval()
 
 

@@ -12,10 +12,12 @@ from helpers.tiny_mamba import tiny, tokens
 from ssmith.core.errors import InputError, PlanError, UnsupportedError
 from ssmith.core.selective import STORED_A_LOG
 from ssmith.families.hf import engine
+from ssmith.families.mamba.family import cut_
 from ssmith.families.masks import mask_of, masks_of
 from ssmith.families.registry import find_selective
 from ssmith.families.state import restore_, state_of
 from ssmith.ops.selective_scan import selective_scan
+from ssmith.surgery.columns import shrink_
 
 pytest.importorskip("transformers")
 NAMES = ("mamba", "falcon_mamba")
@@ -68,8 +70,8 @@ def test_branches_hold_all_that_the_rest_of_a_mixer_needs(model):
         branches = layer.branches(given)
         cuts = (
             lambda: None,
-            lambda: layer.cut_entries_(some(layer), "memoryless"),
-            lambda: layer.shrink_columns_(torch.arange(layer.n) != 1),
+            lambda: cut_(layer, "entry", some(layer), semantics="memoryless"),
+            lambda: cut_(layer, "state", torch.arange(layer.n) != 1),
             lambda: setattr(block.mixer, "state_offset", torch.ones(layer.e, layer.n).double()),
         )
         for cut in cuts:
@@ -120,7 +122,7 @@ def test_cutting_an_entrys_memory_changes_the_output_by_exactly_what_it_held(mod
     gate = torch.nn.functional.silu(dense.scan.z)
     lost = (dense.scan.C[:, :, None] * A_bar * before * ~keep).sum(-1) * gate
     y_dense, _ = selective_scan(dense.scan)
-    layer.cut_entries_(keep, "memoryless")
+    cut_(layer, "entry", keep, semantics="memoryless")
     _, cut = first_parts(model, tokens(2, 15))
     y_cut, _ = selective_scan(cut.scan)
     assert lost.abs().max() > 1e-4
@@ -131,7 +133,7 @@ def test_cutting_an_entrys_memory_changes_the_output_by_exactly_what_it_held(mod
 def test_stock_code_runs_cut_entries_with_the_same_semantics(model, semantics):
     layers, ids = find_selective(model), tokens(2, 15)
     for layer in layers.values():
-        layer.cut_entries_(some(layer), semantics)
+        cut_(layer, "entry", some(layer), semantics=semantics)
         cut = layer.mixer.A_log[~layer.present]
         assert torch.equal(cut, torch.full_like(cut, STORED_A_LOG[semantics]))
         assert layer.semantics == semantics
@@ -147,7 +149,7 @@ def test_shrunk_columns_equal_columns_whose_B_and_C_are_zero():
         rank = weight.shape[0] - 2 * layer.n
         weight[rank:][~keep.repeat(2)] = 0
     for layer in find_selective(model).values():
-        layer.shrink_columns_(keep)
+        cut_(layer, "state", keep)
         assert (layer.n, layer.mixer.x_proj.weight.shape[0]) == (3, 2 + 2 * 3)
     assert (logits(model, ids) - logits(masked, ids)).abs().max() < FLOAT64
     assert (logits(model, ids, stock=True) - logits(masked, ids)).abs().max() < FLOAT64
@@ -156,12 +158,13 @@ def test_shrunk_columns_equal_columns_whose_B_and_C_are_zero():
 def test_shrinking_takes_masks_along_and_new_rows_in(model):
     layer = next(iter(find_selective(model).values()))
     keep_entries, keep = some(layer), torch.tensor([True, True, False, True, False])
-    layer.cut_entries_(keep_entries, "memoryless")
-    layer.cut_weight_("x_proj.weight", torch.arange(layer.mixer.x_proj.weight.shape[0])[:, None]
-                      .expand_as(layer.mixer.x_proj.weight) % 3 > 0)  # fmt: skip
+    cut_(layer, "entry", keep_entries, semantics="memoryless")
+    weight = layer.mixer.x_proj.weight
+    rows = torch.arange(len(weight))[:, None].expand_as(weight)
+    cut_(layer, "weight", rows % 3 > 0, target="x_proj.weight")
     C = torch.randn(3, layer.e, dtype=torch.float64)
     before = mask_of(layer.mixer.x_proj, "weight")
-    layer.shrink_columns_(keep, C=C)
+    shrink_(layer, keep, C=C)
     assert torch.equal(layer.present, keep_entries[:, keep])
     rank = len(before) - 2 * len(keep)
     rows = torch.cat([torch.ones(rank, dtype=torch.bool), keep, keep])
@@ -172,8 +175,9 @@ def test_shrinking_takes_masks_along_and_new_rows_in(model):
 def test_masks_survive_an_optimiser_a_copy_and_half_precision():
     model, ids = tiny("mamba"), tokens(2, 15)
     for layer in find_selective(model).values():
-        layer.cut_entries_(some(layer), "memoryless")
-        layer.cut_weight_("in_proj.weight", torch.rand_like(layer.mixer.in_proj.weight) > 0.5)
+        cut_(layer, "entry", some(layer), semantics="memoryless")
+        keep = torch.rand_like(layer.mixer.in_proj.weight) > 0.5
+        cut_(layer, "weight", keep, target="in_proj.weight")
     trained = copy.deepcopy(model).train()
     optimiser = torch.optim.AdamW(trained.parameters(), lr=0.1, weight_decay=0.5)
     with engine(trained):
@@ -195,8 +199,8 @@ def test_masks_survive_an_optimiser_a_copy_and_half_precision():
 def test_a_site_becomes_what_another_one_was(model):
     twin = copy.deepcopy(model)
     layer = list(find_selective(model).values())[1]
-    layer.cut_entries_(some(layer), "memoryless")
-    layer.shrink_columns_(torch.arange(layer.n) < 2)
+    cut_(layer, "entry", some(layer), semantics="memoryless")
+    cut_(layer, "state", torch.arange(layer.n) < 2)
     layer.mixer.in_proj.weight.data *= 2
     restore_(twin.backbone.layers[1].mixer, state_of(model.backbone.layers[1].mixer))
     other = list(find_selective(twin).values())[1]
@@ -207,17 +211,15 @@ def test_a_site_becomes_what_another_one_was(model):
 
 def test_what_cannot_be_cut_is_refused_by_name(model):
     layer = next(iter(find_selective(model).values()))
-    layer.cut_entries_(some(layer), "memoryless")
+    cut_(layer, "entry", some(layer), semantics="memoryless")
     with pytest.raises(PlanError, match="'memoryless', not 'fast-decay'"):
-        layer.cut_entries_(some(layer, 1), "fast-decay")
+        cut_(layer, "entry", some(layer, 1), semantics="fast-decay")
     with pytest.raises(InputError, match="semantics is 'remove'"):
-        layer.cut_entries_(some(layer), "remove")
+        cut_(layer, "entry", some(layer), semantics="remove")
     with pytest.raises(PlanError, match="a mask of entry"):
-        layer.cut_entries_(torch.ones(2, 2, dtype=torch.bool), "memoryless")
+        cut_(layer, "entry", torch.ones(2, 2, dtype=torch.bool), semantics="memoryless")
     with pytest.raises(PlanError, match="keeps no state"):
-        layer.shrink_columns_(torch.zeros(5, dtype=torch.bool))
-    with pytest.raises(PlanError, match="new rows"):
-        layer.shrink_columns_(torch.arange(5) < 2, C=torch.zeros(3, layer.e).double())
+        cut_(layer, "state", torch.zeros(5, dtype=torch.bool))
     with pytest.raises(UnsupportedError, match="one number per head"):
         find_selective(tiny("mamba2"))
     with pytest.raises(UnsupportedError, match="Linear has no layer with an A_log"):

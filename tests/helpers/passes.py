@@ -11,6 +11,7 @@ from ssmith.calibrate import Network, PassConfig, Stage, passage_of, run_pass
 from ssmith.core.rows import rows
 from ssmith.core.selective import ENTRY, BlockRecord
 from ssmith.core.trees import digest_of
+from ssmith.families.mamba.family import cut_
 from ssmith.ops.selective_scan import selective_scan
 
 
@@ -26,7 +27,7 @@ def halve(layer, totals):
     order = totals.sums["energy"].argsort()
     keep = torch.ones(layer.e, layer.n, dtype=torch.bool)
     keep[order[: layer.e // 2]] = False
-    layer.cut_entries_(keep, "memoryless")
+    cut_(layer, "entry", keep, semantics="memoryless")
     facts = {"steps": float(totals.sums["steps"]), "energy": float(totals.sums["energy"].sum())}
     return BlockRecord(layer=layer.name, stage=ENTRY, keep={ENTRY: keep}, facts=facts)
 

@@ -13,6 +13,7 @@ from helpers.tolerances import assert_close
 from ssmith.calibrate.recovery import removed_contribution
 from ssmith.core.errors import InputError
 from ssmith.families.hf import engine
+from ssmith.families.mamba.family import cut_
 from ssmith.families.registry import find_selective
 from ssmith.ops.selective_scan import selective_scan
 from ssmith.surgery.recovery import recover_, recovery
@@ -129,7 +130,12 @@ def test_a_recovered_layer_has_the_error_that_was_promised(name, terms):
     hidden = model.get_input_embeddings()(tokens(3, 30)).detach()
     with torch.no_grad(), engine(model):
         reference = layer.parts(hidden).scan
-        layer.cut_entries_(torch.arange(layer.e * layer.n).view(layer.e, -1) % 2 == 0, "memoryless")
+        cut_(
+            layer,
+            "entry",
+            torch.arange(layer.e * layer.n).view(layer.e, -1) % 2 == 0,
+            semantics="memoryless",
+        )
         cut = layer.parts(hidden).scan
         found = recovery(removed_contribution(cut, reference), terms)
         wanted = selective_scan(reference)[0]

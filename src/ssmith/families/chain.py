@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
-import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
 from ssmith.core.errors import UnsupportedError
 from ssmith.core.layers import LayerInfo
 from ssmith.core.unit import Coupling, Mode
-from ssmith.families.admission import Admission
-from ssmith.families.family import Kind, Site, View
-from ssmith.families.parts.stock import Engine
+from ssmith.families.family import Family, Site
 from ssmith.families.registry import ssm_sites
 
 KEPT = "ssmith_kept"
@@ -25,13 +20,10 @@ KEPT = "ssmith_kept"
 _COUNTS = ("num_hidden_layers", "n_layer", "n_layers")
 
 
-@dataclass(frozen=True)
-class ChainFamily:
+class ChainFamily(Family):
     """Lists of blocks of one class, of which some hold state space layers."""
 
-    name: str = "blocks"
-    kind: Kind = "ssm"
-    engine: Engine | None = None
+    name = "blocks"
 
     def owns(self, module: nn.Module) -> bool:  # noqa: D102
         return isinstance(module, nn.ModuleList | nn.Sequential)
@@ -39,19 +31,14 @@ class ChainFamily:
     def couplings(self, module: Any) -> tuple[Coupling, ...]:  # noqa: D102
         return (Coupling(unit="block", grid=(len(module),), slices=(), modes=("shrink",), least=1),)
 
-    def admit(self, module: nn.Module) -> Admission:  # noqa: D102
-        del module
-        return Admission(units=("block",))
-
     def cut_(  # noqa: D102
         self,
         module: Any,
         coupling: Coupling,
         keep: Bool[Tensor, "..."],
         mode: Mode,
-        semantics: str | None,
+        semantics: str | None = None,
     ) -> None:
-        del coupling, mode, semantics
         left = [block for block, stays in zip(module, keep.tolist(), strict=True) if stays]
         before = getattr(module, KEPT, range(len(module)))
         setattr(
@@ -65,20 +52,8 @@ class ChainFamily:
                     part.layer_idx = place
             module.append(block)
 
-    def present(self, module: Any, coupling: Coupling) -> Bool[Tensor, "..."]:  # noqa: D102
-        del module
-        return torch.ones(coupling.grid, dtype=torch.bool)
-
-    def stock_config(self, module: Any) -> Mapping[str, Fraction]:  # noqa: D102
-        del module
-        return {}
-
     def info(self, name: str, module: Any) -> LayerInfo:  # noqa: D102
         raise NotImplementedError(f"{name} is a list of {len(module)} blocks, not a layer")
-
-    def view(self, name: str, module: nn.Module) -> View | None:  # noqa: D102
-        del name, module
-        return None
 
 
 BLOCKS = ChainFamily()

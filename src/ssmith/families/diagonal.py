@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 from jaxtyping import Bool
@@ -12,23 +10,19 @@ from torch import Tensor, nn
 
 from ssmith.core.layers import LayerInfo
 from ssmith.core.unit import Coupling, Mode, Slice
-from ssmith.families.admission import Admission
 from ssmith.families.coupling import shrink_
-from ssmith.families.family import Kind, View
+from ssmith.families.family import Family, View
 from ssmith.families.lti import LTILayer
-from ssmith.families.parts.stock import Engine
 from ssmith.families.s4d import S4DLayer
 from ssmith.families.s5 import S5Layer
 
 
 @dataclass(frozen=True)
-class DiagonalFamily:
+class DiagonalFamily(Family):
     """Diagonal LTI layers of ours; a mask is a buffer of theirs, which is saved with them."""
 
     layer: type[LTILayer]
     name: str
-    kind: Kind = "ssm"
-    engine: Engine | None = None
 
     def owns(self, module: nn.Module) -> bool:  # noqa: D102
         return isinstance(module, self.layer)
@@ -37,19 +31,14 @@ class DiagonalFamily:
         slices = _s5(module) if isinstance(module, S5Layer) else _s4d(module)
         return (Coupling(unit="state", grid=module.grid(), slices=slices, least=0),)
 
-    def admit(self, module: Any) -> Admission:  # noqa: D102
-        del module
-        return Admission(units=("state",))
-
     def cut_(  # noqa: D102
         self,
         module: Any,
         coupling: Coupling,
         keep: Bool[Tensor, "..."],
         mode: Mode,
-        semantics: str | None,
+        semantics: str | None = None,
     ) -> None:
-        del semantics
         if mode == "mask":
             module.mask_(keep.to(next(module.parameters()).device))
             return
@@ -65,16 +54,11 @@ class DiagonalFamily:
         there: Tensor = module.present()
         return there.view(coupling.grid)
 
-    def stock_config(self, module: Any) -> Mapping[str, Fraction]:  # noqa: D102
-        del module
-        return {}
-
     def info(self, name: str, module: Any) -> LayerInfo:  # noqa: D102
         found: LayerInfo = module.info(name)
         return found
 
     def view(self, name: str, module: Any) -> View | None:  # noqa: D102
-        del name
         layer: LTILayer = module
         return layer
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 from jaxtyping import Bool
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from ssmith.core.errors import UnsupportedError
 from ssmith.core.layers import LayerInfo
 from ssmith.core.unit import Coupling, Mode
 from ssmith.families.admission import Admission
-from ssmith.families.coupling import mask_, shrink_
+from ssmith.families.coupling import mask_, present, shrink_
 from ssmith.families.lti import LTILayer
 from ssmith.families.mamba.selective import SelectiveLayer
 from ssmith.families.parts.stock import Engine
@@ -24,52 +25,54 @@ KINDS: tuple[Kind, ...] = ("ssm", "attention", "mlp")
 View = LTILayer | SelectiveLayer
 
 
-@runtime_checkable
-class Family(Protocol):
-    """What layers of one kind are made of, and how they are cut."""
+class Family(ABC):
+    """What layers of one kind are made of, and how they are cut: by their tables, if nothing else.
 
-    @property
-    def name(self) -> str:
-        """Name of the family."""
+    ``engine`` says how the engine runs its mixers; None where it does not.
+    """
 
-    @property
-    def kind(self) -> Kind:
-        """What its layers do."""
+    name: str
+    kind: Kind = "ssm"
+    engine: Engine | None = None
 
-    @property
-    def engine(self) -> Engine | None:
-        """How the engine runs its mixers; None where it does not."""
-
+    @abstractmethod
     def owns(self, module: nn.Module) -> bool:
         """Return whether a module is a layer of this family, by what it is."""
 
-    def couplings(self, module: nn.Module) -> tuple[Coupling, ...]:
+    @abstractmethod
+    def couplings(self, module: Any) -> tuple[Coupling, ...]:
         """Return where each unit lives in a layer."""
 
-    def admit(self, module: nn.Module) -> Admission:
+    @abstractmethod
+    def info(self, name: str, module: Any) -> LayerInfo:
+        """Return what `inspect` shows of a layer."""
+
+    def admit(self, module: Any) -> Admission:
         """Return what of this can be cut, and why the rest cannot; cheap when asked again."""
+        return Admission(units=tuple(dict.fromkeys(item.unit for item in self.couplings(module))))
 
     def cut_(
         self,
-        module: nn.Module,
+        module: Any,
         coupling: Coupling,
         keep: Bool[Tensor, "..."],
         mode: Mode,
-        semantics: str | None,
+        semantics: str | None = None,
     ) -> None:
         """Cut units of a layer; ``keep`` is in the coupling's grid, True = the unit stays."""
+        (shrink_ if mode == "shrink" else mask_)(module, coupling, keep)
 
-    def present(self, module: nn.Module, coupling: Coupling) -> Bool[Tensor, "..."]:
+    def present(self, module: Any, coupling: Coupling) -> Bool[Tensor, "..."]:
         """Return which units no mask has silenced, in the coupling's grid."""
+        return present(module, coupling)
 
-    def stock_config(self, module: nn.Module) -> Mapping[str, Fraction]:
+    def stock_config(self, module: Any) -> Mapping[str, Fraction]:
         """Return what a stock configuration says of a layer; empty where it cannot."""
+        return {}
 
-    def info(self, name: str, module: nn.Module) -> LayerInfo:
-        """Return what `inspect` shows of a layer."""
-
-    def view(self, name: str, module: nn.Module) -> View | None:
+    def view(self, name: str, module: Any) -> View | None:
         """Return the layer as criteria and calibration see it; None where there is no such view."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +163,3 @@ class Site:
     def info(self) -> LayerInfo:
         """Return what `inspect` shows of it."""
         return self.family.info(self.name, self.module)
-
-
-def cut_by_table_(module: Any, coupling: Coupling, keep: Bool[Tensor, "..."], mode: Mode) -> None:
-    """Cut units by their table alone; raises as `shrink_` and `mask_` do."""
-    (shrink_ if mode == "shrink" else mask_)(module, coupling, keep)

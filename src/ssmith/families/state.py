@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from ssmith.families.mamba.selective import SelectiveLayer
+from ssmith.families.mamba.selective import SEMANTICS
 from ssmith.families.mamba.units import resize_
 from ssmith.families.masks import apply_mask_, masks_of, remove_mask_
 
@@ -36,7 +36,7 @@ def state_of(site: nn.Module) -> SiteState:
         },
         masks={name: mask for name, (mask, _) in found.items()},
         fills={name: fill for name, (_, fill) in found.items()},
-        semantics=SelectiveLayer("", site).semantics,
+        semantics=getattr(site, SEMANTICS, None),
     )
 
 
@@ -65,4 +65,4 @@ def restore_(site: nn.Module, state: SiteState) -> None:
     for name, mask in state.masks.items():
         apply_mask_(site, name, mask, state.fills[name])
     if state.semantics is not None:
-        SelectiveLayer("", site).name_semantics_(state.semantics)
+        setattr(site, SEMANTICS, state.semantics)

@@ -7,20 +7,19 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from jaxtyping import Bool
-from torch import Tensor, nn
+from torch import nn
 
 from ssmith.core.layers import LayerInfo
-from ssmith.core.unit import Coupling, Mode
+from ssmith.core.unit import Coupling
 from ssmith.families.admission import Admission, try_tables
 from ssmith.families.coupling import present
-from ssmith.families.family import Kind, View, cut_by_table_
+from ssmith.families.family import Family, Kind
 from ssmith.families.parts.stock import Engine, is_stock, kind_of
 from ssmith.ops.backends import choose
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableFamily:
+class TableFamily(Family):
     """Layers that are cut by their tables alone.
 
     Args:
@@ -34,7 +33,7 @@ class TableFamily:
     """
 
     name: str
-    kind: Kind
+    kind: Kind = "ssm"
     classes: Collection[str]
     tables: Callable[[Any], tuple[Coupling, ...]]
     config: Callable[[Any], Mapping[str, Fraction]]
@@ -59,20 +58,6 @@ class TableFamily:
         if is_stock(module) and kind_of(module) in self.classes:
             return Admission(units=tuple(dict.fromkeys(item.unit for item in tables)))
         return try_tables(module, tables)
-
-    def cut_(  # noqa: D102
-        self,
-        module: Any,
-        coupling: Coupling,
-        keep: Bool[Tensor, "..."],
-        mode: Mode,
-        semantics: str | None,
-    ) -> None:
-        del semantics
-        cut_by_table_(module, coupling, keep, mode)
-
-    def present(self, module: Any, coupling: Coupling) -> Bool[Tensor, "..."]:  # noqa: D102
-        return present(module, coupling)
 
     def stock_config(self, module: Any) -> Mapping[str, Fraction]:  # noqa: D102
         return self.config(module)
@@ -100,10 +85,6 @@ class TableFamily:
             },
             notes=tuple(notes),
         )  # fmt: skip
-
-    def view(self, name: str, module: Any) -> View | None:  # noqa: D102
-        del name, module
-        return None
 
 
 _WIDTHS = ("intermediate_size", "hidden_size")

@@ -21,7 +21,7 @@ from ssmith.core.selective import BlockRecord, Statistics, Totals
 from ssmith.criteria.selective import SelectiveCriterion
 from ssmith.criteria.selective.refit import PRODUCTS, column_products
 from ssmith.families.mamba.selective import Branches, MixerParts, SelectiveLayer
-from ssmith.surgery.columns import check_mixes, mixed_rows
+from ssmith.surgery.columns import check_mixes, mixed_rows, shrink_
 from ssmith.surgery.recovery import recover_, recovery
 
 RIDGE = 1e-6
@@ -72,7 +72,7 @@ def compensated_states(criterion: SelectiveCriterion, removed: int, rows: str) -
         if both:
             choice.keep, choice.mixing = keep, refit.mixing
         else:
-            layer.shrink_columns_(keep, C=mixed_rows(layer, "C", keep, refit.mixing))
+            shrink_(layer, keep, C=mixed_rows(layer, "C", keep, refit.mixing))
         return BlockRecord(layer=layer.name, stage=STATE, keep={STATE: keep}, facts=facts)
 
     first = Stage(
@@ -93,7 +93,8 @@ def _new_inputs(choice: _Choice) -> Stage:
         refit = refit_residual(
             sums["gram"], sums["right"], float(sums["energy"]), kept=int(keep.sum()), ridge=RIDGE
         )
-        layer.shrink_columns_(
+        shrink_(
+            layer,
             keep,
             B=mixed_rows(layer, "B", keep, refit.mixing),
             C=mixed_rows(layer, "C", keep, choice.mixing),

@@ -16,6 +16,7 @@ from ssmith.core.layers import STATE
 from ssmith.core.pattern import Pattern, amount_as_json
 from ssmith.core.selective import ENTRY, BlockRecord, Statistics, Totals
 from ssmith.criteria.selective import SelectiveCriterion
+from ssmith.families.mamba.family import cut_
 from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
 from ssmith.spine.choice import Choice, States
 from ssmith.spine.compensate import compensated_states, recovery_stage
@@ -101,7 +102,7 @@ def entries_stage(cut: States, removed: int) -> Stage:
                 halves, tuple(keep_entries(half, weights.present, amount) for half in halves or ())
             ),
         }
-        layer.cut_entries_(keep, cut.semantics)
+        cut_(layer, ENTRY, keep, semantics=cut.semantics)
         return BlockRecord(layer=layer.name, stage=ENTRY, keep={ENTRY: keep}, facts=facts)
 
     return Stage(
@@ -130,7 +131,7 @@ def states_stage(criterion: SelectiveCriterion, removed: int) -> Stage:
                 halves, tuple(keep_columns(half, removed) for half in halves or ())
             ),
         }
-        layer.shrink_columns_(keep)
+        cut_(layer, STATE, keep)
         return BlockRecord(layer=layer.name, stage=STATE, keep={STATE: keep}, facts=facts)
 
     return Stage(

@@ -22,6 +22,7 @@ from ssmith.criteria.weights import (
     keep_by,
     measured_filters,
 )
+from ssmith.families.mamba.family import cut_
 from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
 from ssmith.families.masks import mask_of
 from ssmith.spine.choice import Weights
@@ -141,7 +142,7 @@ def _stage(
             found = cut_of(cut, layer, name, totals.sums, amount)
             write_(layer, name, found.weight)
             mask = found.keep[:, None] if name == _CONV else found.keep
-            layer.cut_weight_(f"{name}.weight", mask)
+            cut_(layer, WEIGHT, mask, target=f"{name}.weight")
             keep[layer.own_name(f"{name}.weight")] = mask.cpu()
             each[name] = {
                 "before": mask.numel(),

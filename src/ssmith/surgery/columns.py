@@ -7,7 +7,27 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from ssmith.core.errors import UnsupportedError
+from ssmith.core.layers import STATE
+from ssmith.families.mamba.family import cut_
 from ssmith.families.mamba.selective import SelectiveLayer
+from ssmith.families.masks import reapply_masks_
+
+
+@torch.no_grad()
+def shrink_(
+    layer: SelectiveLayer,
+    keep: Bool[Tensor, "n"],
+    *,
+    B: Float[Tensor, "k e"] | None = None,
+    C: Float[Tensor, "k e"] | None = None,
+) -> None:
+    """Remove whole states; what stays gets the rows of ``x_proj`` that are given for B and C."""
+    cut_(layer, STATE, keep)
+    weight, n = layer.mixer.x_proj.weight, layer.n
+    for rows, part in ((B, weight[-2 * n : -n]), (C, weight[-n:])):
+        if rows is not None:
+            part.copy_(rows)
+    reapply_masks_(layer.module)
 
 
 @torch.no_grad()

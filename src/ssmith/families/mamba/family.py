@@ -16,7 +16,7 @@ from ssmith.core.selective import ENTRY, STORED_A_LOG
 from ssmith.core.unit import Coupling, Mode
 from ssmith.families.admission import Admission, try_rebuilding
 from ssmith.families.coupling import mask_, present
-from ssmith.families.family import Kind, View, cut_by_table_
+from ssmith.families.family import Family, View
 from ssmith.families.layout import registered
 from ssmith.families.mamba.forward import mamba_forward
 from ssmith.families.mamba.selective import SEMANTICS, SelectiveLayer
@@ -37,12 +37,11 @@ from ssmith.units import unit_named
 
 
 @dataclass(frozen=True)
-class MambaFamily:
+class MambaFamily(Family):
     """Mixers that scan with one A_log per channel and state, selected by ``x_proj``."""
 
     name: str
     engine: Engine | None
-    kind: Kind = "ssm"
 
     def owns(self, module: nn.Module) -> bool:  # noqa: D102
         layout = registered(module)
@@ -69,10 +68,10 @@ class MambaFamily:
         coupling: Coupling,
         keep: Bool[Tensor, "..."],
         mode: Mode,
-        semantics: str | None,
+        semantics: str | None = None,
     ) -> None:
         if coupling.unit != "entry":
-            cut_by_table_(module, coupling, keep, mode)
+            super().cut_(module, coupling, keep, mode)
             return
         unit = unit_named("entry")
         chosen = unit.semantics[0] if semantics is None else semantics
@@ -86,9 +85,6 @@ class MambaFamily:
             )
         mask_(module, coupling, keep, STORED_A_LOG[chosen])
         setattr(module, SEMANTICS, chosen)
-
-    def present(self, module: Any, coupling: Coupling) -> Bool[Tensor, "..."]:  # noqa: D102
-        return present(module, coupling)
 
     def stock_config(self, module: Any) -> Mapping[str, Fraction]:  # noqa: D102
         return config(module)
@@ -143,3 +139,18 @@ MAMBA = MambaFamily(
         mixers=MIXERS,
     ),
 )
+
+
+def cut_(
+    layer: SelectiveLayer,
+    unit: str,
+    keep: Bool[Tensor, "..."],
+    *,
+    target: str = "",
+    semantics: str | None = None,
+) -> None:
+    """Cut units of a mixer in their own way; ``target`` is our name of the weight they are in."""
+    place = layer.own_name(target) if target else ""
+    tables = {(item.unit, item.target): item for item in MAMBA.couplings(layer.module)}
+    table = tables[unit, place]
+    MAMBA.cut_(layer.module, table, keep, table.modes[0], semantics)

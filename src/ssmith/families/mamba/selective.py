@@ -6,17 +6,14 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ssmith.core.errors import PlanError
-from ssmith.core.selective import STORED_A_LOG, LayerWeights, check_entry_semantics
-from ssmith.families.coupling import mask_, present, shrink_
+from ssmith.core.selective import LayerWeights
+from ssmith.families.coupling import present
 from ssmith.families.layout import Named
 from ssmith.families.mamba.forward import mixed, selection, steps_of
-from ssmith.families.mamba.units import NORMALISED, entry, layout_of, named, state
-from ssmith.families.masks import apply_mask_, reapply_masks_
+from ssmith.families.mamba.units import entry, layout_of, named
 from ssmith.families.parts.convolving import at_least_float32, convolve
 from ssmith.families.parts.plain import is_plain
 from ssmith.ops.reuse import linear
@@ -112,11 +109,6 @@ class SelectiveLayer:
         return getattr(self.mixer, "c_layernorm", None) is not None
 
     @property
-    def forewarning(self) -> str:
-        """What to know before columns are removed, in words; empty if nothing."""
-        return NORMALISED if self.normalises else ""
-
-    @property
     def present(self) -> Bool[Tensor, "e n"]:
         """False where an entry of A_log has been cut."""
         return present(self.module, entry(self.module))
@@ -183,73 +175,7 @@ class SelectiveLayer:
         """Return the mixer's output from its branches on: what its forward pass returns."""
         return mixed(self.mixer, branches.x, branches.z, branches.selected)
 
-    def cut_entries_(self, keep: Bool[Tensor, "e n"], semantics: str) -> None:
-        """Cut entries of A_log; they stay cut under training.
-
-        Args:
-            keep: True = keep; joined with what was cut before.
-            semantics: what a cut entry does: memoryless, unit-decay or fast-decay.
-
-        Raises:
-            InputError: if the semantics are none of these.
-            PlanError: if the mask has another shape, or entries were cut with other semantics.
-        """
-        check_entry_semantics(semantics)
-        if self.semantics not in (None, semantics):
-            raise PlanError(
-                f"{self.name}: entries were cut as {self.semantics!r}, not {semantics!r}",
-                allowed="one semantics for all cut entries of a model",
-                next_step=f"cut further with semantics {self.semantics!r}",
-            )
-        mask_(self.module, entry(self.module), keep, STORED_A_LOG[semantics])
-        self.name_semantics_(semantics)
-
-    def name_semantics_(self, semantics: str) -> None:
-        """Note what the cut entries of A_log do."""
-        setattr(self.module, SEMANTICS, semantics)
-
-    def cut_weight_(self, weight: str, keep: Bool[Tensor, "..."]) -> None:
-        """Set entries of a projection's weight to zero; they stay zero under training.
-
-        Args:
-            weight: e.g. ``"in_proj.weight"``.
-            keep: True = keep, in the weight's shape.
-        """
-        apply_mask_(self.module, self.own_name(weight), keep, 0.0)
-
     def own_name(self, parameter: str) -> str:
         """Return what the mixer's class calls a parameter, given our name of it."""
         part, _, name = parameter.rpartition(".")
         return f"{layout_of(self.module).name(part)}.{name}"
-
-    @torch.no_grad()
-    def shrink_columns_(
-        self,
-        keep: Bool[Tensor, "n"],
-        *,
-        B: Float[Tensor, "k e"] | None = None,
-        C: Float[Tensor, "k e"] | None = None,
-    ) -> None:
-        """Remove whole states, the same ones in every channel.
-
-        Args:
-            keep: True = keep; at least one.
-            B: new rows of ``x_proj`` for B of the kept states; as they are if None.
-            C: the same for C.
-
-        Raises:
-            PlanError: if no state is kept, or the mask or the rows have another shape.
-        """
-        mixer, count = self.mixer, int(keep.sum())
-        given = [rows for rows in (B, C) if rows is not None]
-        if any(rows.shape != (count, self.e) for rows in given):
-            raise PlanError(
-                f"{self.name}: new rows of shape {[tuple(rows.shape) for rows in given]}",
-                allowed=f"{(count, self.e)}",
-            )
-        shrink_(self.module, state(self.module), keep)
-        parts = mixer.x_proj.weight.split([mixer.x_proj.out_features - 2 * count, count, count])
-        for rows, part in zip((B, C), parts[1:], strict=True):
-            if rows is not None:
-                part.copy_(rows)
-        reapply_masks_(self.module)

@@ -7,7 +7,6 @@ from ssmith.families.tabled import TableFamily
 
 MAMBA2 = TableFamily(
     name="mamba2",
-    kind="ssm",
     classes=MIXERS,
     tables=tables,
     config=config,

@@ -7,7 +7,6 @@ from ssmith.families.zamba.units import MIXERS, config, tables
 
 ZAMBA = TableFamily(
     name="zamba",
-    kind="ssm",
     classes=MIXERS,
     tables=tables,
     config=config,
