@@ -93,8 +93,6 @@ class Network:
 
     @contextmanager
     def hold(self, index: int, *, own: bool) -> Iterator[nn.Module]:
-        """Yield the network, or a copy of it."""
-        del index
         if own:
             yield copy.deepcopy(self.model).eval()
             return
@@ -102,21 +100,15 @@ class Network:
             yield self.model
 
     def start(self, items: range) -> Any:
-        """Return the batch."""
         return self.rows.batch(items)
 
     def run(self, module: nn.Module, given: Any) -> Any:
-        """Run the network on a batch."""
         return self.rows.forward(module, given)
 
     def flowing(self, given: Any) -> tuple[Tensor, ...]:
-        """Return none: every site begins at the rows."""
-        del given
         return ()
 
     def joined(self, items: range, flowing: Sequence[Tensor]) -> Any:
-        """Return the batch."""
-        del flowing
         return self.start(items)
 
 
@@ -137,7 +129,6 @@ class Chain:
 
     @contextmanager
     def hold(self, index: int, *, own: bool) -> Iterator[nn.Module]:
-        """Yield a block, or a copy of it."""
         block = self.model.get_submodule(self.parts[index].name)
         if own:
             yield copy.deepcopy(block).eval()
@@ -146,25 +137,21 @@ class Chain:
             yield block
 
     def start(self, items: range) -> Any:
-        """Return what the first block is called with."""
         batch = self.rows.batch(items)
         first = self.model.get_submodule(self.parts[0].name)
         with evaluating(self.model):
             return called_with(first, lambda: self.rows.forward(self.model, batch))
 
     def run(self, module: nn.Module, given: Any) -> Any:
-        """Run a block."""
         args, kwargs = given
         made = list(tensors_in(module(*args, **kwargs)))
         return replaced(given, {place: made[source] for place, source in self.flows.items()})
 
     def flowing(self, given: Any) -> tuple[Tensor, ...]:
-        """Return what the block before made."""
         found = list(tensors_in(given))
         return tuple(found[place] for place in sorted(self.flows))
 
     def joined(self, items: range, flowing: Sequence[Tensor]) -> Any:
-        """Return what a block is called with."""
         if items not in self._shared:
             # What flows is not held twice.
             nothing = {place: torch.empty(0) for place in self.flows}
@@ -197,36 +184,27 @@ class ReadBlocks:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The blocks."""
         return tuple(
             Part(name=name.rpartition(".")[0], sites=(name,)) for name in self.blocks.layers
         )
 
     @property
     def calls(self) -> Mapping[str, int]:
-        """Once each."""
         return dict.fromkeys(self.blocks.layers, 1)
 
     def hold(self, index: int, *, own: bool) -> AbstractContextManager[nn.Module]:
-        """Read a block."""
-        del own
         return self.blocks.block(index)
 
     def start(self, items: range) -> Any:
-        """Return embedded tokens."""
         return self.blocks.embed(self.rows.batch(items).inputs.ids)
 
     def run(self, module: nn.Module, given: Any) -> Any:
-        """Run a block."""
         return module(given)
 
     def flowing(self, given: Any) -> tuple[Tensor, ...]:
-        """Return all that a block is given."""
         return (given,)
 
     def joined(self, items: range, flowing: Sequence[Tensor]) -> Any:
-        """Return what a block is given."""
-        del items
         return flowing[0]
 
 

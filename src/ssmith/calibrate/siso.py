@@ -70,7 +70,6 @@ class CorrelationSums:
         valid: Bool[Tensor, "b l"],
         lacking: Float[Tensor, "b l m"] | None,
     ) -> None:
-        """Add the steps of some sequences (see `Sums`)."""
         on = valid.cpu().unsqueeze(-1)
         rows = self._channels(u.double().cpu() * on)
         e = torch.zeros_like(rows)
@@ -153,7 +152,6 @@ class CorrelationSums:
         return total
 
     def result(self) -> Moments:
-        """Return the mean products."""
         if not self.steps:
             return mean_of(self.modes.layer, {}, 0)
         r = self.sums["autocorrelation"]

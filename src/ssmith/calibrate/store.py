@@ -61,34 +61,26 @@ class MemoryStore:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
 
     def finished(self) -> int:
-        """Return how many sites are done."""
         return len(self.outcomes)
 
     def holds(self, index: int, batches: Collection[str]) -> bool:
         """Return whether a part before has handed them on: one begins where nothing has."""
-        del index
         return all(batch in self.flows for batch in batches)
 
     def read(self, index: int, batch: str) -> tuple[Tensor, ...]:
-        """Return the batch's latest version."""
-        del index
         return self.flows[batch]
 
     def write(self, index: int, batch: str, flowing: Sequence[Tensor]) -> None:
-        """Replace the batch: it has been read for the last time."""
-        del index
         self.flows[batch] = tuple(flowing)
 
     def drop(self, index: int, batches: Collection[str]) -> None:
         """Do nothing: the next version stands in its place."""
 
     def finish(self, site: str, state: SiteState, records: Sequence[BlockRecord]) -> None:
-        """Keep what became of a site."""
         nothing = SiteState(tensors={})
         self.outcomes[site] = (state if self.lasting else nothing, tuple(records))
 
     def outcome(self, site: str) -> Outcome:
-        """Return what became of a site."""
         return self.outcomes[site]
 
 
@@ -134,31 +126,25 @@ class DirectoryStore:
         return there.index(False) if False in there else len(there)
 
     def holds(self, index: int, batches: Collection[str]) -> bool:
-        """Return whether all these batches have their file."""
         return all(self._flow(index, batch).is_file() for batch in batches)
 
     def read(self, index: int, batch: str) -> tuple[Tensor, ...]:
-        """Read a batch."""
         found = _read(self._flow(index, batch))[0]
         return tuple(found[str(place)] for place in range(len(found)))
 
     def write(self, index: int, batch: str, flowing: Sequence[Tensor]) -> None:
-        """Write a batch."""
         tensors = {str(place): item.contiguous() for place, item in enumerate(flowing)}
         write_bytes(self._flow(index, batch), to_safetensors(tensors))
 
     def drop(self, index: int, batches: Collection[str]) -> None:
-        """Remove the batches' files."""
         for batch in batches:
             self._flow(index, batch).unlink(missing_ok=True)
 
     def finish(self, site: str, state: SiteState, records: Sequence[BlockRecord]) -> None:
-        """Write a site's file."""
         if self.writes and self.lasting:
             write_bytes(self._site(site), _packed(state, records))
 
     def outcome(self, site: str) -> Outcome:
-        """Read a site's file."""
         return _unpacked(*_read(self._site(site)))
 
     def _site(self, site: str) -> Path:

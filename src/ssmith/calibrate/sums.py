@@ -57,7 +57,6 @@ class StateSums:
         valid: Bool[Tensor, "b l"],
         lacking: Float[Tensor, "b l m"] | None,
     ) -> None:
-        """Add the steps of some sequences (see `Sums`)."""
         for index in self.blocks(u):
             given = u[index].double().cpu()
             rest = None if lacking is None else lacking[index].double().cpu()
@@ -93,7 +92,6 @@ class StateSums:
         accumulate(self.sums, found)
 
     def result(self) -> Moments:
-        """Return the mean products."""
         return mean_of(self.modes.layer, self.sums, self.steps)
 
 

@@ -43,11 +43,9 @@ class RecordedTarget:
     D: Float64[Tensor, "m"]
 
     def moments(self, modes: Modes, change: Float64[Tensor, "m"]) -> Moments:
-        """Return the moments of a layer (see `Target`)."""
         return moments_of_record(modes, self.D + change, self.recordings)
 
     def inputs(self, modes: Modes, change: Float64[Tensor, "m"]) -> Complex128[Tensor, "s i"]:
-        """Return better input rows (see `Target`)."""
         return fit_inputs(modes, self.D + change, self.recordings)
 
 
@@ -59,11 +57,9 @@ class WhiteTarget:
     ridge: float
 
     def moments(self, modes: Modes, change: Float64[Tensor, "m"]) -> Moments:
-        """Return the moments of a layer (see `Target`)."""
         return white_moments_towards(modes, self.dense, change)
 
     def inputs(self, modes: Modes, change: Float64[Tensor, "m"]) -> Complex128[Tensor, "s i"]:
-        """Return better input rows (see `Target`)."""
         return white_inputs(modes, self.dense, change, self.ridge)
 
 

@@ -25,13 +25,13 @@ class ChainFamily(Family):
 
     name = "blocks"
 
-    def owns(self, module: nn.Module) -> bool:  # noqa: D102
+    def owns(self, module: nn.Module) -> bool:
         return isinstance(module, nn.ModuleList | nn.Sequential)
 
-    def couplings(self, module: Any) -> tuple[Coupling, ...]:  # noqa: D102
+    def couplings(self, module: Any) -> tuple[Coupling, ...]:
         return (Coupling(unit="block", grid=(len(module),), slices=(), modes=("shrink",), least=1),)
 
-    def cut_(  # noqa: D102
+    def cut_(
         self,
         module: Any,
         coupling: Coupling,
@@ -52,7 +52,7 @@ class ChainFamily(Family):
                     part.layer_idx = place
             module.append(block)
 
-    def info(self, name: str, module: Any) -> LayerInfo:  # noqa: D102
+    def info(self, name: str, module: Any) -> LayerInfo:
         raise NotImplementedError(f"{name} is a list of {len(module)} blocks, not a layer")
 
 

@@ -24,14 +24,14 @@ class DiagonalFamily(Family):
     layer: type[LTILayer]
     name: str
 
-    def owns(self, module: nn.Module) -> bool:  # noqa: D102
+    def owns(self, module: nn.Module) -> bool:
         return isinstance(module, self.layer)
 
-    def couplings(self, module: Any) -> tuple[Coupling, ...]:  # noqa: D102
+    def couplings(self, module: Any) -> tuple[Coupling, ...]:
         slices = _s5(module) if isinstance(module, S5Layer) else _s4d(module)
         return (Coupling(unit="state", grid=module.grid(), slices=slices, least=0),)
 
-    def cut_(  # noqa: D102
+    def cut_(
         self,
         module: Any,
         coupling: Coupling,
@@ -50,15 +50,15 @@ class DiagonalFamily(Family):
         if module.state_mask is not None and bool(module.state_mask.all()):
             module.state_mask = None
 
-    def present(self, module: Any, coupling: Coupling) -> Bool[Tensor, "..."]:  # noqa: D102
+    def present(self, module: Any, coupling: Coupling) -> Bool[Tensor, "..."]:
         there: Tensor = module.present()
         return there.view(coupling.grid)
 
-    def info(self, name: str, module: Any) -> LayerInfo:  # noqa: D102
+    def info(self, name: str, module: Any) -> LayerInfo:
         found: LayerInfo = module.info(name)
         return found
 
-    def view(self, name: str, module: Any) -> View | None:  # noqa: D102
+    def view(self, name: str, module: Any) -> View | None:
         layer: LTILayer = module
         return layer
 

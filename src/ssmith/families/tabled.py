@@ -40,15 +40,15 @@ class TableFamily(Family):
     like: Callable[[Any], bool] | None = None
     engine: Engine | None = None
 
-    def owns(self, module: nn.Module) -> bool:  # noqa: D102
+    def owns(self, module: nn.Module) -> bool:
         if is_stock(module) and kind_of(module) in self.classes:
             return True
         return self.like is not None and self.like(module)
 
-    def couplings(self, module: Any) -> tuple[Coupling, ...]:  # noqa: D102
+    def couplings(self, module: Any) -> tuple[Coupling, ...]:
         return self.tables(module)
 
-    def admit(self, module: Any) -> Admission:  # noqa: D102
+    def admit(self, module: Any) -> Admission:
         try:
             tables = self.tables(module)
         except AttributeError as error:
@@ -59,10 +59,10 @@ class TableFamily(Family):
             return Admission(units=tuple(dict.fromkeys(item.unit for item in tables)))
         return try_tables(module, tables)
 
-    def stock_config(self, module: Any) -> Mapping[str, Fraction]:  # noqa: D102
+    def stock_config(self, module: Any) -> Mapping[str, Fraction]:
         return self.config(module)
 
-    def info(self, name: str, module: Any) -> LayerInfo:  # noqa: D102
+    def info(self, name: str, module: Any) -> LayerInfo:
         admission, engine = self.admit(module), self.engine
         known = self.tables(module) if admission.units else ()
         tables = {item.unit: item for item in known}

@@ -43,13 +43,13 @@ class MambaFamily(Family):
     name: str
     engine: Engine | None
 
-    def owns(self, module: nn.Module) -> bool:  # noqa: D102
+    def owns(self, module: nn.Module) -> bool:
         layout = registered(module)
         if layout is not None:
             return layout.family == self.name
         return is_known(module) or looks_like_mamba(module)
 
-    def couplings(self, module: Any) -> tuple[Coupling, ...]:  # noqa: D102
+    def couplings(self, module: Any) -> tuple[Coupling, ...]:
         return (state(module), entry(module), *weights(module), channel(module))
 
     def admit(self, module: Any) -> Admission:
@@ -62,7 +62,7 @@ class MambaFamily(Family):
             return Admission(units=(), reason=f"a part is not there: {error}")
         return try_rebuilding(module, layer, tables)
 
-    def cut_(  # noqa: D102
+    def cut_(
         self,
         module: Any,
         coupling: Coupling,
@@ -86,10 +86,10 @@ class MambaFamily(Family):
         mask_(module, coupling, keep, STORED_A_LOG[chosen])
         setattr(module, SEMANTICS, chosen)
 
-    def stock_config(self, module: Any) -> Mapping[str, Fraction]:  # noqa: D102
+    def stock_config(self, module: Any) -> Mapping[str, Fraction]:
         return config(module)
 
-    def info(self, name: str, module: Any) -> LayerInfo:  # noqa: D102
+    def info(self, name: str, module: Any) -> LayerInfo:
         admission = self.admit(module)
         parameters = sum(parameter.numel() for parameter in module.parameters())
         if not admission.units:
@@ -124,7 +124,7 @@ class MambaFamily(Family):
             notes=tuple(notes),
         )
 
-    def view(self, name: str, module: Any) -> View | None:  # noqa: D102
+    def view(self, name: str, module: Any) -> View | None:
         return SelectiveLayer.of(name, module)
 
 

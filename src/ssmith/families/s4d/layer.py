@@ -65,11 +65,10 @@ class S4DLayer(LTILayer):
         for name, value in values.items():
             self.register_parameter(name, nn.Parameter(value.to(torch.get_default_dtype())))
 
-    def grid(self) -> tuple[int, ...]:  # noqa: D102
+    def grid(self) -> tuple[int, ...]:
         return tuple(self.get_parameter("A_imag").shape)
 
     def counts(self) -> list[int]:
-        """Return the number of stored states of each channel."""
         return torch.bincount(self.channel.cpu(), minlength=self.width).tolist()
 
     def _continuous(self) -> tuple[Tensor, Tensor]:
@@ -88,7 +87,7 @@ class S4DLayer(LTILayer):
             return C[0].reshape(-1), C[1].reshape(-1)
         return C.reshape(-1), None
 
-    def discretise(self) -> Discrete:  # noqa: D102
+    def discretise(self) -> Discrete:
         A, dt = self._continuous()
         A_bar, B_bar = discretise(A, dt, self.options.discretisation)
         C, C_back = self._readouts()
@@ -106,14 +105,14 @@ class S4DLayer(LTILayer):
             C_back=None if C_back is None else factor * C_back,
         )
 
-    def forward(  # noqa: D102
+    def forward(
         self, u: Float[Tensor, "b l m"], lengths: Int64[Tensor, "b"] | None = None
     ) -> Float[Tensor, "b l m"]:
         # Without a state to hand on, the kernel alone is needed.
         run = self.discretise()
         return self._convolved(u, run, _powers(run.A_bar, u.shape[1]))
 
-    def scan(  # noqa: D102
+    def scan(
         self,
         u: Float[Tensor, "b l m"],
         state: Complex[Tensor, "b s"] | None = None,
@@ -135,7 +134,7 @@ class S4DLayer(LTILayer):
             last = last + powers[:, steps].mT * state
         return y, last
 
-    def step(  # noqa: D102
+    def step(
         self,
         u: Float[Tensor, "b m"],
         state: Complex[Tensor, "b s"],
@@ -147,7 +146,7 @@ class S4DLayer(LTILayer):
         terms = (run.C * new).real
         return self._sum_states(terms) + self.get_parameter("D") * u, new
 
-    def modes(self, name: str) -> Modes:  # noqa: D102
+    def modes(self, name: str) -> Modes:
         with torch.no_grad():
             wide = copy.deepcopy(self).double()
             A, dt = wide._continuous()
@@ -166,7 +165,7 @@ class S4DLayer(LTILayer):
         )
 
     @torch.no_grad()
-    def write_(self, values: Readout) -> None:  # noqa: D102
+    def write_(self, values: Readout) -> None:
         B_bar = self.modes("").B_bar if values.B_bar is None else values.B_bar
         if values.A_bar is not None:
             dt = self._continuous()[1].double().cpu()

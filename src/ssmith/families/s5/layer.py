@@ -51,7 +51,7 @@ class S5Layer(LTILayer):
         for name, initial in values.items():
             self.register_parameter(name, nn.Parameter(initial.to(torch.get_default_dtype())))
 
-    def grid(self) -> tuple[int, ...]:  # noqa: D102
+    def grid(self) -> tuple[int, ...]:
         return (self.get_parameter("Lambda_re").shape[0],)
 
     def _continuous(self) -> tuple[Tensor, Tensor]:
@@ -70,7 +70,7 @@ class S5Layer(LTILayer):
             return torch.view_as_complex(front), torch.view_as_complex(back)
         return torch.view_as_complex(self.get_parameter("C")), None
 
-    def discretise(self) -> Discrete:  # noqa: D102
+    def discretise(self) -> Discrete:
         Lambda, dt = self._continuous()
         A_bar, gain = discretise(Lambda, dt, self.options.discretisation)
         B_bar = gain.unsqueeze(-1) * torch.view_as_complex(self.get_parameter("B"))
@@ -87,7 +87,7 @@ class S5Layer(LTILayer):
             C_back=None if C_back is None else _output_weight(factor * C_back),
         )
 
-    def scan(  # noqa: D102
+    def scan(
         self,
         u: Float[Tensor, "b l m"],
         state: Complex[Tensor, "b s"] | None = None,
@@ -107,7 +107,7 @@ class S5Layer(LTILayer):
             last = state_at(states, lengths, state)
         return y, last
 
-    def step(  # noqa: D102
+    def step(
         self,
         u: Float[Tensor, "b m"],
         state: Complex[Tensor, "b s"],
@@ -118,7 +118,7 @@ class S5Layer(LTILayer):
         new = torch.addcmul(_input_map(u, run.B_bar), state, run.A_bar)
         return torch.addcmul(_read_out(new, run.C), u, self.get_parameter("D")), new
 
-    def modes(self, name: str) -> Modes:  # noqa: D102
+    def modes(self, name: str) -> Modes:
         with torch.no_grad():
             wide = copy.deepcopy(self).double()
             Lambda, dt = wide._continuous()
@@ -138,7 +138,7 @@ class S5Layer(LTILayer):
         )
 
     @torch.no_grad()
-    def write_(self, values: Readout) -> None:  # noqa: D102
+    def write_(self, values: Readout) -> None:
         names = ("C1", "C2") if self.options.bidirectional else ("C",)
         for name, C in zip(names, (values.C, values.C_back), strict=False):
             if C is not None:

@@ -78,7 +78,6 @@ def _autograd(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 def _fake_backward(
     A_bar: Tensor, states: Tensor, x0: Tensor, grad: Tensor, reverse: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    del grad, reverse
     return torch.empty_like(A_bar), torch.empty_like(states), torch.empty_like(x0)
 
 

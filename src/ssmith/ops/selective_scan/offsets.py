@@ -37,7 +37,6 @@ class _Offsets(torch.autograd.Function):
     def forward(
         ctx: Any, y: Tensor, C: Tensor | None, z: Tensor | None, *offsets: Tensor | None
     ) -> Tensor:
-        del offsets
         ctx.save_for_backward(C, z)
         return y.view_as(y)
 

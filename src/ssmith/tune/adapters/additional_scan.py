@@ -42,7 +42,7 @@ class AdditionalScan(Method):
         check_integer("states", self.states, at_least=1)
         check_choice("initialisation", self.initialisation, ("sound", "official"))
 
-    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:  # noqa: D102
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
         def build(name: str, mixer: Any, maths: str) -> Site:
             if maths != "mamba":
                 raise UnsupportedError(
@@ -74,13 +74,12 @@ class ExtraStatesPart(MixerPart):
         self.B = nn.Parameter(kaiming(k, e, like, draw))
         self.C = nn.Parameter(torch.zeros(k, e, **settings))
 
-    def change(self, mixer: Any) -> Hooks:  # noqa: D102
-        del mixer
+    def change(self, mixer: Any) -> Hooks:
         return replace(Hooks(), extra=ExtraStates(A_log=self.A_log, B=self.B, C=self.C))
 
-    def group(self) -> str:  # noqa: D102
+    def group(self) -> str:
         return "additional-scan"
 
-    def inert(self) -> tuple[str, ...]:  # noqa: D102
+    def inert(self) -> tuple[str, ...]:
         # exp(−Δ·eⁿ) underflows for every Δ above 104·e⁻ⁿ, and its gradient with it.
         return ("A_log",) if self.official else ()

@@ -30,8 +30,7 @@ class InitialState(Method):
 
     method: ClassVar[str] = "initial-state"
 
-    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:  # noqa: D102
-        del draw
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
         if survey.lti and not survey.mixers:
             return [_lti_site(name, layer) for name, layer in survey.lti.items()]
 
@@ -53,11 +52,10 @@ class InitialStatePart(MixerPart):
         super().__init__()
         self.h = nn.Parameter(torch.zeros(shape, dtype=master_dtype(like), device=like.device))
 
-    def change(self, mixer: Any) -> Hooks:  # noqa: D102
-        del mixer
+    def change(self, mixer: Any) -> Hooks:
         return replace(Hooks(), initial_state=self.h)
 
-    def group(self) -> str:  # noqa: D102
+    def group(self) -> str:
         return "initial-state"
 
 
@@ -73,10 +71,10 @@ class LTIInitialStatePart(LTIPart):
         zeros = torch.zeros(layer.n_states, 2, dtype=master_dtype(like), device=like.device)
         self.h: Float[Tensor, "s 2"] = nn.Parameter(zeros)
 
-    def start(self) -> Complex[Tensor, "s"]:  # noqa: D102
+    def start(self) -> Complex[Tensor, "s"]:
         return torch.view_as_complex(self.h)
 
-    def group(self) -> str:  # noqa: D102
+    def group(self) -> str:
         return "initial-state"
 
 

@@ -66,10 +66,10 @@ class LoRA(Method):
         if not self.targets:
             raise InputError("targets is empty", allowed="at least one name")
 
-    def label(self) -> str:  # noqa: D102
+    def label(self) -> str:
         return "dora" if self.dora else "lora"
 
-    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:  # noqa: D102
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
         wanted: dict[tuple[str, str], None] = {}
         linears = [name for name, part in survey.modules.items() if isinstance(part, nn.Linear)]
         if self.targets == "all-linear":
@@ -129,16 +129,14 @@ class LoRAPart(LinearPart):
         mask = kept(linear, "weight")
         self.register_buffer("keep", None if mask is None else self._own(mask), persistent=False)
 
-    def group(self) -> str:  # noqa: D102
+    def group(self) -> str:
         return self.label
 
-    def file_names(self) -> dict[str, str]:  # noqa: D102
+    def file_names(self) -> dict[str, str]:
         names = {"A": "lora_A.weight", "B": "lora_B.weight", "lengths": "lora_magnitude_vector"}
         return {name: names[name] for name in self.state_dict()}
 
-    def add(  # noqa: D102
-        self, linear: nn.Linear, x: Float[Tensor, "*b i"], y: Float[Tensor, "*b o"]
-    ) -> Tensor:
+    def add(self, linear: nn.Linear, x: Float[Tensor, "*b i"], y: Float[Tensor, "*b o"]) -> Tensor:
         dtype = y.dtype
         kept_input = functional.dropout(x, self.dropout, self.training) if self.dropout else x
         kept_input = kept_input.to(dtype)
@@ -155,7 +153,7 @@ class LoRAPart(LinearPart):
             return y + change
         return y + functional.pad(change, (self.rows.start, y.shape[-1] - self.rows.stop))
 
-    def merged(self, linear: nn.Linear) -> Float[Tensor, "o i"]:  # noqa: D102
+    def merged(self, linear: nn.Linear) -> Float[Tensor, "o i"]:
         weight = linear.weight.detach().to(self.B.dtype).clone()
         own = self._own(weight) + self._change().detach()
         if "lengths" in self._parameters:

@@ -100,7 +100,7 @@ class TensorPart(Part):
         self.register_buffer("keep", keep, persistent=False)
         self.value = nn.Parameter(base.detach().to(master_dtype(base)).clone())
 
-    def group(self) -> str:  # noqa: D102
+    def group(self) -> str:
         return self.label
 
     def of(self, base: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class Alias(TensorPart):
         # Past the registry of submodules: the tensors are listed and saved at the other place.
         object.__setattr__(self, "trained", trained)
 
-    def of(self, base: Tensor) -> Tensor:  # noqa: D102
+    def of(self, base: Tensor) -> Tensor:
         trained: TensorPart = self.__dict__["trained"]
         return trained.of(base)
 

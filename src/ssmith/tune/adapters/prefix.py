@@ -44,9 +44,8 @@ class PrefixTuning(Method):
         if self.hidden is not None:
             check_integer("hidden", self.hidden, at_least=1)
 
-    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:  # noqa: D102
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
         def build(name: str, mixer: Any, maths: str) -> Site:
-            del maths
             return Site(owner=name, key="prefix", part=PrefixPart(mixer, self, draw))
 
         return selective_sites(survey, self.label(), build)
@@ -72,9 +71,8 @@ class PrefixPart(MixerPart):
             return self.inputs
         return torch.tanh(self.inputs @ self.into.mT) @ self.out_of.mT
 
-    def change(self, mixer: Any) -> Hooks:  # noqa: D102
-        del mixer
+    def change(self, mixer: Any) -> Hooks:
         return replace(Hooks(), prefix=self.virtual())
 
-    def group(self) -> str:  # noqa: D102
+    def group(self) -> str:
         return "prefix"

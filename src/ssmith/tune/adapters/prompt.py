@@ -45,7 +45,7 @@ class PromptTuning(Method):
         check_integer("tokens", self.tokens, at_least=1)
         check_choice("initialisation", self.initialisation, ("vocabulary", "normal"))
 
-    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:  # noqa: D102
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
         name = _backbone(survey)
         table: Tensor = survey.modules[name].get_input_embeddings().weight  # type: ignore[operator]
         first = int(next(iter(survey.mixers.values())).layer_idx)
@@ -76,7 +76,7 @@ class PromptPart(Part):
             start = drawn.to(table.device).to(master_dtype(table)) * table.to(drawn.dtype).std()
         self.embeddings = nn.Parameter(start.to(master_dtype(table)))
 
-    def group(self) -> str:  # noqa: D102
+    def group(self) -> str:
         return "prompt"
 
 
@@ -102,7 +102,6 @@ def prepend(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 def drop(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
     """Take the prompt's places out of what the backbone returns (a forward hook)."""
-    del args
     count = getattr(module, "_ssmith_virtual", 0)
     if not count:
         return output

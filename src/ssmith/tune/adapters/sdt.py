@@ -51,8 +51,7 @@ class SDT(Method):
         check_number("states", self.states, above=0, below=1 + 1e-12)
         check_integer("warmup_steps", self.warmup_steps, at_least=1)
 
-    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:  # noqa: D102
-        del draw
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
 
         def build(name: str, mixer: Any, maths: str) -> Site:
             if maths != "mamba":
@@ -84,7 +83,7 @@ class SparsePart(TensorPart):
         zeros = torch.zeros(len(index), dtype=master_dtype(base), device=base.device)
         self.change = nn.Parameter(zeros)
 
-    def of(self, base: Tensor) -> Tensor:  # noqa: D102
+    def of(self, base: Tensor) -> Tensor:
         wide = base.to(self.change.dtype)
         return wide.reshape(-1).index_add(0, self.index, self.change).view_as(base)
 

@@ -54,10 +54,10 @@ class StateOffset(Method):
             if self.form == "y":
                 raise InputError("rank is set for form 'y'", allowed="rank with 'h' or 'both'")
 
-    def label(self) -> str:  # noqa: D102
+    def label(self) -> str:
         return f"state-offset-{self.form}" + ("-lowrank" if self.rank else "")
 
-    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:  # noqa: D102
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
         if survey.lti and not survey.mixers:
             return self._lti_sites(survey)
 
@@ -121,19 +121,18 @@ class StateOffsetPart(MixerPart):
             return (self.U @ self.V).reshape(self.shape)
         return None
 
-    def change(self, mixer: Any) -> Hooks:  # noqa: D102
-        del mixer
+    def change(self, mixer: Any) -> Hooks:
         y = self.y if "y" in self._parameters else None
         return replace(Hooks(), state_offset=self.offset(), output_offset=y)
 
-    def held(self) -> dict[str, Tensor]:  # noqa: D102
+    def held(self) -> dict[str, Tensor]:
         found = {"state_offset": self.offset(), "output_offset": self._parameters.get("y")}
         return {name: value.detach() for name, value in found.items() if value is not None}
 
-    def group(self) -> str:  # noqa: D102
+    def group(self) -> str:
         return "state-offset-h"
 
-    def groups(self) -> dict[str, str]:  # noqa: D102
+    def groups(self) -> dict[str, str]:
         names = dict(self.named_parameters())
         return {name: "state-offset-y" if name == "y" else "state-offset-h" for name in names}
 
@@ -154,8 +153,8 @@ class OutputOffsetPart(LTIPart):
         zeros = torch.zeros(layer.width, dtype=master_dtype(like), device=like.device)
         self.y = nn.Parameter(zeros)
 
-    def offset(self) -> Float[Tensor, "m"]:  # noqa: D102
+    def offset(self) -> Float[Tensor, "m"]:
         return self.y
 
-    def group(self) -> str:  # noqa: D102
+    def group(self) -> str:
         return "state-offset-y"

@@ -39,8 +39,7 @@ class Parameters(Method):
     def __post_init__(self) -> None:
         check_targets(self.targets)
 
-    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:  # noqa: D102
-        del draw
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
         return _sites(survey, _named(survey, self.targets), self.method)
 
 
@@ -66,8 +65,7 @@ class BitFit(Method):
         if self.targets is not None:
             check_targets(self.targets)
 
-    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:  # noqa: D102
-        del draw
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
         names = list(survey.parameters())
         if self.targets is None:
             chosen = [name for name in names if _is_default_bias(survey, name)]
@@ -109,11 +107,10 @@ class FullFineTuning(Method):
     def __post_init__(self) -> None:
         check_choice("scope", self.scope, ("all", "ssm"))
 
-    def label(self) -> str:  # noqa: D102
+    def label(self) -> str:
         return "full" if self.scope == "all" else "full-ssm"
 
-    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:  # noqa: D102
-        del draw
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
         names = list(survey.parameters())
         if self.scope == "ssm":
             inside = [*survey.mixers, *survey.lti]

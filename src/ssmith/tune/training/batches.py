@@ -41,13 +41,11 @@ class RowBatches:
         return -(-self.count // self.size)
 
     def rows(self, step: int) -> Int64[Tensor, "r"]:
-        """Return the places of a step's rows."""
         turn, place = divmod(step, self.steps_per_pass)
         _, order = _drawn(1, self.count, self.seed, turn)
         return order[place * self.size : (place + 1) * self.size]
 
     def collate(self, rows: Int64[Tensor, "r"]) -> Batch:
-        """Return rows as a batch."""
         return self.read(rows)
 
 
@@ -75,7 +73,6 @@ class StreamBatches:
         return phase + order[place * self.size : (place + 1) * self.size] * self.length
 
     def collate(self, rows: Int64[Tensor, "r"]) -> Batch:
-        """Return windows, and the token after each of theirs."""
         ids = torch.stack([self.stream[at : at + self.length + 1] for at in rows.tolist()]).long()
         return {"input_ids": ids[:, :-1], "labels": ids[:, 1:]}
 
