@@ -134,7 +134,7 @@ def load_adapter_(
         methods, tensors = from_peft(config, tensors, directory)
         findings.append(_finding("it names no digest of its base, so the base was not checked"))
     else:
-        methods = [adapters.from_plain(item) for item in own["methods"]]
+        methods = [adapters.Method.from_plain(item) for item in own["methods"]]
         tensors = {without_prefix(key): value for key, value in tensors.items()}
         findings += _check_base(model, own["base_model_digest"], digest, any_base, directory)
     label = directory.name if name is None else name

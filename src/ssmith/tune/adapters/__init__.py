@@ -5,8 +5,7 @@ from ssmith.tune.adapters.attach import attach_, check_complete, detach_
 from ssmith.tune.adapters.initial_state import InitialState
 from ssmith.tune.adapters.lora import LoRA
 from ssmith.tune.adapters.merge import MergeReport, merge_
-from ssmith.tune.adapters.method import Method
-from ssmith.tune.adapters.names import METHODS, by_name, from_plain, methods_of
+from ssmith.tune.adapters.method import NAMED, Method, by_name, methods_of
 from ssmith.tune.adapters.prefix import PrefixTuning
 from ssmith.tune.adapters.prompt import PromptTuning
 from ssmith.tune.adapters.proof import prove
@@ -18,6 +17,8 @@ from ssmith.tune.adapters.state import load_state_, state
 from ssmith.tune.adapters.state_offset import StateOffset
 from ssmith.tune.adapters.switch import active, disabled, rows, use_
 from ssmith.tune.adapters.tensors import BitFit, FullFineTuning, Parameters
+
+METHODS = tuple(sorted(NAMED))
 
 __all__ = [
     "METHODS",
@@ -42,7 +43,6 @@ __all__ = [
     "check_complete",
     "detach_",
     "disabled",
-    "from_plain",
     "groups",
     "load_state_",
     "merge_",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,13 +11,12 @@ from torch import nn
 from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.errors import UnsupportedError
 from ssmith.families.parts.hooks import ExtraStates, Hooks
-from ssmith.tune.adapters.method import Method, kaiming, selective_sites
-from ssmith.tune.adapters.part import MixerPart, Site, master_dtype
-from ssmith.tune.adapters.survey import Survey
+from ssmith.tune.adapters.method import MixerMethod, kaiming
+from ssmith.tune.adapters.part import MixerPart, master_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdditionalScan(Method):
+class AdditionalScan(MixerMethod):
     """k further states a channel: their decay, and their rows of B and C, of which C starts at 0.
 
     Args:
@@ -35,6 +34,7 @@ class AdditionalScan(Method):
     """
 
     method: ClassVar[str] = "additional-scan"
+    key: ClassVar[str] = "additional_scan"
     states: int = 8
     initialisation: Literal["sound", "official"] = "sound"
 
@@ -42,23 +42,21 @@ class AdditionalScan(Method):
         check_integer("states", self.states, at_least=1)
         check_choice("initialisation", self.initialisation, ("sound", "official"))
 
-    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
-        def build(name: str, mixer: Any, maths: str) -> Site:
-            if maths != "mamba":
-                raise UnsupportedError(
-                    f"additional-scan on {name}: the decay of a Mamba-2 head is shared by all its "
-                    "states, so further ones have none of their own",
-                    allowed="Mamba and Falcon-Mamba mixers",
-                    next_step="use state-offset-h or initial-state",
-                )
-            return Site(owner=name, key="additional_scan", part=ExtraStatesPart(mixer, self, draw))
-
-        return selective_sites(survey, self.label(), build)
+    def part(self, name: str, mixer: Any, draw: torch.Generator) -> ExtraStatesPart:
+        if mixer.A_log.ndim != 2:
+            raise UnsupportedError(
+                f"additional-scan on {name}: the decay of a Mamba-2 head is shared by all its "
+                "states, so further ones have none of their own",
+                allowed="Mamba and Falcon-Mamba mixers",
+                next_step="use state-offset-h or initial-state",
+            )
+        return ExtraStatesPart(mixer, self, draw)
 
 
 class ExtraStatesPart(MixerPart):
     """The further states of one mixer."""
 
+    label = "additional-scan"
     cannot_merge = "further states would make all layers' sizes, the cache's and the file's others"
 
     def __init__(self, mixer: Any, config: AdditionalScan, draw: torch.Generator) -> None:
@@ -74,11 +72,8 @@ class ExtraStatesPart(MixerPart):
         self.B = nn.Parameter(kaiming(k, e, like, draw))
         self.C = nn.Parameter(torch.zeros(k, e, **settings))
 
-    def change(self, mixer: Any) -> Hooks:
-        return replace(Hooks(), extra=ExtraStates(A_log=self.A_log, B=self.B, C=self.C))
-
-    def group(self) -> str:
-        return "additional-scan"
+    def change(self) -> Hooks:
+        return Hooks(extra=ExtraStates(A_log=self.A_log, B=self.B, C=self.C))
 
     def inert(self) -> tuple[str, ...]:
         # exp(−Δ·eⁿ) underflows for every Δ above 104·e⁻ⁿ, and its gradient with it.

@@ -14,7 +14,7 @@ from ssmith.families.hf import accelerate_, restore_
 from ssmith.families.hf.engine import runs_on_engine
 from ssmith.families.parts.hooks import SLOT
 from ssmith.tune.adapters.method import Method
-from ssmith.tune.adapters.part import Alias, Site
+from ssmith.tune.adapters.part import Alias, Placement
 from ssmith.tune.adapters.prompt import PromptPart, drop, prepend
 from ssmith.tune.adapters.proof import prove as prove_adapter
 from ssmith.tune.adapters.registry import (
@@ -127,7 +127,7 @@ def _check(model: nn.Module, methods: tuple[Method, ...], name: str) -> None:
         )
 
 
-def _sites(survey: Survey, methods: tuple[Method, ...], draw: Generator) -> list[Site]:
+def _sites(survey: Survey, methods: tuple[Method, ...], draw: Generator) -> list[Placement]:
     sites = [site for method in methods for site in method.sites(survey, draw)]
     taken = set()
     for site in sites:
@@ -141,7 +141,7 @@ def _sites(survey: Survey, methods: tuple[Method, ...], draw: Generator) -> list
 
 
 def _coverage(
-    survey: Survey, methods: tuple[Method, ...], sites: list[Site], *, allow_partial: bool
+    survey: Survey, methods: tuple[Method, ...], sites: list[Placement], *, allow_partial: bool
 ) -> Coverage:
     coverage = survey.coverage([site.owner for site in sites])
     if not any(method.in_layers for method in methods):
@@ -171,7 +171,7 @@ def _register(model: nn.Module, survey: Survey, name: str, methods: tuple[Method
     registry.methods[name] = methods
 
 
-def _install(survey: Survey, sites: list[Site], name: str) -> None:
+def _install(survey: Survey, sites: list[Placement], name: str) -> None:
     for mixer in survey.mixers.values():
         # A slot, even an empty one, holds a mixer on the engine.
         give_slot(mixer)
@@ -210,7 +210,7 @@ def _idle(proof: dict[str, float]) -> list[Finding]:
     return [Finding(layer="", kind="idle", message=text)]
 
 
-def _findings(survey: Survey, sites: list[Site]) -> tuple[Finding, ...]:
+def _findings(survey: Survey, sites: list[Placement]) -> tuple[Finding, ...]:
     found = [
         Finding(layer=name, kind="foreign", message=f"{name} runs transformers' own code: {reason}")
         for name, reason in survey.foreign.items()

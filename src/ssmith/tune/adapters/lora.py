@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -14,7 +15,7 @@ from ssmith.core.checks import check_flag, check_integer, check_number
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.families.hf.projections import row_parts
 from ssmith.tune.adapters.method import Method, kaiming
-from ssmith.tune.adapters.part import LinearPart, Site, master_dtype
+from ssmith.tune.adapters.part import LinearPart, Placement, master_dtype
 from ssmith.tune.adapters.pruned import kept
 from ssmith.tune.adapters.survey import Survey, matching
 
@@ -46,6 +47,7 @@ class LoRA(Method):
     """
 
     method: ClassVar[str] = "lora"
+    named: ClassVar[Mapping[str, Mapping[str, Any]]] = {"lora": {}, "dora": {"dora": True}}
     targets: Targets = "all-linear"
     rank: int = 8
     alpha: float | None = None
@@ -69,7 +71,7 @@ class LoRA(Method):
     def label(self) -> str:
         return "dora" if self.dora else "lora"
 
-    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Placement]:
         wanted: dict[tuple[str, str], None] = {}
         linears = [name for name, part in survey.modules.items() if isinstance(part, nn.Linear)]
         if self.targets == "all-linear":
@@ -84,7 +86,7 @@ class LoRA(Method):
                     wanted[found, rows] = None
         return [self._site(survey, name, rows, draw) for name, rows in wanted]
 
-    def _site(self, survey: Survey, name: str, rows: str, draw: torch.Generator) -> Site:
+    def _site(self, survey: Survey, name: str, rows: str, draw: torch.Generator) -> Placement:
         linear: Any = survey.modules[name]
         if self.dora and not linear.weight.is_floating_point():
             raise UnsupportedError(
@@ -104,7 +106,7 @@ class LoRA(Method):
                 )
             place = parts[rows]
         part = LoRAPart(linear, self, place, draw)
-        return Site(owner=name, key=f"lora_{rows}" if rows else "lora", part=part)
+        return Placement(owner=name, key=f"lora_{rows}" if rows else "lora", part=part)
 
 
 class LoRAPart(LinearPart):
@@ -128,9 +130,6 @@ class LoRAPart(LinearPart):
             self.lengths = nn.Parameter(lengths)
         mask = kept(linear, "weight")
         self.register_buffer("keep", None if mask is None else self._own(mask), persistent=False)
-
-    def group(self) -> str:
-        return self.label
 
     def file_names(self) -> dict[str, str]:
         names = {"A": "lora_A.weight", "B": "lora_B.weight", "lengths": "lora_magnitude_vector"}

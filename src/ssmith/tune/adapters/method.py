@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from importlib import import_module
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ssmith.core.errors import UnsupportedError
-from ssmith.core.settings import to_mapping
+from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.names import unknown_name
+from ssmith.core.settings import from_mapping, to_mapping
 from ssmith.families.parts.stock import kind_of
-from ssmith.tune.adapters.part import Site, master_dtype
+from ssmith.tune.adapters.part import Part, Placement, master_dtype
 from ssmith.tune.adapters.survey import Survey
+
+_KINDS: dict[str, type[Method]] = {}
+"""Methods by the names that files use, where every setting is spelt out."""
+NAMED: dict[str, tuple[type[Method], Mapping[str, Any]]] = {}
+"""Methods, and the settings that are meant, by the names that users give them."""
 
 
 class Method(ABC):
@@ -22,11 +27,20 @@ class Method(ABC):
 
     method: ClassVar[str]
     """What the method is called in files and on the command line."""
+    named: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """The settings that users mean by further names; by its own alone if there are none."""
     in_layers: ClassVar[bool] = True
     """Whether it acts inside layers, and so has a coverage of them."""
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "method" in vars(cls):
+            _KINDS[cls.method] = cls
+            presets = cls.named or {cls.method: {}}
+            NAMED.update({name: (cls, preset) for name, preset in presets.items()})
+
     @abstractmethod
-    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Placement]:
         """Return the parts for a model, at least one, and where they go."""
 
     def label(self) -> str:
@@ -35,11 +49,21 @@ class Method(ABC):
 
     @classmethod
     def from_plain(cls, value: object) -> Method:
-        """Return a method as files and command lines write it."""
-        # The names know every method, and every method knows this class.
-        names = import_module("ssmith.tune.adapters.names")
-        made: Method = names.from_plain(value)
-        return made
+        """Return a method as files and command lines write it; `as_plain` writes one.
+
+        It is a name (``state-offset-h``), a name with targets behind a colon and joined by ``+``
+        (``lora:in_proj+out_proj``), or a mapping with ``method`` and its settings.
+        """
+        if isinstance(value, str):
+            name, _, targets = value.strip().partition(":")
+            return by_name(name, {"targets": targets.split("+")} if targets else {})
+        if not isinstance(value, Mapping) or "method" not in value:
+            raise InputError(f"method {value!r}", allowed="a name, or a mapping with 'method'")
+        settings = dict(value)
+        name = str(settings.pop("method"))
+        if name in _KINDS and (name not in NAMED or set(NAMED[name][1]) <= set(settings)):
+            return from_mapping(_KINDS[name], settings, where=f"method {name!r}")
+        return by_name(name, settings)
 
     def as_plain(self) -> dict[str, Any]:
         """Return a JSON-ready dict: the method's name and its settings."""
@@ -47,38 +71,50 @@ class Method(ABC):
         return {"method": self.method, **to_mapping(settings)}
 
 
-def selective_sites(
-    survey: Survey,
-    method: str,
-    build: Callable[[str, Any, str], Site],
-    known: tuple[str, ...] = ("mamba", "mamba2"),
-) -> list[Site]:
-    """Return a site at every selective mixer of a model."""
-    if not survey.mixers:
-        left = "; ".join(f"{name}: {reason}" for name, reason in survey.foreign.items())
-        raise UnsupportedError(
-            f"{method} acts in selective layers, and {type(survey.model).__name__} has none the "
-            "engine runs" + (f" ({left})" * bool(left)),
-            allowed="models with Mamba or Mamba-2 layers",
-        )
-    found = []
-    for name, mixer in survey.mixers.items():
-        maths = survey.maths_of(name)
-        if maths not in known:
+class MixerMethod(Method):
+    """A method with one part in every selective mixer."""
+
+    key: ClassVar[str]
+    """What its parts are called in their mixers."""
+    known: ClassVar[tuple[str, ...]] = ("mamba", "mamba2")
+    """Scans it is defined for."""
+
+    @abstractmethod
+    def part(self, name: str, mixer: Any, draw: torch.Generator) -> Part:
+        """Return the part of one mixer."""
+
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Placement]:
+        if not survey.mixers:
+            left = "; ".join(f"{name}: {reason}" for name, reason in survey.foreign.items())
             raise UnsupportedError(
-                f"{method} is not defined for {name}, a {kind_of(mixer)}",
-                allowed=f"mixers that compute as {', '.join(known)}",
-                next_step="use state-offset, initial-state or lora",
+                f"{self.label()} acts in selective layers, and {type(survey.model).__name__} has "
+                "none the engine runs" + (f" ({left})" * bool(left)),
+                allowed="models with Mamba or Mamba-2 layers",
             )
-        found.append(build(name, mixer, maths))
-    return found
+        for name, mixer in survey.mixers.items():
+            if survey.maths_of(name) not in self.known:
+                raise UnsupportedError(
+                    f"{self.label()} is not defined for {name}, a {kind_of(mixer)}",
+                    allowed=f"mixers that compute as {', '.join(self.known)}",
+                    next_step="use state-offset, initial-state or lora",
+                )
+        return [
+            Placement(owner=name, key=self.key, part=self.part(name, mixer, draw))
+            for name, mixer in survey.mixers.items()
+        ]
 
 
-def state_shape(mixer: Any, maths: str) -> tuple[int, ...]:
-    """Return the shape of a mixer's state: (e, n), in Mamba-2 and Zamba (h, p, n)."""
-    if maths == "mamba2":
-        return (mixer.num_heads, mixer.head_dim, mixer.ssm_state_size)
-    return tuple(mixer.A_log.shape)
+def by_name(name: str, settings: Mapping[str, Any] | None = None) -> Method:
+    """Return a method by the name users give it."""
+    if name not in NAMED:
+        raise unknown_name(f"method {name!r}", name, NAMED)
+    kind, preset = NAMED[name]
+    return from_mapping(kind, {**preset, **(settings or {})}, where=f"method {name!r}")
+
+
+def methods_of(names: str) -> tuple[Method, ...]:
+    """Return the methods that are named between commas (see `Method.from_plain`)."""
+    return tuple(Method.from_plain(name) for name in names.split(","))
 
 
 def kaiming(rows: int, columns: int, like: Tensor, draw: torch.Generator) -> Tensor:

@@ -16,10 +16,12 @@ from ssmith.families.parts.hooks import Hooks
 class Part(nn.Module, ABC):
     """Trainable tensors of one method at one module; all its parameters are trained and saved.
 
-    ``by_row`` says whether each sequence of a batch may have its own; ``cannot_merge`` why the
-    part cannot be written into the base model, empty if it can.
+    ``label`` names the method, for learning rates of its own; ``by_row`` says whether each sequence
+    of a batch may have its own; ``cannot_merge`` why the part cannot be written into the base
+    model, empty if it can.
     """
 
+    label: str
     by_row = False
     cannot_merge = ""
 
@@ -29,11 +31,7 @@ class Part(nn.Module, ABC):
 
     def groups(self) -> dict[str, str]:
         """Return which group of learning rates each parameter belongs to, by name."""
-        return {name: self.group() for name, _ in self.named_parameters()}
-
-    @abstractmethod
-    def group(self) -> str:
-        """Return the name of the method, for learning rates of its own."""
+        return {name: self.label for name, _ in self.named_parameters()}
 
     def inert(self) -> tuple[str, ...]:
         """Return parameters that by design receive no gradient."""
@@ -57,8 +55,8 @@ class MixerPart(Part):
     constant = False
 
     @abstractmethod
-    def change(self, mixer: Any) -> Hooks:
-        """Return what this part changes in a mixer."""
+    def change(self) -> Hooks:
+        """Return what this part changes in its mixer."""
 
 
 class LinearPart(Part):
@@ -100,9 +98,6 @@ class TensorPart(Part):
         self.register_buffer("keep", keep, persistent=False)
         self.value = nn.Parameter(base.detach().to(master_dtype(base)).clone())
 
-    def group(self) -> str:
-        return self.label
-
     def of(self, base: Tensor) -> Tensor:
         """Return what stands in the place of ``base``, in full precision."""
         keep: Any = self.keep
@@ -125,7 +120,7 @@ class Alias(TensorPart):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Site:
+class Placement:
     """Where a part goes: the module that carries it ("" for the model), and its key there."""
 
     owner: str

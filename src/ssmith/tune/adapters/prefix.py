@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 from ssmith.core.checks import check_integer
 from ssmith.families.parts.hooks import Hooks
-from ssmith.tune.adapters.method import Method, kaiming, selective_sites
-from ssmith.tune.adapters.part import MixerPart, Site, master_dtype
-from ssmith.tune.adapters.survey import Survey
+from ssmith.tune.adapters.method import MixerMethod, kaiming
+from ssmith.tune.adapters.part import MixerPart, master_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrefixTuning(Method):
+class PrefixTuning(MixerMethod):
     """v learned inputs of every mixer, run through before the first real one.
 
     Their outputs are never seen: what stays is the state they leave, in the convolution and in
@@ -36,6 +35,7 @@ class PrefixTuning(Method):
     """
 
     method: ClassVar[str] = "prefix"
+    key: ClassVar[str] = "prefix"
     tokens: int = 16
     hidden: int | None = None
 
@@ -44,16 +44,14 @@ class PrefixTuning(Method):
         if self.hidden is not None:
             check_integer("hidden", self.hidden, at_least=1)
 
-    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
-        def build(name: str, mixer: Any, maths: str) -> Site:
-            return Site(owner=name, key="prefix", part=PrefixPart(mixer, self, draw))
-
-        return selective_sites(survey, self.label(), build)
+    def part(self, name: str, mixer: Any, draw: torch.Generator) -> PrefixPart:
+        return PrefixPart(mixer, self, draw)
 
 
 class PrefixPart(MixerPart):
     """The virtual inputs of one mixer."""
 
+    label = "prefix"
     cannot_merge = "a model's weights hold no inputs"
 
     def __init__(self, mixer: Any, config: PrefixTuning, draw: torch.Generator) -> None:
@@ -71,8 +69,5 @@ class PrefixPart(MixerPart):
             return self.inputs
         return torch.tanh(self.inputs @ self.into.mT) @ self.out_of.mT
 
-    def change(self, mixer: Any) -> Hooks:
-        return replace(Hooks(), prefix=self.virtual())
-
-    def group(self) -> str:
-        return "prefix"
+    def change(self) -> Hooks:
+        return Hooks(prefix=self.virtual())

@@ -14,7 +14,7 @@ from ssmith.core.errors import UnsupportedError
 from ssmith.families.parts.cache import read
 from ssmith.families.registry import mixers
 from ssmith.tune.adapters.method import Method
-from ssmith.tune.adapters.part import Part, Site, master_dtype
+from ssmith.tune.adapters.part import Part, Placement, master_dtype
 from ssmith.tune.adapters.slot import slot_of
 from ssmith.tune.adapters.survey import Survey
 
@@ -45,12 +45,12 @@ class PromptTuning(Method):
         check_integer("tokens", self.tokens, at_least=1)
         check_choice("initialisation", self.initialisation, ("vocabulary", "normal"))
 
-    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Placement]:
         name = _backbone(survey)
         table: Tensor = survey.modules[name].get_input_embeddings().weight  # type: ignore[operator]
         first = int(next(iter(survey.mixers.values())).layer_idx)
         part = PromptPart(table.detach(), self, first, draw)
-        return [Site(owner=name, key="prompt", part=part)]
+        return [Placement(owner=name, key="prompt", part=part)]
 
 
 class PromptPart(Part):
@@ -60,6 +60,7 @@ class PromptPart(Part):
     it.
     """
 
+    label = "prompt"
     cannot_merge = "a model's weights hold no prompt"
 
     def __init__(
@@ -75,9 +76,6 @@ class PromptPart(Part):
             drawn = torch.randn(config.tokens, width, generator=draw, dtype=torch.float64)
             start = drawn.to(table.device).to(master_dtype(table)) * table.to(drawn.dtype).std()
         self.embeddings = nn.Parameter(start.to(master_dtype(table)))
-
-    def group(self) -> str:
-        return "prompt"
 
 
 def prepend(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -13,7 +13,8 @@ from ssmith.core.errors import ModelError, NumericalError
 from ssmith.core.seeds import generator, seeded
 from ssmith.families.examples import example_batch, main_output
 from ssmith.tune.adapters.part import TensorPart
-from ssmith.tune.adapters.registry import check_name
+from ssmith.tune.adapters.registry import check_name, trainable
+from ssmith.tune.adapters.registry import tensors as tensors_of
 from ssmith.tune.adapters.slot import slots
 from ssmith.tune.adapters.switch import active, disabled, use_
 
@@ -51,7 +52,8 @@ def prove(
     inputs = dict(example_batch(model, seed) if batch is None else batch)
     was = active(model)
     use_(model, (name,))
-    tensors, exempt = _tensors(model, name)
+    tensors = trainable(model, name)
+    exempt = {at for at, _, inner, part in tensors_of(model, name) if inner in part.inert()}
     try:
         with _undisturbed(model, tensors):
             norms = _norms(model, tensors, inputs, seed)
@@ -131,19 +133,6 @@ def _idle(model: nn.Module, name: str, inputs: dict[str, Any], seed: int) -> set
         finally:
             for base in bases.values():
                 base.requires_grad_(False)
-
-
-def _tensors(model: nn.Module, name: str) -> tuple[dict[str, nn.Parameter], set[str]]:
-    """Return an adapter's parameters by name, and those that by design get no gradient."""
-    found, exempt = {}, set()
-    for owner, _, slot in slots(model):
-        for key, part in slot.of(name):
-            for tensor, parameter in part.named_parameters():
-                place = f"{owner}.ssmith_adapters.{name}.{key}.{tensor}".lstrip(".")
-                found[place] = parameter
-                if tensor in part.inert():
-                    exempt.add(place)
-    return found, exempt
 
 
 @contextmanager

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from ssmith.core.errors import InputError
+from ssmith.families.parts.hooks import SLOT
 from ssmith.tune.adapters.method import Method
+from ssmith.tune.adapters.part import Part
 from ssmith.tune.adapters.slot import slots
 
 _REGISTRY = "_ssmith_adapter_registry"
@@ -59,30 +62,31 @@ def check_name(model: nn.Module, name: str) -> None:
         )
 
 
-def trainable(model: nn.Module, name: str | None = None) -> dict[str, nn.Parameter]:
-    """Return the trainable parameters of adapters, by their dotted names in the model."""
+def tensors(
+    model: nn.Module, name: str | None = None
+) -> Iterator[tuple[str, nn.Parameter, str, Part]]:
+    """Yield the trainable parameters of one adapter, or of the active ones.
+
+    Each with its dotted name in the model before it; after it the one in its part, and that.
+    """
     if name is not None:
         check_name(model, name)
-    found: dict[str, nn.Parameter] = {}
     for owner, _, slot in slots(model):
         for adapter in slot.active if name is None else (name,):
             for key, part in slot.of(adapter):
-                for tensor, parameter in part.named_parameters():
-                    place = f"{owner}.ssmith_adapters.{adapter}.{key}.{tensor}"
-                    found[place.lstrip(".")] = parameter
-    return found
+                for inner, parameter in part.named_parameters():
+                    place = f"{owner}.{SLOT}.{adapter}.{key}.{inner}"
+                    yield place.lstrip("."), parameter, inner, part
+
+
+def trainable(model: nn.Module, name: str | None = None) -> dict[str, nn.Parameter]:
+    """Return the trainable parameters of adapters, by their dotted names in the model."""
+    return {place: parameter for place, parameter, _, _ in tensors(model, name)}
 
 
 def groups(model: nn.Module, name: str | None = None) -> dict[str, dict[str, nn.Parameter]]:
     """Return the trainable parameters by method, for learning rates of their own."""
-    if name is not None:
-        check_name(model, name)
     found: dict[str, dict[str, nn.Parameter]] = {}
-    for owner, _, slot in slots(model):
-        for adapter in slot.active if name is None else (name,):
-            for key, part in slot.of(adapter):
-                group = part.groups()
-                for tensor, parameter in part.named_parameters():
-                    place = f"{owner}.ssmith_adapters.{adapter}.{key}.{tensor}"
-                    found.setdefault(group[tensor], {})[place.lstrip(".")] = parameter
+    for place, parameter, inner, part in tensors(model, name):
+        found.setdefault(part.groups()[inner], {})[place] = parameter
     return found

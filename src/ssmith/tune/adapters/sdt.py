@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from ssmith.core.checks import check_integer, check_number
 from ssmith.core.errors import UnsupportedError
 from ssmith.families.hf.projections import row_parts
-from ssmith.tune.adapters.method import Method, selective_sites
-from ssmith.tune.adapters.part import Site, TensorPart, master_dtype
+from ssmith.tune.adapters.method import MixerMethod
+from ssmith.tune.adapters.part import Placement, TensorPart, master_dtype
 from ssmith.tune.adapters.pruned import kept
-from ssmith.tune.adapters.survey import Survey
 
 
 @dataclass(frozen=True, kw_only=True)
-class SDT(Method):
+class SDT(MixerMethod):
     """Trains A_log at few channels and states, and the rows of B and C at those channels.
 
     It begins as a warm-up that trains all of A_log. `select_` then ranks channels by the sum of
@@ -42,6 +41,7 @@ class SDT(Method):
     """
 
     method: ClassVar[str] = "sdt"
+    key: ClassVar[str] = "sdt_warmup"
     channels: float = 0.01
     states: float = 0.25
     warmup_steps: int = 250
@@ -51,19 +51,14 @@ class SDT(Method):
         check_number("states", self.states, above=0, below=1 + 1e-12)
         check_integer("warmup_steps", self.warmup_steps, at_least=1)
 
-    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
-
-        def build(name: str, mixer: Any, maths: str) -> Site:
-            if maths != "mamba":
-                raise UnsupportedError(
-                    f"sdt on {name}: the decay of a Mamba-2 head has no axis of states",
-                    allowed="Mamba and Falcon-Mamba mixers",
-                    next_step="use Parameters(targets=('A_log',)) or state-offset-h",
-                )
-            part = TensorPart("A_log", "sdt", mixer.A_log, kept(mixer, "A_log"))
-            return Site(owner=name, key="sdt_warmup", part=part)
-
-        return selective_sites(survey, self.label(), build)
+    def part(self, name: str, mixer: Any, draw: torch.Generator) -> TensorPart:
+        if mixer.A_log.ndim != 2:
+            raise UnsupportedError(
+                f"sdt on {name}: the decay of a Mamba-2 head has no axis of states",
+                allowed="Mamba and Falcon-Mamba mixers",
+                next_step="use Parameters(targets=('A_log',)) or state-offset-h",
+            )
+        return TensorPart("A_log", "sdt", mixer.A_log, kept(mixer, "A_log"))
 
     def counts(self, mixer: Any) -> tuple[int, int]:
         """Return how many channels of a mixer are trained, and how many states in each."""
@@ -88,13 +83,13 @@ class SparsePart(TensorPart):
         return wide.reshape(-1).index_add(0, self.index, self.change).view_as(base)
 
 
-def sparse_sites(name: str, mixer: Any, indices: tuple[Tensor, Tensor]) -> list[Site]:
+def sparse_sites(name: str, mixer: Any, indices: tuple[Tensor, Tensor]) -> list[Placement]:
     """Return the two sites that train chosen places of one mixer."""
     decay = SparsePart("A_log", mixer.A_log, indices[0])
     rows = SparsePart("weight", mixer.x_proj._parameters["weight"], indices[1])
     return [
-        Site(owner=name, key="sdt", part=decay),
-        Site(owner=f"{name}.x_proj", key="sdt", part=rows),
+        Placement(owner=name, key="sdt", part=decay),
+        Placement(owner=f"{name}.x_proj", key="sdt", part=rows),
     ]
 
 

@@ -167,7 +167,7 @@ def _changed(part: Part, mixer: Any, hooks: Hooks) -> Hooks:
         return replace(hooks, tensors={**hooks.tensors, part.parameter: part.of(own)})
     if not isinstance(part, MixerPart):
         return hooks
-    return _joined(hooks, part.change(mixer))
+    return _joined(hooks, part.change())
 
 
 def _joined(first: Hooks, second: Hooks) -> Hooks:

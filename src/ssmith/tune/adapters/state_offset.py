@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar, Literal
 
@@ -12,16 +13,17 @@ from torch import Tensor, nn
 
 from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.families.hf.facts import state_shape
 from ssmith.families.parts.hooks import Hooks
-from ssmith.tune.adapters.method import Method, kaiming, selective_sites, state_shape
-from ssmith.tune.adapters.part import LTIPart, MixerPart, Site, master_dtype
+from ssmith.tune.adapters.method import MixerMethod, kaiming
+from ssmith.tune.adapters.part import LTIPart, MixerPart, Placement, master_dtype
 from ssmith.tune.adapters.survey import Survey
 
 Form = Literal["h", "y", "both"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class StateOffset(Method):
+class StateOffset(MixerMethod):
     """``y_t = C_t·(h_t + h′) + D·x_t + y′``: h′, y′ or both, constant over time, before the gate.
 
     Starts as an exact no-op. Never fed back into the recurrence, so it does not fade.
@@ -42,6 +44,14 @@ class StateOffset(Method):
     """
 
     method: ClassVar[str] = "state-offset"
+    named: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "state-offset-h": {"form": "h"},
+        "state-offset-y": {"form": "y"},
+        "state-offset-hy": {"form": "both"},
+        "state-offset-h-lowrank": {"form": "h", "rank": 8},
+    }
+    key: ClassVar[str] = "state_offset"
+    known: ClassVar[tuple[str, ...]] = ("mamba", "mamba2", "zamba")
     form: Form = "h"
     rank: int | None = None
     r_ratio: int = 1
@@ -57,17 +67,15 @@ class StateOffset(Method):
     def label(self) -> str:
         return f"state-offset-{self.form}" + ("-lowrank" if self.rank else "")
 
-    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Placement]:
         if survey.lti and not survey.mixers:
             return self._lti_sites(survey)
+        return super().sites(survey, draw)
 
-        def build(name: str, mixer: Any, maths: str) -> Site:
-            part = StateOffsetPart(state_shape(mixer, maths), self, mixer.A_log, draw)
-            return Site(owner=name, key="state_offset", part=part)
+    def part(self, name: str, mixer: Any, draw: torch.Generator) -> StateOffsetPart:
+        return StateOffsetPart(state_shape(mixer), self, mixer.A_log, draw)
 
-        return selective_sites(survey, self.label(), build, known=("mamba", "mamba2", "zamba"))
-
-    def _lti_sites(self, survey: Survey) -> list[Site]:
+    def _lti_sites(self, survey: Survey) -> list[Placement]:
         if self.form != "y":
             raise UnsupportedError(
                 f"form {self.form!r} on S5 or S4D layers: their C is constant, so C·h′ is the same "
@@ -76,7 +84,7 @@ class StateOffset(Method):
                 next_step="use StateOffset(form='y'), --method state-offset-y",
             )
         return [
-            Site(owner=name, key="state_offset", part=OutputOffsetPart(layer))
+            Placement(owner=name, key="state_offset", part=OutputOffsetPart(layer))
             for name, layer in survey.lti.items()
         ]
 
@@ -91,6 +99,7 @@ class StateOffsetPart(MixerPart):
         draw: source of V.
     """
 
+    label = "state-offset-h"
     by_row = True
     cannot_merge = "no bias stands between the scan and the gate to hold an offset"
 
@@ -121,20 +130,16 @@ class StateOffsetPart(MixerPart):
             return (self.U @ self.V).reshape(self.shape)
         return None
 
-    def change(self, mixer: Any) -> Hooks:
+    def change(self) -> Hooks:
         y = self.y if "y" in self._parameters else None
-        return replace(Hooks(), state_offset=self.offset(), output_offset=y)
+        return Hooks(state_offset=self.offset(), output_offset=y)
 
     def held(self) -> dict[str, Tensor]:
         found = {"state_offset": self.offset(), "output_offset": self._parameters.get("y")}
         return {name: value.detach() for name, value in found.items() if value is not None}
 
-    def group(self) -> str:
-        return "state-offset-h"
-
     def groups(self) -> dict[str, str]:
-        names = dict(self.named_parameters())
-        return {name: "state-offset-y" if name == "y" else "state-offset-h" for name in names}
+        return super().groups() | ({"y": "state-offset-y"} if "y" in self._parameters else {})
 
 
 class OutputOffsetPart(LTIPart):
@@ -144,6 +149,7 @@ class OutputOffsetPart(LTIPart):
         layer: the layer.
     """
 
+    label = "state-offset-y"
     by_row = True
     cannot_merge = "an S5 or S4D layer has no bias that could hold an offset"
 
@@ -155,6 +161,3 @@ class OutputOffsetPart(LTIPart):
 
     def offset(self) -> Float[Tensor, "m"]:
         return self.y
-
-    def group(self) -> str:
-        return "state-offset-y"

@@ -64,36 +64,27 @@ class Survey:
         engine, _ = MIXERS[kind_of(self.mixers[mixer])]
         return engine.name
 
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """Return the base model's parameters by dotted name, tied ones once."""
-        found: dict[str, nn.Parameter] = {}
-        seen: set[int] = set()
-        for prefix, module in self.modules.items():
-            for name, parameter in module._parameters.items():
-                if parameter is not None and id(parameter) not in seen:
-                    seen.add(id(parameter))
-                    found[f"{prefix}.{name}".lstrip(".")] = parameter
-        return found
-
-    def all_names(self) -> list[str]:
+    def all_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Return every name of every parameter of the base model; tied ones have several."""
         return [
-            f"{prefix}.{name}".lstrip(".")
+            (f"{prefix}.{name}".lstrip("."), parameter)
             for prefix, module in self.modules.items()
             for name, parameter in module._parameters.items()
             if parameter is not None
         ]
 
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Return the base model's parameters by dotted name, tied ones once."""
+        found: dict[int, tuple[str, nn.Parameter]] = {}
+        for name, parameter in self.all_parameters():
+            found.setdefault(id(parameter), (name, parameter))
+        return dict(found.values())
+
     def tied(self, name: str) -> list[str]:
         """Return the other names of a parameter that the model uses in several places."""
-        owner, _, last = name.rpartition(".")
-        parameter = self.modules[owner]._parameters[last]
-        return [
-            other
-            for prefix, module in self.modules.items()
-            for key, value in module._parameters.items()
-            if value is parameter and (other := f"{prefix}.{key}".lstrip(".")) != name
-        ]
+        places = self.all_parameters()
+        own = dict(places)[name]
+        return [other for other, parameter in places if parameter is own and other != name]
 
     def layer_of(self, name: str) -> str | None:
         """Return the layer that a module or parameter belongs to, or None."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,7 +11,7 @@ import torch
 from ssmith.core.checks import check_choice
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.tune.adapters.method import Method
-from ssmith.tune.adapters.part import Alias, Site, TensorPart
+from ssmith.tune.adapters.part import Alias, Placement, TensorPart
 from ssmith.tune.adapters.pruned import kept
 from ssmith.tune.adapters.survey import Survey, is_below, matching
 
@@ -39,7 +39,7 @@ class Parameters(Method):
     def __post_init__(self) -> None:
         check_targets(self.targets)
 
-    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Placement]:
         return _sites(survey, _named(survey, self.targets), self.method)
 
 
@@ -65,7 +65,7 @@ class BitFit(Method):
         if self.targets is not None:
             check_targets(self.targets)
 
-    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Placement]:
         names = list(survey.parameters())
         if self.targets is None:
             chosen = [name for name in names if _is_default_bias(survey, name)]
@@ -101,7 +101,10 @@ class FullFineTuning(Method):
     """
 
     method: ClassVar[str] = "full"
-    in_layers: ClassVar[bool] = True
+    named: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "full": {"scope": "all"},
+        "full-ssm": {"scope": "ssm"},
+    }
     scope: Literal["all", "ssm"] = "all"
 
     def __post_init__(self) -> None:
@@ -110,7 +113,7 @@ class FullFineTuning(Method):
     def label(self) -> str:
         return "full" if self.scope == "all" else "full-ssm"
 
-    def sites(self, survey: Survey, draw: torch.Generator) -> list[Site]:
+    def sites(self, survey: Survey, draw: torch.Generator) -> list[Placement]:
         names = list(survey.parameters())
         if self.scope == "ssm":
             inside = [*survey.mixers, *survey.lti]
@@ -134,7 +137,7 @@ def check_targets(targets: object) -> None:
         raise InputError(f"targets is {targets!r}", allowed="a list of at least one name")
 
 
-def _sites(survey: Survey, names: Iterable[str], label: str) -> list[Site]:
+def _sites(survey: Survey, names: Iterable[str], label: str) -> list[Placement]:
     found, seen = [], set()
     for name in names:
         owner, _, parameter = name.rpartition(".")
@@ -151,14 +154,14 @@ def _sites(survey: Survey, names: Iterable[str], label: str) -> list[Site]:
     return found
 
 
-def _site(owner: str, label: str, part: TensorPart) -> Site:
+def _site(owner: str, label: str, part: TensorPart) -> Placement:
     key = f"{label.replace('-', '_')}_{part.parameter}"
-    return Site(owner=owner, key=key, part=part)
+    return Placement(owner=owner, key=key, part=part)
 
 
 def _named(survey: Survey, targets: tuple[str, ...]) -> list[str]:
     """Return the parameters that targets mean: themselves, or all of a module's."""
-    names = survey.all_names()
+    names = [name for name, _ in survey.all_parameters()]
     owners = {name.rpartition(".")[0] for name in names}
     above = {
         ".".join(o.split(".")[:depth]) for o in owners for depth in range(1, o.count(".") + 2)
