@@ -13,10 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from ssmith.core.errors import InputError
 from ssmith.core.selective import Statistics
 from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
-from ssmith.families.mamba.units import PROJECTIONS
 from ssmith.ops.selective_scan import selective_scan
 
 COUNT = "windows"
@@ -25,14 +23,12 @@ COUNT = "windows"
 
 @torch.no_grad()
 def hessians(layer: SelectiveLayer, parts: MixerParts, names: Collection[str]) -> Statistics:
-    """Return ``Σ x xᵀ`` of the inputs of some projections.
+    """Return ``Σ x xᵀ`` of the inputs of some projections, and the number of windows.
 
-    ``"conv1d"`` gives (e, k, k) of each channel's lagged inputs; the number of windows is counted,
-    too.
+    ``"conv1d"`` gives (e, k, k) of each channel's lagged inputs.
     """
-    _check(names)
     found = {
-        name: lagged_products(projection_input(parts, name), _taps(layer), parts.valid)
+        name: _lagged(layer, parts)
         if name == "conv1d"
         else products(projection_input(parts, name), parts.valid)
         for name in names
@@ -46,12 +42,10 @@ def input_energies(layer: SelectiveLayer, parts: MixerParts, names: Collection[s
 
     ``"conv1d"`` gives (e · k,), channel after channel.
     """
-    _check(names)
     found = {}
     for name in names:
         if name == "conv1d":
-            lagged = lagged_products(projection_input(parts, name), _taps(layer), parts.valid)
-            found[name] = lagged.diagonal(dim1=-2, dim2=-1).flatten()
+            found[name] = _lagged(layer, parts).diagonal(dim1=-2, dim2=-1).flatten()
         else:
             x = _counted(projection_input(parts, name), parts.valid)
             found[name] = x.flatten(0, 1).double().square().sum(0)
@@ -96,8 +90,9 @@ def lagged_products(
     return total
 
 
-def _taps(layer: SelectiveLayer) -> int:
-    return int(layer.mixer.conv1d.kernel_size[0])
+def _lagged(layer: SelectiveLayer, parts: MixerParts) -> Float[Tensor, "e k k"]:
+    taps = int(layer.mixer.conv1d.kernel_size[0])
+    return lagged_products(projection_input(parts, "conv1d"), taps, parts.valid)
 
 
 def _counted(x: Tensor, valid: Tensor | None) -> Tensor:
@@ -105,9 +100,3 @@ def _counted(x: Tensor, valid: Tensor | None) -> Tensor:
     # Products of bfloat16 come out as bfloat16, and such sums are no longer positive definite.
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     return x if valid is None else torch.where(valid[..., None], x, 0.0)
-
-
-def _check(names: Collection[str]) -> None:
-    unknown = sorted(set(names) - set(PROJECTIONS))
-    if unknown:
-        raise InputError(f"projection {unknown[0]!r}", allowed=", ".join(PROJECTIONS))

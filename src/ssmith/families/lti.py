@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
@@ -121,8 +123,32 @@ class LTILayer(nn.Module, ABC):
         """Run one time step; equals `scan` step by step. Bidirectional layers need the future."""
 
     @abstractmethod
+    def _modal(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return A_bar, B_bar, C and C_back of all states, masked ones too, as the layer has them.
+
+        B_bar is (s, m) and C (m, s) in a MIMO layer; all are (s,) in a SISO one.
+        """
+
     def modes(self, name: str) -> Modes:
         """Return the layer as modes in float64 (see `Modes`)."""
+        with torch.no_grad():
+            A_bar, B_bar, C, C_back = copy.deepcopy(self).double()._modal()
+        siso = B_bar.ndim == 1
+
+        def rows(read: Tensor) -> Tensor:
+            return (read.unsqueeze(-1) if siso else read.mT).cpu()
+
+        return Modes(
+            layer=name,
+            A_bar=A_bar.cpu(),
+            B_bar=(B_bar.unsqueeze(-1) if siso else B_bar).cpu(),
+            C=rows(C),
+            C_back=None if C_back is None else rows(C_back),
+            channel=self.get_buffer("channel").cpu().clone() if siso else None,
+            conjugate=self.options.conj_sym,
+            grid=self.grid(),
+            present=self.present(),
+        )
 
     @abstractmethod
     def write_(self, values: Readout) -> None:
@@ -137,10 +163,7 @@ class LTILayer(nn.Module, ABC):
     @property
     def n_states(self) -> int:
         """Number of stored states ``s``."""
-        count = 1
-        for axis in self.grid():
-            count *= axis
-        return count
+        return math.prod(self.grid())
 
     def counts(self) -> list[int]:
         """Return the number of stored states of each part that may hold its own number of them."""

@@ -279,8 +279,7 @@ def _laid_out(
             return full
         (name,) = {item.parameter for item in coupling.slices}
         like = torch.ones_like(module.get_parameter(name), dtype=torch.bool, device="cpu")
-        rows = keep.reshape(keep.shape)
-        return spread(before, name, rows, kept, like).reshape(coupling.grid)
+        return spread(before, name, keep, kept, like).reshape(coupling.grid)
     return keep
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float64
@@ -18,43 +18,31 @@ RIDGE = 1e-10
 """Added to the correlations of the states that stay, whose diagonal is one."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Descent:
-    """Where a descent led.
-
-    ``before`` and ``after`` are squared H2 errors with the best read-out, as shares of the layer's
-    squared H2 norm; in ``modes`` the states that go are not present.
-    """
-
-    modes: Modes
-    before: float
-    after: float
-
-
-def descend(modes: Modes, keep: Bool[Tensor, "s"]) -> Descent:
+def descend(modes: Modes, keep: Bool[Tensor, "s"]) -> tuple[Modes, float, float]:
     """Lower the H2 error of a layer's reduction over eigenvalues and input rows.
 
     The read-out is solved for at every step (variable projection), so what is descended is
     ``min_C ‖G − G_r(A, B, C)‖²``, in closed form from Gramians. Eigenvalues are
     ``exp(−exp(a) + iθ)``: they stay inside the unit circle, complex states stay complex, and the
-    layer stays diagonal. The error never rises.
+    layer stays diagonal. Returned are the layer with new values at the states that stay, and its
+    squared error before and after, which never rises, as a share of its squared H2 norm.
 
     Source: H2-optimal reduction by descent over poles (cf. Gugercin, Antoulas, Beattie 2008, whose
         conditions a minimum meets), with L-BFGS.
     Differs: not by a fixed-point iteration: two-sided projections of trained layers were unstable
         after their first step in nearly all cases tried, however well they were conditioned.
     """
-    modes, stays = _detached(modes), keep & modes.present
+    stays = keep & modes.present
     if bool((modes.is_unstable() & modes.present).any()):
         raise NumericalError(f"layer {modes.layer} has states with |λ̄| ≥ 1: no H2 norm")
     with_any = stays if modes.channel is None else torch.isin(modes.channel, modes.channel[stays])
     whole = modes.only(modes.present & (with_any | (modes.channel is None)))
     small = modes.only(stays)
     if not small.count:
-        return Descent(modes=replace(modes, present=stays), before=1.0, after=1.0)
+        return replace(modes, present=stays), 1.0, 1.0
     problem = _Problem(whole, small)
     before, after = problem.solve()
-    return Descent(modes=_placed(modes, stays, problem.result()), before=before, after=after)
+    return _placed(modes, stays, problem.result()), before, after
 
 
 class _Problem:
@@ -125,18 +113,6 @@ class _Problem:
             found = self.modes()
             C, C_back = self.small_layout.readout(self.fitted(found)[1])
         return replace(found, C=C, C_back=C_back)
-
-
-def _detached(modes: Modes) -> Modes:
-    """Return the same values without their gradients."""
-    back = None if modes.C_back is None else modes.C_back.detach()
-    return replace(
-        modes,
-        A_bar=modes.A_bar.detach(),
-        B_bar=modes.B_bar.detach(),
-        C=modes.C.detach(),
-        C_back=back,
-    )
 
 
 def _placed(modes: Modes, stays: Bool[Tensor, "s"], small: Modes) -> Modes:

@@ -110,11 +110,11 @@ def reduce_modes(
 
 def _descended(modes: Modes, keep: Bool[Tensor, "s"], width: int) -> Reduced:
     """Move the states that stay downhill; they stay diagonal, so their condition is one."""
-    found = descend(modes, keep)
+    found, before, after = descend(modes, keep)
     return Reduced(
-        modes=found.modes,
+        modes=found,
         D_change=torch.zeros(width, dtype=torch.float64),
-        moved=found.after < found.before,
+        moved=after < before,
         condition=1.0,
         hankel=(),
         findings=(),
@@ -128,7 +128,10 @@ def _part(
     place = ((slots >= 0) & modes.present[slots.clamp(min=0)]).nonzero().flatten()
     there = slots[place]
     stay = keep[there]
-    plain = _system(modes, there, layout)
+    reads = [item[there] for item in (modes.C, modes.C_back) if item is not None]
+    plain = system_of_modes(
+        modes.A_bar[there], modes.B_bar[there], torch.cat(reads, dim=1), layout.factor
+    )
     weighted = plain.W
     if moments.sensitivity is not None:
         values, vectors = torch.linalg.eigh(moments.sensitivity[group])
@@ -144,13 +147,6 @@ def _part(
         plain=plain,
         reached=reached.reshape(2 * len(there), 2 * len(there)),
         seen=stein(plain.F.mT, plain.F.mT, weighted.mT @ weighted),
-    )
-
-
-def _system(modes: Modes, there: Int64[Tensor, "n"], layout: Layout) -> System:
-    reads = [item[there] for item in (modes.C, modes.C_back) if item is not None]
-    return system_of_modes(
-        modes.A_bar[there], modes.B_bar[there], torch.cat(reads, dim=1), layout.factor
     )
 
 

@@ -138,7 +138,8 @@ def engine(model: nn.Module, *, require: Backend | None = None) -> Iterator[Engi
         What was swapped, what was left, and which paths run.
     """
     with _LOCK:
-        lasting = {id(part) for part in model.modules() if _lasts(part)}
+        running = [part for part in model.modules() if runs_on_engine(part)]
+        lasting = {id(part) for part in running if _BLOCKS not in part.__dict__}
         report = _swap(model, require)
         held = [
             part for part in model.modules() if runs_on_engine(part) and id(part) not in lasting
@@ -151,11 +152,6 @@ def engine(model: nn.Module, *, require: Backend | None = None) -> Iterator[Engi
         with _LOCK:
             for part in held:
                 _leave(part)
-
-
-def _lasts(part: nn.Module) -> bool:
-    """Return whether a module runs on the engine, whatever blocks end."""
-    return runs_on_engine(part) and _BLOCKS not in part.__dict__
 
 
 def _leave(part: nn.Module) -> None:

@@ -10,10 +10,9 @@ from torch.nn import functional
 
 from ssmith.families.mamba.decoding import whole_step
 from ssmith.families.parts.cache import Carried, conv_state, read, write
-from ssmith.families.parts.convolving import at_least_float32, convolve, last_inputs
+from ssmith.families.parts.convolving import at_least_float32, convolve
 from ssmith.families.parts.hooks import (
     Hooks,
-    expanded,
     hooks_of,
     read_out,
     shared_offset,
@@ -22,6 +21,7 @@ from ssmith.families.parts.hooks import (
 )
 from ssmith.families.parts.padding import Padding
 from ssmith.families.parts.plain import is_plain
+from ssmith.families.parts.start import start
 from ssmith.ops.mixer_step.native import mixer_step_native_
 from ssmith.ops.reuse import linear
 from ssmith.ops.selective_scan import ScanInputs, selective_scan
@@ -79,29 +79,11 @@ def mixed(mixer: Any, x: Tensor, z: Tensor, selected: Tensor | None = None) -> T
 
 
 def _start(mixer: Any, hooks: Hooks, batch: int) -> Carried:
-    """Return what the first step starts from: nothing, a given state, or a prefix run through."""
-    if hooks.prefix is not None:
-        return _after_prefix(mixer, hooks, batch)
-    if hooks.initial_state is None:
-        return Carried()
-    return Carried(recurrent=expanded(hooks.initial_state, batch, axes=2))
+    def run(hidden: Tensor, before: Carried) -> tuple[Tensor, Tensor]:
+        raw, z = mixer.in_proj(hidden).chunk(2, dim=-1)
+        return raw, _scan(mixer, hooks, (convolve(mixer, raw, None), z), before, None)[1]
 
-
-def _after_prefix(mixer: Any, hooks: Hooks, batch: int) -> Carried:
-    """Run virtual inputs once, and hand their states to every sequence of the batch."""
-    if hooks.prefix is None:
-        return Carried()
-    before = Carried()
-    if hooks.initial_state is not None:
-        before = Carried(recurrent=expanded(hooks.initial_state, 1, axes=2))
-    hidden = hooks.prefix.to(mixer.in_proj.weight.dtype)[None]
-    raw, z = mixer.in_proj(hidden).chunk(2, dim=-1)
-    _, h = _scan(mixer, hooks, (convolve(mixer, raw, None), z), before, None)
-    return Carried(
-        conv=last_inputs(raw, mixer.conv1d.kernel_size[0]).expand(batch, -1, -1),
-        recurrent=h.expand(batch, -1, -1),
-        virtual=True,
-    )
+    return start(mixer, hooks, batch, run, axes=2)
 
 
 def _scan(  # noqa: PLR0917

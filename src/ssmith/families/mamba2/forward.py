@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssmith.families.parts.cache import Carried, conv_state, read, write
-from ssmith.families.parts.convolving import at_least_float32, convolve, last_inputs
-from ssmith.families.parts.hooks import Hooks, check_rows, expanded, hooks_of, shared_offset
+from ssmith.families.parts.convolving import at_least_float32, convolve
+from ssmith.families.parts.hooks import Hooks, check_rows, hooks_of, shared_offset
 from ssmith.families.parts.padding import Padding
+from ssmith.families.parts.start import start
 from ssmith.ops.ssd import SSDInputs, ssd
 
 
@@ -52,18 +53,11 @@ def _split(mixer: Any, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _start(mixer: Any, hooks: Hooks, batch: int) -> Carried:
-    """Return what the first step starts from: nothing, a given state, or a prefix run through."""
-    given = hooks.initial_state
-    if hooks.prefix is None:
-        return Carried() if given is None else Carried(recurrent=expanded(given, batch, axes=3))
-    before = Carried() if given is None else Carried(recurrent=expanded(given, 1, axes=3))
-    _, raw, dt = _split(mixer, hooks.prefix.to(mixer.in_proj.weight.dtype)[None])
-    _, h = _scan(mixer, hooks, (raw, dt), before, None)
-    return Carried(
-        conv=last_inputs(raw, mixer.conv1d.kernel_size[0]).expand(batch, -1, -1),
-        recurrent=h.expand(batch, -1, -1, -1),
-        virtual=True,
-    )
+    def run(hidden: Tensor, before: Carried) -> tuple[Tensor, Tensor]:
+        _, raw, dt = _split(mixer, hidden)
+        return raw, _scan(mixer, hooks, (raw, dt), before, None)[1]
+
+    return start(mixer, hooks, batch, run, axes=3)
 
 
 def _scan(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +9,6 @@ from jaxtyping import Bool, Complex, Float, Int64
 from torch import Tensor, nn
 
 from ssmith.core.compensation import Readout
-from ssmith.core.layers import Modes
 from ssmith.families.lti import CLIP_RE, Discrete, Initialisation, LTILayer, LTIOptions
 from ssmith.families.s4d.init import eigenvalues
 from ssmith.ops.discretise import discretise, undiscretise
@@ -87,10 +85,12 @@ class S4DLayer(LTILayer):
             return C[0].reshape(-1), C[1].reshape(-1)
         return C.reshape(-1), None
 
-    def discretise(self) -> Discrete:
+    def _modal(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         A, dt = self._continuous()
-        A_bar, B_bar = discretise(A, dt, self.options.discretisation)
-        C, C_back = self._readouts()
+        return *discretise(A, dt, self.options.discretisation), *self._readouts()
+
+    def discretise(self) -> Discrete:
+        A_bar, B_bar, C, C_back = self._modal()
         factor = self._readout_factor()
         if self.state_mask is not None:
             # A_bar stays: with B_bar and C off the state is unreachable and unread, and the
@@ -145,24 +145,6 @@ class S4DLayer(LTILayer):
         new = run.A_bar * state + run.B_bar * u[:, self.channel]
         terms = (run.C * new).real
         return self._sum_states(terms) + self.get_parameter("D") * u, new
-
-    def modes(self, name: str) -> Modes:
-        with torch.no_grad():
-            wide = copy.deepcopy(self).double()
-            A, dt = wide._continuous()
-            A_bar, B_bar = discretise(A, dt, self.options.discretisation)
-            C, C_back = wide._readouts()
-        return Modes(
-            layer=name,
-            A_bar=A_bar.cpu(),
-            B_bar=B_bar.unsqueeze(-1).cpu(),
-            C=C.unsqueeze(-1).cpu(),
-            C_back=None if C_back is None else C_back.unsqueeze(-1).cpu(),
-            channel=self.channel.cpu().clone(),
-            conjugate=self.options.conj_sym,
-            grid=self.grid(),
-            present=self.present(),
-        )
 
     @torch.no_grad()
     def write_(self, values: Readout) -> None:

@@ -9,7 +9,6 @@ from jaxtyping import Complex, Float, Int64
 from torch import Tensor, nn
 
 from ssmith.core.compensation import Readout
-from ssmith.core.layers import Modes
 from ssmith.families.lti import CLIP_RE, Discrete, LTILayer, LTIOptions, state_at
 from ssmith.families.s5.init import block_diagonal_hippo, log_steps
 from ssmith.ops.diagonal import diagonal_scan
@@ -70,11 +69,14 @@ class S5Layer(LTILayer):
             return torch.view_as_complex(front), torch.view_as_complex(back)
         return torch.view_as_complex(self.get_parameter("C")), None
 
-    def discretise(self) -> Discrete:
+    def _modal(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         Lambda, dt = self._continuous()
         A_bar, gain = discretise(Lambda, dt, self.options.discretisation)
         B_bar = gain.unsqueeze(-1) * torch.view_as_complex(self.get_parameter("B"))
-        C, C_back = self._readouts()
+        return A_bar, B_bar, *self._readouts()
+
+    def discretise(self) -> Discrete:
+        A_bar, B_bar, C, C_back = self._modal()
         if self.state_mask is not None:
             on = self.state_mask.to(A_bar.real.dtype)
             A_bar, B_bar, C = A_bar * on, B_bar * on.unsqueeze(-1), C * on
@@ -117,25 +119,6 @@ class S5Layer(LTILayer):
         run = discrete or self.discretise()
         new = torch.addcmul(_input_map(u, run.B_bar), state, run.A_bar)
         return torch.addcmul(_read_out(new, run.C), u, self.get_parameter("D")), new
-
-    def modes(self, name: str) -> Modes:
-        with torch.no_grad():
-            wide = copy.deepcopy(self).double()
-            Lambda, dt = wide._continuous()
-            A_bar, gain = discretise(Lambda, dt, self.options.discretisation)
-            B_bar = gain.unsqueeze(-1) * torch.view_as_complex(wide.get_parameter("B"))
-            C, C_back = wide._readouts()
-        return Modes(
-            layer=name,
-            A_bar=A_bar.cpu(),
-            B_bar=B_bar.cpu(),
-            C=C.mT.cpu(),
-            C_back=None if C_back is None else C_back.mT.cpu(),
-            channel=None,
-            conjugate=self.options.conj_sym,
-            grid=self.grid(),
-            present=self.present(),
-        )
 
     @torch.no_grad()
     def write_(self, values: Readout) -> None:

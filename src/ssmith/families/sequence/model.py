@@ -99,11 +99,11 @@ class SequenceModel(nn.Module):
         Raises:
             UnsupportedError: on use, if the model is bidirectional.
         """
-        device = self.head.weight.device
+        like = self.head.weight
         return ModelState(
             layers=tuple(block.ssm.initial_state(batch_size) for block in self._blocks()),
-            pooled=torch.zeros(batch_size, self.config.width, dtype=self._dtype(), device=device),
-            count=torch.zeros(batch_size, dtype=torch.int64, device=device),
+            pooled=torch.zeros(batch_size, self.config.width, dtype=like.dtype, device=like.device),
+            count=torch.zeros(batch_size, dtype=torch.int64, device=like.device),
             discrete=tuple(block.ssm.discretise() for block in self._blocks()),
         )
 
@@ -192,9 +192,6 @@ class SequenceModel(nn.Module):
 
     def _blocks(self) -> Sequence[Block]:
         return [block for block in self.blocks if isinstance(block, Block)]
-
-    def _dtype(self) -> torch.dtype:
-        return self.head.weight.dtype
 
     def _encode(self, x: Tensor, valid: Bool[Tensor, "b l 1"] | None) -> Float[Tensor, "b l m"]:
         """Encode the input; padding may hold anything, so it is blanked first."""

@@ -40,7 +40,7 @@ def statistics_native(
     h_last = torch.empty(b, n, e, dtype=torch.float32)
     fields = arguments(tensors, inputs.dt_softplus, dt_weight)
     fields |= {"y": 0 if y is None else written(y), "h_last": address(h_last)}
-    fields["gated"] = int(_gated(inputs, config))
+    fields["gated"] = int(config.gated and inputs.z is not None)
     fields |= {"weights": address(weights), "counted": address(valid), "gram": address(gram)}
     fields |= {name: address(total) for name, total in sums.items()}
     fields["gram_of"] = -1 if config.gram is None else QUANTITIES.index(config.gram)
@@ -65,10 +65,6 @@ def statistics_native(
         apart=None if apart is None else apart.T.contiguous(),
     )
     return None if y is None else y.to(inputs.x.dtype), h_last.mT, found
-
-
-def _gated(inputs: ScanInputs, config: StatisticsConfig) -> bool:
-    return config.gated and inputs.z is not None
 
 
 def _symmetric(lower: Float[Tensor, "n n e"]) -> Float[Tensor, "e n n"]:

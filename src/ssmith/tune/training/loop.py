@@ -42,30 +42,16 @@ class Loop:
     """Everything a training does.
 
     Args:
-        objective: what is learned.
-        batches: from what, in each step.
         groups: of AdamW: ``params``, their peak rate ``lr``, ``weight_decay``.
-        schedule: how the rates move, and how many steps there are.
-        validate: called at each look.
         look_every: steps between two looks; another comes after the last step.
-        look_first: look before the first step as well.
-        read: returns the trained tensors as they are now.
-        write: puts such tensors back.
-        seed: of everything random.
+        read: returns the trained tensors as they are now; ``write`` puts such tensors back.
         part: rows of a batch; a step of more rows takes several, shared by the processes.
-        processes: those that share each step.
         reseed_every: steps after which the generators (of dropout) are seeded anew; checkpoints
             are written between such stretches.
-        betas: AdamW's.
-        clip_norm: largest gradient norm; 0 for no limit.
-        autocast: run in bf16 where torch deems it safe.
         patience: looks without a better one before it stops; None for never.
         keep_last: end with the last weights instead of those that validated best.
-        checkpoint: file to go on from and to write; None for neither.
         save_seconds: time between checkpoints; None to write one at each look.
         identity: JSON-ready facts a checkpoint must share.
-        stage: what the progress is called.
-        progress: told after each step.
     """
 
     objective: Objective
@@ -147,7 +133,8 @@ class _Run:
         loop, total = self.loop, self.loop.schedule.steps
         if loop.look_first and not self.looks:
             self._look()
-        while len(self.losses) < total and not self._out_of_patience():
+        patience = math.inf if loop.patience is None else loop.patience
+        while len(self.losses) < total and since_best(self.looks) < patience:
             self._step()
             ended = len(self.losses) == total
             looked = ended or len(self.losses) % loop.look_every == 0
@@ -238,10 +225,6 @@ class _Run:
         self.since = [0.0, 0.0]
         if not self.loop.keep_last and since_best(self.looks) == 0:
             self.best = {name: value.detach().clone() for name, value in self.loop.read().items()}
-
-    def _out_of_patience(self) -> bool:
-        patience = self.loop.patience
-        return patience is not None and since_best(self.looks) >= patience
 
     def _save(self, path: Path) -> None:
         if self.loop.processes.rank == 0:

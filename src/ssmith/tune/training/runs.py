@@ -161,17 +161,12 @@ class Work:
     """What is tuned, on what, and where it is kept.
 
     Args:
-        objective: what is learned.
-        train: rows to learn from.
         validation: rows that stop the training and choose its best step.
-        config: see `TrainingConfig`.
         groups: everything that is trained, each parameter once.
-        read: returns the tuned tensors as they are now.
-        write: puts such tensors back.
+        read: returns the tuned tensors as they are now; ``write`` puts such tensors back.
         checkpoint: file to go on from and to write at each look; None for neither.
         keep_last: end with the last weights instead of those that validated best.
         identity: JSON-ready facts a checkpoint must share to be resumed.
-        progress: told after each step.
     """
 
     objective: Objective
