@@ -9,7 +9,6 @@ from torch.nn import functional
 from helpers.tiny_mamba import tiny, tokens
 from helpers.tolerances import assert_close
 from ssmith.calibrate.hessian import hessians, input_energies
-from ssmith.core.errors import InputError
 from ssmith.families.hf import engine
 from ssmith.families.mamba.units import PROJECTIONS
 from ssmith.families.registry import find_selective
@@ -92,9 +91,3 @@ def test_energies_are_the_diagonals():
     for name in PROJECTIONS:
         expected = whole[name].diagonal(dim1=-2, dim2=-1).flatten()
         assert_close("oracle", energies[name], expected)
-
-
-def test_an_unknown_projection_is_said():
-    layer, parts, _ = first_layer("mamba")
-    with pytest.raises(InputError, match=r"'fc1'.*in_proj, conv1d"):
-        hessians(layer, parts, ["fc1"])

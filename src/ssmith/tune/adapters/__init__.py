@@ -19,6 +19,7 @@ from ssmith.tune.adapters.switch import active, disabled, rows, use_
 from ssmith.tune.adapters.tensors import BitFit, FullFineTuning, Parameters
 
 METHODS = tuple(sorted(NAMED))
+from_plain = Method.from_plain
 
 __all__ = [
     "METHODS",
@@ -43,6 +44,7 @@ __all__ = [
     "check_complete",
     "detach_",
     "disabled",
+    "from_plain",
     "groups",
     "load_state_",
     "merge_",
