@@ -131,8 +131,8 @@ class LTILayer(nn.Module, ABC):
 
     def modes(self, name: str) -> Modes:
         """Return the layer as modes in float64 (see `Modes`)."""
-        with torch.no_grad():
-            A_bar, B_bar, C, C_back = copy.deepcopy(self).double()._modal()
+        still = copy.deepcopy(self).double().requires_grad_(requires_grad=False)
+        A_bar, B_bar, C, C_back = still._modal()
         siso = B_bar.ndim == 1
 
         def rows(read: Tensor) -> Tensor:
