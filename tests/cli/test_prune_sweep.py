@@ -7,7 +7,7 @@ import pytest
 from helpers.tiny_mamba import tiny
 from ssmith.core.errors import InputError
 from ssmith.core.files import read_json
-from ssmith.jobs.sweep import Axis
+from ssmith.jobs.sweep import SweptAxis
 
 pytest.importorskip("transformers")
 pytest.importorskip("matplotlib")
@@ -60,7 +60,7 @@ def test_a_dry_sweep_is_one_document_and_writes_nothing(place, ssmith):
 @pytest.mark.parametrize("text", ["samples", "samples=", "samples=1,x", "samples=1.5", "=1"])
 def test_what_is_no_sweep_is_refused(text):
     with pytest.raises(InputError, match="NAME=VALUE"):
-        Axis.parse(text)
+        SweptAxis.parse(text)
 
 
 @pytest.mark.parametrize("axis", ["state=0.25", "width=0.1", "weight=0.5"])

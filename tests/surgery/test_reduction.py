@@ -16,7 +16,7 @@ from ssmith.core.compensation import Readout, RefitConfig
 from ssmith.surgery import reduce_modes
 from ssmith.surgery.reduction import balance, perturbed, truncated
 from ssmith.surgery.systems import (
-    System,
+    RealSystem,
     diagonal_of,
     slots_needed,
     system_of_modes,
@@ -33,7 +33,7 @@ def random_system(seed, order=8, inputs=2, outputs=3):
     F *= 0.9 / np.abs(np.linalg.eigvals(F)).max()
     parts = (F, draw.normal(size=(order, inputs)), draw.normal(size=(outputs, order)))
     F, G, W = map(torch.from_numpy, parts)
-    return System(F=F, G=G, W=W, D=torch.zeros(outputs, inputs, dtype=torch.float64))
+    return RealSystem(F=F, G=G, W=W, D=torch.zeros(outputs, inputs, dtype=torch.float64))
 
 
 def gramians(system):
@@ -194,7 +194,7 @@ def test_a_full_direct_part_that_is_lost_is_told():
 def test_a_mode_with_a_real_eigenvalue_has_real_rows():
     F = torch.tensor([[0.5, 0.3], [0.1, -0.2]], dtype=torch.float64)
     rows = torch.tensor([[1.0, 2.0], [0.5, -1.0]], dtype=torch.float64)
-    system = System(F=F, G=rows, W=rows.mT, D=torch.zeros(2, 2, dtype=torch.float64))
+    system = RealSystem(F=F, G=rows, W=rows.mT, D=torch.zeros(2, 2, dtype=torch.float64))
     found = diagonal_of(system, 2.0)
     assert not found.A.imag.any()
     assert not found.B.imag.any()

@@ -6,7 +6,7 @@ from ssmith.calibrate.record import Recording, moments_between
 from ssmith.calibrate.sensitivity import measure_sensitivity, weighted, with_sensitivity
 from ssmith.calibrate.sequential import PassResult, run_pass
 from ssmith.calibrate.stages import BRANCHES, SELECTION, PassConfig, Stage, measuring
-from ssmith.calibrate.targets import RecordedTarget, Target, WhiteTarget, alternate
+from ssmith.calibrate.targets import RecordedTarget, RefitTarget, WhiteTarget, alternate
 from ssmith.calibrate.white import white_moments
 
 __all__ = [
@@ -21,8 +21,8 @@ __all__ = [
     "ReadBlocks",
     "RecordedTarget",
     "Recording",
+    "RefitTarget",
     "Stage",
-    "Target",
     "WhiteTarget",
     "alternate",
     "measure_moments",

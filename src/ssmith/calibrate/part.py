@@ -14,7 +14,7 @@ from torch import nn
 from ssmith.calibrate.flow import Flow, flows_of, joined, shared
 from ssmith.calibrate.kept import Held, Kept
 from ssmith.calibrate.observe import Call, answering, more_calls, observe
-from ssmith.calibrate.passages import Part, Passage
+from ssmith.calibrate.passages import Passage, Segment
 from ssmith.calibrate.shards import Group, ShardSum, added
 from ssmith.calibrate.sites import LTIView, View
 from ssmith.calibrate.stages import PassConfig, Stage
@@ -48,7 +48,7 @@ class PartRun:
 
     passage: Passage
     index: int
-    part: Part
+    part: Segment
     work: nn.Module
     dense: nn.Module
     sites: Mapping[str, nn.Module]

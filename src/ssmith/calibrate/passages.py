@@ -27,7 +27,7 @@ from ssmith.core.trees import tensors_in
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class Segment:
     """A part of a network that is held at once: its name, and its sites in the order of running."""
 
     name: str
@@ -49,7 +49,7 @@ class Passage(Protocol):
         """What runs through."""
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[Segment, ...]:
         """The parts, in the order in which they run."""
 
     @property
@@ -87,9 +87,9 @@ class Network:
     streams: ClassVar[bool] = False
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[Segment, ...]:
         """One part with all sites."""
-        return (Part(name="", sites=self.sites),)
+        return (Segment(name="", sites=self.sites),)
 
     @contextmanager
     def hold(self, index: int, *, own: bool) -> Iterator[nn.Module]:
@@ -121,7 +121,7 @@ class Chain:
 
     model: nn.Module
     rows: Rows
-    parts: tuple[Part, ...]
+    parts: tuple[Segment, ...]
     calls: Mapping[str, int]
     flows: Mapping[int, int] = field(default_factory=dict)
     _shared: dict[range, Any] = field(default_factory=dict, repr=False)
@@ -183,9 +183,9 @@ class ReadBlocks:
     streams: ClassVar[bool] = True
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[Segment, ...]:
         return tuple(
-            Part(name=name.rpartition(".")[0], sites=(name,)) for name in self.blocks.layers
+            Segment(name=name.rpartition(".")[0], sites=(name,)) for name in self.blocks.layers
         )
 
     @property
@@ -238,7 +238,7 @@ def passage_of(
     if not blocks or trace.flows is None or trace.names != blocks:
         return Network(model=model, rows=rows, sites=tuple(order))
     parts = tuple(
-        Part(name=name, sites=tuple(site for site in order if inside(site, name)))
+        Segment(name=name, sites=tuple(site for site in order if inside(site, name)))
         for name in blocks
     )
     numbers = {name: len(own) for name, own in calls.items()}

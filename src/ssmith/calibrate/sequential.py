@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ssmith.calibrate.part import DENSE, PartRun, RowBatch
-from ssmith.calibrate.passages import Part, Passage
+from ssmith.calibrate.passages import Passage, Segment
 from ssmith.calibrate.shards import Group
 from ssmith.calibrate.sites import engaged, view_of
 from ssmith.calibrate.stages import PassConfig, Stages
@@ -134,7 +134,7 @@ class _Pass:
         beside = self._reference and self._config.order == "sequential"
         return [*names, *(DENSE + name for name in names)] if beside else names
 
-    def _part(self, index: int, part: Part, *, last: bool) -> None:
+    def _part(self, index: int, part: Segment, *, last: bool) -> None:
         together, passage = self._config.order == "together", self._passage
         with ExitStack() as stack:
             work = stack.enter_context(passage.hold(index, own=True))

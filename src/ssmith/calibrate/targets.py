@@ -22,7 +22,7 @@ Refit = Callable[[Modes, Moments], Readout]
 
 
 @runtime_checkable
-class Target(Protocol):
+class RefitTarget(Protocol):
     """The output a layer should have."""
 
     def moments(self, modes: Modes, change: Float64[Tensor, "m"]) -> Moments:
@@ -66,7 +66,7 @@ class WhiteTarget:
 @torch.no_grad()
 def alternate(
     modes: Modes,
-    target: Target,
+    target: RefitTarget,
     refit: Refit,
     *,
     rounds: int,

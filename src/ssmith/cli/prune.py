@@ -133,13 +133,13 @@ def _refuse_beside_a_plan(arguments: argparse.Namespace, content: dict[str, Any]
 
 def _sweep(arguments: argparse.Namespace, output: Output, task: PruneTask) -> int:
     """Prune copies over the values of one setting, and show what each costs."""
-    from ssmith.jobs.sweep import Axis, sweep
+    from ssmith.jobs.sweep import SweptAxis, sweep
 
     for name in ("plan_out", "work_dir"):
         if getattr(arguments, name) is not None:
             flag = name.replace("_", "-")
             raise InputError(f"--{flag} does not apply to --sweep", next_step="leave it out")
-    axis = Axis.parse(arguments.sweep)
+    axis = SweptAxis.parse(arguments.sweep)
     with output.progress() as progress:
         found = sweep(task, axis, progress=progress)
     output.result({"sweep": found, "directory": None if task.out is None else str(task.out)})

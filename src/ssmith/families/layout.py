@@ -31,7 +31,7 @@ UNITS: Mapping[str, tuple[str, ...]] = {"mamba": ("state", "channel"), "mamba2":
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class Naming:
     """How a class calls things.
 
     ``names`` maps our name of a part to its own, dotted where it lies deeper, as ours if absent;
@@ -69,7 +69,7 @@ class Layout:
         return {"intermediate_size": "channel"}.get(size, "")
 
 
-_REGISTERED: dict[type, Layout] = {}
+_REGISTERED: dict[type, Naming] = {}
 
 
 def register(
@@ -110,10 +110,10 @@ def register(
     for unit in sizes or {}:
         check_choice("unit", unit, UNITS[like])
     counted = {unit: tuple(listed) for unit, listed in (sizes or {}).items()}
-    _REGISTERED[kind] = Layout(family=like, names=dict(names or {}), sizes=counted)
+    _REGISTERED[kind] = Naming(family=like, names=dict(names or {}), sizes=counted)
 
 
-def registered(module: nn.Module) -> Layout | None:
+def registered(module: nn.Module) -> Naming | None:
     """Return what was registered for a module's class or the next one above it."""
     above: tuple[type, ...] = stock_of(type(module)).__mro__
     return next((_REGISTERED[kind] for kind in above if kind in _REGISTERED), None)
@@ -126,7 +126,7 @@ class Named:
 
     module: Any
 
-    def __init__(self, module: nn.Module, layout: Layout) -> None:
+    def __init__(self, module: nn.Module, layout: Naming) -> None:
         object.__setattr__(self, "module", module)
         object.__setattr__(self, "_layout", layout)
 

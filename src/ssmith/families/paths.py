@@ -9,17 +9,25 @@ from torch import Tensor, nn
 
 from ssmith.core.checks import check_choice
 from ssmith.families.registry import scan_of
-from ssmith.ops.backends import Backend, Choice, Op, available, choose, require_backend, use_backend
+from ssmith.ops.backends import (
+    Backend,
+    Op,
+    PathChoice,
+    available,
+    choose,
+    require_backend,
+    use_backend,
+)
 
 __all__ = ["Backend", "require_scan", "scan_backends", "scan_path", "use_backend"]
 
 
-def scan_path(model: nn.Module) -> Choice:
+def scan_path(model: nn.Module) -> PathChoice:
     """Return the path a model's scan takes, and why."""
     return choose(scan_of(model), _like(model))
 
 
-def all_paths() -> tuple[Choice, ...]:
+def all_paths() -> tuple[PathChoice, ...]:
     """Return the path each operation takes on this machine's CPU in float32, and why."""
     return tuple(choose(op, torch.zeros(1)) for op in get_args(Op))
 

@@ -18,7 +18,7 @@ from ssmith.tune import adapters
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class CatalogueEntry:
     """One name.
 
     Args:
@@ -36,27 +36,29 @@ TEXTS = {
 }
 
 
-def catalogue() -> dict[str, list[Entry]]:
+def catalogue() -> dict[str, list[CatalogueEntry]]:
     """Return all names by kind."""
     return {
         "model": [_model(EMBEDDED + name) for name in embedded_names()],
         "data": [
-            *(Entry(name=EMBEDDED + name, about=about(name)) for name in TASKS),
-            *(Entry(name=name, about=said) for name, said in TEXTS.items()),
+            *(CatalogueEntry(name=EMBEDDED + name, about=about(name)) for name in TASKS),
+            *(CatalogueEntry(name=name, about=said) for name, said in TEXTS.items()),
         ],
         **{
             f"method for {words}": [
-                Entry(name=name, about=_about(by_name(name, kind), by_name(name, kind).label))
+                CatalogueEntry(
+                    name=name, about=_about(by_name(name, kind), by_name(name, kind).label)
+                )
                 for name in names(kind)
             ]
             for kind, words in KINDS.items()
         },
         "method of tuning": [
-            Entry(name=name, about=_about(adapters.by_name(name, _NEEDED.get(name)), name))
+            CatalogueEntry(name=name, about=_about(adapters.by_name(name, _NEEDED.get(name)), name))
             for name in adapters.METHODS
         ],
         "metric": [
-            Entry(
+            CatalogueEntry(
                 name=name.replace(" ", "-"),
                 about="higher is better" if task.metric.higher_is_better else "lower is better",
             )
@@ -69,12 +71,12 @@ def catalogue() -> dict[str, list[Entry]]:
 _NEEDED = {"parameters": {"targets": ["D"]}}
 
 
-def _model(spec: str) -> Entry:
+def _model(spec: str) -> CatalogueEntry:
     place = locate(spec)
     config = read_any_config(place)
     # A language model keeps transformers' own configuration; its recipe knows its title.
     known = config.get("facts", {}) if config.get("format") == FORMAT else read_json(place / RECIPE)
-    return Entry(name=spec, about=str(known.get("title", "")))
+    return CatalogueEntry(name=spec, about=str(known.get("title", "")))
 
 
 def _about(criterion: object, label: str) -> str:

@@ -34,6 +34,7 @@ from ssmith.core.words import number_of, span
 from ssmith.evaluation.resident import ResidentPeak, resident_peak
 from ssmith.families.registry import find_selective
 from ssmith.jobs.outputs import RECEIPT
+from ssmith.spine.planning import SELECTIVE
 
 RECIPE = "recipe.yaml"
 SEQUENCES, WINDOWS = 256, 64
@@ -247,7 +248,7 @@ def _check_kind(task: PruneTask, *, reads_text: bool, by_block: bool) -> None:
 
 
 def _by_block(task: PruneTask) -> bool:
-    return all(budget.unit in ("state", "entry", "weight") for budget in task.config.cuts)
+    return all(budget.unit in SELECTIVE for budget in task.config.cuts)
 
 
 def _plan(task: PruneTask, model: nn.Module, rows: Rows | None, progress: Progress) -> Plan:

@@ -26,7 +26,7 @@ SPLIT = "selection"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Axis:
+class SweptAxis:
     """A setting and the values it takes.
 
     Args:
@@ -38,7 +38,7 @@ class Axis:
     values: tuple[float, ...]
 
     @classmethod
-    def parse(cls, text: str) -> Axis:
+    def parse(cls, text: str) -> SweptAxis:
         """Read ``samples=1,4,16,64``."""
         name, _, rest = text.partition("=")
         try:
@@ -55,7 +55,7 @@ class Axis:
         return cls(name=name, values=values)
 
 
-def sweep(task: PruneTask, axis: Axis, *, progress: Progress = silent) -> dict[str, Any]:
+def sweep(task: PruneTask, axis: SweptAxis, *, progress: Progress = silent) -> dict[str, Any]:
     """Prune copies of a model over the values of one setting, and measure each.
 
     ``task.out`` is the directory of the sweep, or None. The rows also stand in its ``sweep.json``,

@@ -40,7 +40,7 @@ class SlowPathWarning(UserWarning):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class PathChoice:
     """The path one operation takes.
 
     ``reason`` says why this one, ``remedy`` what would make it faster; empty where nothing would.
@@ -52,42 +52,42 @@ class Choice:
     remedy: str = ""
 
 
-def choose(op: Op, like: Tensor) -> Choice:
+def choose(op: Op, like: Tensor) -> PathChoice:
     """Return the path ``op`` takes for tensors of ``like``'s device and dtype, and why."""
     return _choose(op, like.device.type, like.dtype)
 
 
-def _choose(op: Op, device: str, dtype: torch.dtype) -> Choice:
+def _choose(op: Op, device: str, dtype: torch.dtype) -> PathChoice:
     forced = _forced.get()
     if forced is not None:
         # Where an operation lacks the forced path, its definition is the nearest thing to judge by.
         given = forced if forced in _SUPPORTED[op] else "reference"
-        return Choice(op=op, backend=given, reason=f"forced by use_backend({forced!r})")
+        return PathChoice(op=op, backend=given, reason=f"forced by use_backend({forced!r})")
     if device == "cpu" and "native" in _SUPPORTED[op]:
         return _choose_on_cpu(op, dtype)
     plain = _plain(op)
     if device != "cuda" or "triton" not in _SUPPORTED[op] or dtype == torch.float64:
-        return Choice(op=op, backend=plain, reason=f"the only path for {dtype} on {device}")
+        return PathChoice(op=op, backend=plain, reason=f"the only path for {dtype} on {device}")
     if find_spec("triton") is None:
-        return Choice(op=op, backend=plain, reason="no triton", remedy="pip install triton")
-    return Choice(op=op, backend="triton", reason="the tensors are on a GPU")
+        return PathChoice(op=op, backend=plain, reason="no triton", remedy="pip install triton")
+    return PathChoice(op=op, backend="triton", reason="the tensors are on a GPU")
 
 
 def _plain(op: Op) -> Backend:
     return "torch" if "torch" in _SUPPORTED[op] else "reference"
 
 
-def _choose_on_cpu(op: Op, dtype: torch.dtype) -> Choice:
+def _choose_on_cpu(op: Op, dtype: torch.dtype) -> PathChoice:
     if dtype not in _NATIVE_DTYPES:
         reason = f"the CPU kernels do not compute in {dtype}"
-        return Choice(op=op, backend=_plain(op), reason=reason)
+        return PathChoice(op=op, backend=_plain(op), reason=reason)
     kernels = library()
     if kernels is None:
         remedy = "install a wheel for this platform, or install a C++ compiler and reinstall ssmith"
-        return Choice(op=op, backend=_plain(op), reason=why_missing(), remedy=remedy)
+        return PathChoice(op=op, backend=_plain(op), reason=why_missing(), remedy=remedy)
     threads = torch.get_num_threads() if kernels.has_threads else 1
     reason = f"{kernels.level} kernels, {number_of(threads, 'thread')}"
-    return Choice(op=op, backend="native", reason=reason)
+    return PathChoice(op=op, backend="native", reason=reason)
 
 
 def chosen(op: Op, like: Tensor) -> Backend:
@@ -120,7 +120,7 @@ _chosen_while_compiling = torch.compiler.assume_constant_result(_chosen)
 
 def describe(
     device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> list[Choice]:
+) -> list[PathChoice]:
     """Return the path of every operation for one device and dtype."""
     like = torch.empty(0, device=device, dtype=dtype)
     return [choose(op, like) for op in get_args(Op)]

@@ -21,7 +21,7 @@ Row = tuple[str, Path, Receipt]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class IndexEntry:
     """One receipt of the list.
 
     Args:
@@ -104,12 +104,12 @@ def write_index(receipts: Sequence[Row], directory: Path, *, title: str = "Pilot
     return path
 
 
-def _entry(row: Row, directory: Path) -> Entry:
+def _entry(row: Row, directory: Path) -> IndexEntry:
     name, report, receipt = row
     summary = read_summary(receipt)
     removed, quality, size, latency = summary.numbers
     memory = cost_number("Peak memory", read_memory(receipt)[0])
-    return Entry(
+    return IndexEntry(
         name=printable(name),
         link=_link(report, directory),
         summary=summary,

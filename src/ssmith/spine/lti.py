@@ -38,7 +38,7 @@ DEFAULT, DEFAULT_WITH_DATA = "last", "state-obs"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method:
+class StateMethod:
     """How states of S5 and S4D layers are cut.
 
     Args:
@@ -89,7 +89,7 @@ class Method:
         return self.measured or self.refit != "none" or bool(self.criterion.needs)
 
 
-def method_of(budget: Budget, *, has_data: bool) -> Method:
+def method_of(budget: Budget, *, has_data: bool) -> StateMethod:
     """Return what a budget asks for.
 
     What is left to choose depends on whether there are rows.
@@ -109,7 +109,7 @@ def method_of(budget: Budget, *, has_data: bool) -> Method:
     refit = _refit_of(budget, criterion, poles)
     if refit == "white":
         criterion = _without_data(criterion, budget)
-    return Method(
+    return StateMethod(
         name=name, criterion=criterion, refit=refit, poles=poles,
         measured=budget.scope == "measured",
     )  # fmt: skip
@@ -187,7 +187,7 @@ class StatePlanner:
     """
 
     model: nn.Module
-    method: Method
+    method: StateMethod
     rows: Rows | None
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ssmith import allocate, surgery
 from ssmith import calibrate as calibration
-from ssmith.calibrate import RecordedTarget, Recording, Stage, Target, WhiteTarget
+from ssmith.calibrate import RecordedTarget, Recording, RefitTarget, Stage, WhiteTarget
 from ssmith.calibrate.sites import LTIView
 from ssmith.core.budget import Budget
 from ssmith.core.compensation import Compensation, Readout, RefitConfig
@@ -152,7 +152,7 @@ def _refitted(
     layer: LTILayer,
     moments: Moments,
     keep: Bool[Tensor, "s"],
-    target: Target,
+    target: RefitTarget,
     config: RefitConfig,
 ) -> Readout:
     """Reduce if asked, then refit; where a reduction does not hold, refit the states chosen."""

@@ -41,7 +41,7 @@ from ssmith.families.state import SiteState
 from ssmith.spine.choice import Choice, choose
 from ssmith.spine.decided import Decided
 from ssmith.spine.losses import loss_on
-from ssmith.spine.shares import Measure, Survey
+from ssmith.spine.shares import CostSurvey, Measure
 from ssmith.spine.states import Counts, stages_of
 from ssmith.spine.weights import WEIGHT
 from ssmith.surgery import new_values
@@ -187,7 +187,7 @@ class SelectivePass:
             path = self.config.work_dir / COUNTS
             if path.is_file():
                 return Counts.from_json(read_json(path))
-        survey = Survey(
+        survey = CostSurvey(
             passage=self.passage, rows=self.rows, config=self.config, sizes=self.sizes,
             progress=self.progress, measure=self.measure,
         )  # fmt: skip

@@ -41,7 +41,7 @@ HELD_OUT = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class Survey:
+class CostSurvey:
     """What surveys look at.
 
     Args:

@@ -26,6 +26,7 @@ from ssmith.families import (
     sync_config_,
     sync_depth_,
 )
+from ssmith.units import unit_named
 
 
 def prune_(
@@ -147,7 +148,7 @@ def _without_blocks_(
     model: nn.Module, plan: Plan, mode: Mode | None, counts: dict[str, list[int]]
 ) -> Plan:
     """Drop the blocks a plan begins with, and return what is left of it."""
-    blocks = [cut for cut in plan.cuts if cut.unit == "block"]
+    blocks = [cut for cut in plan.cuts if unit_named(cut.unit).whole]
     if not blocks:
         return plan
     site = chain_of(model)

@@ -25,7 +25,7 @@ TERMS = ("D", "h", "y")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recovery:
+class Regained:
     """What gives a layer back some of what it lost.
 
     ``D`` is added to the skip weights, ``h`` and ``y`` are the offsets h′ and y′, None where not
@@ -41,7 +41,7 @@ class Recovery:
 
 
 @torch.no_grad()
-def recovery(sums: Statistics, terms: Collection[str], ridge: float = 1e-6) -> Recovery:
+def recovery(sums: Statistics, terms: Collection[str], ridge: float = 1e-6) -> Regained:
     """Solve for the chosen terms, each channel on its own.
 
     ``sums`` are those of `calibrate.recovery.removed_contribution`; ``ridge`` is noise added to
@@ -75,7 +75,7 @@ def recovery(sums: Statistics, terms: Collection[str], ridge: float = 1e-6) -> R
     before = float(sums["energy"].sum())
     found = gram.new_zeros(len(gram), n + 2)
     found[:, index] = solved
-    return Recovery(
+    return Regained(
         D=found[:, 1],
         h=found[:, 2:] if "h" in terms else None,
         y=found[:, 0] if "y" in terms else None,
@@ -85,7 +85,7 @@ def recovery(sums: Statistics, terms: Collection[str], ridge: float = 1e-6) -> R
 
 
 @torch.no_grad()
-def recover_(layer: SelectiveLayer, found: Recovery) -> None:
+def recover_(layer: SelectiveLayer, found: Regained) -> None:
     """Write a recovery into a layer: D into its weights, h′ and y′ beside them.
 
     Offsets it carries are added to.

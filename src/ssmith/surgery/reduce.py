@@ -14,7 +14,7 @@ from ssmith.core.layout import Layout
 from ssmith.core.moments import Moments
 from ssmith.surgery.h2 import descend
 from ssmith.surgery.reduction import balance, perturbed, stein, truncated
-from ssmith.surgery.systems import Diagonal, System, diagonal_of, slots_needed, system_of_modes
+from ssmith.surgery.systems import Diagonal, RealSystem, diagonal_of, slots_needed, system_of_modes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class _Part:
 
     there: Int64[Tensor, "n"]
     stay: Bool[Tensor, "n"]
-    plain: System
+    plain: RealSystem
     reached: Float64[Tensor, "k k"]
     seen: Float64[Tensor, "k k"]
 
@@ -150,7 +150,9 @@ def _part(
     )
 
 
-def _reduced(part: _Part, config: RefitConfig) -> tuple[System | None, Float64[Tensor, "_"] | None]:
+def _reduced(
+    part: _Part, config: RefitConfig
+) -> tuple[RealSystem | None, Float64[Tensor, "_"] | None]:
     """Return the largest stable system that fits into the slots, outputs as they are."""
     slots = int(part.stay.sum())
     shifted = config.poles == "perturbation"

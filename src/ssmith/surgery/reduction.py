@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from ssmith.surgery.systems import System
+from ssmith.surgery.systems import RealSystem
 
 RANK = 1e-12
 """Hankel singular values below this share of the largest are rounding, not dynamics."""
@@ -22,12 +22,12 @@ class Balanced:
     out.
     """
 
-    system: System
+    system: RealSystem
     hankel: Float64[Tensor, "k"]
 
 
 def balance(
-    system: System, reached: Float64[Tensor, "k k"], seen: Float64[Tensor, "k k"]
+    system: RealSystem, reached: Float64[Tensor, "k k"], seen: Float64[Tensor, "k k"]
 ) -> Balanced:
     """Balance a system by the square-root method.
 
@@ -46,7 +46,7 @@ def balance(
     return Balanced(system=system.projected(along, onto), hankel=hankel[:rank])
 
 
-def truncated(balanced: Balanced, order: int) -> System:
+def truncated(balanced: Balanced, order: int) -> RealSystem:
     """Return the leading part of a balanced system.
 
     With the true Gramians the H∞ error is at most twice the sum of the Hankel singular values left
@@ -59,7 +59,7 @@ def truncated(balanced: Balanced, order: int) -> System:
     return balanced.system.projected(eye, eye)
 
 
-def perturbed(balanced: Balanced, order: int) -> System:
+def perturbed(balanced: Balanced, order: int) -> RealSystem:
     """Return the leading part of a balanced system with the rest at its steady state.
 
     Keeps the response to constant input, and the bound of `truncated`. What the rest passes on at
@@ -76,7 +76,7 @@ def perturbed(balanced: Balanced, order: int) -> System:
     F_r, G_r = F[:k, :k] + F[:k, k:] @ onto, whole.G[:k] + F[:k, k:] @ at_once
     # The read-out is of x₁ now and of x₂ = onto·x₁⁻ + at_once·u, x₁⁻ = F_r⁻¹(x₁ − G_r u).
     before = torch.linalg.solve(F_r.mT, onto.mT).mT
-    return System(
+    return RealSystem(
         F=F_r,
         G=G_r,
         W=whole.W[:, :k] + whole.W[:, k:] @ before,

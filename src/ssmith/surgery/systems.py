@@ -18,7 +18,7 @@ SMALLEST = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
-class System:
+class RealSystem:
     """A real state space; ``o`` holds the outputs of all directions, W reads the present state."""
 
     F: Float64[Tensor, "k k"]
@@ -31,9 +31,11 @@ class System:
         """Number of real states."""
         return self.F.shape[0]
 
-    def projected(self, left: Float64[Tensor, "k j"], right: Float64[Tensor, "k j"]) -> System:
+    def projected(self, left: Float64[Tensor, "k j"], right: Float64[Tensor, "k j"]) -> RealSystem:
         """Return the system on the columns of ``right``, along those of ``left`` (leftᵀright=1)."""
-        return System(F=left.mT @ self.F @ right, G=left.mT @ self.G, W=self.W @ right, D=self.D)
+        return RealSystem(
+            F=left.mT @ self.F @ right, G=left.mT @ self.G, W=self.W @ right, D=self.D
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +56,12 @@ def system_of_modes(
     B: Complex128[Tensor, "n i"],
     C: Complex128[Tensor, "n o"],
     factor: float,
-) -> System:
+) -> RealSystem:
     """Return modes with ``y = factor · Re(C x)`` as a real system of order 2n."""
     turn = torch.stack([torch.stack([A.real, -A.imag], -1), torch.stack([A.imag, A.real], -1)], -2)
     rows = torch.view_as_real(B).movedim(-1, 1).flatten(0, 1)
     columns = factor * torch.view_as_real(C.conj().resolve_conj()).movedim(-1, 1).flatten(0, 1)
-    return System(
+    return RealSystem(
         F=torch.block_diag(*turn) if len(turn) else torch.zeros(0, 0, dtype=torch.float64),
         G=rows,
         W=columns.mT.contiguous(),
@@ -67,7 +69,7 @@ def system_of_modes(
     )
 
 
-def diagonal_of(system: System, factor: float) -> Diagonal:
+def diagonal_of(system: RealSystem, factor: float) -> Diagonal:
     """Return a system in its eigenvectors.
 
     A real eigenvalue takes a mode of its own, so there may be more modes than half the order.
@@ -100,7 +102,7 @@ def diagonal_of(system: System, factor: float) -> Diagonal:
     )
 
 
-def slots_needed(system: System) -> int:
+def slots_needed(system: RealSystem) -> int:
     """Return how many modes a system takes: one per conjugate pair, one per real eigenvalue."""
     if not system.order:
         return 0

@@ -19,6 +19,7 @@ class Unit:
         about: one sentence for people.
         semantics: what a cut one does, the default first.
         modes: how it can be cut anywhere, the default first.
+        whole: whether it is a whole block, which goes before anything is cut in those that stay.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Unit:
     about: str
     semantics: tuple[str, ...] = ("remove",)
     modes: tuple[Mode, ...] = MODES
+    whole: bool = False
 
     def check_semantics(self, value: str) -> None:
         """Raise `InputError` unless a cut unit of this kind can mean that."""
@@ -69,6 +71,7 @@ UNITS: Mapping[str, Unit] = {
             plural="blocks",
             about="a whole block of the network, with what it adds to the stream",
             modes=("shrink",),
+            whole=True,
         ),
     )
 }

@@ -17,7 +17,7 @@ from ssmith.families.hf.hybrids import check_padding_is_named, places_of, rememb
 from ssmith.families.parts.hooks import SLOT
 from ssmith.families.parts.stock import STOCK, kind_of, stock_of
 from ssmith.families.registry import MIXERS, mixers
-from ssmith.ops.backends import Backend, Choice, Op, choose, require_backend
+from ssmith.ops.backends import Backend, Op, PathChoice, choose, require_backend
 
 _HYBRIDS = frozenset(mixer.hybrid for _, mixer in MIXERS.values() if mixer.hybrid)
 # How many blocks a module is in; absent from one that runs on the engine for good.
@@ -39,7 +39,7 @@ class EngineReport:
 
     layers: tuple[str, ...]
     left: tuple[tuple[str, str], ...]
-    paths: tuple[Choice, ...]
+    paths: tuple[PathChoice, ...]
 
 
 def accelerate_(model: nn.Module, *, require: Backend | None = None) -> EngineReport:

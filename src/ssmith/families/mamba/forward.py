@@ -86,7 +86,7 @@ def _start(mixer: Any, hooks: Hooks, batch: int) -> Carried:
     return start(mixer, hooks, batch, run, axes=2)
 
 
-def _scan(  # noqa: PLR0917
+def _scan(  # noqa: PLR0917 - inputs and state travel together
     mixer: Any,
     hooks: Hooks,
     inputs: tuple[Tensor, Tensor],

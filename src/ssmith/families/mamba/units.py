@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ssmith.core.selective import STORED_A_LOG
 from ssmith.core.unit import Coupling, Renorm, Slice
-from ssmith.families.layout import Layout, Named, registered
+from ssmith.families.layout import Named, Naming, registered
 from ssmith.families.parts.hooks import PER_STATE
 from ssmith.families.parts.stock import Mixer, is_stock, kind_of
 from ssmith.families.parts.tables import at, conv_sizes, epsilon_of, existing, slices_of
@@ -37,7 +37,7 @@ MIXERS = {
 }
 
 
-def layout_of(mixer: nn.Module) -> Layout:
+def layout_of(mixer: nn.Module) -> Naming:
     """Return what a mixer's class calls its parts and counts: as registered, or as found."""
     known = registered(mixer)
     # mambapy writes the norms of B and C with capitals.
@@ -49,7 +49,7 @@ def layout_of(mixer: nn.Module) -> Layout:
         places = [*known_names, *(f"config.{name}" for name in known_names)]
         sizes[unit] = tuple(place for place in places if at(mixer, place) == count)
     said = {} if known is None else dict(known.sizes)
-    return Layout(family="mamba", names=names, sizes=sizes | said)
+    return Naming(family="mamba", names=names, sizes=sizes | said)
 
 
 def named(mixer: nn.Module) -> Any:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from ssmith.core.unit import Coupling, Renorm, Slice
-from ssmith.families.layout import Layout, Named, registered
+from ssmith.families.layout import Named, Naming, registered
 from ssmith.families.parts.stock import Mixer, is_stock, kind_of
 from ssmith.families.parts.tables import at, conv_sizes, epsilon_of, existing, slices_of
 
@@ -48,7 +48,7 @@ MIXERS = {
 }  # fmt: skip
 
 
-_MAMBA_SSM = Layout(
+_MAMBA_SSM = Naming(
     family="mamba2",
     names={
         "num_heads": "nheads", "head_dim": "headdim", "n_groups": "ngroups",
@@ -59,7 +59,7 @@ _MAMBA_SSM = Layout(
 """What the package mamba_ssm calls things."""
 
 
-def layout_of(module: Any) -> Layout | None:
+def layout_of(module: Any) -> Naming | None:
     """Return what a class not of transformers calls things; None if it is no such layer."""
     known = registered(module)
     if known is not None:

@@ -22,7 +22,7 @@ from ssmith.families import LTILayer, sites
 from ssmith.families.masks import masks_of
 from ssmith.families.registry import find_selective
 from ssmith.jobs.pilot.config import PilotConfig
-from ssmith.spine.lti import Method, StatePlanner, method_of
+from ssmith.spine.lti import StateMethod, StatePlanner, method_of
 
 AUTO_WITHOUT_DATA = "auto-data-free"
 CANDIDATES = ("state-obs", "balanced", "aire", "last")
@@ -220,7 +220,7 @@ class Cutter:
             self._planners[method] = StatePlanner(self.dense, how, rows if how.needs_data else None)
         return self._planners[method]
 
-    def _method(self, budget: Budget) -> Method:
+    def _method(self, budget: Budget) -> StateMethod:
         return method_of(budget, has_data=True)
 
     def _refits(self) -> bool:
