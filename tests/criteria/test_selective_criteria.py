@@ -1,5 +1,7 @@
 """Criteria for selective layers against their formulas, written out over every state."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -79,7 +81,7 @@ def test_sparsessm_repeats_the_released_running_update(scan, weights, kind):
         "power": [(t + 1) ** -1.5 for t in range(length)],
         "discount": [0.8**t for t in range(length)],
         "linear": [length - t for t in range(length)],
-        "window": [float(t < length // 4) for t in range(length)],
+        "window": [float(t < max(1, math.ceil(length / 4))) for t in range(length)],
         "uniform": [1.0] * length,
     }[kind]
     over_time = torch.tensor(raw, dtype=torch.float64)
@@ -93,6 +95,12 @@ def test_sparsessm_repeats_the_released_running_update(scan, weights, kind):
     torch.testing.assert_close(found, exact, **CLOSE)
     assert criterion.lockstep
     assert torch.isclose(time_weights(criterion, length).sum(), torch.tensor(1.0).double())
+
+
+@pytest.mark.parametrize("length, steps", [(1, 1), (3, 1), (5, 2), (8, 2), (9, 3), (130, 33)])
+def test_the_window_is_a_quarter_rounded_up(length, steps):
+    weights = time_weights(SparseSSM(time_weights="window"), length)
+    assert weights.tolist() == pytest.approx([1 / steps] * steps + [0.0] * (length - steps))
 
 
 @pytest.mark.parametrize("columns", [False, True])

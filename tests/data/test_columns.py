@@ -64,5 +64,5 @@ def test_a_column_that_is_not_there_is_named(tmp_path):
 
 def test_a_sequence_has_one_value_of_a_column(tmp_path):
     rows = ["s0,1,m0,0.5", "s0,1,m1,0.5"]
-    with pytest.raises(DataError, match="changes from m0 to m1"):
+    with pytest.raises(DataError, match=r"row 3.*changes its machine from 'm0' to 'm1'"):
         load_data(csv(tmp_path / "a.csv", rows=rows), columns=("machine",))

@@ -114,7 +114,7 @@ def test_lines_with_one_prompt_share_a_split(count, seed):
         ([{"text": "a"}, {"prompt": "a", "completion": "b"}], "one form in a file"),
         ([{"text": "a", "label": True}], "label is True"),
         ([{"text": "a", "label": 0.5}, {"text": "b", "label": "x"}], "mixes numbers and texts"),
-        ([{"text": "a", "split": "train"}, {"text": "b"}], "some lines only"),
+        ([{"text": "a", "split": "train"}, {"text": "b"}], "line 2 has no split"),
         ([{"prompt": "a", "completion": "b", "references": "c"}], "references is 'c'"),
         ([{"text": "a"}, {"text": "a"}], "1 different texts"),
         ([], "has no line"),

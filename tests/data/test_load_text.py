@@ -113,7 +113,7 @@ def test_token_files_hold_ids(tmp_path):
         ("a.exe", b"text", InputError, "cannot read.*as text.*a suffix of .txt"),
         ("a.jsonl", b'{"text": "a"}\nnonsense', DataError, "a.jsonl line 2 is not JSON"),
         ("a.jsonl", b'{"words": "a"}', DataError, "line 1 has no text under 'text'.*words"),
-        ("a.jsonl", b'["a"]', DataError, "line 1 has no text under 'text'.*list"),
+        ("a.jsonl", b'["a"]', DataError, "record 1 is a str: a"),
         ("a.jsonl", b"\n\n", DataError, "a.jsonl is empty"),
         ("a.npy", b"no numbers", DataError, "a.npy is not a .npy file"),
         ("a.bin", b"abc", DataError, "a.bin has 3 bytes.*two bytes per token"),

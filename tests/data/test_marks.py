@@ -7,7 +7,7 @@ import torch
 
 from helpers.texts import BEGIN, END, save_tokenizer, tokenizer
 from ssmith.core.errors import DataError, InputError
-from ssmith.data import ByteTokenizer, load_text
+from ssmith.data import ByteTokenizer, ExamplesConfig, load_examples, load_text
 
 TEXT = "Answer: yes, then what is this thing? " * 20
 
@@ -90,3 +90,60 @@ def test_bytes_have_no_mark_and_say_where_each_character_ends():
     ids, ends = ByteTokenizer().placed("aß")
     assert torch.tensor(ids).tolist() == [97, 195, 159]
     assert ends == [1, 2, 2]
+
+
+def pair(path, prompt, completion, **more):
+    path.write_text(json.dumps({"prompt": prompt, "completion": completion, **more}))
+    return path
+
+
+def only(path, found, **config):
+    data = load_examples(path, found, ExamplesConfig(**config))
+    return data.split("train")[0], data.details
+
+
+def test_prompt_and_answer_are_read_as_the_one_text_they_are(tmp_path):
+    found = tokenizer(tmp_path / "m", metaspace=True)
+    place = pair(tmp_path / "a.jsonl", "Question: this, then", " what", split="train")
+    row, _ = only(place, found, end=False)
+    assert row.ids.tolist() == [BEGIN, *found.encode("Question: this, then what")]
+    assert found.decode(row.ids[row.start :].tolist()).strip() == "what"
+    # Alone, an answer would begin with the blank that this tokenizer puts before a text.
+    place = pair(tmp_path / "b.jsonl", "what", "is", split="train")
+    row, _ = only(place, found, end=False)
+    assert found.decode(row.ids.tolist()) == "whatis"
+
+
+def test_a_boundary_inside_a_token_is_counted_and_the_token_is_the_answers(tmp_path):
+    found = tokenizer(tmp_path / "m")
+    whole = found.encode("Answer: yes")
+    inside = found.decode(whole[:1])[:-1]
+    place = pair(tmp_path / "a.jsonl", inside, "Answer: yes"[len(inside) :], split="train")
+    row, details = only(place, found, end=False)
+    assert row.ids.tolist() == [BEGIN, *whole]
+    assert row.start == 1
+    assert details["cut"] == {"answers that begin inside a token": 1}
+
+
+def test_marks_that_stand_in_the_text_already_are_not_doubled(tmp_path):
+    found = tokenizer(tmp_path / "m")
+    place = pair(tmp_path / "a.jsonl", "<s>Answer:", " yes</s>", split="train")
+    ids = only(place, found)[0].ids.tolist()
+    assert ids == [BEGIN, *found.encode("Answer: yes"), END]
+    place = pair(tmp_path / "b.jsonl", "Answer:", " yes", split="train")
+    assert only(place, found)[0].ids.tolist() == ids
+
+
+def test_every_row_of_a_long_text_begins_and_a_cut_prompt_keeps_its_begin(tmp_path):
+    found = tokenizer(tmp_path / "m")
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps({"text": TEXT, "split": "train"}))
+    data = load_examples(path, found, ExamplesConfig(length=16, end=False))
+    rows = data.split("train")
+    assert {int(row.ids[0]) for row in rows} == {BEGIN}
+    assert [token for row in rows for token in row.ids[1:].tolist()] == found.encode(TEXT)
+    place = pair(tmp_path / "p.jsonl", TEXT, "yes", split="train")
+    row, details = only(place, found, length=12)
+    assert row.ids[0] == BEGIN
+    assert len(row.ids) == 12
+    assert details["cut"]["prompts cut"] == 1

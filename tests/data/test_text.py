@@ -148,19 +148,19 @@ def test_jsonl_real_targets(jsonl_file, targets, shape):
     ("line", "message"),
     [
         ("{", "line 17 is not JSON"),
-        ("[1, 2]", "line 17 has list"),
-        ('{"x": [[1, 2]]}', "line 17 has x"),
-        ('{"x": [[1, 2]], "y": "x", "z": 1}', "line 17 has x, y, z"),
+        ("[1, 2]", "line 17 is a list"),
+        ('{"x": [[1, 2]]}', "line 17 has no y, of x"),
+        ('{"x": [[1, 2]], "y": "x", "splits": 1}', "has 'splits'.*did you mean 'split'"),
         ('{"x": [[1, 2], [3]], "y": "x"}', "line 17: rows of x differ"),
         ('{"x": [["1", 2]], "y": "x"}', "line 17: x has shape"),
         ('{"x": [], "y": "x"}', "line 17: x has shape"),
-        ('{"x": null, "y": "x"}', "line 17: x has shape"),
+        ('{"x": null, "y": "x"}', "line 17 has no x"),
         ('{"x": [[[1]]], "y": "x"}', "line 17: x has shape"),
         ('{"x": [[1, 2, 3]], "y": "x"}', r"line 17: x has 3 channels; allowed: 2"),
         ('{"x": [[1, NaN]], "y": "x"}', r"sequence 16 \(mine.jsonl line 17\), step 0, channel 1"),
         ('{"x": [[1, 1e400]], "y": "x"}', "1 infinite"),
         ('{"x": [[1, 2]], "y": 3}', "y mixes int, str"),
-        ('{"x": [[1, 2]], "y": null}', "y mixes NoneType, str"),
+        ('{"x": [[1, 2]], "y": null}', "line 17 has no y"),
         ("[" * 100_000, "line 17 is not JSON"),
     ],
 )
@@ -176,5 +176,5 @@ def test_jsonl_lists_of_targets_must_agree(jsonl_file):
 
 
 def test_an_empty_jsonl(jsonl_file):
-    with pytest.raises(DataError, match="no sequence"):
+    with pytest.raises(DataError, match="is empty: it has no line"):
         load_data(jsonl_file([""]))

@@ -5,6 +5,7 @@ from ssmith.data.digest import digest_of
 from ssmith.data.embedded import TASKS, about
 from ssmith.data.examples import ExamplesConfig, load_examples
 from ssmith.data.fits import check_fits
+from ssmith.data.kinds import is_series, keys_of
 from ssmith.data.load import load_data
 from ssmith.data.load_text import PROSE_SPEC, STDLIB_SPEC, load_text, read_source
 from ssmith.data.npz import save_npz
@@ -23,6 +24,8 @@ __all__ = [
     "check_fits",
     "digest_of",
     "find_tokenizer",
+    "is_series",
+    "keys_of",
     "load_data",
     "load_examples",
     "load_text",

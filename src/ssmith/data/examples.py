@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,9 +17,12 @@ from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.errors import DataError
 from ssmith.core.examples import Example, ExampleData, TextTask
 from ssmith.core.seeds import generator
-from ssmith.core.tokenizer import Tokenizer
+from ssmith.core.tokenizer import Tokenizer, begun, ended
+from ssmith.data.chat import Span, learned_of, named, shared
 from ssmith.data.examples_file import Record, read_examples
+from ssmith.data.files import stem_of
 from ssmith.data.labels import encode_labels, real_targets
+from ssmith.data.streams import ids_said
 
 SPLIT_FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
 LONG = ("cut", "drop", "refuse")
@@ -76,16 +81,19 @@ def load_examples(
     *,
     classes: Sequence[str] | None = None,
 ) -> ExampleData:
-    """Load a ``.jsonl`` file of texts to tune on.
+    """Load texts to tune on: JSON lines or an array, Parquet, or the directory of a data set.
 
-    Each line is ``{"prompt": ..., "completion": ...}`` (the completion alone is learned; further
-    ``references`` are compared with in generation), ``{"text": ...}`` (all of it is learned) or
-    ``{"text": ..., "label": ...}`` (text labels and whole numbers are classes, others are
-    numbers to predict). ``split`` stands in every line or in none; without it, lines with the
-    same prompt or text are drawn together into train, validation and test.
+    Each record is ``{"prompt": ..., "completion": ...}`` (the completion alone is learned; further
+    ``references`` are compared with in generation), a conversation (``messages``, ShareGPT's
+    ``conversations``, prompt and completion as messages, Alpaca's ``instruction``, ``input`` and
+    ``output``: rendered by the model's chat template, and what the assistant says is learned),
+    ``{"text": ...}`` (all of it is learned) or ``{"text": ..., "label": ...}`` (text labels and
+    whole numbers are classes, others are numbers to predict). ``split`` stands in every record or
+    in none; without it, records with the same prompt or text are drawn together into train,
+    validation and test. Other keys are counted and ignored.
 
     Args:
-        path: the file.
+        path: the file or directory.
         tokenizer: text to ids.
         config: see `ExamplesConfig`.
         classes: classes in index order, e.g. those of a tuned model; those of the file if None.
@@ -99,7 +107,7 @@ def load_examples(
     """
     chosen = config or ExamplesConfig()
     place = Path(path)
-    form, records = read_examples(place)
+    form, records, ignored = read_examples(place, templated=_has_template(tokenizer))
     task, targets, names = _targets(form, records, classes, place.name)
     split_of = _splits(records, chosen.seed)
     counts: Counter[str] = Counter()
@@ -115,15 +123,26 @@ def load_examples(
         )
     parts = {name: chosen.used(name, splits[name]) for name in _ordered(splits)}
     return ExampleData(
-        name=place.stem,
+        name=stem_of(place),
         task=task,
         splits=parts,
         classes=names,
         vocabulary=tokenizer.vocabulary,
         sha256=_digest(parts),
         source=str(place.name),
-        details=_details(records, parts, tokenizer, chosen, counts),
+        details={
+            **_details(records, parts, tokenizer, chosen, counts),
+            **({"keys_ignored": ignored} if ignored else {}),
+        },
     )
+
+
+def _has_template(tokenizer: Tokenizer) -> bool:
+    try:
+        tokenizer.render([{"role": "user", "content": "a"}])
+    except DataError:
+        return False
+    return True
 
 
 def _targets(
@@ -147,7 +166,7 @@ def _splits(records: list[Record], seed: int) -> list[str]:
     named = [record.split for record in records]
     if None not in named:
         return [str(name) for name in named]
-    keys = [record.prompt or record.text for record in records]
+    keys = [record.key for record in records]
     groups = list(dict.fromkeys(keys))
     if len(groups) < len(SPLIT_FRACTIONS):
         raise DataError(
@@ -169,39 +188,105 @@ def _rows(
     config: ExamplesConfig,
     counts: Counter[str],
 ) -> list[Example]:
-    """Return a line as rows of at most ``length`` tokens; none if it was dropped."""
-    prompt = tokenizer.encode(record.prompt)
-    text = tokenizer.encode(record.text)
-    if config.end and target is None and tokenizer.end is not None:
-        text.append(tokenizer.end)
-    if len(prompt) + len(text) > config.length:
+    """Return a record as rows of at most ``length`` tokens; none if it was dropped."""
+    ids, spans = _tokens(record, target, tokenizer, config, counts)
+    if len(ids) > config.length:
         counts["too long"] += 1
         if config.long == "refuse":
             raise DataError(
-                f"{record.where} has {len(prompt) + len(text)} tokens",
+                f"{record.where} has {len(ids)} tokens",
                 allowed=f"at most {config.length}",
                 next_step="give a larger length, or long='cut' or 'drop'",
             )
         if config.long == "drop":
             return []
+    if record.turns:
+        return _conversation(ids, spans, record, config, counts)
+    begin, start = len(tokenizer.begin), spans[0][0]
     if not record.prompt and target is None:
-        pieces = [text[i : i + config.length] for i in range(0, len(text), config.length)]
-        # A single token behind a full row has nothing before it to be predicted from.
-        counts["tokens dropped"] += sum(len(piece) for piece in pieces if len(piece) < 2)
-        return [Example(ids=torch.tensor(piece)) for piece in pieces if len(piece) > 1]
-    room = config.length - min(len(prompt), 1) - len(text)
+        return _pieces(ids[begin:], tokenizer, config, counts)
+    prompt, text = ids[begin:start], ids[start:]
+    room = config.length - begin - min(len(prompt), 1) - len(text)
     if room < 0:
         counts["answers cut" if record.prompt else "texts cut"] += 1
         text = text[:room]
-    kept = prompt[max(0, len(prompt) - (config.length - len(text))) :]
+    kept = prompt[max(0, len(prompt) - (config.length - begin - len(text))) :]
     counts["prompts cut"] += len(kept) < len(prompt)
     return [
         Example(
-            ids=torch.tensor(kept + text),
-            start=len(kept),
+            ids=torch.tensor([*ids[:begin], *kept, *text]),
+            start=begin + len(kept),
             target=target,
             references=record.references,
         )
+    ]
+
+
+def _tokens(
+    record: Record,
+    target: int | float | None,
+    tokenizer: Tokenizer,
+    config: ExamplesConfig,
+    counts: Counter[str],
+) -> tuple[list[int], list[Span]]:
+    """Return the ids of a record as its tokenizer marks them, and what of them is learned."""
+    if record.turns:
+        ids, spans = learned_of(record.turns, tokenizer, record.where)
+        return ids[: spans[-1][1]], spans
+    with named(record.where):
+        plain, ends = tokenizer.placed(record.prompt + record.text)
+        alone = tokenizer.encode(record.prompt)
+    # A token that holds the end of the prompt and the begin of the answer is the answer's.
+    if plain[: len(alone)] == alone:
+        start = len(alone)
+    else:
+        counts["answers that begin inside a token"] += 1
+        inside = len(record.prompt)
+        start = shared(plain, alone) if ends is None else bisect_right(ends, inside)
+    ids = begun(tokenizer, plain)
+    start += len(ids) - len(plain)
+    if config.end and target is None:
+        ids = ended(tokenizer, ids)
+    return ids, [(max(start, len(tokenizer.begin)), len(ids))]
+
+
+def _conversation(
+    ids: list[int],
+    spans: list[Span],
+    record: Record,
+    config: ExamplesConfig,
+    counts: Counter[str],
+) -> list[Example]:
+    kept = [(a, min(b, config.length)) for a, b in spans if a < config.length]
+    if not kept:
+        counts["conversations without an answer within the length"] += 1
+        return []
+    whole = kept == spans
+    counts["conversations cut"] += not whole
+    return [
+        Example(
+            ids=torch.tensor(ids[: kept[-1][1]]),
+            start=kept[0][0],
+            gaps=tuple((a[1], b[0]) for a, b in pairwise(kept)),
+            references=record.references if whole else (),
+        )
+    ]
+
+
+def _pieces(
+    text: list[int], tokenizer: Tokenizer, config: ExamplesConfig, counts: Counter[str]
+) -> list[Example]:
+    """Return a text as rows, each of which begins as the tokenizer begins a text."""
+    begin = list(tokenizer.begin)
+    room = max(1, config.length - len(begin))
+    pieces = [text[i : i + room] for i in range(0, len(text), room)]
+    # A single token behind a full row has nothing before it to be predicted from.
+    least = 1 if begin else 2
+    counts["tokens dropped"] += sum(len(piece) for piece in pieces if len(piece) < least)
+    return [
+        Example(ids=torch.tensor(begin + piece), start=len(begin))
+        for piece in pieces
+        if len(piece) >= least
     ]
 
 
@@ -221,6 +306,7 @@ def _details(
     drawn = records[0].split is None
     return {
         "tokenizer": tokenizer.name,
+        "before_each_row": ids_said(tokenizer.begin),
         "lines": len(records),
         "length": {
             "most": config.length,
@@ -241,6 +327,8 @@ def _digest(parts: dict[str, tuple[Example, ...]]) -> str:
     digest = hashlib.sha256()
     for name, rows in parts.items():
         for row in rows:
-            digest.update(f"{name}|{row.start}|{row.target!r}|{row.references!r}|".encode())
+            digest.update(
+                f"{name}|{row.start}|{row.gaps}|{row.target!r}|{row.references!r}|".encode()
+            )
             digest.update(row.ids.numpy().tobytes())
     return digest.hexdigest()

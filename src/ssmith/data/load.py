@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,19 +11,25 @@ from ssmith.core.files import beside
 from ssmith.core.names import meant
 from ssmith.core.sequences import SPLITS, SequenceData, Task
 from ssmith.data.assemble import assemble
+from ssmith.data.csv_file import CSV
 from ssmith.data.embedded import PREFIX, TASKS, load_embedded
-from ssmith.data.jsonl import read_jsonl
+from ssmith.data.files import require_there, suffix_of
 from ssmith.data.labels import check_task
 from ssmith.data.load_text import NAMED
 from ssmith.data.npz import read_npz
 from ssmith.data.pool import Pool
-from ssmith.data.raw import pool_of
+from ssmith.data.raw import Raw, pool_of
+from ssmith.data.records import JSON, first_keys, holds_records
+from ssmith.data.records import SUFFIXES as RECORDS
+from ssmith.data.series import read_series
 from ssmith.data.splitting import draw_splits
-from ssmith.data.table import read_csv
-from ssmith.data.text_files import SUFFIXES
+from ssmith.data.table import is_long, read_long, read_long_arrow
+from ssmith.data.text_files import TEXT, TOKENS
+from ssmith.data.ts_file import TS, read_ts_series
 
 _ALIKE = 0.6
-_READERS = {".npz": read_npz, ".csv": read_csv, ".jsonl": read_jsonl}
+_READERS = {".npz": read_npz, **dict.fromkeys(CSV, read_long), TS: read_ts_series}
+ALLOWED = (*_READERS, *RECORDS)
 
 
 def load_data(
@@ -43,11 +49,13 @@ def load_data(
     ``.npz``: ``x`` (sequences, steps, channels), or (sequences, steps) for one channel or, with
     ``vocabulary``, for integer tokens; ``y``; optional ``lengths``, ``split``, ``classes`` and
     ``task``. ``.csv``: one row per step with the columns ``sequence``, ``label``, optional
-    ``time`` and ``split``, and channels. ``.jsonl``: one object per sequence with ``x``, ``y``
-    and optional ``split``.
+    ``time`` and ``split``, and channels. Records (JSON lines or an array, Parquet, the directory of
+    a data set): one per sequence with ``x``, ``y`` and optional ``split``; columns as of a ``.csv``
+    in Parquet. ``.ts``: the archive format of time series. All but ``.npz`` and Parquet may be
+    packed (``.gz``).
 
     Args:
-        spec: ``embedded:NAME``, or a path that ends in ``.npz``, ``.csv`` or ``.jsonl``.
+        spec: ``embedded:NAME``, or a path.
         seed: seed of the draw and of ``embedded:listops``, any integer ≥ 0. It belongs to the
             data: keep it while the seed of training varies.
         classes: classes in index order, e.g. those of a trained model; by default those of the
@@ -84,17 +92,26 @@ def load_data(
 def _read(
     path: Path, classes: Sequence[str] | None, task: Task | None, columns: Sequence[str]
 ) -> Pool:
-    reader = _READERS.get(path.suffix.lower())
+    reader = _reader(path)
     if reader is None:
         raise _no_reader(path)
-    if not path.is_file():
-        raise InputError(f"there is no file {path}", next_step=beside(path) or "check the path")
+    require_there(path)
+    if path.is_dir() and not holds_records(path):
+        raise InputError(f"{path} is a directory", allowed="a file, or the directory of a data set")
     return pool_of(reader(path, columns), classes=classes, task=task)
 
 
+def _reader(path: Path) -> Callable[[Path, Sequence[str]], Raw] | None:
+    if not holds_records(path):
+        return _READERS.get(suffix_of(path))
+    if path.exists() and is_long(first_keys(path)) and suffix_of(path) not in JSON:
+        return read_long_arrow
+    return read_series
+
+
 def _no_reader(path: Path) -> InputError:
-    allowed = f"{PREFIX}NAME, or a path that ends in {', '.join(_READERS)}"
-    if str(path) in NAMED or path.suffix.lower() in SUFFIXES:
+    allowed = f"{PREFIX}NAME, or a path that ends in {', '.join(ALLOWED)}"
+    if str(path) in NAMED or suffix_of(path) in (*TEXT, *TOKENS):
         return InputError(
             f"{str(path)!r} is text, and sequences are needed",
             allowed=allowed,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ssmith.core.errors import InputError
 from ssmith.core.text import Text
+from ssmith.core.tokenizer import Tokenizer
 from ssmith.data.documents import Documents
 from ssmith.data.python_prose import PROSE, read_prose
 from ssmith.data.python_sources import STDLIB, read_stdlib
@@ -28,8 +29,10 @@ def load_text(
 ) -> Text:
     """Load a text as token ids in four splits (see `Text`).
 
-    A text file is one document, a ``.jsonl`` file one per line, a ``.csv`` file one per row, a
-    directory one per text file in it, sorted by path. Token files hold ids already: ``.npy`` any
+    A text file is one document, a file of records (JSON lines or an array, Parquet, the directory
+    of a data set) one per record, a ``.csv`` file one per row, a directory one per text file in
+    it, sorted by path; all but Parquet may be packed (``.gz``). Conversations are written out by
+    the model's chat template. Token files hold ids already: ``.npy`` any
     integers, ``.bin`` unsigned 16-bit little-endian.
 
     Args:
@@ -38,7 +41,7 @@ def load_text(
         tokenizer: directory of a model; its tokenizer is used if it has one.
         vocabulary: number of token ids the model knows; without a tokenizer only 256 can read
             text (as bytes).
-        field: key of the text in each line of a ``.jsonl`` file, or column of a ``.csv`` one.
+        field: key of the text in each record, or column of a ``.csv`` file.
         seed: of the draw of the splits; it belongs to the data.
 
     Returns:
@@ -52,16 +55,14 @@ def load_text(
     path = Path(spec)
     if str(spec) not in NAMED and is_token_file(path):
         return read_token_file(path, vocabulary=vocabulary)
-    documents = read_source(spec, field=field)
-    return split_text(
-        documents,
-        find_tokenizer(tokenizer, BYTES if vocabulary is None else vocabulary),
-        seed=seed,
-    )
+    found = find_tokenizer(tokenizer, BYTES if vocabulary is None else vocabulary)
+    return split_text(read_source(spec, field=field, tokenizer=found), found, seed=seed)
 
 
-def read_source(spec: str | Path, *, field: str = "text") -> Documents:
-    """Read the documents of a source, without tokenizing them."""
+def read_source(
+    spec: str | Path, *, field: str = "text", tokenizer: Tokenizer | None = None
+) -> Documents:
+    """Read the documents of a source; a tokenizer writes conversations out."""
     if str(spec) in NAMED:
         return NAMED[str(spec)]()
     if ":" in str(spec) and not Path(spec).exists():
@@ -70,4 +71,4 @@ def read_source(spec: str | Path, *, field: str = "text") -> Documents:
             allowed=f"{', '.join(NAMED)}, a directory, or a file that ends in "
             f"{', '.join(SUFFIXES)}",
         )
-    return read_documents(Path(spec), field=field)
+    return read_documents(Path(spec), field=field, tokenizer=tokenizer)

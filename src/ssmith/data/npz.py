@@ -16,9 +16,9 @@ from torch import Tensor
 from ssmith.core.errors import DataError, InputError
 from ssmith.core.files import refuse_existing, write_bytes
 from ssmith.core.sequences import SPLITS, SequenceData, Task
+from ssmith.data.files import require_columns
 from ssmith.data.labels import check_task
 from ssmith.data.raw import Raw
-from ssmith.data.text import require_columns
 
 _KEYS = ("x", "y", "lengths", "split", "vocabulary", "classes", "task")
 _ZIP = (zipfile.BadZipFile, zlib.error)

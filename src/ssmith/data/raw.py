@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,8 +13,10 @@ from torch import Tensor
 from ssmith.core.errors import DataError
 from ssmith.core.sequences import SPLITS, Task
 from ssmith.data.checks import check_finite, check_lengths, check_tokens
+from ssmith.data.files import stem_of
 from ssmith.data.labels import Targets, encode_labels, real_targets
 from ssmith.data.pool import Pool, valid_steps
+from ssmith.data.suspicions import suspicions
 
 NAME = "name"
 """Column of what the file calls each sequence."""
@@ -34,6 +37,9 @@ class Raw:
         task: what is predicted, if the file says so.
         names: what the file calls each sequence, for errors.
         columns: what else it says of each sequence, as far as it was asked.
+        channels: what the file calls each channel, if it does.
+        details: how it was read.
+        ignored: key → in how many records it was passed over.
     """
 
     path: Path
@@ -46,6 +52,9 @@ class Raw:
     task: Task | None = None
     names: list[str] | None = None
     columns: Mapping[str, list[str]] = field(default_factory=dict)
+    channels: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
 
 def pool_of(raw: Raw, *, classes: Sequence[str] | None, task: Task | None) -> Pool:
@@ -87,7 +96,7 @@ def pool_of(raw: Raw, *, classes: Sequence[str] | None, task: Task | None) -> Po
             next_step="leave classes out, or ask for classification",
         )
     return Pool(
-        name=raw.path.stem,
+        name=stem_of(raw.path),
         source=f"file {where}",
         task=targets.task,
         x=x[:, : int(raw.lengths.max())],
@@ -96,9 +105,20 @@ def pool_of(raw: Raw, *, classes: Sequence[str] | None, task: Task | None) -> Po
         classes=targets.classes,
         vocabulary=raw.vocabulary,
         split_of=_checked_splits(raw, count),
-        details={} if raw.vocabulary is not None else {"scaling": {"by": "none, as in the file"}},
+        details=_details(raw, x),
         columns=_checked_columns(raw, count),
     )
+
+
+def _details(raw: Raw, x: Tensor) -> dict[str, Any]:
+    """Return how the file was read, and what in it looks like something else than a series."""
+    found: dict[str, Any] = dict(raw.details)
+    if raw.ignored:
+        found["keys_ignored"] = dict(raw.ignored)
+    if raw.vocabulary is None:
+        found["scaling"] = {"by": "none, as in the file"}
+        found["suspicions"] = suspicions(x, raw.lengths, raw.channels)
+    return found
 
 
 def _checked_columns(raw: Raw, count: int) -> dict[str, tuple[str, ...]]:

@@ -51,11 +51,11 @@ def describe(tokenizer: Tokenizer) -> dict[str, Any]:
     return {
         "tokenizer": tokenizer.name,
         "between_documents": between,
-        "before_each_row": named(tokenizer.begin),
+        "before_each_row": ids_said(tokenizer.begin),
     }
 
 
-def named(ids: Sequence[int]) -> str:
+def ids_said(ids: Sequence[int]) -> str:
     """Return some ids in words."""
     return f"id {', '.join(map(str, ids))}" if ids else "nothing"
 

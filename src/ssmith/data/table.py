@@ -1,155 +1,194 @@
-"""The table format: ``.csv`` in long form with one step per row."""
+"""The long form of series: one step per row, under the names of its columns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from ssmith.core.errors import DataError
-from ssmith.data.pool import pad_series
+from ssmith.data.arrow import read_arrow
+from ssmith.data.csv_file import Table, read_table
+from ssmith.data.files import require_columns
 from ssmith.data.raw import NAME, Raw
-from ssmith.data.rows import check_cells, read_rows
-from ssmith.data.text import require_columns, require_some
 
-_RESERVED = ("sequence", "time", "label", "split")
+SEQUENCE, TIME, LABEL, SPLIT = "sequence", "time", "label", "split"
+_RESERVED = (SEQUENCE, TIME, LABEL, SPLIT)
 
 
-def read_csv(path: Path, columns: Sequence[str] = ()) -> Raw:
-    """Read a table in long form: one row per step, a header, columns in any order.
+def read_long(path: Path, columns: Sequence[str] = ()) -> Raw:
+    """Read a table in long form: one row per step, columns in any order.
 
     ``sequence`` and ``label`` are required, ``time`` and ``split`` are not; every other column
     is a channel, unless it is named in ``columns``. Rows of one sequence are sorted by ``time``
     if it is there, else they keep their order. A sequence has one label, one split, and one value
     of each named column.
     """
-    rows = read_rows(path)
-    require_some(rows, path)
-    header = [name.strip() for name in rows[0]]
-    channels = _channels(header, path, columns)
-    found: dict[str, _Sequence] = {}
-    for number, row in enumerate(rows[1:], start=2):
-        if row:
-            cells = _cells(row, header, f"{path.name} row {number}")
-            _add_row(found, cells, channels, columns, f"{path.name} row {number}")
-    require_some(list(found), path)
-    series = [one.ordered(f"{path.name} sequence {name!r}") for name, one in found.items()]
-    return Raw(
-        path=path,
-        x=pad_series(series),
-        lengths=torch.tensor([len(one) for one in series]),
-        y=_csv_targets([one.label for one in found.values()]),
-        split_of=[one.split for one in found.values()] if "split" in header else None,
-        names=[repr(name) for name in found],
-        columns={NAME: list(found)}
-        | {
-            name: [one.beside[place] for one in found.values()]
-            for place, name in enumerate(columns)
-        },
-    )
+    texts = (SEQUENCE, LABEL, SPLIT, *columns)
+
+    def check(header: list[str]) -> None:
+        _check_header(header, path, columns)
+
+    try:
+        table = read_table(path, texts=texts, times=(TIME,), check=check)
+        return _series(table, path, columns)
+    except DataError:
+        # Blank lines are counted only by the slow way, and the row that is named must be right.
+        table = read_table(path, texts=texts, times=(TIME,), check=check, exact=True)
+        return _series(table, path, columns)
 
 
-@dataclass
-class _Sequence:
-    """The rows of one sequence of a table, as they come in."""
-
-    label: str
-    split: str
-    beside: tuple[str, ...] = ()
-    times: list[float] = field(default_factory=list)
-    rows: list[list[float]] = field(default_factory=list)
-
-    def ordered(self, where: str) -> Tensor:
-        """Return the steps in order of time."""
-        steps = torch.tensor(self.rows, dtype=torch.float64)
-        if not self.times:
-            return steps
-        if not np.isfinite(self.times).all():
-            raise DataError(f"{where} has a time that is not finite", allowed="finite numbers")
-        order = sorted(range(len(self.times)), key=self.times.__getitem__)
-        for a, b in pairwise(order):
-            if self.times[a] == self.times[b]:
-                raise DataError(f"{where} has time {self.times[a]:g} twice", allowed="each once")
-        return steps[order]
+def is_long(names: Sequence[str]) -> bool:
+    """Return whether columns are those of a table in long form."""
+    return SEQUENCE in names and LABEL in names
 
 
-def _cells(row: list[str], header: list[str], where: str) -> dict[str, str]:
-    check_cells(row, header, where)
-    return {name: cell.strip() for name, cell in zip(header, row, strict=True)}
+def read_long_arrow(path: Path, columns: Sequence[str] = ()) -> Raw:
+    """Read the same from Parquet, Arrow or the directory of a data set."""
+    found = read_arrow(path)
+    _check_header(found.column_names, path, columns)
+    table = Table.of(found, path.name, texts=(SEQUENCE, LABEL, SPLIT, *columns), times=(TIME,))
+    return _series(table, path, columns)
 
 
-def _add_row(
-    found: dict[str, _Sequence],
-    cells: dict[str, str],
-    channels: list[str],
-    columns: Sequence[str],
-    where: str,
-) -> None:
-    label, split = cells["label"], cells.get("split", "")
-    if not label:
-        raise DataError(
-            f"{where}, column 'label': the cell is empty",
-            allowed="the same label in all rows of a sequence",
-            next_step="fill it in, or leave the sequence out",
-        )
-    beside = tuple(cells[name] for name in columns)
-    one = found.setdefault(cells["sequence"], _Sequence(label=label, split=split, beside=beside))
-    if one.beside != beside:
-        raise DataError(
-            f"{where}: sequence {cells['sequence']!r} changes from {', '.join(one.beside)} to "
-            f"{', '.join(beside)}",
-            allowed=f"one value of {', '.join(columns)} for a sequence",
-            next_step="correct the row, or give its sequence another name",
-        )
-    if (one.label, one.split) != (label, split):
-        raise DataError(
-            f"{where}: sequence {cells['sequence']!r} changes its label or split "
-            f"from {one.label!r}, {one.split!r} to {label!r}, {split!r}",
-            allowed="one label and one split for a sequence",
-            next_step="correct the row, or give its sequence another name",
-        )
-    one.rows.append([_number(cells[name], f"{where}, column {name!r}") for name in channels])
-    if "time" in cells:
-        one.times.append(_number(cells["time"], f"{where}, column 'time'"))
-
-
-def _channels(header: list[str], path: Path, columns: Sequence[str]) -> list[str]:
+def _check_header(header: list[str], path: Path, columns: Sequence[str]) -> None:
     require_columns(columns, header, path)
     channels = [name for name in header if name not in (*_RESERVED, *columns)]
-    complete = "sequence" in header and "label" in header and channels
-    if not complete or len(set(header)) < len(header) or "" in header:
+    twice = len(set(header)) < len(header) or "" in header
+    if not (SEQUENCE in header and LABEL in header and channels) or twice:
         raise DataError(
             f"{path.name} has columns {', '.join(header)}",
             allowed="sequence, label, at least one channel, and if wanted time and split; "
-            "each once",
+            "each once, separated by commas, semicolons or tabs",
             next_step="rename or add columns in the first row of the file",
         )
-    return channels
 
 
-def _number(text: str, where: str) -> float:
-    if not text:
+@dataclass(frozen=True)
+class _Order:
+    """Rows in the order of their sequences, and of time within each.
+
+    Args:
+        rows: of the table.
+        sequence: number of its sequence, of each of ``rows``; in order of first appearance.
+        first: the first row of each sequence, as the table has them.
+        lengths: rows of each sequence.
+    """
+
+    rows: NDArray[np.int64]
+    sequence: NDArray[np.int64]
+    first: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    step: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        starts = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
+        object.__setattr__(self, "step", np.arange(len(self.rows)) - starts[self.sequence])
+
+
+def _series(table: Table, path: Path, columns: Sequence[str]) -> Raw:
+    if not table.size:
+        raise DataError(f"{path.name} has no sequence", next_step="check how it was written")
+    codes, names = table.texts[SEQUENCE]
+    constant = [name for name in (LABEL, SPLIT, *columns) if name in table.texts]
+    _check_empty(table)
+    order = _ordered(codes, table.numbers.get(TIME))
+    for name in constant:
+        _check_constant(table, name, order)
+    _check_times(table, order)
+    channels = [values for name, values in table.numbers.items() if name != TIME]
+    x = np.zeros((len(order.lengths), int(order.lengths.max()), len(channels)))
+    for place, values in enumerate(channels):
+        x[order.sequence, order.step, place] = values[order.rows]
+    said = {name: _values(table, name, order) for name in constant}
+    called = [names[code] for code in codes[order.first].tolist()]
+    return Raw(
+        path=path,
+        x=torch.from_numpy(x),
+        lengths=torch.from_numpy(order.lengths),
+        y=targets_of(said[LABEL]),
+        split_of=said.get(SPLIT),
+        names=[repr(name) for name in called],
+        columns={NAME: called} | {name: said[name] for name in columns},
+        channels=tuple(name for name in table.numbers if name != TIME),
+        details=table.details,
+    )
+
+
+def _ordered(codes: NDArray[Any], times: NDArray[np.float64] | None) -> _Order:
+    _, first, sequence = np.unique(codes, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    sequence = rank[sequence]
+    rows = np.lexsort((sequence,) if times is None else (times, sequence))
+    return _Order(
+        rows=rows, sequence=sequence[rows], first=np.sort(first), lengths=np.bincount(sequence)
+    )
+
+
+def _values(table: Table, name: str, order: _Order) -> list[str]:
+    codes, names = table.texts[name]
+    return [names[code] for code in codes[order.first].tolist()]
+
+
+def _check_empty(table: Table) -> None:
+    codes, names = table.texts[LABEL]
+    if "" in names:
+        row = int(np.flatnonzero(codes == names.index(""))[0])
         raise DataError(
-            f"{where}: the cell is empty",
-            allowed="numbers",
-            next_step="fill it in, or leave the row out: sequences may differ in length",
+            f"{table.where(row)}, column {LABEL!r}: the cell is empty",
+            allowed="the same label in all rows of a sequence",
+            next_step="fill it in, or leave the sequence out",
         )
-    try:
-        return float(text)
-    except ValueError as error:
+
+
+def _check_constant(table: Table, name: str, order: _Order) -> None:
+    codes, names = table.texts[name]
+    wanted = codes[order.first][order.sequence]
+    wrong = order.rows[codes[order.rows] != wanted]
+    if len(wrong):
+        row = int(wrong.min())
+        called, title = table.texts[SEQUENCE]
+        start = int(order.first[order.sequence[np.flatnonzero(order.rows == row)[0]]])
         raise DataError(
-            f"{where}: {text!r} is not a number",
-            allowed="numbers",
-            next_step="correct the cell, or drop the column if it is no channel",
-        ) from error
+            f"{table.where(row)}: sequence {title[called[row]]!r} changes its {name} from "
+            f"{names[codes[start]]!r} to {names[codes[row]]!r}",
+            allowed=f"one {name} for a sequence",
+            next_step="correct the row, or give its sequence another name",
+        )
 
 
-def _csv_targets(labels: list[str]) -> list[str] | list[int] | Tensor:
+def _check_times(table: Table, order: _Order) -> None:
+    if TIME not in table.numbers:
+        return
+    times = table.numbers[TIME]
+    bad = np.flatnonzero(~np.isfinite(times))
+    if len(bad):
+        raise DataError(
+            f"{table.where(int(bad[0]))} has a time that is not finite", allowed="finite numbers"
+        )
+    sorted_times = times[order.rows]
+    same = (np.diff(sorted_times) == 0) & (np.diff(order.sequence) == 0)
+    if same.any():
+        place = int(np.flatnonzero(same)[0]) + 1
+        codes, names = table.texts[SEQUENCE]
+        raise DataError(
+            f"{table.where(int(order.rows[place]))}: sequence "
+            f"{names[codes[order.rows[place]]]!r} has time {sorted_times[place]:g} twice",
+            allowed="each once",
+        )
+
+
+def targets_of(labels: list[str]) -> list[str] | list[int] | torch.Tensor:
+    """Return labels as integers or real numbers where all of them are such."""
+    if any("_" in label for label in labels):
+        # Python reads 1_000 as a number, and nothing else does.
+        return labels
     try:
         return [int(label) for label in labels]
     except ValueError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,24 @@ from numpy.typing import NDArray
 from ssmith.core.errors import DataError, InputError
 from ssmith.core.files import beside
 from ssmith.core.text import ALL, Text, TokenStream
+from ssmith.core.tokenizer import Tokenizer
 from ssmith.core.words import number_of
+from ssmith.data.chat import named, turns_of
+from ssmith.data.csv_file import CSV, check_cells, read_rows
 from ssmith.data.documents import Document, Documents
-from ssmith.data.rows import check_cells, read_rows
+from ssmith.data.examples_file import form_of
+from ssmith.data.files import read_text, require_there, suffix_of
+from ssmith.data.records import SUFFIXES as RECORDS
+from ssmith.data.records import Row, holds_records, read_records
 from ssmith.data.text_splits import stretches, text_of
+from ssmith.data.ts_file import TS, is_ts
 
 TEXT = (
     ".txt", ".text", ".md", ".rst", ".py", ".c", ".h", ".cpp", ".js", ".ts", ".java", ".go", ".rs",
-    ".json", ".xml", ".html", ".css", ".tex", ".log", ".toml", ".yaml", ".yml", ".sh",
-    ".raw", ".tokens",
+    ".xml", ".html", ".css", ".tex", ".log", ".toml", ".yaml", ".yml", ".sh", ".raw", ".tokens",
 )  # fmt: skip
-LINES = (".jsonl", ".ndjson")
-TABLES = (".csv",)
 TOKENS = (".npy", ".bin")
-SUFFIXES = (*TEXT, *LINES, *TABLES, *TOKENS)
+SUFFIXES = (*TEXT, *RECORDS, *CSV, *TOKENS)
 
 
 def is_token_file(path: Path) -> bool:
@@ -34,13 +37,16 @@ def is_token_file(path: Path) -> bool:
     return path.suffix.lower() in TOKENS
 
 
-def read_documents(path: Path, *, field: str = "text") -> Documents:
-    """Read a text file, a ``.jsonl`` or ``.csv`` file or a directory of text files.
+def read_documents(
+    path: Path, *, field: str = "text", tokenizer: Tokenizer | None = None
+) -> Documents:
+    """Read a text file, a file of records or a table, or a directory of such; packed or not.
 
     Args:
         path: what to read; hidden files and files of other suffixes in a directory are listed in
-            the details as left out.
-        field: key of the text in each line of a ``.jsonl`` file, or column of a ``.csv`` one.
+            the details as left out. Where a directory holds plain text, only that is read.
+        field: key of the text in each record, or column of a table.
+        tokenizer: writes conversations out as its model reads them.
 
     Returns:
         The documents; empty ones are left out and counted in the details.
@@ -49,24 +55,71 @@ def read_documents(path: Path, *, field: str = "text") -> Documents:
         InputError: if there is nothing, or its suffix is unknown.
         DataError: if it is empty or not UTF-8.
     """
-    if path.is_dir():
-        return _directory(path)
-    if not path.is_file():
-        raise InputError(
-            f"there is no file or directory {path}", next_step=beside(path) or "check the path"
+    require_there(path)
+    if path.is_dir() and not holds_records(path):
+        return _directory(path, field, tokenizer)
+    return _documents(path, *_read(path, path.name, field, tokenizer))
+
+
+def _read(
+    path: Path, name: str, field: str, tokenizer: Tokenizer | None
+) -> tuple[list[Document], dict[str, Any]]:
+    suffix = suffix_of(path)
+    if holds_records(path):
+        records = read_records(path)
+        texts = [
+            (records.where(place), _text_of(row, records.where(place), field, tokenizer))
+            for place, row in enumerate(records.rows)
+        ]
+        return [_document(where, text) for where, text in texts], {"field": field}
+    if suffix in CSV:
+        return _rows(path, field), {"field": field}
+    if suffix in TEXT:
+        text = read_text(path)
+        _refuse_series(path, text)
+        return [Document(name=name, content=text.encode())], {}
+    raise InputError(
+        f"cannot read {str(path)!r} as text", allowed=f"a suffix of {', '.join(SUFFIXES)}"
+    )
+
+
+def _text_of(row: Row, where: str, field: str, tokenizer: Tokenizer | None) -> str:
+    """Return the text of a record: that of the field, or its conversation written out."""
+    text = row.get(field)
+    if isinstance(text, str):
+        return text
+    form = form_of(row)
+    if form in ("messages", "conversations", "instruction") and tokenizer is not None:
+        with named(where):
+            return tokenizer.render(turns_of(row, where))
+    raise DataError(
+        f"{where} has no text under {field!r}",
+        allowed=f"one of its keys, {', '.join(row) or 'none'}, that holds a string; or a "
+        "conversation",
+        next_step="name the field",
+    )
+
+
+def _document(where: str, text: str) -> Document:
+    try:
+        return Document(name=where, content=text.encode())
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{where} holds half of a surrogate pair, {text[error.start]!a}, at character "
+            f"{error.start}",
+            allowed="whole characters",
+            next_step="repair the text where it was written",
+        ) from error
+
+
+def _refuse_series(path: Path, text: str) -> None:
+    """Refuse the series format that shares its suffix with TypeScript."""
+    if suffix_of(path) == TS and is_ts(text):
+        raise DataError(
+            f"{path.name} holds series of numbers in the .ts format, and is no text",
+            allowed="text",
+            next_step="give it to a sequence model, or a head: load_data reads it",
         )
-    suffix = path.suffix.lower()
-    if suffix in LINES:
-        items, details = _lines(path, field), {"field": field}
-    elif suffix in TABLES:
-        items, details = _rows(path, field), {"field": field}
-    elif suffix in TEXT:
-        items, details = [Document(name=path.name, content=_utf8(path))], {}
-    else:
-        raise InputError(
-            f"cannot read {str(path)!r} as text", allowed=f"a suffix of {', '.join(SUFFIXES)}"
-        )
-    return _documents(path, items, details)
 
 
 def read_token_file(path: Path, *, vocabulary: int | None) -> Text:
@@ -130,15 +183,20 @@ def _binary_ids(path: Path) -> NDArray[np.integer]:
     return np.fromfile(path, dtype="<u2")
 
 
-def _directory(path: Path) -> Documents:
+def _directory(path: Path, field: str, tokenizer: Tokenizer | None) -> Documents:
     files = [item for item in sorted(path.rglob("*")) if item.is_file()]
     shown = [item for item in files if not _hidden(item.relative_to(path))]
-    read = [item for item in shown if item.suffix.lower() in TEXT]
+    read = [item for item in shown if suffix_of(item) in TEXT]
+    if not read:
+        read = [item for item in shown if suffix_of(item) in RECORDS]
     if not read:
         raise DataError(
-            f"{path} holds no text file", allowed=f"files that end in {', '.join(TEXT)}"
+            f"{path} holds no text file",
+            allowed=f"files that end in {', '.join((*TEXT, *RECORDS))}",
         )
-    items = [Document(name=item.relative_to(path).as_posix(), content=_utf8(item)) for item in read]
+    items = []
+    for item in read:
+        items += _read(item, item.relative_to(path).as_posix(), field, tokenizer)[0]
     return _documents(path, items, {"files_left_out": len(files) - len(read)})
 
 
@@ -146,34 +204,10 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _lines(path: Path, field: str) -> list[Document]:
-    items = []
-    for number, line in enumerate(_utf8(path).decode("utf-8-sig").split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path.name} line {number}"
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"{where} is not JSON: {error}", allowed="one object per line"
-            ) from error
-        text = record.get(field) if isinstance(record, dict) else None
-        if not isinstance(text, str):
-            keys = ", ".join(record) if isinstance(record, dict) else type(record).__name__
-            raise DataError(
-                f"{where} has no text under {field!r}",
-                allowed=f"one of its keys, {keys}, that holds a string",
-                next_step="name the field",
-            )
-        items.append(Document(name=where, content=text.encode("utf-8", "replace")))
-    return items
-
-
 def _rows(path: Path, field: str) -> list[Document]:
     """Return the texts of one column; a table without it is nobody's text, and is refused."""
-    rows = read_rows(path)
-    header = [name.strip() for name in rows[0]] if rows else []
+    rows = read_rows(path, "\t" if suffix_of(path) == ".tsv" else ",")
+    header = [name.strip() for name in next(rows, (0, []))[1]]
     if header.count(field) != 1:
         raise DataError(
             f"{path.name} is a table without one column {field!r}",
@@ -183,12 +217,10 @@ def _rows(path: Path, field: str) -> list[Document]:
         )
     place = header.index(field)
     items = []
-    for number, row in enumerate(rows[1:], start=2):
-        if not row:
-            continue
+    for number, row in rows:
         where = f"{path.name} row {number}"
         check_cells(row, header, where)
-        items.append(Document(name=where, content=row[place].encode("utf-8", "replace")))
+        items.append(_document(where, row[place]))
     return items
 
 
@@ -202,19 +234,3 @@ def _documents(path: Path, items: list[Document], details: dict[str, Any]) -> Do
         items=filled,
         details={**details, "empty_documents_left_out": len(items) - len(filled)},
     )
-
-
-def _utf8(path: Path) -> bytes:
-    """Return the bytes of a file that is UTF-8; a byte-order mark is dropped."""
-    try:
-        content = path.read_bytes()
-        content.decode("utf-8")
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8 text: {error.reason} at byte {error.start}",
-            allowed="UTF-8",
-            next_step="convert it, or leave it out",
-        ) from error
-    return content.removeprefix(b"\xef\xbb\xbf")

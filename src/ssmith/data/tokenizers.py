@@ -43,8 +43,8 @@ class ByteTokenizer:
 
     def placed(self, text: str) -> tuple[list[int], list[int] | None]:
         """Return the bytes of a text, and the character that each is the last of, or within."""
-        ends = [place for place, item in enumerate(text, start=1) for _ in _utf8(item)]
-        return self.encode(text), ends
+        ids = self.encode(text)
+        return ids, [place for place, item in enumerate(text, start=1) for _ in item.encode()]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of some bytes; what is not UTF-8 becomes the replacement character."""

@@ -1,7 +1,8 @@
-"""Reading ``.ts`` files: a header, then one sequence per line with its target last."""
+"""The ``.ts`` format: a header, then one sequence per line with its target last."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,40 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from ssmith.core.errors import DataError
+from ssmith.data.files import read_text
+from ssmith.data.pool import pad_series
+from ssmith.data.raw import Raw
+from ssmith.data.table import targets_of
+
+TS = ".ts"
+_HEADER = ("@problemname", "@timestamps", "@univariate", "@classlabel", "@targetlabel", "@data")
+
+
+def is_ts(text: str) -> bool:
+    """Return whether a text is series in this format, and not a program in TypeScript."""
+    return any(line.strip().lower().startswith(_HEADER) for line in text.splitlines()[:200])
+
+
+def read_ts_series(path: Path, columns: Sequence[str] = ()) -> Raw:
+    """Read a ``.ts`` file of the user's."""
+    if columns:
+        raise DataError(f"{path.name} has no column {columns[0]!r}", allowed="no columns in .ts")
+    series, targets = read_ts(path)
+    if not series:
+        raise DataError(f"{path.name} has no sequence", next_step="check how it was written")
+    channels = series[0].shape[1]
+    other = next((k for k, one in enumerate(series) if one.shape[1] != channels), None)
+    if other is not None:
+        raise DataError(
+            f"{path.name}: sequence {other} has {series[other].shape[1]} channels",
+            allowed=f"{channels}, as the first sequence has",
+        )
+    return Raw(
+        path=path,
+        x=pad_series(series).double(),
+        lengths=torch.tensor([len(one) for one in series]),
+        y=targets_of(targets),
+    )
 
 
 def read_ts(path: Path) -> tuple[list[Float32[Tensor, "_ c"]], list[str]]:
@@ -17,15 +52,20 @@ def read_ts(path: Path) -> tuple[list[Float32[Tensor, "_ c"]], list[str]]:
 
     Channels are separated by ``:``, steps by ``,``.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"cannot read {path.name}: {error}", next_step="reinstall the package that holds it"
-        ) from error
+    lines = read_text(path).splitlines()
     start = next((i for i, line in enumerate(lines) if line.strip().lower() == "@data"), None)
     if start is None:
-        raise DataError(f"{path.name} has no line @data", allowed="the .ts format")
+        raise DataError(f"{path.name} has no line @data", allowed="series in the .ts format")
+    for number, line in enumerate(lines[:start], start=1):
+        name, _, value = line.strip().lower().partition(" ")
+        if name == "@timestamps" and value.strip() == "true":
+            raise DataError(
+                f"{path.name} line {number}: steps with time stamps", allowed="@timeStamps false"
+            )
+        if name in ("@classlabel", "@targetlabel") and value.strip().startswith("false"):
+            raise DataError(
+                f"{path.name} line {number}: sequences without a target", allowed="a target in each"
+            )
     series: list[Tensor] = []
     targets: list[str] = []
     for number, line in enumerate(lines[start + 1 :], start=start + 2):
@@ -39,9 +79,16 @@ def read_ts(path: Path) -> tuple[list[Float32[Tensor, "_ c"]], list[str]]:
 
 def _parse(channels: list[str], where: str) -> Float32[Tensor, "l c"]:
     try:
-        columns = [np.array(channel.split(","), dtype=np.float64) for channel in channels]
+        # Python reads 1_000 as a number, and nothing else does.
+        columns = [np.array(channel.replace("_", "?").split(","), dtype=np.float64)
+                   for channel in channels]  # fmt: skip
     except ValueError as error:
-        raise DataError(f"{where}: {error}", allowed="numbers") from error
+        gap = any("?" in channel for channel in channels)
+        raise DataError(
+            f"{where}: {'a value is missing (?)' if gap else error}",
+            allowed="numbers",
+            next_step="fill the gaps, or leave the sequence out" if gap else "correct the line",
+        ) from error
     if not columns or len({len(column) for column in columns}) != 1:
         raise DataError(f"{where}: channels differ in length", allowed="equal lengths")
     values = torch.from_numpy(np.stack(columns, axis=1)).to(torch.float32)

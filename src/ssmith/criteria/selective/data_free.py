@@ -52,6 +52,8 @@ class LogMagnitude(FastestDecay):
 
     Source: SparseSSM (arXiv 2506.09613), baseline "MP". It cuts the entries with A near −1, the
         slowest and most used, first.
+    Differs: a share s of all entries removes round(s·size) of them here, as for every criterion,
+        and size − int(size·(1 − s)) in the released code: one more where s·size is no integer.
     """
 
     label: ClassVar[str] = "Magnitude of A_log"

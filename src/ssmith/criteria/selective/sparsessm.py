@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -17,7 +18,7 @@ from ssmith.ops.selective_scan import ScanInputs, StatisticsConfig
 
 TimeWeights = Literal["power", "discount", "linear", "window", "uniform"]
 _TIME = ("power", "discount", "linear", "window", "uniform")
-_WINDOW = 0.25
+_PARTS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,8 @@ class SparseSSM:
 
     Args:
         time_weights: ``power``: (t + 1)^−power; ``discount``: discount^t; ``linear``: L − t;
-            ``window``: 1 for the first quarter of the steps; ``uniform``: 1. They sum to one.
+            ``window``: 1 for the first max(1, ⌈L/4⌉) of L steps; ``uniform``: 1. They sum to one.
+            Where it removes N of M, the released code takes ``window`` whatever it is told.
         power: exponent of ``power``, ≥ 0.
         discount: base of ``discount``, in (0, 1].
         accumulation: ``official``: ``Ψ_t = Σ_b Ā`` and ``S_t = Σ_b (b/B) h²`` apart, later
@@ -101,7 +103,7 @@ def time_weights(settings: SparseSSM, steps: int) -> Float64[Tensor, "l"]:
         "power": (t + 1) ** -settings.power,
         "discount": settings.discount**t,
         "linear": steps - t,
-        "window": (t < max(1, int(_WINDOW * steps))).double(),
+        "window": (t < max(1, math.ceil(steps / _PARTS))).double(),
         "uniform": torch.ones_like(t),
     }[settings.time_weights]
     return weights / weights.sum()

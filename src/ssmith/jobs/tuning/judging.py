@@ -68,7 +68,7 @@ def answer(
     """
     known: dict[tuple[int, ...], tuple[Tensor, tuple[str, ...]]] = {}
     for example in examples:
-        prompt = example.ids[: example.start]
+        prompt = example.ids[: example.asked]
         key = tuple(prompt.tolist())
         before = known.get(key, (prompt, ()))[1]
         known[key] = (prompt, tuple(dict.fromkeys((*before, *example.references))))

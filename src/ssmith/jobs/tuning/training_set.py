@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,20 +12,17 @@ from torch import nn
 from ssmith import api
 from ssmith.core.errors import DataError, InputError, UnsupportedError
 from ssmith.core.examples import Example
-from ssmith.core.files import beside
 from ssmith.core.sequences import SequenceData, Task
 from ssmith.core.text import Text
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.core.tokens import TokenWindows
-from ssmith.data import find_tokenizer, load_data, load_examples
+from ssmith.data import find_tokenizer, is_series, keys_of, load_data, load_examples
 from ssmith.families import SequenceModel, answers_of, directory_of, vocabulary_of
 from ssmith.families.heads import HeadConfig
 from ssmith.families.hf import accelerate_
 from ssmith.families.registry import mixers
 from ssmith.jobs.tuning.config import TuneConfig
 from ssmith.tune.training import AnswerObjective, LanguageObjective, Objective, rows_of
-
-_SERIES = (".npz", ".csv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +57,7 @@ def training_set(model: nn.Module, config: TuneConfig) -> TrainingSet:
     elif isinstance(model, SequenceModel):
         raise UnsupportedError(
             f"{config.data} is text, and the model is a sequence model of series or token ids",
-            allowed="embedded:NAME, or series in .npz, .csv or .jsonl",
+            allowed="embedded:NAME, or series in .npz, .csv, .ts, .jsonl or .parquet",
             next_step="write series into one of these, or tune a language model on the text",
         )
     elif kind == "examples":
@@ -82,19 +78,12 @@ def training_set(model: nn.Module, config: TuneConfig) -> TrainingSet:
 def _kind(spec: str) -> str:
     """Return whether data is series, examples or plain text."""
     path = Path(spec)
-    if spec.startswith("embedded:") or path.suffix.lower() in _SERIES:
+    if spec.startswith("embedded:"):
         return "series"
-    if path.suffix.lower() != ".jsonl":
+    keys = keys_of(path)
+    if keys is None:
         return "text"
-    if not path.is_file():
-        raise InputError(f"there is no file {path}", next_step=beside(path) or "check the path")
-    with path.open(encoding="utf-8-sig", errors="replace") as stream:
-        first = next((line for line in stream if line.strip()), "")
-    try:
-        content = json.loads(first)
-    except (ValueError, RecursionError):
-        content = None
-    return "series" if isinstance(content, dict) and "x" in content else "examples"
+    return "series" if is_series(keys) else "examples"
 
 
 def _from_series(data: SequenceData, config: TuneConfig) -> TrainingSet:

@@ -76,6 +76,8 @@ class LanguageObjective:
             # The first token of a text has nothing before it to be predicted from.
             first = max(row.start, 1)
             labels[number, first - 1 : len(row.ids) - 1] = row.ids[first:]
+            for start, stop in row.gaps:
+                labels[number, start - 1 : stop - 1] = IGNORED
         return {**batch, "labels": labels}
 
     def counts(self, batch: Batch) -> Int64[Tensor, "b"]:
