@@ -40,7 +40,8 @@ MAY_IMPORT = {
     "dashboard": {"core", "release", "report"},
     # What is tried on a version is written into its line.
     "trials": {"api", "core", "data", "evaluation", "families", "jobs", "release"},
-    "cli": {"api", "core", "dashboard", "jobs", "release", "report", "trials"},
+    "watch": {"api", "core", "families", "jobs", "ops", "release", *VERBS},
+    "cli": {"api", "core", "dashboard", "jobs", "release", "report", "trials", "watch"},
 }
 
 # What is left to be renamed, and to be asked of a unit's table instead. Neither list may grow.

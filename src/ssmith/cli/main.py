@@ -25,6 +25,7 @@ from ssmith.cli import (
     train,
     tune,
     verify,
+    watch,
 )
 from ssmith.cli.flags import ArgumentParser
 from ssmith.cli.output import Output, one_line, print_json
@@ -39,6 +40,7 @@ COMMANDS = {
     "audit": audit,
     "pilot": pilot,
     "verify": verify,
+    "watch": watch,
     "parity": parity,
     "train": train,
     "tune": tune,
@@ -53,7 +55,7 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 _EPILOG = """\
 exit codes:
-  0    done (pilot: accepted; verify, parity: every check passed)
+  0    done (pilot: accepted; verify, parity: every check passed; watch: no alarm)
   1    done, and a gate or a check says no
   2    bad input or output; nothing was written
   3    an optional package is missing; the message names the extra

@@ -35,6 +35,7 @@ class Output:
         self.as_json = as_json
         self.quiet = quiet
         self._document: dict[str, Any] | None = None
+        self._stdout = sys.stdout
 
     @property
     def _silent(self) -> bool:
@@ -71,12 +72,19 @@ class Output:
         """Take the JSON document of the command; printed at its end if it was asked for."""
         self._document = document
 
+    def record(self, document: dict[str, Any]) -> None:
+        """Print one document of many at once, as a line of JSON, if JSON was asked for."""
+        if self.as_json:
+            text = json.dumps(document, sort_keys=True, allow_nan=False)
+            print(text, file=self._stdout, flush=True)
+
     @contextmanager
     def captured(self) -> Iterator[None]:
         """Keep stdout free for the document: what else is printed inside goes to stderr."""
         if not self.as_json:
             yield
             return
+        self._stdout = sys.stdout
         with redirect_stdout(sys.stderr):
             yield
         if self._document is not None:

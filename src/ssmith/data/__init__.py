@@ -12,6 +12,7 @@ from ssmith.data.npz import save_npz
 from ssmith.data.python_sources import read_packages
 from ssmith.data.streams import stream_of
 from ssmith.data.tokenizers import ByteTokenizer, find_tokenizer
+from ssmith.data.whole import load_whole
 
 __all__ = [
     "PROSE_SPEC",
@@ -29,6 +30,7 @@ __all__ = [
     "load_data",
     "load_examples",
     "load_text",
+    "load_whole",
     "read_packages",
     "read_source",
     "save_npz",

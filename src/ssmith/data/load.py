@@ -92,16 +92,21 @@ def load_data(
 def _read(
     path: Path, classes: Sequence[str] | None, task: Task | None, columns: Sequence[str]
 ) -> Pool:
+    return pool_of(reader_of(path)(path, columns), classes=classes, task=task)
+
+
+def reader_of(path: Path) -> Callable[..., Raw]:
+    """Return what reads a file; raises `InputError` if there is no such file, or nothing does."""
     reader = _reader(path)
     if reader is None:
         raise _no_reader(path)
     require_there(path)
     if path.is_dir() and not holds_records(path):
         raise InputError(f"{path} is a directory", allowed="a file, or the directory of a data set")
-    return pool_of(reader(path, columns), classes=classes, task=task)
+    return reader
 
 
-def _reader(path: Path) -> Callable[[Path, Sequence[str]], Raw] | None:
+def _reader(path: Path) -> Callable[..., Raw] | None:
     if not holds_records(path):
         return _READERS.get(suffix_of(path))
     if path.exists() and is_long(first_keys(path)) and suffix_of(path) not in JSON:

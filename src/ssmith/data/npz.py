@@ -49,13 +49,16 @@ def save_npz(data: SequenceData, path: str | Path, *, overwrite: bool = False) -
     write_bytes(target, buffer.getvalue())
 
 
-def read_npz(path: Path, columns: Sequence[str] = ()) -> Raw:
-    """Read the arrays of a ``.npz``; the named ``columns`` hold one value for each sequence."""
+def read_npz(path: Path, columns: Sequence[str] = (), *, labelled: bool = True) -> Raw:
+    """Read the arrays of a ``.npz``; the named ``columns`` hold one value for each sequence.
+
+    Without ``labelled`` there need be no ``y``, and every one is 0.
+    """
     arrays = _arrays(path)
     where = path.name
     require_columns(columns, list(arrays), path)
     unknown = sorted(set(arrays) - {*_KEYS, *columns})
-    missing = [key for key in ("x", "y") if key not in arrays]
+    missing = [key for key in ("x", "y") if key not in arrays and (labelled or key == "x")]
     if missing or unknown:
         raise DataError(
             f"{where} has arrays {', '.join(sorted(arrays)) or 'none'}",
@@ -68,11 +71,11 @@ def read_npz(path: Path, columns: Sequence[str] = ()) -> Raw:
         path=path,
         x=x,
         lengths=_lengths(arrays, x, where),
-        y=_targets(arrays["y"], where),
+        y=_targets(arrays["y"], where) if labelled else [0] * len(x),
         split_of=_strings(arrays, "split", where),
         vocabulary=vocabulary,
-        classes=_strings(arrays, "classes", where),
-        task=_task(arrays, where),
+        classes=_strings(arrays, "classes", where) if labelled else None,
+        task=_task(arrays, where) if labelled else None,
         columns={name: _column(arrays[name], name, where) for name in columns},
     )
 

@@ -17,21 +17,22 @@ from ssmith.data.raw import Raw
 from ssmith.data.records import Records, read_records
 
 
-def read_series(path: Path, columns: Sequence[str] = ()) -> Raw:
+def read_series(path: Path, columns: Sequence[str] = (), *, labelled: bool = True) -> Raw:
     """Read one sequence per record: ``{"x": [...], "y": ..., "split": "train"}``.
 
     ``x`` is a list of numbers (one channel) or of rows of numbers; ``y`` a string or integer
     (a class) or a real number or a list of them; ``split`` stands in every record or in none, and
-    the named ``columns`` in every record. Other keys are counted and ignored.
+    the named ``columns`` in every record. Other keys are counted and ignored. Without ``labelled``
+    there need be no ``y``, and every one is 0.
     """
-    records = read_records(path)
+    records, needed = read_records(path), ("x", *["y"] * labelled, *columns)
     names = [records.where(place) for place in range(len(records.rows))]
     for row, where in zip(records.rows, names, strict=True):
-        lacks = [key for key in ("x", "y", *columns) if row.get(key) is None]
+        lacks = [key for key in needed if row.get(key) is None]
         if lacks:
             raise DataError(
                 f"{where} has no {lacks[0]}, of {', '.join(row) or 'no keys'}",
-                allowed=f"{', '.join(('x', 'y', *columns))} and, if wanted, split",
+                allowed=f"{', '.join(needed)} and, if wanted, split",
             )
     series = [_matrix(row["x"], where) for row, where in zip(records.rows, names, strict=True)]
     _require_equal_channels(series, names)
@@ -39,7 +40,7 @@ def read_series(path: Path, columns: Sequence[str] = ()) -> Raw:
         path=path,
         x=pad_series(series),
         lengths=torch.tensor([len(one) for one in series]),
-        y=_targets(records, path),
+        y=_targets(records, path) if labelled else [0] * len(series),
         split_of=records.optional("split"),
         names=names,
         columns={name: [str(row[name]) for row in records.rows] for name in columns},

@@ -21,26 +21,26 @@ SEQUENCE, TIME, LABEL, SPLIT = "sequence", "time", "label", "split"
 _RESERVED = (SEQUENCE, TIME, LABEL, SPLIT)
 
 
-def read_long(path: Path, columns: Sequence[str] = ()) -> Raw:
+def read_long(path: Path, columns: Sequence[str] = (), *, labelled: bool = True) -> Raw:
     """Read a table in long form: one row per step, columns in any order.
 
     ``sequence`` and ``label`` are required, ``time`` and ``split`` are not; every other column
     is a channel, unless it is named in ``columns``. Rows of one sequence are sorted by ``time``
     if it is there, else they keep their order. A sequence has one label, one split, and one value
-    of each named column.
+    of each named column. Without ``labelled`` there need be no label, and every one is 0.
     """
     texts = (SEQUENCE, LABEL, SPLIT, *columns)
 
     def check(header: list[str]) -> None:
-        _check_header(header, path, columns)
+        _check_header(header, path, columns, labelled=labelled)
 
     try:
         table = read_table(path, texts=texts, times=(TIME,), check=check)
-        return _series(table, path, columns)
+        return _series(table, path, columns, labelled=labelled)
     except DataError:
         # Blank lines are counted only by the slow way, and the row that is named must be right.
         table = read_table(path, texts=texts, times=(TIME,), check=check, exact=True)
-        return _series(table, path, columns)
+        return _series(table, path, columns, labelled=labelled)
 
 
 def is_long(names: Sequence[str]) -> bool:
@@ -48,23 +48,26 @@ def is_long(names: Sequence[str]) -> bool:
     return SEQUENCE in names and LABEL in names
 
 
-def read_long_arrow(path: Path, columns: Sequence[str] = ()) -> Raw:
+def read_long_arrow(path: Path, columns: Sequence[str] = (), *, labelled: bool = True) -> Raw:
     """Read the same from Parquet, Arrow or the directory of a data set."""
     found = read_arrow(path)
-    _check_header(found.column_names, path, columns)
+    _check_header(found.column_names, path, columns, labelled=labelled)
     table = Table.of(found, path.name, texts=(SEQUENCE, LABEL, SPLIT, *columns), times=(TIME,))
-    return _series(table, path, columns)
+    return _series(table, path, columns, labelled=labelled)
 
 
-def _check_header(header: list[str], path: Path, columns: Sequence[str]) -> None:
+def _check_header(
+    header: list[str], path: Path, columns: Sequence[str], *, labelled: bool
+) -> None:
     require_columns(columns, header, path)
     channels = [name for name in header if name not in (*_RESERVED, *columns)]
     twice = len(set(header)) < len(header) or "" in header
-    if not (SEQUENCE in header and LABEL in header and channels) or twice:
+    needed = {SEQUENCE, LABEL} if labelled else {SEQUENCE}
+    if not (needed <= set(header) and channels) or twice:
         raise DataError(
             f"{path.name} has columns {', '.join(header)}",
-            allowed="sequence, label, at least one channel, and if wanted time and split; "
-            "each once, separated by commas, semicolons or tabs",
+            allowed=f"sequence, {'label, ' * labelled}at least one channel, and if wanted time and "
+            "split; each once, separated by commas, semicolons or tabs",
             next_step="rename or add columns in the first row of the file",
         )
 
@@ -91,12 +94,14 @@ class _Order:
         object.__setattr__(self, "step", np.arange(len(self.rows)) - starts[self.sequence])
 
 
-def _series(table: Table, path: Path, columns: Sequence[str]) -> Raw:
+def _series(table: Table, path: Path, columns: Sequence[str], *, labelled: bool) -> Raw:
     if not table.size:
         raise DataError(f"{path.name} has no sequence", next_step="check how it was written")
     codes, names = table.texts[SEQUENCE]
-    constant = [name for name in (LABEL, SPLIT, *columns) if name in table.texts]
-    _check_empty(table)
+    told = (LABEL, SPLIT) if labelled else (SPLIT,)
+    constant = [name for name in (*told, *columns) if name in table.texts]
+    if labelled:
+        _check_empty(table)
     order = _ordered(codes, table.numbers.get(TIME))
     for name in constant:
         _check_constant(table, name, order)
@@ -111,7 +116,7 @@ def _series(table: Table, path: Path, columns: Sequence[str]) -> Raw:
         path=path,
         x=torch.from_numpy(x),
         lengths=torch.from_numpy(order.lengths),
-        y=targets_of(said[LABEL]),
+        y=targets_of(said[LABEL]) if labelled else [0] * len(called),
         split_of=said.get(SPLIT),
         names=[repr(name) for name in called],
         columns={NAME: called} | {name: said[name] for name in columns},

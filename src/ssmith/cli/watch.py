@@ -1,0 +1,181 @@
+"""``ssmith watch``: is the cut still right on the rows of today?"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssmith.cli import flags
+from ssmith.cli.output import Output, one_line
+from ssmith.cli.recipe import config_of
+from ssmith.core.errors import InputError
+
+if TYPE_CHECKING:
+    from ssmith.release.line import Line
+    from ssmith.release.version import Version
+    from ssmith.watch.cut import Site
+    from ssmith.watch.service import Watch, Watched
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_YEAR = 365 * 86400
+
+
+def add(subparsers: flags.Subparsers) -> None:
+    """Add the command."""
+    command = flags.Command(
+        subparsers,
+        "watch",
+        about="hold new rows against the profile of a line's version: the cut, the rows, the "
+        "answers, with labels the metric, and speed",
+        example="ssmith watch line --data today.csv --json",
+        run=run,
+    )
+    command.positional("LINE", "directory of the line", kind=Path)
+    command.add("--data", flags.DATA_HELP + "; labels may be missing", required=True)
+    command.switch("--labels", "the rows are labelled: hold the metric against its promise")
+    command.switch("--take", "take the profile, on labelled data that was not learned from")
+    command.add("--version", "digest of the version, its first digits", default="live")
+    command.add("--parent", "what the version was cut from, where the line cannot tell",
+                metavar="MODEL")  # fmt: skip
+    command.add("--prometheus", "write the look for the node exporter's textfile collector",
+                kind=Path)  # fmt: skip
+    command.add("--every", "look again and again: 10m, 1h, 1d", kind=seconds_of, metavar="TIME")
+    command.add("--looks", "stop after so many looks", kind=int, metavar="N")
+    command.settings("ssmith.watch.look:WatchConfig")
+    command.group("with --take")
+    command.add("--length", "tokens of each window of text; 512 if None", kind=int, metavar="N")
+    command.add("--metric", "name of a task; the usual one of the model if None")
+
+
+def seconds_of(text: str) -> float:
+    """Read a time such as ``10m``.
+
+    Args:
+        text: a number and s, m, h or d.
+
+    Returns:
+        Seconds, > 0.
+
+    Raises:
+        InputError: if it is something else.
+    """
+    number, unit = text[:-1], text[-1:]
+    try:
+        value = float(number) * _UNITS[unit]
+    except (ValueError, KeyError):
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise InputError(f"--every is {text!r}", allowed="a number and s, m, h or d, such as 10m")
+    return value
+
+
+def run(arguments: argparse.Namespace, output: Output) -> int:
+    """Look once, or again and again; exit 1 if the last look found an alarm."""
+    from dataclasses import replace
+
+    from ssmith.release.line import Line
+    from ssmith.watch.look import WatchConfig
+    from ssmith.watch.service import Watch
+
+    line, config = Line.open(arguments.line), config_of(WatchConfig, arguments)
+    version = line.version(arguments.version)
+    if arguments.take:
+        return _take(line, version, arguments, output)
+    for name in ("length", "metric"):
+        if getattr(arguments, name) is not None:
+            raise InputError(f"--{name} without --take", next_step="the profile says it")
+    if arguments.every is not None:
+        often = max(config.looks_per_year, round(_YEAR / arguments.every))
+        config = replace(config, looks_per_year=often)
+    watch = Watch(line=line, version=version, parent=arguments.parent, config=config)
+    if arguments.every is not None:
+        return _again_and_again(watch, arguments, output)
+    found = watch.look(arguments.data, labels=arguments.labels)
+    _export(found, arguments)
+    output.result(found.receipt)
+    _show(found, output)
+    return 1 if found.look.alarm else 0
+
+
+def _take(line: Line, version: Version, arguments: argparse.Namespace, output: Output) -> int:
+    from ssmith.watch.profile import ProfileConfig, as_plain
+    from ssmith.watch.service import TakeConfig, take_profile
+
+    given = {
+        name: getattr(arguments, name)
+        for name in ("sample", "seed", "batch_size", "speed_seconds")
+        if hasattr(arguments, name)
+    }
+    config = TakeConfig(
+        length=arguments.length, metric=arguments.metric, profile=ProfileConfig(**given)
+    )
+    profile = take_profile(line, version, arguments.data, config, parent=arguments.parent)
+    output.result(as_plain(profile))
+    output.line(f"profile of {profile.rows:,} rows: {len(profile.sketches)} readings")
+    for name, why in profile.left.items():
+        output.line(f"not watched: {name}: {why}")
+    return 0
+
+
+def _again_and_again(watch: Watch, arguments: argparse.Namespace, output: Output) -> int:
+    """Look every so often; what goes wrong in one look is said, and the next one comes."""
+    alarm, done, due = False, 0, time.monotonic()
+    quiet = not sys.stdout.isatty()
+    while arguments.looks is None or done < arguments.looks:
+        time.sleep(max(0.0, due - time.monotonic()))
+        due, done = due + arguments.every, done + 1
+        try:
+            found = watch.look(arguments.data, labels=arguments.labels)
+            _export(found, arguments)
+        except Exception as error:
+            message = one_line(f"this look failed: {error}")
+            print(message, file=sys.stderr, flush=True)
+            output.record({"error": {"kind": type(error).__name__, "message": message}})
+            continue
+        alarm = found.look.alarm
+        output.record(found.receipt)
+        if alarm or not quiet:
+            _show(found, output)
+    return 1 if alarm else 0
+
+
+def _export(found: Watched, arguments: argparse.Namespace) -> None:
+    if arguments.prometheus is not None:
+        from ssmith.watch.prometheus import write_metrics
+
+        write_metrics(arguments.prometheus, found)
+
+
+def _show(found: Watched, output: Output) -> None:
+    look = found.look
+    output.line(
+        f"look {look.number} at {look.time}: {look.rows:,} of {look.there:,} rows, "
+        f"{'ALARM' if look.alarm else 'no alarm'}"
+    )
+    for item in look.findings:
+        since = ""
+        if item.since is not None:
+            since = f" (since {item.since}{'' if item.row is None else f', row {item.row}'})"
+        sure = f" [{item.sure}]" if item.sure else ""
+        output.line(f"{'alarm' if item.alarm else 'note'}  {item.kind}: {item.what}{since}{sure}")
+        for command in item.do:
+            output.line(f"       do: {command}")
+    if not look.findings:
+        output.line("nothing has drifted")
+    if look.cut is not None:
+        sites = [_site(name, site) for name, site in look.cut.sites.items()]
+        columns = ("site", "cost of the cut", "at release", "times", "removed carries",
+                   "at release")  # fmt: skip
+        output.table(columns, sites)
+    for name, why in look.left.items():
+        output.line(f"not watched: {name}: {why}")
+
+
+def _site(name: str, site: Site) -> tuple[object, ...]:
+    times = "" if site.times is None else "{:.2f} [{:.2f}, {:.2f}]".format(*site.times)
+    shares = [site.now, site.at_release, site.removed, site.removed_at_release]
+    cells = ["" if share is None else f"{share:.2%}" for share in shares]
+    return (name, *cells[:2], times, *cells[2:])

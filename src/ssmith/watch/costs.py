@@ -1,0 +1,123 @@
+"""Seconds and bytes of a network, in turns with what it was cut from."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ssmith.core.errors import SsmithError
+from ssmith.core.rows import Rows
+from ssmith.core.running import evaluating
+from ssmith.core.tokens import TokenWindows
+from ssmith.evaluation.memory import forward_peak_bytes, parameter_bytes
+from ssmith.evaluation.runs import runs_of
+from ssmith.evaluation.timing import time_pair
+
+SLOWER = 1.5
+"""Times the seconds, or the bytes, of the profile that are worth an alarm."""
+_SEQUENCES, _WINDOWS = 64, 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What one forward pass costs.
+
+    Args:
+        seconds: median of a pass of the network in use.
+        least: its shortest.
+        dense: median of what it was cut from, run in turns with it; None if it was not there.
+        dense_least: its shortest.
+        settled: whether times had settled when they began to count.
+        peak_bytes: most bytes of tensors alive at once in a pass.
+        parameter_bytes: bytes of parameters.
+        rows: rows of the pass.
+        length: their steps.
+        threads: of the CPU.
+        machine: that it ran on.
+        why_not: why it was not measured; empty if it was.
+    """
+
+    seconds: float = 0.0
+    least: float = 0.0
+    dense: float | None = None
+    dense_least: float | None = None
+    settled: bool = False
+    peak_bytes: int = 0
+    parameter_bytes: int = 0
+    rows: int = 0
+    length: int = 0
+    threads: int = 0
+    machine: str = ""
+    why_not: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return asdict(self)
+
+
+def measure(model: nn.Module, dense: nn.Module | None, rows: Rows, seconds: float) -> Costs:
+    """Measure one forward pass.
+
+    Args:
+        model: the network in use.
+        dense: what it was cut from.
+        rows: the first of them are run.
+        seconds: time to spend; 0 to measure nothing.
+
+    Returns:
+        Its costs; a pass that cannot be timed says why.
+    """
+    if seconds <= 0:
+        return Costs(why_not="not asked for")
+    size = _WINDOWS if isinstance(rows, TokenWindows) else _SEQUENCES
+    first = rows.take(torch.arange(min(size, len(rows))))
+    try:
+        own, other = runs_of(model, first), runs_of(model if dense is None else dense, first)
+        with own.around(), other.around(), evaluating(model, *([] if dense is None else [dense])):
+            timing = time_pair(own.batch, other.batch, seconds=seconds)
+        peak = forward_peak_bytes(model, first)
+    except SsmithError as error:
+        return Costs(why_not=error.what)
+    medians, minima = timing.medians, timing.minima
+    return Costs(
+        seconds=medians[0], least=minima[0],
+        dense=None if dense is None else medians[1],
+        dense_least=None if dense is None else minima[1],
+        settled=not timing.unsettled, peak_bytes=peak, parameter_bytes=parameter_bytes(model),
+        rows=own.rows, length=own.length, threads=torch.get_num_threads(),
+        machine=platform.node(),
+    )  # fmt: skip
+
+
+def slower(before: Costs, now: Costs) -> tuple[float | None, str]:
+    """Return by what factor passes are slower than in the profile.
+
+    Both the median and the shortest time must say it: the smaller factor counts. With the dense
+    network at hand times are taken relative to its own, measured in turns on the same machine.
+
+    Args:
+        before: of the profile.
+        now: of this look.
+
+    Returns:
+        The factor, or None with the reason why nothing can be said.
+    """
+    why = before.why_not or now.why_not
+    if why:
+        return None, why
+    if not (before.settled and now.settled):
+        return None, "times had not settled, and decide nothing"
+    if (before.rows, before.length) != (now.rows, now.length):
+        return None, "rows of another number or length than in the profile"
+    if None not in (before.dense, before.dense_least, now.dense, now.dense_least):
+        old = before.seconds / before.dense, before.least / before.dense_least  # type: ignore[operator]
+        new = now.seconds / now.dense, now.least / now.dense_least  # type: ignore[operator]
+    elif (before.machine, before.threads) != (now.machine, now.threads):
+        return None, "another machine, or another number of threads"
+    else:
+        old, new = (before.seconds, before.least), (now.seconds, now.least)
+    return min(new[0] / old[0], new[1] / old[1]), ""

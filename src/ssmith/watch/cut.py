@@ -1,0 +1,149 @@
+"""What the cut costs now against what it cost at release, site by site and in the task's unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ssmith.evaluation.metrics import Metric
+from ssmith.watch.curve import Loss
+from ssmith.watch.inside import MEAN_COST, Seen
+from ssmith.watch.profile import Profile
+from ssmith.watch.sketch import Sketch, Values
+
+_TWO_SIDED = 1.96
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """One site, or a projection in it.
+
+    Args:
+        now: share of the dense output that the model in use lacks, on these rows.
+        at_release: the same at release.
+        times: how many times as much of a row's output it is on average, with an interval.
+        removed: share of the dense output that what was removed carries.
+        removed_at_release: the same at release.
+        refit: least share that a refit of what was kept could leave; None where not known.
+        refit_at_release: the same at release.
+    """
+
+    now: float | None = None
+    at_release: float | None = None
+    times: tuple[float, float, float] | None = None
+    removed: float | None = None
+    removed_at_release: float | None = None
+    refit: float | None = None
+    refit_at_release: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return asdict(self) | {"times": None if self.times is None else list(self.times)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutCosts:
+    """All sites together.
+
+    Args:
+        sites: by name.
+        disagree: share of rows (of text: tokens) answered differently from the dense model; of
+            numbers their mean difference.
+        disagree_high: upper end of its interval: without any label, what the metric can have lost
+            against the dense model is at most this, of accuracy and mean absolute error.
+        disagree_at_release: the same at release.
+        loss: what the curve says the metric loses against the dense model; None without a curve.
+        loss_at_release: the same for the rows of the profile.
+        beyond: share of rows whose cost is larger than any that the curve was measured at.
+    """
+
+    sites: Mapping[str, Site]
+    disagree: float
+    disagree_high: float
+    disagree_at_release: float
+    loss: Loss | None = None
+    loss_at_release: Loss | None = None
+    beyond: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return {
+            "sites": {name: site.as_dict() for name, site in self.sites.items()},
+            "disagree": self.disagree,
+            "disagree_high": self.disagree_high,
+            "disagree_at_release": self.disagree_at_release,
+            "loss": None if self.loss is None else self.loss.as_dict(),
+            "loss_at_release": None if self.loss_at_release is None
+            else self.loss_at_release.as_dict(),
+            "beyond": self.beyond,
+        }  # fmt: skip
+
+
+def costs_now(
+    profile: Profile, seen: Seen, refits: Mapping[str, float], metric: Metric | None
+) -> CutCosts | None:
+    """Hold the cut's costs on new rows against the profile.
+
+    Args:
+        profile: of the release.
+        seen: of the new rows.
+        refits: by site, what a refit could leave on the new rows; empty where not asked for.
+        metric: of the profile's promise.
+
+    Returns:
+        The costs; None where the dense model was not at hand now or then.
+    """
+    answers = seen.readings.get("cut/answers/disagree")
+    known = profile.sketches.get("cut/answers/disagree")
+    if answers is None or known is None:
+        return None
+    names = {**seen.costs, **seen.shares}
+    loss = release = None
+    beyond = 0.0
+    if profile.curve is not None and metric is not None and profile.promise.dense is not None:
+        costs = seen.readings[MEAN_COST]
+        level, seed = profile.promise.dense, int(profile.settings.get("seed", 0))
+        loss = profile.curve.loss(costs, level, metric, seed)
+        beyond = profile.curve.beyond(costs)
+        release = profile.curve.loss(profile.sketches[MEAN_COST].drawn(), level, metric, seed)
+    return CutCosts(
+        sites={name: _site(name, profile, seen, refits) for name in names},
+        disagree=float(answers.mean()),
+        disagree_high=float(answers.mean() + _TWO_SIDED * answers.std() / len(answers) ** 0.5),
+        disagree_at_release=known.mean,
+        loss=loss, loss_at_release=release, beyond=beyond,
+    )  # fmt: skip
+
+
+def _site(name: str, profile: Profile, seen: Seen, refits: Mapping[str, float]) -> Site:
+    reading = f"cut/{name}/cost"
+    times = None
+    if reading in seen.readings and reading in profile.sketches:
+        times = times_as_much(profile.sketches[reading], seen.readings[reading])
+    return Site(
+        now=seen.costs.get(name), at_release=profile.costs.get(name), times=times,
+        removed=seen.shares.get(name), removed_at_release=profile.shares.get(name),
+        refit=refits.get(name), refit_at_release=profile.refits.get(name),
+    )  # fmt: skip
+
+
+def times_as_much(before: Sketch, now: Values) -> tuple[float, float, float] | None:
+    """Return a ratio of means, and the ends of its interval (delta method on logarithms).
+
+    Args:
+        before: at release.
+        now: new values.
+
+    Returns:
+        Value, low, high; None where one of the means is 0.
+    """
+    mean = float(now.mean())
+    if mean <= 0 or before.mean <= 0:
+        return None
+    variance = (before.std / before.mean) ** 2 / before.count + (now.std() / mean) ** 2 / len(now)
+    slack = float(np.exp(_TWO_SIDED * np.sqrt(variance)))
+    value = mean / before.mean
+    return value, value / slack, value * slack

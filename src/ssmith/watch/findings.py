@@ -1,0 +1,245 @@
+"""What a look found, in words: what, since when, how sure, how large, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ssmith.core.words import number_of
+from ssmith.evaluation.metrics import Metric
+from ssmith.watch.curve import Loss
+from ssmith.watch.cut import CutCosts, Site
+from ssmith.watch.drift import Drift
+from ssmith.watch.quality import Quality
+
+_MOST = 5
+RECOVERABLE = 0.5
+"""A refit that leaves less than this share of what is lacking is worth it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing to know.
+
+    Args:
+        kind: cut, input, output, quality, speed or coverage.
+        alarm: whether it is one, or only to be known.
+        what: one sentence.
+        since: time of the look since when; None if nothing changed.
+        row: row of the look since when, counted from 0, where it began within it.
+        sure: how sure it is, in words.
+        size: how large, in the task's unit: value, low, high and unit; empty where not known.
+        do: commands, the first one first.
+    """
+
+    kind: str
+    alarm: bool
+    what: str
+    since: str | None = None
+    row: int | None = None
+    sure: str = ""
+    size: dict[str, Any] = field(default_factory=dict)
+    do: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return asdict(self) | {"do": list(self.do)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commands:
+    """What can be done, as command lines.
+
+    Args:
+        line: the line.
+        version: directory of the version that is watched.
+        data: the new rows.
+        dense: what it was cut from, as a user names it; empty if not known.
+        cuts: the cuts, as ``prune`` is told of them.
+        earlier: whether there is an earlier version to go back to.
+    """
+
+    line: str
+    version: str
+    data: str
+    dense: str = ""
+    cuts: str = ""
+    earlier: bool = False
+
+    @property
+    def recalibrate(self) -> str:
+        """Cut what the model was cut from again, on the new rows."""
+        return f"ssmith prune {self.dense} {self.cuts}--data {self.data} --out recalibrated"
+
+    @property
+    def tune(self) -> str:
+        """Train the version further on the new rows."""
+        return f"ssmith tune {self.version} --data {self.data} --out tuned"
+
+    @property
+    def roll_back(self) -> str:
+        """Go back to the version before."""
+        return f"ssmith release rollback {self.line} --reason 'watch: {{what}}'"
+
+    @property
+    def profile(self) -> str:
+        """Take the new rows as the new normal."""
+        return f"ssmith watch {self.line} --take --data {self.data}"
+
+    def back(self, what: str) -> tuple[str, ...]:
+        """Return the command to roll back, where there is something to go back to."""
+        return (self.roll_back.format(what=what),) if self.earlier else ()
+
+
+def of_cut(
+    drifts: Sequence[Drift], costs: CutCosts | None, metric: Metric | None, can: Commands
+) -> list[Finding]:
+    """Return what is to be said of the cut."""
+    own = [item for item in drifts if item.kind == "cut" and item.alarm]
+    if not own or costs is None:
+        return []
+    sites = {name: site for name, site in costs.sites.items() if site.now is not None}
+    worst = max(sites, key=lambda name: _times(sites[name]), default="")
+    what = f"the cut costs more than at release: {_site_words(worst, sites[worst])}" if worst else (
+        "the model answers differently from the one it was cut from more often than at release"
+    )  # fmt: skip
+    size: dict[str, Any] = {}
+    if costs.loss is not None and metric is not None:
+        size = {**costs.loss.as_dict(), "unit": unit_of(metric), "metric": metric.name}
+        what += f"; that points to {loss_words(costs.loss, metric)}"
+        if costs.beyond > 0.05:
+            what += f", or more: {costs.beyond:.0%} of the rows cost more than any at release"
+    what += f"; answers differ from the dense model's {_disagreement(costs, metric)}"
+    first = own[0]
+    refitted = any(
+        site.refit is not None and site.now is not None and site.refit < RECOVERABLE * site.now
+        for site in sites.values()
+    )
+    do = ((can.recalibrate,) if can.dense else ()) + can.back("the cut is no longer right")
+    if refitted and can.dense:
+        what += "; a refit of the same states on the new rows would take most of it back"
+    return [
+        Finding(
+            kind="cut", alarm=True, what=what, since=first.since, row=first.row,
+            sure=sure_of(first), size=size, do=do,
+        )
+    ]  # fmt: skip
+
+
+def of_drifts(kind: str, drifts: Sequence[Drift], *, cut: bool, can: Commands) -> list[Finding]:
+    """Return what is to be said of inputs, or of answers.
+
+    Args:
+        kind: input or output.
+        drifts: all of them.
+        cut: whether the cut costs more as well.
+        can: what can be done.
+
+    Returns:
+        One finding for each place, at most five.
+    """
+    by_place: dict[str, list[Drift]] = {}
+    for item in drifts:
+        if item.kind == kind and item.alarm:
+            by_place.setdefault(item.place, []).append(item)
+    do = (can.tune, *can.back(f"{kind} drift")) if cut else (can.profile,)
+    found = [
+        Finding(
+            kind=kind, alarm=True, what=_drift_words(own, cut=cut), since=own[0].since,
+            row=own[0].row, sure=sure_of(own[0]), do=do,
+            size={"value": own[0].moved, "unit": f"of {own[0].place}, {own[0].what}"},
+        )
+        for own in by_place.values()
+    ]  # fmt: skip
+    if len(found) > _MOST:
+        more = Finding(
+            kind=kind, alarm=True,
+            what=f"{number_of(len(found) - _MOST, 'other place')} drifted as well, less surely",
+        )  # fmt: skip
+        found = [*found[:_MOST], more]
+    return found
+
+
+def of_quality(quality: Quality | None, metric: Metric | None, can: Commands) -> list[Finding]:
+    """Return what is to be said of the metric."""
+    if quality is None or metric is None:
+        return []
+    loss = Loss(value=quality.loss, low=quality.interval[0], high=quality.interval[1])
+    worse = quality.decision == "worse"
+    what = (
+        f"{quality.metric} is {quality.now:.4g} on these rows, {quality.promised:.4g} was promised"
+        f"; over {number_of(quality.rows, 'labelled row')}: {loss_words(loss, metric)}"
+    )
+    if not worse:
+        what += "; not proven worse than promised"
+    return [
+        Finding(
+            kind="quality", alarm=worse, what=what,
+            sure="holds at all looks together" if worse else "",
+            size={"value": loss.value, "low": loss.low, "high": loss.high,
+                  "unit": unit_of(metric), "metric": quality.metric},
+            do=(*can.back("quality below its promise"), can.tune) if worse else (),
+        )
+    ]  # fmt: skip
+
+
+def loss_words(loss: Loss, metric: Metric) -> str:
+    """Return a loss with its interval in the unit of the task."""
+    factor = 100.0 if metric.proportion or metric.relative else 1.0
+    value, low, high = (factor * item for item in (loss.value, loss.low, loss.high))
+    return f"a loss of {value:.3g} {unit_of(metric)} of {metric.name} [{low:.3g}, {high:.3g}]"
+
+
+def unit_of(metric: Metric) -> str:
+    """Return the unit that losses of a metric are told in."""
+    if metric.proportion:
+        return "points"
+    return "%" if metric.relative else "units"
+
+
+def sure_of(drift: Drift) -> str:
+    """Return how sure a drift is."""
+    return (
+        f"p = {drift.p:.2g} on {number_of(drift.rows, 'row')}, {drift.adjusted:.2g} for all that "
+        "was tested"
+    )
+
+
+def _drift_words(own: Sequence[Drift], *, cut: bool) -> str:
+    first = own[0]
+    others = ", ".join(item.what for item in own[1:4])
+    what = (
+        f"{first.place}: {first.what} is {first.now:.4g} on average, {first.before:.4g} at release"
+        f" ({first.distance:.0%} of the rows differ)"
+    )
+    if others:
+        what += f"; so do {others}"
+    return what if cut else f"{what}; the cut costs no more than at release"
+
+
+def _times(site: Site) -> float:
+    return 0.0 if site.times is None else site.times[0]
+
+
+def _site_words(name: str, site: Site) -> str:
+    words = ""
+    if site.times is not None:
+        value, low, high = site.times
+        words = f"{value:.3g} times as much of {name}'s output on a row [{low:.3g}, {high:.3g}]"
+    words += f" ({100 * (site.now or 0):.2g} % of it, {100 * (site.at_release or 0):.2g} % then)"
+    if site.removed is not None and site.removed_at_release is not None:
+        words += (
+            f"; what was removed would now carry {100 * site.removed:.3g} % of its output, "
+            f"{100 * site.removed_at_release:.3g} % at release"
+        )
+    return words
+
+
+def _disagreement(costs: CutCosts, metric: Metric | None) -> str:
+    if metric is not None and not metric.proportion and not metric.relative:
+        return f"by {costs.disagree:.3g} on average, {costs.disagree_at_release:.3g} at release"
+    words = f"{costs.disagree:.1%} of the time, {costs.disagree_at_release:.1%} at release"
+    if metric is not None and metric.proportion:
+        words += f", so no more than {100 * costs.disagree_high:.2g} points can be lost to the cut"
+    return words

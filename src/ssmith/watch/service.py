@@ -1,0 +1,200 @@
+"""Watch a line: take profiles, look, and write down what was found."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ssmith.core.checks import check_integer
+from ssmith.core.errors import InputError
+from ssmith.core.receipt import versions
+from ssmith.release.adding import keep_profile
+from ssmith.release.line import Line
+from ssmith.release.version import Version
+from ssmith.watch.findings import Commands
+from ssmith.watch.look import Look, WatchConfig, look
+from ssmith.watch.profile import Profile, ProfileConfig, take
+from ssmith.watch.stream import Stream
+from ssmith.watch.subject import WINDOW, Subject, open_subject
+
+STREAMS = "watch"
+"""Directory of a line that holds, by profile, the counts of looks so far."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakeConfig:
+    """Of what a profile is taken.
+
+    Args:
+        length: tokens of each window of text, ≥ 2; 512 if None.
+        metric: name of a task; the usual one of the model if None.
+        profile: how it is taken.
+
+    Raises:
+        InputError: if a value is outside its domain.
+    """
+
+    length: int | None = None
+    metric: str | None = None
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
+
+    def __post_init__(self) -> None:
+        if self.length is not None:
+            check_integer("length", self.length, at_least=2)
+
+
+def take_profile(
+    line: Line,
+    version: Version,
+    spec: str,
+    config: TakeConfig | None = None,
+    *,
+    parent: str | None = None,
+) -> Profile:
+    """Take the profile of a version, and keep it in the line.
+
+    Args:
+        line: the line.
+        version: of which it is.
+        spec: labelled data; the test split is looked at, which the model has not learned from.
+        config: how.
+        parent: what the version was cut from, where the line cannot tell.
+
+    Returns:
+        The profile.
+
+    Raises:
+        InputError: if there is no such data.
+        DataError: if it does not fit the model.
+        MissingExtraError: if SciPy is missing.
+    """
+    chosen = config or TakeConfig()
+    subject = open_subject(line, version, parent)
+    rows = subject.labelled(spec, chosen.length, chosen.profile.sample)
+    task = subject.task(chosen.metric, rows)
+    profile = take(
+        subject.model, rows, dense=subject.dense, plan=subject.plan, task=task,
+        config=chosen.profile,
+    )  # fmt: skip
+    left = {**profile.left, **({"cut": subject.why} if subject.why else {})}
+    more = {"length": chosen.length or WINDOW} if subject.is_text else {}
+    profile = replace(profile, left=left, settings={**profile.settings, **more})
+    with tempfile.TemporaryDirectory() as scratch:
+        profile.save(scratch)
+        keep_profile(line, version, Path(scratch), reason=f"profile on {spec}")
+    return profile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """One look that is written down.
+
+    Args:
+        look: what was found.
+        version: digest of the version.
+        name: of the line.
+        entry: index of its entry in the log.
+        receipt: what is kept of it.
+    """
+
+    look: Look
+    version: str
+    name: str
+    entry: int
+    receipt: dict[str, Any]
+
+
+@dataclass
+class Watch:
+    """A version that is watched: opened once, looked at as often as one likes.
+
+    Args:
+        line: the line.
+        version: that is watched.
+        parent: what it was cut from, where the line cannot tell.
+        config: how.
+    """
+
+    line: Line
+    version: Version
+    parent: str | None = None
+    config: WatchConfig = field(default_factory=WatchConfig)
+    profile: Profile = field(init=False)
+    subject: Subject = field(init=False)
+
+    def __post_init__(self) -> None:
+        place = self.version.profile
+        if place is None:
+            raise InputError(
+                f"version {self.version.digest[7:19]} has no profile to hold new rows against",
+                next_step=f"take it on labelled data: ssmith watch {self.line.path} --take "
+                "--data DATA",
+            )
+        self.profile = Profile.load(place)
+        self.subject = open_subject(self.line, self.version, self.parent)
+        self._streams = self.line.path / STREAMS / place.name
+
+    def look(self, spec: str, *, labels: bool = False) -> Watched:
+        """Look at new rows, and write down what was found: ``alarm``, or ``watch``.
+
+        Args:
+            spec: the rows; read anew at every look.
+            labels: whether they are labelled, and count.
+
+        Returns:
+            What was found.
+
+        Raises:
+            InputError: if there is no such data.
+            DataError: if it does not fit the model.
+            ArtefactError: if the line cannot be written.
+        """
+        length = self.profile.settings.get("length")
+        rows = self.subject.new(spec, labels=labels, length=length, most=self.config.sample)
+        promised = None
+        if self.profile.promise.metric is not None:
+            promised = self.subject.task(self.profile.promise.metric, rows)
+        # Every window of text has its labels in it.
+        task = promised if labels or self.subject.is_text else None
+        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        found, stream = look(
+            self.profile, self.subject.pair(task), rows, Stream.load(self._streams),
+            time=now, config=self.config, commands=self._commands(spec), promised=promised,
+        )  # fmt: skip
+        receipt = {
+            "action": "watch", "line": self.line.name, "version": self.version.digest,
+            "profile": self._streams.name, "data": rows.describe(), "settings": asdict(self.config),
+            "versions": versions(), **found.as_dict(),
+        }  # fmt: skip
+        entry = self.line.record(
+            "alarm" if found.alarm else "watch", version=self.version, receipts=(receipt,),
+            reason=found.headline,
+            details={
+                "alarms": [item.kind for item in found.findings if item.alarm],
+                "rows": found.rows, "data": spec,
+            },
+        )  # fmt: skip
+        # After the entry: a look that could not be written down has not been spent.
+        stream.save(self._streams)
+        return Watched(
+            look=found, version=self.version.digest, name=self.line.name, entry=entry.index,
+            receipt=receipt,
+        )  # fmt: skip
+
+    def _commands(self, spec: str) -> Commands:
+        live = [item for item in self.line.entries() if item.action in ("promote", "override")]
+        return Commands(
+            line=str(self.line.path), version=self.subject.place, data=spec,
+            dense=self.subject.dense_name, cuts=_cuts(self.subject),
+            earlier=len({item.version for item in live}) > 1,
+        )  # fmt: skip
+
+
+def _cuts(subject: Subject) -> str:
+    """Return the cuts of a plan as flags of ``prune``."""
+    budgets = [] if subject.plan is None else [cut.budget for cut in subject.plan.cuts]
+    words = [f"--cut {item['unit']}={item['sparsity']} " for item in budgets if "unit" in item]
+    return "".join(words)

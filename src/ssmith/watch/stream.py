@@ -1,0 +1,135 @@
+"""What earlier looks counted, in blocks that grow with age: no row is kept, and no look is lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save as to_safetensors
+
+from ssmith.core.errors import ArtefactError
+from ssmith.core.files import write_bytes
+from ssmith.watch.sketch import Counts
+
+FILE = "stream.safetensors"
+_OF_ONE_SIZE = 2
+"""Blocks of one number of looks that stand side by side before two become one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Some looks in a row.
+
+    Args:
+        since: time of the first, UTC.
+        looks: how many.
+        rows: rows they saw.
+        counts: by reading, how many rows fell into each part of the profile's grid.
+    """
+
+    since: str
+    looks: int
+    rows: int
+    counts: Mapping[str, Counts]
+
+    def joined(self, later: Block) -> Block:
+        """Return this block and the next one as one.
+
+        Args:
+            later: the next.
+
+        Returns:
+            Both; a reading that one of them lacks is left out.
+        """
+        both = self.counts.keys() & later.counts.keys()
+        return Block(
+            since=self.since, looks=self.looks + later.looks, rows=self.rows + later.rows,
+            counts={name: self.counts[name] + later.counts[name] for name in both},
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """All looks at one version so far.
+
+    Args:
+        looks: how many.
+        blocks: the oldest first; sizes are powers of two, at most two of a kind.
+        memory: what other tests carry from look to look, JSON-ready.
+    """
+
+    looks: int = 0
+    blocks: tuple[Block, ...] = ()
+    memory: Mapping[str, Any] = field(default_factory=dict)
+
+    def after(self, look: Block) -> Stream:
+        """Return the stream with one more look."""
+        blocks = [*self.blocks, look]
+        place = len(blocks) - 1
+        while place >= _OF_ONE_SIZE and blocks[place - _OF_ONE_SIZE].looks == blocks[place].looks:
+            place -= _OF_ONE_SIZE
+            blocks[place : place + 2] = [blocks[place].joined(blocks[place + 1])]
+        return replace(self, looks=self.looks + 1, blocks=tuple(blocks))
+
+    def windows(self) -> list[Block]:
+        """Return the last look, the last two or three, … and all of them."""
+        found: list[Block] = []
+        for block in reversed(self.blocks):
+            found.append(block.joined(found[-1]) if found else block)
+        return found
+
+    def save(self, directory: Path) -> None:
+        """Write the stream atomically."""
+        facts = [{"since": b.since, "looks": b.looks, "rows": b.rows} for b in self.blocks]
+        tensors = {
+            f"{place}/{name}": torch.from_numpy(counts)
+            for place, block in enumerate(self.blocks)
+            for name, counts in block.counts.items()
+        }
+        whole = {"looks": self.looks, "blocks": facts, "memory": self.memory}
+        about = {name: json.dumps(value) for name, value in whole.items()}
+        write_bytes(directory / FILE, to_safetensors(tensors, metadata=about))
+
+    @classmethod
+    def load(cls, directory: Path) -> Stream:
+        """Read a stream; an empty one where there is none yet.
+
+        Args:
+            directory: of the profile.
+
+        Returns:
+            The stream.
+
+        Raises:
+            ArtefactError: if the file is not one.
+        """
+        file = directory / FILE
+        if not file.exists():
+            return cls()
+        try:
+            with safe_open(file, framework="pt") as held:
+                about, names = held.metadata(), held.keys()
+                tensors = {name: held.get_tensor(name).numpy() for name in names}
+            facts = json.loads(about["blocks"])
+            counts: list[dict[str, Counts]] = [{} for _ in facts]
+            for name, value in tensors.items():
+                place, _, reading = name.partition("/")
+                counts[int(place)][reading] = value
+            blocks = tuple(Block(**one, counts=c) for one, c in zip(facts, counts, strict=True))
+            return cls(looks=int(about["looks"]), blocks=blocks, memory=json.loads(about["memory"]))
+        except Exception as error:
+            raise ArtefactError(
+                f"{file} cannot be read: {error}",
+                next_step="delete it: looks begin anew, the log keeps the earlier ones",
+            ) from error
+
+
+def table_of(windows: list[Block], reading: str) -> Counts:
+    """Return the counts of a reading in every window that has it, one row each."""
+    return np.stack([item.counts[reading] for item in windows if reading in item.counts])

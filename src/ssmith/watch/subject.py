@@ -1,0 +1,186 @@
+"""What is watched: a version of a line, what it was cut from, and its rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ssmith import api, data
+from ssmith.core.errors import InputError, ModelError, SsmithError
+from ssmith.core.files import read_json
+from ssmith.core.plan import PLAN, Plan
+from ssmith.core.rows import Rows
+from ssmith.core.text import ALL
+from ssmith.evaluation import tasks
+from ssmith.evaluation.task import Task
+from ssmith.families import answers_of, model_digest
+from ssmith.jobs.outputs import RECEIPT
+from ssmith.jobs.source import RowsConfig, open_source, reads_text
+from ssmith.release.line import Line
+from ssmith.release.version import Version
+from ssmith.watch.inside import Pair
+from ssmith.watch.profile import removed_of
+
+WINDOW = 512
+"""Tokens of a window of text, unless the user says another length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A version, opened.
+
+    Args:
+        place: its directory.
+        model: the model in use.
+        dense: what it was cut from; None if that is not at hand.
+        dense_name: as a user names it; empty if not known.
+        plan: by which it was cut.
+        why: why there is no dense model; empty if there is one.
+    """
+
+    place: str
+    model: nn.Module
+    dense: nn.Module | None = None
+    dense_name: str = ""
+    plan: Plan | None = None
+    why: str = ""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it reads text."""
+        return reads_text(self.place)
+
+    def task(self, name: str | None, rows: Rows) -> Task:
+        """Return what good means; raises `InputError` for another model's metric."""
+        return tasks.task_of(self.model, rows, name)
+
+    def pair(self, task: Task | None) -> Pair:
+        """Return the two models, with what was removed."""
+        removed, _ = removed_of(self.plan, self.dense)
+        return Pair(model=self.model, dense=self.dense, removed=removed, task=task)
+
+    def labelled(self, spec: str, length: int | None, most: int) -> Rows:
+        """Return the rows of a test split, of which a profile is taken.
+
+        Args:
+            spec: the data, as every command reads it.
+            length: tokens of a window of text.
+            most: windows of text.
+
+        Returns:
+            Its rows.
+
+        Raises:
+            InputError: if there is no such data.
+            DataError: if it does not fit the model.
+        """
+        source = open_source(self.model, self.place, spec, needs=("test",))
+        if self.is_text:
+            return source.rows("test", RowsConfig(length=length or WINDOW, windows=most))
+        return source.rows("test")
+
+    def new(self, spec: str, *, labels: bool, length: int | None, most: int) -> Rows:
+        """Return new rows, all of them, in the order of the file.
+
+        Args:
+            spec: a file, as every command reads it; labels may be missing.
+            labels: whether they are there and count.
+            length: tokens of a window of text.
+            most: windows of text, spread over it.
+
+        Returns:
+            The rows.
+
+        Raises:
+            InputError: if there is no such file.
+            DataError: if it does not fit the model.
+        """
+        if self.is_text:
+            source = open_source(self.model, self.place, spec)
+            return source.rows(ALL, RowsConfig(length=length or WINDOW, windows=most, split=ALL))
+        answers = answers_of(self.model)
+        if answers is None:
+            raise ModelError(
+                f"{self.place} does not say what it reads and predicts",
+                allowed="sequence models and language models; others from Python",
+                next_step="see ssmith.watch.look",
+            )
+        found = data.load_whole(
+            spec, task=answers.task, outputs=answers.outputs, classes=answers.classes,
+            labelled=labels,
+        )  # fmt: skip
+        data.check_fits(
+            found, channels=answers.channels, vocabulary=answers.vocabulary,
+            outputs=answers.outputs, task=answers.task,
+        )  # fmt: skip
+        return found.split("new")
+
+
+def open_subject(line: Line, version: Version, parent: str | None = None) -> Subject:
+    """Open a version and what it was cut from.
+
+    Args:
+        line: the line.
+        version: that is watched.
+        parent: what it was cut from, where the line cannot tell.
+
+    Returns:
+        The subject; without a dense model it says why.
+
+    Raises:
+        InputError: if ``parent`` is not what the version was cut from.
+    """
+    place = version.path
+    model = api.load(place)
+    if not (place / PLAN).is_file():
+        if parent is not None:
+            raise InputError(
+                f"{place} has no {PLAN} that says what was removed",
+                allowed="a version that was pruned", next_step="leave --parent out",
+            )  # fmt: skip
+        return Subject(place=str(place), model=model, why="the version was not cut")
+    plan = Plan.load(place)
+    if parent is not None:
+        dense = api.load(parent)
+        if model_digest(dense) != plan.model_digest:
+            raise InputError(
+                f"{parent} is not what the version was cut from",
+                allowed=f"the model with the digest {plan.model_digest[:12]}…",
+            )
+        return Subject(
+            place=str(place), model=model, dense=dense, dense_name=parent, plan=plan
+        )  # fmt: skip
+    name, why = _named(line, place, plan.model_digest)
+    if name:
+        found, why = _opened(name, plan.model_digest)
+        if found is not None:
+            return Subject(
+                place=str(place), model=model, dense=found, dense_name=name, plan=plan
+            )  # fmt: skip
+    return Subject(place=str(place), model=model, plan=plan, why=why)
+
+
+def _named(line: Line, place: Path, digest: str) -> tuple[str, str]:
+    """Return where a model with a digest of tensors is: in the line, or where a receipt says."""
+    for item in line.versions():
+        if item.tensors.removeprefix("sha256:") == digest:
+            return str(item.path), ""
+    receipt: Any = read_json(place / RECEIPT) if (place / RECEIPT).is_file() else {}
+    said = receipt.get("model", {}).get("source") if isinstance(receipt, dict) else None
+    if isinstance(said, str) and said:
+        return said, ""
+    return "", "what it was cut from is not in the line, and its receipt does not name it"
+
+
+def _opened(name: str, digest: str) -> tuple[nn.Module | None, str]:
+    try:
+        found = api.load(name)
+    except (SsmithError, OSError) as error:
+        what = error.what if isinstance(error, SsmithError) else str(error)
+        return None, f"{name}, which it was cut from, cannot be opened: {what}"
+    if model_digest(found) != digest:
+        return None, f"{name} is no longer what it was cut from"
+    return found, ""
