@@ -6,7 +6,7 @@ from scipy import stats
 
 from ssmith.watch.drift import Alarms, counted, find_drift
 from ssmith.watch.sketch import Sketch
-from ssmith.watch.stream import Block, Stream
+from ssmith.watch.stream import LookBlock, Stream
 
 MEAN, COST = "input/channel 0/mean", "cut/layer/cost"
 
@@ -59,7 +59,7 @@ def windows_of_a_year(looks):
     """Return the look and the size of every window that is tested in a year."""
     stream, found = Stream(), []
     for number in range(1, looks + 1):
-        stream = stream.after(Block(since="", looks=1, rows=1, counts={}))
+        stream = stream.after(LookBlock(since="", looks=1, rows=1, counts={}))
         sizes = np.cumsum([block.looks for block in reversed(stream.blocks)])
         found += [(number, size) for size in sizes]
     return np.array(found).T
@@ -68,7 +68,7 @@ def windows_of_a_year(looks):
 def test_blocks_are_powers_of_two_and_no_look_is_lost():
     stream = Stream()
     for number in range(100):
-        one = Block(since=str(number), looks=1, rows=3, counts={MEAN: np.array([number, 1])})
+        one = LookBlock(since=str(number), looks=1, rows=3, counts={MEAN: np.array([number, 1])})
         stream = stream.after(one)
         sizes = [block.looks for block in stream.blocks]
         assert sum(sizes) == stream.looks == number + 1

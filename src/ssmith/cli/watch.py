@@ -16,7 +16,7 @@ from ssmith.core.errors import InputError
 if TYPE_CHECKING:
     from ssmith.release.line import Line
     from ssmith.release.version import Version
-    from ssmith.watch.cut import Site
+    from ssmith.watch.cut import SiteCost
     from ssmith.watch.service import Watch, Watched
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -174,7 +174,7 @@ def _show(found: Watched, output: Output) -> None:
         output.line(f"not watched: {name}: {why}")
 
 
-def _site(name: str, site: Site) -> tuple[object, ...]:
+def _site(name: str, site: SiteCost) -> tuple[object, ...]:
     times = "" if site.times is None else "{:.2f} [{:.2f}, {:.2f}]".format(*site.times)
     shares = [site.now, site.at_release, site.removed, site.removed_at_release]
     cells = ["" if share is None else f"{share:.2%}" for share in shares]

@@ -56,9 +56,7 @@ def read_long_arrow(path: Path, columns: Sequence[str] = (), *, labelled: bool =
     return _series(table, path, columns, labelled=labelled)
 
 
-def _check_header(
-    header: list[str], path: Path, columns: Sequence[str], *, labelled: bool
-) -> None:
+def _check_header(header: list[str], path: Path, columns: Sequence[str], *, labelled: bool) -> None:
     require_columns(columns, header, path)
     channels = [name for name in header if name not in (*_RESERVED, *columns)]
     twice = len(set(header)) < len(header) or "" in header

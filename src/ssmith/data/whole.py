@@ -28,7 +28,8 @@ def load_whole(
     """Load all rows of a file, as they stand in it, as one split.
 
     Args:
-        spec: a file as `load_data` reads it, or ``embedded:NAME``, of which the test split is taken.
+        spec: a file as `load_data` reads it, or ``embedded:NAME``, of which the test split is
+            taken.
         task: what is predicted.
         outputs: numbers that a model of it returns.
         classes: in index order.

@@ -23,7 +23,7 @@ _SEQUENCES, _WINDOWS = 64, 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Costs:
+class PassCost:
     """What one forward pass costs.
 
     Args:
@@ -59,7 +59,7 @@ class Costs:
         return asdict(self)
 
 
-def measure(model: nn.Module, dense: nn.Module | None, rows: Rows, seconds: float) -> Costs:
+def measure(model: nn.Module, dense: nn.Module | None, rows: Rows, seconds: float) -> PassCost:
     """Measure one forward pass.
 
     Args:
@@ -72,7 +72,7 @@ def measure(model: nn.Module, dense: nn.Module | None, rows: Rows, seconds: floa
         Its costs; a pass that cannot be timed says why.
     """
     if seconds <= 0:
-        return Costs(why_not="not asked for")
+        return PassCost(why_not="not asked for")
     size = _WINDOWS if isinstance(rows, TokenWindows) else _SEQUENCES
     first = rows.take(torch.arange(min(size, len(rows))))
     try:
@@ -81,9 +81,9 @@ def measure(model: nn.Module, dense: nn.Module | None, rows: Rows, seconds: floa
             timing = time_pair(own.batch, other.batch, seconds=seconds)
         peak = forward_peak_bytes(model, first)
     except SsmithError as error:
-        return Costs(why_not=error.what)
+        return PassCost(why_not=error.what)
     medians, minima = timing.medians, timing.minima
-    return Costs(
+    return PassCost(
         seconds=medians[0], least=minima[0],
         dense=None if dense is None else medians[1],
         dense_least=None if dense is None else minima[1],
@@ -93,7 +93,7 @@ def measure(model: nn.Module, dense: nn.Module | None, rows: Rows, seconds: floa
     )  # fmt: skip
 
 
-def slower(before: Costs, now: Costs) -> tuple[float | None, str]:
+def slower(before: PassCost, now: PassCost) -> tuple[float | None, str]:
     """Return by what factor passes are slower than in the profile.
 
     Both the median and the shortest time must say it: the smaller factor counts. With the dense

@@ -10,7 +10,7 @@ import numpy as np
 
 from ssmith.core.optional import require
 from ssmith.evaluation.metrics import Metric, Outcomes
-from ssmith.watch.inside import MEAN_COST, Seen
+from ssmith.watch.inside import MEAN_COST, RowsSeen
 from ssmith.watch.sketch import Values
 
 KNOTS = 33
@@ -38,7 +38,7 @@ class Loss:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
+class CostCurve:
     """Loss of an outcome against the cost of the cut on that row: a rising function.
 
     Args:
@@ -58,7 +58,9 @@ class Curve:
     how: tuple[str, ...]
 
     @classmethod
-    def fit(cls, seen: Sequence[Seen], metric: Metric, how: Sequence[str], seed: int) -> Curve:
+    def fit(
+        cls, seen: Sequence[RowsSeen], metric: Metric, how: Sequence[str], seed: int
+    ) -> CostCurve:
         """Fit a curve to what was seen of rows as they are and perturbed.
 
         Every row with its perturbed twins is drawn, or not, together: their losses depend on each
@@ -124,7 +126,7 @@ class Curve:
         return {"pairs": self.pairs, "rows": self.rows, "how": list(self.how)}
 
 
-def row_losses(seen: Seen, metric: Metric) -> tuple[Values, Values]:
+def row_losses(seen: RowsSeen, metric: Metric) -> tuple[Values, Values]:
     """Return by how much each row's outcome is worse than the dense model's, and its weight."""
     dense, own = seen.outcomes
     assert dense is not None and own is not None

@@ -10,7 +10,7 @@ import numpy as np
 
 from ssmith.evaluation.metrics import Metric
 from ssmith.watch.curve import Loss
-from ssmith.watch.inside import MEAN_COST, Seen
+from ssmith.watch.inside import MEAN_COST, RowsSeen
 from ssmith.watch.profile import Profile
 from ssmith.watch.sketch import Sketch, Values
 
@@ -18,7 +18,7 @@ _TWO_SIDED = 1.96
 
 
 @dataclass(frozen=True, kw_only=True)
-class Site:
+class SiteCost:
     """One site, or a projection in it.
 
     Args:
@@ -60,7 +60,7 @@ class CutCosts:
         beyond: share of rows whose cost is larger than any that the curve was measured at.
     """
 
-    sites: Mapping[str, Site]
+    sites: Mapping[str, SiteCost]
     disagree: float
     disagree_high: float
     disagree_at_release: float
@@ -83,7 +83,7 @@ class CutCosts:
 
 
 def costs_now(
-    profile: Profile, seen: Seen, refits: Mapping[str, float], metric: Metric | None
+    profile: Profile, seen: RowsSeen, refits: Mapping[str, float], metric: Metric | None
 ) -> CutCosts | None:
     """Hold the cut's costs on new rows against the profile.
 
@@ -118,12 +118,12 @@ def costs_now(
     )  # fmt: skip
 
 
-def _site(name: str, profile: Profile, seen: Seen, refits: Mapping[str, float]) -> Site:
+def _site(name: str, profile: Profile, seen: RowsSeen, refits: Mapping[str, float]) -> SiteCost:
     reading = f"cut/{name}/cost"
     times = None
     if reading in seen.readings and reading in profile.sketches:
         times = times_as_much(profile.sketches[reading], seen.readings[reading])
-    return Site(
+    return SiteCost(
         now=seen.costs.get(name), at_release=profile.costs.get(name), times=times,
         removed=seen.shares.get(name), removed_at_release=profile.shares.get(name),
         refit=refits.get(name), refit_at_release=profile.refits.get(name),

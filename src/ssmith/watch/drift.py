@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ssmith.core.optional import require
 from ssmith.watch.sketch import Counts, Sketch, Values
-from ssmith.watch.stream import Block, Stream, table_of
+from ssmith.watch.stream import LookBlock, Stream, table_of
 
 KINDS = ("input", "output", "cut")
 """Kinds of readings; each has its share of the false alarms."""
@@ -42,7 +42,7 @@ class Alarms:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drift:
+class Drifted:
     """One reading, compared with the profile.
 
     Args:
@@ -87,7 +87,7 @@ def is_upward(reading: str) -> bool:
 
 def counted(
     sketches: Mapping[str, Sketch], readings: Mapping[str, Values], since: str, rows: int
-) -> Block:
+) -> LookBlock:
     """Return the counts of one look.
 
     Args:
@@ -102,12 +102,12 @@ def counted(
     counts = {
         name: sketches[name].counts(values) for name, values in readings.items() if name in sketches
     }
-    return Block(since=since, looks=1, rows=rows, counts=counts)
+    return LookBlock(since=since, looks=1, rows=rows, counts=counts)
 
 
 def find_drift(
     sketches: Mapping[str, Sketch], stream: Stream, readings: Mapping[str, Values], alarms: Alarms
-) -> list[Drift]:
+) -> list[Drifted]:
     """Test every reading over every window of looks.
 
     Each look may alarm for nothing with probability ``per_look`` for each kind, whatever the looks
@@ -124,7 +124,7 @@ def find_drift(
         One result per reading, those that drifted most certainly first.
     """
     stats = require("scipy.stats", extra="watch", purpose="a test for drift")
-    windows, found = stream.windows(), list[Drift]()
+    windows, found = stream.windows(), list[Drifted]()
     for kind in KINDS:
         names = [name for name in windows[0].counts if name.startswith(f"{kind}/")]
         tables = [table_of(windows, name) for name in names]
@@ -155,7 +155,7 @@ class _Tested:
 
 def _result(
     tested: _Tested, sketch: Sketch, stream: Stream, values: Values, alarms: Alarms
-) -> Drift:
+) -> Drifted:
     name, table, chance, adjusted = tested.name, tested.table, tested.chance, tested.adjusted
     upward = is_upward(name)
     distances, places = sketch.apart(table, up=upward)
@@ -167,7 +167,7 @@ def _result(
     since, row = None, None
     if alarm:
         since, row = changed_at(sketch, int(places[best]), stream.blocks, name, values)
-    return Drift(
+    return Drifted(
         kind=kind, place=place, what=what, alarm=alarm, p=float(chance[best]),
         adjusted=float(adjusted[best]), distance=float(distances[best]),
         moved=sketch.moved(table[best]), before=sketch.mean, now=float(values.mean()),
@@ -186,7 +186,7 @@ def _goes_on(sketch: Sketch, table: Counts, places: Counts) -> NDArray[np.bool_]
 
 
 def changed_at(
-    sketch: Sketch, place: int, blocks: Sequence[Block], name: str, values: Values
+    sketch: Sketch, place: int, blocks: Sequence[LookBlock], name: str, values: Values
 ) -> tuple[str, int | None]:
     """Return since when a reading has been different: the likeliest point of change.
 

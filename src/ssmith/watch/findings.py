@@ -9,9 +9,9 @@ from typing import Any
 from ssmith.core.words import number_of
 from ssmith.evaluation.metrics import Metric
 from ssmith.watch.curve import Loss
-from ssmith.watch.cut import CutCosts, Site
-from ssmith.watch.drift import Drift
-from ssmith.watch.quality import Quality
+from ssmith.watch.cut import CutCosts, SiteCost
+from ssmith.watch.drift import Drifted
+from ssmith.watch.quality import QualityNow
 
 _MOST = 5
 RECOVERABLE = 0.5
@@ -19,7 +19,7 @@ RECOVERABLE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class WatchFinding:
     """One thing to know.
 
     Args:
@@ -93,8 +93,8 @@ class Commands:
 
 
 def of_cut(
-    drifts: Sequence[Drift], costs: CutCosts | None, metric: Metric | None, can: Commands
-) -> list[Finding]:
+    drifts: Sequence[Drifted], costs: CutCosts | None, metric: Metric | None, can: Commands
+) -> list[WatchFinding]:
     """Return what is to be said of the cut."""
     own = [item for item in drifts if item.kind == "cut" and item.alarm]
     if not own or costs is None:
@@ -120,14 +120,16 @@ def of_cut(
     if refitted and can.dense:
         what += "; a refit of the same states on the new rows would take most of it back"
     return [
-        Finding(
+        WatchFinding(
             kind="cut", alarm=True, what=what, since=first.since, row=first.row,
             sure=sure_of(first), size=size, do=do,
         )
     ]  # fmt: skip
 
 
-def of_drifts(kind: str, drifts: Sequence[Drift], *, cut: bool, can: Commands) -> list[Finding]:
+def of_drifts(
+    kind: str, drifts: Sequence[Drifted], *, cut: bool, can: Commands
+) -> list[WatchFinding]:
     """Return what is to be said of inputs, or of answers.
 
     Args:
@@ -139,13 +141,13 @@ def of_drifts(kind: str, drifts: Sequence[Drift], *, cut: bool, can: Commands) -
     Returns:
         One finding for each place, at most five.
     """
-    by_place: dict[str, list[Drift]] = {}
+    by_place: dict[str, list[Drifted]] = {}
     for item in drifts:
         if item.kind == kind and item.alarm:
             by_place.setdefault(item.place, []).append(item)
     do = (can.tune, *can.back(f"{kind} drift")) if cut else (can.profile,)
     found = [
-        Finding(
+        WatchFinding(
             kind=kind, alarm=True, what=_drift_words(own, cut=cut), since=own[0].since,
             row=own[0].row, sure=sure_of(own[0]), do=do,
             size={"value": own[0].moved, "unit": f"of {own[0].place}, {own[0].what}"},
@@ -153,7 +155,7 @@ def of_drifts(kind: str, drifts: Sequence[Drift], *, cut: bool, can: Commands) -
         for own in by_place.values()
     ]  # fmt: skip
     if len(found) > _MOST:
-        more = Finding(
+        more = WatchFinding(
             kind=kind, alarm=True,
             what=f"{number_of(len(found) - _MOST, 'other place')} drifted as well, less surely",
         )  # fmt: skip
@@ -161,7 +163,9 @@ def of_drifts(kind: str, drifts: Sequence[Drift], *, cut: bool, can: Commands) -
     return found
 
 
-def of_quality(quality: Quality | None, metric: Metric | None, can: Commands) -> list[Finding]:
+def of_quality(
+    quality: QualityNow | None, metric: Metric | None, can: Commands
+) -> list[WatchFinding]:
     """Return what is to be said of the metric."""
     if quality is None or metric is None:
         return []
@@ -174,7 +178,7 @@ def of_quality(quality: Quality | None, metric: Metric | None, can: Commands) ->
     if not worse:
         what += "; not proven worse than promised"
     return [
-        Finding(
+        WatchFinding(
             kind="quality", alarm=worse, what=what,
             sure="holds at all looks together" if worse else "",
             size={"value": loss.value, "low": loss.low, "high": loss.high,
@@ -198,7 +202,7 @@ def unit_of(metric: Metric) -> str:
     return "%" if metric.relative else "units"
 
 
-def sure_of(drift: Drift) -> str:
+def sure_of(drift: Drifted) -> str:
     """Return how sure a drift is."""
     return (
         f"p = {drift.p:.2g} on {number_of(drift.rows, 'row')}, {drift.adjusted:.2g} for all that "
@@ -206,7 +210,7 @@ def sure_of(drift: Drift) -> str:
     )
 
 
-def _drift_words(own: Sequence[Drift], *, cut: bool) -> str:
+def _drift_words(own: Sequence[Drifted], *, cut: bool) -> str:
     first = own[0]
     others = ", ".join(item.what for item in own[1:4])
     what = (
@@ -218,11 +222,11 @@ def _drift_words(own: Sequence[Drift], *, cut: bool) -> str:
     return what if cut else f"{what}; the cut costs no more than at release"
 
 
-def _times(site: Site) -> float:
+def _times(site: SiteCost) -> float:
     return 0.0 if site.times is None else site.times[0]
 
 
-def _site_words(name: str, site: Site) -> str:
+def _site_words(name: str, site: SiteCost) -> str:
     words = ""
     if site.times is not None:
         value, low, high = site.times

@@ -34,7 +34,7 @@ Energy = Float64[Tensor, "b"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class ModelPair:
     """A network in use, and what it was cut from.
 
     Args:
@@ -51,7 +51,7 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class RowsSeen:
     """What two networks did on some rows, in the order of the rows.
 
     Args:
@@ -85,7 +85,7 @@ class Seen:
         }
 
 
-def look_at(pair: Pair, rows: Rows, *, batch_size: int | None = None) -> Seen:
+def look_at(pair: ModelPair, rows: Rows, *, batch_size: int | None = None) -> RowsSeen:
     """Run a network and what it was cut from over rows.
 
     Args:
@@ -124,7 +124,7 @@ def look_at(pair: Pair, rows: Rows, *, batch_size: int | None = None) -> Seen:
     costs = [values for name, values in readings.items() if name.endswith("/cost")]
     if costs:
         readings[MEAN_COST] = np.mean(costs, axis=0)
-    return Seen(
+    return RowsSeen(
         readings=readings,
         sites=_per_step(parts),
         outcomes=(
@@ -145,7 +145,7 @@ class _Part:
     outcomes: tuple[Outcomes | None, Outcomes | None]
 
 
-def _look_at_batch(pair: Pair, rows: Rows, batch: Batch, kind: Kind) -> _Part:
+def _look_at_batch(pair: ModelPair, rows: Rows, batch: Batch, kind: Kind) -> _Part:
     outputs, calls = _run(pair.model, rows, batch)
     readings = read_answers(kind, outputs, batch)
     dense: Tensor | None = None
@@ -202,7 +202,7 @@ def _row_energy(values: Tensor | None, mask: Bool[Tensor, "b l"] | None) -> Ener
 
 
 def _energies(
-    pair: Pair, batch: Batch, calls: Mapping[str, list[Call]], old: Mapping[str, list[Call]]
+    pair: ModelPair, batch: Batch, calls: Mapping[str, list[Call]], old: Mapping[str, list[Call]]
 ) -> dict[str, dict[str, Energy]]:
     assert pair.dense is not None
     found: dict[str, dict[str, Energy]] = {}
@@ -248,7 +248,7 @@ def _per_step(parts: Sequence[_Part]) -> dict[str, dict[str, float]]:
     }
 
 
-def _scored(pair: Pair, kind: Kind, outputs: Tensor | None, batch: Batch) -> Outcomes | None:
+def _scored(pair: ModelPair, kind: Kind, outputs: Tensor | None, batch: Batch) -> Outcomes | None:
     if pair.task is None or outputs is None:
         return None
     if kind == "text":
@@ -257,7 +257,7 @@ def _scored(pair: Pair, kind: Kind, outputs: Tensor | None, batch: Batch) -> Out
 
 
 def _outcomes(
-    pair: Pair, rows: Rows, parts: Sequence[_Part], places: Tensor, *, which: int
+    pair: ModelPair, rows: Rows, parts: Sequence[_Part], places: Tensor, *, which: int
 ) -> Outcomes | None:
     model = pair.dense if which else pair.model
     if pair.task is None or model is None:

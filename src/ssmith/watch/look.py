@@ -10,14 +10,14 @@ from ssmith.core.checks import check_integer, check_number
 from ssmith.core.rows import Rows
 from ssmith.evaluation.task import Task
 from ssmith.watch import findings
-from ssmith.watch.costs import SLOWER, Costs, measure, slower
+from ssmith.watch.costs import SLOWER, PassCost, measure, slower
 from ssmith.watch.cut import CutCosts, costs_now
-from ssmith.watch.drift import KINDS, Alarms, Drift, counted, find_drift
-from ssmith.watch.findings import Commands, Finding
+from ssmith.watch.drift import KINDS, Alarms, Drifted, counted, find_drift
+from ssmith.watch.findings import Commands, WatchFinding
 from ssmith.watch.inputs import read_inputs
-from ssmith.watch.inside import Pair, look_at
+from ssmith.watch.inside import ModelPair, look_at
 from ssmith.watch.profile import Profile, refits, sampled
-from ssmith.watch.quality import Quality, judge
+from ssmith.watch.quality import QualityNow, judge
 from ssmith.watch.stream import Stream
 
 _SHOWN = 10
@@ -72,7 +72,7 @@ class WatchConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class LookFound:
     """What one look found.
 
     Args:
@@ -92,11 +92,11 @@ class Look:
     number: int
     rows: int
     there: int
-    findings: tuple[Finding, ...]
-    drifts: tuple[Drift, ...]
+    findings: tuple[WatchFinding, ...]
+    drifts: tuple[Drifted, ...]
     cut: CutCosts | None
-    quality: Quality | None
-    speed: Costs
+    quality: QualityNow | None
+    speed: PassCost
     left: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -125,7 +125,7 @@ class Look:
 
 def look(
     profile: Profile,
-    pair: Pair,
+    pair: ModelPair,
     rows: Rows,
     stream: Stream,
     *,
@@ -133,7 +133,7 @@ def look(
     config: WatchConfig | None = None,
     commands: Commands | None = None,
     promised: Task | None = None,
-) -> tuple[Look, Stream]:
+) -> tuple[LookFound, Stream]:
     """Look at new rows once.
 
     Args:
@@ -181,7 +181,7 @@ def look(
     speed = measure(pair.model, pair.dense, sample, chosen.speed_seconds)
     slow, memory[_SLOW] = _speed(profile, speed, int(memory.get(_SLOW, 0)), can)
     found += slow
-    done = Look(
+    done = LookFound(
         time=time, number=after.looks, rows=count, there=len(rows),
         findings=tuple(sorted(found, key=lambda item: not item.alarm)),
         drifts=_surest(drifts), cut=costs, quality=quality, speed=speed, left=profile.left,
@@ -189,7 +189,7 @@ def look(
     return done, replace(after, memory=memory)
 
 
-def _surest(drifts: list[Drift]) -> tuple[Drift, ...]:
+def _surest(drifts: list[Drifted]) -> tuple[Drifted, ...]:
     return tuple(
         item
         for kind in KINDS
@@ -197,7 +197,9 @@ def _surest(drifts: list[Drift]) -> tuple[Drift, ...]:
     )
 
 
-def _speed(profile: Profile, now: Costs, before: int, can: Commands) -> tuple[list[Finding], int]:
+def _speed(
+    profile: Profile, now: PassCost, before: int, can: Commands
+) -> tuple[list[WatchFinding], int]:
     """Return what is to be said of speed and memory, and how many looks running were slow."""
     factor, why = slower(profile.speed, now)
     found = []
@@ -207,15 +209,17 @@ def _speed(profile: Profile, now: Costs, before: int, can: Commands) -> tuple[li
         words += "" if before > 1 else "; an alarm if the next look says so as well"
         sure = f"median and shortest time, {before} looks running"
         found.append(
-            Finding(kind="speed", alarm=before > 1, what=words, sure=sure, do=can.back("slower"))
+            WatchFinding(
+                kind="speed", alarm=before > 1, what=words, sure=sure, do=can.back("slower")
+            )
         )
     elif factor is not None:
         before = 0
     elif now.why_not != "not asked for":
-        found.append(Finding(kind="speed", alarm=False, what=f"speed is not compared: {why}"))
+        found.append(WatchFinding(kind="speed", alarm=False, what=f"speed is not compared: {why}"))
     old = profile.speed.peak_bytes
     same = (profile.speed.rows, profile.speed.length) == (now.rows, now.length)
     if old and same and now.peak_bytes > SLOWER * old:
         words = f"a pass holds {now.peak_bytes / old:.2g} times the memory it held at release"
-        found.append(Finding(kind="speed", alarm=True, what=words, do=can.back("memory")))
+        found.append(WatchFinding(kind="speed", alarm=True, what=words, do=can.back("memory")))
     return found, before

@@ -25,10 +25,10 @@ from ssmith.core.seeds import permutation
 from ssmith.evaluation.metrics import Metric
 from ssmith.evaluation.task import Task
 from ssmith.families import model_digest, modes_of
-from ssmith.watch.costs import Costs, measure
-from ssmith.watch.curve import Curve, level_of
+from ssmith.watch.costs import PassCost, measure
+from ssmith.watch.curve import CostCurve, level_of
 from ssmith.watch.inputs import InputRange, range_of, read_inputs
-from ssmith.watch.inside import MEAN_COST, Pair, Seen, look_at
+from ssmith.watch.inside import MEAN_COST, ModelPair, RowsSeen, look_at
 from ssmith.watch.perturb import perturbed
 from ssmith.watch.removed import Removed, refit_cost, removed_by
 from ssmith.watch.sketch import Sketch, Values
@@ -97,7 +97,7 @@ class Profile:
         data: what they were, as a receipt names them.
         inputs: ranges or counts of what they held.
         sketches: by reading, how its numbers were spread.
-        sites: mean energies, see `inside.Seen`.
+        sites: mean energies, see `inside.RowsSeen`.
         costs: by site, the share of the dense output that the model lacks.
         shares: by place, the share of the dense output that what was removed carried.
         refits: by site, the least share that a refit of what was kept could leave.
@@ -120,8 +120,8 @@ class Profile:
     refits: Mapping[str, float]
     left: Mapping[str, str]
     promise: Promise
-    speed: Costs
-    curve: Curve | None = None
+    speed: PassCost
+    curve: CostCurve | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def files(self) -> dict[str, bytes]:
@@ -189,7 +189,7 @@ class Profile:
         del content["version"]
         curve = content.pop("curve")
         if curve is not None:
-            curve = Curve(
+            curve = CostCurve(
                 at=arrays["curve/at"], best=arrays["curve/best"], draws=arrays["curve/draws"],
                 pairs=curve["pairs"], rows=curve["rows"], how=tuple(curve["how"]),
             )  # fmt: skip
@@ -200,7 +200,7 @@ class Profile:
                 for name, facts in content.pop("sketches").items()
             },
             promise=Promise(**content.pop("promise")),
-            speed=Costs(**content.pop("speed")),
+            speed=PassCost(**content.pop("speed")),
             curve=curve,
             **content,
         )
@@ -236,7 +236,7 @@ def take(
     chosen = config or ProfileConfig()
     sample = sampled(rows, chosen.sample, chosen.seed)
     removed, left = removed_of(plan, dense)
-    pair = Pair(model=model, dense=dense, removed=removed, task=task)
+    pair = ModelPair(model=model, dense=dense, removed=removed, task=task)
     seen = look_at(pair, sample, batch_size=chosen.batch_size)
     known = range_of(sample)
     readings = {**read_inputs(sample, known, own=True), **seen.readings}
@@ -277,7 +277,7 @@ def removed_of(
     return removed_by(plan, dense)
 
 
-def refits(pair: Pair, rows: Rows) -> dict[str, float]:
+def refits(pair: ModelPair, rows: Rows) -> dict[str, float]:
     """Return by site of S5 or S4D what a refit of the kept states would leave at best."""
     cut = {name: item.state for name, item in pair.removed.items() if item.state is not None}
     if pair.dense is None or not cut:
@@ -291,7 +291,7 @@ def refits(pair: Pair, rows: Rows) -> dict[str, float]:
     return {name: max(0.0, refit_cost(layers[name], moments[name], cut[name])) for name in names}
 
 
-def _promise(seen: Seen, metric: Metric | None) -> Promise:
+def _promise(seen: RowsSeen, metric: Metric | None) -> Promise:
     dense, own = seen.outcomes
     if metric is None or own is None:
         return Promise()
@@ -306,15 +306,15 @@ def _promise(seen: Seen, metric: Metric | None) -> Promise:
     )  # fmt: skip
 
 
-def _curve(pair: Pair, rows: Rows, seen: Seen, config: ProfileConfig) -> Curve | None:
+def _curve(pair: ModelPair, rows: Rows, seen: RowsSeen, config: ProfileConfig) -> CostCurve | None:
     if pair.task is None or pair.dense is None or MEAN_COST not in seen.readings:
         return None
-    plain = Pair(model=pair.model, dense=pair.dense, task=pair.task)
+    plain = ModelPair(model=pair.model, dense=pair.dense, task=pair.task)
     how, all_seen = ["as they are"], [seen]
     for what, changed in perturbed(rows, config.seed):
         how.append(what)
         all_seen.append(look_at(plain, changed, batch_size=config.batch_size))
-    return Curve.fit(all_seen, pair.task.metric, how, config.seed)
+    return CostCurve.fit(all_seen, pair.task.metric, how, config.seed)
 
 
 def profile_digest(files: Mapping[str, bytes]) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ssmith.core.files import write_text
-from ssmith.watch.look import Look
+from ssmith.watch.look import LookFound
 from ssmith.watch.service import Watched
 
 KINDS = ("cut", "input", "output", "quality", "speed")
@@ -45,7 +45,7 @@ def metrics_of(watched: Watched) -> str:
     return "\n".join(text) + "\n"
 
 
-def _gauges(found: Look) -> Iterable[tuple[str, str, list[Sample]]]:
+def _gauges(found: LookFound) -> Iterable[tuple[str, str, list[Sample]]]:
     moment = datetime.fromisoformat(found.time).timestamp()
     alarms = [item.kind for item in found.findings if item.alarm]
     yield (

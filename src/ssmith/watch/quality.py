@@ -19,7 +19,7 @@ ROOM = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quality:
+class QualityNow:
     """The metric on labelled rows, and what follows.
 
     Args:
@@ -49,7 +49,7 @@ class Quality:
 
 def judge(
     promise: Promise, outcomes: Outcomes, metric: Metric, before: Any, alpha: float
-) -> tuple[Quality, Mapping[str, Any]]:
+) -> tuple[QualityNow, Mapping[str, Any]]:
     """Go on with the sequential test of the promise.
 
     What is tested is the mean loss of a row against what was promised at the worse end of its
@@ -83,7 +83,7 @@ def judge(
     test.observe(np.clip(losses, low, high).tolist())
     level = sign * promise.level
     ends = tuple(in_metric(end - level, promise.level, metric) for end in test.interval)
-    found = Quality(
+    found = QualityNow(
         metric=metric.name, now=metric.value(outcomes), promised=promise.value,
         decision="worse" if test.decision == "worse" else "open", rows=test.count,
         loss=in_metric(test.mean - level, promise.level, metric), interval=(ends[0], ends[1]),

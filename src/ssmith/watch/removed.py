@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -17,7 +17,7 @@ from ssmith.core.moments import Moments
 from ssmith.core.plan import Cut, Plan
 from ssmith.core.regression import solve_kept, system_of
 from ssmith.core.selective import ENTRY, STORED_A_LOG
-from ssmith.families import sites
+from ssmith.families import LTILayer, sites
 from ssmith.families.mamba.selective import SelectiveLayer
 from ssmith.ops.precision import widened
 from ssmith.ops.selective_scan import ScanInputs, selective_scan
@@ -64,44 +64,69 @@ def removed_by(plan: Plan, model: nn.Module) -> tuple[dict[str, Removed], dict[s
     for cut in plan.cuts:
         for target, keep in cut.keep.items():
             name = next((s for s in there if target == s or target.startswith(f"{s}.")), "")
-            reason = "" if name else f"the dense model has no layer {target}"
-            if not reason:
-                reason = _why_not(cut, target, there[name].view())
-            if reason:
-                left[target] = reason
-                continue
-            found[name] = _joined(found.get(name, Removed(site=name)), cut, target, keep)
+            known = _KNOWN.get(cut.unit)
+            if not name:
+                left[target] = f"the dense model has no layer {target}"
+            elif known is None or not isinstance(there[name].view(), known.views):
+                left[target] = f"what a removed {cut.unit} carries is not known for such a layer"
+            elif known is _KNOWN[WEIGHT] and _part(target) not in PROJECTIONS:
+                left[target] = f"{_part(target)} is no linear layer"
+            else:
+                before = found.get(name, Removed(site=name))
+                found[name] = known.joined(before, cut, target, keep)
     return found, left
 
 
-def _why_not(cut: Cut, target: str, view: object) -> str:
-    selective = isinstance(view, SelectiveLayer)
-    if (cut.unit == STATE and view is not None) or (cut.unit == ENTRY and selective):
-        return ""
-    if cut.unit == WEIGHT and selective:
-        part = target.rpartition(".")[0].rpartition(".")[2]
-        return "" if part in PROJECTIONS else f"{part} is no linear layer"
-    return f"what a removed {cut.unit} carries is not known for this kind of layer"
+def _part(target: str) -> str:
+    """Return the name of the module that a weight belongs to."""
+    return target.rpartition(".")[0].rpartition(".")[2]
 
 
-def _joined(before: Removed, cut: Cut, target: str, keep: Tensor) -> Removed:
-    """Add a cut to those before it; its grid is of what they left."""
-    if cut.unit == WEIGHT:
-        part = target.rpartition(".")[0].rpartition(".")[2]
-        return replace(before, weights={**before.weights, part: keep})
-    if cut.unit == ENTRY:
-        if before.state is not None:
-            whole = keep.new_ones(len(keep), len(before.state))
-            whole[:, before.state] = keep
-            keep = whole
-        if before.entry is not None:
-            keep = keep & before.entry
-        return replace(before, entry=keep, semantics=cut.semantics)
+def _with_weights(before: Removed, cut: Cut, target: str, keep: Tensor) -> Removed:
+    del cut
+    return replace(before, weights={**before.weights, _part(target): keep})
+
+
+def _with_entries(before: Removed, cut: Cut, target: str, keep: Tensor) -> Removed:
+    """Add a cut of entries; its grid is of the states that cuts before left."""
+    del target
+    if before.state is not None:
+        whole = keep.new_ones(len(keep), len(before.state))
+        whole[:, before.state] = keep
+        keep = whole
+    if before.entry is not None:
+        keep = keep & before.entry
+    return replace(before, entry=keep, semantics=cut.semantics)
+
+
+def _with_states(before: Removed, cut: Cut, target: str, keep: Tensor) -> Removed:
+    """Add a cut of states; its grid is of the states that cuts before left."""
+    del cut, target
     if before.state is not None and keep.numel() != before.state.numel():
         whole = before.state.clone().reshape(-1)
         whole[whole.clone()] = keep.reshape(-1)
         keep = whole.reshape(before.state.shape)
     return replace(before, state=keep)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A unit whose removed part can be measured.
+
+    Args:
+        views: of the layers in which it can.
+        joined: adds a cut to those before it.
+    """
+
+    views: tuple[type, ...]
+    joined: Callable[[Removed, Cut, str, Tensor], Removed]
+
+
+_KNOWN = {
+    STATE: _Known((LTILayer, SelectiveLayer), _with_states),
+    ENTRY: _Known((SelectiveLayer,), _with_entries),
+    WEIGHT: _Known((SelectiveLayer,), _with_weights),
+}
 
 
 @torch.no_grad()

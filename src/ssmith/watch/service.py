@@ -15,10 +15,10 @@ from ssmith.release.adding import keep_profile
 from ssmith.release.line import Line
 from ssmith.release.version import Version
 from ssmith.watch.findings import Commands
-from ssmith.watch.look import Look, WatchConfig, look
+from ssmith.watch.look import LookFound, WatchConfig, look
 from ssmith.watch.profile import Profile, ProfileConfig, take
 from ssmith.watch.stream import Stream
-from ssmith.watch.subject import WINDOW, Subject, open_subject
+from ssmith.watch.subject import WINDOW, WatchSubject, open_subject
 
 STREAMS = "watch"
 """Directory of a line that holds, by profile, the counts of looks so far."""
@@ -100,7 +100,7 @@ class Watched:
         receipt: what is kept of it.
     """
 
-    look: Look
+    look: LookFound
     version: str
     name: str
     entry: int
@@ -123,7 +123,7 @@ class Watch:
     parent: str | None = None
     config: WatchConfig = field(default_factory=WatchConfig)
     profile: Profile = field(init=False)
-    subject: Subject = field(init=False)
+    subject: WatchSubject = field(init=False)
 
     def __post_init__(self) -> None:
         place = self.version.profile
@@ -193,7 +193,7 @@ class Watch:
         )  # fmt: skip
 
 
-def _cuts(subject: Subject) -> str:
+def _cuts(subject: WatchSubject) -> str:
     """Return the cuts of a plan as flags of ``prune``."""
     budgets = [] if subject.plan is None else [cut.budget for cut in subject.plan.cuts]
     words = [f"--cut {item['unit']}={item['sparsity']} " for item in budgets if "unit" in item]

@@ -23,7 +23,7 @@ _OF_ONE_SIZE = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
+class LookBlock:
     """Some looks in a row.
 
     Args:
@@ -38,7 +38,7 @@ class Block:
     rows: int
     counts: Mapping[str, Counts]
 
-    def joined(self, later: Block) -> Block:
+    def joined(self, later: LookBlock) -> LookBlock:
         """Return this block and the next one as one.
 
         Args:
@@ -48,7 +48,7 @@ class Block:
             Both; a reading that one of them lacks is left out.
         """
         both = self.counts.keys() & later.counts.keys()
-        return Block(
+        return LookBlock(
             since=self.since, looks=self.looks + later.looks, rows=self.rows + later.rows,
             counts={name: self.counts[name] + later.counts[name] for name in both},
         )  # fmt: skip
@@ -65,10 +65,10 @@ class Stream:
     """
 
     looks: int = 0
-    blocks: tuple[Block, ...] = ()
+    blocks: tuple[LookBlock, ...] = ()
     memory: Mapping[str, Any] = field(default_factory=dict)
 
-    def after(self, look: Block) -> Stream:
+    def after(self, look: LookBlock) -> Stream:
         """Return the stream with one more look."""
         blocks = [*self.blocks, look]
         place = len(blocks) - 1
@@ -77,9 +77,9 @@ class Stream:
             blocks[place : place + 2] = [blocks[place].joined(blocks[place + 1])]
         return replace(self, looks=self.looks + 1, blocks=tuple(blocks))
 
-    def windows(self) -> list[Block]:
+    def windows(self) -> list[LookBlock]:
         """Return the last look, the last two or three, … and all of them."""
-        found: list[Block] = []
+        found: list[LookBlock] = []
         for block in reversed(self.blocks):
             found.append(block.joined(found[-1]) if found else block)
         return found
@@ -121,7 +121,7 @@ class Stream:
             for name, value in tensors.items():
                 place, _, reading = name.partition("/")
                 counts[int(place)][reading] = value
-            blocks = tuple(Block(**one, counts=c) for one, c in zip(facts, counts, strict=True))
+            blocks = tuple(LookBlock(**one, counts=c) for one, c in zip(facts, counts, strict=True))
             return cls(looks=int(about["looks"]), blocks=blocks, memory=json.loads(about["memory"]))
         except Exception as error:
             raise ArtefactError(
@@ -130,6 +130,6 @@ class Stream:
             ) from error
 
 
-def table_of(windows: list[Block], reading: str) -> Counts:
+def table_of(windows: list[LookBlock], reading: str) -> Counts:
     """Return the counts of a reading in every window that has it, one row each."""
     return np.stack([item.counts[reading] for item in windows if reading in item.counts])

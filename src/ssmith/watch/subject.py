@@ -21,7 +21,7 @@ from ssmith.jobs.outputs import RECEIPT
 from ssmith.jobs.source import RowsConfig, open_source, reads_text
 from ssmith.release.line import Line
 from ssmith.release.version import Version
-from ssmith.watch.inside import Pair
+from ssmith.watch.inside import ModelPair
 from ssmith.watch.profile import removed_of
 
 WINDOW = 512
@@ -29,7 +29,7 @@ WINDOW = 512
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class WatchSubject:
     """A version, opened.
 
     Args:
@@ -57,10 +57,10 @@ class Subject:
         """Return what good means; raises `InputError` for another model's metric."""
         return tasks.task_of(self.model, rows, name)
 
-    def pair(self, task: Task | None) -> Pair:
+    def pair(self, task: Task | None) -> ModelPair:
         """Return the two models, with what was removed."""
         removed, _ = removed_of(self.plan, self.dense)
-        return Pair(model=self.model, dense=self.dense, removed=removed, task=task)
+        return ModelPair(model=self.model, dense=self.dense, removed=removed, task=task)
 
     def labelled(self, spec: str, length: int | None, most: int) -> Rows:
         """Return the rows of a test split, of which a profile is taken.
@@ -119,7 +119,7 @@ class Subject:
         return found.split("new")
 
 
-def open_subject(line: Line, version: Version, parent: str | None = None) -> Subject:
+def open_subject(line: Line, version: Version, parent: str | None = None) -> WatchSubject:
     """Open a version and what it was cut from.
 
     Args:
@@ -141,7 +141,7 @@ def open_subject(line: Line, version: Version, parent: str | None = None) -> Sub
                 f"{place} has no {PLAN} that says what was removed",
                 allowed="a version that was pruned", next_step="leave --parent out",
             )  # fmt: skip
-        return Subject(place=str(place), model=model, why="the version was not cut")
+        return WatchSubject(place=str(place), model=model, why="the version was not cut")
     plan = Plan.load(place)
     if parent is not None:
         dense = api.load(parent)
@@ -150,17 +150,17 @@ def open_subject(line: Line, version: Version, parent: str | None = None) -> Sub
                 f"{parent} is not what the version was cut from",
                 allowed=f"the model with the digest {plan.model_digest[:12]}…",
             )
-        return Subject(
+        return WatchSubject(
             place=str(place), model=model, dense=dense, dense_name=parent, plan=plan
         )  # fmt: skip
     name, why = _named(line, place, plan.model_digest)
     if name:
         found, why = _opened(name, plan.model_digest)
         if found is not None:
-            return Subject(
+            return WatchSubject(
                 place=str(place), model=model, dense=found, dense_name=name, plan=plan
             )  # fmt: skip
-    return Subject(place=str(place), model=model, plan=plan, why=why)
+    return WatchSubject(place=str(place), model=model, plan=plan, why=why)
 
 
 def _named(line: Line, place: Path, digest: str) -> tuple[str, str]:
