@@ -179,10 +179,8 @@ def test_what_others_found_out_is_read_from_their_newest_entry(tmp_path):
     line = shelf.line
 
     def audit(loss, flips):
-        groups = [{"slice": name, "before": 0.9, "loss": loss * 0.01} for name in ("m1", "m2")]
-        groups[1]["loss"] = loss
-        metric = {"name": "accuracy", "share": True}
-        details = {"flips": flips, "slices": {"machine": groups}, "metric": metric}
+        worst = {"worst": "m2", "loss": loss, "groups": 2}
+        details = {"flips": flips, "slices": {"machine": worst}, "metric": "accuracy"}
         line.record("audit", version=small, details=details)
 
     line.record("canary", version=small, details={"requests": 200, "passed": True})
@@ -197,6 +195,19 @@ def test_what_others_found_out_is_read_from_their_newest_entry(tmp_path):
     line.record("canary", version=small, details={"requests": 200, "passed": False})
     line.record("shadow", version=small, details={"rows": 900, "disagreement": 0.031})
     assert failed(rules_for(line, small)) == {"flips", "slices", "canary", "shadow"}
+
+
+@pytest.mark.parametrize(
+    ("max_loss", "loss", "passes"),
+    [("3%", 0.0269, True), ("3%", 0.0271, False), ("2 points", 0.02, True), (0.02, 0.021, False)],
+)
+def test_a_share_of_a_group_is_of_the_metric_before(tmp_path, max_loss, loss, passes):
+    settings = {"slices": {"column": "machine", "max_loss": max_loss}}
+    shelf, small = judged(tmp_path, receipt("small"), settings)
+    worst = {"worst": "m2", "loss": loss, "groups": 2}
+    details = {"slices": {"machine": worst}, "metric": "accuracy"}
+    shelf.line.record("audit", version=small, details=details)
+    assert failed(rules_for(shelf.line, small)) == (set() if passes else {"slices"})
 
 
 def test_an_override_needs_the_policy_and_a_reason_and_stays_visible(tmp_path):

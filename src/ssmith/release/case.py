@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -89,20 +90,30 @@ class Case:
         return self.live is None and self.version.parent is None and self.version.base is None
 
     @property
+    def line(self) -> str:
+        """How the line is written in a command."""
+        return shlex.quote(str(self.root))
+
+    @property
+    def path(self) -> str:
+        """How the model itself is written in a command."""
+        return shlex.quote(str(self.version.path))
+
+    @property
     def shown(self) -> str:
         """How the version is written in a command."""
-        return f"{self.root} {short(self.version.digest)}"
+        return f"{self.line} {short(self.version.digest)}"
 
     @property
     def before(self) -> str:
         """What it is compared with, as it is written in a command."""
         other = self.live or self.made_from
-        return "BEFORE" if other is None else str(other.path)
+        return "BEFORE" if other is None else shlex.quote(str(other.path))
 
     @property
     def compare(self) -> str:
         """The commands that make a comparison and bring its receipt."""
         return (
-            f"ssmith compare {self.before} {self.version.path} --data DATA --out verdict; "
+            f"ssmith compare {self.before} {self.path} --data DATA --out verdict; "
             f"ssmith release note {self.shown} --receipt verdict/receipt.json"
         )

@@ -1,17 +1,18 @@
 """Rules about what others found out, read from the newest entry of its kind about the version.
 
 Of a ``canary`` the details say ``requests`` and ``passed``; of ``shadow`` ``rows`` and
-``disagreement``; of an ``audit`` ``flips`` and under ``slices``, by column, the groups:
-``{"slice": name, "before": value, "loss": value}``, in the unit of the ``metric``
-(``{"name": …, "share": …, "relative": …}``).
+``disagreement``; of an ``audit`` ``flips``, the ``metric``, and under ``slices``, by column, the
+``worst`` group, its ``loss`` in the metric's own unit, and how many ``groups`` there are.
 """
 
 from __future__ import annotations
 
+from ssmith.core.errors import InputError
 from ssmith.core.threshold import Scale, Threshold
 from ssmith.release.case import ROUNDING, Case, Rule
 from ssmith.release.log import Entry
 from ssmith.release.policy import share_of
+from ssmith.release.quality import SHARES
 from ssmith.release.version import short
 
 _NOTHING = "nothing"
@@ -24,29 +25,33 @@ def slices(case: Case) -> Rule | None:
         return None
     words = f"no {asked.column} loses more than {asked.max_loss}"
     entry = case.newest("audit")
-    groups = None if entry is None else (entry.details.get("slices") or {}).get(asked.column)
-    settle = _audit(case, f" --by {asked.column}")
-    if entry is None or not groups:
+    found = None if entry is None else (entry.details.get("slices") or {}).get(asked.column)
+    settle = _audit(case, f" --slice {asked.column}")
+    if entry is None or not found:
         return Rule(name="slices", asked=words, found="no audit by it", passed=False, settle=settle)
-    metric = entry.details.get("metric") or {}
-    beyond = []
-    for item in groups:
-        scale = Scale(
-            metric=str(metric.get("name", "metric")), share=bool(metric.get("share")),
-            relative=bool(metric.get("relative")), dense=float(item["before"]),
-        )  # fmt: skip
+    said = f"of {found['groups']} the worst is {found['worst']}, which loses {found['loss']:.4g}"
+    try:
+        scale = _scale(case, str(entry.details.get("metric")))
         allowed = Threshold.read(asked.max_loss).loss(scale)
-        if float(item["loss"]) > allowed + ROUNDING:
-            beyond.append(item)
-    worst = max(groups, key=lambda item: float(item["loss"]))
+    except InputError as error:
+        return Rule(name="slices", asked=words, found=f"{said}; {error.what}", passed=False,
+                    settle=case.compare)  # fmt: skip
+    passed = float(found["loss"]) <= allowed + ROUNDING
     return Rule(
         name="slices",
-        asked=words,
-        found=f"{len(beyond)} of {len(groups)} do; the worst is {worst['slice']}, which loses "
-        f"{float(worst['loss']):.4g}",
-        passed=not beyond,
-        settle=settle if beyond else "",
+        asked=f"{words}: {allowed:.4g}",
+        found=said,
+        passed=passed,
+        settle="" if passed else settle,
     )
+
+
+def _scale(case: Case, metric: str) -> Scale:
+    """Return the scale of a metric, with its value before where a comparison says it."""
+    quality = case.quality
+    if quality is not None and quality.scale.metric == metric:
+        return quality.scale
+    return Scale(metric=metric, share=metric in SHARES)
 
 
 def flips(case: Case) -> Rule | None:
@@ -76,7 +81,7 @@ def canary(case: Case) -> Rule | None:
         passed=passed,
         settle=""
         if passed
-        else f"ssmith canary {case.version.path} --requests {asked.requests} --line {case.root}",
+        else f"ssmith canary {case.path} --requests {asked.requests} --line {case.line}",
     )
 
 
@@ -87,7 +92,7 @@ def shadow(case: Case) -> Rule | None:
         return None
     entry = case.newest("shadow")
     rows = 0 if entry is None else int(entry.details.get("rows", 0))
-    settle = f"ssmith trial shadow --line {case.root} --new {short(case.version.digest)}"
+    settle = f"ssmith trial shadow --line {case.line} --new {short(case.version.digest)}"
     if rows < asked.at_least:
         return Rule(name="shadow", asked=f"{asked.at_least} rows answered by both",
                     found=f"{rows} rows", passed=False, settle=settle)  # fmt: skip
@@ -111,4 +116,4 @@ def _share(name: str, what: str, most: float, entry: Entry | None, settle: str) 
 
 
 def _audit(case: Case, more: str = "") -> str:
-    return f"ssmith audit {case.before} {case.version.path} --data DATA{more} --line {case.root}"
+    return f"ssmith audit {case.before} {case.path} --data DATA{more} --line {case.line}"

@@ -43,7 +43,11 @@ def writing(line: Path, *, wait: float, who: str) -> Iterator[None]:
         with suppress(OSError):
             os.truncate(descriptor, 0)
             os.pwrite(descriptor, f"{who}, process {os.getpid()}".encode(), 0)
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                os.truncate(descriptor, 0)
     finally:
         os.close(descriptor)
 

@@ -10,7 +10,8 @@ from typing import Any
 from ssmith.core.errors import ArtefactError
 from ssmith.core.threshold import Scale
 
-_OF_SHARES = ("accuracy",)
+SHARES = ("accuracy",)
+"""Metrics that are shares of all, told in points."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ def quality_of(section: Mapping[str, Any]) -> Quality:
     unit = (
         abs(before) if relative and math.isclose(said * abs(before), loss, abs_tol=1e-12) else 1.0
     )
-    share = name in _OF_SHARES or section.get("agreement") is not None
+    share = name in SHARES or section.get("agreement") is not None
     scale = Scale(metric=name, share=share, relative=relative, dense=before)
     text = f"{name} {before:.4g} before, {after:.4g} after, {section.get('count', '?')} counted"
     return Quality(scale=scale, loss=loss, upper=upper * unit, text=text)

@@ -40,7 +40,7 @@ def whole(case: Case) -> Rule:
         wrong = next(faults(directory, kept_manifest(case.root, digest)), None)
         if wrong is not None:
             return Rule(name=BYTES, asked=asked, found=f"{directory / wrong[0]} {wrong[1]}",
-                        passed=False, settle=f"ssmith release verify {case.root}")  # fmt: skip
+                        passed=False, settle=f"ssmith release verify {case.line}")  # fmt: skip
     return Rule(name=BYTES, asked=asked, found="they are", passed=True)
 
 
@@ -95,7 +95,7 @@ def _loss(case: Case, name: str, *, bound: bool) -> Rule:
         allowed = Threshold.read(case.policy.max_loss).loss(quality.scale)
     except InputError as error:
         return Rule(name=name, asked=asked, found=error.what, passed=False,
-                    settle=f"ssmith release policy {case.root} --set policy.toml")  # fmt: skip
+                    settle=f"ssmith release policy {case.line} --set policy.toml")  # fmt: skip
     loss = quality.upper if bound else quality.loss
     passed = loss <= allowed + ROUNDING
     return Rule(
