@@ -13,15 +13,7 @@ _FLOAT, _DOUBLE = 4, 8
 
 @dataclass(frozen=True, kw_only=True)
 class BlockSizes:
-    """What the memory of a walk depends on.
-
-    Args:
-        m: model width.
-        e: inner channels.
-        n: states per channel.
-        model_bytes: weights of the whole model.
-        block_bytes: weights of its largest block.
-    """
+    """What the memory of a walk depends on: width, inner channels, states, and bytes."""
 
     m: int
     e: int

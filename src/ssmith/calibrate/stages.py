@@ -63,9 +63,6 @@ class PassConfig:
             is refused.
         lasting: whether a working directory keeps what became of the sites; not for a pass that
             only measures.
-
-    Raises:
-        InputError: if a setting is outside its domain.
     """
 
     batch_size: int = 4

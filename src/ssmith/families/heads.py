@@ -29,9 +29,6 @@ class HeadConfig:
         channels: channels of a real-valued series that is read in place of tokens; None for
             tokens.
         pooling: ``"mean"`` over valid steps, or the ``"last"`` valid step.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     task: Task = "classification"

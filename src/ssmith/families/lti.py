@@ -36,9 +36,6 @@ class LTIOptions:
         clip_eigs: keep the real part of every eigenvalue at or below −1e-4.
         dt_min: smallest initial step size, > 0.
         dt_max: largest initial step size, ≥ ``dt_min``.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     discretisation: Discretisation = "zoh"
@@ -62,12 +59,8 @@ class LTIOptions:
 class Discrete:
     """A layer's parameters after discretisation, ready to be run.
 
-    Args:
-        A_bar: eigenvalues, complex (s,).
-        B_bar: input map, in the layout its layer runs with: S5 real (2s, m), real and imaginary
-            rows in turn; S4D complex (s,).
-        C: read-out with the conjugate factor 2 included: S5 real (m, 2s); S4D complex (s,).
-        C_back: the same for the backward branch, or None.
+    In S5 ``B_bar`` is real (2s, m), real and imaginary rows in turn, and C real (m, 2s); in S4D
+    both are complex (s,). C has the conjugate factor 2 included.
     """
 
     A_bar: Tensor

@@ -22,14 +22,9 @@ from ssmith.ops.backends import choose
 class TableFamily(Family):
     """Layers that are cut by their tables alone.
 
-    Args:
-        name: of the family.
-        kind: what its layers do.
-        classes: of transformers, by name; their tables hold by the laws of the tests.
-        tables: from a layer to where its units live.
-        config: from a layer to what a stock configuration says of it.
-        like: whether a class that is none of these looks like one; it is then tried.
-        engine: how the engine runs its mixers.
+    ``tables`` maps a layer to where its units live, ``config`` to what a stock configuration says
+    of it. Tables of ``classes`` of transformers hold by the laws of the tests; a class that is none
+    of these and looks ``like`` one is tried.
     """
 
     name: str

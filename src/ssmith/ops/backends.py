@@ -140,15 +140,7 @@ def available(op: Op, device: torch.device | str = "cpu") -> tuple[Backend, ...]
 
 @contextmanager
 def use_backend(backend: Backend) -> Iterator[None]:
-    """Take one path inside the block; operations that lack it take their reference.
-
-    Args:
-        backend: the path to take.
-
-    Raises:
-        InputError: if there is no such path.
-        UnsupportedError: if it cannot run on this machine.
-    """
+    """Take one path inside the block; operations that lack it take their reference."""
     if backend not in get_args(Backend):
         raise InputError(f"backend {backend!r}", allowed=", ".join(get_args(Backend)))
     if backend == "native" and library() is None:

@@ -22,9 +22,6 @@ class MambaSize:
         expand: inner channels over width, ≥ 1.
         conv: taps of the causal convolution, ≥ 1.
         vocabulary: number of token ids, ≥ 2; embedding and head share their weights.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     width: int

@@ -99,14 +99,8 @@ def _swap(model: nn.Module, require: Backend | None) -> EngineReport:
 def restore_(model: nn.Module) -> tuple[str, ...]:
     """Give every module the engine swapped its own class back.
 
-    Args:
-        model: a model `accelerate_` was called on; one it was not called on is left as it is.
-
-    Returns:
-        Dotted names of the modules that were given their class back.
-
-    Raises:
-        UnsupportedError: if adapters are attached, which stock code would silently ignore.
+    A model that `accelerate_` was not called on is left as it is; returned are the names of the
+    modules. One that carries adapters is refused: stock code would silently ignore them.
     """
     restored = []
     adapted = [name for name, part in model.named_modules() if SLOT in part._modules]
@@ -129,13 +123,6 @@ def engine(model: nn.Module, *, require: Backend | None = None) -> Iterator[Engi
 
     Blocks may nest, and overlap in several threads: the last one to end restores the model. On a
     model that was accelerated for good, a block changes nothing.
-
-    Args:
-        model: a transformers model, or any module that holds one.
-        require: path the scans must take; None for any.
-
-    Yields:
-        What was swapped, what was left, and which paths run.
     """
     with _LOCK:
         running = [part for part in model.modules() if runs_on_engine(part)]

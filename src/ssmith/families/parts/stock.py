@@ -18,10 +18,8 @@ STOCK = "_ssmith_stock_class"
 class Mixer:
     """A mixer of transformers that a family computes.
 
-    Args:
-        model_type: what transformers calls the type of its model.
-        keys: unit → key of the configuration that counts it.
-        hybrid: class of the model that holds it beside attention layers; None if there are none.
+    ``keys`` maps a unit to the key of the configuration that counts it; ``hybrid`` is the class of
+    the model that holds it beside attention layers.
     """
 
     model_type: str

@@ -22,12 +22,7 @@ class S4DLayer(LTILayer):
     states, the state axes are flat, (s,), and ``channel`` (s,) says whose state each one is: a
     removed state is absent, there is no padding.
 
-    Args:
-        width: channels ``m``.
-        states: stored states per channel, one number for all, or one per channel (any may be 0).
-        initialisation: ``"lin"``, ``"inv"`` or ``"legs"``.
-        options: see `LTIOptions`.
-        generator: source of the random initial values; torch's global one if None.
+    ``states`` is one number for all channels, or one for each (any may be 0).
 
     Source: S4D (arXiv 2206.11893) and its released ``s4d.py``.
     Differs: the backward branch of a bidirectional layer also counts lag 0, as S5's does.

@@ -21,12 +21,8 @@ class S5Layer(LTILayer):
     Parameters carry the names of the source: ``Lambda_re``, ``Lambda_im`` (s,), ``B`` (s, m, 2),
     ``C`` (m, s, 2) or ``C1`` and ``C2`` if bidirectional, ``D`` (m,), ``log_step`` (s, 1).
 
-    Args:
-        width: channels ``m``.
-        states: stored states ``s``; with conjugate symmetry each stands for a pair. May be 0.
-        blocks: HiPPO blocks of the initialisation; must divide ``states``.
-        options: see `LTIOptions`.
-        generator: source of the random initial values; torch's global one if None.
+    With conjugate symmetry each state stands for a pair; there may be none. ``blocks``, of the
+    HiPPO initialisation, divide them.
 
     Source: S5 (arXiv 2208.04933) and its released JAX code.
     Differs: the time axis is scanned in √l chunks; numbers agree to rounding.

@@ -35,9 +35,6 @@ class SequenceConfig:
         blocks: HiPPO blocks of S5's initialisation.
         initialisation: S4D's eigenvalues: ``"lin"``, ``"inv"`` or ``"legs"``; S5: ``"hippo"``.
         options: see `LTIOptions`.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     family: Literal["s5", "s4d"]

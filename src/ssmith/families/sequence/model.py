@@ -65,15 +65,8 @@ class SequenceModel(nn.Module):
     ) -> Float[Tensor, "b o"]:
         """Return the head's output for whole sequences, padded on the right.
 
-        Args:
-            x: a series or tokens.
-            lengths: valid steps of each sequence; all of them if None.
-
-        Returns:
-            Logits, targets, or a forecast flattened to horizon × channels.
-
-        Raises:
-            DataError: if the input does not fit the model.
+        ``lengths`` counts the valid steps of each sequence, all if None; forecasts are flattened to
+        horizon × channels.
         """
         self._check(x)
         steps = _steps(x, lengths)
@@ -88,17 +81,7 @@ class SequenceModel(nn.Module):
 
     @torch.no_grad()
     def initial_state(self, batch_size: int) -> ModelState:
-        """Return the state before the first step.
-
-        Args:
-            batch_size: sequences that run together, ≥ 1.
-
-        Returns:
-            Zero states, with the parameters as they are now.
-
-        Raises:
-            UnsupportedError: on use, if the model is bidirectional.
-        """
+        """Return the state before the first step, with the parameters as they are now."""
         like = self.head.weight
         return ModelState(
             layers=tuple(block.ssm.initial_state(batch_size) for block in self._blocks()),
@@ -115,17 +98,8 @@ class SequenceModel(nn.Module):
     ) -> tuple[Float[Tensor, "b o"], ModelState]:
         """Continue from a state over a chunk; return the answer so far and the new state.
 
-        Args:
-            x: a chunk of series or tokens, padded on the right.
-            state: from `initial_state` or an earlier chunk.
-            lengths: valid steps of each sequence in this chunk; all if None.
-
-        Returns:
-            The head's output over everything seen so far, and the new state.
-
-        Raises:
-            DataError: if the input does not fit the model.
-            UnsupportedError: if the model is bidirectional.
+        Chunks are padded on the right; ``lengths`` counts valid steps in this one. Bidirectional
+        models cannot.
         """
         self._check(x)
         steps = _steps(x, lengths)
@@ -149,16 +123,7 @@ class SequenceModel(nn.Module):
     ) -> tuple[Float[Tensor, "b o"], ModelState]:
         """Take one time step; return the answer so far and the new state.
 
-        Args:
-            x: one time step.
-            state: from `initial_state` or an earlier step.
-
-        Returns:
-            The head's output over everything seen so far, and the new state.
-
-        Raises:
-            DataError: if the input does not fit the model.
-            UnsupportedError: if the model is bidirectional.
+        It is over everything seen so far; bidirectional models cannot.
         """
         self._check(x, "batch")
         u = self.encoder(x)

@@ -21,18 +21,10 @@ def causal_conv_reference(
 ) -> tuple[Float[Tensor, "b l e"], Float[Tensor, "b q e"]]:
     """Convolve each channel with its own taps, seeing no later step.
 
-    ``y[t] = SiLU(bias + Σ_j weight[j]·x[t − (k−1) + j])``, where steps before the first are the
-    ``q = k − 1`` steps of ``state`` (zero if None).
-
-    Args:
-        x: input, time-major.
-        weight: taps of each channel, the last one acting on the current step.
-        bias: added to each channel.
-        state: the k − 1 steps before the first, oldest first.
-        silu: whether the output goes through SiLU.
-
-    Returns:
-        The output and the state after the last step.
+    ``y[t] = SiLU(bias + Σ_j weight[j]·x[t − (k−1) + j])``, where steps before the first are the ``q
+    = k − 1`` steps of ``state`` (zero if None). Time comes before channels; the last tap acts on
+    the current step, and the oldest step of the state is first. Returned are the output and the
+    state after the last step.
 
     Source: Mamba (arXiv 2312.00752), section 3.4.
     Differs: the state keeps k − 1 steps; released caches keep k, of which one is never read.

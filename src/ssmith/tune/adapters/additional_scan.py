@@ -25,9 +25,6 @@ class AdditionalScan(MixerMethod):
             ``"official"`` sets A_log to n, the table's last entry *without* its logarithm, so
             that A = −eⁿ: memoryless states whose decay never gets a gradient.
 
-    Raises:
-        InputError: if a setting is outside its domain.
-
     Source: State-offset Tuning (arXiv 2503.03499), its rival "additional-scan", 8 states.
     Differs: the sound initialisation is the default; rows of the further states skip
         Falcon-Mamba's norms of B and C, which would have no gradient at C = 0.

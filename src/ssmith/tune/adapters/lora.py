@@ -37,9 +37,6 @@ class LoRA(Method):
         dropout: probability in [0, 1) on the input of A, in training only.
         dora: learn the lengths of W's rows apart from their directions.
 
-    Raises:
-        InputError: if a setting is outside its domain.
-
     Source: LoRA (arXiv 2106.09685), equation 3; DoRA (arXiv 2402.09353), equation 5, with the
         norm out of the gradient as in its section 4.3.
     Differs: where the base weight was pruned the change is masked too, so that what is merged is

@@ -23,13 +23,9 @@ from ssmith.tune.adapters.switch import use_
 class MergeReport:
     """What merging did.
 
-    Args:
-        merged: dotted names of the base parameters that were written.
-        held: dotted names of offsets that the model holds now, which stock code does not know.
-        left: parts that stay attached, with the reason.
-        difference: largest absolute change of the output, with against without the adapter's
-            parts, measured on the batch; None if there was none to run.
-        output_size: largest absolute output on that batch.
+    ``merged`` names the base parameters that were written, ``held`` the offsets that the model
+    holds now, ``left`` the parts that stay attached, with the reason. ``difference`` is the largest
+    change of the output on a batch, ``output_size`` its largest value.
     """
 
     merged: tuple[str, ...]

@@ -27,9 +27,6 @@ class PrefixTuning(MixerMethod):
         hidden: width of the two-layer network that produces them while training, ≥ 1; None to
             learn them directly.
 
-    Raises:
-        InputError: if a setting is outside its domain.
-
     Source: Prefix-Tuning (arXiv 2101.00190), in its form for state space models (arXiv 2410.09016).
     Differs: there are no keys and values to prepend here; the prefix is an input.
     """

@@ -28,9 +28,6 @@ class PromptTuning(Method):
         initialisation: ``"vocabulary"`` starts from embeddings of random tokens, ``"normal"``
             from numbers as large.
 
-    Raises:
-        InputError: if a setting is outside its domain.
-
     Source: Prompt tuning (arXiv 2104.08691).
     Differs: added where the backbone takes its embeddings, so it acts in training, in generation
         and under padding on either side alike.

@@ -31,9 +31,6 @@ class SDT(MixerMethod):
         states: fraction of states trained within a chosen channel, in (0, 1].
         warmup_steps: steps of the warm-up, ≥ 1; the one who trains counts them.
 
-    Raises:
-        InputError: if a setting is outside its domain.
-
     Source: Sparse Dimension Tuning (arXiv 2410.09016) and its released code.
     Differs: counts are rounded up, so that none is 0; what is reset starts from the base again.
         The released option that also switches off the least important entries (``num_zero``) is

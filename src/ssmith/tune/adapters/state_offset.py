@@ -35,9 +35,6 @@ class StateOffset(MixerMethod):
             large.
         r_ratio: q ≥ 1: h′ is folded from (e/q, n·q), so that a rank above n has a use.
 
-    Raises:
-        InputError: if a setting is outside its domain.
-
     Source: State-offset Tuning (arXiv 2503.03499), forms (h) and (y).
     Differs: kept in float32 whatever the model's type; both forms together and Mamba-2, S4D, S5
         are ours; U is zero and V drawn as in the released code, whose dropout does nothing.

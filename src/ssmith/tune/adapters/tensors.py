@@ -28,9 +28,6 @@ class Parameters(Method):
     Args:
         targets: names of parameters, or of modules for all of theirs: whole dotted names, their
             last parts, or patterns with ``*``.
-
-    Raises:
-        InputError: if there is no target.
     """
 
     method: ClassVar[str] = "parameters"
@@ -50,9 +47,6 @@ class BitFit(Method):
     Args:
         targets: modules whose biases are trained; None for the family's: of the convolution and
             of the step size in selective layers, all biases inside layers of S5 and S4D models.
-
-    Raises:
-        InputError: if the list of targets is empty.
 
     Source: BitFit (arXiv 2106.10199); the choice for Mamba is that of arXiv 2503.03499.
     Differs: Mamba-2 keeps the bias of its step size as a parameter, ``dt_bias``.
@@ -92,9 +86,6 @@ class FullFineTuning(Method):
     Args:
         scope: ``"all"``, or ``"ssm"``: A_log, D, the convolution and the projections to Δ, B and
             C, without what goes into and out of the layer.
-
-    Raises:
-        InputError: if the scope is another one.
 
     Source: State-offset Tuning (arXiv 2503.03499), its rivals "full fine-tuning (all, S6)".
     Differs: the base is kept beside the trained copy, so that the adapter can be switched off.

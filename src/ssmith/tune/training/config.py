@@ -31,9 +31,6 @@ class FitConfig:
         clip_norm: largest gradient norm.
         hankel: weight of the Hankel penalty on the state space layers, ≥ 0 (`hankel_penalty`).
         seed: everything random is derived from it.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     epochs: int = 60
@@ -81,9 +78,6 @@ class LanguageFitConfig:
         keep_freed_memory: let the process keep freed memory (see `tune_allocator_`); faster on
             Linux, lasts until the process ends, changes no number.
         seed: everything random is derived from it.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     steps: int
@@ -143,9 +137,6 @@ class TrainingConfig:
         gradient_checkpointing: recompute activations in the backward pass.
         device: ``"cpu"`` or ``"cuda"``.
         seed: everything random is derived from it.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     rate: float | None = None

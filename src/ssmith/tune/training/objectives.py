@@ -52,9 +52,6 @@ class LanguageObjective:
         teacher: a language model of the same vocabulary whose predictions are learned; never
             changed. None to learn from the text alone.
         distill_weight: share of the teacher in the loss, in [0, 1]; the rest is cross-entropy.
-
-    Raises:
-        InputError: if the weight is outside its domain.
     """
 
     teacher: nn.Module | None = None
@@ -125,9 +122,6 @@ class AnswerObjective:
             None to learn from the data alone.
         distill_weight: share of the teacher in the loss, in [0, 1]; the rest is the data's own.
         hankel: weight of the Hankel penalty in the loss that is learned, ≥ 0 (`hankel_penalty`).
-
-    Raises:
-        InputError: if a weight is outside its domain.
     """
 
     task: Task
