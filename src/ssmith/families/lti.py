@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Complex, Float, Int64
+from jaxtyping import Bool, Complex, Float, Int64, Shaped
 from torch import Tensor, nn
 
 from ssmith.core.checks import check_choice, check_flag, check_number
@@ -123,21 +123,25 @@ class LTILayer(nn.Module, ABC):
         """
 
     def modes(self, name: str) -> Modes:
-        """Return the layer as modes in float64 (see `Modes`)."""
-        still = copy.deepcopy(self).double().requires_grad_(requires_grad=False)
-        A_bar, B_bar, C, C_back = still._modal()
+        """Return the layer as modes in float64 on the CPU (see `Modes`)."""
+        still = copy.deepcopy(self).double().cpu().requires_grad_(requires_grad=False)
+        return still.live_modes(name)
+
+    def live_modes(self, name: str) -> Modes:
+        """Return the layer as modes in its own precision, of which gradients can be taken."""
+        A_bar, B_bar, C, C_back = self._modal()
         siso = B_bar.ndim == 1
 
         def rows(read: Tensor) -> Tensor:
-            return (read.unsqueeze(-1) if siso else read.mT).cpu()
+            return read.unsqueeze(-1) if siso else read.mT
 
         return Modes(
             layer=name,
-            A_bar=A_bar.cpu(),
-            B_bar=(B_bar.unsqueeze(-1) if siso else B_bar).cpu(),
+            A_bar=A_bar,
+            B_bar=B_bar.unsqueeze(-1) if siso else B_bar,
             C=rows(C),
             C_back=None if C_back is None else rows(C_back),
-            channel=self.get_buffer("channel").cpu().clone() if siso else None,
+            channel=self.get_buffer("channel").clone() if siso else None,
             conjugate=self.options.conj_sym,
             grid=self.grid(),
             present=self.present(),
@@ -208,15 +212,14 @@ class LTILayer(nn.Module, ABC):
         return 2.0 if self.options.conj_sym else 1.0
 
 
-def state_at(
-    states: Complex[Tensor, "b l s"],
+def last_valid(
+    steps: Shaped[Tensor, "b l s"],
     lengths: Int64[Tensor, "b"],
-    start: Complex[Tensor, "b s"] | None,
-) -> Complex[Tensor, "b s"]:
-    """Return the state after the last valid step of each sequence (``start`` if it has none)."""
-    before = states.new_zeros(states.shape[0], states.shape[2]) if start is None else start
-    if states.shape[1] == 0:
+    start: Shaped[Tensor, "b s"] | None = None,
+) -> Shaped[Tensor, "b s"]:
+    """Return what stands at the last valid step of each sequence (``start`` if it has none)."""
+    before = steps.new_zeros(steps.shape[0], steps.shape[2]) if start is None else start
+    if steps.shape[1] == 0:
         return before
-    index = (lengths - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, states.shape[2])
-    last = states.gather(1, index).squeeze(1)
-    return torch.where((lengths > 0).unsqueeze(1), last, before)
+    index = (lengths - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, steps.shape[2])
+    return torch.where((lengths > 0).unsqueeze(1), steps.gather(1, index).squeeze(1), before)

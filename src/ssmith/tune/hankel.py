@@ -6,6 +6,8 @@ this term before a cut lets them fall faster.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from ssmith.core.errors import ModelError, NumericalError
 from ssmith.core.gramian import controllability, observability
 from ssmith.core.layers import Modes
 from ssmith.core.layout import Layout
-from ssmith.families import LTILayer, S5Layer, find_layers
+from ssmith.families import LTILayer, find_layers
 
 STEADY = 1e-9
 """Added to a Gramian's diagonal, as a share of its mean, so that it has a Cholesky factor."""
@@ -70,28 +72,14 @@ def hankel_values(layer: LTILayer) -> Float64[Tensor, "g k"]:
 
 def _live_modes(layer: LTILayer) -> Modes:
     """Return a layer's modes with their gradients, both read-outs stacked as outputs."""
-    run = layer.discretise()
-    reads = [run.C] if run.C_back is None else [run.C, run.C_back]
-    factor = 2.0 if layer.options.conj_sym else 1.0
-    if isinstance(layer, S5Layer):
-        B = run.B_bar.double().unflatten(0, (-1, 2))
-        B_bar = torch.complex(B[:, 0], B[:, 1])
-        rows = [item.double().unflatten(1, (-1, 2)) for item in reads]
-        C = [torch.complex(item[..., 0], -item[..., 1]).mT / factor for item in rows]
-        channel: Tensor | None = None
-    else:
-        B_bar = run.B_bar.to(torch.complex128).unsqueeze(-1)
-        C = [item.to(torch.complex128).unsqueeze(-1) / factor for item in reads]
-        channel = layer.get_buffer("channel")
-    A_bar = run.A_bar.to(torch.complex128)
-    return Modes(
-        layer=layer.family,
-        A_bar=A_bar,
-        B_bar=B_bar,
-        C=torch.cat(C, dim=1),
+    own = layer.live_modes(layer.family)
+    on = own.present.to(own.A_bar.device).unsqueeze(-1)
+    reads = [own.C] if own.C_back is None else [own.C, own.C_back]
+    return replace(
+        own,
+        A_bar=own.A_bar.to(torch.complex128),
+        B_bar=own.B_bar.to(torch.complex128) * on,
+        C=torch.cat(reads, dim=1).to(torch.complex128) * on,
         C_back=None,
-        channel=channel,
-        conjugate=layer.options.conj_sym,
-        grid=(len(A_bar),),
-        present=torch.ones(len(A_bar), dtype=torch.bool, device=A_bar.device),
+        present=torch.ones_like(on[:, 0]),
     )

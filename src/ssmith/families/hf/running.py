@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from ssmith.core.running import evaluating
 from ssmith.core.seeds import generator
 from ssmith.families.hf.engine import engine
 from ssmith.families.hf.facts import state_shape
@@ -28,15 +29,10 @@ def running(model: nn.Module, *, backend: Backend | None, stock: bool = False) -
     ``backend`` is forced, None for the one that is chosen by itself; ``stock`` leaves the engine
     out.
     """
-    training = model.training
     forced = nullcontext() if backend is None else use_backend(backend)
     swapped = nullcontext() if stock else engine(model)
-    try:
-        with torch.no_grad(), forced, swapped:
-            model.eval()
-            yield
-    finally:
-        model.train(training)
+    with forced, swapped, evaluating(model):
+        yield
 
 
 @contextmanager

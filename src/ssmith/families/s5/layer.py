@@ -9,7 +9,7 @@ from jaxtyping import Complex, Float, Int64
 from torch import Tensor, nn
 
 from ssmith.core.compensation import Readout
-from ssmith.families.lti import CLIP_RE, Discrete, LTILayer, LTIOptions, state_at
+from ssmith.families.lti import CLIP_RE, Discrete, LTILayer, LTIOptions, last_valid
 from ssmith.families.s5.init import block_diagonal_hippo, log_steps
 from ssmith.ops.diagonal import diagonal_scan
 from ssmith.ops.discretise import discretise, undiscretise
@@ -102,7 +102,7 @@ class S5Layer(LTILayer):
             backward, _ = diagonal_scan(run.A_bar, Bu, reverse=True)
             y = y + _read_out(backward, run.C_back)
         if lengths is not None:
-            last = state_at(states, lengths, state)
+            last = last_valid(states, lengths, state)
         return y, last
 
     def step(

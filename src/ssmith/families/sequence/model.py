@@ -10,7 +10,7 @@ from jaxtyping import Bool, Complex, Float, Int64
 from torch import Tensor, nn
 
 from ssmith.core.errors import DataError
-from ssmith.families.lti import Discrete, LTILayer
+from ssmith.families.lti import Discrete, LTILayer, last_valid
 from ssmith.families.s4d import S4DLayer
 from ssmith.families.s5 import S5Layer
 from ssmith.families.sequence.block import Block
@@ -77,7 +77,7 @@ class SequenceModel(nn.Module):
         if self.config.pooling == "mean":
             kept = u if valid is None else u * valid
             return self._answer(kept.sum(1), steps)
-        return self._answer(_last_valid(u, steps, u.new_zeros(u.shape[0], u.shape[2])), steps)
+        return self._answer(last_valid(u, steps), steps)
 
     @torch.no_grad()
     def initial_state(self, batch_size: int) -> ModelState:
@@ -114,7 +114,7 @@ class SequenceModel(nn.Module):
         if self.config.pooling == "mean":
             pooled = state.pooled + (u * valid).sum(1)
         else:
-            pooled = _last_valid(u, steps, state.pooled)
+            pooled = last_valid(u, steps, state.pooled)
         new = replace(state, layers=tuple(layers), pooled=pooled, count=state.count + steps)
         return self._answer(new.pooled, new.count), new
 
@@ -213,13 +213,3 @@ def _steps(x: Tensor, lengths: Int64[Tensor, "b"] | None) -> Int64[Tensor, "b"]:
 def _valid(lengths: Int64[Tensor, "b"], length: int) -> Bool[Tensor, "b l 1"]:
     steps = torch.arange(length, device=lengths.device)
     return (steps < lengths.unsqueeze(1)).unsqueeze(-1)
-
-
-def _last_valid(
-    u: Float[Tensor, "b l m"], lengths: Int64[Tensor, "b"], before: Float[Tensor, "b m"]
-) -> Float[Tensor, "b m"]:
-    """Return ``u`` at the last valid step, or ``before`` where there is none."""
-    if u.shape[1] == 0:
-        return before
-    index = (lengths - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, u.shape[2])
-    return torch.where((lengths > 0).unsqueeze(1), u.gather(1, index).squeeze(1), before)

@@ -12,25 +12,11 @@ from ssmith.ops.shapes import check_shapes
 
 @dataclass(frozen=True, kw_only=True)
 class MixerStepInputs:
-    """Inputs of one step of a Mamba mixer that has a past; s stands for r + 2·n rows.
+    """Inputs of one step of a Mamba mixer that has a past; s stands for r + 2·n rows, d for 2·e.
 
-    Args:
-        hidden: what enters the mixer.
-        in_weight: rows of the convolution's input, then of the gate; d stands for 2·e.
-        in_bias: of ``in_weight``; None for none.
-        conv_weight: taps of each channel, the last one acting on this step.
-        conv_bias: added to each channel; None for none.
-        x_weight: rows of Δ's factor, of B and of C.
-        dt_weight: what makes Δ's logits of its factor.
-        dt_bias: added to Δ's logits; None for none.
-        A_log: log(−A) of the continuous eigenvalues.
-        D: skip weights; None for no skip.
-        out_weight: what leaves the mixer.
-        out_bias: of ``out_weight``; None for none.
-        conv_state: the last k inputs of the convolution, the newest last; advanced in place.
-        h: the state; advanced in place.
-        h_offset: added to the state in the read-out only.
-        y_offset: added to the output before the gate.
+    ``in_weight`` holds the rows of the convolution's input, then of the gate; ``x_weight`` those of
+    Δ's factor, of B and of C; ``conv_state`` the last k inputs of the convolution, the newest last.
+    That and the state ``h`` are advanced in place; offsets act in the read-out only.
     """
 
     hidden: Float[Tensor, "b m"]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.running import evaluating
 from ssmith.families.examples import example_batch, main_output
 from ssmith.families.hf.engine import accelerate_
 from ssmith.tune.adapters.attach import detach_
@@ -171,9 +172,5 @@ def _batch(model: nn.Module, batch: Mapping[str, Tensor] | None) -> dict[str, Te
 
 
 def _output(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         return main_output(model(**inputs)).double()
-    finally:
-        model.train(training)

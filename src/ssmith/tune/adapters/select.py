@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +46,9 @@ def select_(model: nn.Module, name: str = "default") -> SelectionReport:
             f"adapter {name!r} is not in the warm-up of sdt", next_step="attach SDT() first"
         )
     mixers = Survey.of(model).mixers
-    moved = [part for mixer, part in warm.items() if _moved(mixers[mixer], part)]
-    if not moved:
+    bases = {mixer: mixers[mixer]._parameters["A_log"].detach() for mixer in warm}
+    now = {mixer: part.of(bases[mixer]).detach().to(bases[mixer]) for mixer, part in warm.items()}
+    if all(torch.equal(now[mixer], base) for mixer, base in bases.items()):
         raise InputError(
             f"nothing of adapter {name!r} has moved", next_step="train it for its warm-up first"
         )
@@ -95,8 +95,3 @@ def _warm_parts(model: nn.Module, name: str) -> dict[str, TensorPart]:
         for key, part in slot.of(name)
         if key == _WARM and isinstance(part, TensorPart)
     }
-
-
-def _moved(mixer: Any, part: TensorPart) -> bool:
-    base = mixer._parameters["A_log"].detach()
-    return not torch.equal(part.of(base).detach().to(base.dtype), base)
