@@ -128,17 +128,17 @@ class LTILayer(nn.Module, ABC):
         return still.live_modes(name)
 
     def live_modes(self, name: str) -> Modes:
-        """Return the layer as modes in its own precision, of which gradients can be taken."""
+        """Return the layer as modes where it is, of which gradients can be taken."""
         A_bar, B_bar, C, C_back = self._modal()
         siso = B_bar.ndim == 1
 
         def rows(read: Tensor) -> Tensor:
-            return read.unsqueeze(-1) if siso else read.mT
+            return (read.unsqueeze(-1) if siso else read.mT).to(torch.complex128)
 
         return Modes(
             layer=name,
-            A_bar=A_bar,
-            B_bar=B_bar.unsqueeze(-1) if siso else B_bar,
+            A_bar=A_bar.to(torch.complex128),
+            B_bar=(B_bar.unsqueeze(-1) if siso else B_bar).to(torch.complex128),
             C=rows(C),
             C_back=None if C_back is None else rows(C_back),
             channel=self.get_buffer("channel").clone() if siso else None,

@@ -77,9 +77,8 @@ def _live_modes(layer: LTILayer) -> Modes:
     reads = [own.C] if own.C_back is None else [own.C, own.C_back]
     return replace(
         own,
-        A_bar=own.A_bar.to(torch.complex128),
-        B_bar=own.B_bar.to(torch.complex128) * on,
-        C=torch.cat(reads, dim=1).to(torch.complex128) * on,
+        B_bar=own.B_bar * on,
+        C=torch.cat(reads, dim=1) * on,
         C_back=None,
         present=torch.ones_like(on[:, 0]),
     )
