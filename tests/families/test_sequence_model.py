@@ -164,13 +164,6 @@ def test_the_state_is_not_changed_by_running(kind):
     assert not any(bool(item.any()) for item in start.layers)
 
 
-def test_bytes_of_a_state_are_counted_per_sequence():
-    model = make_model(Kind("s5"), dtype=torch.float32)
-    # Two layers of 6 complex64, 3 pooled float32, one int64.
-    for batch in (1, 5):
-        assert model.initial_state(batch).bytes_per_sequence() == 2 * 6 * 8 + 3 * 4 + 8
-
-
 def test_a_model_that_needs_the_future_has_no_steps():
     model = make_model(Kind("s5", bidirectional=True))
     x = make_input(model)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Complex128, Float64, Int64
@@ -47,65 +46,37 @@ def pair_hinf(
     return _chunked(_pair_supremum, A_bar, B_bar, C, back)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Gram:
-    """Inner products that determine a mode's gain at every frequency; ``plain``: not conjugated."""
-
-    rho: Float64[Tensor, "s 1"]
-    theta: Float64[Tensor, "s 1"]
-    beta: Float64[Tensor, "s 1"]
-    plain_b: Complex128[Tensor, "s 1"]
-    forward: Float64[Tensor, "s 1"]
-    backward: Float64[Tensor, "s 1"]
-    across: Complex128[Tensor, "s 1"]
-    plain_same: Complex128[Tensor, "s 1"]
-    plain_across: Complex128[Tensor, "s 1"]
-
-
-def _gram(
-    A_bar: Complex128[Tensor, "s"],
-    B_bar: Complex128[Tensor, "s i"],
-    C: Complex128[Tensor, "s o"],
-    C_back: Complex128[Tensor, "s o"],
-) -> _Gram:
-    return _Gram(
-        rho=A_bar.abs()[:, None],
-        theta=A_bar.angle()[:, None],
-        beta=square_norm(B_bar)[:, None],
-        plain_b=plain_product(B_bar, B_bar)[:, None],
-        forward=square_norm(C)[:, None],
-        backward=square_norm(C_back)[:, None],
-        across=plain_product(C.conj(), C_back)[:, None],
-        plain_same=(plain_product(C, C) + plain_product(C_back, C_back))[:, None],
-        plain_across=plain_product(C, C_back)[:, None],
-    )
-
-
 def _pair_supremum(
     A_bar: Complex128[Tensor, "s"],
     B_bar: Complex128[Tensor, "s i"],
     C: Complex128[Tensor, "s o"],
     C_back: Complex128[Tensor, "s o"],
 ) -> Float64[Tensor, "s"]:
-    gram = _gram(A_bar, B_bar, C, C_back)
-    return _supremum(lambda phi: _pair_gain(gram, phi), gram.rho)
+    rho, theta = A_bar.abs()[:, None], A_bar.angle()[:, None]
+    # Inner products that determine the gain at every frequency; plain ones are not conjugated.
+    beta, plain_b = square_norm(B_bar)[:, None], plain_product(B_bar, B_bar)[:, None]
+    forward, backward = square_norm(C)[:, None], square_norm(C_back)[:, None]
+    across = plain_product(C.conj(), C_back)[:, None]
+    plain_same = (plain_product(C, C) + plain_product(C_back, C_back))[:, None]
+    plain_across = plain_product(C, C_back)[:, None]
 
+    def gain(phi: Float64[Tensor, "s f"]) -> Float64[Tensor, "s f"]:
+        """Return the squared largest singular value at ω = arg λ̄ + φ."""
+        near, far = _resolvent(rho, phi), _resolvent(rho, 2.0 * theta + phi)
+        near_square, far_square = square(near), square(far)
+        first = forward * near_square + backward * far_square
+        first = first + 2.0 * (across * near * far).real
+        second = forward * far_square + backward * near_square
+        second = second + 2.0 * (across.conj() * near * far).real
+        inner = plain_same.conj() * near * far.conj()
+        inner = inner + plain_across.conj() * (near**2 + far.conj() ** 2)
+        trace = (first + second) * beta + 2.0 * (inner * plain_b.conj()).real
+        determinant = (first * second - square(inner)) * (beta**2 - square(plain_b))
+        # Both are non-negative in exact arithmetic; rounding must not reach the square root.
+        trace, determinant = trace.clamp_min(0.0), determinant.clamp_min(0.0)
+        return 0.5 * (trace + (trace**2 - 4.0 * determinant).clamp_min(0.0).sqrt())
 
-def _pair_gain(gram: _Gram, phi: Float64[Tensor, "s f"]) -> Float64[Tensor, "s f"]:
-    """Squared largest singular value at ω = arg λ̄ + φ."""
-    near, far = _resolvent(gram.rho, phi), _resolvent(gram.rho, 2.0 * gram.theta + phi)
-    near_square, far_square = square(near), square(far)
-    first = gram.forward * near_square + gram.backward * far_square
-    first = first + 2.0 * (gram.across * near * far).real
-    second = gram.forward * far_square + gram.backward * near_square
-    second = second + 2.0 * (gram.across.conj() * near * far).real
-    inner = gram.plain_same.conj() * near * far.conj()
-    inner = inner + gram.plain_across.conj() * (near**2 + far.conj() ** 2)
-    trace = (first + second) * gram.beta + 2.0 * (inner * gram.plain_b.conj()).real
-    determinant = (first * second - square(inner)) * (gram.beta**2 - square(gram.plain_b))
-    # Both are non-negative in exact arithmetic; rounding must not reach the square root.
-    trace, determinant = trace.clamp_min(0.0), determinant.clamp_min(0.0)
-    return 0.5 * (trace + (trace**2 - 4.0 * determinant).clamp_min(0.0).sqrt())
+    return _supremum(gain, rho)
 
 
 def _resolvent(

@@ -30,11 +30,6 @@ class ModelState:
     count: Int64[Tensor, "b"]
     discrete: tuple[Discrete, ...]
 
-    def bytes_per_sequence(self) -> int:
-        """Return the bytes that each sequence of the batch needs."""
-        parts = [*self.layers, self.pooled, self.count]
-        return sum(part.element_size() * part[0].numel() for part in parts)
-
 
 class SequenceModel(nn.Module):
     """Encoder, state space blocks, pooling over valid steps, head.

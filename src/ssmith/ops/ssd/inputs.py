@@ -15,21 +15,12 @@ from ssmith.ops.shapes import check_shapes
 
 @dataclass(frozen=True, kw_only=True)
 class SSDInputs:
-    """Inputs of one Mamba-2 scan, time-major.
+    """Inputs of one Mamba-2 scan, time-major and by head; what is not said is as in `ScanInputs`.
 
     Args:
-        x: the convolved, activated input, by head.
-        dt: step sizes, or their logits where ``dt_softplus`` is set.
         A: one continuous eigenvalue per head, usually negative.
-        B: input rows of each group; h is a multiple of g.
-        C: read-out rows of each group.
-        D: skip weight of each head; None for no skip.
-        dt_bias: added to ``dt`` before the softplus.
-        dt_softplus: whether ``dt`` (plus bias) goes through softplus.
+        B: input rows of each group, as ``C`` the read-out rows; h is a multiple of g.
         dt_limit: the range step sizes are clamped to, on every path alike.
-        h0: the state before the first step; None for zero.
-        h_offset: added to the state in the read-out only, never fed back.
-        valid: False where a step is padding: its Δ is 0, so it leaves the state exactly as it was.
     """
 
     x: Float[Tensor, "b l h p"]

@@ -14,15 +14,9 @@ from ssmith.tune.adapters.survey import Coverage
 class AttachReport:
     """What an adapter is made of; printing it shows a summary.
 
-    Args:
-        name: of the adapter.
-        methods: labels of its methods.
-        parameters: numbers that are trained.
-        base_parameters: numbers of the base model.
-        coverage: per kind of layer, how many the adapter reaches, and how many there are.
-        tensors: shape of every trained tensor, by its name in the model.
-        proof: norm of every tensor's gradient in the proof that it acts; empty without one.
-        findings: what a user should know.
+    ``coverage`` says per kind of layer how many the adapter reaches, and how many there are;
+    ``tensors`` the shape of every trained tensor, by its name in the model; ``proof`` the norm of
+    each one's gradient in the proof that it acts, empty without one.
     """
 
     name: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from operator import is_
 from typing import Any, Literal
 
@@ -183,12 +183,11 @@ def _joined(first: Hooks, second: Hooks) -> Hooks:
 
 
 def _joined_states(extra: list[ExtraStates]) -> ExtraStates:
-    axes = {"A_log": 1, "B": 0, "C": 0}
-    values = {
-        item.name: torch.cat([getattr(states, item.name) for states in extra], dim=axes[item.name])
-        for item in fields(ExtraStates)
-    }
-    return ExtraStates(**values)
+    return ExtraStates(
+        A_log=torch.cat([states.A_log for states in extra], dim=1),
+        B=torch.cat([states.B for states in extra]),
+        C=torch.cat([states.C for states in extra]),
+    )
 
 
 def _sum(first: Tensor | None, second: Tensor | None) -> Tensor | None:
