@@ -14,7 +14,7 @@ from ssmith.core.names import spelled, unknown_name
 from ssmith.core.pattern import Pattern
 from ssmith.core.selective import check_entry_semantics
 from ssmith.criteria import by_name
-from ssmith.criteria.selective import SelectiveCriterion
+from ssmith.criteria.selective import Scoring, SelectiveCriterion
 from ssmith.criteria.weights import WeightCriterion
 from ssmith.families.mamba.units import PROJECTIONS
 
@@ -36,6 +36,7 @@ class States:
         budget: what was asked for.
         method: criterion by name.
         criterion: the same, with its settings.
+        scoring: what of it scores the unit.
         rows: new rows of the projection that makes C, or C and B; ``"none"`` for entries.
         terms: letters of what is refitted to the layer's output: D, h, y.
         by_cost: whether layers lose unequal shares, where that costs least.
@@ -45,6 +46,7 @@ class States:
     budget: Budget
     method: str
     criterion: SelectiveCriterion
+    scoring: Scoring
     rows: Rows = "none"
     terms: str = ""
     by_cost: bool = False
@@ -130,7 +132,7 @@ class Choice:
     @property
     def lockstep(self) -> bool:
         """Whether a criterion needs all windows in one batch, and none of them padded."""
-        return any(cut.criterion.lockstep for cut in (self.state, self.entry) if cut)
+        return any(cut.scoring.lockstep for cut in (self.state, self.entry) if cut)
 
     @property
     def label(self) -> str:
@@ -181,7 +183,8 @@ def _of_states(budget: Budget, *, refits: bool) -> States:
     method = AFTER_REFIT if refits else WITHOUT_REFIT
     method = method if spelled(budget.method) == AUTO else spelled(budget.method)
     criterion = _criterion(method, budget)
-    if not criterion.scores_columns:
+    scoring = criterion.columns
+    if scoring is None:
         raise InputError(
             f"{method} is not defined for whole states",
             allowed="output-energy, gram-greedy, refit-greedy, sparsessm-v1 and the baselines",
@@ -196,8 +199,8 @@ def _of_states(budget: Budget, *, refits: bool) -> States:
         rows = "CB" if "B" in letters else "C" if "C" in letters else "none"
         terms = "".join(sorted(letters & OFFSETS))
     return States(
-        budget=budget, method=method, criterion=criterion, rows=rows, terms=terms,
-        by_cost=_by_cost(budget, usual=False, criterion=criterion),
+        budget=budget, method=method, criterion=criterion, scoring=scoring, rows=rows, terms=terms,
+        by_cost=_by_cost(budget, usual=False, scores_output=True, label=criterion.label),
     )  # fmt: skip
 
 
@@ -212,10 +215,13 @@ def _of_entries(budget: Budget) -> States:
     _refuse(budget)
     semantics = budget.semantics or "memoryless"
     check_entry_semantics(semantics)
-    by_cost = _by_cost(budget, usual=criterion.scores_output, criterion=criterion)
+    scoring, label = criterion.entries, criterion.label
+    by_cost = _by_cost(
+        budget, usual=scoring.of_output, scores_output=scoring.of_output, label=label
+    )
     named = "".join(sorted(budget.terms))
     return States(
-        budget=budget, method=method, criterion=criterion, semantics=semantics,
+        budget=budget, method=method, criterion=criterion, scoring=scoring, semantics=semantics,
         terms=_default_terms(budget) if budget.compensate == AUTO else named,
         by_cost=by_cost and budget.pattern is None,
     )  # fmt: skip
@@ -226,15 +232,15 @@ def _default_terms(budget: Budget) -> str:
     return "D" if spelled(budget.method) == AUTO else ""
 
 
-def _by_cost(budget: Budget, *, usual: bool, criterion: SelectiveCriterion) -> bool:
+def _by_cost(budget: Budget, *, usual: bool, scores_output: bool, label: str) -> bool:
     if budget.scope not in (AUTO, "uniform", "cost"):
         raise InputError(
             f"scope is {budget.scope!r} for {budget.unit} of selective layers",
             allowed="auto, uniform, cost",
         )
-    if budget.scope == "cost" and budget.unit == "entry" and not criterion.scores_output:
+    if budget.scope == "cost" and not scores_output:
         raise InputError(
-            f"scope is 'cost', and {criterion.label} does not score what a layer's output loses",
+            f"scope is 'cost', and {label} does not score what a layer's output loses",
             allowed="output-energy, gram-greedy, refit-greedy",
             next_step="take the scope uniform",
         )

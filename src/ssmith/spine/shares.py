@@ -97,7 +97,7 @@ class CostSurvey:
             total = removed_count(cut.budget.share, sum(sizes), "states")
         if not cut.by_cost:
             return dict(zip(names, counts, strict=True))
-        found = self.run(state_costs_stage(cut.criterion), "measuring states", self.rows)
+        found = self.run(state_costs_stage(cut.scoring), "measuring states", self.rows)
         costs = {item.layer: torch.tensor(item.facts["costs"]).double() for item in found}
         return columns_by_cost({name: costs[name] for name in names}, total)
 
@@ -119,7 +119,7 @@ class CostSurvey:
         if not cut.by_cost:
             return dict(zip(names, counts, strict=True))
         costs: dict[str, Float64[Tensor, "e n"]] = {}
-        self.run(entry_costs_stage(cut.criterion, costs), "measuring entries", self.rows)
+        self.run(entry_costs_stage(cut.scoring, costs), "measuring entries", self.rows)
         costs = {name: costs[name] for name in names}
         units = sum(cost.numel() for cost in costs.values())
         gone = entries_by_cost(costs, round(total * units / sum(sizes)))
