@@ -81,11 +81,6 @@ def entries_by_cost(costs: Mapping[str, Float64[Tensor, "e n"]], removed: int) -
     return {layer: int(part.sum()) for layer, part in zip(costs, gone, strict=True)}
 
 
-def keep_columns(scores: Float64[Tensor, "n"], removed: int) -> Bool[Tensor, "n"]:
-    """Keep the state columns with the largest scores; of equal ones the later goes first."""
-    return keep_largest(scores, removed)
-
-
 def columns_by_cost(costs: Mapping[str, Float64[Tensor, "n"]], removed: int) -> dict[str, int]:
     """Split a number of columns to remove over layers, cheapest first.
 

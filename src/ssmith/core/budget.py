@@ -142,6 +142,14 @@ class Budget:
             fnmatchcase(name, target) or fnmatchcase(name, f"*.{target}") for target in self.targets
         )
 
+    def refuse_beside(self, allowed: Mapping[str, tuple[Any, ...]], *, of: str) -> None:
+        """Raise if a setting has another value than those that mean something for ``of``."""
+        for name, values in allowed.items():
+            value = getattr(self, name)
+            if value not in values:
+                words = [str(item) if item or item == 0 else "none" for item in values]
+                raise InputError(f"{name} is {value!r} for {of}", allowed=", ".join(words))
+
     def removed_of(self, total: int) -> int:
         """Return how many of ``total`` units go.
 

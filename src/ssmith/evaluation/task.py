@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -127,18 +127,22 @@ def outcomes_of(
 
 
 def tensor_of(outputs: Any) -> Tensor:
-    """Return the tensor in what a network returned: itself, its logits, or the first there is."""
+    """Return the tensor in what a network returned: itself, its logits, or the first real one."""
     for item in (outputs, getattr(outputs, "logits", None)):
         if isinstance(item, Tensor):
             return item
-    if isinstance(outputs, tuple | list) and outputs:
-        return tensor_of(outputs[0])
-    if isinstance(outputs, Mapping) and "logits" in outputs:
-        return tensor_of(outputs["logits"])
+    parts: Sequence[Any] = outputs if isinstance(outputs, tuple | list) else ()
+    if isinstance(outputs, Mapping):
+        parts = [outputs["logits"]] if "logits" in outputs else list(outputs.values())
+    for part in parts:
+        if isinstance(part, Tensor) and part.is_floating_point():
+            return part
+    if parts:
+        return tensor_of(parts[0])
     raise InputError(
         f"the network returned {type(outputs).__name__}",
         allowed="a tensor, or something with logits",
-        next_step="give a Task whose outcomes read it",
+        next_step="give a Task whose outcomes read it, or rows a forward that returns the tensor",
     )
 
 

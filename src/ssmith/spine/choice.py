@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from ssmith.core.budget import AUTO, NONE, ONCE, WHITE, Budget, Target
 from ssmith.core.checks import check_choice, check_number
 from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.core.names import spelled, unknown_name
+from ssmith.core.names import spelled
 from ssmith.core.pattern import Pattern
 from ssmith.core.selective import check_entry_semantics
-from ssmith.criteria import by_name
+from ssmith.criteria import by_name, with_settings
 from ssmith.criteria.selective import Scoring, SelectiveCriterion
 from ssmith.criteria.weights import WeightCriterion
 from ssmith.families.mamba.units import PROJECTIONS
@@ -25,7 +25,6 @@ OFFSETS = frozenset("Dhy")
 Rows = Literal["none", "C", "CB"]
 Spread = Literal["spare-conv", "uniform", "cost", "measured", "sensitivity", "sensitivity-trace"]
 _PASS_SETTINGS = ("width", "refresh")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +178,7 @@ def _of_states(budget: Budget, *, refits: bool) -> States:
             f"sparsity of state is {budget.pattern}", allowed="a share in (0, 1), or a count",
             next_step="patterns are for entry and weight",
         )  # fmt: skip
-    _refuse(budget, semantics=budget.semantics not in (None, "remove"))
+    _refuse(budget, {"semantics": (None, "remove")})
     method = AFTER_REFIT if refits else WITHOUT_REFIT
     method = method if spelled(budget.method) == AUTO else spelled(budget.method)
     criterion = _criterion(method, budget)
@@ -212,7 +211,7 @@ def _of_entries(budget: Budget) -> States:
             f"compensate is {budget.compensate!r} for entries",
             allowed="auto, none, or any of D, h, y: entries share B and C with others",
         )
-    _refuse(budget)
+    _refuse(budget, {})
     semantics = budget.semantics or "memoryless"
     check_entry_semantics(semantics)
     scoring, label = criterion.entries, criterion.label
@@ -249,20 +248,7 @@ def _by_cost(budget: Budget, *, usual: bool, scores_output: bool, label: str) ->
 
 def _criterion(method: str, budget: Budget) -> SelectiveCriterion:
     found: SelectiveCriterion = by_name(method, "selective")
-    return _with_settings(found, method, dict(budget.settings), budget.seed)
-
-
-def _with_settings(found: T, method: str, given: dict[str, Any], seed: int) -> T:
-    # A criterion is a dataclass by convention; the protocol cannot say so.
-    known = {item.name for item in dataclasses.fields(found)}  # type: ignore[arg-type]
-    unknown = sorted(set(given) - known)
-    if unknown:
-        raise unknown_name(
-            f"{method} has no setting {', '.join(unknown)}", unknown[0], sorted(known) or ["none"]
-        )
-    if "seed" in known:
-        given.setdefault("seed", seed)
-    return dataclasses.replace(found, **given)  # type: ignore[type-var]
+    return with_settings(found, method, budget.settings, budget.seed)
 
 
 def _of_weights(budget: Budget) -> Weights:
@@ -273,7 +259,7 @@ def _of_weights(budget: Budget) -> Weights:
             f"compensate is {budget.compensate!r} for weights",
             allowed="auto: the method says it (obs makes up for what goes, wanda does not)",
         )
-    _refuse(budget, semantics=budget.semantics not in (None, "remove"))
+    _refuse(budget, {"semantics": (None, "remove")})
     given = dict(budget.settings)
     own: dict[str, Any] = {name: given.pop(name) for name in _PASS_SETTINGS if name in given}
     counted = isinstance(budget.sparsity, int)
@@ -287,7 +273,7 @@ def _of_weights(budget: Budget) -> Weights:
     check_number("width", own.get("width", 0.0), at_least=0)
     made = Weights(
         budget=budget, method=method, scope=scope,
-        criterion=_with_settings(found, method, given, budget.seed), **own,
+        criterion=with_settings(found, method, given, budget.seed), **own,
     )  # fmt: skip
     if counted and scope != "uniform":
         raise InputError(
@@ -302,16 +288,12 @@ def _of_weights(budget: Budget) -> Weights:
     return made
 
 
-def _refuse(budget: Budget, *, semantics: bool = False) -> None:
+def _refuse(budget: Budget, more: Mapping[str, tuple[Any, ...]]) -> None:
     """Refuse what selective layers have no meaning for."""
-    for name, given in (
-        ("min_per_layer", budget.min_per_layer > 0),
-        ("ties", budget.ties != "exact"),
-        ("compensate", budget.compensate in (ONCE, WHITE)),
-        ("semantics", semantics),
-    ):
-        if given:
-            raise InputError(
-                f"{name} is {getattr(budget, name)!r} for {budget.unit} of selective layers",
-                allowed="its default, as nothing there reads it",
-            )
+    if budget.compensate in (ONCE, WHITE):
+        raise InputError(
+            f"compensate is {budget.compensate!r} for {budget.unit} of selective layers",
+            allowed="auto, none, or terms that are refitted",
+        )
+    allowed = {"min_per_layer": (0,), "ties": ("exact",), **more}
+    budget.refuse_beside(allowed, of=f"{budget.unit} of selective layers")

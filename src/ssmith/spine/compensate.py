@@ -11,11 +11,12 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from ssmith.allocate.selective import keep_columns, stability
+from ssmith.allocate.selective import stability
 from ssmith.calibrate import BRANCHES, SELECTION, Stage
 from ssmith.calibrate.columns import input_products
 from ssmith.calibrate.recovery import removed_contribution
 from ssmith.core.layers import STATE
+from ssmith.core.pattern import keep_largest
 from ssmith.core.products import ColumnRefit, refit_columns, refit_residual
 from ssmith.core.selective import BlockRecord, Statistics, Totals
 from ssmith.criteria.selective import Scoring
@@ -61,7 +62,7 @@ def compensated_states(scoring: Scoring, removed: int, rows: str) -> Sequence[St
 
         def chosen(sums: Statistics) -> tuple[Float64[Tensor, "n"], Bool[Tensor, "n"]]:
             scores = scoring.score(sums, weights)
-            return scores, keep_columns(scores, removed)
+            return scores, keep_largest(scores, removed)
 
         _, keep = chosen(totals.sums)
         refit = refit_columns(totals.sums[PRODUCTS], keep, RIDGE)

@@ -12,14 +12,17 @@ from torch import nn
 
 from ssmith.core.budget import AUTO, NONE, Budget
 from ssmith.core.errors import InputError
-from ssmith.core.plan import Cut
+from ssmith.core.plan import Cut, Plan
 from ssmith.core.progress import Progress
 from ssmith.core.words import number_of, span
-from ssmith.families import chain_of, without_block
-from ssmith.spine.decided import Decided
+from ssmith.families import chain_of, model_digest, without_block
 from ssmith.spine.trials import Trials
 
 BLOCK = "block"
+_ALLOWED: dict[str, tuple[Any, ...]] = {
+    "method": (AUTO, "loss"), "settings": ({},), "scope": (AUTO,), "targets": ((),),
+    "min_per_layer": (0,), "compensate": (AUTO, NONE), "semantics": (None, "remove"),
+}  # fmt: skip
 
 
 def plan_blocks(
@@ -30,7 +33,7 @@ def plan_blocks(
     fingerprint: str = "",
     work_dir: Path | None = None,
     progress: Progress,
-) -> Decided:
+) -> Plan:
     """Decide which blocks of a model go, each time the one that is missed least.
 
     Every block that is left is tried; the one without which the loss is lowest goes, until enough
@@ -43,7 +46,7 @@ def plan_blocks(
     Source: Mamba-Shedder, whole blocks.
     Differs: rows are drawn from a training split; its released code reads the test split.
     """
-    _check(budget)
+    budget.refuse_beside(_ALLOWED, of="blocks")
     name, total = chain_of(model).name, chain_of(model).coupling(BLOCK).count
     wanted = budget.removed_of(total)
     if not 1 <= wanted < total:
@@ -80,19 +83,4 @@ def plan_blocks(
         unit=BLOCK, keep={name: keep}, method={"name": "loss", "label": "Blocks by loss"},
         budget=budget.as_dict(),
     )  # fmt: skip
-    return Decided(cuts=(cut,), facts={"steps": steps})
-
-
-def _check(budget: Budget) -> None:
-    """Refuse what a removal of blocks has no meaning for."""
-    for name, given, allowed in (
-        ("method", budget.method not in (AUTO, "loss"), "auto, loss"),
-        ("settings", bool(budget.settings), "none"),
-        ("scope", budget.scope != AUTO, "auto"),
-        ("targets", bool(budget.targets), "none"),
-        ("min_per_layer", budget.min_per_layer > 0, "0"),
-        ("compensate", budget.compensate not in (AUTO, NONE), "auto, none"),
-        ("semantics", budget.semantics not in (None, "remove"), "remove"),
-    ):
-        if given:
-            raise InputError(f"{name} is {getattr(budget, name)!r} for blocks", allowed=allowed)
+    return Plan(cuts=(cut,), facts={"steps": steps}, model_digest=model_digest(model))

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from ssmith.allocate.selective import keep_columns, keep_entries
+from ssmith.allocate.selective import keep_entries
 from ssmith.calibrate import BRANCHES, SELECTION, Stage
 from ssmith.core.layers import STATE
-from ssmith.core.pattern import Pattern, amount_as_json
+from ssmith.core.pattern import Pattern, amount_as_json, keep_largest
 from ssmith.core.selective import ENTRY, BlockRecord, LayerWeights, Statistics, Totals
 from ssmith.criteria.selective import Scoring
 from ssmith.families.mamba.family import cut_
@@ -99,7 +99,7 @@ def states_stage(cut: States, removed: int) -> Stage:
         STATE,
         cut,
         removed,
-        choose=lambda scores, _: keep_columns(scores, removed),
+        choose=lambda scores, _: keep_largest(scores, removed),
         before=lambda layer: layer.n,
         keeps=BRANCHES,
     )
