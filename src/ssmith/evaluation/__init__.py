@@ -14,7 +14,7 @@ from ssmith.evaluation.parity import (
     forward_difference,
     step_vs_scan,
 )
-from ssmith.evaluation.path_rows import PathCheck, PathParity, PathParityConfig
+from ssmith.evaluation.path_rows import PathParity, PathParityConfig
 from ssmith.evaluation.paths import check_paths
 from ssmith.evaluation.predict import predict
 from ssmith.evaluation.saving import Load, estimate_saving
@@ -41,7 +41,6 @@ __all__ = [
     "OwnMetric",
     "ParityCheck",
     "ParityReport",
-    "PathCheck",
     "PathParity",
     "PathParityConfig",
     "Reason",
