@@ -12,13 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One axis of the house.
-
-    Args:
-        letter: the lower-case letter used in shapes.
-        meaning: what it counts.
-        sources: the letter each source uses for it.
-    """
+    """One axis of the house."""
 
     letter: str
     meaning: str

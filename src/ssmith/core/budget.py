@@ -33,9 +33,6 @@ class Target:
         quantity: ``"parameters"`` of the model, ``"bytes"`` of its weights, ``"state_bytes"`` of
             one sequence's state, or ``"step_time"`` of one step, measured.
         amount: a share of the dense model's in (0, 1), or an absolute number ≥ 1.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     quantity: Quantity
@@ -88,9 +85,6 @@ class Budget:
             or any of the terms B, C, D, h and y.
         semantics: what a cut unit does, where units can do several things; None for the usual.
         seed: of what is random, ≥ 0.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     unit: str

@@ -26,9 +26,6 @@ class LAMP(ModeCriterion):
         weigh_by_radius: use ``|λ̄_i|·‖C_i‖·‖B̄_i‖`` instead.
         normalise_over: ``"layer"``, or ``"channel"`` for layers of independent channels (S4D).
 
-    Raises:
-        InputError: if ``normalise_over`` is not one of these.
-
     Source: LAMP (arXiv 2010.07611), layer-adaptive magnitude score, as a baseline in LAST.
     Differs: whole states in place of single weights; see `Magnitude` for the formula.
     """

@@ -25,9 +25,6 @@ class Magnitude(ModeCriterion):
             magnitudes of all layers and may empty a layer.
         weigh_by_radius: rank by ``|λ̄_i|·‖C_i‖·‖B̄_i‖`` instead.
 
-    Raises:
-        InputError: if the pool is not one of these.
-
     Source: LAST (arXiv 2411.02824), the baselines Uniform magnitude and Global magnitude.
     Differs: the paper's own magnitude formula is not confirmed; with two directions
         ``(‖C₁‖+‖C₂‖)/2`` stands for ``‖C‖``.

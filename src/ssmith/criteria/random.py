@@ -26,9 +26,6 @@ class Random(ModeCriterion):
         pool: ``"model"`` removes states at random over all layers, ``"layer"`` the same share of
             every layer.
 
-    Raises:
-        InputError: if the seed is negative or the pool is not one of these.
-
     Source: LAST (arXiv 2411.02824), the baseline Random.
     Differs: unstable modes are kept, as under every criterion here.
     """

@@ -41,9 +41,6 @@ class StateOBS:
             ``"sensitivity"``: by how far they move the model's outputs, to first order, which the
             moments must hold.
 
-    Raises:
-        InputError: if a setting is outside its domain.
-
     Source: own design, after Optimal Brain Surgeon (Hassibi and Stork, 1993).
     Differs: with moments of white noise and no correlation between states it ranks as AIRE does.
     """

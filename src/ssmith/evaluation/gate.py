@@ -44,15 +44,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What was measured.
-
-    Args:
-        comparison: quality on the test split.
-        parity: parity checks.
-        changes: size, memory and time.
-        removed: unit → ``{"before": …, "after": …, "fraction": …}``.
-        own: the user's own metric, None if there is none.
-    """
+    """What was measured."""
 
     comparison: Comparison
     parity: ParityReport
@@ -63,13 +55,7 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Reason:
-    """What one gate says.
-
-    Args:
-        gate: its name.
-        passed: whether it lets the change through.
-        text: why.
-    """
+    """What one gate says."""
 
     gate: str
     passed: bool
@@ -80,10 +66,7 @@ class Reason:
 class Verdict:
     """Whether a change is accepted.
 
-    Args:
-        accepted: whether every gate passed.
-        headline: the biggest measured facts, failures first.
-        reasons: one of each gate.
+    The headline names the biggest measured facts, failures first.
     """
 
     accepted: bool

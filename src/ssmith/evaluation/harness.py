@@ -38,9 +38,6 @@ class HarnessConfig:
         few_shot: solved examples before each question; None for each task's own number.
         batch_size: requests per forward pass.
         seed: of the choice of solved examples, and of resampling.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     tasks: tuple[str, ...]

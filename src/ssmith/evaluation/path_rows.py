@@ -40,9 +40,6 @@ class PathParityConfig:
         double_up_to: parameters up to which a language model is checked in float64 too, ≥ 0; the
             copy takes eight bytes of memory for each.
         seed: of the random input.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     length: int | None = None

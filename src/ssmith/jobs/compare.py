@@ -35,9 +35,6 @@ class CompareConfig:
         seed: of resampling.
         threads: CPU threads; None leaves PyTorch's setting.
         speed_seconds: time for each speed measurement.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     rows: RowsConfig = field(default_factory=RowsConfig)
@@ -102,16 +99,7 @@ def compare(
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """What was found of two models, (before, after).
-
-    Args:
-        names: what the user called them.
-        found: what they are.
-        task: what they predict.
-        data: the data section of a receipt.
-        quality: the quality section.
-        costs: speed, memory and size.
-    """
+    """What was found of two models, (before, after)."""
 
     names: tuple[str, str]
     found: tuple[Inspection, Inspection]

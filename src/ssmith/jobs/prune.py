@@ -57,9 +57,6 @@ class Calibration:
         seed: of their draw, and of what is random in a method.
         split: they are drawn from.
         field: key or column of the text in a ``.jsonl`` or ``.csv`` file; ``text`` if None.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     data: str | None = None
@@ -132,9 +129,6 @@ class PruneConfig:
         kept_gb: memory for what is held of a block between two looks at it, in 10⁹ bytes; 1 if
             None.
         from_disk: read blocks one by one; None to do so if the model would fill the memory.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     cuts: tuple[Budget, ...] = ()
@@ -185,12 +179,7 @@ class PruneTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """What a pruning left.
-
-    Args:
-        plan: what was decided.
-        receipt: what was done.
-    """
+    """What a pruning left."""
 
     plan: Plan
     receipt: Receipt

@@ -41,9 +41,6 @@ class RowsConfig:
         field: key of the text in each line of a ``.jsonl`` file, or column of a ``.csv`` one;
             ``text`` if None.
         batch_size: rows per forward pass, ≥ 1, also when timed; 64 if None, of text 8.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     split: str = "test"
@@ -80,11 +77,7 @@ class RowsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where the rows of a job come from.
-
-    Args:
-        data: sequences in splits, a text, or the user's own rows by split.
-    """
+    """Where the rows of a job come from."""
 
     data: SequenceData | Text | Mapping[str, Any]
 

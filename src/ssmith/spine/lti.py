@@ -167,13 +167,7 @@ def _usual_refit(criterion: Criterion) -> Refit:
 
 @dataclass(frozen=True)
 class StatePlanner:
-    """What a method knows of a dense model, computed once for all budgets.
-
-    Args:
-        model: the dense model; it is not changed.
-        method: how it is cut.
-        rows: calibration rows, where the method needs them.
-    """
+    """What a method knows of a dense model, computed once for all budgets."""
 
     model: nn.Module
     method: StateMethod

@@ -44,13 +44,9 @@ HELD_OUT = 0.25
 class CostSurvey:
     """What surveys look at.
 
-    Args:
-        passage: returns the way of some rows through the dense model.
-        rows: calibration data.
-        config: of the pass that follows.
-        sizes: channels and states of each layer.
-        progress: listener.
-        measure: the model's loss; None where it is not in memory as a whole.
+    ``passage`` returns the way of some rows through the dense model, ``sizes`` are the channels and
+    states of each layer, and ``measure`` is the model's loss: None where it is not in memory as a
+    whole.
     """
 
     passage: Callable[[Rows], Passage]

@@ -16,10 +16,7 @@ TRIALS = "trials.json"
 class Trials:
     """Perplexities by the blocks that were left out.
 
-    Args:
-        path: where they are kept; None in memory only.
-        fingerprint: what they depend on.
-        found: by the numbers of the blocks.
+    They depend on the ``fingerprint``, and are kept at the ``path``, or in memory only.
     """
 
     path: Path | None

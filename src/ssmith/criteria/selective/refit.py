@@ -38,9 +38,6 @@ class RefitGreedy:
     Args:
         ridge: noise added to every feature as a share of its energy, > 0.
 
-    Raises:
-        InputError: if the ridge is not positive.
-
     Source: optimal brain surgeon (Hassibi and Stork, 1993) on columns, weights
         ``SiLU(z)²·‖W_out[:, e]‖²``.
     Differs: from structured SparseSSM (arXiv 2506.09613), which has neither the read-out in its

@@ -35,9 +35,6 @@ class SparseSSM:
             sequences weighing more, as the released code's running update does; ``exact``:
             ``Ψ_t² S_t`` becomes ``Σ_b (Ā h)²``.
 
-    Raises:
-        InputError: if a setting is outside its domain.
-
     Source: SparseSSM (arXiv 2506.09613), released code of October 2025, time-weighted aggregate.
     Differs: nothing with ``official``; K is rounded as in the code, and of equal scores the later
         entry goes first.

@@ -31,9 +31,6 @@ class SparseSSMVotes:
         accumulation: ``official``: later sequences weigh more (see `SparseSSM`); ``exact``: all
             weigh the same.
 
-    Raises:
-        InputError: if a setting is outside its domain.
-
     Source: SparseSSM (arXiv 2506.09613), June 2025, algorithm 1, and its structured variant.
     Differs: of equal metrics at a step, and of equal votes, the later unit goes first; the
         released code leaves both to the order torch.topk happens to give.

@@ -26,9 +26,6 @@ class Wanda:
     Args:
         over: compare within each output row, as published, or over the tensor.
 
-    Raises:
-        InputError: if a setting is not one of these.
-
     Source: Wanda (arXiv 2306.11695), equation 1.
     Differs: fractions are exact over the whole tensor where a row cannot be divided.
     """
@@ -62,9 +59,6 @@ class WeightMagnitude:
     Args:
         over: compare over the tensor, as is usual, or within each output row.
 
-    Raises:
-        InputError: if a setting is not one of these.
-
     Source: the baseline of SparseGPT (arXiv 2301.00774), magnitude within a layer.
     Differs: nothing.
     """
@@ -96,9 +90,6 @@ class RandomWeights:
 
     Args:
         seed: of the draw; the same for every projection of one shape.
-
-    Raises:
-        InputError: if the seed is no integer ≥ 0.
 
     Source: a baseline, without one.
     Differs: nothing.

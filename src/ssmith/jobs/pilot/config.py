@@ -75,9 +75,6 @@ class PilotConfig:
         price_per_hour: of the machine, for the estimate of the saving.
         currency: as it is printed.
         sequences_per_day: load, for the estimate of the saving; of text windows.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     units: tuple[str, ...] = ("state",)

@@ -86,10 +86,7 @@ class Made:
 class Cutter:
     """Cuts copies of one dense model.
 
-    Args:
-        dense: never changed.
-        calibration: rows that methods are fitted to; None if there are none.
-        config: which units, what seed, what is made up for.
+    The dense model is never changed; methods are fitted to the calibration rows, if there are any.
     """
 
     dense: nn.Module

@@ -31,13 +31,7 @@ _VALIDATION_WINDOWS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageData:
-    """The texts of one training.
-
-    Args:
-        train: what is learned.
-        held_out: what quality is measured on, in splits.
-        facts: what they are, JSON-ready, for checkpoint and card.
-    """
+    """The texts of one training."""
 
     train: TokenStream
     held_out: Text
