@@ -1,11 +1,11 @@
-"""What every criterion over modes does: check, set aside the unrankable, lay out in grids."""
+"""What a criterion over modes is, and does: check, set aside the unrankable, lay out in grids."""
 
 from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float64
@@ -16,6 +16,28 @@ from ssmith.core.layers import STATE, Finding, Modes
 from ssmith.core.scores import Pool, Scores
 
 Measure = Callable[[Modes], Float64[Tensor, "s"]]
+
+
+@runtime_checkable
+class Criterion(Protocol):
+    """Says how much each unit matters; never touches a model, a file or a device.
+
+    Settings are dataclass fields. `needs` names the calibration statistics it reads; a criterion
+    that reads none is data-free.
+    """
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the statistics it reads: ``"moments"``, ``"sensitivity"``; () for none."""
+
+    @property
+    def label(self) -> str:
+        """Name for plots and tables."""
+
+    def __call__(
+        self, layers: Sequence[Modes], stats: Mapping[str, object] | None = None
+    ) -> Scores:
+        """Score every unit of every layer."""
 
 
 class ModeCriterion(ABC):
