@@ -16,8 +16,8 @@ from ssmith.core.files import finite_or_none
 from ssmith.core.rows import Rows
 from ssmith.core.running import evaluating
 from ssmith.core.sequences import Sequences
-from ssmith.evaluation.running import double_copy, inputs_for, run_forward, stepping
-from ssmith.evaluation.task import tensor_of
+from ssmith.evaluation.predict import answered
+from ssmith.evaluation.running import double_copy, inputs_for, stepping
 
 TOLERANCE = 1e-10
 """Largest absolute difference in float64 that counts as equal."""
@@ -44,7 +44,7 @@ def forward_difference(a: nn.Module, b: nn.Module, rows: Rows) -> float:
     batch, outputs = rows.batch(rows.ranges(FEW)[0]), []
     for model in (double_copy(a), double_copy(b)):
         with evaluating(model):
-            outputs.append(tensor_of(rows.forward(model, batch)).cpu())
+            outputs.append(answered(model, rows, batch))
     return max_difference(*outputs)
 
 
@@ -63,7 +63,7 @@ def step_vs_scan(model: nn.Module, part: Sequences) -> float:
             out, state = stepper.step(x[:, t], state)
             ended = (lengths == t + 1).unsqueeze(1)
             last = torch.where(ended, out, torch.zeros_like(out) if last is None else last)
-        whole = run_forward(twin, x, lengths)
+        whole = twin(x, lengths)
     if last is None:
         raise InputError("the sequences have no step", allowed="lengths ≥ 1")
     return max_difference(last, whole)

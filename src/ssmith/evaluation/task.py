@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssmith.core.errors import DataError, InputError, ModelError, NumericalError
+from ssmith.core.errors import DataError, InputError, NumericalError
 from ssmith.core.rows import Batch, Rows
 from ssmith.core.sequences import Sequences
 from ssmith.core.tokens import TokenWindows
 from ssmith.core.trees import placed
 from ssmith.evaluation.metrics import Metric, Outcomes
-from ssmith.evaluation.predict import over_batches, places_of
+from ssmith.evaluation.predict import answered, check_outputs, over_batches, places_of
 
 Seen = Tensor | tuple[Tensor, Tensor] | Outcomes
 """One number per row; or numerators and weights."""
@@ -67,12 +67,7 @@ class Task:
         """
         if self.outcomes is not None:
             return self._checked(self.outcomes(model, placed(batch.inputs, model)), batch.count)
-        outputs = tensor_of(rows.forward(model, batch)).cpu()
-        if outputs.shape[:1] != (batch.count,):
-            raise ModelError(
-                f"the model answered {tuple(outputs.shape)} to a batch of {batch.count}",
-                allowed="one row of outputs per row",
-            )
+        outputs = answered(model, rows, batch)
         return self.of_outputs(outputs, targets_of(batch))
 
     def of_outputs(self, outputs: Tensor, targets: Tensor) -> Outcomes:
@@ -84,12 +79,7 @@ class Task:
             raise InputError(
                 f"{self.metric.name} is no score of outputs", allowed="a task with one"
             )
-        bad = int((~outputs.isfinite()).flatten(1).any(dim=1).sum())
-        if bad:
-            raise NumericalError(
-                f"the outputs of {bad} of {len(outputs)} {self.metric.counted} are not finite",
-                next_step="check the model with float64 and the scaling of the data",
-            )
+        check_outputs(outputs, self.metric.counted)
         return self._checked(self.score(outputs, targets), len(outputs))
 
     def _checked(self, seen: Seen, count: int) -> Outcomes:
@@ -124,26 +114,6 @@ def outcomes_of(
     back = _taken(found, places_of(rows, len(found)))
     _check_finite(back, task.metric, rows)
     return back
-
-
-def tensor_of(outputs: Any) -> Tensor:
-    """Return the tensor in what a network returned: itself, its logits, or the first real one."""
-    for item in (outputs, getattr(outputs, "logits", None)):
-        if isinstance(item, Tensor):
-            return item
-    parts: Sequence[Any] = outputs if isinstance(outputs, tuple | list) else ()
-    if isinstance(outputs, Mapping):
-        parts = [outputs["logits"]] if "logits" in outputs else list(outputs.values())
-    for part in parts:
-        if isinstance(part, Tensor) and part.is_floating_point():
-            return part
-    if parts:
-        return tensor_of(parts[0])
-    raise InputError(
-        f"the network returned {type(outputs).__name__}",
-        allowed="a tensor, or something with logits",
-        next_step="give a Task whose outcomes read it, or rows a forward that returns the tensor",
-    )
 
 
 def targets_of(batch: Batch) -> Tensor:

@@ -11,8 +11,7 @@ from ssmith.core.errors import InputError
 from ssmith.core.rows import Batch, Rows
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation.perplexity import window_losses
-from ssmith.evaluation.predict import over_batches
-from ssmith.evaluation.task import tensor_of
+from ssmith.evaluation.predict import over_batches, tensor_of
 from ssmith.families import answers_of
 
 BATCH_SIZE = 64
