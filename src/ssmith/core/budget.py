@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.errors import InputError
 from ssmith.core.pattern import Pattern
+from ssmith.core.settings import to_mapping
 
 Ties = Literal["exact", "keep"]
 Quantity = Literal["parameters", "bytes", "state_bytes", "step_time"]
@@ -167,21 +168,8 @@ class Budget:
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
         amount = self.sparsity
-        return {
-            "unit": self.unit,
-            "sparsity": str(amount) if isinstance(amount, Pattern | Target) else amount,
-            "method": self.method,
-            "settings": dict(self.settings),
-            "scope": self.scope,
-            "targets": list(self.targets),
-            "min_per_layer": self.min_per_layer,
-            "ties": self.ties,
-            "compensate": self.compensate
-            if isinstance(self.compensate, str)
-            else list(self.compensate),
-            "semantics": self.semantics,
-            "seed": self.seed,
-        }
+        shown = str(amount) if isinstance(amount, Pattern | Target) else amount
+        return {**to_mapping(self), "sparsity": shown}
 
 
 def check_fraction(name: str, value: object) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ssmith.core.layers import Finding
-from ssmith.core.settings import from_mapping, to_mapping
+from ssmith.core.settings import Plain, from_mapping
 
 # A loss equal to the tolerance is within it, also after rounding of the last bit.
 _ROUNDING = 1e-12
@@ -74,7 +74,7 @@ class Limit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
+class Curve(Plain):
     """All points of a pilot, and which of them was chosen.
 
     Args:
@@ -102,10 +102,6 @@ class Curve:
     chosen: str
     point: Point | None
     methods: dict[str, tuple[Point, ...]]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict; `from_dict` reads it back."""
-        return to_mapping(self)
 
     @classmethod
     def from_dict(cls, content: object) -> Curve:

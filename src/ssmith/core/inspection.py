@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ssmith.core.layers import LayerInfo
+from ssmith.core.settings import Plain
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inspection:
+class Inspection(Plain):
     """Layers, states and sizes of a model.
 
     Args:
@@ -27,10 +28,6 @@ class Inspection:
     tensor_bytes: int
     layers: tuple[LayerInfo, ...]
     facts: dict[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return asdict(self)
 
     def __str__(self) -> str:
         share = sum(layer.parameters for layer in self.layers) / max(self.parameters, 1)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ssmith.core.errors import InputError
 from ssmith.core.seeds import generator
+from ssmith.core.settings import Plain
 from ssmith.evaluation.intervals import (
     Estimate,
     bootstrap_ratios,
@@ -28,17 +29,13 @@ _LARGEST_TEST_SET = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agreement:
+class Agreement(Plain):
     """The 2×2 table of a paired comparison of shares."""
 
     both_right: int
     only_before: int
     only_after: int
     both_wrong: int
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the four counts."""
-        return dict(vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssmith.core.errors import InputError
-from ssmith.core.settings import to_mapping
+from ssmith.core.settings import Plain
 from ssmith.evaluation.changes import Change, percent
 from ssmith.evaluation.comparison import Comparison
 from ssmith.evaluation.own import OwnComparison
@@ -63,7 +63,7 @@ class Reason:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Verdict(Plain):
     """Whether a change is accepted.
 
     The headline names the biggest measured facts, failures first.
@@ -72,10 +72,6 @@ class Verdict:
     accepted: bool
     headline: str
     reasons: tuple[Reason, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the verdict section of a receipt."""
-        return to_mapping(self)
 
 
 def judge(evidence: Evidence, limits: Limits) -> Verdict:

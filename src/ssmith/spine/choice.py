@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.names import spelled
 from ssmith.core.pattern import Pattern
 from ssmith.core.selective import check_entry_semantics
+from ssmith.core.settings import to_mapping
 from ssmith.criteria import by_name, with_settings
 from ssmith.criteria.selective import Scoring, SelectiveCriterion
 from ssmith.criteria.weights import WeightCriterion
@@ -53,11 +53,9 @@ class States:
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
-        settings = dataclasses.asdict(self.criterion)  # type: ignore[call-overload]
-        return {
-            "name": self.method, "label": self.criterion.label, **settings, "rows": self.rows,
-            "terms": self.terms, "scope": "cost" if self.by_cost else "uniform",
-        }  # fmt: skip
+        scope = "cost" if self.by_cost else "uniform"
+        asked = {"rows": self.rows, "terms": self.terms, "scope": scope}
+        return _described(self.method, self.criterion, asked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,11 +99,8 @@ class Weights:
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
-        settings = dataclasses.asdict(self.criterion)  # type: ignore[call-overload]
-        return {
-            "name": self.method, "label": self.criterion.label, **settings, "scope": self.scope,
-            "width": self.width, "refresh": self.refresh,
-        }  # fmt: skip
+        asked = {"scope": self.scope, "width": self.width, "refresh": self.refresh}
+        return _described(self.method, self.criterion, asked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +144,12 @@ class Choice:
             for unit, cut in parts.items()
             if cut is not None
         }
+
+
+def _described(
+    method: str, criterion: SelectiveCriterion | WeightCriterion, asked: dict[str, Any]
+) -> dict[str, Any]:
+    return {"name": method, "label": criterion.label, **to_mapping(criterion), **asked}
 
 
 def choose(budgets: Sequence[Budget], *, refits: bool) -> Choice:

@@ -15,7 +15,7 @@ from ssmith.core.checks import check_integer, check_number
 from ssmith.core.errors import InputError
 from ssmith.core.progress import Progress, silent
 from ssmith.core.sequences import SequenceData
-from ssmith.core.settings import to_mapping
+from ssmith.core.settings import Plain, to_mapping
 from ssmith.core.tokens import TokenWindows
 from ssmith.families import SequenceModel
 from ssmith.families.hf import engine
@@ -90,7 +90,7 @@ class RecoveryConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recovered:
+class Recovered(Plain):
     """What a recovery did.
 
     Args:
@@ -112,10 +112,6 @@ class Recovered:
     validation: dict[str, dict[str, float]]
     merged: tuple[str, ...]
     held: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return to_mapping(self)
 
 
 def check_recovery(model: nn.Module, config: RecoveryConfig) -> None:
