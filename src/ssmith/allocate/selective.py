@@ -23,10 +23,8 @@ STABLE = 0.9
 class Stability:
     """How alike the choices of two halves of the data are.
 
-    Args:
-        rank_correlation: Spearman's, of the scores of all units, in [−1, 1].
-            1 if one half ranks nothing.
-        overlap: share of the units one half keeps that the other keeps too, in [0, 1].
+    Spearman's rank correlation is of the scores of all units, 1 if one half ranks nothing; the
+    overlap is the share of the units one half keeps that the other keeps too.
     """
 
     rank_correlation: float

@@ -42,10 +42,7 @@ class Point:
 class Limit:
     """What may be lost.
 
-    Args:
-        dense: the metric of the model as it is.
-        higher_is_better: its direction.
-        tolerance: how far it may fall behind, in its own unit.
+    ``tolerance`` is how far it may fall behind the dense model, in its own unit.
     """
 
     dense: float
@@ -77,18 +74,9 @@ class Limit:
 class Curve(Plain):
     """All points of a pilot, and which of them was chosen.
 
-    Args:
-        metric: name of the quality.
-        higher_is_better: its direction.
-        split: on which it was measured.
-        count: rows of that split.
-        counted: what they are, in the plural.
-        dense: the model as it is.
-        tolerance: how far the metric may fall behind it, in its own unit.
-        method: name of the method that cuts.
-        chosen: label of the method of the chosen point; empty if none is within the tolerance.
-        point: the chosen point.
-        methods: label → its points, of rising sparsity.
+    The tolerance is how far the metric may fall behind the dense model's, in its own unit.
+    ``method`` names what cuts; ``chosen`` is the label of the chosen point's method, empty if none
+    is within the tolerance. Points are of rising sparsity.
     """
 
     metric: str

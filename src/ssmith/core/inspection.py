@@ -13,13 +13,7 @@ from ssmith.core.settings import Plain
 class Inspection(Plain):
     """Layers, states and sizes of a model.
 
-    Args:
-        name: what the user called the model.
-        digest: SHA-256 over the weights.
-        parameters: real parameters of the whole model.
-        tensor_bytes: bytes of all tensors.
-        layers: every state space layer.
-        facts: further facts, JSON-ready (task, inputs, outputs).
+    The digest is over the weights, and ``facts`` are JSON-ready: task, inputs, outputs.
     """
 
     name: str

@@ -53,14 +53,8 @@ class GenerationConfig:
 class Judged(Plain):
     """What some answers are worth.
 
-    Args:
-        count: answers judged.
-        metrics: by name, in percent.
-        unparsable: answers that are none of the allowed ones (counted as wrong); None where any
-            text is allowed.
-        unended: answers that were cut at the most tokens allowed.
-        settings: how they were written.
-        answers: the texts.
+    Metrics are in percent. ``unparsable`` answers are none of the allowed ones and counted as
+    wrong, None where any text is allowed; ``unended`` ones were cut at the most tokens allowed.
     """
 
     count: int

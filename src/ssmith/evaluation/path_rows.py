@@ -77,14 +77,8 @@ class PathParityConfig:
 class PathParity:
     """What was compared, and on which paths.
 
-    Args:
-        model: class of the model.
-        stock: whether the model's own code was run.
-        paths: per operation: the path, and why; empty for stock.
-        rows: all comparisons, also those that were left out.
-        text: what perplexity was compared on; None if it was not.
-        rounding: how far the reference in a language model's own dtype is from float64; None if
-            it was not measured.
+    ``paths`` tell per operation the path and why, empty for stock; ``rows`` hold also what was left
+    out; ``rounding`` is how far the reference in a language model's own dtype is from float64.
     """
 
     model: str

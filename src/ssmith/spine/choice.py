@@ -105,13 +105,7 @@ class Weights:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Everything that is cut from selective layers, in the order in which it is cut.
-
-    Args:
-        state: whole states of all channels; None for none.
-        entry: entries of A_log; None for none.
-        weight: weights of projections; None for none.
-    """
+    """Everything that is cut from selective layers, in the order in which it is cut."""
 
     state: States | None = None
     entry: States | None = None

@@ -29,10 +29,7 @@ _STREAM, _STEPS = "stream energy", "stream steps"
 class Counts:
     """What each layer loses.
 
-    Args:
-        states: how many states; none where a layer is missing.
-        entries: how many entries of A_log; none where a layer is missing.
-        shares: what a projection loses; the budget's own amount where it is missing.
+    A layer that is missing loses none, and a projection the budget's own amount.
     """
 
     states: Mapping[str, int] = field(default_factory=dict)

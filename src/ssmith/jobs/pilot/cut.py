@@ -57,14 +57,8 @@ _KIN = {
 class Made:
     """A cut that was made.
 
-    Args:
-        model: what is left; a copy.
-        plan: what was decided.
-        done: the receipt of the cut.
-        layers: what went of each layer, for the report.
-        about: sections of the receipt: criterion, budget, mode, refit.
-        masked: makes the dense model with the same units masked; None where units are masked
-            anyway.
+    The model is a copy; ``about`` holds sections of the receipt, and ``masked`` makes the dense
+    model with the same units masked, None where they are masked anyway.
     """
 
     model: nn.Module

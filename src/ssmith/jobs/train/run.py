@@ -42,13 +42,8 @@ class LanguageData:
 class Trained:
     """A trained model and how it came to be.
 
-    Args:
-        model: in evaluation mode, on the CPU, without the engine.
-        recipe: what it was trained from.
-        seed: of everything random.
-        training: what happened.
-        data: what it was trained on.
-        paths: which paths of the engine ran.
+    The model is in evaluation mode, on the CPU, without the engine; ``paths`` say which paths of
+    the engine ran.
     """
 
     model: nn.Module

@@ -27,18 +27,9 @@ HISTORY = "history.json"
 class Tuned:
     """What a tuning job made.
 
-    Args:
-        model: with the adapter active, or merged.
-        spec: what the user called the base model.
-        digest: of the base model.
-        config: the resolved settings.
-        command: the command line to repeat it.
-        report: what the adapter reaches and trains.
-        training: what happened.
-        rates: learning rate of each group and where it comes from.
-        data: the data section of a receipt.
-        quality: what the test split says.
-        merged: how the adapter was merged; None if it was not.
+    ``spec`` and ``digest`` are of the base model, ``config`` holds the resolved settings, ``rates``
+    each group's learning rate and where it comes from, and ``data`` and ``quality`` are sections of
+    the receipt.
     """
 
     model: nn.Module

@@ -93,15 +93,9 @@ class RecoveryConfig:
 class Recovered(Plain):
     """What a recovery did.
 
-    Args:
-        methods: labels of the adapters.
-        parameters: how many numbers were trained.
-        rates: learning rate of each group and where it comes from.
-        steps: optimiser steps.
-        best_step: the step that validated best; 0 for the cut model as it was.
-        validation: means on the validation split, before the first step and at the best one.
-        merged: base parameters that were written.
-        held: offsets that the model holds now.
+    ``best_step`` validated best, 0 for the cut model as it was; ``validation`` are means before the
+    first step and at the best one; base parameters were ``merged``, and offsets are ``held`` by the
+    model now.
     """
 
     methods: tuple[str, ...]
