@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ssmith.core.layers import Finding
-from ssmith.core.settings import Plain, from_mapping
+from ssmith.core.settings import AsDict, from_mapping
 
 # A loss equal to the tolerance is within it, also after rounding of the last bit.
 _ROUNDING = 1e-12
@@ -71,7 +71,7 @@ class Limit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve(Plain):
+class Curve(AsDict):
     """All points of a pilot, and which of them was chosen.
 
     The tolerance is how far the metric may fall behind the dense model's, in its own unit.

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssmith.core.layers import LayerInfo
-from ssmith.core.settings import Plain
+from ssmith.core.settings import AsDict
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inspection(Plain):
+class Inspection(AsDict):
     """Layers, states and sizes of a model.
 
     The digest is over the weights, and ``facts`` are JSON-ready: task, inputs, outputs.

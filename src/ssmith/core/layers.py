@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Complex128, Float64, Int64
 from torch import Tensor
 
-from ssmith.core.settings import Plain
+from ssmith.core.settings import AsDict
 
 STATE = "state"
 """One state of a layer: a complex mode (a conjugate pair counts as one), or a column of A_log."""
@@ -101,7 +101,7 @@ class Modes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding(Plain):
+class Finding(AsDict):
     """Something a user must be told: what was excepted, and why.
 
     Args:

@@ -92,7 +92,7 @@ def to_mapping(config: object) -> dict[str, Any]:
     return {item.name: _plain(getattr(config, item.name)) for item in items if item.init}
 
 
-class Plain:
+class AsDict:
     """A dataclass that JSON holds field by field."""
 
     def as_dict(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssmith.core.errors import InputError
 from ssmith.core.seeds import generator
-from ssmith.core.settings import Plain
+from ssmith.core.settings import AsDict
 from ssmith.evaluation.intervals import (
     Estimate,
     bootstrap_ratios,
@@ -29,7 +29,7 @@ _LARGEST_TEST_SET = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agreement(Plain):
+class Agreement(AsDict):
     """The 2×2 table of a paired comparison of shares."""
 
     both_right: int

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssmith.core.errors import InputError
-from ssmith.core.settings import Plain
+from ssmith.core.settings import AsDict
 from ssmith.evaluation.changes import Change, percent
 from ssmith.evaluation.comparison import Comparison
 from ssmith.evaluation.own import OwnComparison
@@ -63,7 +63,7 @@ class Reason:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict(Plain):
+class Verdict(AsDict):
     """Whether a change is accepted.
 
     The headline names the biggest measured facts, failures first.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import DataError, InputError
 from ssmith.core.optional import require
-from ssmith.core.settings import Plain
+from ssmith.core.settings import AsDict
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.families.hf.running import running
 
@@ -50,7 +50,7 @@ class GenerationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged(Plain):
+class Judged(AsDict):
     """What some answers are worth.
 
     Metrics are in percent. ``unparsable`` answers are none of the allowed ones and counted as

@@ -25,9 +25,9 @@ from ssmith.spine.tables import plan_by_table
 from ssmith.surgery import prune_
 from ssmith.units import unit_named
 
-LTI, SELECTIVE, TABLE = "lti", "selective", "table"
+LTI, MIXER, TABLE = "lti", "selective", "table"
 """Which planner knows a unit of a layer; blocks have one of their own."""
-_WITH_DATA = ("state", "entry", "weight")
+SELECTIVE = ("state", "entry", "weight")
 """Units of selective layers that methods with data know."""
 
 
@@ -90,7 +90,7 @@ def _groups(model: nn.Module, budgets: Sequence[Budget]) -> list[tuple[str, list
     found: list[tuple[str, list[Budget]]] = []
     for budget in budgets:
         kind = _planner(model, budget)
-        if found and kind == found[-1][0] == SELECTIVE:
+        if found and kind == found[-1][0] == MIXER:
             found[-1][1].append(budget)
         else:
             found.append((kind, [budget]))
@@ -141,7 +141,7 @@ def _kind(site: Site, unit: str) -> str:
     view = site.view()
     if isinstance(view, LTILayer):
         return LTI
-    return SELECTIVE if view is not None and unit in _WITH_DATA else TABLE
+    return MIXER if view is not None and unit in SELECTIVE else TABLE
 
 
 def _has(site: Site, budget: Budget) -> bool:
@@ -169,7 +169,7 @@ def _decide(
     if kind == TABLE:
         there = {name: site for name, site in sites(model).items() if _has(site, budget)}
         return plan_by_table(there, budget, model_digest(model))
-    if kind == SELECTIVE:
+    if kind == MIXER:
         if rows is None:
             raise InputError(
                 "selective layers are cut on data, and there is none",

@@ -34,6 +34,7 @@ from ssmith.core.tokens import TokenWindows
 from ssmith.criteria.selective.refit import LARGEST_STATE
 from ssmith.families import model_digest
 from ssmith.families.mamba.selective import SelectiveLayer
+from ssmith.families.mamba.units import NORMALISED
 from ssmith.families.parts.hooks import SLOT
 from ssmith.families.registry import find_selective
 from ssmith.families.state import SiteState
@@ -181,9 +182,9 @@ def can_refit(layer: SelectiveLayer) -> bool:
 
 def precheck(choice: Choice, layer: SelectiveLayer) -> tuple[Finding, ...]:
     """Return what to know of a cut before it is made; ``layer`` is any layer of the model."""
-    if choice.state is None or not layer.forewarning:
+    if choice.state is None or not layer.normalises:
         return ()
-    return (Finding(layer="", kind="normalised", message=f"states: {layer.forewarning}"),)
+    return (Finding(layer="", kind="normalised", message=f"states: {NORMALISED}"),)
 
 
 def refuse_adapters(model: nn.Module) -> None:

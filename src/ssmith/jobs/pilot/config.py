@@ -9,7 +9,7 @@ from typing import Any
 from ssmith.core.budget import AUTO, NONE
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
-from ssmith.core.settings import Plain
+from ssmith.core.settings import AsDict
 from ssmith.evaluation import Limits, Load, Metric, OwnMetric, SpeedConfig, own_metric
 from ssmith.evaluation.harness import HarnessConfig, harness_config
 from ssmith.jobs.source import RowsConfig
@@ -26,7 +26,7 @@ _REAL = ("max_loss", "own_max_loss", "price_per_hour", "sequences_per_day")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PilotConfig(Plain):
+class PilotConfig(AsDict):
     """What to try, what to accept, what it costs.
 
     Args:

@@ -15,7 +15,7 @@ from ssmith.core.checks import check_integer, check_number
 from ssmith.core.errors import InputError
 from ssmith.core.progress import Progress, silent
 from ssmith.core.sequences import SequenceData
-from ssmith.core.settings import Plain, to_mapping
+from ssmith.core.settings import AsDict, to_mapping
 from ssmith.core.tokens import TokenWindows
 from ssmith.families import SequenceModel
 from ssmith.families.hf import engine
@@ -90,7 +90,7 @@ class RecoveryConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recovered(Plain):
+class Recovered(AsDict):
     """What a recovery did.
 
     ``best_step`` validated best, 0 for the cut model as it was; ``validation`` are means before the
