@@ -56,6 +56,11 @@ METHODS: dict[str, list[Any]] = {
     "BitFit": ["bitfit"],
     "LoRA dt_proj, x_proj": [LORA_OFFICIAL],
     "LoRA out_proj": [LORA_OUT],
+    "LoRA out_proj, Muon": [LORA_OUT],
+    "state-offset (h), Muon": ["state-offset-h"],
+    "core": ["core"],
+    "core, Muon": ["core"],
+    "core, as many numbers as LoRA out_proj": [{"method": "core", "rank": 39}],
     "LoRA all": [{"method": "lora", "rank": 8}],
     "DoRA out_proj": [{**LORA_OUT, "method": "dora"}],
     "SDT + LoRA out_proj": [{"method": "sdt", "warmup_steps": 15}, LORA_OUT],
@@ -64,6 +69,7 @@ METHODS: dict[str, list[Any]] = {
     "full": ["full"],
     HEAD_ONLY: [{"method": "parameters", "targets": ["score", "encoder"]}],
 }
+MUON = tuple(name for name in METHODS if name.endswith("Muon"))
 RATES = (4e-5, 2e-4, 1e-3, 5e-3, 2.5e-2, 0.125, 0.625)
 FIRST_RATE = 5e-3
 SEEDS = (0, 1, 2)
@@ -121,15 +127,16 @@ def tasks(dart: Path | None) -> dict[str, dict[str, Any]]:
     return found
 
 
-def config_of(task: dict[str, Any], method: list[Any], how: tuple[float, int, int]) -> TuneConfig:
+def config_of(task: dict[str, Any], name: str, how: tuple[float | None, int, int]) -> TuneConfig:
     rate, seed, steps = how
+    method, optimizer = METHODS[name], "muon" if name in MUON else "adamw"
     warm_up = sum(item.get("warmup_steps", 0) for item in method if isinstance(item, dict))
     left = max(1, steps - warm_up)
     training = {
         "rate": rate, "seed": seed, "steps": left, "evaluate_every": max(1, left // 4),
-        "batch_size": BATCH, "schedule": "linear", "warmup": 0.1,
+        "batch_size": BATCH, "schedule": "linear", "warmup": 0.1, "optimizer": optimizer,
     }  # fmt: skip
-    alone = {"train_head": False, "allow_partial": True} if method == METHODS[HEAD_ONLY] else {}
+    alone = {"train_head": False, "allow_partial": True} if name == HEAD_ONLY else {}
     content = {**task, **alone, "methods": method, "training": training}
     return from_mapping(TuneConfig, content, where="task")
 
@@ -144,8 +151,8 @@ def run(model: str, config: TuneConfig) -> dict[str, Any]:
     test = {k: v for k, v in done.receipt.quality.items() if isinstance(v, dict)}
     best = next(x for x in done.training.looks if x.step == done.training.best_step)
     return {
-        "validation": best["validation"],
-        "score": best["score"],
+        "validation": best.validation,
+        "score": list(best.score),
         "test": {
             name: {side: found[side]["value"] for side in ("before", "after") if side in found}
             for name, found in test.items()
@@ -212,7 +219,7 @@ def fill(model: str, chosen: dict[str, Any], store: Store, *, quick: bool, until
             return known
         if time.perf_counter() > until:
             raise TimeUpError
-        config = config_of(chosen[task], METHODS[method], (rate, seed, store.of["steps"]))
+        config = config_of(chosen[task], method, (rate, seed, store.of["steps"]))
         row = store.add({**key, **run(model, config)})
         print(*key.values(), row["validation"], file=sys.stderr, flush=True)
         return row

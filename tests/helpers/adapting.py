@@ -29,6 +29,8 @@ METHODS: dict[str, tuple[adapters.Method, ...]] = {
     "lora": (adapters.LoRA(rank=2, alpha=3),),
     "dora": (adapters.LoRA(rank=2, dora=True),),
     "lora-official": (adapters.LoRA(targets="official", rank=2),),
+    "core": (adapters.Core(basis="gradient", rank=3),),
+    "core-seeded": (adapters.Core(basis="seeded"),),
     "sdt": (adapters.SDT(channels=0.1, states=0.5),),
     "parameters": (adapters.Parameters(targets=("D",)),),
     "full": (adapters.FullFineTuning(scope="all"),),
@@ -50,7 +52,8 @@ REFUSED = {
 PAIRS = [(family, name) for family in FAMILIES for name in METHODS if (family, name) not in REFUSED]
 CHANGES_AT_START = {"prompt", "prefix", "prefix-mlp"}
 MERGES = {
-    "bitfit", "lora", "dora", "lora-official", "sdt", "parameters", "full", "full-ssm",
+    "bitfit", "lora", "dora", "lora-official", "core", "core-seeded", "sdt", "parameters",
+    "full", "full-ssm",
 }  # fmt: skip
 
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from helpers.tiny_mamba import NAMES, tiny
-from ssmith import api
+from ssmith import adapters, api
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.settings import from_mapping, read_settings
 from ssmith.jobs.tuning import TuneConfig, fine_tune
+from ssmith.jobs.tuning.training_set import training_set
 from ssmith.tune.adapters import LoRA, StateOffset, from_plain, methods_of
 
 pytest.importorskip("transformers")
@@ -100,9 +101,10 @@ def test_rates_are_the_published_ones_unless_given(place):
         training={**settings, "rates": {"lora": 1e-3}},
     )
     rates = fine_tune("mamba", job).rates
-    assert rates["state-offset-h"] == {"value": 4e-4, "source": "published for dart"}
-    assert rates["state-offset-y"] == {"value": 4e-3, "source": "published for dart"}
-    assert rates["lora"] == {"value": 1e-3, "source": "given"}
+    published = {"source": "published for dart", "optimizer": "adamw"}
+    assert rates["state-offset-h"] == {"value": 4e-4, **published}
+    assert rates["state-offset-y"] == {"value": 4e-3, **published}
+    assert rates["lora"] == {"value": 1e-3, "source": "given", "optimizer": "adamw"}
     wrong = {**settings, "rates": {"dora": 1e-3}}
     with pytest.raises(InputError, match="rates names group 'dora'"):
         fine_tune("mamba", config(["state-offset-h"], "pairs.jsonl", training=wrong))
@@ -123,8 +125,10 @@ class Stopped(BaseException):
     """What a kill looks like from inside."""
 
 
-def test_a_method_with_targets_goes_on_after_a_kill(place):
-    job = config(["lora:out_proj"], "pairs.jsonl")
+@pytest.mark.parametrize("method", ["lora:out_proj", "core", "auto"])
+def test_a_method_goes_on_after_a_kill(place, method):
+    training = {**TRAINING, "rate": None}
+    job = config([method], "pairs.jsonl", training=training)
     whole = fine_tune("mamba", job, out=place / "a")
 
     def kill(stage, done, total, note=""):
@@ -135,8 +139,70 @@ def test_a_method_with_targets_goes_on_after_a_kill(place):
         fine_tune("mamba", job, checkpoints=place / "kept", progress=kill)
     again = fine_tune("mamba", job, checkpoints=place / "kept", out=place / "b")
     assert again.training == whole.training
+    assert again.choice == whole.choice
     files = [place / name / "adapter_model.safetensors" for name in "ab"]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_core_spends_a_share_of_its_steps_on_its_basis_and_stores_it(place):
+    methods = [{"method": "core", "rank": 3, "warmup_share": 0.5}]
+    done = fine_tune("mamba", config(methods, "pairs.jsonl"), out=place / "t")
+    assert done.training.steps == TRAINING["steps"] // 2
+    shapes = [tuple(item.shape) for item in adapters.trainable(done.model).values()]
+    assert set(shapes) == {(3, 3)}
+    assert done.report.parameters == 9 * len(shapes)
+    sides = [sum(part.weight.shape) for name, part in api.load("mamba").named_modules()
+             if name.endswith(("in_proj", "out_proj"))]  # fmt: skip
+    assert done.report.stored == 9 * len(shapes) + 3 * sum(sides)
+    size = done.receipt.size
+    assert size["stored_parameters"] == done.report.stored > size["trained_parameters"]
+    assert torch.allclose(outputs(api.load("t")), outputs(done.model), rtol=0, atol=1e-6)
+
+
+def test_a_gradient_gives_a_basis_without_a_step(place):
+    methods = [{"method": "core", "rank": 2, "basis": "gradient"}]
+    job = config(methods, "pairs.jsonl")
+    done = fine_tune("mamba", job)
+    assert done.training.steps == TRAINING["steps"]
+    plain = api.load("mamba")
+    data = training_set(plain, job)
+    batch = data.objective.collate(list(data.rows["train"]))
+    data.objective.loss(plain, batch).backward()
+    for name, part in plain.named_modules():
+        if name.endswith(("in_proj", "out_proj")):
+            left, _, right = torch.linalg.svd(part.weight.grad.double(), full_matrices=False)
+            core = done.model.get_submodule(name).ssmith_adapters.default.core
+            for mine, wanted in ((core.U, left[:, :2]), (core.V, right[:2].mT)):
+                overlap = torch.linalg.svdvals(mine.double().mT @ wanted)
+                assert torch.allclose(overlap, torch.ones(2).double(), rtol=0, atol=1e-3)
+
+
+def test_auto_tries_takes_the_best_and_says_what_it_cost(place):
+    training = {**TRAINING, "rate": None, "steps": 24}
+    done = fine_tune("mamba", config(["auto"], "pairs.jsonl", training=training), out=place / "t")
+    trials = done.choice.trials
+    first = [trial for trial in trials if trial.steps == trials[0].steps]
+    assert [trial.method for trial in first] == ["lora:out_proj", "core", "state-offset-h"]
+    last = [trial for trial in trials if trial.steps == trials[-1].steps]
+    assert done.choice.method == max(last, key=lambda trial: trial.score).method
+    assert {trial.method for trial in last} == {
+        trial.method for trial in sorted(first, key=lambda t: t.score)[-2:]
+    }
+    assert done.choice.steps == sum(trial.steps for trial in trials)
+    assert done.receipt.details["choice"]["method"] == done.choice.method
+    named = fine_tune("mamba", config([done.choice.method], "pairs.jsonl", training=training))
+    assert named.training.losses == done.training.losses
+
+
+def test_one_setting_for_all_methods_that_have_it(place):
+    job = config(["lora", "initial-state"], "pairs.jsonl", rank=2, alpha=8, targets=["out_proj"])
+    lora, offset = job.methods
+    assert (lora.rank, lora.alpha, lora.targets) == (2, 8, ("out_proj",))
+    assert offset.method == "initial-state"
+    whole = config(["lora"], "pairs.jsonl", targets=["all-linear"]).methods[0]
+    assert whole.targets == "all-linear"
+    with pytest.raises(InputError, match="alpha is 8"):
+        config(["state-offset-y"], "pairs.jsonl", alpha=8)
 
 
 def test_answers_are_written_and_judged(place):

@@ -54,6 +54,7 @@ def to_peft(model: nn.Module, method: Method, tensors: Mapping[str, Tensor]) -> 
         "r": settings.rank,
         "lora_alpha": settings.rank if settings.alpha is None else settings.alpha,
         "lora_dropout": settings.dropout,
+        "use_rslora": settings.rslora,
         "use_dora": settings.dora,
         "bias": "none",
         "fan_in_fan_out": False,
@@ -96,13 +97,12 @@ def _methods(
 ) -> list[Method]:
     rank = int(config["r"])
     alpha = float(config.get("lora_alpha", rank))
-    # With rank-stabilised scaling the factor is alpha/√rank in place of alpha/rank.
-    scaled = alpha * rank**0.5 if config.get("use_rslora") else alpha
     lora = LoRA(
         targets=tuple(sorted(_owners(low))),
         rank=rank,
-        alpha=scaled,
+        alpha=alpha,
         dropout=float(config.get("lora_dropout", 0.0)),
+        rslora=bool(config.get("use_rslora", False)),
         dora=bool(config.get("use_dora", False)),
     )
     return [lora, Parameters(targets=tuple(sorted(whole)))] if whole else [lora]

@@ -16,8 +16,18 @@ from ssmith.core.words import number_of
 if TYPE_CHECKING:
     from ssmith.jobs.tuning import TuneConfig, Tuned
 
-_JOB = ("methods", "data", "teacher", "distill_weight", "merge")
-_TRAINING = ("rate", "steps", "epochs", "batch_size", "patience", "precision", "device", "seed")
+_JOB = ("methods", "rank", "alpha", "targets", "data", "teacher", "distill_weight", "merge")
+_TRAINING = (
+    "rate",
+    "steps",
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "patience",
+    "precision",
+    "device",
+    "seed",
+)
 
 
 def add(subparsers: flags.Subparsers) -> None:
@@ -109,8 +119,15 @@ def _show(arguments: argparse.Namespace, output: Output, done: Tuned) -> None:
     output.result({"adapter": str(arguments.out), "receipt": done.receipt.as_dict()})
     for line in str(done.report).splitlines():
         output.line(line)
+    if done.choice is not None:
+        tried = ", ".join(trial.method for trial in done.choice.trials)
+        output.line(
+            f"chosen: {done.choice.method}, by {done.choice.steps} steps of trials ({tried})"
+        )
     for group, rate in done.rates.items():
-        output.line(f"rate of {group}: {rate['value']:g} ({rate['source']})")
+        output.line(
+            f"rate of {group}: {rate['value']:g} with {rate['optimizer']} ({rate['source']})"
+        )
     cut = done.receipt.data.get("details", {}).get("cut")
     if cut:
         output.line("cut: " + ", ".join(f"{name} {count}" for name, count in cut.items()))

@@ -1,6 +1,7 @@
 """Every method on every family through the same checks: none can be silently off."""
 
 import copy
+import dataclasses
 import pickle
 
 import pytest
@@ -51,6 +52,11 @@ def pair(request):
 def adapted(pair, *, prove=False):
     model = build(pair[0])
     report = adapters.attach_(model, METHODS[pair[1]], prove=prove)
+    if pair[1] == "core":
+        disturb_(model)
+        adapters.select_(model)
+        proof = adapters.prove(model) if prove else {}
+        report = dataclasses.replace(adapters.recounted(model, report), proof=proof)
     return model, report
 
 

@@ -104,7 +104,7 @@ def test_selection_never_picks_what_was_pruned():
     report = adapters.select_(model)
     for name, off in gone.items():
         if name.endswith("A_log"):
-            assert report.decays[name.removesuffix(".A_log")] == int((~off).sum())
+            assert report[name.removesuffix(".A_log")] == int((~off).sum())
     disturb_(model)
     before = values(model, gone)
     adapters.merge_(model)

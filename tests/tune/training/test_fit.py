@@ -18,11 +18,10 @@ from ssmith.tune.training import AnswerObjective
 from ssmith.tune.training.checkpoint import (
     Checkpoint,
     curve_of,
-    moments_of,
     read_checkpoint,
-    set_moments_,
     write_checkpoint,
 )
+from ssmith.tune.training.optimizers import Optimizers
 
 CONFIG = FitConfig(epochs=3, batch_size=12, lr=1e-2, ssm_lr=5e-3, patience=3, seed=3)
 
@@ -308,9 +307,14 @@ def test_a_file_that_is_no_checkpoint_of_this_model(checkpoint, fault):
     assert_equal(weights(model), before)
 
 
+def adamw(model):
+    group = {"params": list(model.parameters()), "lr": 0.1, "weight_decay": 0.0}
+    return Optimizers([group], (0.9, 0.999))
+
+
 def test_a_checkpoint_holds_weights_moments_and_facts(tmp_path):
     model = tiny()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    optimizer = adamw(model)
     x = torch.randn(2, 5, 2)
     model(x).sum().backward()
     optimizer.step()
@@ -318,21 +322,21 @@ def test_a_checkpoint_holds_weights_moments_and_facts(tmp_path):
     facts = {"identity": {"seed": 1, "targets": ("a", "b")}, "looks": []}
     losses = torch.tensor([0.1, 0.2], dtype=torch.float64)
     best = weights(tiny(seed=3))
-    moments = moments_of(optimizer)
+    moments = optimizer.moments()
     write_checkpoint(
         path,
         Checkpoint(losses=losses, weights=weights(model), best=best, moments=moments, facts=facts),
     )
     other = tiny(seed=8)
-    other_optimizer = torch.optim.AdamW(other.parameters(), lr=0.1)
+    other_optimizer = adamw(other)
     found = read_checkpoint(path, facts["identity"], weights(other))
     assert found.facts["identity"] == {"seed": 1, "targets": ["a", "b"]}
     assert torch.equal(found.losses, losses)
     assert_equal(found.best, best)
     assert_equal(found.weights, weights(model))
-    set_moments_(other_optimizer, found.moments)
-    for index, values in optimizer.state_dict()["state"].items():
-        assert_equal(values, other_optimizer.state_dict()["state"][index])
+    other_optimizer.set_moments(found.moments)
+    assert moments
+    assert_equal(other_optimizer.moments(), moments)
 
 
 def test_a_masked_model_trains_without_its_masked_states():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
@@ -13,6 +14,8 @@ from ssmith.tune.adapters import Method
 from ssmith.tune.training import DATA_SETS, TrainingConfig
 
 MERGES = ("stock", "ssmith")
+_SHARED = ("rank", "alpha", "targets")
+_WHOLE = ("all-linear", "official")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +24,10 @@ class TuneConfig:
 
     Args:
         methods: what is trained together, at least one.
+        rank: of every method that has one, in place of its own; None to leave it.
+        alpha: of LoRA and DoRA, in place of theirs; None to leave it.
+        targets: of every method that has them, in place of its own: ``all-linear``, or names of
+            modules; None to leave them.
         data: ``embedded:NAME``, series in ``.npz``, ``.csv`` or ``.jsonl``, examples in
             ``.jsonl`` (prompt and completion, text, or text and label), or a text: a file, a
             directory, ``stdlib:``.
@@ -43,6 +50,9 @@ class TuneConfig:
 
     methods: tuple[Method, ...]
     data: str
+    rank: int | None = None
+    alpha: float | None = None
+    targets: tuple[str, ...] | None = None
     examples: ExamplesConfig = field(default_factory=ExamplesConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     published: str | None = None
@@ -58,6 +68,9 @@ class TuneConfig:
     def __post_init__(self) -> None:
         if not self.methods:
             raise InputError("methods is empty", allowed="at least one, e.g. state-offset-h")
+        for name in _SHARED:
+            if getattr(self, name) is not None:
+                object.__setattr__(self, "methods", self._with(name))
         if self.published is not None:
             check_choice("published", self.published, DATA_SETS)
         check_choice("pooling", self.pooling, POOLINGS)
@@ -67,3 +80,22 @@ class TuneConfig:
             check_choice("merge", self.merge, MERGES)
         if self.judged is not None:
             check_integer("judged", self.judged, at_least=1)
+
+    def _with(self, name: str) -> tuple[Method, ...]:
+        """Return the methods with one setting put into all that have it."""
+        value = getattr(self, name)
+        methods: tuple[Any, ...] = self.methods
+        able = [name in {item.name for item in fields(method)} for method in methods]
+        if not any(able):
+            labels = ", ".join(method.label() for method in self.methods)
+            raise InputError(
+                f"{name} is {value!r}, and {labels} has none",
+                allowed="lora, dora and other methods with such a setting",
+                next_step="leave it out, or choose such a method",
+            )
+        whole = isinstance(value, tuple) and value[0] in _WHOLE
+        given: Any = value[0] if whole else value
+        return tuple(
+            replace(method, **{name: given}) if has else method
+            for method, has in zip(methods, able, strict=True)
+        )

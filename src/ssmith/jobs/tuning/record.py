@@ -14,6 +14,7 @@ from ssmith.core.files import to_json
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.settings import to_mapping, to_yaml
 from ssmith.jobs.outputs import RECEIPT
+from ssmith.jobs.tuning.choice import Choice
 from ssmith.jobs.tuning.config import TuneConfig
 from ssmith.report.plot_training import training_plot
 from ssmith.tune.adapters import AttachReport, MergeReport
@@ -28,8 +29,8 @@ class Tuned:
     """What a tuning job made.
 
     ``spec`` and ``digest`` are of the base model, ``config`` holds the resolved settings, ``rates``
-    each group's learning rate and where it comes from, and ``data`` and ``quality`` are sections of
-    the receipt.
+    each group's learning rate and where it comes from, ``choice`` how the method was chosen if it
+    was not named, and ``data`` and ``quality`` are sections of the receipt.
     """
 
     model: nn.Module
@@ -42,6 +43,7 @@ class Tuned:
     rates: dict[str, dict[str, Any]]
     data: dict[str, Any]
     quality: dict[str, Any]
+    choice: Choice | None = None
     merged: MergeReport | None = None
 
     @cached_property
@@ -69,10 +71,15 @@ class Tuned:
             speed={"training_seconds": training.seconds, "training_tokens_per_second": timed}
             if timed is not None
             else {},
-            size={"trained_parameters": report.parameters, "share": report.share},
+            size={
+                "trained_parameters": report.parameters,
+                "stored_parameters": report.stored,
+                "share": report.share,
+            },
             findings=[finding.as_dict() for finding in report.findings],
             details={
                 "adapter": report.as_dict(),
+                "choice": None if self.choice is None else to_mapping(self.choice),
                 "best_step": training.best_step,
                 "steps": training.steps,
                 "stopped_early": training.stopped_early,

@@ -12,7 +12,6 @@ from torch import nn
 
 from ssmith.artefact import base_digest
 from ssmith.core.checks import check_integer, check_number
-from ssmith.core.errors import InputError
 from ssmith.core.progress import Progress, silent
 from ssmith.core.sequences import SequenceData
 from ssmith.core.settings import AsDict, to_mapping
@@ -20,17 +19,18 @@ from ssmith.core.tokens import TokenWindows
 from ssmith.families import SequenceModel
 from ssmith.families.hf import engine
 from ssmith.families.registry import mixers
+from ssmith.jobs.tuning.choice import Choice, choose
+from ssmith.jobs.tuning.learning import Lesson, learn_
 from ssmith.jobs.tuning.training_set import TrainingSet, window_rows
-from ssmith.jobs.tuning.work import adapter_work, rate_groups
 from ssmith.tune import adapters
-from ssmith.tune.adapters import SDT, Method, StateOffset
+from ssmith.tune.adapters import Auto, Method, StateOffset
 from ssmith.tune.adapters.merge import check_mergeable
+from ssmith.tune.adapters.survey import Survey
 from ssmith.tune.training import (
     AnswerObjective,
     LanguageObjective,
     TrainingConfig,
     rows_of,
-    train_,
 )
 
 _NAME = "recovery"
@@ -50,7 +50,7 @@ class RecoveryConfig:
         seed: of order and initial values.
 
     Raises:
-        InputError: if a value is outside its domain, or a method needs a warm-up.
+        InputError: if a value is outside its domain, or a method is unknown.
     """
 
     methods: str = "state-offset-hy"
@@ -65,12 +65,7 @@ class RecoveryConfig:
         check_number("distill_weight", self.distill_weight, at_least=0, below=1 + 1e-9)
         if self.rate is not None:
             check_number("rate", self.rate, above=0)
-        if any(isinstance(method, SDT) for method in self.chosen()):
-            raise InputError(
-                "recovery by sdt, which has a warm-up of its own",
-                allowed="methods without one",
-                next_step="recover the cut model by `ssmith tune` afterwards",
-            )
+        self.chosen()
 
     def chosen(self) -> tuple[Method, ...]:
         """Return the methods."""
@@ -99,6 +94,7 @@ class Recovered(AsDict):
     """
 
     methods: tuple[str, ...]
+    choice: Choice | None
     parameters: int
     rates: dict[str, dict[str, Any]]
     steps: int
@@ -110,11 +106,16 @@ class Recovered(AsDict):
 
 def check_recovery(model: nn.Module, config: RecoveryConfig) -> None:
     """Raise unless a model can be recovered like this and hold the result; it stays as it is."""
-    adapters.attach_(model, config.chosen(), name=_NAME, prove=False)
-    try:
-        check_mergeable(model, _NAME, hold=True)
-    finally:
-        adapters.detach_(model, _NAME)
+    methods = config.chosen()
+    auto = [method for method in methods if isinstance(method, Auto)]
+    named = [method for method in methods if not isinstance(method, Auto)]
+    named += [adapters.from_plain(name) for one in auto for name in one.names(Survey.of(model))]
+    for method in named:
+        adapters.attach_(model, method, name=_NAME, prove=False, allow_partial=True)
+        try:
+            check_mergeable(model, _NAME, hold=True)
+        finally:
+            adapters.detach_(model, _NAME)
 
 
 def from_windows(
@@ -159,25 +160,26 @@ def recover_(
     step included. Called again with the same ``checkpoint`` it goes on where it was.
     """
     digest = base_digest(model)
-    report = adapters.attach_(model, config.chosen(), name=_NAME, seed=config.seed)
-    check_mergeable(model, _NAME, hold=True)
-    groups, rates = rate_groups(model, _NAME, config.training())
-    work = adapter_work(
-        model,
-        _NAME,
-        data,
-        config.training(),
-        groups,
+    kept = None if checkpoint is None else checkpoint.with_suffix("")
+    lesson = Lesson(
+        data=data,
+        training=config.training(),
         identity={"base": digest, "settings": to_mapping(config)},
         checkpoint=checkpoint,
+        warm_up=None if kept is None else kept / "warm-up.safetensors",
         progress=progress,
     )
     with _as_teacher(dense):
-        training = train_(model, work)
+        methods, choice = choose(model, config.chosen(), lesson, kept)
+        report = adapters.attach_(model, methods, name=_NAME, seed=config.seed)
+        check_mergeable(model, _NAME, hold=True)
+        training, rates = learn_(model, _NAME, lesson)
+    report = adapters.recounted(model, report)
     done = adapters.merge_(model, _NAME, hold=True)
     looks = {look.step: look.validation for look in training.looks}
     return Recovered(
         methods=report.methods,
+        choice=choice,
         parameters=report.parameters,
         rates=rates,
         steps=training.steps,

@@ -21,22 +21,17 @@ from ssmith.core.tokenizer import Tokenizer
 from ssmith.evaluation.generation import GenerationConfig
 from ssmith.families import SequenceModel
 from ssmith.families.heads import HeadConfig, TaskModel, renew_head_, with_head
+from ssmith.jobs.tuning.choice import choose
 from ssmith.jobs.tuning.config import TuneConfig
 from ssmith.jobs.tuning.judging import answer, compare_measures
+from ssmith.jobs.tuning.learning import Lesson, learn_
 from ssmith.jobs.tuning.record import Tuned
 from ssmith.jobs.tuning.training_set import TrainingSet, training_set
-from ssmith.jobs.tuning.work import HEADS, adapter_work, rate_groups
+from ssmith.jobs.tuning.work import HEADS
 from ssmith.tune import adapters
-from ssmith.tune.adapters import SDT, FullFineTuning, Method, Parameters
+from ssmith.tune.adapters import FullFineTuning, Method, Parameters
 from ssmith.tune.adapters.merge import check_mergeable
-from ssmith.tune.training import (
-    RateGroup,
-    Work,
-    is_main_process,
-    join_processes,
-    row_measures,
-    train_,
-)
+from ssmith.tune.training import is_main_process, join_processes, row_measures
 
 NAME = "default"
 HELD = "ssmith"
@@ -92,9 +87,19 @@ def fine_tune(
     job = _prepared(spec, config)
     few = job.data.objective.collate(job.data.rows["train"][:2])
     batch = {name: value for name, value in few.items() if name not in ("labels", "target")}
+    lesson = Lesson(
+        data=job.data,
+        training=config.training,
+        published=config.published,
+        identity={"base": job.digest, "settings": to_mapping(config)},
+        checkpoint=_file(checkpoints, LAST),
+        warm_up=_file(checkpoints, WARM_UP),
+        progress=progress,
+    )
+    methods, choice = choose(job.model, _methods(job, config), lesson, checkpoints)
     report = adapters.attach_(
         job.model,
-        _methods(job, config),
+        methods,
         name=NAME,
         allow_partial=config.allow_partial,
         batch=batch,
@@ -102,9 +107,8 @@ def fine_tune(
     )
     _check_merge(job, config)
     _check_answers(job, config)
-    _warm_up(job, config, checkpoints, progress)
-    groups, rates = rate_groups(job.model, NAME, config.training, config.published)
-    training = train_(job.model, _work(job, config, groups, _file(checkpoints, LAST), progress))
+    training, rates = learn_(job.model, NAME, lesson)
+    report = adapters.recounted(job.model, report)
     tuned = Tuned(
         model=job.model,
         spec=str(spec),
@@ -112,6 +116,7 @@ def fine_tune(
         config=config,
         command=command,
         report=report,
+        choice=choice,
         training=training,
         rates=rates,
         data=job.data.about,
@@ -162,7 +167,7 @@ def _save(job: _Job, tuned: Tuned, out: Path, *, base: str, overwrite: bool) -> 
             extra_files=tuned.files(),
         )
         return
-    labels = ", ".join(method.label() for method in tuned.config.methods)
+    labels = ", ".join(tuned.report.methods)
     api.save(
         job.model,
         out,
@@ -207,41 +212,6 @@ def _methods(job: _Job, config: TuneConfig) -> tuple[Method, ...]:
     if isinstance(job.model, SequenceModel):
         names = ["head"]
     return (*config.methods, Parameters(targets=tuple(names)))
-
-
-def _work(
-    job: _Job,
-    config: TuneConfig,
-    groups: Sequence[RateGroup],
-    checkpoint: Path | None,
-    progress: Progress,
-) -> Work:
-    return adapter_work(
-        job.model,
-        NAME,
-        job.data,
-        config.training,
-        groups,
-        identity={"base": job.digest, "settings": to_mapping(config)},
-        checkpoint=checkpoint,
-        progress=progress,
-    )
-
-
-def _warm_up(job: _Job, config: TuneConfig, checkpoints: Path | None, progress: Progress) -> None:
-    """Train the warm-up of sparse dimension tuning, and choose what is trained after it."""
-    sparse = [method for method in config.methods if isinstance(method, SDT)]
-    if not sparse:
-        return
-    steps = sparse[0].warmup_steps
-    training = dataclasses.replace(
-        config.training, steps=steps, epochs=None, evaluate_every=steps, patience=None
-    )
-    short = dataclasses.replace(config, training=training)
-    groups, _ = rate_groups(job.model, NAME, training, config.published)
-    work = _work(job, short, groups, _file(checkpoints, WARM_UP), progress)
-    train_(job.model, dataclasses.replace(work, keep_last=True))
-    adapters.select_(job.model, NAME)
 
 
 def _file(checkpoints: Path | None, name: str) -> Path | None:

@@ -13,37 +13,81 @@ from ssmith.core.errors import InputError
 from ssmith.core.progress import Progress
 from ssmith.jobs.tuning.training_set import TrainingSet
 from ssmith.tune import adapters
-from ssmith.tune.training import RateGroup, TrainingConfig, Work, starting_rate
+from ssmith.tune.training import (
+    Rate,
+    RateGroup,
+    TrainingConfig,
+    Work,
+    helped_by_muon,
+    starting_rate,
+)
 
 HEADS = ("score", "encoder", "head")
 """Children of a model that answer for a whole sequence."""
 
 
 def rate_groups(
-    model: nn.Module, name: str, training: TrainingConfig, published: str | None = None
+    model: nn.Module,
+    name: str,
+    training: TrainingConfig,
+    published: str | None = None,
+    *,
+    steps: int,
 ) -> tuple[list[RateGroup], dict[str, dict[str, Any]]]:
-    """Return what an adapter trains in groups, each with its learning rate.
+    """Return what an adapter trains in groups, each with its optimiser and learning rate.
 
-    Where no rate is given, the one ``published`` for a data set is taken, or the median over all.
-    The rates tell value and source.
+    A group that Muon steps is split: what is no matrix in it goes to AdamW, as ``GROUP-vectors``.
+
+    With no rate given, the one ``published`` for a data set is taken, or the measured one for the
+    run's ``steps``. The rates tell value, source and optimiser.
     """
     named: dict[str, dict[str, nn.Parameter]] = {}
     for group, parameters in adapters.groups(model, name).items():
         for parameter, value in parameters.items():
             inside = "head" if parameter.split(".")[0] in HEADS else group
             named.setdefault(inside, {})[parameter] = value
-    _check_known(training.rates, named)
+    split = _by_optimizer(named, adapters.matrices(model, name), training, published)
+    _check_known(training.rates, {key: None for key, _, _, _ in split})
     rates: dict[str, dict[str, Any]] = {}
-    for group in named:
-        if group in training.rates or training.rate is not None:
-            rates[group] = {"value": training.rates.get(group, training.rate), "source": "given"}
+    groups = []
+    for key, group, optimizer, parameters in split:
+        given = training.rates.get(key, training.rates.get(group, training.rate))
+        if given is not None:
+            rate = Rate(value=given, source="given", optimizer=optimizer)
         else:
-            rates[group] = dataclasses.asdict(starting_rate(group, published))
-    groups = [
-        RateGroup(name=group, parameters=parameters, rate=rates[group]["value"])
-        for group, parameters in named.items()
-    ]
+            rate = starting_rate(group, published, optimizer=optimizer, steps=steps)
+        rates[key] = dataclasses.asdict(rate)
+        groups.append(
+            RateGroup(name=key, parameters=parameters, rate=rate.value, optimizer=optimizer)
+        )
     return groups, rates
+
+
+def _by_optimizer(
+    named: Mapping[str, dict[str, nn.Parameter]],
+    matrices: set[str],
+    training: TrainingConfig,
+    published: str | None,
+) -> list[tuple[str, str, str, dict[str, nn.Parameter]]]:
+    """Return name, method, optimiser and parameters of every group."""
+    found: list[tuple[str, str, str, dict[str, nn.Parameter]]] = []
+    for group, parameters in named.items():
+        wanted = training.optimizer == "muon" or (
+            training.optimizer == "auto" and published is None and helped_by_muon(group)
+        )
+        inside = {key: value for key, value in parameters.items() if wanted and key in matrices}
+        rest = {key: value for key, value in parameters.items() if key not in inside}
+        if inside:
+            found.append((group, group, "muon", inside))
+        if rest:
+            found.append((f"{group}-vectors" if inside else group, group, "adamw", rest))
+    if training.optimizer == "muon" and all(kind == "adamw" for _, _, kind, _ in found):
+        raise InputError(
+            f"optimizer 'muon' for {', '.join(named)}, which train no matrix",
+            allowed="lora, core, state-offset-h and other methods with factors",
+            next_step="leave optimizer out, or choose adamw",
+        )
+    return found
 
 
 def _check_known(given: Mapping[str, float], named: Mapping[str, Any]) -> None:
@@ -82,7 +126,7 @@ def adapter_work(
         checkpoint=checkpoint,
         identity={
             "data": data.sha256,
-            "groups": {group.name: group.rate for group in groups},
+            "groups": {group.name: [group.rate, group.optimizer] for group in groups},
             **identity,
         },
         progress=progress,

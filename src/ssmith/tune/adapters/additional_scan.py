@@ -54,6 +54,7 @@ class ExtraStatesPart(MixerPart):
     """The further states of one mixer."""
 
     label = "additional-scan"
+    matrices = ("B", "C")
     cannot_merge = "further states would make all layers' sizes, the cache's and the file's others"
 
     def __init__(self, mixer: Any, config: AdditionalScan, draw: torch.Generator) -> None:

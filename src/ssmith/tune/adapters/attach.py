@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from torch import Generator, Tensor, nn
 
@@ -27,6 +28,7 @@ from ssmith.tune.adapters.registry import (
 )
 from ssmith.tune.adapters.report import AttachReport
 from ssmith.tune.adapters.slot import Slot, give_slot, slots
+from ssmith.tune.adapters.state import state
 from ssmith.tune.adapters.survey import Coverage, Survey
 from ssmith.tune.adapters.swapped import heed_, unheed_
 from ssmith.tune.adapters.switch import active, use_
@@ -62,16 +64,28 @@ def attach_(
         detach_(model, name)
         use_(model, before)
         raise
-    tensors = trainable(model, name)
-    return AttachReport(
+    report = AttachReport(
         name=name,
         methods=tuple(method.label() for method in chosen),
-        parameters=sum(tensor.numel() for tensor in tensors.values()),
+        parameters=0,
+        stored=0,
         base_parameters=sum(tensor.numel() for tensor in survey.parameters().values()),
         coverage=coverage,
-        tensors={key: tuple(tensor.shape) for key, tensor in tensors.items()},
+        tensors={},
         proof=proof,
         findings=(*_findings(survey, sites), *_idle(proof)),
+    )
+    return recounted(model, report)
+
+
+def recounted(model: nn.Module, report: AttachReport) -> AttachReport:
+    """Return the report of an adapter with what it trains now, e.g. after its warm-up."""
+    tensors = trainable(model, report.name)
+    return replace(
+        report,
+        parameters=sum(tensor.numel() for tensor in tensors.values()),
+        stored=sum(tensor.numel() for tensor in state(model, report.name).values()),
+        tensors={key: tuple(tensor.shape) for key, tensor in tensors.items()},
     )
 
 

@@ -35,10 +35,11 @@ class LoRA(Method):
         rank: ≥ 1.
         alpha: > 0; the rank if None, which makes the factor 1.
         dropout: probability in [0, 1) on the input of A, in training only.
+        rslora: take ``alpha/√rank`` as the factor, which keeps steps alike over ranks.
         dora: learn the lengths of W's rows apart from their directions.
 
-    Source: LoRA (arXiv 2106.09685), equation 3; DoRA (arXiv 2402.09353), equation 5, with the
-        norm out of the gradient as in its section 4.3.
+    Source: LoRA (arXiv 2106.09685), equation 3; rsLoRA (arXiv 2312.03732); DoRA (arXiv 2402.09353),
+        equation 5, with the norm out of the gradient as in its section 4.3.
     Differs: where the base weight was pruned the change is masked too, so that what is merged is
         what was trained. Files are those of `peft`.
     """
@@ -49,6 +50,7 @@ class LoRA(Method):
     rank: int = 8
     alpha: float | None = None
     dropout: float = 0.0
+    rslora: bool = False
     dora: bool = False
 
     def __post_init__(self) -> None:
@@ -56,7 +58,8 @@ class LoRA(Method):
         if self.alpha is not None:
             check_number("alpha", self.alpha, above=0)
         check_number("dropout", self.dropout, at_least=0, below=1)
-        check_flag("dora", self.dora)
+        for name in ("rslora", "dora"):
+            check_flag(name, getattr(self, name))
         if isinstance(self.targets, str) and self.targets not in ("all-linear", "official"):
             raise InputError(
                 f"targets is {self.targets!r}",
@@ -109,13 +112,16 @@ class LoRA(Method):
 class LoRAPart(LinearPart):
     """A and B of one linear layer, or of some of its rows."""
 
+    matrices = ("A", "B")
+
     def __init__(
         self, linear: nn.Linear, config: LoRA, rows: slice | None, draw: torch.Generator
     ) -> None:
         super().__init__()
         self.rows = rows
         self.label = config.label()
-        self.scale = (config.alpha or config.rank) / config.rank
+        root = config.rank**0.5 if config.rslora else config.rank
+        self.scale = (config.alpha or config.rank) / root
         self.dropout = config.dropout
         like = linear.weight
         out = linear.out_features if rows is None else rows.stop - rows.start

@@ -13,7 +13,7 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.names import unknown_name
 from ssmith.core.settings import from_mapping, to_mapping
 from ssmith.families.parts.stock import kind_of
-from ssmith.tune.adapters.part import Part, Placement, master_dtype
+from ssmith.tune.adapters.part import Part, Placement, TensorPart, master_dtype
 from ssmith.tune.adapters.survey import Survey
 
 _KINDS: dict[str, type[Method]] = {}
@@ -69,6 +69,34 @@ class Method(ABC):
         """Return a JSON-ready dict: the method's name and its settings."""
         settings: Any = self
         return {"method": self.method, **to_mapping(settings)}
+
+
+class WarmedMethod(Method):
+    """A method that begins with a warm-up, after which other parts take its parts' places."""
+
+    warm_key: ClassVar[str]
+    """What its parts are called during the warm-up."""
+
+    @abstractmethod
+    def warm_steps(self, total: int) -> tuple[int, int]:
+        """Return the steps of the warm-up, and those after it, in a run of so many.
+
+        There are 0 steps of warm-up where it takes one gradient alone.
+        """
+
+    @abstractmethod
+    def warm_training(self) -> dict[str, Any]:
+        """Return the settings of training that its warm-up has of its own."""
+
+    @abstractmethod
+    def settled(self, survey: Survey, warm: Mapping[str, TensorPart]) -> list[Placement]:
+        """Return what takes the places of the warm parts, given by the modules that carry them."""
+
+    @abstractmethod
+    def placed(
+        self, survey: Survey, warm: Mapping[str, TensorPart], tensors: Mapping[str, Tensor]
+    ) -> list[Placement]:
+        """Return the same, to be filled from a file's tensors; none if they are of the warm-up."""
 
 
 class MixerMethod(Method):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Complex, Float
@@ -18,10 +18,12 @@ class Part(nn.Module, ABC):
 
     ``label`` names the method, for learning rates of its own; ``by_row`` says whether each sequence
     of a batch may have its own; ``cannot_merge`` why the part cannot be written into the base
-    model, empty if it can.
+    model, empty if it can; ``matrices`` its parameters that are factors of a product, which Muon
+    may step.
     """
 
     label: str
+    matrices: ClassVar[tuple[str, ...]] = ()
     by_row = False
     cannot_merge = ""
 

@@ -49,6 +49,7 @@ class PrefixPart(MixerPart):
     """The virtual inputs of one mixer."""
 
     label = "prefix"
+    matrices = ("into", "out_of")
     cannot_merge = "a model's weights hold no inputs"
 
     def __init__(self, mixer: Any, config: PrefixTuning, draw: torch.Generator) -> None:

@@ -90,3 +90,12 @@ def groups(model: nn.Module, name: str | None = None) -> dict[str, dict[str, nn.
     for place, parameter, inner, part in tensors(model, name):
         found.setdefault(part.groups()[inner], {})[place] = parameter
     return found
+
+
+def matrices(model: nn.Module, name: str | None = None) -> set[str]:
+    """Return the names of the trainable parameters that Muon may step: factors of products."""
+    return {
+        place
+        for place, parameter, inner, part in tensors(model, name)
+        if inner in part.matrices and parameter.ndim == 2 and min(parameter.shape) > 1
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,15 +12,16 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ssmith.core.checks import check_integer, check_number
-from ssmith.core.errors import UnsupportedError
+from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.families.hf.projections import row_parts
-from ssmith.tune.adapters.method import MixerMethod
+from ssmith.tune.adapters.method import MixerMethod, WarmedMethod
 from ssmith.tune.adapters.part import Placement, TensorPart, master_dtype
 from ssmith.tune.adapters.pruned import kept
+from ssmith.tune.adapters.survey import Survey
 
 
 @dataclass(frozen=True, kw_only=True)
-class SDT(MixerMethod):
+class SDT(MixerMethod, WarmedMethod):
     """Trains A_log at few channels and states, and the rows of B and C at those channels.
 
     It begins as a warm-up that trains all of A_log. `select_` then ranks channels by the sum of
@@ -29,7 +31,7 @@ class SDT(MixerMethod):
     Args:
         channels: fraction of channels that are trained, in (0, 1].
         states: fraction of states trained within a chosen channel, in (0, 1].
-        warmup_steps: steps of the warm-up, ≥ 1; the one who trains counts them.
+        warmup_steps: steps of the warm-up before the run's own, ≥ 1.
 
     Source: Sparse Dimension Tuning (arXiv 2410.09016) and its released code.
     Differs: counts are rounded up, so that none is 0; what is reset starts from the base again.
@@ -39,6 +41,7 @@ class SDT(MixerMethod):
 
     method: ClassVar[str] = "sdt"
     key: ClassVar[str] = "sdt_warmup"
+    warm_key: ClassVar[str] = key
     channels: float = 0.01
     states: float = 0.25
     warmup_steps: int = 250
@@ -56,6 +59,34 @@ class SDT(MixerMethod):
                 next_step="use Parameters(targets=('A_log',)) or state-offset-h",
             )
         return TensorPart("A_log", "sdt", mixer.A_log, kept(mixer, "A_log"))
+
+    def warm_steps(self, total: int) -> tuple[int, int]:
+        return self.warmup_steps, total
+
+    def warm_training(self) -> dict[str, Any]:
+        return {}
+
+    def settled(self, survey: Survey, warm: Mapping[str, TensorPart]) -> list[Placement]:
+        mixers = survey.mixers
+        if not any(_moved(mixers[name], part) for name, part in warm.items()):
+            raise InputError(
+                "no A_log has moved", next_step="train the adapter for its warm-up first"
+            )
+        return [
+            site
+            for name, part in warm.items()
+            for site in _sparse_sites(name, mixers[name], _chosen(mixers[name], part, self))
+        ]
+
+    def placed(
+        self, survey: Survey, warm: Mapping[str, TensorPart], tensors: Mapping[str, Tensor]
+    ) -> list[Placement]:
+        sites = []
+        for name in warm:
+            found = [tensors.get(f"{owner}.sdt.index") for owner in (name, f"{name}.x_proj")]
+            if found[0] is not None and found[1] is not None:
+                sites += _sparse_sites(name, survey.mixers[name], (found[0], found[1]))
+        return sites
 
     def counts(self, mixer: Any) -> tuple[int, int]:
         """Return how many channels of a mixer are trained, and how many states in each."""
@@ -80,8 +111,9 @@ class SparsePart(TensorPart):
         return wide.reshape(-1).index_add(0, self.index, self.change).view_as(base)
 
 
-def sparse_sites(name: str, mixer: Any, indices: tuple[Tensor, Tensor]) -> list[Placement]:
+def _sparse_sites(name: str, mixer: Any, indices: tuple[Tensor, Tensor]) -> list[Placement]:
     """Return the two sites that train chosen places of one mixer."""
+    indices = indices[0].to(mixer.A_log.device), indices[1].to(mixer.A_log.device)
     decay = SparsePart("A_log", mixer.A_log, indices[0])
     rows = SparsePart("weight", mixer.x_proj._parameters["weight"], indices[1])
     return [
@@ -90,7 +122,7 @@ def sparse_sites(name: str, mixer: Any, indices: tuple[Tensor, Tensor]) -> list[
     ]
 
 
-def chosen(mixer: Any, warm: TensorPart, config: SDT) -> tuple[Tensor, Tensor]:
+def _chosen(mixer: Any, warm: TensorPart, config: SDT) -> tuple[Tensor, Tensor]:
     """Return the places that matter most after the warm-up, flat, in A_log and in ``x_proj``."""
     base: Tensor = mixer._parameters["A_log"].detach()
     moved: Float[Tensor, "e n"] = (warm.of(base).detach().double() - base.double()).square()
@@ -112,3 +144,8 @@ def _row_places(mixer: Any, channels: Int64[Tensor, "c"]) -> Int64[Tensor, "k"]:
     alive = kept(mixer.x_proj, "weight")
     chosen_places: Tensor = places if alive is None else places[alive.reshape(-1)[places]]
     return chosen_places
+
+
+def _moved(mixer: Any, part: TensorPart) -> bool:
+    base = mixer._parameters["A_log"].detach()
+    return not torch.equal(part.of(base).detach().to(base.dtype), base)

@@ -32,7 +32,7 @@ def state(model: nn.Module, name: str = "default") -> dict[str, Tensor]:
 def load_state_(model: nn.Module, name: str, tensors: Mapping[str, Tensor]) -> None:
     """Fill an attached adapter with tensors, all of them or none.
 
-    A warm-up of `SDT` that the tensors say is over ends here.
+    A warm-up that the tensors say is over ends here.
     """
     place_(model, name, tensors)
     wanted = state(model, name)

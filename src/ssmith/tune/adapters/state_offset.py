@@ -97,6 +97,7 @@ class StateOffsetPart(MixerPart):
     """
 
     label = "state-offset-h"
+    matrices = ("h", "U", "V")
     by_row = True
     cannot_merge = "no bias stands between the scan and the gate to hold an offset"
 

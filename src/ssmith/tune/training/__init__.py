@@ -11,7 +11,7 @@ from ssmith.tune.training.objectives import (
     rows_of,
 )
 from ssmith.tune.training.processes import is_main_process, join_processes, launched
-from ssmith.tune.training.rates import DATA_SETS, Rate, starting_rate
+from ssmith.tune.training.rates import DATA_SETS, Rate, helped_by_muon, starting_rate
 from ssmith.tune.training.runs import RateGroup, Work, fit, fit_language_, train_
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "averaged",
     "fit",
     "fit_language_",
+    "helped_by_muon",
     "is_main_process",
     "join_processes",
     "launched",

@@ -12,7 +12,6 @@ from jaxtyping import Float64
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torch.optim import Optimizer
 
 from ssmith.core.errors import ArtefactError
 from ssmith.core.files import write_bytes, write_json
@@ -41,8 +40,9 @@ class Look:
 class Checkpoint:
     """Everything the next step depends on.
 
-    ``best`` holds the tensors that validated best, empty if the last are kept; ``moments`` AdamW's,
-    by ``index/name``; ``facts`` the run's ``identity``, its ``looks``, and sums that go on.
+    ``best`` holds the tensors that validated best, empty if the last are kept; ``moments`` the
+    optimisers', by ``optimizer/index/name``; ``facts`` the run's ``identity``, its ``looks``, and
+    sums that go on.
     """
 
     losses: Float64[Tensor, "s"]
@@ -98,25 +98,6 @@ def read_checkpoint(
         if found != expected and (found or group == "weights"):
             raise ArtefactError(f"{path} is not a checkpoint of this model", next_step=AGAIN)
     return Checkpoint(losses=losses, **groups, facts=facts)
-
-
-def moments_of(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Return an optimiser's tensors, by ``index/name``."""
-    return {
-        f"{index}/{name}": value
-        for index, values in optimizer.state_dict()["state"].items()
-        for name, value in values.items()
-    }
-
-
-def set_moments_(optimizer: Optimizer, moments: Mapping[str, Tensor]) -> None:
-    """Give an optimiser the tensors that `moments_of` returned of another."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in moments.items():
-        index, _, name = key.partition("/")
-        state.setdefault(int(index), {})[name] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def looks_as_json(looks: Sequence[Look]) -> list[dict[str, Any]]:

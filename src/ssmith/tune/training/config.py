@@ -8,6 +8,7 @@ from typing import get_args
 
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
+from ssmith.tune.training.optimizers import OPTIMIZERS
 from ssmith.tune.training.schedule import Shape
 
 PRECISIONS = ("float32", "bfloat16")
@@ -127,7 +128,9 @@ class TrainingConfig:
         steps: optimiser steps, ≥ 1; None to count epochs.
         batch_size: sequences per step and process, ≥ 1.
         accumulate: batches per optimiser step, ≥ 1.
-        weight_decay: AdamW's, ≥ 0.
+        optimizer: ``"adamw"`` for all, ``"muon"`` for matrices of adapters and AdamW for the rest,
+            or ``"auto"``: Muon for the methods that it was measured to help.
+        weight_decay: of either, ≥ 0.
         warmup: fraction of all steps with a linearly rising rate, in [0, 1).
         schedule: ``"linear"`` or ``"cosine"`` to 0, or ``"constant"``.
         clip_norm: largest gradient norm; 0 for no limit.
@@ -145,6 +148,7 @@ class TrainingConfig:
     steps: int | None = None
     batch_size: int = 4
     accumulate: int = 1
+    optimizer: str = "auto"
     weight_decay: float = 0.0
     warmup: float = 0.0
     schedule: Shape = "linear"
@@ -171,6 +175,7 @@ class TrainingConfig:
         for name in ("weight_decay", "clip_norm"):
             check_number(name, getattr(self, name), at_least=0)
         check_number("warmup", self.warmup, at_least=0, below=1)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_choice("schedule", self.schedule, get_args(Shape))
         check_choice("precision", self.precision, PRECISIONS)
         check_flag("gradient_checkpointing", self.gradient_checkpointing)

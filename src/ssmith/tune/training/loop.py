@@ -22,12 +22,11 @@ from ssmith.tune.training.checkpoint import (
     Checkpoint,
     Look,
     looks_as_json,
-    moments_of,
     read_checkpoint,
-    set_moments_,
     write_checkpoint,
 )
 from ssmith.tune.training.objectives import Batch, Objective
+from ssmith.tune.training.optimizers import Optimizers
 from ssmith.tune.training.processes import Processes
 from ssmith.tune.training.schedule import Schedule
 
@@ -42,7 +41,7 @@ class Loop:
     """Everything a training does.
 
     Args:
-        groups: of AdamW: ``params``, their peak rate ``lr``, ``weight_decay``.
+        groups: of parameters, with peak rate, decay and optimiser (see `Optimizers`).
         look_every: steps between two looks; another comes after the last step.
         read: returns the trained tensors as they are now; ``write`` puts such tensors back.
         part: rows of a batch; a step of more rows takes several, shared by the processes.
@@ -114,8 +113,7 @@ class _Run:
     def __init__(self, model: nn.Module, loop: Loop) -> None:
         self.model, self.loop = model, loop
         self.device = next(model.parameters()).device
-        self.optimizer = torch.optim.AdamW(list(loop.groups), betas=loop.betas)
-        self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.optimizer = Optimizers(loop.groups, loop.betas)
         self.identity = as_json({**loop.identity, "processes": loop.processes.count})
         self.losses: list[float] = []
         self.looks: list[Look] = []
@@ -163,8 +161,7 @@ class _Run:
 
     def _step(self) -> None:
         loop, step, started = self.loop, len(self.losses), time.perf_counter()
-        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = loop.schedule.rate(peak, step)
+        self.optimizer.set_rates(loop.schedule.rate(1.0, step))
         if step % loop.reseed_every == 0:
             rank = (loop.processes.rank,) if loop.processes.count > 1 else ()
             torch.manual_seed(derive(loop.seed, "dropout", step // loop.reseed_every, *rank))
@@ -177,7 +174,7 @@ class _Run:
         ]
         counts = [int(loop.objective.counts(batch).sum()) for batch in batches]
         total = max(1.0, loop.processes.total(sum(counts), self.device))
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss = sum(self._learn(batch, n / total) for batch, n in zip(batches, counts, strict=True))
         loss = loop.processes.total(loss, self.device)
         self._share_gradients()
@@ -207,12 +204,11 @@ class _Run:
     def _share_gradients(self) -> None:
         if self.loop.processes.count == 1:
             return
-        for group in self.optimizer.param_groups:
-            for item in group["params"]:
-                if item.requires_grad:
-                    # A process without rows in a short last step has no gradients of its own.
-                    item.grad = torch.zeros_like(item) if item.grad is None else item.grad
-                    self.loop.processes.sum_(item.grad)
+        for item in self.optimizer.parameters():
+            if item.requires_grad:
+                # A process without rows in a short last step has no gradients of its own.
+                item.grad = torch.zeros_like(item) if item.grad is None else item.grad
+                self.loop.processes.sum_(item.grad)
 
     def _look(self) -> None:
         loss = self.since[0] / self.since[1] if self.since[1] else 0.0
@@ -232,7 +228,7 @@ class _Run:
                 losses=torch.tensor(self.losses, dtype=torch.float64),
                 weights=self.loop.read(),
                 best=self.best,
-                moments=moments_of(self.optimizer),
+                moments=self.optimizer.moments(),
                 facts={
                     "identity": self.identity,
                     "looks": looks_as_json(self.looks),
@@ -248,7 +244,7 @@ class _Run:
         there = read_checkpoint(path, self.identity, self.loop.read())
         self.loop.write(there.weights)
         self.best = {name: value.to(self.device) for name, value in there.best.items()}
-        set_moments_(self.optimizer, there.moments)
+        self.optimizer.set_moments(there.moments)
         self.losses = there.losses.tolist()
         self.looks = [from_mapping(Look, look, where=str(path)) for look in there.facts["looks"]]
         self.since = list(there.facts["since"])

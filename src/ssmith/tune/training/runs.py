@@ -149,11 +149,12 @@ def fit_language_(
 
 @dataclass(frozen=True, kw_only=True)
 class RateGroup:
-    """Parameters, by name in the model, that share a learning rate."""
+    """Parameters, by name in the model, that share a learning rate; Muon's are matrices."""
 
     name: str
     parameters: Mapping[str, nn.Parameter]
     rate: float
+    optimizer: str = "adamw"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +211,7 @@ def train_(model: nn.Module, work: Work) -> Training:
                 "params": list(group.parameters.values()),
                 "lr": group.rate,
                 "weight_decay": config.weight_decay,
+                "optimizer": group.optimizer,
             }
             for group in work.groups
         ],

@@ -1,0 +1,119 @@
+"""What an attached adapter goes through: its warm-up, if it has one, and its training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ssmith.core.progress import Progress, silent
+from ssmith.jobs.tuning.training_set import TrainingSet
+from ssmith.jobs.tuning.work import adapter_work, rate_groups
+from ssmith.tune import adapters
+from ssmith.tune.adapters import Core
+from ssmith.tune.training import Training, TrainingConfig, Work, join_processes, train_
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What an adapter learns, how, and where it is kept.
+
+    Args:
+        data: what is learned.
+        training: settings of the whole run, a warm-up that is paid from it included.
+        published: data set whose published rates are taken; None for the measured ones.
+        identity: JSON-ready facts that a checkpoint must share.
+        checkpoint: file to go on from and to write; None for none.
+        warm_up: the same for the warm-up.
+        keep_last: end with the last weights instead of those that validate best.
+        progress: told how far it is.
+    """
+
+    data: TrainingSet
+    training: TrainingConfig
+    published: str | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: Path | None = None
+    warm_up: Path | None = None
+    keep_last: bool = False
+    progress: Progress = silent
+
+    def total_steps(self) -> int:
+        """Return the optimiser steps that were asked for."""
+        count = join_processes(self.training.device).count
+        return self.training.total_steps(len(self.data.rows["train"]), count)
+
+
+def learn_(
+    model: nn.Module, name: str, lesson: Lesson
+) -> tuple[Training, dict[str, dict[str, Any]]]:
+    """Train an attached adapter; return what happened, and rate and optimiser of each group."""
+    left = _warm_up(model, name, lesson)
+    settings = dataclasses.replace(lesson.training, steps=left, epochs=None)
+    work, rates = _work(model, name, lesson, settings, lesson.checkpoint)
+    return train_(model, dataclasses.replace(work, keep_last=lesson.keep_last)), rates
+
+
+def _warm_up(model: nn.Module, name: str, lesson: Lesson) -> int:
+    """Run an adapter's warm-ups, and end them; return the steps that are left."""
+    methods = adapters.warming(model, name)
+    total = lesson.total_steps()
+    steps, left = 0, total
+    own: dict[str, Any] = {}
+    for method in methods:
+        before, after = method.warm_steps(total)
+        steps, left = max(steps, before), min(left, after)
+        own |= method.warm_training()
+    if steps:
+        # What warms up stands for whole tensors of the model, which AdamW moves.
+        common = {"steps": steps, "epochs": None, "evaluate_every": steps, "patience": None}
+        settings = dataclasses.replace(lesson.training, optimizer="adamw", **(common | own))
+        work, _ = _work(model, name, lesson, settings, lesson.warm_up)
+        train_(model, dataclasses.replace(work, keep_last=True))
+    elif methods:
+        rows = max(method.rows for method in methods if isinstance(method, Core))
+        _descend(model, name, lesson, rows)
+    if methods:
+        adapters.select_(model, name)
+    return left
+
+
+def _work(
+    model: nn.Module, name: str, lesson: Lesson, settings: TrainingConfig, checkpoint: Path | None
+) -> tuple[Work, dict[str, dict[str, Any]]]:
+    steps = settings.steps or lesson.total_steps()
+    groups, rates = rate_groups(model, name, settings, lesson.published, steps=steps)
+    work = adapter_work(
+        model,
+        name,
+        lesson.data,
+        settings,
+        groups,
+        identity=lesson.identity,
+        checkpoint=checkpoint,
+        progress=lesson.progress,
+    )
+    return work, rates
+
+
+def _descend(model: nn.Module, name: str, lesson: Lesson, count: int) -> None:
+    """Move an adapter by its gradient over the first rows; only the direction matters."""
+    rows, objective = lesson.data.rows["train"][:count], lesson.data.objective
+    size, device = lesson.training.batch_size, lesson.training.device
+    model.eval()
+    with torch.enable_grad():
+        for first in range(0, len(rows), size):
+            batch = objective.collate(list(rows[first : first + size]))
+            batch = {key: value.to(device) for key, value in batch.items()}
+            share = int(objective.counts(batch).sum())
+            (objective.loss(model, batch) * share).backward()
+    with torch.no_grad():
+        for value in adapters.trainable(model, name).values():
+            if value.grad is not None:
+                value.sub_(value.grad / value.grad.abs().max().clamp(min=1e-30))
+                value.grad = None
