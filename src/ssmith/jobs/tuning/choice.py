@@ -39,7 +39,7 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class Election:
     """Which method was chosen, and what that cost.
 
     Args:
@@ -58,7 +58,7 @@ def choose(
     methods: tuple[Method, ...],
     lesson: Lesson,
     checkpoints: Path | None,
-) -> tuple[tuple[Method, ...], Choice | None]:
+) -> tuple[tuple[Method, ...], Election | None]:
     """Put the best candidate in the place of `Auto` among an adapter's methods.
 
     Each round gives every candidate a whole run of its own, warm-up and falling rate included: a
@@ -99,7 +99,7 @@ def choose(
         left = [trial.method for trial in able[: math.ceil(len(able) / 2)]]
         steps *= 2
     spent = sum(trial.steps for trial in trials)
-    return _with(methods, left[0]), Choice(method=left[0], trials=tuple(trials), steps=spent)
+    return _with(methods, left[0]), Election(method=left[0], trials=tuple(trials), steps=spent)
 
 
 def _with(methods: tuple[Method, ...], name: str) -> tuple[Method, ...]:

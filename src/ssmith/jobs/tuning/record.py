@@ -14,7 +14,7 @@ from ssmith.core.files import to_json
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.settings import to_mapping, to_yaml
 from ssmith.jobs.outputs import RECEIPT
-from ssmith.jobs.tuning.choice import Choice
+from ssmith.jobs.tuning.choice import Election
 from ssmith.jobs.tuning.config import TuneConfig
 from ssmith.report.plot_training import training_plot
 from ssmith.tune.adapters import AttachReport, MergeReport
@@ -43,7 +43,7 @@ class Tuned:
     rates: dict[str, dict[str, Any]]
     data: dict[str, Any]
     quality: dict[str, Any]
-    choice: Choice | None = None
+    choice: Election | None = None
     merged: MergeReport | None = None
 
     @cached_property

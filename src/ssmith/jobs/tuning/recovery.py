@@ -19,7 +19,7 @@ from ssmith.core.tokens import TokenWindows
 from ssmith.families import SequenceModel
 from ssmith.families.hf import engine
 from ssmith.families.registry import mixers
-from ssmith.jobs.tuning.choice import Choice, choose
+from ssmith.jobs.tuning.choice import Election, choose
 from ssmith.jobs.tuning.learning import Lesson, learn_
 from ssmith.jobs.tuning.training_set import TrainingSet, window_rows
 from ssmith.tune import adapters
@@ -94,7 +94,7 @@ class Recovered(AsDict):
     """
 
     methods: tuple[str, ...]
-    choice: Choice | None
+    choice: Election | None
     parameters: int
     rates: dict[str, dict[str, Any]]
     steps: int
