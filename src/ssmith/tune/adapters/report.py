@@ -14,9 +14,9 @@ from ssmith.tune.adapters.survey import Coverage
 class AttachReport:
     """What an adapter is made of; printing it shows a summary.
 
-    ``stored`` counts the numbers of its file, fixed bases and places too; ``coverage`` says per kind
-    of layer how many the adapter reaches, and how many there are; ``tensors`` the shape of every
-    trained tensor, by its name in the model; ``proof`` the norm of each one's gradient in the proof
+    ``stored`` counts the numbers of its file, fixed bases and places too; ``coverage`` says per
+    kind of layer how many the adapter reaches, and how many there are; ``tensors`` the shape of
+    every trained tensor, by its name in the model; ``proof`` the norm of each gradient in the proof
     that it acts, empty without one.
     """
 
