@@ -26,6 +26,7 @@ JOBS = {
     "tune": "ssmith.jobs.tuning.fine_tune",
     "report": "ssmith.report.write_report",
     "dashboard": "ssmith.dashboard.write_site",
+    "cycle": "ssmith.cycle.run_cycle",
     "list": "ssmith.jobs.catalogue.catalogue",
     "release init": "ssmith.release.begin.init",
     "release add": "ssmith.release.adding.keep",
@@ -56,6 +57,7 @@ NEEDED = {
     "tune": ("model", "--method", "state-offset-y", "--data", "data.npz", "--out", "out"),
     "report": ("receipt.json", "--out", "out"),
     "dashboard": ("line", "--out", "out"),
+    "cycle": ("line", "--config", "cycle.toml"),
     "list": (),
     "release init": ("other",),
     "release add": ("line", "model"),
@@ -139,6 +141,7 @@ def lay_out_a_line(place):
     for text in ("one", "two"):
         promote(shelf.line, shelf.add(text))
     (place / "policy.toml").write_text("[promote]\nproof = true\n")
+    (place / "cycle.toml").write_text('data = "new"\n')
     make_key(place / "own.key")
 
 
@@ -170,7 +173,7 @@ def called(place, monkeypatch, capsys):
     monkeypatch.setattr(door, "_fail", coded)
 
     def run(name, words):
-        if name.startswith(("release", "dashboard")) and not (place / "line").exists():
+        if name.startswith(("release", "dashboard", "cycle")) and not (place / "line").exists():
             lay_out_a_line(place)
 
         def job(*given, **more):

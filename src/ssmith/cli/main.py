@@ -13,6 +13,7 @@ from importlib.metadata import version
 from ssmith.cli import (
     audit,
     compare,
+    cycle,
     dashboard,
     evaluate,
     inspect,
@@ -47,6 +48,7 @@ COMMANDS = {
     "release": release,
     "report": report,
     "dashboard": dashboard,
+    "cycle": cycle,
     "list": list_names,
 }
 BUG = 70

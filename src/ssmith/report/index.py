@@ -62,7 +62,13 @@ class Tuning:
     losing: list[str]
 
 
-def write_index(receipts: Sequence[Row], directory: Path, *, title: str = "Pilots") -> Path:
+def write_index(
+    receipts: Sequence[Row],
+    directory: Path,
+    *,
+    title: str = "Pilots",
+    links: Sequence[tuple[str, Path]] = (),
+) -> Path:
     """Write ``index.html``: tables of pilots, tunings and comparisons, with links to the reports.
 
     What did not go well stands in a list of its own, so that nobody has to look for it.
@@ -72,6 +78,7 @@ def write_index(receipts: Sequence[Row], directory: Path, *, title: str = "Pilot
             of each.
         directory: where to write; created if need be.
         title: of the page.
+        links: name and page of what stands above the tables.
 
     Returns:
         Path of the page.
@@ -88,6 +95,7 @@ def write_index(receipts: Sequence[Row], directory: Path, *, title: str = "Pilot
     entries = [_entry(row, directory) for rows in by_action.values() for row in rows]
     context = {
         "title": title,
+        "links": [(name, _relative(page, directory)) for name, page in links],
         "entries": entries,
         "accepted": sum(entry.summary.tone == "passed" for entry in entries),
         "tunings": tunings,
@@ -162,5 +170,8 @@ def _machine(receipts: Sequence[Row]) -> str:
 
 def _link(report: Path, directory: Path) -> str:
     page = report if report.suffix == ".html" else report / "report.html"
-    relative = Path(os.path.relpath(page, directory)).as_posix()
-    return quote(relative, safe="/")
+    return _relative(page, directory)
+
+
+def _relative(page: Path, directory: Path) -> str:
+    return quote(Path(os.path.relpath(page, directory)).as_posix(), safe="/")
