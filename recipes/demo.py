@@ -97,8 +97,8 @@ def write_stream(path: Path) -> None:
     """Write test digits as a worse camera would see them: less contrast, and noise."""
     test = sm.load_data("embedded:digits", sm.load("embedded:digits-s5")).split("test")
     clean, labels = test.x.numpy(), test.y.numpy()
-    noise = np.random.default_rng(0).normal(scale=0.12, size=clean.shape)
-    np.savez(path, x=(0.5 * clean + 0.25 + noise).astype("float32"), y=labels)
+    noise = np.random.default_rng(0).normal(scale=0.1, size=clean.shape)
+    np.savez(path, x=(0.7 * clean + 0.15 + noise).astype("float32"), y=labels)
 
 
 def run(words: list[str]) -> int:

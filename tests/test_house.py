@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "dashboard": {"core", "release", "report"},
     # What is tried on a version is written into its line.
     "trials": {"api", "core", "data", "evaluation", "families", "jobs", "release"},
+    "watch": {"api", "core", "families", "jobs", "ops", "release", *VERBS},
     "cli": {"api", "core", "cycle", "dashboard", "jobs", "release", "report", "trials", "watch"},
 }
 

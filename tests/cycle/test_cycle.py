@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from helpers.pages import ROOT
-from helpers.year import DENSE, SMALL, Clock, model, paper, receipt
+from helpers.year import DENSE, SMALL, model, paper, receipt
 from ssmith.cli.main import main
 from ssmith.core.errors import ArtefactError, InputError
 from ssmith.cycle import CycleConfig, Renew, read_cycle, run_cycle, steps
-from ssmith.cycle.renewing import Made
+from ssmith.cycle.renewing import Renewed
 from ssmith.release.adding import keep, keep_profile
 from ssmith.release.begin import init
 from ssmith.release.case import Rule
@@ -26,7 +26,7 @@ RENEW = Renew(when="alarm", how="recalibrate", model="dense", data="data")
 @pytest.fixture
 def line(tmp_path):
     policy = Policy(promote=Promote(max_loss="1 points", parity=False))
-    made = init(tmp_path / "line", policy, clock=Clock())
+    made = init(tmp_path / "line", policy)
     first = keep(made, model(tmp_path / "models" / "dense", DENSE))
     assert promote(made, first).promoted
     (tmp_path / "profile").mkdir()
@@ -53,7 +53,7 @@ def world(line, tmp_path, monkeypatch):
 
     def renewed(*_, **__):
         world.calls.append("renew")
-        return Made(directory=tmp_path, accepted=world.accepted, headline="made anew")
+        return Renewed(directory=tmp_path, accepted=world.accepted, headline="made anew")
 
     def added(into, made):
         content = receipt(SMALL, accepted=world.accepted)
@@ -73,7 +73,7 @@ def world(line, tmp_path, monkeypatch):
 
 def go(line, tmp_path, **changes):
     config = CycleConfig(**{"data": "today", "renew": RENEW} | changes)
-    return run_cycle(line.path, config, tmp_path / "work")
+    return run_cycle(line, config, tmp_path / "work")
 
 
 def told(line):
@@ -140,7 +140,7 @@ def test_a_rule_that_does_not_hold_names_what_settles_it(line, world, tmp_path, 
 
 
 def test_no_live_version_or_no_profile_is_said_with_the_next_step(world, tmp_path):
-    empty = init(tmp_path / "empty", Policy(promote=Promote(parity=False)), clock=Clock())
+    empty = init(tmp_path / "empty", Policy(promote=Promote(parity=False)))
     assert "release promote" in go(empty, tmp_path).last.next_step
     promote(empty, keep(empty, model(tmp_path / "models" / "other", "0f" * 32)))
     assert "--take" in go(empty, tmp_path).last.next_step

@@ -14,6 +14,7 @@ from ssmith.release.adding import keep
 from ssmith.release.begin import init
 from ssmith.release.policy import Policy, Promote
 from ssmith.release.promotion import promote, rollback
+from ssmith.watch.service import STREAMS
 
 
 def at(month, day):
@@ -115,6 +116,12 @@ def test_a_damaged_log_is_told_and_not_hidden(tmp_path, place):
     story = read_story(line.path)
     assert health_of(story) == DAMAGED
     assert f"log.jsonl, entry {place % len(lines)}" in {item.where for item in story.checked.faults}
+
+
+def test_what_a_watch_counts_is_no_damage(tmp_path):
+    line, _ = make_year(tmp_path / "line", tmp_path / "models")
+    (line.path / STREAMS / "0123").mkdir(parents=True)
+    assert health_of(read_story(line.path)) == HEALTHY
 
 
 def test_no_line_is_an_error_with_the_next_step(tmp_path):

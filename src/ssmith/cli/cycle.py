@@ -33,13 +33,13 @@ def kept(arguments: argparse.Namespace) -> str:
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Go through the steps; exit 1 where one asks for a person because something is not well."""
     from ssmith.cycle import read_cycle, run_cycle
+    from ssmith.release.line import Line
 
     config = read_cycle(arguments.config)
     work = arguments.work or Path(f"{arguments.line}.cycle")
+    line = Line.open(arguments.line)
     with output.progress() as progress:
-        found = run_cycle(
-            arguments.line, config, work, command=arguments.command_line, progress=progress
-        )
+        found = run_cycle(line, config, work, command=arguments.command_line, progress=progress)
     output.result(found.as_dict())
     if found.resumed:
         output.line(f"cycle {found.number} goes on")

@@ -21,7 +21,7 @@ _RECEIPT = "receipt.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class Renewed:
     """What was made.
 
     Args:
@@ -44,7 +44,7 @@ def recalibrate(
     *,
     command: Sequence[str],
     progress: Progress,
-) -> Made:
+) -> Renewed:
     """Cut the dense model anew by a pilot, which goes on where it was killed."""
     where = out / "pilot"
     receipt = pilot(
@@ -52,7 +52,7 @@ def recalibrate(
         command=command, progress=progress,
     )  # fmt: skip
     verdict = receipt.verdict
-    return Made(
+    return Renewed(
         directory=where,
         accepted=verdict["accepted"] is True,
         headline=str(verdict["headline"]),
@@ -66,7 +66,7 @@ def retune(
     *,
     command: Sequence[str],
     progress: Progress,
-) -> Made:
+) -> Renewed:
     """Train the live version further, from its last checkpoint if that was killed, and compare."""
     assert config.tune is not None
     assert live is not None
@@ -82,7 +82,7 @@ def retune(
             progress=progress,
         )  # fmt: skip
         receipt.save(judged)
-    return Made(
+    return Renewed(
         directory=tuned,
         accepted=True,
         headline="the live version was trained further on new data",
@@ -90,7 +90,7 @@ def retune(
     )
 
 
-def add_version(line: Line, made: Made) -> Version:
+def add_version(line: Line, made: Renewed) -> Version:
     """Bring what was made into the line with its receipts, unless it is there already."""
     papers = [read_paper(path) for path in (*receipts_with(made.directory), *made.receipts)]
     return keep(line, opened(made.directory), papers=papers, reason="made by a cycle")

@@ -54,7 +54,7 @@ class Cycle:
 
 
 def run_cycle(
-    place: str | Path,
+    line: Line,
     config: CycleConfig,
     work: Path,
     *,
@@ -66,7 +66,7 @@ def run_cycle(
     Nothing is promoted: it ends with a proposal, or at the first step that asks for a person.
 
     Args:
-        place: directory of the line.
+        line: the line.
         config: what is done.
         work: directory for what is made on the way; cycles that ended are swept from it.
         command: the command line, for the receipts.
@@ -78,7 +78,6 @@ def run_cycle(
     Raises:
         SsmithError: if a step cannot be done; what was finished before it is kept.
     """
-    line = Line.open(place)
     identity = digest_of(canonical(to_mapping(config)))
     begun = _open_cycle(line.entries(), identity)
     resumed = begun is not None

@@ -70,8 +70,10 @@ def line_lead(story: Story, words: Words) -> Any:
     )
 
 
-def alarm_lead(story: Story, words: Words) -> Any:
-    """Say that an alarm is open, or nothing."""
+def warning(story: Story, words: Words) -> Any:
+    """Say that something is damaged or an alarm is open, or nothing."""
+    if story.checked.faults:
+        return audit_lead(story, words)
     alarm = open_alarm(story)
     if alarm is None:
         return ""

@@ -25,6 +25,8 @@ from ssmith.release.version import PROFILES, RECEIPTS, VERSIONS, Version, live_i
 from ssmith.release.writing import ABOUT, LIVE_LINK, about
 
 _ROOMS = (VERSIONS, MANIFESTS, RECEIPTS, PROFILES)
+_COUNTS = "watch"
+"""Directory of what a watch has counted from look to look, which no entry names."""
 _TRIES, _PAUSE = 5, 0.2
 
 
@@ -166,7 +168,7 @@ def _strangers(root: Path) -> Iterator[Fault]:
             yield Fault(where=f"{room}/{name}", text="no entry names it")
         for name in sorted(known[room] - there[room]):
             yield Fault(where=f"{room}/{name}", text="is missing")
-    own = {LOG, ABOUT, LIVE_LINK, lock.LOCK, changes.STAGING, changes.JOURNAL, *_ROOMS}
+    own = {LOG, ABOUT, LIVE_LINK, lock.LOCK, changes.STAGING, changes.JOURNAL, _COUNTS, *_ROOMS}
     for name in sorted({item.name for item in root.iterdir()} - own):
         yield Fault(where=name, text="does not belong to a line")
 
