@@ -283,6 +283,7 @@ def test_quiet_prints_nothing(place, ssmith, name):
         "parity": ("model",),
         "train": ("recipe.json", "--out", "trained"),
         "tune": ("model", *TUNING, "--data", "data.npz", "--out", "tuned"),
+        "release": ("init", "line"),
         "report": ("small/receipt.json", "--out", "page"),
         "list": (),
     }[name]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from helpers.commands import words_of
 from helpers.lines import Shelf
 from ssmith.cli import main as door
 from ssmith.cli.main import COMMANDS, parser
@@ -213,12 +214,3 @@ def test_a_flag_changes_the_job_or_is_refused_by_name(called, name, flag):
 def test_every_command_is_tried():
     assert set(JOBS) == set(NEEDED) == set(words_of(parser()))
     assert {name.split()[0] for name in JOBS} == set(COMMANDS)
-
-
-def words_of(of):
-    """Every command of a parser, with those of its commands."""
-    for action in of._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for name, inner in action.choices.items():
-                deeper = list(words_of(inner))
-                yield from (f"{name} {word}" for word in deeper) if deeper else [name]

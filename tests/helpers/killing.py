@@ -18,6 +18,7 @@ from ssmith.release.line import Line
 from ssmith.release.promotion import promote, rollback
 from ssmith.release.verify import verify
 
+KINDS = ("add", "promote", "rollback")
 WRITES = ("open", "write", "fsync", "mkdir", "rename", "symlink", "unlink", "truncate", "rmdir")
 OWN = {
     "line.json", "log.jsonl", "live", "versions", "manifests", "receipts", "profiles",
@@ -41,23 +42,23 @@ def endless(place, seed):
         others = [item for item in versions if live is None or item.digest != live.digest]
         was = [item.version for item in line.entries() if item.action == "promote"]
         count += 1
-        kind = draw.choice(("add", "promote", "rollback"))
+        kind = draw.choice(KINDS)
         if kind == "add" or not others or (kind == "rollback" and len(set(was)) < 2):
-            say(live, live)
+            say("add", live, live)
             shelf.add(f"of {seed}, {count}")
         elif kind == "promote":
             target = draw.choice(others)
-            say(live, target)
+            say("promote", live, target)
             promote(line, target)
         else:
             target = draw.choice([item for item in others if item.digest in was])
-            say(live, target)
+            say("rollback", live, target)
             rollback(line, target)
 
 
-def say(live, target):
+def say(kind, live, target):
     digests = [None if item is None else item.digest for item in (live, target)]
-    print(json.dumps(digests), flush=True)
+    print(json.dumps([kind, *digests]), flush=True)
 
 
 def act(place, action):

@@ -60,7 +60,7 @@ def test_killed_at_random_moments(place):
         running.kill()
         rest, err = running.communicate()
         assert not err, err
-        said = json.loads((first + rest).strip().splitlines()[-1])
+        _, *said = json.loads((first + rest).strip().splitlines()[-1])
         line = Line.open(place / "line")
         assert (None if line.live is None else line.live.digest) in said
         found = verify(line)

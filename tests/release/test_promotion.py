@@ -237,5 +237,6 @@ def test_versions_are_named_by_the_first_digits(shelf):
         assert short(second.digest) in str(caught.value)
     with pytest.raises(InputError, match="no version is live"):
         shelf.line.version("live")
-    promote(shelf.line, second)
-    assert shelf.line.version("live") == second
+    promote(shelf.line, first)
+    assert shelf.line.version("live") == shelf.line.version(first.digest)
+    assert shelf.line.version("newest") == shelf.line.version(second.digest)

@@ -23,6 +23,7 @@ from ssmith.release.policy import Policy, policy_from
 from ssmith.release.version import Version, find, live_in, receipt_of
 from ssmith.release.writing import ABOUT, FORMAT, FORMAT_VERSION, LIVE_LINK, Writing, us
 
+NEWEST = "newest"
 _TRIES, _PAUSE = 100, 0.02
 
 
@@ -126,7 +127,8 @@ class Line:
         """Return a version.
 
         Args:
-            prefix: the first digits of its digest, four or more; or ``live``.
+            prefix: the first digits of its digest, four or more; ``live``; or ``newest``, the one
+                that was added last.
 
         Returns:
             The version.
@@ -141,6 +143,8 @@ class Line:
             return live
         added = {item.version: item for item in self.entries() if item.action == "add"}
         digests = [digest for digest in added if digest is not None]
+        if prefix == NEWEST and digests:
+            return self._version(added[digests[-1]])
         return self._version(added[find(digests, prefix, where=str(self.path))])
 
     def receipt(self, digest: str) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def _loss(case: Case, name: str, *, bound: bool) -> Rule:
     passed = loss <= allowed + ROUNDING
     return Rule(
         name=name,
-        asked=f"{what} at most {case.policy.max_loss}: {quality.told(allowed)}",
+        asked=f"{asked} ({quality.told(allowed)})",
         found=f"{quality.told(loss)} ({quality.text})",
         passed=passed,
         settle="" if passed else case.compare,

@@ -155,7 +155,7 @@ def find(digests: Sequence[str], prefix: str, *, where: str) -> str:
     if not _DIGEST.fullmatch(given) or len(hex_of(given)) < _LEAST:
         raise InputError(
             f"version {prefix!r} is no digest",
-            allowed=f"the first digits of one, {_LEAST} or more: {_shown(digests)}",
+            allowed=f"live, newest, or the first {_LEAST} digits or more of {_shown(digests)}",
         )
     found = [item for item in digests if item.startswith(PREFIX + hex_of(given))]
     if len(found) != 1:
@@ -168,4 +168,4 @@ def find(digests: Sequence[str], prefix: str, *, where: str) -> str:
 
 
 def _shown(digests: Sequence[str]) -> str:
-    return ", ".join(map(short, digests)) if digests else "there is none yet"
+    return ", ".join(map(short, digests)) if digests else "none: there is none yet"

@@ -91,7 +91,7 @@ def sign(arguments: argparse.Namespace, output: Output) -> int:
     signers = line.policy.promote.signers
     found = len(approvals(line.entries(), target.digest, signers.keys))
     output.result({"entry": entry_as_dict(entry), "signed": found, "needed": signers.at_least})
-    output.line(f"signed as entry {entry.index}; {found} of {signers.at_least} signatures")
+    output.line(f"signed as entry {entry.index}; signatures: {found}, asked: {signers.at_least}")
     return 0
 
 

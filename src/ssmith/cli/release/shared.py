@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ssmith.release.log import Entry
     from ssmith.release.version import Version
 
-VERSION_HELP = "the first digits of its digest, four or more, or live"
+VERSION_HELP = "the first digits of its digest, four or more; or live, or newest"
 
 
 def command(
