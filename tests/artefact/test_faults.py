@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from helpers.models import Kind, make_model
 from helpers.plans import random_plan
 from ssmith.artefact import EMBEDDED, embedded_names, load, locate, save, verify
-from ssmith.artefact.layout import MANIFEST, manifest_of
+from ssmith.core.directories import MANIFEST, manifest_of
 from ssmith.core.errors import (
     ArtefactError,
     InputError,

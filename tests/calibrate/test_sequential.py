@@ -14,7 +14,7 @@ from helpers.passes import digests, energy, halve
 from helpers.selective import windows_of
 from helpers.tiny_mamba import tiny
 from ssmith.calibrate import SELECTION, PassConfig, Stage, passage_of, run_pass, store
-from ssmith.core.errors import InputError, NumericalError
+from ssmith.core.errors import ArtefactError, InputError, NumericalError
 from ssmith.core.progress import silent
 from ssmith.core.selective import ENTRY, BlockRecord
 from ssmith.families.hf import engine
@@ -128,7 +128,7 @@ def test_a_pass_that_was_killed_goes_on_to_the_same_bytes(tmp_path, after):
         if done == after:
             raise KeyboardInterrupt
 
-    config = PassConfig(work_dir=tmp_path / "work", fingerprint="x")
+    config = PassConfig(work_dir=tmp_path / "work", identity={"cut": "x"})
     with pytest.raises(KeyboardInterrupt):
         pruned(windows, config, kill)
     calls = []
@@ -145,7 +145,7 @@ def test_a_pass_that_was_killed_goes_on_to_the_same_bytes(tmp_path, after):
 
 def test_a_kill_between_any_two_files_loses_nothing(tmp_path, monkeypatch):
     """Every write is the last one once: what is there by then is enough to go on."""
-    windows, config = windows_of(3, 12), PassConfig(work_dir=tmp_path / "w", fingerprint="x")
+    windows, config = windows_of(3, 12), PassConfig(work_dir=tmp_path / "w", identity={"cut": "x"})
     wanted, _ = pruned(windows)
     real, writes = store.write_bytes, []
 
@@ -170,13 +170,13 @@ def test_a_kill_between_any_two_files_loses_nothing(tmp_path, monkeypatch):
 
 
 def test_a_directory_of_another_pass_is_refused(tmp_path):
-    pruned(windows_of(2, 8), PassConfig(work_dir=tmp_path / "w", fingerprint="x"))
-    with pytest.raises(InputError, match="over another model, data or method"):
-        pruned(windows_of(2, 8), PassConfig(work_dir=tmp_path / "w", fingerprint="y"))
+    pruned(windows_of(2, 8), PassConfig(work_dir=tmp_path / "w", identity={"cut": "x"}))
+    with pytest.raises(ArtefactError, match='cut was "x" and is "y"'):
+        pruned(windows_of(2, 8), PassConfig(work_dir=tmp_path / "w", identity={"cut": "y"}))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(InputError, match="not empty"):
-        pruned(windows_of(2, 8), PassConfig(work_dir=tmp_path / "mine", fingerprint="y"))
+        pruned(windows_of(2, 8), PassConfig(work_dir=tmp_path / "mine", identity={"cut": "y"}))
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
 
 

@@ -77,7 +77,9 @@ def test_prune_dry_run_cuts_nothing_and_writes_the_plan(place, ssmith):
     assert text.code == 0
     assert "keep 6 of 12" in text.out
     assert Plan.load(place / "plan.json").cut("state").kept == 6
-    assert sorted(item.name for item in place.iterdir()) == ["data.npz", "model", "plan.json"]
+    assert sorted(item.name for item in place.iterdir()) == [
+        "data.npz", "known.npz", "model", "plan.json",
+    ]  # fmt: skip
 
 
 def test_prune_saves_a_model_that_verifies(place, ssmith):
@@ -128,10 +130,23 @@ def test_prune_takes_settings_of_the_criterion(place, ssmith):
 def test_overwrite_replaces(place, ssmith):
     command = ("prune", "model", "--cut", "state=0.5", "--out", "small")
     assert ssmith(*command).code == 0
-    (place / "small" / "old").write_text("old")
     assert ssmith(*command).code == 2
+    mine = place / "small" / "mine"
+    mine.write_text("years of work")
+    refused = ssmith(*command, "--overwrite")
+    assert (refused.code, mine.read_text()) == (2, "years of work")
+    assert "mine in it is no file that ssmith lists as its own" in refused.err
+    mine.unlink()
     assert ssmith(*command, "--overwrite").code == 0
-    assert not (place / "small" / "old").exists()
+
+
+@pytest.mark.parametrize("name", ["mine.json", "mine.safetensors"])
+def test_a_plan_replaces_nothing_unasked(place, ssmith, name):
+    (place / name).write_text("mine")
+    ended = ssmith("prune", "model", "--cut", "state=0.5", "--dry-run", "--plan-out", "mine.json")
+    assert ended.code == 2
+    assert name in ended.err
+    assert (place / name).read_text() == "mine"
 
 
 def test_overwrite_spares_what_is_no_model(place, ssmith):
@@ -178,18 +193,18 @@ def test_compare_with_an_own_metric_that_prints(place, ssmith):
 
 def pilot(*more):
     return (
-        "pilot", "model", "--data", "data.npz", "--out", "pilot", *FAST,
+        "pilot", "model", "--data", "known.npz", "--out", "pilot", *FAST,
         "--at", "0.3,0.6", "--baselines", "random", *more,
     )  # fmt: skip
 
 
 def test_pilot_accepts_then_resumes_then_refuses(place, ssmith):
-    text = ssmith(*pilot("--max-loss", "1"))
+    text = ssmith(*pilot("--max-loss", "0.99"))
     assert text.code == 0, text.err
     assert text.out.startswith("accepted: ")
     receipt = (place / "pilot" / "receipt.json").read_bytes()
-    assert ssmith(*pilot("--max-loss", "1")).code == 2
-    again = ssmith(*pilot("--max-loss", "1", "--resume", "--json"))
+    assert ssmith(*pilot("--max-loss", "0.99")).code == 2
+    again = ssmith(*pilot("--max-loss", "0.99", "--resume", "--json"))
     assert again.code == 0
     assert (place / "pilot" / "receipt.json").read_bytes() == receipt
     assert again.document == json.loads(receipt)
@@ -278,7 +293,7 @@ def test_quiet_prints_nothing(place, ssmith, name):
         "eval": ("model", "--data", "data.npz"),
         "compare": ("model", "small", "--data", "data.npz", *FAST),
         "audit": ("model", "small", "--data", "data.npz"),
-        "pilot": pilot("--max-loss", "1")[1:],
+        "pilot": pilot("--max-loss", "0.99")[1:],
         "verify": ("model",),
         "parity": ("model",),
         "train": ("recipe.json", "--out", "trained"),

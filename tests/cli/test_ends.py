@@ -46,7 +46,7 @@ def test_interrupted_while_saving(place, ssmith, monkeypatch):
 
 
 def test_interrupted_pilot_goes_on(place, ssmith, monkeypatch):
-    words = (*PILOT, "--max-loss", "1", "--speed-seconds", "0.01")
+    words = (*PILOT, "--max-loss", "0.99", "--speed-seconds", "0.01")
     with monkeypatch.context() as patch:
         patch.setattr("ssmith.jobs.pilot.run.measure_costs", interrupt)
         ended = ssmith(*words)

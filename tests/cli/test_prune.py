@@ -118,7 +118,8 @@ def test_the_same_command_goes_on_from_its_working_directory(place, ssmith, monk
         ssmith, "mamba", "--cut", "entry=0.25", "--out", "x", "--work-dir", "work", "--from-disk"
     )
     assert (other.code, other.out.count("\n")) == (2, 2)
-    assert "over another model, data or method" in other.err
+    # The share and the number of samples differ; what differs is named.
+    assert "work belongs to a run with other settings or data: cuts." in other.err
 
 
 ENTRIES = ("mamba", "--cut", "entry=0.5", "--out", "x")

@@ -27,7 +27,7 @@ REFUSED = [
         "own_metric is for models",
     ),
     (
-        ("pilot", "mamba", "--data", "ids.npy", "--own-max-loss", "2", "--out", "o"),
+        ("pilot", "mamba", "--data", "ids.npy", "--own-max-loss", "2 absolute", "--out", "o"),
         "own_max_loss is",
     ),
     (("pilot", "mamba", "--data", "ids.npy", "--cut", "heads", "--out", "o"), "unit is 'heads'"),
@@ -103,7 +103,7 @@ def test_a_language_model_is_trained_measured_and_piloted(place, ssmith):
     ended = ssmith(
         "pilot", "bytes", "--data", "squares.txt", "--length", "16", "--samples", "4",
         "--windows", "4", "--test-windows", "4", "--at", "0.5", "--baselines", "",
-        "--max-loss", "9", "--speed-seconds", "0.001", "--out", "pilot",
+        "--max-loss", "900 %", "--speed-seconds", "0.001", "--out", "pilot",
     )  # fmt: skip
     assert ended.code in (0, 1)
     assert ended.err == ""

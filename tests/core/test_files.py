@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ssmith.core.errors import ArtefactError, OutputExistsError
+from ssmith.core.errors import ArtefactError
 from ssmith.core.files import (
+    aside,
     beside,
-    directory_bytes,
     finite_or_none,
-    new_directory,
+    hold,
     read_json,
-    refuse_existing,
     sha256_file,
+    sweep,
     to_json,
     write_bytes,
     write_json,
@@ -37,6 +37,43 @@ def test_write_and_replace(tmp_path):
     write_bytes(path, b"other")
     assert path.read_bytes() == b"other"
     assert names(path.parent) == ["file.txt"]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_the_umask_says_who_may_read(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / "file", "x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+
+
+def test_what_a_killed_writer_left_is_swept_and_what_another_writes_is_not(tmp_path):
+    path = tmp_path / "file.txt"
+    foreign = [".file.txt.abcdef12", ".file.txt.ssmith-mine", ".other.ssmith-01234567", ".file.txt"]
+    for name in [".file.txt.ssmith-01234567", ".file.txt.ssmith-0a1b2c3d", *foreign]:
+        (tmp_path / name).write_text("half")
+    descriptor, held = hold(path, lambda place: os.open(place, os.O_WRONLY | os.O_CREAT))
+    write_text(path, "whole")
+    assert names(tmp_path) == sorted(["file.txt", held.name, *foreign])
+    os.close(descriptor)
+    write_text(path, "again")
+    assert names(tmp_path) == sorted(["file.txt", *foreign])
+
+
+def test_what_a_killed_exchange_had_set_aside_comes_back(tmp_path):
+    path = tmp_path / "out"
+    path.mkdir()
+    (path / "weights").write_text("old")
+    path.rename(aside(path))
+    sweep(path)
+    assert (path / "weights").read_text() == "old"
+    path.rename(aside(path))
+    path.mkdir()
+    sweep(path)
+    assert names(tmp_path) == ["out"]
+    assert names(path) == []
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
@@ -121,121 +158,8 @@ def test_what_cannot_be_read_is_one_line(tmp_path, what):
         read_json(path)
 
 
-def test_digest_and_size(tmp_path):
+def test_digest(tmp_path):
     write_text(tmp_path / "a" / "b", "abc")
-    write_text(tmp_path / "c", "")
     # The digest of "abc" as FIPS 180-2 prints it.
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_file(tmp_path / "a" / "b") == known
-    assert directory_bytes(tmp_path) == 3
-
-
-def test_refuse_existing(tmp_path):
-    refuse_existing(tmp_path / "free", overwrite=False)
-    (tmp_path / "empty").mkdir()
-    refuse_existing(tmp_path / "empty", overwrite=False)
-    (tmp_path / "file").write_text("x")
-    for occupied in (tmp_path, tmp_path / "file"):
-        refuse_existing(occupied, overwrite=True)
-        with pytest.raises(OutputExistsError, match="--overwrite"):
-            refuse_existing(occupied, overwrite=False)
-
-
-@pytest.mark.parametrize("before", ["nothing", "empty", "full", "file"])
-def test_a_directory_that_succeeds_is_the_new_one_only(tmp_path, before):
-    path = tmp_path / "out"
-    prepare(path, before)
-    with new_directory(path, overwrite=True) as scratch:
-        assert scratch.parent == path.parent
-        (scratch / "deep").mkdir()
-        (scratch / "deep" / "new").write_text("new")
-        if before == "full":
-            # The old one is there until the new one is complete.
-            assert (path / "old").read_text() == "old"
-    assert names(path) == ["deep"]
-    assert names(tmp_path) == ["out"]
-
-
-@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077, 0o000])
-def test_permissions_are_what_the_umask_leaves(tmp_path, umask):
-    before = os.umask(umask)
-    try:
-        path = tmp_path / "out"
-        with new_directory(path) as scratch:
-            (scratch / "deep").mkdir(mode=0o700)
-            (scratch / "deep" / "weights").touch(mode=0o600)
-        write_text(tmp_path / "file", "text")
-    finally:
-        os.umask(before)
-    for place, full in (
-        (path, 0o777),
-        (path / "deep", 0o777),
-        (path / "deep" / "weights", 0o666),
-        (tmp_path / "file", 0o666),
-    ):
-        assert place.stat().st_mode & 0o777 == full & ~umask
-
-
-def prepare(path, before):
-    if before in ("empty", "full"):
-        path.mkdir()
-    if before == "full":
-        (path / "old").write_text("old")
-    if before == "file":
-        path.write_text("old")
-
-
-@pytest.mark.parametrize("before", ["nothing", "empty", "full"])
-@pytest.mark.parametrize("error", [Stopped(), ValueError("x"), OSError(28, "full")], ids=repr)
-def test_a_directory_that_fails_leaves_no_trace(tmp_path, before, error):
-    path = tmp_path / "out"
-    prepare(path, before)
-    expected = ArtefactError if isinstance(error, OSError) else type(error)
-    with pytest.raises(expected), new_directory(path, overwrite=True) as scratch:
-        (scratch / "half").write_text("half")
-        raise error
-    assert names(tmp_path) == ([] if before == "nothing" else ["out"])
-    if before != "nothing":
-        assert names(path) == (["old"] if before == "full" else [])
-
-
-@pytest.mark.parametrize("error", [Stopped(), OSError(28, "full")], ids=repr)
-def test_the_old_directory_comes_back_if_the_swap_fails(tmp_path, monkeypatch, error):
-    path = tmp_path / "out"
-    prepare(path, "full")
-    rename = Path.rename
-
-    def fail_for_new(self, target):
-        if Path(target) == path and ".old." not in str(self):
-            raise error
-        return rename(self, target)
-
-    expected = ArtefactError if isinstance(error, OSError) else Stopped
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", fail_for_new)
-        with pytest.raises(expected), new_directory(path, overwrite=True) as scratch:
-            (scratch / "new").write_text("new")
-    assert names(tmp_path) == ["out"]
-    assert names(path) == ["old"]
-
-
-def test_a_full_directory_is_not_touched_without_overwrite(tmp_path):
-    path = tmp_path / "out"
-    prepare(path, "full")
-    with pytest.raises(OutputExistsError), new_directory(path):
-        pytest.fail("the block must not run")
-    assert names(path) == ["old"]
-    assert names(tmp_path) == ["out"]
-
-
-def test_parents_are_made(tmp_path):
-    with new_directory(tmp_path / "a" / "b") as scratch:
-        (scratch / "x").write_text("x")
-    assert names(tmp_path / "a" / "b") == ["x"]
-
-
-def test_a_directory_below_a_file_is_refused(tmp_path):
-    (tmp_path / "file").write_text("x")
-    below = tmp_path / "file" / "out"
-    with pytest.raises(OutputExistsError, match="which is a file"), new_directory(below):
-        pytest.fail("the block must not run")

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -8,7 +9,8 @@ from ssmith.evaluation.changes import Change, collect_changes, percent
 from ssmith.evaluation.comparison import compare_outcomes
 from ssmith.evaluation.gate import Evidence, Limits, judge
 from ssmith.evaluation.memory import Memory
-from ssmith.evaluation.metrics import ACCURACY, RMSE, Outcomes
+from ssmith.evaluation.metrics import ACCURACY, MEAN_ABSOLUTE_ERROR, RMSE, Outcomes
+from ssmith.evaluation.naive import Naive
 from ssmith.evaluation.own import OwnComparison, OwnMetric
 from ssmith.evaluation.parity import ParityCheck, ParityReport
 from ssmith.evaluation.speed import Speed
@@ -59,7 +61,9 @@ def test_a_loss_at_the_tolerance_passes_and_above_it_fails():
     found = verdict((980, 6, 0, 14))
     assert not found["accepted"]
     assert found["headline"].startswith("Not accepted (quality): ")
-    assert "loss 0.60 points, allowed 0.50 points" in reason(found, "quality")["text"]
+    text = reason(found, "quality")["text"]
+    assert "loss 0.6 points, allowed 0.5 points: 6 of 1000 more wrong; 5 allowed" in text
+    assert "chance" in text
 
 
 def test_a_loss_that_may_be_chance_and_one_that_is_not():
@@ -91,7 +95,10 @@ def test_no_larger_test_set_proves_a_loss_at_the_limit():
 def test_a_better_model_passes_with_no_tolerance_at_all():
     found = verdict((950, 0, 20, 30), max_loss=0)
     assert found["accepted"]
-    assert "loss -2.00 points" in reason(found, "quality")["text"]
+    assert (
+        "loss -2 points, allowed 0 points: 20 of 1000 fewer wrong; 0 allowed"
+        in reason(found, "quality")["text"]
+    )
 
 
 def test_no_gain_is_said_and_not_accepted():
@@ -139,10 +146,13 @@ def test_the_own_metric_is_judged_only_with_a_tolerance():
     free = verdict(own=own)
     assert free["accepted"]
     assert "not judged" in reason(free, "own metric")["text"]
-    strict = verdict(own=own, own_max_loss=0.5)
+    strict = verdict(own=own, own_max_loss="0.5 absolute")
     assert not strict["accepted"]
     assert "loss 1, allowed 0.5" in reason(strict, "own metric")["text"]
-    assert verdict(own=own, own_max_loss=1)["accepted"]
+    assert verdict(own=own, own_max_loss="1 absolute")["accepted"]
+    # One tenth of what it was before.
+    assert verdict(own=own, own_max_loss=0.1)["accepted"]
+    assert not verdict(own=own, own_max_loss="9 %")["accepted"]
 
 
 def test_a_real_valued_metric_is_judged_too():
@@ -155,11 +165,13 @@ def test_a_real_valued_metric_is_judged_too():
     found = judge(evidence, Limits(max_loss=0.01)).as_dict()
     assert not found["accepted"]
     assert "nothing removed; rmse" in found["headline"]
-    assert judge(evidence, Limits(max_loss=1, proof=True)).accepted
+    assert judge(evidence, Limits(max_loss="50 %", proof=True)).accepted
 
 
 def test_limits_are_checked():
-    for settings in ({"max_loss": -0.1}, {"own_max_loss": -1}, {"min_gain": 0.0}):
+    for settings in (
+        {"max_loss": -0.1}, {"max_loss": 5}, {"own_max_loss": -1}, {"min_gain": 0.0},
+    ):  # fmt: skip
         with pytest.raises(InputError):
             Limits(**settings)
 
@@ -227,8 +239,74 @@ def test_changes_are_collected_from_what_was_measured():
     assert {item.name: item.whole for item in found} == {
         "file": True,
         "peak memory of a batch": True,
-        "state per sequence": False,
+        "state per sequence": True,
         "batch": True,
         "state space part": False,
     }
     assert collect_changes(speed=None, memory=None, file_bytes=None) == ()
+
+
+def test_a_loss_that_rounds_to_the_tolerance_is_told_in_full():
+    # 0.502 points of 358 rows would round to the 0.50 that are allowed: 2 rows, and 1 is.
+    found = verdict((340, 3, 1, 14), max_loss="0.5 points")
+    assert not found["accepted"]
+    text = reason(found, "quality")["text"]
+    assert "loss 0.559 points, allowed 0.5 points: 2 of 358 more wrong; 1 allowed" in text
+    exact = verdict((99400, 600, 0, 0), max_loss=0.00599)
+    assert "loss 0.6 points, allowed 0.599 points" in reason(exact, "quality")["text"]
+
+
+def test_a_regression_in_milli_units_is_judged_relative_to_what_it_can_do():
+    draw = torch.Generator().manual_seed(0)
+    before = 1e-3 * torch.rand(200, generator=draw, dtype=torch.float64)
+    comparison = compare_outcomes(
+        *(Outcomes(numerator=item) for item in (before, 1.31 * before)),
+        MEAN_ABSOLUTE_ERROR,
+        seed=0,
+        resamples=200,
+    )
+    dense = dataclasses.replace(
+        comparison.before, naive=Naive(value=2e-3, answer="always giving the median target")
+    )
+    comparison = dataclasses.replace(comparison, before=dense)
+    evidence = Evidence(comparison=comparison, parity=PARITY, changes=(FILE,), removed={})
+    found = judge(evidence, Limits(max_loss=0.005)).as_dict()
+    assert not found["accepted"]
+    text = reason(found, "quality")["text"]
+    assert "Allowed: 0.5 % of the distance between the model's mean absolute error" in text
+    assert reason(found, "base")["passed"]
+
+
+@pytest.mark.parametrize("value", [0.983, 0.99])
+def test_a_model_that_guesses_is_never_accepted(value):
+    comparison = compared(980, 3, 1, 16)
+    naive = Naive(value=value, answer="always naming the most frequent class")
+    before = dataclasses.replace(comparison.before, naive=naive)
+    comparison = dataclasses.replace(comparison, before=before)
+    evidence = Evidence(
+        comparison=comparison, parity=PARITY, changes=(FILE, BATCH), removed=REMOVED
+    )
+    found = judge(evidence, Limits()).as_dict()
+    assert not found["accepted"]
+    assert found["headline"].startswith("Not accepted (base)")
+    assert "no better than always naming the most frequent class" in reason(found, "base")["text"]
+
+
+@pytest.mark.parametrize("sure", [True, False])
+def test_a_time_that_had_not_settled_is_no_gain(sure):
+    found = verdict(changes=(SAME_FILE, dataclasses.replace(BATCH, sure=sure)))
+    assert found["accepted"] == sure
+    assert ("faster" in found["headline"]) == sure
+    assert ("not settled" in reason(found, "gain")["text"]) != sure
+
+
+def test_a_smaller_state_of_each_sequence_is_a_gain():
+    state = Change(kind="memory", name="state per sequence", before=1000, after=500)
+    assert verdict(changes=(SAME_FILE, state))["accepted"]
+
+
+def test_too_few_rows_prove_nothing_and_it_is_said():
+    found = verdict((1, 0, 0, 0), max_loss="50 points")
+    text = reason(found, "quality")["text"]
+    assert "No interval: 1 different row, so nothing is proven." in text
+    assert not verdict((1, 0, 0, 0), max_loss="50 points", proof=True)["accepted"]

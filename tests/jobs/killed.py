@@ -1,10 +1,10 @@
 """Run pilots that are killed: ``python killed.py MODEL DATA ROOT COMMAND SPEC…`` as a program.
 
 Each SPEC is a series of attempts at one pilot, e.g. ``write:run.json,tell:2``: the first dies
-while it writes that file, the second, which resumes, when it tells of its second part, and
-``rename:1`` when it moves its first directory into place. ``after:0.5`` is
-killed from outside after that many seconds. A last attempt resumes and may finish. What each
-attempt has left is copied to ``ROOT/SPEC.N`` before the next one starts.
+while it writes that file, the second, which resumes, when it tells of its second part,
+``rename:1`` when it moves its first directory into place, and ``exchange:1`` when it replaces one.
+``after:0.5`` is killed from outside after that many seconds. A last attempt resumes and may finish.
+What each attempt has left is copied to ``ROOT/SPEC.N`` before the next one starts.
 """
 
 import gc
@@ -19,6 +19,7 @@ import matplotlib.figure  # noqa: F401 - loaded once, before the forks
 import torch
 
 from jobs.toy import QUICK
+from ssmith.core import directories
 from ssmith.jobs.pilot import pilot
 
 
@@ -55,6 +56,8 @@ def attempt(kill, place, model, data, command):
             return real(self, target)
 
         Path.rename = rename
+    if what == "exchange":
+        directories._exchange = die_at(int(when))
     pilot(model, data, place, QUICK, resume=True, command=command, progress=progress[0])
 
 

@@ -12,7 +12,7 @@ QUICK = PilotConfig(
     length=32,
     windows=6,
     test_windows=6,
-    max_loss=10.0,
+    max_loss="1000 %",
     speed_seconds=0.001,
 )
 FIT = {"steps": 30, "batch_size": 4, "length": 32, "lr": 2e-2, "evaluate_every": 15}

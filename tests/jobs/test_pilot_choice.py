@@ -106,7 +106,7 @@ def test_each_criterion_is_measured_once_whatever_its_names(start, quick):
 
 
 def test_the_random_criterion_takes_the_seed(start, quick, shelf):
-    how = quick(method="random", baselines=(), sparsities=(0.5,), max_loss=1.0, seed=7)
+    how = quick(method="random", baselines=(), sparsities=(0.5,), max_loss=0.99, seed=7)
     layers = start(how).details["layers"]
     expected = Random(seed=7)(modes_of(api.load(shelf / "model"))).values
     assert {item["name"]: item["scores"] for item in layers} == {
@@ -159,7 +159,7 @@ def explode_when_cut(monkeypatch, below):
 
 def test_a_cut_whose_outputs_are_not_finite_is_a_failed_point(start, quick, monkeypatch):
     explode_when_cut(monkeypatch, below=6)
-    receipt = start(quick(max_loss=1.0, refine=0), report=True)
+    receipt = start(quick(max_loss=0.99, refine=0), report=True)
     curve = receipt.details["curve"]
     for points in curve["methods"].values():
         failed = [point for point in points if point["value"] is None]
@@ -174,7 +174,7 @@ def test_a_cut_whose_outputs_are_not_finite_is_a_failed_point(start, quick, monk
 
 def test_the_report_shows_what_could_not_be_measured(start, quick, monkeypatch, tmp_path):
     explode_when_cut(monkeypatch, below=6)
-    start(quick(max_loss=1.0, refine=0, baselines=()), report=True)
+    start(quick(max_loss=0.99, refine=0, baselines=()), report=True)
     page = (tmp_path / "out" / "report.html").read_text()
     assert "LAST, 0.95 removed: the outputs of 3 of 80 sequences are not finite" in page
     rows = (tmp_path / "out" / "plots" / "quality.csv").read_text().splitlines()
@@ -183,7 +183,7 @@ def test_the_report_shows_what_could_not_be_measured(start, quick, monkeypatch, 
 
 def test_if_every_cut_fails_nothing_is_cut(start, quick, monkeypatch):
     explode_when_cut(monkeypatch, below=16)
-    receipt = start(quick(max_loss=1.0, refine=0, baselines=()))
+    receipt = start(quick(max_loss=0.99, refine=0, baselines=()))
     assert not receipt.verdict["accepted"]
     assert "could not be measured" in receipt.verdict["headline"]
 
@@ -224,6 +224,9 @@ def test_a_cut_into_protected_states_is_a_failed_point(shelf, quick, tmp_path, m
         {"max_loss": math.inf},
         {"max_loss": math.nan},
         {"own_max_loss": -1.0},
+        {"max_loss": 5},
+        {"max_loss": "5"},
+        {"max_loss": "one point"},
         {"seed": -1},
         {"seed": True},
         {"batch_size": 0},

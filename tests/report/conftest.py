@@ -312,5 +312,5 @@ def grid():
 @pytest.fixture
 def empty():
     return Receipt(
-        action="prune", model={"name": "untitled"}, method={}, seed=None, versions=VERSIONS
+        action="pilot", model={"name": "untitled"}, method={}, seed=None, versions=VERSIONS
     )

@@ -57,8 +57,10 @@ def test_faster(before, after, said):
     [
         (100, 50, "50.0 % smaller"),
         (100, 150, "50.0 % larger"),
-        (100, 98, "no gain (−2.0 %)"),
-        (100, 100, "no gain (0.0 %)"),
+        (100, 98, "2 % smaller, no gain"),
+        (1000, 1014, "1.4 % larger, no gain"),
+        (1000, 991, "0.9 % smaller, no gain"),
+        (100, 100, "the same"),
         (0, 1, "no ratio"),
     ],
 )

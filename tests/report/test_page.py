@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import matplotlib
 import pytest
 
+from ssmith.core.errors import OutputExistsError
 from ssmith.core.receipt import Receipt
 from ssmith.report import write_index, write_report
 
@@ -118,7 +119,7 @@ def test_a_refusal_is_as_plain(refused, tmp_path):
     said = Page(written(refused, tmp_path)).text.replace("\u00a0", " ")
     assert "✕ Refused" in said
     assert "not available: bidirectional" in said
-    assert "no gain (−1.2 %)" in said
+    assert "1.2 % smaller, no gain" in said
     assert "missed floods (own metric) 3 7 +4 (+1 to +8)" in said
     assert "Lower is better." in said
 
@@ -287,6 +288,52 @@ def test_the_list_shows_tunings_comparisons_and_what_did_not_go_well(accepted, r
     assert "forgot : Tuning did not lower loss: 1.2 → 1.3" in losing
     assert "learned" not in losing
     assert "a machine" in losing
+
+
+def test_a_tuning_has_a_page_of_its_own(tmp_path):
+    receipt = replace(
+        tuned(1.0, -0.3, -0.1),
+        details={
+            "best_step": 4,
+            "steps": 6,
+            "looks": [
+                {"step": step, "train_loss": 1.1, "validation": {"loss": loss}, "score": [-loss]}
+                for step, loss in ((0, 1.2), (2, 1.1), (4, 1.0), (6, 1.05))
+            ],
+        },
+    )
+    page = Page(written(receipt, tmp_path))
+    said = page.text.replace("\u00a0", " ")
+    for words in (
+        "– Tuned", "loss 1.2 (1.1 to 1.3) 1 (1.1 to 1.3) −0.2 (−0.3 to −0.1)", "What was learned",
+        "Trained parameters 64 0.1 % of all", "Best step 4 of 6", "2.5 s",
+    ):  # fmt: skip
+        assert words in said, words
+    assert "ot measured" not in said
+    for section in ("Scores per layer", "Saving", "Is it still the same model?", "Why"):
+        assert section not in said
+    assert (tmp_path / "plots" / "training.csv").read_text().splitlines()[1:] == [
+        "0,1.1,1.2", "2,1.1,1.1", "4,1.1,1.0", "6,1.1,1.05",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("action", ["prune", "compare"])
+def test_a_section_that_a_receipt_can_never_fill_is_left_out(accepted, tmp_path, action):
+    said = Page(written(replace(accepted, action=action, verdict={}), tmp_path)).text
+    for section in ("Why", "Saving", "Quality against the share removed"):
+        assert section not in said
+    assert ("Quality, before and after" in said) == (action == "compare")
+    assert ("Kept states per layer" in said) == (action == "prune")
+
+
+@pytest.mark.parametrize("names", [["report.html"], ["plots/layers.csv"]])
+def test_a_report_replaces_no_file_of_anybody_else(accepted, tmp_path, names):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(OutputExistsError, match=names[0]):
+        write_report(accepted, tmp_path)
+    assert all((tmp_path / name).read_text() == "mine" for name in names)
 
 
 def test_tasks_of_lm_eval_stand_in_the_quality_table(accepted, tmp_path):

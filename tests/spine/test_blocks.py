@@ -10,7 +10,7 @@ from helpers.plans import pruned
 from helpers.tiny_mamba import tiny
 from ssmith.calibrate import PassConfig
 from ssmith.core.budget import Budget
-from ssmith.core.errors import InputError
+from ssmith.core.errors import ArtefactError, InputError
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation.perplexity import window_losses
 from ssmith.families import chain_of, without_block
@@ -96,7 +96,7 @@ def test_a_removal_that_was_killed_measures_nothing_twice(tmp_path, monkeypatch)
 
 def test_a_directory_of_something_else_is_refused(tmp_path):
     dropped(tiny("mamba"), 1, tmp_path / "work")
-    with pytest.raises(InputError, match="over another model or text"):
+    with pytest.raises(ArtefactError, match=r"data: model was .* and is "):
         dropped(tiny("mamba", seed=1), 1, tmp_path / "work")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")

@@ -13,14 +13,9 @@ from torch import Tensor, nn
 from ssmith.artefact.layout import seal
 from ssmith.artefact.peft_format import from_peft, is_plain_lora, to_peft, without_prefix
 from ssmith.artefact.weights import missing_weights, read_tensors
+from ssmith.core.directories import new_directory
 from ssmith.core.errors import ArtefactError, ModelError
-from ssmith.core.files import (
-    new_directory,
-    read_json,
-    sha256_file,
-    write_bytes,
-    write_json,
-)
+from ssmith.core.files import read_json, sha256_file, write_bytes, write_json
 from ssmith.core.layers import Finding
 from ssmith.core.receipt import versions
 from ssmith.families.parts.hooks import SLOT
@@ -60,7 +55,7 @@ def save_adapter(
         name: of the adapter.
         base: name or path of the base model; what transformers knows of it if None.
         digest: of the base model; computed if None.
-        overwrite: replace an earlier adapter; nothing else is ever replaced.
+        overwrite: replace an earlier output, all of whose files are listed in its manifest.
         extra: JSON-ready facts that go with it (data, training).
         extra_files: further files by name (a receipt, curves).
 
@@ -77,7 +72,7 @@ def save_adapter(
     tensors = {key: value.cpu().contiguous() for key, value in adapters.state(model, name).items()}
     methods = adapters.adapters_of(model)[name]
     content = to_safetensors({_PREFIX + key: value for key, value in tensors.items()})
-    with new_directory(Path(path), overwrite=overwrite, marker=CONFIG) as scratch:
+    with new_directory(Path(path), overwrite=overwrite, sealed=True) as scratch:
         write_bytes(scratch / WEIGHTS, content)
         config = _peft_part(model, methods, tensors) | {
             "base_model_name_or_path": base if base is not None else _base_name(model),

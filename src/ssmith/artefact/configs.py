@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ssmith.artefact.layout import CONFIG, FORMAT, FORMAT_VERSION
+from ssmith.artefact.layout import CONFIG
+from ssmith.core.directories import FORMAT, FORMAT_VERSION
 from ssmith.core.errors import ArtefactError, ModelError
 from ssmith.core.files import read_json
 from ssmith.families.registry import MIXERS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ TOKENIZER_FILES = (
     "generation_config.json",
 )  # fmt: skip
 """What is carried over from the directory a model was loaded from."""
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def build(directory: Path, content: dict[str, Any]) -> nn.Module:
@@ -40,7 +42,7 @@ def build(directory: Path, content: dict[str, Any]) -> nn.Module:
             trust_remote_code=False,
             use_safetensors=True,
         )
-    _check_fits(report, directory)
+    _check_fits(_without_tied(report, model), directory)
     check_finite(model.state_dict(), directory)
     built: nn.Module = model
     return built
@@ -75,6 +77,20 @@ def _check_sizes(directory: Path, content: dict[str, Any]) -> None:
     stored = numbers_in(directory)
     for size in ("hidden_size", "num_hidden_layers", "vocab_size"):
         check_size(content.get(size, 0), stored, directory)
+
+
+def _without_tied(report: dict[str, Any], model: Any) -> dict[str, Any]:
+    """Tie a head that is to be its embedding, if that was left out, and return what is missing.
+
+    A load of transformers' own at the same time in another thread can make it forget that.
+    """
+    own, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if head is None or not getattr(model.config, "tie_word_embeddings", False):
+        return report
+    if head.weight is not own.weight:
+        head.weight = own.weight
+    tied = {f"{name}.weight" for name, part in model.named_modules() if part is head}
+    return {**report, "missing_keys": set(report["missing_keys"]) - tied}
 
 
 def _check_fits(report: dict[str, Any], directory: Path) -> None:
@@ -122,7 +138,17 @@ def opening(directory: Path, content: dict[str, Any]) -> Iterator[Any]:
 
 @contextmanager
 def quiet(transformers: Any) -> Iterator[None]:
-    """Keep transformers from printing inside the block: what it reports is raised instead."""
+    """Keep transformers from printing inside the block, and other threads of ours from it.
+
+    What it reports is raised instead. It builds and reads models under settings of the whole
+    process (defaults of torch, initialisation switched off), which two loads at once would mix up.
+    """
+    with _ONE_AT_A_TIME, _silenced(transformers):
+        yield
+
+
+@contextmanager
+def _silenced(transformers: Any) -> Iterator[None]:
     settings = transformers.utils.logging
     shown, level = settings.is_progress_bar_enabled(), settings.get_verbosity()
     settings.disable_progress_bar()

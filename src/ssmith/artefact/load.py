@@ -9,11 +9,11 @@ from torch import nn
 
 from ssmith.artefact import hugging_face, mamba_ssm, restore, tuned
 from ssmith.artefact.configs import HF_MODEL_TYPES, check_config, read_any_config, unknown
-from ssmith.artefact.layout import FORMAT
 from ssmith.artefact.locate import locate
 from ssmith.artefact.restore import Build
 from ssmith.artefact.sidecar import SIDECAR, Sidecar
 from ssmith.artefact.weights import check_size, numbers_in
+from ssmith.core.directories import FORMAT
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.families import SequenceConfig, SequenceModel
 
@@ -43,7 +43,7 @@ def load(spec: str | Path, *, build: Build | None = None) -> nn.Module:
         MissingExtraError: if transformers is needed and not installed.
     """
     directory = locate(spec)
-    if tuned.is_adapter(directory):
+    if len(tuned.lineage(directory)) > 1:
         base = load(tuned.base_of(directory), build=build)
         return tuned.build(base, directory).eval()
     content = read_any_config(directory)

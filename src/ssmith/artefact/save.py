@@ -10,20 +10,13 @@ from torch import Tensor, nn
 
 from ssmith.artefact import hugging_face
 from ssmith.artefact.card import LANGUAGE, card
-from ssmith.artefact.layout import (
-    CARD,
-    CONFIG,
-    FORMAT,
-    FORMAT_VERSION,
-    MANIFEST,
-    WEIGHTS,
-    seal,
-)
+from ssmith.artefact.layout import CARD, CONFIG, WEIGHTS, seal
 from ssmith.artefact.portable import by_trial, is_language_model
 from ssmith.artefact.sidecar import ADDED_NAMES, Sidecar, blocks_in, masks_in, norms_in, sites_in
 from ssmith.artefact.weights import complex_names, packed, shared_names, tensors_of
+from ssmith.core.directories import FORMAT, FORMAT_VERSION, new_directory
 from ssmith.core.errors import UnsupportedError
-from ssmith.core.files import new_directory, write_bytes, write_json, write_text
+from ssmith.core.files import write_bytes, write_json, write_text
 from ssmith.core.optional import require
 from ssmith.families import SequenceModel, directory_of
 from ssmith.families.masks import reapply_masks_
@@ -49,7 +42,7 @@ def save(
             language model are opened by `load` alone; any other network by ``load(path,
             build=…)``, where ``build`` makes it as it was before it was cut.
         path: the directory to make.
-        overwrite: replace an earlier model; nothing else is ever replaced.
+        overwrite: replace an earlier output, all of whose files are listed in its manifest.
         parent: digest of the model this one was made from; None for one trained from scratch.
         facts: JSON-ready facts for the card (title, data, metric, how to retrain).
         extra_files: further files by name (a receipt, a plan, a recipe).
@@ -82,7 +75,7 @@ def save(
         for name, value in tensors.items()
         if name not in sidecar.added and name not in sidecar.shared
     }
-    with new_directory(Path(path), overwrite=overwrite, marker=MANIFEST) as scratch:
+    with new_directory(Path(path), overwrite=overwrite, sealed=True) as scratch:
         if is_language_model(model):
             _stock_files(model, plain, sidecar, scratch)
             hugging_face.copy_tokenizer(source or directory_of(model), scratch)

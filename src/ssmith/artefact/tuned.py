@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ssmith.artefact.adapters import CONFIG, base_digest, load_adapter_
 from ssmith.artefact.layout import CONFIG as MODEL_CONFIG
+from ssmith.artefact.locate import locate
 from ssmith.core.errors import ArtefactError
 from ssmith.core.files import read_json
 from ssmith.core.settings import from_mapping
@@ -51,6 +52,32 @@ def base_of(directory: Path) -> str:
         )
     beside = directory / name
     return str(beside) if not Path(name).is_absolute() and beside.is_dir() else name
+
+
+def lineage(directory: Path) -> list[Path]:
+    """Return a directory and, of adapters, those of all their bases, down to a model.
+
+    Args:
+        directory: of an adapter, or of a model.
+
+    Returns:
+        Directories on this machine.
+
+    Raises:
+        ArtefactError: if an adapter is its own base, itself or through others.
+    """
+    found = [directory]
+    while is_adapter(found[-1]):
+        base = locate(base_of(found[-1]))
+        if base.resolve() in [item.resolve() for item in found]:
+            way = "" if base.resolve() == found[-1].resolve() else f" by way of {found[-1]}"
+            raise ArtefactError(
+                f"{base} is an adapter that names itself as its base{way}",
+                allowed="base_model_name_or_path of a model, or of another adapter",
+                next_step=f"correct base_model_name_or_path in {found[-1] / CONFIG}",
+            )
+        found.append(base)
+    return found
 
 
 def head_of(directory: Path) -> HeadConfig | None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ssmith.artefact import adapters, tuned
 from ssmith.artefact.configs import read_any_config
-from ssmith.artefact.layout import CONFIG, FORMAT, MANIFEST, manifest_of
+from ssmith.artefact.layout import CONFIG
 from ssmith.artefact.load import load
 from ssmith.artefact.locate import EMBEDDED, locate
 from ssmith.artefact.restore import Build
 from ssmith.artefact.sidecar import SIDECAR, Sidecar
 from ssmith.artefact.weights import check_finite, read_weights
+from ssmith.core.directories import FORMAT, MANIFEST, listed_in, manifest_of
 from ssmith.core.errors import ArtefactError, SsmithError
 from ssmith.core.files import read_json
 from ssmith.families import model_digest
 from ssmith.families.registry import tensors_digest
+
+INNER, RECEIPT = "model", "receipt.json"
+"""What a pilot holds: the model it left, and what it was made from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +41,9 @@ class Check:
 def verify(spec: str | Path, *, build: Build | None = None) -> tuple[Check, ...]:
     """Check every file's digest, that the model loads, and that its weights are the named ones.
 
-    Of an adapter, that its numbers are finite, and that its base is the one it was trained on. Of
-    any other directory with a manifest, its files. What cannot be checked is said.
+    Of an adapter, that its numbers are finite; of a pilot, the model in it as well; of both, and
+    of a model that was made from another, that what they were made from is still what they name,
+    down to the model that is made from none. What cannot be checked is said.
 
     Args:
         spec: a directory, ``embedded:NAME`` or a hub id.
@@ -53,54 +58,102 @@ def verify(spec: str | Path, *, build: Build | None = None) -> tuple[Check, ...]
         ArtefactError: if there is no manifest to check against.
     """
     directory = locate(spec)
-    is_adapter = tuned.is_adapter(directory)
     if (directory / MANIFEST).is_file():
         checks = _files(directory)
-    elif is_adapter:
+    elif tuned.is_adapter(directory):
         checks = [Check(name="files", passed=True, detail=f"not checked: there is no {MANIFEST}")]
     else:
         raise ArtefactError(
             f"{directory} has no {MANIFEST}", allowed="a directory written by ssmith"
         )
-    if is_adapter:
-        return (*checks, *_adapter(directory))
-    if not (directory / CONFIG).is_file():
-        return (*checks, Check(name="model", passed=True, detail="there is none in this directory"))
-    return (*checks, *_weights(directory, build))
+    if tuned.is_adapter(directory):
+        checks += _adapter(directory)
+    elif (directory / CONFIG).is_file():
+        checks += _weights(directory, build)
+    elif (directory / INNER / MANIFEST).is_file():
+        inner = verify(directory / INNER, build=build)
+        checks += [replace(check, name=f"{INNER}: {check.name}") for check in inner]
+    else:
+        checks += [Check(name="model", passed=True, detail="there is none in this directory")]
+    return (*checks, *_made_from(directory, ()))
 
 
 def _adapter(directory: Path) -> list[Check]:
     try:
-        config, tensors = adapters.read_adapter(directory)
+        _, tensors = adapters.read_adapter(directory)
         check_finite(tensors, directory)
     except SsmithError as error:
         return [Check(name="adapter", passed=False, detail=str(error))]
     count = sum(value.numel() for value in tensors.values())
     numbers = f"{len(tensors)} tensors, {count} numbers"
-    return [
-        Check(name=adapters.WEIGHTS, passed=True, detail=numbers),
-        _base(directory, (config.get("ssmith") or {}).get("base_model_digest")),
-    ]
+    return [Check(name=adapters.WEIGHTS, passed=True, detail=numbers)]
 
 
-def _base(directory: Path, named: str | None) -> Check:
-    """Return whether an adapter's base is the one it was trained on, if it lies here."""
+def _made_from(directory: Path, before: tuple[Path, ...]) -> list[Check]:
+    """Return whether what an output was made from is what it names, and so on to the first."""
+    label = "base" if tuned.is_adapter(directory) else "made from"
+    label += f" of {directory}" if before else ""
     try:
-        base = tuned.base_of(directory)
-        here = base.startswith(EMBEDDED) or Path(base).is_dir()
-        if named is None or not here:
-            why = "no digest is named" if named is None else "it is not on this machine"
-            return Check(name="base", passed=True, detail=f"{base}, not checked: {why}")
-        digest = adapters.base_digest(load(base))
+        name, digest = _parent(directory)
     except SsmithError as error:
-        return Check(name="base", passed=True, detail=f"not checked: {error}")
-    same = digest == named
-    detail = f"{base}, digest {digest[:12]}…" + ("" if same else f", it names {named[:12]}…")
-    return Check(name="base", passed=same, detail=detail)
+        return [Check(name=label, passed=True, detail=f"not checked: {error}")]
+    if name is None and digest is None:
+        return []
+    why = ""
+    if name is None or digest is None:
+        known = f"digest {str(digest)[:12]}…" if name is None else name
+        why = f"not checked: it names no more than {known}"
+    elif not (name.startswith(EMBEDDED) or Path(name).is_dir()):
+        why = f"{name}, not checked: it is not on this machine"
+    if why or name is None:
+        return [Check(name=label, passed=True, detail=why)]
+    place = locate(name)
+    if place.resolve() in (directory.resolve(), *before):
+        return [Check(name=label, passed=False, detail=f"{place} is made from itself")]
+    checks = _is_parent(place, name, str(digest), label)
+    return checks + _made_from(place, (*before, directory.resolve()))
+
+
+def _is_parent(place: Path, name: str, digest: str, label: str) -> list[Check]:
+    """Return whether a model is the one of a digest, and whether its files are as listed."""
+    try:
+        found = load(place)
+        digests = [model_digest(found), adapters.base_digest(found)]
+        listed = _files(place) if (place / MANIFEST).is_file() else []
+    except SsmithError as error:
+        return [Check(name=label, passed=False, detail=str(error))]
+    same = digest in digests
+    detail = f"{name}, digest {digests[0][:12]}…"
+    detail += "" if same else f", it was made from {digest[:12]}…"
+    failed = [replace(item, name=f"{label}: {item.name}") for item in listed if not item.passed]
+    return [Check(name=label, passed=same, detail=detail), *failed]
+
+
+def _parent(directory: Path) -> tuple[str | None, str | None]:
+    """Return name and digest of what an output was made from, as far as it names them."""
+    if tuned.is_adapter(directory):
+        config = read_json(directory / adapters.CONFIG)
+        own = config.get("ssmith") if isinstance(config, dict) else None
+        digest = own.get("base_model_digest") if isinstance(own, dict) else None
+        return tuned.base_of(directory), digest
+    receipt = read_json(directory / RECEIPT) if (directory / RECEIPT).is_file() else {}
+    if isinstance(receipt, dict) and receipt.get("action") == "compare":
+        return None, None
+    model = receipt.get("model") if isinstance(receipt, dict) else None
+    named = model if isinstance(model, dict) else {}
+    name, digest = named.get("source", named.get("name")), named.get("digest_before")
+    if digest is None and (directory / SIDECAR).is_file():
+        digest = Sidecar.read(directory).parent
+    return (name if isinstance(name, str) else None), digest
 
 
 def _files(directory: Path) -> list[Check]:
-    said = _said(directory / MANIFEST)
+    said = listed_in(directory)
+    if said is None:
+        raise ArtefactError(
+            f"{directory / MANIFEST} is not a manifest",
+            next_step="restore the directory from its source",
+        )
     real = manifest_of(directory)["files"]
     checks = [
         Check(
@@ -113,16 +166,6 @@ def _files(directory: Path) -> list[Check]:
     strangers = sorted(set(real) - set(said))
     detail = f"not in the manifest: {', '.join(strangers)}" if strangers else "none"
     return [*checks, Check(name="no further files", passed=not strangers, detail=detail)]
-
-
-def _said(path: Path) -> dict[str, dict[str, object]]:
-    content = read_json(path)
-    files = content.get("files") if isinstance(content, dict) else None
-    if not isinstance(files, dict) or not all(isinstance(item, dict) for item in files.values()):
-        raise ArtefactError(
-            f"{path} is not a manifest", next_step="restore the directory from its source"
-        )
-    return files
 
 
 def _compare(said: dict[str, object], real: dict[str, object] | None) -> str:

@@ -6,7 +6,6 @@ what is measured is the network that will be used. The network itself is never c
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -243,10 +242,14 @@ def store_of(config: PassConfig, passage: Passage) -> PassStore:
     group, sites = Group.current(), sites_in(passage)
     # The directory of a pass that only measures belongs to one process.
     first = group.rank == 0 or not config.lasting
-    parts = [config.fingerprint, passage.rows.fingerprint, config.order, *sites]
     store = DirectoryStore(
         directory=config.work_dir,
-        fingerprint=hashlib.sha256("|".join(parts).encode()).hexdigest(),
+        identity={
+            **config.identity,
+            "rows": passage.rows.fingerprint,
+            "order": config.order,
+            "sites": sites,
+        },
         sites=sites,
         writes=first,
         lasting=config.lasting,

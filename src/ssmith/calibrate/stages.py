@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, Literal, get_args
@@ -59,8 +59,8 @@ class PassConfig:
         order: ``"sequential"``: every site is measured behind those that are cut already;
             ``"together"``: all of them in the dense network, which takes a single forward pass
             where there are no blocks.
-        fingerprint: what the result depends on beside rows and sites; a directory with another one
-            is refused.
+        identity: what the result depends on beside rows and sites; a directory with another one is
+            refused.
         lasting: whether a working directory keeps what became of the sites; not for a pass that
             only measures.
     """
@@ -69,7 +69,7 @@ class PassConfig:
     work_dir: Path | None = None
     kept_gb: float = 1.0
     order: Order = "sequential"
-    fingerprint: str = ""
+    identity: Mapping[str, Any] = field(default_factory=dict)
     lasting: bool = True
 
     def __post_init__(self) -> None:

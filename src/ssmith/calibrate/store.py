@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,7 +14,8 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from ssmith.core.errors import ArtefactError, InputError
-from ssmith.core.files import read_json, write_bytes, write_json
+from ssmith.core.files import is_scrap, read_json, write_bytes, write_json
+from ssmith.core.identity import as_json, check_same_run
 from ssmith.core.selective import BlockRecord
 from ssmith.families.state import SiteState
 
@@ -88,12 +89,12 @@ class MemoryStore:
 class DirectoryStore:
     """Files, each whole or absent, so that a pass that was killed goes on where it was.
 
-    ``fingerprint`` is everything the pass's result depends on; ``writes`` says whether this process
+    ``identity`` is everything the pass's result depends on; ``writes`` says whether this process
     writes what became of the sites (the first of a group), ``lasting`` whether anybody does.
     """
 
     directory: Path
-    fingerprint: str
+    identity: Mapping[str, Any]
     sites: Sequence[str]
     writes: bool = True
     lasting: bool = True
@@ -102,23 +103,21 @@ class DirectoryStore:
         """Begin here, or go on if the directory holds the same pass."""
         path = self.directory / _PASS
         if path.is_file():
-            if read_json(path) != {"fingerprint": self.fingerprint}:
-                raise InputError(
-                    f"{self.directory} holds a pass over another model, data or method",
-                    allowed="an empty directory, or that of the same command",
-                    next_step="choose another working directory",
-                )
+            there = read_json(path)
+            check_same_run(
+                there if isinstance(there, dict) else {},
+                self.identity,
+                what=str(self.directory),
+                next_step="choose another working directory, or repeat the same command",
+            )
             return
         # What a process that was killed had not yet renamed is nobody's.
-        scraps = set(self.directory.glob(f".{_PASS}.*")) if self.directory.is_dir() else set()
-        if self.directory.is_dir() and set(self.directory.iterdir()) - scraps:
+        if not all(is_scrap(item.name) for item in self.directory.glob("*")):
             raise InputError(
                 f"{self.directory} is not empty and holds no pass", allowed="an empty directory"
             )
         if self.writes:
-            for scrap in scraps:
-                scrap.unlink(missing_ok=True)
-            write_json(path, {"fingerprint": self.fingerprint})
+            write_json(path, as_json(self.identity))
 
     def finished(self) -> int:
         """Return how many sites have their file."""

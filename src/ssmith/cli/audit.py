@@ -36,14 +36,15 @@ def add(subparsers: flags.Subparsers) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Audit, print what changed, and write the receipt if a place is given."""
-    from ssmith.core.files import new_directory, refuse_existing, write_text
+    from ssmith.core.directories import new_directory, refuse_existing
+    from ssmith.core.files import write_text
     from ssmith.jobs.outputs import RECEIPT, refuse_own_input
     from ssmith.trials.audit import AuditConfig, audit
 
     out = arguments.out
     if out is not None:
         refuse_own_input(out, arguments.old, arguments.new, arguments.data)
-        refuse_existing(out, overwrite=arguments.overwrite, marker=RECEIPT)
+        refuse_existing(out, overwrite=arguments.overwrite)
     config = config_of(AuditConfig, arguments)
     with output.progress() as progress:
         found = audit(
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             progress=progress,
         )
     if out is not None:
-        with new_directory(out, overwrite=arguments.overwrite, marker=RECEIPT) as scratch:
+        with new_directory(out, overwrite=arguments.overwrite) as scratch:
             found.receipt.save(scratch / RECEIPT)
             write_text(scratch / RECIPE, recipe_of(arguments, config))
     output.result(found.receipt.as_dict())

@@ -33,14 +33,15 @@ def add(subparsers: flags.Subparsers) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Compare, print the table, and write the receipt and the page if a place is given."""
-    from ssmith.core.files import new_directory, refuse_existing, write_text
+    from ssmith.core.directories import new_directory, refuse_existing
+    from ssmith.core.files import write_text
     from ssmith.jobs.compare import CompareConfig, compare
     from ssmith.jobs.outputs import RECEIPT, refuse_own_input
     from ssmith.report import write_report
 
     if arguments.out is not None:
         refuse_own_input(arguments.out, arguments.before, arguments.after, arguments.data)
-        refuse_existing(arguments.out, overwrite=arguments.overwrite, marker=RECEIPT)
+        refuse_existing(arguments.out, overwrite=arguments.overwrite)
     config = config_of(CompareConfig, arguments)
     with output.progress() as progress:
         receipt = compare(
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             progress=progress,
         )
     if arguments.out is not None:
-        with new_directory(arguments.out, overwrite=arguments.overwrite, marker=RECEIPT) as scratch:
+        with new_directory(arguments.out, overwrite=arguments.overwrite) as scratch:
             receipt.save(scratch / RECEIPT)
             write_text(scratch / RECIPE, recipe_of(arguments, config))
             write_report(receipt, scratch)
@@ -78,8 +79,8 @@ def _show(output: Output, receipt: Receipt) -> None:
     if "increase" in quality:
         change = quality["increase"]
         output.line(
-            f"{quality['metric']} changes by {change['value']:+.2%} [{change['low']:+.2%}, "
-            f"{change['high']:+.2%}], {number_of(int(quality['weight']), 'counted token')}"
+            f"{quality['metric']} changes by {change['value']:+.2%}{_between(change, '+.2%')}, "
+            f"{number_of(int(quality['weight']), 'counted token')}"
         )
     noun = quality["counted"].removesuffix("s")
     output.line(
@@ -87,8 +88,7 @@ def _show(output: Output, receipt: Receipt) -> None:
         f"intervals at {quality['level']:.0%}; a time has changed only if both its median and "
         "its least value have"
     )
-    for finding in receipt.findings:
-        output.line(f"note: {finding['message']}")
+    output.findings(receipt.findings)
 
 
 def _cost_rows(receipt: Receipt) -> list[tuple[object, ...]]:
@@ -117,11 +117,15 @@ def _cost_rows(receipt: Receipt) -> list[tuple[object, ...]]:
 
 def _quality_row(name: str, section: dict[str, Any]) -> tuple[object, ...]:
     difference = section["difference"]
-    text = f"{difference['value']:+.4f}"
-    if difference["low"] is not None:
-        text += f" [{difference['low']:+.4f}, {difference['high']:+.4f}]"
+    text = f"{difference['value']:+.4f}{_between(difference, '+.4f')}"
     before, after = (f"{section[key]['value']:.4f}" for key in ("before", "after"))
     return (name, before, after, text)
+
+
+def _between(found: dict[str, Any], form: str) -> str:
+    """Return an interval in brackets behind a blank; nothing where there is none."""
+    low, high = found["low"], found["high"]
+    return "" if low is None or high is None else f" [{low:{form}}, {high:{form}}]"
 
 
 def _count(value: float) -> str:

@@ -37,7 +37,7 @@ def kept(arguments: argparse.Namespace) -> str:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Write the site, serve it, or both."""
-    from ssmith.core.files import refuse_existing
+    from ssmith.core.directories import refuse_existing
     from ssmith.dashboard import read_story, write_site
 
     port: int | None = arguments.serve

@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     output.result(found)
     for line in [*found.get("text", "").splitlines(), *found.get("paths", ())]:
         output.line(line)
+    output.findings(found.get("findings", ()))
     if found["lm_eval"]:
         output.table(
             ("task", "metric", "value", "documents"),

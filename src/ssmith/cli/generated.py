@@ -28,9 +28,14 @@ _NONE = (
 class Setting:
     """One field of a config.
 
-    Kinds are ``int``, ``float``, ``str``, ``bool``, ``Path``, one of these with a trailing ``…``
-    for several, or the name of another class. The default is None where the source does not spell
-    it out.
+    Args:
+        name: of the field.
+        kinds: what its values are: ``int``, ``float``, ``str``, ``bool``, ``Path``, one of these
+            with a trailing ``…`` for several, or the name of another class.
+        choices: the values it may have, if they are counted out.
+        optional: whether it may be None.
+        default: its default, if the source spells it out; else None.
+        about: its line of the docstring.
     """
 
     name: str
@@ -81,7 +86,7 @@ def reader_of(setting: Setting) -> tuple[Callable[[str], Any], str]:
     if setting.choices:
         return str, "|".join(setting.choices)
     if "float" in kinds:
-        return number, "X"
+        return (amount, "AMOUNT") if "str" in kinds else (number, "X")
     if "int" in kinds:
         return whole, "N"
     if "Path" in kinds:
@@ -100,6 +105,14 @@ def number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def amount(text: str) -> float | str:
+    """Read a number, or leave a number with its unit as it is."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def whole(text: str) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from ssmith.cli.progress import Lines, bars
+from ssmith.core.findings import gravest_first, is_grave
 
 if TYPE_CHECKING:
     from ssmith.core.progress import Progress
@@ -26,8 +27,9 @@ def one_line(text: object) -> str:
 class Output:
     """Where a command's results go.
 
-    As JSON there is one document on stdout and nothing else there; quiet, nothing on stdout and no
-    progress.
+    Args:
+        as_json: print one JSON document on stdout and nothing else there.
+        quiet: print nothing on stdout, and no progress.
     """
 
     def __init__(self, *, as_json: bool, quiet: bool) -> None:
@@ -66,6 +68,16 @@ class Output:
         for row in rows:
             table.add_row(*(Text(_cell(item)) for item in row))
         _console(sys.stdout).print(table)
+
+    def findings(self, findings: Iterable[Mapping[str, Any]]) -> None:
+        """Print what must be known of a result, the gravest first, with layers where it is of one.
+
+        Args:
+            findings: as receipts hold them.
+        """
+        for item in gravest_first(findings):
+            where = f"{item['layer']}: " if item.get("layer") else ""
+            self.line(f"{'warning' if is_grave(item) else 'note'}: {where}{item['message']}")
 
     def result(self, document: dict[str, Any]) -> None:
         """Take the JSON document of the command; printed at its end if it was asked for."""

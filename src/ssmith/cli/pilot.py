@@ -6,7 +6,7 @@ import argparse
 
 from ssmith.cli import flags
 from ssmith.cli.output import Output
-from ssmith.cli.recipe import RECIPE, config_of, recipe_of
+from ssmith.cli.recipe import config_of, recipe_of
 
 _CONFIG = "ssmith.jobs.pilot.config:PilotConfig"
 _GROUPS = (
@@ -54,7 +54,6 @@ def kept(arguments: argparse.Namespace) -> str:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Run the pilot; exit 0 if it accepts its cut, 1 if it refuses."""
-    from ssmith.core.files import write_text
     from ssmith.jobs.pilot import PilotConfig, pilot
 
     config = config_of(PilotConfig, arguments)
@@ -67,16 +66,14 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             resume=arguments.resume,
             overwrite=arguments.overwrite,
             command=arguments.command_line,
+            recipe=recipe_of(arguments, config),
             progress=progress,
         )
-    write_text(arguments.out / RECIPE, recipe_of(arguments, config))
     verdict = receipt.verdict
     output.result(receipt.as_dict())
     output.line(f"{'accepted' if verdict['accepted'] else 'refused'}: {verdict['headline']}")
     for item in verdict["reasons"]:
         output.line(f"{'passed' if item['passed'] else 'failed'}  {item['gate']}: {item['text']}")
-    for finding in receipt.findings:
-        if finding["kind"] == "unsettled":
-            output.line(f"note: {finding['message']}")
+    output.findings(receipt.findings)
     output.line(f"report: {arguments.out / 'report.html'}")
     return 0 if verdict["accepted"] else 1

@@ -59,13 +59,14 @@ def add(subparsers: flags.Subparsers) -> None:
         command.add(f"--{flag}", in_words(known[name]), metavar=metavar, many=True)
     command.settings(_CONFIG, ("mode",))
     command.group("calibration")
-    command.settings("ssmith.jobs.source:Calibration", under="calibration")
+    command.settings("ssmith.jobs.prune:Calibration", under="calibration")
     command.settings(_CONFIG, ("batch_size", "kept_gb", "from_disk"))
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Plan, and unless it is a dry run, cut and save."""
-    from ssmith.core.files import refuse_existing
+    from ssmith.core.directories import refuse_existing
+    from ssmith.core.plan import Plan
     from ssmith.jobs.outputs import refuse_own_input
     from ssmith.jobs.processes import joined
     from ssmith.jobs.prune import PruneTask, prune
@@ -81,9 +82,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     for path in (out, arguments.work_dir, arguments.plan_out):
         if path is not None:
             refuse_own_input(path, arguments.model, *filter(None, [config.calibration.data]))
-    for path in (out, arguments.plan_out):
-        if path is not None:
-            refuse_existing(path, overwrite=arguments.overwrite)
+    plan_files = () if arguments.plan_out is None else Plan.places(arguments.plan_out)
+    for path in filter(None, (out, *plan_files)):
+        refuse_existing(path, overwrite=arguments.overwrite)
     task = PruneTask(
         model=arguments.model, config=config, plan=arguments.plan_in, out=out,
         overwrite=arguments.overwrite, work_dir=arguments.work_dir,
@@ -180,8 +181,7 @@ def _show(output: Output, done: Pruned, out: Path | None, plan_file: Path | None
             f"correlation {facts['rank_correlation']:.3f}, overlap {facts['overlap']:.3f} "
             f"(warned below {facts['threshold']:g})"
         )
-    for finding in plan.findings:
-        output.line(f"note: {finding.message}")
+    output.findings([*receipt.findings, *(item.as_dict() for item in plan.findings)])
     if plan_file is not None:
         output.line(f"plan: {plan_file}")
     output.line(f"model: {out}" if out is not None else "dry run: nothing was written")

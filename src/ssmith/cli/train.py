@@ -58,7 +58,8 @@ def kept(arguments: argparse.Namespace) -> str:
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Train and save."""
     from ssmith import api
-    from ssmith.core.files import read_json, refuse_existing
+    from ssmith.core.directories import refuse_existing
+    from ssmith.core.files import read_json
     from ssmith.jobs.device import find_device
     from ssmith.jobs.train import CURVE, Recipe, save_trained, train
 
@@ -84,8 +85,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if recipe.kind == "language":
         document["test"] = read_json(path / CURVE)["test"]
         found = document["test"]["bits_per_byte"]
-        between = f"[{found['low']:.4f}, {found['high']:.4f}]"
-        output.line(f"bits per byte, test: {found['value']:.4f} {between}")
+        ends = (found["low"], found["high"])
+        between = "" if None in ends else " [{:.4f}, {:.4f}]".format(*ends)
+        output.line(f"bits per byte, test: {found['value']:.4f}{between}")
     else:
         epochs = len(training.looks)
         best = training.best_step * epochs // training.steps

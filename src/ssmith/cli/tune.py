@@ -71,7 +71,7 @@ def kept(arguments: argparse.Namespace) -> str:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Tune, save and show what it gained."""
-    from ssmith.core.files import refuse_existing
+    from ssmith.core.directories import refuse_existing
     from ssmith.jobs.outputs import refuse_own_input
     from ssmith.jobs.tuning import fine_tune
 
@@ -144,6 +144,7 @@ def _show(arguments: argparse.Namespace, output: Output, done: Tuned) -> None:
                 )
         rows_judged = f"test, {number_of(quality['count'], 'row')}"
         output.table((rows_judged, "before", "after", "difference"), rows)
+    output.findings(done.receipt.findings)
     answers = quality.get("answers")
     if answers:
         shown = ", ".join(f"{name} {value:.2f}" for name, value in answers["metrics"].items())
@@ -161,7 +162,9 @@ def _show(arguments: argparse.Namespace, output: Output, done: Tuned) -> None:
     output.line(f"model: {arguments.out}")
 
 
-def _cell(found: dict[str, float] | None) -> str:
+def _cell(found: dict[str, float | None] | None) -> str:
     if found is None:
         return "–"
-    return f"{found['value']:.4f} [{found['low']:.4f}, {found['high']:.4f}]"
+    low, high = found["low"], found["high"]
+    between = "" if low is None or high is None else f" [{low:.4f}, {high:.4f}]"
+    return f"{found['value']:.4f}{between}"

@@ -1,55 +1,122 @@
-"""Files that are either whole or absent: write aside, fsync, rename."""
+"""Files that are either whole or absent: write aside, fsync, rename; and what a kill leaves."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
-import stat
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ssmith.core.errors import ArtefactError, OutputExistsError
+from ssmith.core.errors import ArtefactError
 from ssmith.core.names import meant
 
 _ALIKE = 0.7
-
-
-def _fsync_path(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+_MARK = ".ssmith-"
+_ASIDE = f"{_MARK}old-"
+_SCRAP = re.compile(r"\..+\.ssmith-(old-)?[0-9a-f]{8}")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace ``path`` with ``content`` atomically (a reader sees old or new, never half)."""
+    """Replace ``path`` with ``content`` atomically (a reader sees old or new, never half).
+
+    Args:
+        path: the file; its directory is made if need be.
+        content: all of it.
+
+    Raises:
+        ArtefactError: if the file cannot be written (disk full, no permission).
+    """
     partial: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = _aside(path)
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        sweep(path)
+        descriptor, partial = hold(path, _new_file)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        partial.replace(path)
+            partial.replace(path)
+        partial = None
     except OSError as error:
         raise ArtefactError(
             f"cannot write {path}: {error.strerror or error}",
             next_step="free space or choose another output; nothing was changed",
         ) from error
     finally:
-        # Gone already if it has become ``path``; a failure or an interrupt leaves no scrap.
+        # A failure or an interrupt leaves no scrap, nor does one that cannot be removed hide why.
         if partial is not None:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
+
+
+def hold(path: Path, make: Callable[[Path], int]) -> tuple[int, Path]:
+    """Make something beside ``path``, and lock it for as long as it is being written.
+
+    Args:
+        path: what it will become.
+        make: makes it and opens it; with the permissions that the umask leaves.
+
+    Returns:
+        Its descriptor, and where it is; `sweep` of other processes passes it by.
+    """
+    while True:
+        place = path.with_name(f".{path.name}{_MARK}{secrets.token_hex(4)}")
+        with suppress(FileExistsError):
+            descriptor = make(place)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor, place
+            # Another process took it for a scrap before it was locked.
+            os.close(descriptor)
+
+
+def _new_file(place: Path) -> int:
+    return os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+
+
+def is_scrap(name: str) -> bool:
+    """Return whether a name is one that only a write of ours that was killed leaves."""
+    return bool(_SCRAP.fullmatch(name))
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed writers of ``path`` left beside it; restore what one had set aside."""
+    try:
+        names = [item.name for item in path.parent.iterdir()]
+    except OSError:
+        return
+    for name in names:
+        scrap = path.with_name(name)
+        if name.startswith(f".{path.name}{_MARK}") and is_scrap(name):
+            with suppress(OSError):
+                _remove_unless_held(scrap, path)
+
+
+def _remove_unless_held(scrap: Path, path: Path) -> None:
+    descriptor = os.open(scrap, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _ASIDE in scrap.name and not path.exists():
+            scrap.rename(path)
+        elif scrap.is_dir():
+            shutil.rmtree(scrap, ignore_errors=True)
+        else:
+            scrap.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def aside(path: Path) -> Path:
+    """Return a name beside ``path`` from which `sweep` restores it, if it is missing then."""
+    return path.with_name(f".{path.name}{_ASIDE}{secrets.token_hex(4)}")
 
 
 def write_text(path: Path, content: str) -> None:
@@ -58,7 +125,17 @@ def write_text(path: Path, content: str) -> None:
 
 
 def to_json(content: Any) -> str:
-    """Render JSON with sorted keys and a final newline; NaN and infinity are a ValueError."""
+    """Render JSON with sorted keys and a final newline; NaN and infinity are refused.
+
+    Args:
+        content: dicts, lists, strings, numbers, booleans and None.
+
+    Returns:
+        The text.
+
+    Raises:
+        ValueError: if a number is not finite (a caller must say so in words instead).
+    """
     return json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
 
@@ -68,7 +145,18 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path, *, by_hand: bool = False) -> Any:
-    """Read JSON."""
+    """Read JSON.
+
+    Args:
+        path: the file.
+        by_hand: people write such files, so that a mistake is corrected and not restored.
+
+    Returns:
+        The parsed content.
+
+    Raises:
+        ArtefactError: if the file is missing, unreadable or not JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except OSError as error:
@@ -94,8 +182,12 @@ def _correction(error: Exception) -> str:
 def beside(path: Path) -> str:
     """Return what may be meant by a path where there is nothing.
 
-    It asks for what lies in the same directory under a name much alike, and is empty if there is
-    none.
+    Args:
+        path: that does not exist.
+
+    Returns:
+        A question that suggests what lies in the same directory under a name much alike; nothing
+        if there is no such name.
     """
     try:
         there = sorted(item.name for item in path.parent.iterdir())
@@ -121,114 +213,3 @@ def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file as hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def directory_bytes(path: Path) -> int:
-    """Return the summed size in bytes of all files below ``path``."""
-    return sum(item.stat().st_size for item in path.rglob("*") if item.is_file())
-
-
-def refuse_existing(path: Path, *, overwrite: bool, marker: str | None = None) -> None:
-    """Raise unless ``path`` is free, an empty directory, or may be replaced.
-
-    Args:
-        path: where something is to be written.
-        overwrite: whether it may be replaced.
-        marker: a file that an earlier output of the same kind holds; a directory without it is
-            somebody else's and is not replaced.
-
-    Raises:
-        OutputExistsError: if something is there that may not be replaced.
-    """
-    for above in path.parents:
-        if above.exists() and not above.is_dir():
-            raise OutputExistsError(
-                f"output {path} is below {above}, which is a file", next_step="choose another path"
-            )
-    occupied = path.exists() and not (path.is_dir() and not any(path.iterdir()))
-    if not occupied:
-        return
-    if not overwrite:
-        raise OutputExistsError(
-            f"output {path} already exists",
-            allowed="a path that is free",
-            next_step="choose another path or pass --overwrite",
-        )
-    if marker is not None and not (path / marker).is_file():
-        raise OutputExistsError(
-            f"output {path} already exists and has no {marker}, so it is not replaced",
-            allowed="a path that is free, or an earlier output of the same kind",
-            next_step="choose another path",
-        )
-
-
-@contextmanager
-def new_directory(
-    path: Path, *, overwrite: bool = False, marker: str | None = None
-) -> Iterator[Path]:
-    """Yield a scratch directory that becomes ``path`` only if the block succeeds.
-
-    Args:
-        path: the directory to make.
-        overwrite: whether it may be replaced.
-        marker: see `refuse_existing`.
-
-    Yields:
-        The scratch directory.
-
-    Raises:
-        OutputExistsError: if ``path`` is occupied and may not be replaced.
-        ArtefactError: if the disk refuses.
-    """
-    refuse_existing(path, overwrite=overwrite, marker=marker)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = _aside(path)
-        scratch.mkdir()
-    except OSError as error:
-        raise ArtefactError(
-            f"cannot write beside {path}: {error.strerror or error}",
-            next_step="free space or choose another output; nothing was changed",
-        ) from error
-    try:
-        yield scratch
-        mode = stat.S_IMODE(scratch.stat().st_mode)
-        for item in scratch.rglob("*"):
-            # Libraries that write through temporary files leave them readable to nobody else.
-            item.chmod(mode if item.is_dir() else mode & 0o666)
-            _fsync_path(item)
-        _swap_in(scratch, path)
-    except OSError as error:
-        if isinstance(error, ArtefactError):
-            raise
-        raise ArtefactError(
-            f"cannot write {path}: {error.strerror or error}",
-            next_step="free space or choose another output; nothing was changed",
-        ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _aside(path: Path) -> Path:
-    """Return a hidden name beside a path that nothing has."""
-    return path.parent / f".{path.name}.{secrets.token_hex(4)}"
-
-
-def _swap_in(scratch: Path, path: Path) -> None:
-    """Move ``scratch`` to ``path``; an older directory leaves only after the new one is in."""
-    if not path.exists():
-        scratch.rename(path)
-        return
-    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    old = holder / path.name
-    try:
-        path.rename(old)
-        scratch.rename(path)
-    except BaseException:
-        if old.exists() and not path.exists():
-            old.rename(path)
-        # Removed only if empty: what could not be moved back is never deleted.
-        with suppress(OSError):
-            holder.rmdir()
-        raise
-    shutil.rmtree(holder, ignore_errors=True)

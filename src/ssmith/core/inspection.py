@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ssmith.core.layers import LayerInfo
-from ssmith.core.settings import AsDict
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inspection(AsDict):
+class Inspection:
     """Layers, states and sizes of a model.
 
-    The digest is over the weights, and ``facts`` are JSON-ready: task, inputs, outputs.
+    Args:
+        name: what the user called the model.
+        digest: SHA-256 over the weights.
+        parameters: real parameters of the whole model.
+        tensor_bytes: bytes of all tensors.
+        layers: every state space layer.
+        facts: further facts, JSON-ready (task, inputs, outputs).
     """
 
     name: str
@@ -22,6 +27,10 @@ class Inspection(AsDict):
     tensor_bytes: int
     layers: tuple[LayerInfo, ...]
     facts: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return asdict(self)
 
     def __str__(self) -> str:
         share = sum(layer.parameters for layer in self.layers) / max(self.parameters, 1)

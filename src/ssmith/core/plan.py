@@ -125,6 +125,13 @@ class Plan:
         }
         return {**({tensor_file: beside} if tensors else {}), name: to_json(content).encode()}
 
+    @staticmethod
+    def places(path: str | Path) -> tuple[Path, Path]:
+        """Return where `save` writes: the JSON, and the tensors beside it if there are any."""
+        file = Path(path)
+        file = file if file.suffix == ".json" else file / PLAN
+        return file, file.with_suffix(".safetensors")
+
     def save(self, path: str | Path) -> None:
         """Write the plan: ``plan.json`` in a directory, or a file that ends in ``.json``.
 
@@ -133,8 +140,7 @@ class Plan:
         Args:
             path: directory, made if need be, or file.
         """
-        file = Path(path)
-        file = file if file.suffix == ".json" else file / PLAN
+        file = self.places(path)[0]
         # The JSON last, as it names the tensors' digest.
         for name, content in self.files(file.name).items():
             write_bytes(file.parent / name, content)

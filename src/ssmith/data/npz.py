@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssmith.core.directories import refuse_existing
 from ssmith.core.errors import DataError, InputError
-from ssmith.core.files import refuse_existing, write_bytes
+from ssmith.core.files import write_bytes
 from ssmith.core.sequences import SPLITS, SequenceData, Task
 from ssmith.data.files import require_columns
 from ssmith.data.labels import check_task

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +19,8 @@ from ssmith.core.sequences import Sequences
 from ssmith.evaluation.comparison import compare_outcomes
 from ssmith.evaluation.intervals import Estimate, check_level, wilson
 from ssmith.evaluation.metrics import ACCURACY, MEAN_ABSOLUTE_ERROR, Metric, Outcomes
-from ssmith.evaluation.predict import over_batches, places_of, tensor_of
-from ssmith.evaluation.task import targets_of
+from ssmith.evaluation.predict import over_batches, places_of
+from ssmith.evaluation.task import targets_of, tensor_of
 
 CLASS = "class"
 """Name of the groups that share a label."""
@@ -46,6 +45,9 @@ class BehaviourConfig:
         prompt_tokens: tokens of each, ≥ 1.
         answer_tokens: tokens that are written after each, ≥ 1.
         seed: of resampling.
+
+    Raises:
+        InputError: if a value is outside its domain.
     """
 
     slices: tuple[str, ...] = ()
@@ -298,13 +300,13 @@ class Pair:
     ) -> Estimate:
         if self.classes is None and len(first) < FEW:
             return Estimate(
-                value=float((second - first).mean()), low=-math.inf, high=math.inf, level=level,
+                value=float((second - first).mean()), low=None, high=None, level=level,
                 method=f"none, fewer than {FEW} rows", count=len(first),
             )  # fmt: skip
         old, new = Outcomes(numerator=first), Outcomes(numerator=second)
         found = compare_outcomes(old, new, self.metric, seed=self.config.seed, level=level)
         low, high = found.difference.low, found.difference.high
-        if self.metric.higher_is_better:
+        if self.metric.higher_is_better and low is not None and high is not None:
             low, high = -high, -low
         return Estimate(
             value=found.loss, low=low, high=high, level=level, method=found.difference.method,

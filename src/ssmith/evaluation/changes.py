@@ -28,6 +28,7 @@ class Change:
         after: ≥ 0, in the same unit.
         minima: least times measured, (before, after), of a time; None if only medians are known.
         whole: whether it concerns the whole model, so that it counts as a gain.
+        sure: whether it is no noise; only of such times anything is said or decided.
     """
 
     kind: Kind
@@ -36,6 +37,7 @@ class Change:
     after: float | int
     minima: tuple[float, float] | None = None
     whole: bool = True
+    sure: bool = True
 
     def __post_init__(self) -> None:
         """Check that the change has a meaning."""
@@ -64,21 +66,26 @@ class Change:
             if cut == 1:
                 return f"{self.name} as fast as before"
             return f"{self.name} {cut:.{digits}f}× {'faster' if fall >= 0 else 'slower'}"
+        if self.after == self.before:
+            return f"{self.name} as before"
         word = "smaller" if self.kind == "size" else "lower"
         opposite = "larger" if self.kind == "size" else "higher"
         return f"{self.name} {percent(abs(fall))} {word if fall >= 0 else opposite}"
 
 
 def percent(fraction: float) -> str:
-    """Return a fraction ≥ 0 in whole percent, cut and never rounded up."""
-    return f"{math.floor(fraction * 100 + _ROUNDING)} %"
+    """Return a fraction ≥ 0 in percent, cut and never rounded up; below one with a digit."""
+    whole = math.floor(fraction * 100 + _ROUNDING)
+    tenths = math.floor(fraction * 1000 + _ROUNDING) / 10
+    return f"{tenths:g} %" if whole == 0 and tenths else f"{whole} %"
 
 
 def _timed(name: str, timing: Timing, *, whole: bool = True) -> Change:
     first, second = timing.medians
     return Change(
-        kind="time", name=name, before=first, after=second, minima=timing.minima, whole=whole
-    )
+        kind="time", name=name, before=first, after=second, minima=timing.minima, whole=whole,
+        sure=timing.sure,
+    )  # fmt: skip
 
 
 def collect_changes(
@@ -86,8 +93,8 @@ def collect_changes(
 ) -> tuple[Change, ...]:
     """Gather what was measured, in the order in which the headline names equals.
 
-    The state space part alone and the state of one sequence are told but do not count as a
-    gain: they fall with every cut, whether or not the model as a whole profits.
+    The state space part alone is told but does not count as a gain: it falls with every cut,
+    whether or not the model as a whole profits.
     """
     found: list[Change] = []
     if file_bytes is not None:
@@ -100,13 +107,7 @@ def collect_changes(
         if memory.state is not None and memory.state[0]:
             first, second = memory.state
             found.append(
-                Change(
-                    kind="memory",
-                    name="state per sequence",
-                    before=first,
-                    after=second,
-                    whole=False,
-                )
+                Change(kind="memory", name="state per sequence", before=first, after=second)
             )
     if speed is not None:
         found.append(_timed("batch", speed.per_batch))

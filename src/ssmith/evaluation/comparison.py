@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from ssmith.core.errors import InputError
-from ssmith.core.seeds import generator
-from ssmith.core.settings import AsDict
+from ssmith.core.layers import Finding
 from ssmith.evaluation.intervals import (
+    LEAST_UNITS,
     Estimate,
-    bootstrap_ratios,
+    between,
     check_level,
     estimate,
-    interval,
-    quantile,
     tango,
     two_sided_z,
+    without_interval,
 )
 from ssmith.evaluation.metrics import Metric, Outcomes
+from ssmith.evaluation.swaps import Swaps
 
-_DRAWS_AT_ONCE = 2**20
 _LARGEST_TEST_SET = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agreement(AsDict):
+class Agreement:
     """The 2×2 table of a paired comparison of shares."""
 
     both_right: int
     only_before: int
     only_after: int
     both_wrong: int
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the four counts."""
+        return dict(vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +48,9 @@ class Comparison:
         after: the second model.
         difference: after − before, with a two-sided interval.
         increase: after / before − 1 of a metric whose losses are relative, else None.
-        loss_lower_bound: the true loss is at least this, one-sided at ``difference.level``.
-        loss_upper_bound: the true loss is at most this, one-sided at ``difference.level``.
+        loss_lower_bound: the true loss is at least this, one-sided at ``difference.level``; None if
+            too few rows say anything.
+        loss_upper_bound: the true loss is at most this, None as above.
         p: two-sided p-value of "no difference".
         p_test: name of the test.
         agreement: who is right where (classification).
@@ -60,8 +61,8 @@ class Comparison:
     after: Estimate
     difference: Estimate
     increase: Estimate | None = None
-    loss_lower_bound: float
-    loss_upper_bound: float
+    loss_lower_bound: float | None
+    loss_upper_bound: float | None
     p: float
     p_test: str
     agreement: Agreement | None
@@ -69,9 +70,8 @@ class Comparison:
     def __str__(self) -> str:
         change, shown = f"difference: {self.difference.text}", self.increase
         if shown is not None:
-            change = (
-                f"change: {shown.value:+.2%} [{shown.low:+.2%}, {shown.high:+.2%}] ({shown.method})"
-            )
+            change = f"change: {shown.value:+.2%}{between(shown.low, shown.high, '+.2%')}"
+            change += f" ({shown.method})"
         lines = [
             f"{self.metric.name} before: {self.before.text}",
             f"{self.metric.name} after:  {self.after.text}",
@@ -89,6 +89,10 @@ class Comparison:
         """What changed, as losses are told: the increase where they are relative."""
         return self.increase or self.difference
 
+    def findings(self) -> tuple[Finding, ...]:
+        """Return what must be known: a model that guessed before, and few rows."""
+        return self.before.findings()
+
     @property
     def count(self) -> int:
         """Number of rows."""
@@ -101,7 +105,7 @@ class Comparison:
 
         None if no number would do.
         """
-        if self.loss >= max_loss:
+        if self.loss >= max_loss or self.loss_upper_bound is None:
             return None
         if self.agreement is None:
             spread = (self.loss_upper_bound - self.loss) / (max_loss - self.loss)
@@ -127,7 +131,11 @@ class Comparison:
             "higher_is_better": self.metric.higher_is_better,
             "split": split,
             "count": self.count,
+            "units": self.before.different,
             "counted": self.metric.counted,
+            "share": self.metric.proportion,
+            "relative": self.metric.relative,
+            "naive": None if self.before.naive is None else asdict(self.before.naive),
             "before": self.before.as_dict(),
             "after": self.after.as_dict(),
             "level": self.difference.level,
@@ -177,50 +185,16 @@ def _proves(table: Agreement, count: int, size: int, max_loss: float | int, z: f
     return upper <= max_loss
 
 
-def mcnemar_exact(only_before: int, only_after: int) -> float:
-    """Return the two-sided p-value of McNemar's exact test.
+def mcnemar(only_before: int, only_after: int) -> float:
+    """Return the two-sided p-value of McNemar's score test, which Tango's interval inverts.
 
-    Pairs that disagree are a fair coin if the models are equally good; p is twice the smaller
-    binomial tail, at most 1.
+    Source: Fagerland, Lydersen, Laake, "The McNemar test for binary matched-pairs data", BMC
+    Medical Research Methodology 13 (2013), which recommends it with this interval.
     """
     if min(only_before, only_after) < 0:
         raise InputError(f"counts {only_before} and {only_after}", allowed="integers ≥ 0")
-    count, few = only_before + only_after, min(only_before, only_after)
-    hits = torch.arange(few + 1, dtype=torch.float64)
-    whole = torch.tensor(count, dtype=torch.float64)
-    log_terms = torch.lgamma(whole + 1) - torch.lgamma(hits + 1) - torch.lgamma(whole - hits + 1)
-    return min(1.0, 2 * math.exp(float(log_terms.logsumexp(0)) - count * math.log(2)))
-
-
-def swap_test(before: Outcomes, after: Outcomes, *, seed: int, resamples: int) -> float:
-    """Return the two-sided p-value of a paired permutation test.
-
-    If the models are equally good, each row's two outcomes may be swapped. p is the share of random
-    swaps (the data itself counted in) whose ratios of sums differ at least as much as the data's.
-    Every link is monotone, so that with equal weights it orders the swaps as the ratios do.
-    """
-    stream, extreme = generator(seed, "swap"), 0
-    ones = torch.ones_like(before.numerator)
-    first, second = (
-        torch.stack([item.numerator, ones if item.weight is None else item.weight], dim=1)
-        for item in (before, after)
-    )
-    sums, change = (first + second).sum(dim=0), second - first
-
-    def differences(signs: Tensor) -> Tensor:
-        swapped = signs @ change
-        high, low = (sums + swapped).unbind(1), (sums - swapped).unbind(1)
-        return high[0] / high[1] - low[0] / low[1]
-
-    seen = float(differences(ones[None]).abs())
-    # Equal up to rounding counts as "at least as much", or ties would lower p.
-    slack = 1e-12 * float((first[:, 0].abs() + second[:, 0].abs()).sum() / sums[1])
-    block = max(1, _DRAWS_AT_ONCE // len(before))
-    for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
-        signs = 1 - 2 * torch.randint(2, (rows, len(before)), generator=stream).double()
-        extreme += int((differences(signs).abs() >= seen - slack).sum())
-    return (extreme + 1) / (resamples + 1)
+    count = only_before + only_after
+    return math.erfc(abs(only_after - only_before) / math.sqrt(2 * count)) if count else 1.0
 
 
 def compare_outcomes(
@@ -234,9 +208,10 @@ def compare_outcomes(
 ) -> Comparison:
     """Compare two models by their outcomes on the same rows, in the same order.
 
-    A share of rows (accuracy) gets Tango's score interval for the difference and McNemar's exact
-    test; any other metric gets the paired percentile bootstrap and a paired permutation test.
-    Exchanging the models changes the sign of the difference only.
+    A share of rows (accuracy) gets Tango's score interval for the difference and McNemar's score
+    test; any other metric gets a paired permutation test, and the interval of all differences that
+    it does not reject. Rows that are copies count as one. Exchanging the models changes the sign of
+    the difference only.
     """
     check_level(level)
     if level <= 0.5:
@@ -250,9 +225,10 @@ def compare_outcomes(
         estimate(item, metric, seed=seed, level=level, resamples=resamples)
         for item in (before, after)
     ]
-    exact = metric.proportion and before.counts and after.counts
+    pair = before.merged(), after.merged()
+    exact = metric.proportion and pair[0].counts and pair[1].counts
     build = _compare_shares if exact else _compare_ratios
-    return build((before, after), (both[0], both[1]), metric, seed=seed, resamples=resamples)
+    return build(pair, (both[0], both[1]), metric, seed=seed, resamples=resamples)
 
 
 def _compare_shares(
@@ -273,25 +249,23 @@ def _compare_shares(
     )
     count, level = len(first), both[0].level
     plus, minus = table.only_after, table.only_before
-    low, high = tango(plus, minus, count, two_sided_z(level))
-    bounds = tango(plus, minus, count, one_sided_z(level))
-    lower, upper = (-bounds[1], -bounds[0]) if metric.higher_is_better else bounds
+    difference = without_interval((plus - minus) / count, level, count)
+    lower = upper = None
+    if count >= LEAST_UNITS:
+        low, high = tango(plus, minus, count, two_sided_z(level))
+        method = "paired score interval (Tango)"
+        difference = replace(difference, low=low, high=high, method=method)
+        bounds = tango(plus, minus, count, one_sided_z(level))
+        lower, upper = (-bounds[1], -bounds[0]) if metric.higher_is_better else bounds
     return Comparison(
         metric=metric,
         before=both[0],
         after=both[1],
-        difference=Estimate(
-            value=(plus - minus) / count,
-            low=low,
-            high=high,
-            level=level,
-            method="paired score interval (Tango)",
-            count=count,
-        ),
+        difference=replace(difference, count=both[0].count, units=count),
         loss_lower_bound=lower,
         loss_upper_bound=upper,
-        p=mcnemar_exact(table.only_before, table.only_after),
-        p_test="McNemar, exact",
+        p=mcnemar(table.only_before, table.only_after),
+        p_test="McNemar, score",
         agreement=table,
     )
 
@@ -304,26 +278,43 @@ def _compare_ratios(
     seed: int,
     resamples: int,
 ) -> Comparison:
-    ratios = bootstrap_ratios(outcomes, seed=seed, resamples=resamples)
-    draws, values = metric.of_ratio(ratios), (both[0].value, both[1].value)
-    level, count = both[0].level, both[0].count
-    method = f"paired bootstrap, {resamples} resamples"
-    difference = draws[:, 1] - draws[:, 0]
-    increase, loss = None, difference
-    if metric.relative:
-        loss = difference / draws[:, 0].abs()
-        relative = (values[1] - values[0]) / abs(values[0])
-        increase = interval(relative, loss, level, method, count)
-    loss = -loss if metric.higher_is_better else loss
+    swaps = Swaps.draw(*outcomes, seed=seed, resamples=resamples)
+    level, units, first = both[0].level, len(outcomes[0]), both[0].value
+    slope = first + both[1].value
+
+    def moved(shift: float) -> float:
+        """Return how much the metric changes if its ratio of sums does by ``shift``."""
+        if metric.link == "exp":
+            return first * math.expm1(shift)
+        # Of a root the chord: exchanging the models changes the sign and nothing else.
+        return shift if metric.link == "identity" else shift / slope if slope else 0.0
+
+    difference = without_interval(both[1].value - first, level, units)
+    between, bounds = swaps.interval(level), swaps.interval(2 * level - 1)
+    if between is not None:
+        low, high = map(moved, between)
+        method = f"paired permutation test inverted, {resamples} swaps"
+        difference = replace(difference, low=low, high=high, method=method)
+    difference = replace(difference, count=both[0].count, units=units)
+    scale = abs(first) if metric.relative else 1.0
+    losses = None
+    if bounds is not None:
+        ends = [moved(end) / scale for end in bounds]
+        losses = (-ends[1], -ends[0]) if metric.higher_is_better else (ends[0], ends[1])
     return Comparison(
         metric=metric,
         before=both[0],
         after=both[1],
-        difference=interval(values[1] - values[0], difference, level, method, count),
-        increase=increase,
-        loss_lower_bound=quantile(loss, 1 - level),
-        loss_upper_bound=quantile(loss, level),
-        p=swap_test(*outcomes, seed=seed, resamples=resamples),
+        difference=difference,
+        increase=_scaled(difference, 1 / scale) if metric.relative else None,
+        loss_lower_bound=None if losses is None else losses[0],
+        loss_upper_bound=None if losses is None else losses[1],
+        p=swaps.p(),
         p_test=f"paired permutation, {resamples} swaps",
         agreement=None,
     )
+
+
+def _scaled(found: Estimate, factor: float) -> Estimate:
+    ends = [None if end is None else factor * end for end in (found.low, found.high)]
+    return replace(found, value=factor * found.value, low=ends[0], high=ends[1])

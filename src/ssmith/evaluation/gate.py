@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ssmith.core.errors import InputError
-from ssmith.core.settings import AsDict
+from ssmith.core.settings import to_mapping
+from ssmith.core.threshold import Scale, Threshold
 from ssmith.evaluation.changes import Change, percent
 from ssmith.evaluation.comparison import Comparison
+from ssmith.evaluation.naive import scale_of
 from ssmith.evaluation.own import OwnComparison
 from ssmith.evaluation.parity import ParityReport
 
@@ -22,29 +25,37 @@ class Limits:
     """What a user accepts.
 
     Args:
-        max_loss: largest loss of the metric, in its own unit, ≥ 0.
-        own_max_loss: largest loss of the user's own metric, ≥ 0; None reports without judging.
+        max_loss: largest loss of the metric (see `ssmith.core.threshold`).
+        own_max_loss: largest loss of the user's own metric, as above; None reports without judging.
         min_gain: fraction by which size, memory or time must fall, in (0, 1).
         proof: accept only if the upper bound of the loss is within ``max_loss`` as well.
     """
 
-    max_loss: float | int = 0.005
-    own_max_loss: float | int | None = None
+    max_loss: float | int | str = 0.005
+    own_max_loss: float | int | str | None = None
     min_gain: float = 0.05
     proof: bool = False
 
     def __post_init__(self) -> None:
         """Check the limits."""
-        losses = [self.max_loss, 0.0 if self.own_max_loss is None else self.own_max_loss]
-        if not all(item >= 0 for item in losses):
-            raise InputError(f"tolerances are {losses}", allowed="numbers ≥ 0")
+        Threshold.read(self.max_loss)
+        if self.own_max_loss is not None:
+            Threshold.read(self.own_max_loss, "own_max_loss")
         if not 0 < self.min_gain < 1:
             raise InputError(f"min_gain is {self.min_gain}", allowed="between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What was measured."""
+    """What was measured.
+
+    Args:
+        comparison: quality on the test split.
+        parity: parity checks.
+        changes: size, memory and time.
+        removed: unit → ``{"before": …, "after": …, "fraction": …}``.
+        own: the user's own metric, None if there is none.
+    """
 
     comparison: Comparison
     parity: ParityReport
@@ -55,7 +66,13 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Reason:
-    """What one gate says."""
+    """What one gate says.
+
+    Args:
+        gate: its name.
+        passed: whether it lets the change through.
+        text: why.
+    """
 
     gate: str
     passed: bool
@@ -63,25 +80,35 @@ class Reason:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict(AsDict):
+class Verdict:
     """Whether a change is accepted.
 
-    The headline names the biggest measured facts, failures first.
+    Args:
+        accepted: whether every gate passed.
+        headline: the biggest measured facts, failures first.
+        reasons: one of each gate.
     """
 
     accepted: bool
     headline: str
     reasons: tuple[Reason, ...]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the verdict section of a receipt."""
+        return to_mapping(self)
+
 
 def judge(evidence: Evidence, limits: Limits) -> Verdict:
     """Judge a change: accepted if every gate passes.
 
     Quality passes if the measured loss is at most ``max_loss``; it is called proven only if
-    also the upper end of the loss's one-sided interval is (with ``proof``, that is required).
+    also the upper end of the loss's one-sided interval is (with ``proof``, that is required). From
+    a model that is no better than a naive answer no cut is accepted, and no gain by a time that
+    was still changing, or whose samples before and after overlap.
     """
     reasons = [
         _quality(evidence.comparison, limits),
+        *_base(evidence.comparison),
         _parity(evidence.parity),
         _gain(evidence.changes, limits.min_gain),
     ]
@@ -100,39 +127,92 @@ def value_text(comparison: Comparison, value: float) -> str:
     return f"{100 * value:.1f} %" if comparison.metric.proportion else f"{value:.4g}"
 
 
-def _loss_text(comparison: Comparison, loss: float | int) -> str:
-    # "+ 0.0" turns a negative zero into zero.
+def _loss_text(comparison: Comparison, loss: float | int, other: float | int) -> str:
+    """Return a loss for people, with as many digits as tell it from another one."""
+    factor, unit = 1, ""
     if comparison.metric.proportion:
-        return f"{round(100 * loss, 2) + 0.0:.2f} points"
-    if comparison.metric.relative:
-        return f"{round(100 * loss, 2) + 0.0:.2f} %"
-    return f"{loss + 0.0:.4g}"
+        factor, unit = 100, " points"
+    elif comparison.metric.relative:
+        factor, unit = 100, " %"
+    texts = [""]
+    for digits in range(3, 16):
+        # "+ 0.0" turns a negative zero into zero.
+        texts = [f"{factor * item + 0.0:.{digits}g}{unit}" for item in (loss, other)]
+        if texts[0] != texts[1] or loss == other:
+            break
+    return texts[0]
+
+
+def allowed_loss(comparison: Comparison, max_loss: float | int | str) -> float:
+    """Return a tolerance as `Comparison.loss` has losses."""
+    before = comparison.before
+    scale = scale_of(comparison.metric, before.value, before.naive)
+    allowed = Threshold.read(max_loss).loss(scale)
+    return allowed / abs(before.value) if comparison.metric.relative else allowed
 
 
 def _quality(comparison: Comparison, limits: Limits) -> Reason:
+    allowed = allowed_loss(comparison, limits.max_loss)
+
     def show(loss: float | int) -> str:
-        return _loss_text(comparison, loss)
+        return _loss_text(comparison, loss, allowed)
 
     level = f"{100 * comparison.difference.level:g} %"
-    allowed, upper = limits.max_loss + _ROUNDING, comparison.loss_upper_bound
-    noun = comparison.metric.counted
-    within, proven = comparison.loss <= allowed, upper <= allowed
+    lower, upper = comparison.loss_lower_bound, comparison.loss_upper_bound
+    noun, before = comparison.metric.counted, comparison.before
+    within = comparison.loss <= allowed + _ROUNDING
+    proven = upper is not None and upper <= allowed + _ROUNDING
+    scale = scale_of(comparison.metric, before.value, before.naive)
+    copies = "" if before.different == comparison.count else f" ({before.different} different)"
     text = (
-        f"{comparison.metric.name} {value_text(comparison, comparison.before.value)} → "
-        f"{value_text(comparison, comparison.after.value)} on {comparison.count} {noun}: "
-        f"loss {show(comparison.loss)}, allowed {show(limits.max_loss)} "
+        f"{comparison.metric.name} {value_text(comparison, before.value)} → "
+        f"{value_text(comparison, comparison.after.value)} on {comparison.count} {noun}{copies}: "
+        f"loss {show(comparison.loss)}, allowed "
+        f"{_loss_text(comparison, allowed, comparison.loss)}{_counts(comparison, allowed)} "
         f"({comparison.p_test}: p = {comparison.p:.2g}). "
     )
-    if not within:
-        sure = comparison.loss_lower_bound > allowed
-        text += f"The true loss is at least {show(comparison.loss_lower_bound)} ({level} sure)"
-        text += "." if sure else ", so chance alone could explain the excess."
+    said = Threshold.read(limits.max_loss).said(scale)
+    text += (
+        "" if said.startswith(_loss_text(comparison, allowed, allowed)) else f"Allowed: {said}. "
+    )
+    if upper is None or lower is None:
+        text += f"{comparison.difference.method.capitalize()}, so nothing is proven."
+    elif not within and lower <= 0:
+        text += f"Models that are equally good can differ by so much by chance ({level})."
+    elif not within:
+        text += f"The true loss is at least {show(lower)} ({level} sure)"
+        text += "." if lower > allowed else ", so chance alone could explain the excess."
     elif proven:
         text += f"Proven: the true loss is at most {show(upper)} ({level} sure)."
     else:
         text += f"Not proven: the true loss may be up to {show(upper)} ({level} sure). "
-        text += _needed(comparison, limits.max_loss)
+        text += _needed(comparison, allowed)
     return Reason(gate="quality", passed=within and (proven or not limits.proof), text=text)
+
+
+def _counts(comparison: Comparison, allowed: float) -> str:
+    """Return what a loss is in rows, where rows are right or wrong."""
+    table, units = comparison.agreement, comparison.before.different
+    if table is None:
+        return ""
+    more = table.only_before - table.only_after
+    more = more if comparison.metric.higher_is_better else -more
+    most = math.floor(allowed * units + 1e-9)
+    word = "more wrong" if more >= 0 else "fewer wrong"
+    return f": {abs(more)} of {units} {word}; {most} allowed"
+
+
+def _base(comparison: Comparison) -> list[Reason]:
+    """Return whether there was anything to lose."""
+    before = comparison.before
+    if before.naive is None:
+        return []
+    metric, naive = comparison.metric, before.naive
+    message = naive.finding(metric, before.value, before.low, before.high)
+    against = f"{metric.name} {value_text(comparison, before.value)} before any change against "
+    against += f"{value_text(comparison, naive.value)} of {naive.answer}."
+    text = f"{message[:1].upper()}{message[1:]}." if message else against[:1].upper() + against[1:]
+    return [Reason(gate="base", passed=not naive.beats(metric, before.value), text=text)]
 
 
 def _needed(comparison: Comparison, max_loss: float | int) -> str:
@@ -161,18 +241,22 @@ def _parity(parity: ParityReport) -> Reason:
 
 def _gain(changes: tuple[Change, ...], min_gain: float) -> Reason:
     whole = [item for item in changes if item.whole]
-    gains = [item for item in whole if item.fall >= min_gain]
+    gains = [item for item in whole if item.sure and item.fall >= min_gain]
     if gains:
         return Reason(gate="gain", passed=True, text=f"{'; '.join(item.text for item in gains)}.")
-    measured = "; ".join(item.text for item in whole) or "nothing was measured"
+    measured = "; ".join(
+        item.text + ("" if item.sure else " (not settled, so that it does not count)")
+        for item in whole
+    )
     return Reason(
         gate="gain",
         passed=False,
-        text=f"Neither size, memory nor time fell by {percent(min_gain)}: {measured}.",
+        text=f"Neither size, memory nor time fell by {percent(min_gain)}: "
+        f"{measured or 'nothing was measured'}.",
     )
 
 
-def _own(own: OwnComparison, max_loss: float | int | None) -> Reason:
+def _own(own: OwnComparison, max_loss: float | int | str | None) -> Reason:
     interval = "no interval" if own.low is None else f"{own.low:.4g} to {own.high:.4g}"
     text = (
         f"{own.metric.name}: {own.before:.4g} → {own.after:.4g}, difference "
@@ -184,11 +268,13 @@ def _own(own: OwnComparison, max_loss: float | int | None) -> Reason:
             passed=True,
             text=f"{text}; reported, not judged: no tolerance given.",
         )
-    passed = own.loss <= max_loss + _ROUNDING
+    threshold = Threshold.read(max_loss, "own_max_loss")
+    scale = Scale(metric=own.metric.name, dense=own.before)
+    allowed = threshold.loss(scale)
     return Reason(
         gate="own metric",
-        passed=passed,
-        text=f"{text}; loss {own.loss:.4g}, allowed {max_loss:.4g}.",
+        passed=own.loss <= allowed + _ROUNDING,
+        text=f"{text}; loss {own.loss:.4g}, allowed {allowed:.4g} ({threshold.said(scale)}).",
     )
 
 
@@ -205,7 +291,9 @@ def _headline(evidence: Evidence, failed: list[str], min_gain: float) -> str:
         f"{comparison.metric.name} {value_text(comparison, comparison.before.value)} → "
         f"{value_text(comparison, comparison.after.value)}"
     )
-    shown = [item for item in evidence.changes if item.whole and abs(item.fall) >= min_gain]
+    shown = [
+        item for item in evidence.changes if item.whole and item.sure and abs(item.fall) >= min_gain
+    ]
     facts += [item.text for item in sorted(shown, key=lambda item: -abs(item.fall))]
     other = [gate for gate in failed if gate != "gain"]
     prefix = f"Not accepted ({', '.join(other)}): " if other else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -13,12 +13,16 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from ssmith.core.errors import DataError, InputError, NumericalError
+from ssmith.core.layers import Finding
 from ssmith.core.seeds import generator
 from ssmith.core.words import number_of
 from ssmith.evaluation.metrics import METRICS, Metric, Outcomes
+from ssmith.evaluation.naive import Naive, few_units
 
 _DRAWS_AT_ONCE = 2**20
 _BISECTIONS = 60
+LEAST_UNITS = 2
+"""Rows that differ, below which nothing is known of how they vary."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,24 +31,28 @@ class Estimate:
 
     Args:
         value: point estimate.
-        low: lower end.
-        high: upper end.
+        low: lower end; None if there is no interval.
+        high: upper end, None as above.
         level: confidence of the two-sided interval, in (0, 1).
-        method: how the interval was made.
+        method: how the interval was made, or why there is none.
         count: rows behind it.
+        units: rows among them that are no copies of others; all if None.
         metric: what was measured; None for a number that is none.
         weight: sum of the weights of these rows.
         also: further metrics of the same rows, by name.
         rows: what it was measured on, JSON-ready.
         paths: which backend ran, one line per operation.
+        naive: what a naive answer reaches on the same rows; None if that is not known.
     """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     level: float
     method: str
     count: int
+    units: int | None = None
+    naive: Naive | None = None
     metric: Metric | None = None
     weight: float = 0.0
     also: Mapping[str, Estimate] = field(default_factory=dict)
@@ -65,6 +73,9 @@ class Estimate:
             "interval": self.method,
             "level": self.level,
             "count": self.count,
+            "units": self.different,
+            "naive": None if self.naive is None else asdict(self.naive),
+            "findings": [item.as_dict() for item in self.findings()],
             "counted": self._counted,
             "weight": self.weight,
             "weighed": "" if metric is None else metric.weighed,
@@ -73,12 +84,26 @@ class Estimate:
         }
 
     @property
+    def different(self) -> int:
+        """Rows that are no copies of others."""
+        return self.count if self.units is None else self.units
+
+    @property
     def text(self) -> str:
         """The number with its interval, how that was made and on how many rows."""
-        return (
-            f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}] ({self.method}, "
-            f"{self.level:.0%}, {number_of(self.count, self._counted.removesuffix('s'))})"
-        )
+        rows = number_of(self.count, self._counted.removesuffix("s"))
+        rows += "" if self.different == self.count else f", {self.different} different"
+        level = "" if self.low is None else f"{self.level:.0%}, "
+        return f"{self.value:.4f}{between(self.low, self.high)} ({self.method}, {level}{rows})"
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Return what must be known of this number: a model that guesses, and few rows."""
+        found = [few_units(self.count, self.different, self._counted.removesuffix("s"))]
+        if self.naive is not None and self.metric is not None:
+            message = self.naive.finding(self.metric, self.value, self.low, self.high)
+            weak = Finding(layer="", kind="weak-model", message=message)
+            found.insert(0, weak if message else None)
+        return tuple(item for item in found if item is not None)
 
     @property
     def place(self) -> str:
@@ -95,6 +120,11 @@ class Estimate:
         lines += [f"{name}: {item.text}" for name, item in self.also.items()]
         weighed = self.metric is not None and self.metric.weighed
         return "\n".join([*lines, f"on {self.place}"] if weighed and self.rows else lines)
+
+
+def between(low: float | None, high: float | None, form: str = ".4f") -> str:
+    """Return an interval in brackets behind a blank; nothing where there is none."""
+    return "" if low is None or high is None else f" [{low:{form}}, {high:{form}}]"
 
 
 def place_of(rows: Mapping[str, Any]) -> str:
@@ -216,18 +246,29 @@ def estimate(
     """
     check_level(level)
     check_outcomes(outcomes, metric)
+    rows, outcomes = len(outcomes), outcomes.merged()
     also = {
         name: estimate(item, METRICS[name], seed=seed, level=level, resamples=resamples)
         for name, item in outcomes.also.items()
         if item.total > 0
     }
-    if metric.proportion and outcomes.counts:
+    if len(outcomes) < LEAST_UNITS:
+        found = without_interval(metric.value(outcomes), level, 1)
+    elif metric.proportion and outcomes.counts:
         found = wilson(round(float(outcomes.numerator.sum())), len(outcomes), level)
     else:
         draws = metric.of_ratio(bootstrap_ratios([outcomes], seed=seed, resamples=resamples)[:, 0])
         method = f"bootstrap, {resamples} resamples"
         found = interval(metric.value(outcomes), draws, level, method, len(outcomes))
-    return replace(found, metric=metric, weight=outcomes.total, also=also)
+    return replace(
+        found, metric=metric, weight=outcomes.total, also=also, count=rows, units=len(outcomes)
+    )
+
+
+def without_interval(value: float, level: float, units: int) -> Estimate:
+    """Return a number of which too few rows say how it varies."""
+    method = f"no interval: {units} different {'row' if units == 1 else 'rows'}"
+    return Estimate(value=value, low=None, high=None, level=level, method=method, count=units)
 
 
 def interval(

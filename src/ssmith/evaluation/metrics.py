@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from ssmith.core.checks import check_choice
@@ -27,11 +27,13 @@ class Outcomes:
         numerator: e.g. 1 for a right answer, an absolute error, the nats of a window.
         weight: e.g. the tokens of a window; None where every row counts 1.
         also: further metrics of the same rows, by name.
+        units: number of each row's unit, where rows that are copies share one; None if all differ.
     """
 
     numerator: Float64[Tensor, "n"]
     weight: Float64[Tensor, "n"] | None = None
     also: Mapping[str, Outcomes] = field(default_factory=dict)
+    units: Int64[Tensor, "n"] | None = None
 
     def __len__(self) -> int:
         return len(self.numerator)
@@ -40,6 +42,23 @@ class Outcomes:
     def total(self) -> float:
         """Sum of the weights."""
         return float(len(self)) if self.weight is None else float(self.weight.sum())
+
+    def merged(self) -> Outcomes:
+        """Return one outcome per unit: what is seen seven times is no more known than once."""
+        units = self.units
+        if units is None or int(units.max()) + 1 == len(self):
+            return replace(self, units=None)
+        count = int(units.max()) + 1
+
+        def summed(values: Tensor) -> Tensor:
+            return torch.zeros(count, dtype=values.dtype).index_add_(0, units, values)
+
+        weight = torch.ones_like(self.numerator) if self.weight is None else self.weight
+        return Outcomes(
+            numerator=summed(self.numerator),
+            weight=summed(weight),
+            also={name: replace(item, units=units).merged() for name, item in self.also.items()},
+        )
 
     @property
     def counts(self) -> bool:

@@ -44,17 +44,17 @@ def hours_per_month(sequences_per_day: float | int, seconds_per_sequence: float)
 
 
 def estimate_saving(
-    load: Load, *, per_sequence: Times, batch_size: int, path: str
+    load: Load, *, per_sequence: Times, batch_size: int, path: str, sure: bool = True
 ) -> dict[str, Any]:
     """Estimate what a change of speed saves; a slower model shows a negative saving.
 
-    Nothing is saved (or lost) by a change that `Times` does not count.
+    Nothing is saved (or lost) by a change that `Times` does not count, or that may be noise.
 
     ``per_sequence`` was measured in batches of ``batch_size`` on the ``path`` that is named; the
     ``seconds_per_sequence`` of the section are those that count.
     """
     before = per_sequence.medians[0]
-    counted = (before, before * per_sequence.ratio if per_sequence.changed else before)
+    counted = (before, before * per_sequence.ratio if sure and per_sequence.changed else before)
     hours = [hours_per_month(load.sequences_per_day, item) for item in counted]
     costs = [item * load.price_per_hour for item in hours]
     return {
@@ -65,13 +65,18 @@ def estimate_saving(
         "hours_per_month": _pair(hours),
         "cost_per_month": _pair(costs),
         "saved_per_month": costs[0] - costs[1],
-        "counted": _counted(per_sequence),
+        "counted": _counted(per_sequence, sure=sure),
         "assumptions": _assumptions(hours, batch_size, path),
     }
 
 
-def _counted(times: Times) -> str:
+def _counted(times: Times, *, sure: bool) -> str:
     """Say which change of the measured time the estimate rests on."""
+    if not sure:
+        return (
+            "no saving: the times were still changing, or those before and after overlap; repeat "
+            "it on a machine with nothing else to do"
+        )
     if times.disagree:
         return (
             "no saving: the typical time and the shortest time do not agree on whether the model "

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 from ssmith.core.errors import InputError
@@ -30,8 +30,10 @@ _SHARE = 0.5
 class WarmUp:
     """What was run before the first sample that counts.
 
-    Calls are of each of the two runs, seconds of both; settled are runs that took the same time
-    twice in a row at its end.
+    Args:
+        calls: of each of the two runs.
+        seconds: it took, of both.
+        settled: whether both runs took, at its end, the same time twice in a row.
     """
 
     calls: int
@@ -75,6 +77,14 @@ class Timing:
         """Median before over median after, above 1 is faster; `times` says whether it counts."""
         first, second = self.medians
         return first / second
+
+    @property
+    def sure(self) -> bool:
+        """Whether times had settled, and the middle halves of both series do not overlap."""
+        (low, high), (least, most) = (
+            quantiles(series, n=4, method="inclusive")[::2] for series in (self.before, self.after)
+        )
+        return not self.unsettled and (most < low or least > high)
 
     @property
     def unsettled(self) -> str:

@@ -10,6 +10,7 @@ from torch import nn
 from ssmith.core.rows import Rows, as_rows
 from ssmith.evaluation.comparison import Comparison, compare_outcomes
 from ssmith.evaluation.intervals import Estimate, estimate
+from ssmith.evaluation.naive import naive_of
 from ssmith.evaluation.task import Task, outcomes_of
 from ssmith.evaluation.tasks import task_of
 from ssmith.families.hf import engine
@@ -90,4 +91,5 @@ def _told(found: Estimate, model: nn.Module, rows: Rows, task: Task) -> Estimate
     if task.around is engine:
         with engine(model) as report:
             paths = tuple(f"{item.op}: {item.backend} ({item.reason})" for item in report.paths)
-    return replace(found, rows=rows.describe(), paths=paths)
+    naive = None if found.metric is None else naive_of(found.metric, rows)
+    return replace(found, rows=rows.describe(), paths=paths, naive=naive)

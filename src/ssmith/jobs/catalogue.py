@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ssmith.artefact import EMBEDDED, embedded_names
 from ssmith.artefact.configs import read_any_config
-from ssmith.artefact.layout import FORMAT
 from ssmith.artefact.locate import locate
+from ssmith.core.directories import FORMAT
 from ssmith.core.files import read_json
 from ssmith.criteria import KINDS, by_name, names
 from ssmith.data import PROSE_SPEC, STDLIB_SPEC, TASKS, about

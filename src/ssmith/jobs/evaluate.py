@@ -23,6 +23,9 @@ class EvaluateConfig:
         lm_eval_limit: documents of each of these tasks at most, the first ones; None for all.
         few_shot: solved examples before each question; None for each task's own number.
         seed: of the bootstrap, where the interval is one.
+
+    Raises:
+        InputError: if a value is outside its domain.
     """
 
     rows: RowsConfig = field(default_factory=RowsConfig)
@@ -78,6 +81,7 @@ def evaluate(model: str, data: str | None, config: EvaluateConfig) -> dict[str, 
         "data": source.describe(rows),
         "split": split,
         **found.describe(),
+        "findings": [*source.findings(), *(item.as_dict() for item in found.findings())],
         "text": str(found) if text else f"{found}\non {data}, split {split}",
         "lm_eval": tasks,
     }

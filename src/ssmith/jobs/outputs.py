@@ -8,6 +8,7 @@ from ssmith.core.errors import OutputExistsError
 
 PLAN = "plan.json"
 RECEIPT = "receipt.json"
+RECIPE = "recipe.yaml"
 
 
 def refuse_own_input(out: Path, *inputs: str | Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -12,24 +11,24 @@ from torch import nn
 from ssmith import api
 from ssmith.artefact import locate
 from ssmith.artefact.configs import read_any_config
-from ssmith.artefact.layout import FORMAT
-from ssmith.artefact.tuned import base_of, head_of, is_adapter
+from ssmith.artefact.tuned import head_of, lineage
 from ssmith.core.checks import check_choice, check_integer
+from ssmith.core.directories import FORMAT
 from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.layers import Finding
 from ssmith.core.rows import Rows, as_rows
 from ssmith.core.seeds import permutation
 from ssmith.core.sequences import SPLITS, SequenceData, Sequences
 from ssmith.core.text import ALL, Text
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.core.tokens import TokenWindows
-from ssmith.data import find_tokenizer, load_text
+from ssmith.core.words import number_of
+from ssmith.data import find_tokenizer
 from ssmith.families import directory_of, vocabulary_of
 
 _LENGTH = 2048
 _OF_TEXT = ("length", "stride", "windows", "field")
 _SEQUENCES, _WINDOWS = 64, 8
-SEQUENCES, WINDOWS = 256, 64
-"""Calibration rows of sequence models and of language models, unless told otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +43,9 @@ class RowsConfig:
         field: key of the text in each line of a ``.jsonl`` file, or column of a ``.csv`` one;
             ``text`` if None.
         batch_size: rows per forward pass, ≥ 1, also when timed; 64 if None, of text 8.
+
+    Raises:
+        InputError: if a value is outside its domain.
     """
 
     split: str = "test"
@@ -61,7 +63,9 @@ class RowsConfig:
 
     def check_kind(self, *, text: bool) -> None:
         """Raise if a setting says nothing about the rows at hand."""
-        _refuse_of_text(self, _OF_TEXT, text=text)
+        for name in () if text else _OF_TEXT:
+            if getattr(self, name) is not None:
+                raise InputError(f"{name} is for language models", next_step="leave it out")
         if self.split == ALL and not text:
             raise InputError(f"split is {ALL!r}", allowed=", ".join(SPLITS))
 
@@ -77,77 +81,12 @@ class RowsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """Which rows a model is calibrated on.
+class Source:
+    """Where the rows of a job come from.
 
     Args:
-        data: ``embedded:NAME``, a file or a directory; for a language model a text. None for
-            methods that need none.
-        samples: how many rows, ≥ 1; 256 sequences or 64 windows if None.
-        length: tokens of each window of text, ≥ 2; 2,048 if None.
-        seed: of their draw, and of what is random in a method.
-        split: they are drawn from.
-        field: key or column of the text in a ``.jsonl`` or ``.csv`` file; ``text`` if None.
+        data: sequences in splits, a text, or the user's own rows by split.
     """
-
-    data: str | None = None
-    samples: int | None = None
-    length: int | None = None
-    seed: int = 0
-    split: str = "train"
-    field: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.samples is not None:
-            check_integer("samples", self.samples, at_least=1)
-        if self.length is not None:
-            check_integer("length", self.length, at_least=2)
-        check_integer("seed", self.seed, at_least=0)
-
-    def check_kind(self, *, text: bool) -> None:
-        """Raise if a setting says nothing about the rows at hand."""
-        _refuse_of_text(self, ("length", "field"), text=text)
-        for name in ("samples", "length", "field") if self.data is None else ():
-            if getattr(self, name) is not None:
-                raise InputError(f"{name} without data", next_step="name the rows as well")
-
-    def text(self, directory: Path, vocabulary: int) -> Text:
-        """Read the text for a language model."""
-        return load_text(
-            self._data(),
-            tokenizer=directory,
-            vocabulary=vocabulary,
-            field=self.field or "text",
-        )
-
-    def draw(self, loaded: SequenceData | Text) -> Rows:
-        """Draw rows from a split of what was loaded."""
-        usual = WINDOWS if isinstance(loaded, Text) else SEQUENCES
-        count = usual if self.samples is None else self.samples
-        return Source(data=loaded).sample(count, self.tokens, seed=self.seed, split=self.split)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of each window."""
-        return self.length or _LENGTH
-
-    def _data(self) -> str:
-        if self.data is None:
-            raise InputError(
-                "data is missing", allowed="rows to calibrate on", next_step="try stdlib: for text"
-            )
-        return self.data
-
-
-def _refuse_of_text(config: object, names: Sequence[str], *, text: bool) -> None:
-    for name in () if text else names:
-        if getattr(config, name) is not None:
-            raise InputError(f"{name} is for language models", next_step="leave it out")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Where the rows of a job come from."""
 
     data: SequenceData | Text | Mapping[str, Any]
 
@@ -164,15 +103,28 @@ class Source:
             )  # fmt: skip
         return as_rows(self.data[split])
 
-    def sample(self, count: int, length: int, *, seed: int, split: str = "train") -> Rows:
-        """Draw rows to calibrate on, without replacement; of text windows of a length."""
+    def sample(self, count: int, how: RowsConfig, seed: int) -> Rows:
+        """Draw rows to calibrate on."""
         if isinstance(self.data, Text):
-            return self.data.sample(count, length, seed=seed, split=split)
+            return self.data.sample(count, how.length or _LENGTH, seed=seed)
         if not isinstance(self.data, SequenceData):
             return self.rows("calibration")
-        part = self.data.split(split)
-        order = permutation(len(part), seed, "calibration")
-        return part.take(order[:count].to(part.x.device))
+        train = self.data.split("train")
+        order = permutation(len(train), seed, "calibration")
+        return train.take(order[:count].to(train.x.device))
+
+    def findings(self) -> list[dict[str, Any]]:
+        """Return what must be known of the data: rows that are in more than one split."""
+        details = self.data.details if isinstance(self.data, SequenceData) else {}
+        shared = details.get("duplicates_across_splits", 0)
+        if not shared:
+            return []
+        message = (
+            f"{number_of(shared, 'input')} of the data {'is' if shared == 1 else 'are'} in more "
+            "than one split, so that what is measured is in part of rows that were learned or "
+            "chosen on; split the data again without copies"
+        )
+        return [Finding(layer="", kind="leak", message=message).as_dict()]
 
     def describe(self, rows: Rows) -> dict[str, Any]:
         """Return the data section of a receipt: the data, its splits, and what was measured."""
@@ -204,12 +156,9 @@ def reads_text(model: str) -> bool:
 
     Not a `SequenceModel`, nor a tuned model whose head answers for a sequence.
     """
-    directory = locate(model)
-    while is_adapter(directory):
-        if head_of(directory) is not None:
-            return False
-        directory = locate(base_of(directory))
-    return bool(read_any_config(directory).get("format") != FORMAT)
+    *adapters, directory = lineage(locate(model))
+    headed = any(head_of(adapter) is not None for adapter in adapters)
+    return not headed and read_any_config(directory).get("format") != FORMAT
 
 
 def tokenizer_for(loaded: nn.Module, model: str) -> Tokenizer:

@@ -12,13 +12,13 @@ from typing import Any
 from ssmith import artefact, spine, surgery
 from ssmith.artefact.configs import is_language_model, read_any_config
 from ssmith.core.budget import Budget
+from ssmith.core.directories import new_directory, refuse_existing
 from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.core.files import new_directory, refuse_existing, write_json, write_text
+from ssmith.core.files import write_json, write_text
 from ssmith.core.progress import Progress, part_of, silent
 from ssmith.core.receipt import versions
 from ssmith.evaluation import compare
-from ssmith.jobs.prune import PruneTask
-from ssmith.jobs.source import WINDOWS
+from ssmith.jobs.prune import WINDOWS, PruneTask
 from ssmith.report.plot_sweep import sweep_plot
 
 SWEEP = "sweep.json"
@@ -114,7 +114,7 @@ def _write(
     overwrite: bool,
 ) -> None:  # fmt: skip
     plot = sweep_plot(axis, rows)
-    with new_directory(out, overwrite=overwrite, marker=SWEEP) as scratch:
+    with new_directory(out, overwrite=overwrite) as scratch:
         write_json(scratch / SWEEP, content)
         write_text(scratch / f"{plot.name}.svg", plot.svg)
         write_text(scratch / f"{plot.name}.csv", plot.csv)

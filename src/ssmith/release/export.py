@@ -8,8 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ssmith.core.directories import new_directory, refuse_existing
 from ssmith.core.errors import InputError
-from ssmith.core.files import new_directory, refuse_existing, to_json
+from ssmith.core.files import to_json
 from ssmith.release.disk import hex_of, in_our_words, write_new
 from ssmith.release.line import Line
 from ssmith.release.lineage import lineage_of
@@ -41,7 +42,7 @@ def export(line: Line, version: Version, out: Path, *, overwrite: bool = False) 
     if line.path.resolve() in out.resolve().parents or out.resolve() == line.path.resolve():
         raise InputError(f"{out} is in the line", next_step="choose a place outside")
     if out.suffix != ARCHIVE:
-        with new_directory(out, overwrite=overwrite, marker=ABOUT) as scratch:
+        with new_directory(out, overwrite=overwrite) as scratch:
             _fill(line, version, scratch)
         return out
     refuse_existing(out, overwrite=overwrite)

@@ -9,8 +9,9 @@ from typing import Any
 from ssmith.artefact import load, locate, tuned, verify
 from ssmith.artefact.adapters import CONFIG as ADAPTER_CONFIG
 from ssmith.artefact.configs import read_any_config
-from ssmith.artefact.layout import CONFIG, MANIFEST
+from ssmith.artefact.layout import CONFIG
 from ssmith.artefact.sidecar import SIDECAR, Sidecar
+from ssmith.core.directories import MANIFEST
 from ssmith.core.errors import ArtefactError, SsmithError
 from ssmith.families import model_digest
 from ssmith.release.adding import Artefact

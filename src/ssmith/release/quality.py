@@ -32,6 +32,8 @@ class Quality:
 
     def told(self, loss: float) -> str:
         """Return a loss for people: points of a share, else the metric's own unit."""
+        if not math.isfinite(loss):
+            return "no bound, from too few rows"
         if self.scale.share:
             return f"{round(100 * loss, 2) + 0.0:.2f} points"
         return f"{loss + 0.0:.4g}"
@@ -51,14 +53,16 @@ def quality_of(section: Mapping[str, Any]) -> Quality:
     """
     try:
         before, after = (float(section[name]["value"]) for name in ("before", "after"))
-        said, upper = (float(section["loss"][name]) for name in ("value", "upper_bound"))
+        said, bound = float(section["loss"]["value"]), section["loss"]["upper_bound"]
+        # Of too few rows nothing is known of how they vary.
+        upper = math.inf if bound is None else float(bound)
         loss = before - after if section["higher_is_better"] else after - before
         name = str(section["metric"])
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(
             f"the receipt's quality lacks {error}", next_step="compare the models anew"
         ) from error
-    if not all(map(math.isfinite, (before, after, upper))):
+    if not all(map(math.isfinite, (before, after))):
         raise ArtefactError("the receipt's quality is not finite", next_step="compare anew")
     relative = "increase" in section
     # Losses of some metrics are told as a share of the value before.
@@ -66,6 +70,10 @@ def quality_of(section: Mapping[str, Any]) -> Quality:
         abs(before) if relative and math.isclose(said * abs(before), loss, abs_tol=1e-12) else 1.0
     )
     share = name in SHARES or section.get("agreement") is not None
-    scale = Scale(metric=name, share=share, relative=relative, dense=before)
+    naive = section.get("naive") or {}
+    scale = Scale(
+        metric=name, share=share, relative=relative, dense=before, naive=naive.get("value"),
+        answer=str(naive.get("answer", "a naive answer")),
+    )  # fmt: skip
     text = f"{name} {before:.4g} before, {after:.4g} after, {section.get('count', '?')} counted"
     return Quality(scale=scale, loss=loss, upper=upper * unit, text=text)

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from ssmith.core.findings import gravest_first
 from ssmith.core.receipt import Receipt
 from ssmith.report.look import flag, items, mapping, number, pair, printable, text
 from ssmith.report.numbers import NOT_MEASURED, count, significant
@@ -105,7 +106,7 @@ def saving_facts(receipt: Receipt) -> list[Fact]:
 def finding_rows(receipt: Receipt) -> list[tuple[str, str, str]]:
     """Return layer, kind and message of each finding."""
     rows = []
-    for entry in receipt.findings:
+    for entry in gravest_first(receipt.findings):
         units = items(entry, "units")
         message = text(entry, "message")
         if units:
@@ -138,7 +139,7 @@ def provenance(receipt: Receipt) -> list[tuple[str, list[Fact]]]:
             [
                 _fact(data, "name", "name"),
                 _fact(data, "source", "source"),
-                Fact(label="sequences", value=split or NOT_MEASURED),
+                Fact(label="rows", value=split or "not recorded"),
                 _fact(data, "sha256", "SHA-256", code=True),
                 *_settings(mapping(data, "details")),
             ],

@@ -96,7 +96,11 @@ def smaller(before: Real, after: Real) -> str:
         return f"{percent(-change)} smaller"
     if change >= GAIN:
         return f"{percent(change)} larger"
-    return f"no gain ({signed(change, percent)})"
+    if after == before:
+        return "the same"
+    # Cut and not rounded: 0.94 % is not "0 %", and what grew is not called a gain of its sign.
+    shown = f"{significant(100 * abs(change), 2)}{_SPACE}%"
+    return f"{shown} {'smaller' if change < 0 else 'larger'}, no gain"
 
 
 def quality_format(metric: str) -> Format:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ssmith.core.directories import refuse_strangers
 from ssmith.core.files import write_text
 from ssmith.core.receipt import Receipt
 from ssmith.report.costs import read_memory, read_size, read_speed
@@ -29,8 +30,25 @@ from ssmith.report.plot_quality import quality_plots
 from ssmith.report.quality import read_quality
 from ssmith.report.summary import read_summary
 from ssmith.report.template import fill
+from ssmith.report.tuned import measure_row, measures, tuned_facts, tuned_numbers, tuned_plot
 
-_OURS = re.compile(r"(quality|quality-narrow|quality-near|layers|costs|scores-\d+)\.(svg|csv)")
+PLOTS = re.compile(
+    r"(quality|quality-narrow|quality-near|layers|costs|training|scores-\d+)\.(svg|csv)"
+)
+"""Names of the plots beside a page."""
+_MARK = '<meta name="generator" content="ssmith">'
+
+_SECTIONS = (
+    "why", "learned", "curves", "quality", "layers", "scores", "speed", "parity", "saving"
+)  # fmt: skip
+_MEASURED = ("quality", "speed", "parity", "saving")
+_CANNOT = {
+    "pilot": ("learned",),
+    "tune": ("why", "curves", "layers", "scores", *_MEASURED),
+    "compare": ("why", "learned", "curves", "layers", "scores", "parity", "saving"),
+    "prune": ("why", "learned", "curves", *_MEASURED),
+}
+"""Sections that a receipt of some kind can never fill; those of another kind stand as they are."""
 
 
 def write_report(receipt: Receipt, directory: Path) -> Path:
@@ -47,27 +65,44 @@ def write_report(receipt: Receipt, directory: Path) -> Path:
         Path of the page.
 
     Raises:
+        OutputExistsError: if files of these names are there and no report of ours.
         MissingExtraError: if matplotlib or jinja2 is not installed; nothing is written then.
         ArtefactError: if the disk refuses.
     """
     groups = _plots(receipt)
     page = fill("report.html.j2", _context(receipt, groups))
     plots = [plot for group in groups.values() for plot in group]
+    path = directory / "report.html"
+    _refuse_plots(directory, path)
+    # The page first: plots beside a page of ours are ours.
+    write_text(path, page)
     for plot in plots:
         write_text(directory / "plots" / f"{plot.name}.svg", plot.svg)
         write_text(directory / "plots" / f"{plot.name}.csv", plot.csv)
     _remove_outdated(directory / "plots", {plot.name for plot in plots})
-    path = directory / "report.html"
-    write_text(path, page)
     return path
+
+
+def _refuse_plots(directory: Path, page: Path) -> None:
+    """Raise if files would be replaced that no report of ours left here."""
+    try:
+        ours = page.is_file() and _MARK in page.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        ours = False
+    named = [item.name for item in directory.glob("plots/*") if PLOTS.fullmatch(item.name)]
+    there = [page.name] * page.exists() + [f"plots/{name}" for name in sorted(named)]
+    refuse_strangers(directory, [] if ours else there)
 
 
 def _plots(receipt: Receipt) -> dict[str, list[Plot]]:
     curves = read_curves(receipt)
     layers = read_layers(receipt)
     costs = [*read_speed(receipt), *read_memory(receipt), *read_size(receipt)]
-    kept, cost = kept_plot(layers), cost_plot(costs)
+    kept, cost, learned = kept_plot(layers), cost_plot(costs), None
+    if receipt.action == "tune":
+        learned = tuned_plot(receipt)
     return {
+        "learned": [learned] if learned else [],
         "quality": quality_plots(curves) if curves else [],
         "scores": score_plots(layers),
         "layers": [kept] if kept else [],
@@ -79,7 +114,12 @@ def _context(receipt: Receipt, plots: dict[str, list[Plot]]) -> dict[str, Any]:
     layers = read_layers(receipt)
     curves = read_curves(receipt)
     return {
-        "summary": read_summary(receipt),
+        "summary": read_summary(
+            receipt, tuned_numbers(receipt) if receipt.action == "tune" else None
+        ),
+        "shown": [name for name in _SECTIONS if name not in _CANNOT.get(receipt.action, ())],
+        "tuned": [measure_row(receipt, name) for name in measures(receipt)],
+        "tuned_facts": tuned_facts(receipt),
         "plots": plots,
         "curves": curves,
         "test_split": text(receipt.quality, "split"),
@@ -120,5 +160,5 @@ def _command(receipt: Receipt) -> str:
 def _remove_outdated(directory: Path, current: set[str]) -> None:
     """Remove plots that an earlier report left here; foreign files stay."""
     for path in directory.glob("*"):
-        if _OURS.fullmatch(path.name) and path.stem not in current:
+        if PLOTS.fullmatch(path.name) and path.stem not in current:
             path.unlink()

@@ -14,8 +14,9 @@ def training_plot(losses: Sequence[float], looks: Sequence[dict[str, Any]], best
     """Draw a training run.
 
     Args:
-        losses: mean training loss of each step.
-        looks: per look at the validation split: ``step`` and ``validation`` with its ``loss``.
+        losses: mean training loss of each step; empty if only that between looks is known.
+        looks: per look at the validation split: ``step`` and ``validation`` with its ``loss``, and
+            where ``losses`` is empty, ``train_loss``.
         best: the step whose weights were kept.
 
     Returns:
@@ -27,7 +28,12 @@ def training_plot(losses: Sequence[float], looks: Sequence[dict[str, Any]], best
     seen = {int(look["step"]): float(look["validation"]["loss"]) for look in looks}
     with canvas(_WIDTH, _HEIGHT) as figure:
         axes = figure.add_axes((64 / _WIDTH, 48 / _HEIGHT, 1 - 84 / _WIDTH, 1 - 78 / _HEIGHT))
-        axes.plot(range(1, len(losses) + 1), losses, color=SOFT, linewidth=1.0, label="training")
+        learned = dict(enumerate(losses, start=1)) or {
+            int(look["step"]): look["train_loss"] for look in looks if look.get("train_loss")
+        }
+        axes.plot(
+            list(learned), list(learned.values()), color=SOFT, linewidth=1.0, label="training"
+        )
         axes.plot(list(seen), list(seen.values()), color=ACCENT, linewidth=1.8, marker="o",
                   markersize=4, label="validation")  # fmt: skip
         if best in seen:
@@ -36,11 +42,9 @@ def training_plot(losses: Sequence[float], looks: Sequence[dict[str, Any]], best
         axes.set_xlabel("step")
         axes.set_title("loss", loc="left", fontsize=12, color=INK)
         axes.legend(frameon=False, loc="upper right")
-        rows = [
-            (step, losses[step - 1] if 0 < step <= len(losses) else None, seen.get(step))
-            for step in range(len(losses) + 1)
-        ]
-        alt = f"Training and validation loss over {len(losses)} steps; step {best} was kept."
+        steps = sorted({0, *learned, *seen})
+        rows = [(step, learned.get(step), seen.get(step)) for step in steps]
+        alt = f"Training and validation loss over {max(steps)} steps; step {best} was kept."
         return render(
             figure, name="training", alt=alt, data=table_csv(("step", "train", "validation"), rows)
         )

@@ -21,6 +21,12 @@ _UNJUDGED = (
     "with --max-loss."
 )
 
+_BADGES = {"tune": "Tuned", "prune": "Pruned", "compare": "Compared"}
+_HEADLINES = {
+    "tune": "Tuned, and measured before and after on rows that it did not learn.",
+    "prune": "Cut, and not measured. To see what it is worth, run ssmith compare or ssmith pilot.",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class BigNumber:
@@ -82,18 +88,21 @@ class Summary:
     numbers: list[BigNumber]
 
 
-def read_summary(receipt: Receipt) -> Summary:
-    """Return the first screen of a receipt."""
+def read_summary(receipt: Receipt, numbers: list[BigNumber] | None = None) -> Summary:
+    """Return the first screen of a receipt, with its own numbers where its kind has others."""
     accepted = flag(receipt.verdict, "accepted")
-    badge = {True: "Accepted", False: "Refused", None: "Not judged"}[accepted]
+    badge = {True: "Accepted", False: "Refused", None: _BADGES.get(receipt.action, "Not judged")}[
+        accepted
+    ]
     return Summary(
         title=text(receipt.model, "name") or "Unnamed model",
         subtitle=_subtitle(receipt),
         badge=badge,
         tone=_tone(accepted),
-        headline=text(receipt.verdict, "headline") or _UNJUDGED,
+        headline=text(receipt.verdict, "headline") or _HEADLINES.get(receipt.action, _UNJUDGED),
         gates=[_gate(entry) for entry in items(receipt.verdict, "reasons")],
-        numbers=[
+        numbers=numbers
+        or [
             removed_number(receipt),
             quality_number(receipt),
             cost_number("File size", read_size(receipt)[0]),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,14 @@ from torch import nn
 
 from ssmith.core.budget import AUTO, NONE, Budget
 from ssmith.core.errors import InputError
-from ssmith.core.files import read_json, write_json
-from ssmith.core.plan import Cut, Plan
+from ssmith.core.plan import Cut
 from ssmith.core.progress import Progress
 from ssmith.core.words import number_of, span
-from ssmith.families import chain_of, model_digest, without_block
+from ssmith.families import chain_of, without_block
+from ssmith.spine.decided import Decided
+from ssmith.spine.trials import Trials
 
 BLOCK = "block"
-TRIALS = "trials.json"
-_ALLOWED: dict[str, tuple[Any, ...]] = {
-    "method": (AUTO, "loss"), "settings": ({},), "scope": (AUTO,), "targets": ((),),
-    "min_per_layer": (0,), "compensate": (AUTO, NONE), "semantics": (None, "remove"),
-}  # fmt: skip
 
 
 def plan_blocks(
@@ -32,23 +27,23 @@ def plan_blocks(
     budget: Budget,
     loss: Callable[[nn.Module], float],
     *,
-    fingerprint: str = "",
+    identity: Mapping[str, Any] | None = None,
     work_dir: Path | None = None,
     progress: Progress,
-) -> Plan:
+) -> Decided:
     """Decide which blocks of a model go, each time the one that is missed least.
 
     Every block that is left is tried; the one without which the loss is lowest goes, until enough
     have gone.
 
     The loss is of a model on calibration rows, never those that it is judged on. A working
-    directory keeps every measured loss under the fingerprint of what they depend on, and the pass
+    directory keeps every measured loss under the identity of what they depend on, and the pass
     goes on from it.
 
     Source: Mamba-Shedder, whole blocks.
     Differs: rows are drawn from a training split; its released code reads the test split.
     """
-    budget.refuse_beside(_ALLOWED, of="blocks")
+    _check(budget)
     name, total = chain_of(model).name, chain_of(model).coupling(BLOCK).count
     wanted = budget.removed_of(total)
     if not 1 <= wanted < total:
@@ -59,7 +54,7 @@ def plan_blocks(
             else "a model of two or more",
         )
     work, names = copy.deepcopy(model), list(range(total))
-    trials = Trials.open(work_dir, fingerprint)
+    trials = Trials.open(work_dir, identity or {})
 
     def measured(gone: Sequence[int]) -> float:
         return trials.loss(gone, lambda: loss(work))
@@ -85,53 +80,19 @@ def plan_blocks(
         unit=BLOCK, keep={name: keep}, method={"name": "loss", "label": "Blocks by loss"},
         budget=budget.as_dict(),
     )  # fmt: skip
-    return Plan(cuts=(cut,), facts={"steps": steps}, model_digest=model_digest(model))
+    return Decided(cuts=(cut,), facts={"steps": steps})
 
 
-@dataclass(frozen=True)
-class Trials:
-    """Perplexities by the blocks that were left out.
-
-    They depend on the ``fingerprint``, and are kept at the ``path``, or in memory only.
-    """
-
-    path: Path | None
-    fingerprint: str
-    found: dict[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def open(cls, directory: Path | None, fingerprint: str) -> Trials:
-        """Open a working directory, or make it."""
-        if directory is None:
-            return cls(None, fingerprint)
-        path = directory / TRIALS
-        if path.is_file():
-            content = read_json(path)
-            if content["fingerprint"] != fingerprint:
-                raise InputError(
-                    f"{directory} holds a removal of blocks over another model or text",
-                    next_step="give another --work-dir, or delete it",
-                )
-            return cls(path, fingerprint, content["perplexities"])
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise InputError(
-                f"{directory} is not empty", allowed="a directory that is new or empty",
-                next_step="give another --work-dir",
-            )  # fmt: skip
-        directory.mkdir(parents=True, exist_ok=True)
-        trials = cls(path, fingerprint)
-        trials._write()
-        return trials
-
-    def loss(self, gone: Sequence[int], measure: Callable[[], float]) -> float:
-        """Return the perplexity without some blocks, measured unless it was before."""
-        # Whichever of them went first, the model is the same.
-        key = ",".join(str(block) for block in sorted(gone))
-        if key not in self.found:
-            self.found[key] = measure()
-            self._write()
-        return self.found[key]
-
-    def _write(self) -> None:
-        if self.path is not None:
-            write_json(self.path, {"fingerprint": self.fingerprint, "perplexities": self.found})
+def _check(budget: Budget) -> None:
+    """Refuse what a removal of blocks has no meaning for."""
+    for name, given, allowed in (
+        ("method", budget.method not in (AUTO, "loss"), "auto, loss"),
+        ("settings", bool(budget.settings), "none"),
+        ("scope", budget.scope != AUTO, "auto"),
+        ("targets", bool(budget.targets), "none"),
+        ("min_per_layer", budget.min_per_layer > 0, "0"),
+        ("compensate", budget.compensate not in (AUTO, NONE), "auto, none"),
+        ("semantics", budget.semantics not in (None, "remove"), "remove"),
+    ):
+        if given:
+            raise InputError(f"{name} is {getattr(budget, name)!r} for blocks", allowed=allowed)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,7 +23,7 @@ from ssmith.calibrate.sequential import store_of
 from ssmith.calibrate.shards import Group
 from ssmith.core.budget import Budget
 from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.core.files import read_json, to_json, write_json
+from ssmith.core.files import read_json, write_json
 from ssmith.core.layers import STATE, Finding
 from ssmith.core.plan import Cut, Plan
 from ssmith.core.progress import Progress
@@ -39,8 +38,9 @@ from ssmith.families.parts.hooks import SLOT
 from ssmith.families.registry import find_selective
 from ssmith.families.state import SiteState
 from ssmith.spine.choice import Choice, choose
+from ssmith.spine.decided import Decided
 from ssmith.spine.losses import loss_on
-from ssmith.spine.shares import CostSurvey
+from ssmith.spine.shares import CostSurvey, Measure
 from ssmith.spine.states import Counts, stages_of
 from ssmith.spine.weights import WEIGHT
 from ssmith.surgery import new_values
@@ -55,15 +55,16 @@ def plan_selective(
     rows: Rows,
     config: PassConfig,
     progress: Progress,
-) -> Plan:
+) -> Decided:
     """Decide what is cut from selective layers; the model is not changed."""
     layers = find_selective(model)
     refuse_adapters(model)
     choice = choose(budgets, refits=all(map(can_refit, layers.values())))
     if isinstance(rows, TokenWindows):
         check_windows(rows, vocabulary_of(model), choice)
-    if config.work_dir is not None and not config.fingerprint:
-        config = replace(config, fingerprint=fingerprint(model_digest(model), choice.as_dict()))
+    if config.work_dir is not None and not config.identity:
+        asked = {"model": model_digest(model), "cuts": choice.as_dict()}
+        config = replace(config, identity=asked)
 
     def measure(part: Rows) -> Callable[[SelectiveLayer], float]:
         loss = loss_on(model, part)
@@ -75,15 +76,20 @@ def plan_selective(
 
         return measured
 
-    survey = CostSurvey(
-        rows=rows, config=config, progress=progress, sizes=_sizes(layers), measure=measure,
+    run = SelectivePass(
+        rows=rows, choice=choice, config=config, progress=progress,
         passage=lambda some: passage_of(model, some, list(layers)),
+        sizes={name: (layer.e, layer.n) for name, layer in layers.items()}, measure=measure,
     )  # fmt: skip
-    found = run_survey(survey, choice)
-    cuts = cuts_of(found.records, choice)
+    found = run.take()
+    records, cuts = found.records, cuts_of(found.records, choice)
     after = {name: state.tensors for name, state in found.states.items()}
-    values = new_values(model, cuts, after)
-    return _plan(choice, layers, found, cuts=cuts, values=values, digest=model_digest(model))
+    return Decided(
+        cuts=cuts,
+        values=new_values(model, cuts, after),
+        findings=(*precheck(choice, next(iter(layers.values()))), *findings_of(records)),
+        facts=facts_of(records),
+    )
 
 
 def plan_from_disk(
@@ -101,13 +107,14 @@ def plan_from_disk(
         raise InputError("there is no working directory", allowed="one for a model on disk")
     layers = find_selective(skeleton)
     choice = choose(budgets, refits=all(map(can_refit, layers.values())))
-    config = replace(config, fingerprint=fingerprint(digest, choice.as_dict()))
-    survey = CostSurvey(
-        rows=windows, config=config, progress=progress, sizes=_sizes(layers),
+    config = replace(config, identity={"model": digest, "cuts": choice.as_dict()})
+    run = SelectivePass(
+        rows=windows, choice=choice, config=config, progress=progress,
         passage=lambda _: ReadBlocks(blocks=blocks, rows=windows),
+        sizes={name: (layer.e, layer.n) for name, layer in layers.items()},
     )  # fmt: skip
-    found = run_survey(survey, choice)
-    cuts = cuts_of(found.records, choice)
+    found = run.take()
+    records, cuts = found.records, cuts_of(found.records, choice)
     values: dict[str, Tensor] = {}
     for index, name in enumerate(layers):
         own = [
@@ -117,22 +124,12 @@ def plan_from_disk(
         with blocks.block(index) as block:
             whole = _Named(name.rpartition(".")[0], block)
             values |= new_values(whole, own, {name: found.states[name].tensors})
-    return _plan(choice, layers, found, cuts=cuts, values=values, digest=digest), found.states
-
-
-def _sizes(layers: Mapping[str, SelectiveLayer]) -> dict[str, tuple[int, int]]:
-    return {name: (layer.e, layer.n) for name, layer in layers.items()}
-
-
-def _plan(
-    choice: Choice, layers: Mapping[str, SelectiveLayer], found: PassResult,
-    *, cuts: tuple[Cut, ...], values: Mapping[str, Tensor], digest: str,
-) -> Plan:  # fmt: skip
-    first = next(iter(layers.values()))
-    return Plan(
-        cuts=cuts, values=values, model_digest=digest, facts=facts_of(found.records),
-        findings=(*precheck(choice, first), *findings_of(found.records)),
+    plan = Plan(
+        cuts=cuts, values=values, model_digest=digest,
+        findings=(*precheck(choice, next(iter(layers.values()))), *findings_of(records)),
+        facts=facts_of(records),
     )  # fmt: skip
+    return plan, found.states
 
 
 class _Named(nn.Module):
@@ -148,31 +145,56 @@ def _is_in(key: str, site: str) -> bool:
     return key == site or key.startswith(f"{site}.")
 
 
-def run_survey(survey: CostSurvey, choice: Choice) -> PassResult:
-    """CostSurvey the layers as far as needed, then cut them one after the other."""
-    passage = survey.passage(survey.rows)
-    counts = _counts(survey, choice, passage)
-    return run_pass(
-        passage,
-        lambda layer: stages_of(choice, layer, counts),
-        survey.config,
-        progress=survey.progress,
-        what="pruning blocks",
-    )
+@dataclass(frozen=True, kw_only=True)
+class SelectivePass:
+    """A pass with its purpose.
 
+    Args:
+        rows: calibration data.
+        choice: what is cut.
+        config: how the pass runs.
+        progress: listener.
+        passage: returns the way of some rows through the model.
+        sizes: channels and states of each layer.
+        measure: how the model's loss is measured; None where it is not in memory as a whole.
+    """
 
-def _counts(survey: CostSurvey, choice: Choice, passage: Passage) -> Counts:
-    """Return what each layer loses; from the working directory if it holds that."""
-    path = None
-    if survey.config.work_dir is not None:
-        store_of(survey.config, passage)
-        path = survey.config.work_dir / COUNTS
-        if path.is_file():
-            return Counts.from_json(read_json(path))
-    counts = survey.counts(choice)
-    if path is not None and Group.current().rank == 0:
-        write_json(path, counts.as_json())
-    return counts
+    rows: Rows
+    choice: Choice
+    config: PassConfig
+    progress: Progress
+    passage: Callable[[Rows], Passage]
+    sizes: Mapping[str, tuple[int, int]]
+    measure: Measure | None = None
+
+    def take(self) -> PassResult:
+        """Survey the layers as far as needed, then cut them one after the other."""
+        passage = self.passage(self.rows)
+        counts = self._counts(passage)
+        return run_pass(
+            passage,
+            lambda layer: stages_of(self.choice, layer, counts),
+            self.config,
+            progress=self.progress,
+            what="pruning blocks",
+        )
+
+    def _counts(self, passage: Passage) -> Counts:
+        """Return what each layer loses; from the working directory if it holds that."""
+        path = None
+        if self.config.work_dir is not None:
+            store_of(self.config, passage)
+            path = self.config.work_dir / COUNTS
+            if path.is_file():
+                return Counts.from_json(read_json(path))
+        survey = CostSurvey(
+            passage=self.passage, rows=self.rows, config=self.config, sizes=self.sizes,
+            progress=self.progress, measure=self.measure,
+        )  # fmt: skip
+        counts = survey.counts(self.choice)
+        if path is not None and Group.current().rank == 0:
+            write_json(path, counts.as_json())
+        return counts
 
 
 def can_refit(layer: SelectiveLayer) -> bool:
@@ -219,11 +241,6 @@ def check_windows(windows: TokenWindows, vocabulary: int, choice: Choice) -> Non
 def vocabulary_of(model: Any) -> int:
     """Return how many token ids a model knows."""
     return int(model.get_input_embeddings().weight.shape[0])
-
-
-def fingerprint(digest: str, asked: Mapping[str, Any]) -> str:
-    """Return a digest of what a pruning's result depends on beside its rows."""
-    return hashlib.sha256((digest + to_json(asked)).encode()).hexdigest()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -178,13 +179,16 @@ def _worst_by_column(found: Behaviour) -> dict[str, Any]:
     worst = {}
     for column, groups in found.groups.items():
         most = max(groups, key=lambda item: item.loss.value)
-        upper = max(groups, key=lambda item: item.loss.high)
+        ends = {
+            item.name: math.inf if item.loss.high is None else item.loss.high for item in groups
+        }
+        upper = max(ends, key=lambda name: ends[name])
         worst[column] = {
             "worst": most.name,
             "rows": most.loss.count,
             "loss": most.loss.value,
-            "loss_upper": upper.loss.high if upper.loss.high < float("inf") else None,
-            "upper_of": upper.name,
+            "loss_upper": ends[upper] if ends[upper] < math.inf else None,
+            "upper_of": upper,
             "groups": len(groups),
         }
     return worst

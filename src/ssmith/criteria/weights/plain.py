@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
@@ -19,30 +18,16 @@ Over = Literal["row", "tensor"]
 """Weights are compared within each output row, or over the whole tensor."""
 
 
-class _Plain(ABC):
-    """A cut that leaves the other weights as they are."""
-
-    needs: ClassVar[tuple[str, ...]] = ()
-
-    def __call__(
-        self, weight: Float[Tensor, "o i"], gram: Float64[Tensor, "i i"], amount: Amount
-    ) -> WeightCut:
-        """Cut a projection (see `check_projection` for what raises)."""
-        check_projection(weight, gram, amount)
-        return measured_cut(weight, weight, self._keep(weight, gram, amount), gram)
-
-    @abstractmethod
-    def _keep(self, weight: Tensor, gram: Tensor, amount: Amount) -> Tensor:
-        """Return what stays."""
-
-
 @final
 @dataclass(frozen=True, kw_only=True)
-class Wanda(_Plain):
+class Wanda:
     """Remove the smallest ``|W_ij|·‖x_j‖₂``; the other weights stay as they are.
 
     Args:
         over: compare within each output row, as published, or over the tensor.
+
+    Raises:
+        InputError: if a setting is not one of these.
 
     Source: Wanda (arXiv 2306.11695), equation 1.
     Differs: fractions are exact over the whole tensor where a row cannot be divided.
@@ -60,56 +45,85 @@ class Wanda(_Plain):
         """Name for plots and tables."""
         return "Wanda" if self.over == "row" else "Wanda over tensors"
 
-    def _keep(self, weight: Tensor, gram: Tensor, amount: Amount) -> Tensor:
+    def __call__(
+        self, weight: Float[Tensor, "o i"], gram: Float64[Tensor, "i i"], amount: Amount
+    ) -> WeightCut:
+        """Cut a projection (see `check_projection` for what raises)."""
+        check_projection(weight, gram, amount)
         scores = weight.abs().double() * gram.diagonal().clamp(min=0).sqrt()
-        return keep_by(scores, amount, self.over)
+        return measured_cut(weight, weight, keep_by(scores, amount, self.over), gram)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class WeightMagnitude(_Plain):
+class WeightMagnitude:
     """Remove the smallest ``|W_ij|``; the other weights stay as they are.
 
     Args:
         over: compare over the tensor, as is usual, or within each output row.
 
+    Raises:
+        InputError: if a setting is not one of these.
+
     Source: the baseline of SparseGPT (arXiv 2301.00774), magnitude within a layer.
     Differs: nothing.
     """
 
-    label: ClassVar[str] = "magnitude"
+    needs: ClassVar[tuple[str, ...]] = ()
 
     over: Over = "tensor"
 
     def __post_init__(self) -> None:
         check_choice("over", self.over, ("row", "tensor"))
 
-    def _keep(self, weight: Tensor, gram: Tensor, amount: Amount) -> Tensor:
-        return keep_by(weight.abs(), amount, self.over)
+    @property
+    def label(self) -> str:
+        """Name for plots and tables."""
+        return "magnitude"
+
+    def __call__(
+        self, weight: Float[Tensor, "o i"], gram: Float64[Tensor, "i i"], amount: Amount
+    ) -> WeightCut:
+        """Cut a projection; the gram only tells what it cost."""
+        check_projection(weight, gram, amount)
+        return measured_cut(weight, weight, keep_by(weight.abs(), amount, self.over), gram)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class RandomWeights(_Plain):
+class RandomWeights:
     """Remove weights at random, the baseline below every method.
 
     Args:
         seed: of the draw; the same for every projection of one shape.
 
+    Raises:
+        InputError: if the seed is no integer ≥ 0.
+
     Source: a baseline, without one.
     Differs: nothing.
     """
 
-    label: ClassVar[str] = "random"
+    needs: ClassVar[tuple[str, ...]] = ()
 
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_integer("seed", self.seed, at_least=0)
 
-    def _keep(self, weight: Tensor, gram: Tensor, amount: Amount) -> Tensor:
+    @property
+    def label(self) -> str:
+        """Name for plots and tables."""
+        return "random"
+
+    def __call__(
+        self, weight: Float[Tensor, "o i"], gram: Float64[Tensor, "i i"], amount: Amount
+    ) -> WeightCut:
+        """Cut a projection; the gram only tells what it cost."""
+        check_projection(weight, gram, amount)
         draw = torch.rand(weight.shape, generator=generator(self.seed, "weights", *weight.shape))
-        return keep_by(draw.to(weight.device), amount, "tensor")
+        keep = keep_by(draw.to(weight.device), amount, "tensor")
+        return measured_cut(weight, weight, keep, gram)
 
 
 def keep_by(scores: Float[Tensor, "o i"], amount: Amount, over: Over) -> Bool[Tensor, "o i"]:

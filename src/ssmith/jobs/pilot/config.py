@@ -9,7 +9,7 @@ from typing import Any
 from ssmith.core.budget import AUTO, NONE
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
-from ssmith.core.settings import AsDict
+from ssmith.core.settings import to_mapping
 from ssmith.evaluation import Limits, Load, Metric, OwnMetric, SpeedConfig, own_metric
 from ssmith.evaluation.harness import HarnessConfig, harness_config
 from ssmith.jobs.source import RowsConfig
@@ -22,11 +22,11 @@ _OF_TEXT = ("length", "windows", "test_windows", "field", "lm_eval", "group")
 _OF_SEQUENCES = ("own_metric", "own_lower_is_better", "own_max_loss")
 _WHOLE = {"refine": 0, "samples": 1, "length": 2, "windows": 1, "test_windows": 1,
           "batch_size": 1, "threads": 1, "group": 2, "seed": 0}  # fmt: skip
-_REAL = ("max_loss", "own_max_loss", "price_per_hour", "sequences_per_day")
+_REAL = ("price_per_hour", "sequences_per_day")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PilotConfig(AsDict):
+class PilotConfig:
     """What to try, what to accept, what it costs.
 
     Args:
@@ -52,8 +52,12 @@ class PilotConfig(AsDict):
         field: key of the text in each line of a ``.jsonl`` file, or column of a ``.csv`` one; text
             if None.
         metric: a task by name; the usual one of the model if None.
-        max_loss: largest loss of the metric, in its own unit, of perplexity relative to it; 0.005
-            (half a point of accuracy), and 0.01 (one per cent) of perplexity if None.
+        max_loss: largest loss of the metric: ``"0.5 points"`` of a share of all such as accuracy,
+            ``"1 %"`` of the distance between the model and the best answer that is always the same
+            (of perplexity, and where no such answer is known, of the metric itself), ``"0.02
+            absolute"`` in the metric's own unit; a plain number below 1 is points / 100 of a share
+            and otherwise per cent / 100. 0.005 (half a point of accuracy, half a per cent), and
+            0.01 (one per cent) of perplexity if None.
         min_gain: fraction by which size, memory or time must fall, in (0, 1).
         proof: accept only a loss that is proven to be within ``max_loss``.
         recover: adapters, by name between commas (see ``ssmith list``), that learn to make up for
@@ -64,7 +68,7 @@ class PilotConfig(AsDict):
         distill_weight: share of the dense model in the loss, in [0, 1]; the rest is the data.
         own_metric: the user's own metric, ``"module:function"`` or ``"file.py:function"``.
         own_lower_is_better: direction of the own metric.
-        own_max_loss: largest loss of the own metric; None reports it without judging.
+        own_max_loss: the same of the own metric; None reports it without judging.
         seed: of calibration, of resampling and of random pruning.
         batch_size: rows per forward pass, also when timed; 64, of text 8 if None.
         threads: CPU threads; None leaves PyTorch's setting.
@@ -75,6 +79,9 @@ class PilotConfig(AsDict):
         price_per_hour: of the machine, for the estimate of the saving.
         currency: as it is printed.
         sequences_per_day: load, for the estimate of the saving; of text windows.
+
+    Raises:
+        InputError: if a value is outside its domain.
     """
 
     units: tuple[str, ...] = ("state",)
@@ -90,7 +97,7 @@ class PilotConfig(AsDict):
     test_windows: int | None = None
     field: str | None = None
     metric: str | None = None
-    max_loss: float | int | None = None
+    max_loss: float | int | str | None = None
     min_gain: float = 0.05
     proof: bool = False
     recover: str | None = None
@@ -99,7 +106,7 @@ class PilotConfig(AsDict):
     distill_weight: float = 1.0
     own_metric: str | None = None
     own_lower_is_better: bool = False
-    own_max_loss: float | None = None
+    own_max_loss: float | int | str | None = None
     seed: int = 0
     batch_size: int | None = None
     threads: int | None = None
@@ -227,7 +234,7 @@ class PilotConfig(AsDict):
     def limits(self) -> Limits:
         """Return what the gate accepts."""
         return Limits(
-            max_loss=self.max_loss or 0.0,
+            max_loss=0.0 if self.max_loss is None else self.max_loss,
             own_max_loss=self.own_max_loss,
             min_gain=self.min_gain,
             proof=self.proof,
@@ -244,3 +251,7 @@ class PilotConfig(AsDict):
     def speed(self) -> SpeedConfig:
         """Return how speed is measured."""
         return SpeedConfig(seconds=self.speed_seconds, threads=self.threads)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return to_mapping(self)

@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from ssmith.artefact import locate
-from ssmith.artefact.tuned import base_of, is_adapter
+from ssmith.artefact.tuned import lineage
 from ssmith.core.plan import PLAN
 from ssmith.core.rows import Rows
 from ssmith.evaluation import (
@@ -28,7 +27,11 @@ from ssmith.evaluation.memory import parameter_bytes
 class Costs:
     """What two models cost to run and to keep, (before, after).
 
-    Sizes are bytes of the weights on disk and numbers of parameters.
+    Args:
+        speed: times.
+        memory: bytes while running.
+        file_bytes: bytes of the weights on disk.
+        parameters: numbers of parameters.
     """
 
     speed: Speed
@@ -62,9 +65,8 @@ def tensor_bytes(place: Path) -> int:
     An adapter needs its base as well.
     """
     # What a plan holds was decided once, and no model is opened from it.
-    files = [item for item in place.glob("*.safetensors") if item.stem != Path(PLAN).stem]
-    own = sum(item.stat().st_size for item in files)
-    return own + (tensor_bytes(locate(base_of(place))) if is_adapter(place) else 0)
+    files = [item for directory in lineage(place) for item in directory.glob("*.safetensors")]
+    return sum(item.stat().st_size for item in files if item.stem != Path(PLAN).stem)
 
 
 def measure_costs(

@@ -57,8 +57,14 @@ _KIN = {
 class Made:
     """A cut that was made.
 
-    The model is a copy; ``about`` holds sections of the receipt, and ``masked`` makes the dense
-    model with the same units masked, None where they are masked anyway.
+    Args:
+        model: what is left; a copy.
+        plan: what was decided.
+        done: the receipt of the cut.
+        layers: what went of each layer, for the report.
+        about: sections of the receipt: criterion, budget, mode, refit.
+        masked: makes the dense model with the same units masked; None where units are masked
+            anyway.
     """
 
     model: nn.Module
@@ -80,7 +86,10 @@ class Made:
 class Cutter:
     """Cuts copies of one dense model.
 
-    The dense model is never changed; methods are fitted to the calibration rows, if there are any.
+    Args:
+        dense: never changed.
+        calibration: rows that methods are fitted to; None if there are none.
+        config: which units, what seed, what is made up for.
     """
 
     dense: nn.Module

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssmith.core.errors import ArtefactError, InputError, OutputExistsError
-from ssmith.core.files import read_json, to_json, write_json
+from ssmith.core.directories import refuse_strangers, strangers_in, write_manifest
+from ssmith.core.errors import ArtefactError, OutputExistsError
+from ssmith.core.files import is_scrap, read_json, write_json
+from ssmith.core.identity import check_same_run
+from ssmith.jobs.pilot.saving import MODEL
+from ssmith.report.page import PLOTS
 
 STAGES = "stages"
 RUN = "run"
-# What an interrupted write leaves: a dot, the name it was to get, and eight random characters.
-_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}")
+_OWN = re.compile(
+    r"(manifest|plan|receipt)\.json|plan\.safetensors|recipe\.yaml|report\.html|plots/"
+    + PLOTS.pattern
+    + r"|stages/(run|baseline|measured|(sweep|refine|recover)-[^/]+)"
+    r"(\.json|\.safetensors|\.safetensors\.curve\.json)"
+)
+"""What a pilot writes, beside the files of its model."""
 
 
 class RunDirectory:
@@ -22,6 +31,9 @@ class RunDirectory:
 
     A stage's result always takes the way through its file, so that a resumed run works with the
     very same numbers as one that was never interrupted.
+
+    Args:
+        out: the pilot's output directory.
     """
 
     def __init__(self, out: Path) -> None:
@@ -32,27 +44,37 @@ class RunDirectory:
     ) -> list[str]:
         """Start afresh, or go on with what is there.
 
-        Nothing but an earlier pilot is ever thrown away. Returns the command line of the first run,
-        so that resuming does not change the receipt.
+        Nothing but what an earlier pilot wrote is ever thrown away. Returns the command line of the
+        first run, so that resuming does not change the receipt.
         """
         path = self._path(RUN)
-        ours = path.is_file() or self._barely_begun()
+        ours = self._is_pilot()
+        if ours and (overwrite or resume):
+            refuse_strangers(self.out, self._strangers())
         if ours and overwrite:
             _remove(self.out)
         elif ours and resume:
-            for item in self._leftovers():
-                _remove(item)
+            for item in self.out.rglob(".*"):
+                if is_scrap(item.name):
+                    _remove(item)
         else:
             self._refuse_occupied(ours=ours)
         if not path.is_file():
             # One file, so that there is no moment at which only half of it is known.
             write_json(path, {"identity": identity, "command": list(command)})
         there = read_json(path)
-        if not isinstance(there, dict) or set(there) != {"identity", "command"}:
-            raise ArtefactError(f"{path} is not of a pilot", next_step="pass --overwrite")
-        _refuse_other(there["identity"], identity, self.out)
+        check_same_run(
+            there["identity"],
+            identity,
+            what=str(self.out),
+            next_step="choose another output, or pass --overwrite",
+        )
         first: list[str] = there["command"]
         return first
+
+    def close(self) -> None:
+        """List all that was written, once it is: it can be checked, and replaced, from then on."""
+        write_manifest(self.out)
 
     def cached(self, stage: str, compute: Callable[[], Any]) -> Any:
         """Return a stage's result, computed only if its file is not there."""
@@ -64,14 +86,27 @@ class RunDirectory:
     def _path(self, stage: str) -> Path:
         return self.out / STAGES / f"{stage}.json"
 
-    def _leftovers(self) -> Iterator[Path]:
-        for place in (self.out, self.out / STAGES, self.out / "plots"):
-            yield from [item for item in place.glob(".*") if _LEFTOVER.fullmatch(item.name)]
+    def _is_pilot(self) -> bool:
+        """Whether a pilot was begun here; one may have been killed before its first file."""
+        path = self._path(RUN)
+        if not path.is_file():
+            there = [item for item in self.out.rglob("*") if not item.is_dir()]
+            begun = self.out.is_dir() and (self.out / STAGES).is_dir()
+            return begun and all(
+                item.parent.name == STAGES and is_scrap(item.name) for item in there
+            )
+        content = read_json(path)
+        return isinstance(content, dict) and set(content) == {"identity", "command"}
 
-    def _barely_begun(self) -> bool:
-        """Whether a pilot was killed here before its first file was whole."""
-        found = set(self.out.rglob("*")) - set(self._leftovers())
-        return self.out.is_dir() and found <= {self.out / STAGES}
+    def _strangers(self) -> list[str]:
+        """Return what neither this pilot nor one that was killed here has written."""
+        inner = self.out / MODEL
+        own = {f"{MODEL}/{name}" for name in strangers_in(inner)} if inner.is_dir() else set()
+        return [
+            name
+            for name in strangers_in(self.out)
+            if name in own or not (name.startswith(f"{MODEL}/") or _OWN.fullmatch(name))
+        ]
 
     def _refuse_occupied(self, *, ours: bool) -> None:
         if not self.out.exists() or (self.out.is_dir() and not any(self.out.iterdir())):
@@ -94,17 +129,3 @@ def _remove(path: Path) -> None:
         raise ArtefactError(
             f"cannot remove {path}: {error.strerror or error}", next_step="choose another output"
         ) from error
-
-
-def _refuse_other(there: dict[str, Any], identity: dict[str, Any], out: Path) -> None:
-    changed = [
-        key
-        for key in sorted({*there, *identity})
-        if to_json(there.get(key)) != to_json(identity.get(key))
-    ]
-    if changed:
-        raise InputError(
-            f"{out} was started with another {', '.join(changed)}",
-            allowed="the same model, data and settings",
-            next_step="choose another output, or pass --overwrite",
-        )

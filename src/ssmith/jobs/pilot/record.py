@@ -63,7 +63,6 @@ def make_receipt(
         findings=[
             *sections.get("findings", []),
             *curve.failed(),
-            *_weak_model(quality, run["data"]),
             *_without_data(config),
         ],
         details={"curve": curve.as_dict(), "layers": sections.get("layers", [])},
@@ -79,15 +78,3 @@ def _without_data(config: dict[str, Any]) -> list[dict[str, Any]]:
         "no refits, which usually remove far more"
     )
     return [Finding(layer="", kind="no-train-split", message=message).as_dict()]
-
-
-def _weak_model(quality: dict[str, Any], data: dict[str, Any]) -> list[dict[str, Any]]:
-    """Say so if the model guesses: anything can be cut from it without a loss."""
-    guess = data.get("details", {}).get("majority_rate", {}).get("test")
-    if quality.get("metric") != "accuracy" or guess is None or quality["before"]["low"] > guess:
-        return []
-    message = (
-        f"the model before the cut is right on {quality['before']['value']:.1%} of the test split, "
-        f"which is not proven better than always naming its most frequent class ({guess:.1%})"
-    )
-    return [Finding(layer="", kind="weak-model", message=message).as_dict()]

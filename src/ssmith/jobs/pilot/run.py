@@ -13,10 +13,12 @@ from ssmith import api
 from ssmith.core.budget import AUTO
 from ssmith.core.curve import Curve
 from ssmith.core.errors import InputError
+from ssmith.core.files import write_text
 from ssmith.core.optional import require
 from ssmith.core.progress import Progress, part_of, silent
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.sequences import Sequences
+from ssmith.core.threshold import Threshold
 from ssmith.evaluation import (
     Comparison,
     Estimate,
@@ -30,8 +32,9 @@ from ssmith.evaluation import (
     predict,
 )
 from ssmith.evaluation.harness import check_harness, compare_tasks, run_tasks
+from ssmith.evaluation.naive import scale_of
 from ssmith.families import model_digest
-from ssmith.jobs.outputs import RECEIPT, refuse_own_input
+from ssmith.jobs.outputs import RECEIPT, RECIPE, refuse_own_input
 from ssmith.jobs.pilot.config import PilotConfig
 from ssmith.jobs.pilot.costs import measure_costs
 from ssmith.jobs.pilot.cut import AUTO_WITHOUT_DATA, Cutter, Made
@@ -57,6 +60,7 @@ def pilot(
     resume: bool = False,
     overwrite: bool = False,
     command: Sequence[str] = (),
+    recipe: str = "",
     progress: Progress = silent,
 ) -> Receipt:
     """Find the largest cut within a tolerance, make it, prove it, judge it and report it.
@@ -78,6 +82,7 @@ def pilot(
         resume: go on with an interrupted run in ``out``.
         overwrite: throw away an earlier pilot in ``out``.
         command: the command line to repeat it, for the receipt.
+        recipe: the settings to repeat it, as ``recipe.yaml`` holds them.
         progress: told after each part.
 
     Returns:
@@ -125,6 +130,9 @@ def pilot(
     receipt = make_receipt({**identity, "command": first}, subject.about(), curve, sections)
     receipt.save(directory.out / RECEIPT)
     write_report(receipt, directory.out)
+    if recipe:
+        write_text(directory.out / RECIPE, recipe)
+    directory.close()
     progress("report", 1, 1)
     return receipt
 
@@ -147,7 +155,7 @@ def _cutter_of(subject: Subject, config: PilotConfig) -> Cutter:
     if subject.own_task is not None and config.max_loss is None:
         raise InputError(
             f"nothing says how much {metric.name} may be lost",
-            allowed="max_loss in the metric's own unit, or relative to it",
+            allowed="max_loss such as '1 %' of the metric, or '2 absolute' in its own unit",
             next_step="give PilotConfig(max_loss=…)",
         )
     cutter = Cutter(dense=subject.model, calibration=None, config=config)
@@ -161,12 +169,12 @@ def _cutter_of(subject: Subject, config: PilotConfig) -> Cutter:
         sparsities=sparsities,
         baselines=baselines,
     )
+    # A unit that says nothing of this metric is refused before any work.
+    Threshold.read(config.max_loss).said(scale_of(metric, None, None))
     cutter = Cutter(dense=subject.model, calibration=None, config=config)
     calibration = None
     if subject.can_calibrate and any(map(cutter.needs_rows, cutter.methods().values())):
-        calibration = subject.source.sample(
-            config.samples or 1, config.length or 0, seed=config.seed
-        )
+        calibration = subject.source.sample(config.samples or 1, config.rows("train"), config.seed)
     cutter.calibration = calibration
     cutter.check()
     return cutter
@@ -234,12 +242,17 @@ class _Run:
             "quality": {**section, **self._tasks(left)},
             "parity": parity.as_dict(),
             **costs.sections(),
-            "findings": costs.findings(),
+            "findings": [
+                *subject.source.findings(),
+                *(item.as_dict() for item in comparison.findings()),
+                *costs.findings(),
+            ],
             "saving": estimate_saving(
                 config.load(),
                 per_sequence=costs.speed.per_sequence,
                 batch_size=costs.speed.batch_size,
                 path=costs.speed.path,
+                sure=costs.speed.per_batch.sure,
             ),
             "verdict": judge(evidence, config.limits()).as_dict(),
         }

@@ -13,7 +13,9 @@ from ssmith.core.curve import Curve, Limit, Point, between
 from ssmith.core.errors import NumericalError, PlanError
 from ssmith.core.progress import Progress, part_of, silent
 from ssmith.core.settings import from_mapping, to_mapping
+from ssmith.core.threshold import Threshold
 from ssmith.evaluation import Estimate
+from ssmith.evaluation.naive import Naive, scale_of
 from ssmith.jobs.pilot.cut import Cutter, Made
 from ssmith.jobs.pilot.directory import RunDirectory
 from ssmith.jobs.pilot.recovery import Recovery
@@ -27,7 +29,13 @@ Measure = Callable[[Any], Estimate]
 class Sweep:
     """Measures cuts, and chooses one.
 
-    Points are kept in the directory and measured on the selection split.
+    Args:
+        subject: what is cut.
+        cutter: how.
+        recovery: how cuts are recovered; None if they are not.
+        directory: where points are kept.
+        measure: measures a model on the selection split.
+        progress: told after each point.
     """
 
     subject: Subject
@@ -45,7 +53,7 @@ class Sweep:
         limit = Limit(
             dense=found["value"],
             higher_is_better=metric.higher_is_better,
-            tolerance=(config.max_loss or 0.0) * (abs(found["value"]) if metric.relative else 1.0),
+            tolerance=self._tolerance(found),
         )
         names, swept = self.cutter.methods(), self._swept(config.sparsities or ())
         own = {self.cutter.label(name) for name in self.cutter.candidates()}
@@ -63,9 +71,15 @@ class Sweep:
             metric=metric.name,
             higher_is_better=metric.higher_is_better,
             split="selection",
-            count=found.pop("count"),
+            count=found["count"],
             counted=metric.counted,
-            dense=Point(sparsity=0.0, removed=0.0, **found),
+            dense=Point(
+                sparsity=0.0,
+                removed=0.0,
+                value=found["value"],
+                low=found["low"],
+                high=found["high"],
+            ),
             tolerance=limit.tolerance,
             method=names[best],
             chosen=chosen,
@@ -87,9 +101,20 @@ class Sweep:
         left = made.model if made.masked is None else copy.deepcopy(made.model)
         return made, left, self.recovery.apply_(left, self.subject.model, sparsity)
 
+    def _tolerance(self, dense: dict[str, Any]) -> float:
+        """Return how much may be lost, in the metric's own unit, and say how that was read."""
+        given = dense["naive"]
+        naive = None if given is None else from_mapping(Naive, given, where="naive")
+        threshold = Threshold.read(self.cutter.config.max_loss)
+        scale = scale_of(self.subject.task.metric, dense["value"], naive)
+        found = threshold.loss(scale)
+        self.progress("dense model", 1, 1, f"allowed: {threshold.said(scale)}")
+        return found
+
     def _baseline(self) -> dict[str, Any]:
         found = self.measure(self.subject.model)
-        return {**found.as_dict(), "count": found.count}
+        naive = None if found.naive is None else to_mapping(found.naive)
+        return {**found.as_dict(), "count": found.count, "naive": naive}
 
     def _swept(self, sparsities: Sequence[float]) -> dict[str, list[Point]]:
         names = self.cutter.methods()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ from ssmith.evaluation.generation import (
     judge_texts,
     written_with,
 )
-from ssmith.evaluation.intervals import bootstrap_ratios, quantile
+from ssmith.evaluation.intervals import LEAST_UNITS, bootstrap_ratios, quantile
 from ssmith.evaluation.metrics import Outcomes
 
 LEVEL = 0.95
@@ -38,17 +39,22 @@ def compare_measures(
     ``difference``, each with value, low, high.
     """
     tables = [after] if before is None else [after, before]
+    # Rows that are copies are measured alike.
+    units = len(torch.cat(tables, dim=1).unique(dim=0))
     found = {}
     for column, name in enumerate(names):
         sums = [Outcomes(numerator=table[:, column], weight=table[:, -1]) for table in tables]
         # The same rows are drawn of both, so that differences are of the same rows.
-        draws = bootstrap_ratios(sums, seed=seed, resamples=RESAMPLES)
+        draws = None
+        if units >= LEAST_UNITS:
+            draws = bootstrap_ratios(sums, seed=seed, resamples=RESAMPLES)
         values = [float(item.numerator.sum()) / item.total for item in sums]
-        found[name] = {"after": _interval(values[0], draws[:, 0])}
+        columns = [None, None] if draws is None else [*draws.unbind(1)]
+        found[name] = {"after": _interval(values[0], columns[0])}
         if before is not None:
-            found[name]["before"] = _interval(values[1], draws[:, 1])
-            gap = _interval(values[0] - values[1], draws[:, 0] - draws[:, 1])
-            found[name]["difference"] = gap
+            found[name]["before"] = _interval(values[1], columns[1])
+            gaps = None if draws is None else draws[:, 0] - draws[:, 1]
+            found[name]["difference"] = _interval(values[0] - values[1], gaps)
     return found
 
 
@@ -96,6 +102,8 @@ def answer(
     )
 
 
-def _interval(value: float, draws: Tensor) -> dict[str, float]:
+def _interval(value: float, draws: Tensor | None) -> dict[str, float | None]:
+    if draws is None:
+        return {"value": value, "low": None, "high": None}
     low, high = (quantile(draws, share) for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return {"value": value, "low": low, "high": high}

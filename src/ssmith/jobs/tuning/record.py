@@ -13,14 +13,13 @@ from ssmith.core.errors import MissingExtraError
 from ssmith.core.files import to_json
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.settings import to_mapping, to_yaml
-from ssmith.jobs.outputs import RECEIPT
+from ssmith.jobs.outputs import RECEIPT, RECIPE
 from ssmith.jobs.tuning.choice import Election
 from ssmith.jobs.tuning.config import TuneConfig
 from ssmith.report.plot_training import training_plot
 from ssmith.tune.adapters import AttachReport, MergeReport
 from ssmith.tune.training import Training, looks_as_json
 
-RECIPE = "recipe.yaml"
 HISTORY = "history.json"
 
 

@@ -12,6 +12,7 @@ from ssmith.ops.causal_conv.reference import check_conv
 from ssmith.ops.native.loading import kernels, parts_for
 from ssmith.ops.native.memory import written
 from ssmith.ops.native.structs import ConvArgs, address, rows
+from ssmith.ops.once import once
 from ssmith.ops.reuse import empty
 
 MAX_TAPS = 4
@@ -107,6 +108,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(*tensors)
 
 
+@once("the causal convolution")
 def _autograd(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     x, weight, bias, state = ctx.saved_tensors
     if dy.stride(-1) != 1:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from jaxtyping import Complex
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from ssmith.ops.once import once
 
 
 def diagonal_scan(
@@ -37,7 +38,7 @@ class _Scan(torch.autograd.Function):
         return states
 
     @staticmethod
-    @once_differentiable
+    @once("the diagonal scan")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         A_bar, states, x0 = ctx.saved_tensors
         reverse: bool = ctx.reverse

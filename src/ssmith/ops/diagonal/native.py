@@ -11,6 +11,7 @@ from torch import Tensor
 from ssmith.ops.native.loading import kernels, parts_for
 from ssmith.ops.native.memory import written
 from ssmith.ops.native.structs import DiagonalArgs, address
+from ssmith.ops.once import once
 
 
 def diagonal_scan(
@@ -69,6 +70,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(A_bar, output, x0)
 
 
+@once("the diagonal scan")
 def _autograd(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     A_bar, states, x0 = ctx.saved_tensors
     grad = grad.resolve_conj().contiguous()

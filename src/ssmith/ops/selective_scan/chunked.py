@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from ssmith.ops.once import once
 from ssmith.ops.selective_scan.inputs import ScanInputs
 from ssmith.ops.selective_scan.reference import read_out, step_sizes
 
@@ -61,7 +61,7 @@ class _Core(torch.autograd.Function):
         return y, h.clone() if h is h0 else h
 
     @staticmethod
-    @once_differentiable
+    @once("the selective scan")
     def backward(ctx: Any, dy: Tensor, dh_last: Tensor) -> tuple[Tensor, ...]:
         x, dt, A, B, C, *boundaries = ctx.saved_tensors
         dA = torch.zeros_like(A)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ssmith.ops.native.loading import kernels, parts_for
 from ssmith.ops.native.memory import written
 from ssmith.ops.native.structs import ScanArgs, address, rows
+from ssmith.ops.once import once
 from ssmith.ops.reuse import empty
 from ssmith.ops.selective_scan.inputs import ScanInputs
 from ssmith.ops.selective_scan.offsets import OFFSETS, tracked_offsets
@@ -208,6 +209,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.softplus = softplus
 
 
+@once("the selective scan")
 def _autograd(ctx: Any, dy: Tensor, dh_last: Tensor, _: Tensor) -> tuple[Any, ...]:
     *tensors, bounds = ctx.saved_tensors
     if dy.stride(-1) != 1:

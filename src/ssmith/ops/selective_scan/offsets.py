@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+from ssmith.ops.once import once
 
 OFFSETS = frozenset({"h_offset", "y_offset"})
 """Inputs that leave the recurrence alone."""
@@ -41,7 +42,7 @@ class _Offsets(torch.autograd.Function):
         return y.view_as(y)
 
     @staticmethod
-    @once_differentiable
+    @once("the selective scan")
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         C, z = ctx.saved_tensors
         gated = dy if z is None else dy * functional.silu(z)

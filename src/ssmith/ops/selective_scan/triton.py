@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from ssmith.core.optional import require
+from ssmith.ops.once import once
 from ssmith.ops.selective_scan.inputs import ScanInputs
 
 EVERY = 16
@@ -130,7 +130,7 @@ class _Scan(torch.autograd.Function):
         return y, h_last
 
     @staticmethod
-    @once_differentiable
+    @once("the selective scan")
     def backward(ctx: Any, dy: Tensor, dh_last: Tensor) -> tuple[Any, ...]:
         *tensors, bounds = ctx.saved_tensors
         given = dict(zip(_ORDER, tensors, strict=True))

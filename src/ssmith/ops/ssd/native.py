@@ -12,6 +12,7 @@ from torch import Tensor
 from ssmith.ops.native.loading import kernels, parts_for
 from ssmith.ops.native.memory import written
 from ssmith.ops.native.structs import SSDArgs, address, rows
+from ssmith.ops.once import once
 from ssmith.ops.ssd.inputs import SSDInputs
 
 CHUNK = 64
@@ -134,6 +135,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.save_for_backward(*tensors, output[2])
 
 
+@once("the scan of Mamba-2")
 def _autograd(ctx: Any, dy: Tensor, dh_last: Tensor, _: Tensor) -> tuple[Any, ...]:
     *tensors, bounds = ctx.saved_tensors
     if not _is_row(dy):
