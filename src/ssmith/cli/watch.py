@@ -60,7 +60,7 @@ def seconds_of(text: str) -> float:
         Seconds, > 0.
 
     Raises:
-        InputError: if it is something else.
+        ArgumentTypeError: if it is something else.
     """
     number, unit = text[:-1], text[-1:]
     try:
@@ -68,7 +68,8 @@ def seconds_of(text: str) -> float:
     except (ValueError, KeyError):
         value = 0.0
     if not 0 < value < float("inf"):
-        raise InputError(f"--every is {text!r}", allowed="a number and s, m, h or d, such as 10m")
+        allowed = "a number and s, m, h or d, such as 10m"
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; allowed: {allowed}")
     return value
 
 

@@ -130,11 +130,17 @@ def _of_series(
         sums = (value * here).sum(1)
         found[f"part {part + 1} of {PARTS}"] = sums / here.sum(1).clamp(min=1)
     readings = {
-        f"input/channel {channel}/{name}": values[:, channel].nan_to_num(posinf=0, neginf=0).numpy()
+        f"input/channel {channel}/{name}": _finite(values[:, channel])
         for name, values in found.items()
         for channel in range(x.shape[2])
     }
     return readings | {"input/rows/length": valid.sum(1).double().numpy()}
+
+
+def _finite(values: Tensor) -> Values:
+    """Return numbers; 0 for what a row without a single valid step has none of."""
+    found: Values = values.double().nan_to_num(posinf=0.0, neginf=0.0).numpy()
+    return found
 
 
 def _of_tokens(

@@ -112,7 +112,7 @@ def look_at(pair: ModelPair, rows: Rows, *, batch_size: int | None = None) -> Ro
             parts.append(_look_at_batch(pair, rows, rows.batch(items), kind))
     places = places_of(rows, sum(part.count for part in parts))
     readings = {
-        name: torch.cat([part.readings[name] for part in parts])[places].numpy()
+        name: torch.cat([part.readings[name] for part in parts])[places].double().numpy()
         for name in parts[0].readings
     }
     for name in parts[0].energies:
@@ -120,7 +120,7 @@ def look_at(pair: ModelPair, rows: Rows, *, batch_size: int | None = None) -> Ro
             k: torch.cat([p.energies[name][k] for p in parts]) for k in parts[0].energies[name]
         }
         for value, share in _shares(joined).items():
-            readings[f"cut/{name}/{value}"] = share[places].numpy()
+            readings[f"cut/{name}/{value}"] = share[places].double().numpy()
     costs = [values for name, values in readings.items() if name.endswith("/cost")]
     if costs:
         readings[MEAN_COST] = np.mean(costs, axis=0)

@@ -15,8 +15,8 @@ POINTS = 256
 """Points of a grid of quantiles."""
 ROUNDING = 1e-5
 """Share of the largest value at which two values are one: what batches of another size change."""
-_CLOSE = 10.0
-"""What the approximation leaves open by this factor is computed exactly."""
+_NEAR, _CLOSE = 1e4, 10.0
+"""How far above the level of a test a bound, or the approximation, is left as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class Sketch:
         Args:
             counts: of new values, a table with at least one value in each row.
             up: against "new values are larger" alone.
-            matters: what is far above this is not computed exactly.
+            matters: what is far above this is only bounded from above.
 
         Returns:
             The probability of such a distance or a larger one, at most 1, for each row.
@@ -111,11 +111,14 @@ class Sketch:
         many = counts.sum(1)
         distance = self.apart(counts, up=up)[0]
         weight = self.count * many / (self.count + many)
+        bound: Values = np.exp(-2.0 * weight * distance**2)
         if up:
-            tail: Values = np.exp(-2.0 * weight * distance**2)
-            return tail
-        found: Values = stats.kstwo.sf(distance, np.maximum(weight.round(), 1))
-        for row in np.flatnonzero(found <= _CLOSE * matters):
+            return bound
+        # Dvoretzky, Kiefer and Wolfowitz: never too small, and enough where nothing is near.
+        found: Values = np.minimum(1.0, 2.0 * bound)
+        near = np.flatnonzero(found <= max(_NEAR * matters, matters >= 1.0))
+        found[near] = stats.kstwo.sf(distance[near], np.maximum(weight[near].round(), 1))
+        for row in near[found[near] <= _CLOSE * matters]:
             old, new = self._drawn(self._own()), self._drawn(counts[row])
             found[row] = max(found[row], float(stats.ks_2samp(new, old, method="auto").pvalue))
         return found
