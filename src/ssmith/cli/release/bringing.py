@@ -47,6 +47,10 @@ def add(subparsers: flags.Subparsers) -> None:
     made.positional("MODEL", f"{flags.MODEL_HELP}; a pilot's directory stands for its model")
     made.add("--receipt", "receipt.json that speaks of this model; may be given several times "
              "(default: those that lie with it)", many=True, metavar="FILE")  # fmt: skip
+    made.add("--data", "labelled data: take the profile that `ssmith watch` holds new rows "
+             "against")  # fmt: skip
+    made.add("--parent", "with --data: what the model was cut from, where the line cannot tell",
+             metavar="MODEL")  # fmt: skip
     writes(made)
     made = command(
         subparsers,
@@ -108,7 +112,20 @@ def bring(arguments: argparse.Namespace, output: Output) -> int:
     facts = version.added.details
     output.line(f"files: {facts['files']}, {facts['bytes']:,} bytes; receipts: {len(papers)}")
     output.line(f"made from: {way.text}")
+    if arguments.data is not None:
+        _take_profile(line, version, arguments, output)
     return 0
+
+
+def _take_profile(
+    line: Line, version: Version, arguments: argparse.Namespace, output: Output
+) -> None:
+    from ssmith.watch.service import take_profile
+
+    profile = take_profile(line, version, arguments.data, parent=arguments.parent)
+    output.line(f"profile: {profile.rows:,} rows, {len(profile.sketches)} readings")
+    for name, why in profile.left.items():
+        output.line(f"not watched: {name}: {why}")
 
 
 def note(arguments: argparse.Namespace, output: Output) -> int:
