@@ -62,7 +62,6 @@ class CycleConfig:
         tune: settings of the training that retunes; its data is that of ``renew``.
         compare: settings of the comparison after it.
         audit: settings of the audit of behaviour; None leaves it out.
-        canary: requests of the canary; None leaves it out.
         profile: whether a profile of the new version is taken, to be watched by.
     """
 
@@ -74,14 +73,11 @@ class CycleConfig:
     tune: TuneConfig | None = None
     compare: CompareConfig = field(default_factory=CompareConfig)
     audit: AuditConfig | None = field(default_factory=AuditConfig)
-    canary: int | None = None
     profile: bool = True
 
     def __post_init__(self) -> None:
         if self.renew.when != "never" and self.renew.how == "retune" and self.tune is None:
             raise InputError("retune without tune", next_step="add a table [tune] with methods")
-        if self.canary is not None and self.canary < 1:
-            raise InputError(f"canary is {self.canary}", allowed="a whole number ≥ 1")
 
 
 def read_cycle(path: Path) -> CycleConfig:
