@@ -74,6 +74,10 @@ def test_numbers_and_dates_are_written_as_readers_expect():
     assert english.day(moment) == "1 November 2026"
     assert japanese.day(moment) == "2026年11月1日"
     assert japanese.moment(moment) == "2026年11月1日 09:05 UTC"
+    assert english.axis(moment, moment, years=True)(moment) == "09:05"
+    later = datetime(2026, 12, 1, tzinfo=UTC)
+    assert english.axis(moment, later, years=False)(moment) == "1 Nov"
+    assert japanese.axis(moment, later, years=True)(moment) == "2026年11月1日"
     assert english.percent(0.983) == "98.3\u00a0%"
     assert japanese.percent(0.983) == "98.3%"
     assert english.times(6.44) == "6.4×"

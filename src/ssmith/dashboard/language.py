@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from importlib import resources
 from typing import Any
@@ -22,6 +23,7 @@ _FORMS = {
         "short": "d MMM y",
         "moment": "d MMM y, HH:mm",
         "tick": "d MMM",
+        "hour": "HH:mm",
         "percent": "\u00a0%",
         "times": "×",
     },
@@ -30,6 +32,7 @@ _FORMS = {
         "short": "y年M月d日",
         "moment": "y年M月d日 HH:mm",
         "tick": "M/d",
+        "hour": "H:mm",
         "percent": "%",
         "times": "倍",
     },
@@ -133,9 +136,10 @@ class Language:
         """Render a day, for a table or an axis."""
         return self._date(moment, "short")
 
-    def tick_day(self, moment: datetime) -> str:
-        """Render a day where a year has no room."""
-        return self._date(moment, "tick")
+    def axis(self, start: datetime, end: datetime, *, years: bool) -> Callable[[datetime], str]:
+        """Return how moments stand at an axis: days, or hours of less than two days."""
+        kind = "hour" if end - start < timedelta(days=2) else "short" if years else "tick"
+        return lambda moment: self._date(moment, kind)
 
     def moment(self, moment: datetime) -> str:
         """Render a moment, in UTC."""

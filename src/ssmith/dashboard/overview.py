@@ -141,10 +141,11 @@ def timelines(story: Story, language: Language) -> list[Plot]:
     alt = language.say("Which version was live when. {spans}.").format(
         spans="; ".join(_spans(story, language))
     )
+    axis = language.axis(min(bar.start for bar in bars), story.now, years=True)
     return [
         timeline(
             bars, events, rows=len(story.versions), narrow=narrow, alt=alt,
-            name="timeline-narrow" if narrow else "timeline", shown=language.short_day,
+            name="timeline-narrow" if narrow else "timeline", shown=axis,
         )
         for narrow in (False, True)
     ]  # fmt: skip

@@ -140,7 +140,7 @@ def _panel(course: _Course, language: Language) -> Panel:
             name=f"watch-{course.term}",
             alt=f"{course.title}. {drawn}.",
             shown=course.written,
-            day=language.tick_day,
+            day=language.axis(course.steps[0].time, last.time, years=False),
         )
         if len(course.steps) > 1
         else None,
