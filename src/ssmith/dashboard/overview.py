@@ -121,18 +121,21 @@ def _panel(
 
 def timelines(story: Story, language: Language) -> list[Plot]:
     """Return the timeline, wide and narrow; nothing before a version went live."""
+    starts = [span.start for version in story.versions for span in version.spans]
+    if not starts:
+        return []
+    # What went live with the newest entry is seen, too.
+    end = story.now + max((story.now - min(starts)) * 0.03, timedelta(seconds=1))
     bars = [
         Bar(
             row=version.place,
             start=span.start,
-            end=span.end or story.now,
+            end=span.end or end,
             live=span.end is None,
         )
         for version in story.versions
         for span in version.spans
     ]
-    if not bars:
-        return []
     events = [
         Event(time=moment_of(entry.time), row=version.place, kind=_EVENTS[entry.action])
         for entry in story.entries
@@ -141,7 +144,7 @@ def timelines(story: Story, language: Language) -> list[Plot]:
     alt = language.say("Which version was live when. {spans}.").format(
         spans="; ".join(_spans(story, language))
     )
-    axis = language.axis(min(bar.start for bar in bars), story.now, years=True)
+    axis = language.axis(min(starts), end, years=True)
     return [
         timeline(
             bars, events, rows=len(story.versions), narrow=narrow, alt=alt,
