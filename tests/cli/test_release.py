@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -9,9 +10,10 @@ import threading
 
 import pytest
 
-from helpers.lines import Shelf, files_of, receipt, relaxed
+from helpers.lines import Shelf, artefact, files_of, receipt, relaxed
 from ssmith import api
 from ssmith.release import lock
+from ssmith.release.adding import keep
 from ssmith.release.line import Line
 from ssmith.release.promotion import promote
 from ssmith.release.version import short
@@ -125,6 +127,36 @@ def test_damage_is_one_line_and_is_named_by_verify(place, ssmith, line):
     assert ended.document["faults"][0]["where"] == "log.jsonl, entry 1"
 
 
+def test_what_stands_beside_the_log_is_checked_and_not_needed(place, ssmith, line):
+    (line.path / "line.json").write_text("{")
+    assert ssmith("release", "history", "line").code == 0
+    ended = ssmith("release", "verify", "line")
+    assert ended.code == 1
+    assert "wrong: line.json: is not what the log says" in ended.out
+    (line.path / "log.jsonl").rename(line.path / "elsewhere")
+    ended = ssmith("release", "history", "line")
+    assert ended.code == 2
+    assert "log.jsonl is missing" in ended.err
+
+
+def test_a_version_whose_base_is_missing_does_not_go_live(place, ssmith, line):
+    base = artefact(place / "shelf" / "base", "base")
+    tuned = artefact(place / "shelf" / "tuned", "tuned", base=base, parent="base")
+    version = keep(line, tuned)
+    shutil.rmtree(line.version(version.base).path)
+    ended = ssmith("release", "promote", "line", short(version.digest))
+    assert ended.code == 1
+    assert "missing" in ended.out
+    assert line.live.name == "two"
+    (line.path / "manifests" / f"{version.base.removeprefix('sha256:')}.json").unlink()
+    for words in (("promote", "line", short(version.digest)), ("export", "line", "newest")):
+        more = ("--out", "out") if words[0] == "export" else ()
+        ended = ssmith("release", *words, *more)
+        assert ended.code == 2
+        assert ended.err.count("\n") == 1
+    assert not (place / "out").exists()
+
+
 def test_export_and_keys(place, ssmith, line):
     assert ssmith("release", "export", "line", "live", "--out", "out.tar").code == 0
     with tarfile.open("out.tar") as archive:
@@ -182,6 +214,7 @@ def test_another_writer_ends_with_its_own_code(place, ssmith, line):
         (("promote", "line", "0000"), "no version begins"),
         (("promote", "line"), "VERSION is missing"),
         (("note", "line", "live"), "nothing to note"),
+        (("rollback", "line", "--wait", "nan"), "a wait of nan seconds"),
         (("init", "line"), "holds a line already"),
         (("init", "model"), "is not empty"),
         (("init", "new", "--policy", "wrong.toml"), "did you mean 'max_loss'"),

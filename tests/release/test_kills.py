@@ -36,6 +36,16 @@ def place(tmp_path):
     return shelf.place
 
 
+def test_what_the_documentation_says_of_many_kills_is_stored():
+    root = TESTS.parent
+    stored = json.loads((root / "benchmarks" / "results" / "release_kills.json").read_text())
+    found = stored["summary"]
+    page = (root / "docs" / "how-to" / "release.md").read_text(encoding="utf-8")
+    assert found["kills"] == found["opened_as_before_or_after"] == found["verified"] >= 200
+    assert found["leaked"] == 0
+    assert f"{found['kills']} random moments, {found['killed_mid_write']} of them" in page
+
+
 @pytest.mark.parametrize("action", ["add", "promote", "rollback"])
 def test_killed_at_every_write_in_turn(place, action):
     running = process("counted", place, action, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -13,7 +13,7 @@ from ssmith import adapters, api
 from ssmith.artefact import load, verify
 from ssmith.core.budget import Budget
 from ssmith.core.errors import ArtefactError, InputError, ModelError, SsmithError
-from ssmith.families import model_digest
+from ssmith.families import S5Layer, model_digest
 from ssmith.release.adding import keep
 from ssmith.release.evidence import read_paper
 from ssmith.release.lineage import lineage_of
@@ -107,6 +107,16 @@ def test_a_receipt_must_speak_of_these_numbers(shelf, models):
     assert len(shelf.line.entries()) == 1
     small = keep(shelf.line, opened(models / "small"), papers=[paper])
     assert shelf.line.receipt(small.added.receipts[0]) == paper.content
+
+
+def test_a_network_that_its_own_class_opens_is_kept(shelf, tmp_path):
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(S5Layer(2, 4), torch.nn.Linear(4, 2))
+    api.save(network, tmp_path / "own")
+    version = bring(shelf, tmp_path / "own")
+    assert version.tensors == model_digest(network)
+    assert promote(shelf.line, version).promoted
+    assert verify_line(shelf.line).passed
 
 
 def test_the_same_bytes_are_one_version(shelf, models):

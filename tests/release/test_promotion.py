@@ -4,8 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from helpers.lines import START, Shelf, receipt, relaxed
+from helpers.lines import START, Shelf, paper, receipt, relaxed
 from ssmith.core.errors import ArtefactError, InputError
+from ssmith.release.adding import keep_papers
 from ssmith.release.consent import change_policy
 from ssmith.release.line import Line
 from ssmith.release.policy import policy_from
@@ -148,8 +149,13 @@ def test_a_verdict_on_other_data_or_an_old_one_does_not_count(tmp_path):
     shelf, small = judged(tmp_path, receipt("small"), {"verdict_age_days": 7})
     assert failed(rules_for(shelf.line, small)) == set()
     shelf.clock.now += timedelta(days=8)
-    found = rules_for(shelf.line, small)
-    assert failed(found) == {"verdict_age_days"}
+    assert failed(rules_for(shelf.line, small)) == {"verdict_age_days"}
+    # The same paper once more is as old as it was; a new one is not.
+    keep_papers(shelf.line, small, [paper(tmp_path / "again.json", receipt("small"))])
+    assert failed(rules_for(shelf.line, shelf.line.version("newest"))) == {"verdict_age_days"}
+    newer = receipt("small", seed=1)
+    keep_papers(shelf.line, small, [paper(tmp_path / "newer.json", newer)])
+    assert failed(rules_for(shelf.line, shelf.line.version("newest"))) == set()
     other = Shelf(
         tmp_path / "b", policy_from({"promote": {"data": "sha256:" + 64 * "e"}}, where="policy")
     )

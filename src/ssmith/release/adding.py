@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssmith.core.errors import InputError
-from ssmith.release.disk import hex_of, in_our_words
+from ssmith.release.disk import hex_of, in_our_words, plain
 from ssmith.release.evidence import Paper, made_of, refuse_foreign
 from ssmith.release.keys import Key
 from ssmith.release.line import Line
@@ -168,7 +168,7 @@ def _keep(writing: Writing, artefact: Artefact, manifest: Manifest) -> dict[str,
     if manifest.base is not None and made is not None:
         (made / BASE).symlink_to(f"../{hex_of(manifest.base)}", target_is_directory=True)
     return {
-        "name": artefact.name,
+        "name": plain(artefact.name),
         "kind": artefact.kind,
         "tensors": artefact.tensors,
         "parent": artefact.parent,

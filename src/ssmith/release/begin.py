@@ -8,12 +8,12 @@ from ssmith.core.errors import InputError, OutputExistsError
 from ssmith.release import change as changes
 from ssmith.release import lock, moments
 from ssmith.release.change import LOG, Change
-from ssmith.release.disk import in_our_words
+from ssmith.release.disk import in_our_words, plain
 from ssmith.release.keys import Key
 from ssmith.release.line import Line, sweep
 from ssmith.release.moments import Clock
 from ssmith.release.policy import Policy
-from ssmith.release.writing import ABOUT, Writing, about, us
+from ssmith.release.writing import ABOUT, FORMAT_VERSION, Writing, about, us
 
 
 def init(
@@ -47,7 +47,7 @@ def init(
         BusyError: if another writer is not done in time.
     """
     root = Path(path)
-    called = " ".join((root.resolve().name if name is None else name).split())
+    called = plain(root.resolve().name if name is None else name)
     if not called:
         raise InputError(f"the name {name or called!r} is empty", allowed="a text")
     policy = Policy() if policy is None else policy
@@ -61,7 +61,7 @@ def init(
             _refuse_occupied(root)
             writing = Writing(staged=Change(root=root, size=0), before=(), clock=clock)
             writing.staged.replace(ABOUT, about(called, policy))
-            details = {"name": called, "policy": policy.as_plain()}
+            details = {"name": called, "policy": policy.as_plain(), "format": FORMAT_VERSION}
             writing.record("init", reason=reason, details=details, key=key)
     return line
 

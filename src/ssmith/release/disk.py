@@ -84,6 +84,11 @@ def settle(directory: Path) -> None:
         os.close(descriptor)
 
 
+def plain(text: str) -> str:
+    """Return text as one line that moves no terminal's cursor, however often it is printed."""
+    return "".join(item if item.isprintable() else "?" for item in " ".join(text.split()))
+
+
 def remove(path: Path) -> None:
     """Remove a file, a symlink or a whole directory, if it is there."""
     if path.is_dir() and not path.is_symlink():
@@ -111,8 +116,9 @@ def in_our_words(place: Path, *, after: str = "nothing was changed") -> Iterator
     except OSError as error:
         if isinstance(error, SsmithError):
             raise
+        where = error.filename if isinstance(error.filename, str) else place
         raise ArtefactError(
-            f"{place}: {error.strerror or error}", next_step=f"{_cure(error)}; {after}"
+            f"{where}: {error.strerror or error}", next_step=f"{_cure(error)}; {after}"
         ) from error
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ssmith.core.errors import ArtefactError, InputError
-from ssmith.core.files import read_json
 from ssmith.release import change as changes
 from ssmith.release import lock, log, moments
 from ssmith.release.change import LOG, Change
@@ -21,7 +20,7 @@ from ssmith.release.log import Entry
 from ssmith.release.moments import Clock
 from ssmith.release.policy import Policy, policy_from
 from ssmith.release.version import Version, find, live_in, receipt_of
-from ssmith.release.writing import ABOUT, FORMAT, FORMAT_VERSION, LIVE_LINK, Writing, us
+from ssmith.release.writing import ABOUT, FORMAT_VERSION, LIVE_LINK, Writing, us
 
 NEWEST = "newest"
 _TRIES, _PAUSE = 100, 0.02
@@ -40,7 +39,9 @@ class Line:
     path: Path
     clock: Clock = moments.now
     wait: float = 60.0
-    _read: tuple[object, tuple[Entry, ...]] = field(default=(None, ()), repr=False)
+    _read: tuple[object, bytes, tuple[Entry, ...]] = field(
+        default=(None, b"", ()), repr=False, compare=False
+    )
 
     @classmethod
     def open(cls, path: str | Path, *, clock: Clock = moments.now, wait: float = 60.0) -> Line:
@@ -56,19 +57,19 @@ class Line:
 
         Raises:
             InputError: if there is no line.
-            ArtefactError: if it is of another format.
+            ArtefactError: if its log is missing.
         """
         root = Path(path)
         sweep(root)
         if not (root / LOG).is_file():
+            if (root / ABOUT).is_file():
+                raise ArtefactError(f"{root / LOG} is missing", next_step="restore it from a copy")
             raise InputError(
                 f"there is no line at {root}",
                 allowed=f"a directory that holds {LOG}",
                 next_step=f"make one: `ssmith release init {root}`",
             )
-        line = cls(path=root, clock=clock, wait=wait)
-        line._check_format()
-        return line
+        return cls(path=root, clock=clock, wait=wait)
 
     @property
     def name(self) -> str:
@@ -96,11 +97,18 @@ class Line:
         """
         found = (self.path / LOG).stat()
         known = (found.st_ino, found.st_size, found.st_mtime_ns)
-        if self._read[0] != known:
-            entries, damages = log.read(log_of(self.path))
+        stamp, content, entries = self._read
+        if stamp != known:
+            grown = log_of(self.path)
+            # A log only grows: what was read stays read.
+            start = content if grown.startswith(content) else b""
+            entries = entries if start else ()
+            new, damages = log.read(grown[len(start) :], entries)
             log.refuse_damaged(damages, str(self.path / LOG))
-            self._read = (known, entries)
-        return self._read[1]
+            entries = (*entries, *new)
+            _refuse_format(entries, self.path)
+            self._read = (known, grown, entries)
+        return entries
 
     @property
     def live(self) -> Version | None:
@@ -240,17 +248,6 @@ class Line:
             evidence=tuple(item for item in of_it if item.action in ("add", "note")),
         )
 
-    def _check_format(self) -> None:
-        path = self.path / ABOUT
-        content = read_json(path) if path.is_file() else {}
-        said = (content.get("format"), content.get("version")) if isinstance(content, dict) else ()
-        if path.is_file() and said != (FORMAT, FORMAT_VERSION):
-            raise ArtefactError(
-                f"{path} is not of a line that this version of ssmith writes",
-                allowed=f"format {FORMAT!r}, version {FORMAT_VERSION}",
-                next_step="restore it from a copy, or use the version of ssmith that wrote it",
-            )
-
 
 def sweep(root: Path) -> None:
     """Finish or put back what a killed writer had begun, unless one is at work or we may not."""
@@ -258,6 +255,16 @@ def sweep(root: Path) -> None:
         with lock.if_free(root) as free, in_our_words(root):
             if free:
                 changes.recover(root)
+
+
+def _refuse_format(entries: Sequence[Entry], root: Path) -> None:
+    said = entries[0].details.get("format", FORMAT_VERSION)
+    if said != FORMAT_VERSION:
+        raise ArtefactError(
+            f"{root} is a line of format {said!r}",
+            allowed=str(FORMAT_VERSION),
+            next_step="use the version of ssmith that wrote it",
+        )
 
 
 def policy_at(entries: Sequence[Entry]) -> Policy:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ssmith.core.errors import SsmithError
+from ssmith.core.errors import InputError, SsmithError
 
 LOCK = ".ssmith-lock"
 _PAUSE = 0.02
@@ -35,7 +36,10 @@ def writing(line: Path, *, wait: float, who: str) -> Iterator[None]:
 
     Raises:
         BusyError: if the other one is not done by then.
+        InputError: if the time to wait is no time.
     """
+    if not 0 <= wait < math.inf:
+        raise InputError(f"a wait of {wait} seconds", allowed="a number ≥ 0")
     descriptor = os.open(line / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         _take(descriptor, line, wait)

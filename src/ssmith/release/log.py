@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -83,11 +83,14 @@ class Damage:
     text: str
 
 
-def read(content: bytes) -> tuple[tuple[Entry, ...], tuple[Damage, ...]]:
-    """Read a log.
+def read(
+    content: bytes, before: Sequence[Entry] = ()
+) -> tuple[tuple[Entry, ...], tuple[Damage, ...]]:
+    """Read a log, or what has come to it.
 
     Args:
-        content: the whole file.
+        content: of the file, after the entries before.
+        before: entries that were read already.
 
     Returns:
         Every entry that can be read, and everything that is wrong.
@@ -95,12 +98,14 @@ def read(content: bytes) -> tuple[tuple[Entry, ...], tuple[Damage, ...]]:
     entries: list[Entry] = []
     damages: list[Damage] = []
     lines = content.split(b"\n")
+    first = len(before)
     if lines.pop():
-        damages.append(Damage(index=len(lines), text="its end is missing: the log is cut off"))
-    if not lines:
+        text = "its end is missing: the log is cut off"
+        damages.append(Damage(index=first + len(lines), text=text))
+    if not lines and not before:
         damages.append(Damage(index=0, text="the log is empty"))
-    previous, last = START, ""
-    for place, line in enumerate(lines):
+    previous, last = (before[-1].digest, before[-1].time) if before else (START, "")
+    for place, line in enumerate(lines, first):
         try:
             entry = _entry(line)
         except ValueError as error:

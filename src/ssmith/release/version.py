@@ -42,12 +42,14 @@ class Version:
 
     @property
     def judged(self) -> tuple[Entry, Mapping[str, Any]] | None:
-        """The newest receipt of a comparison, and the entry that brought it; None if none is."""
+        """The newest receipt of a comparison, and the entry that first brought it, if there is."""
         for entry in reversed(self.evidence):
             for digest in reversed(entry.receipts):
                 found = receipt_of(self.root, digest)
                 if "loss" in found.get("quality", {}):
-                    return entry, found
+                    # To bring it again does not make it any younger.
+                    first = next(item for item in self.evidence if digest in item.receipts)
+                    return first, found
         return None
 
     def kept(self, digest: str) -> dict[str, Any]:

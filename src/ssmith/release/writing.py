@@ -13,7 +13,7 @@ from ssmith.core.errors import ArtefactError
 from ssmith.core.files import to_json
 from ssmith.release import log, moments
 from ssmith.release.change import Change
-from ssmith.release.disk import canonical, digest_of, hex_of
+from ssmith.release.disk import canonical, digest_of, hex_of, plain
 from ssmith.release.keys import Key
 from ssmith.release.log import Entry
 from ssmith.release.moments import Clock
@@ -80,10 +80,7 @@ class Writing:
             action=action,
             version=version,
             receipts=receipts,
-            # What is printed to terminals for years must not move their cursors.
-            reason="".join(
-                item if item.isprintable() else "?" for item in " ".join(reason.split())
-            ),
+            reason=plain(reason),
             details=dict(details),
             previous=self.before[-1].digest if self.before else log.START,
         )
