@@ -294,6 +294,8 @@ def test_quiet_prints_nothing(place, ssmith, name):
         "compare": ("model", "small", "--data", "data.npz", *FAST),
         "audit": ("model", "small", "--data", "data.npz"),
         "pilot": pilot("--max-loss", "0.99")[1:],
+        "canary": ("model", "--requests", "4"),
+        "pilot": pilot("--max-loss", "1")[1:],
         "verify": ("model",),
         "parity": ("model",),
         "train": ("recipe.json", "--out", "trained"),

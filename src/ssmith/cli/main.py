@@ -12,6 +12,7 @@ from importlib.metadata import version
 
 from ssmith.cli import (
     audit,
+    canary,
     compare,
     cycle,
     dashboard,
@@ -39,6 +40,7 @@ COMMANDS = {
     "eval": evaluate,
     "compare": compare,
     "audit": audit,
+    "canary": canary,
     "pilot": pilot,
     "verify": verify,
     "watch": watch,

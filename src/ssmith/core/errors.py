@@ -62,6 +62,10 @@ class NumericalError(SsmithError, ArithmeticError):
     """A computation left the finite numbers; nothing was written."""
 
 
+class EndpointError(SsmithError, ConnectionError):
+    """A server does not answer, or not in the form that was asked for."""
+
+
 class MissingExtraError(SsmithError, ImportError):
     """An optional package is needed; the message names the extra to install."""
 

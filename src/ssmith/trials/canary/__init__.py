@@ -1,0 +1,1 @@
+"""Canary: many requests at once, each of which must be answered as if it were alone."""
