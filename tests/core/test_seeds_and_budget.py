@@ -183,6 +183,7 @@ def test_an_error_has_three_parts_in_one_line():
         ("OutputExistsError", FileExistsError, 2),
         ("UnsupportedError", NotImplementedError, 2),
         ("NumericalError", ArithmeticError, 2),
+        ("EndpointError", ConnectionError, 2),
         ("MissingExtraError", ImportError, 3),
     ],
 )

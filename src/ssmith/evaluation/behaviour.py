@@ -86,6 +86,7 @@ class Group:
         changed: share of the rows with another answer.
         broken: rows that were right and became wrong; None for numbers.
         mended: rows that were wrong and became right; None for numbers.
+        before: the metric of the first model.
         loss: how much worse the second model is, in the metric's unit.
     """
 
@@ -93,13 +94,15 @@ class Group:
     changed: Estimate
     broken: int | None = None
     mended: int | None = None
+    before: float
     loss: Estimate
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
         return {
             "name": self.name, "rows": self.changed.count, "changed": plain(self.changed),
-            "broken": self.broken, "mended": self.mended, "loss": plain(self.loss),
+            "broken": self.broken, "mended": self.mended, "before": self.before,
+            "loss": plain(self.loss),
         }  # fmt: skip
 
 
@@ -292,6 +295,7 @@ class Pair:
             changed=wilson(int(changed.sum()), count, level),
             broken=int((first > second).sum()) if shares else None,
             mended=int((first < second).sum()) if shares else None,
+            before=float(first.mean()),
             loss=self._loss(first, second, level),
         )
 

@@ -10,13 +10,14 @@ from typing import Any
 from torch import nn
 
 from ssmith import api
+from ssmith.core.files import finite_or_none
 from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.rows import Rows
 from ssmith.core.settings import to_mapping
 from ssmith.core.tokens import TokenWindows
 from ssmith.core.words import number_of
-from ssmith.evaluation.behaviour import Behaviour, BehaviourConfig, behaviour_of
+from ssmith.evaluation.behaviour import Behaviour, BehaviourConfig, Group, behaviour_of
 from ssmith.evaluation.behaviour_text import TextBehaviour, text_behaviour_of
 from ssmith.families import answers_of
 from ssmith.jobs.compare import check_alike
@@ -82,7 +83,13 @@ class Audited:
             }
         else:
             changed = found.whole.changed
-            more = {"metric": found.metric.name, "slices": _worst_by_column(found)}
+            metric = found.metric
+            more = {
+                "metric": {
+                    "name": metric.name, "share": metric.proportion, "relative": metric.relative
+                },
+                "slices": {name: _plainly(groups) for name, groups in found.groups.items()},
+            }  # fmt: skip
         return {
             "against": against,
             "data": str(self.receipt.data.get("sha256", "")),
@@ -174,21 +181,15 @@ def _behaviour(
     return behaviour_of(*models, rows, config.behaviour, classes=classes, batch_size=size)
 
 
-def _worst_by_column(found: Behaviour) -> dict[str, Any]:
-    """Return by column its worst group: how much it loses, and at most."""
-    worst = {}
-    for column, groups in found.groups.items():
-        most = max(groups, key=lambda item: item.loss.value)
-        ends = {
-            item.name: math.inf if item.loss.high is None else item.loss.high for item in groups
+def _plainly(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Return of each group what a policy may ask for: what it loses, and at most."""
+    return [
+        {
+            "slice": item.name,
+            "rows": item.loss.count,
+            "before": item.before,
+            "loss": item.loss.value,
+            "loss_upper": finite_or_none(item.loss.high),
         }
-        upper = max(ends, key=lambda name: ends[name])
-        worst[column] = {
-            "worst": most.name,
-            "rows": most.loss.count,
-            "loss": most.loss.value,
-            "loss_upper": ends[upper] if ends[upper] < math.inf else None,
-            "upper_of": upper,
-            "groups": len(groups),
-        }
-    return worst
+        for item in groups
+    ]
