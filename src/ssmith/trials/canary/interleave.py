@@ -94,7 +94,7 @@ class Leak:
 
 
 @dataclass(kw_only=True)
-class Canary:
+class CanaryRun:
     """What was seen.
 
     Args:
@@ -146,7 +146,7 @@ class Canary:
         }
 
 
-def interleave(subject: Subject, config: CanaryConfig, *, progress: Progress = silent) -> Canary:
+def interleave(subject: Subject, config: CanaryConfig, *, progress: Progress = silent) -> CanaryRun:
     """Interleave requests at random, with cancels, in slots that are used again and again.
 
     Args:
@@ -157,7 +157,7 @@ def interleave(subject: Subject, config: CanaryConfig, *, progress: Progress = s
     Returns:
         What was seen; after three leaks the rest is not run.
     """
-    seen = Canary(
+    seen = CanaryRun(
         subject=subject.name,
         requests=config.requests,
         carries=subject.carries,
@@ -225,7 +225,7 @@ def _run(
     subject: Subject,
     requests: Sequence[Request],
     schedule: _Schedule,
-    seen: Canary,
+    seen: CanaryRun,
     progress: Progress = silent,
 ) -> Iterator[_Difference]:
     draw = generator(schedule.seed, "canary", "order")
@@ -255,7 +255,7 @@ def _run(
 
 
 def _begin(
-    subject: Subject, waiting: deque[Request], table: _Table, draw: torch.Generator, seen: Canary
+    subject: Subject, waiting: deque[Request], table: _Table, draw: torch.Generator, seen: CanaryRun
 ) -> list[int]:
     count = 1 + _number(draw, min(len(waiting), len(table.free)))
     batch = {
@@ -269,7 +269,7 @@ def _begin(
 
 
 def _held_against(
-    subject: Subject, table: _Table, slot: int, beside: tuple[Request, ...], seen: Canary
+    subject: Subject, table: _Table, slot: int, beside: tuple[Request, ...], seen: CanaryRun
 ) -> _Difference | None:
     answer, request = subject.answer(slot), table.held[slot]
     if answer is None:
@@ -291,7 +291,7 @@ def _explained(subject: Subject, found: _Difference, like: _Schedule) -> Leak:
         suspects.append((found.before, "it held the same slot before", 1))
     for other, how, slots in suspects:
         for attempt in range(_TRIES):
-            again = Canary(
+            again = CanaryRun(
                 subject=subject.name, requests=2, carries=subject.carries,
                 tolerance=subject.tolerance,
             )  # fmt: skip

@@ -11,7 +11,7 @@ from ssmith.core.errors import InputError
 from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.settings import to_mapping
-from ssmith.trials.canary.interleave import Canary, CanaryConfig
+from ssmith.trials.canary.interleave import CanaryRun, CanaryConfig
 from ssmith.trials.canary.local import canary_of
 from ssmith.trials.canary.server import ServerCanary, ServerConfig, server_canary
 from ssmith.trials.recording import record, refuse_unknown
@@ -65,7 +65,7 @@ def run_canary(
     digest = None if model is None else api.inspect(model, name).digest
     if digest is not None:
         refuse_unknown(line, digest, name)
-    seen: Canary | ServerCanary
+    seen: CanaryRun | ServerCanary
     if job.server is not None:
         seen = server_canary(job.server, job, progress=progress)
     elif model is not None:

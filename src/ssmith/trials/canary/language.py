@@ -30,7 +30,7 @@ class _Slot:
 
 
 @dataclass(kw_only=True)
-class Language:
+class LanguageSubject:
     """A language model, running on the engine in evaluation mode.
 
     After the prompt a request gives the tokens that are likeliest when it runs alone, so that one

@@ -13,8 +13,8 @@ from ssmith.core.running import evaluating
 from ssmith.families import SequenceModel, answers_of, vocabulary_of
 from ssmith.families.hf import engine
 from ssmith.families.registry import mixers
-from ssmith.trials.canary.interleave import Canary, CanaryConfig, interleave
-from ssmith.trials.canary.language import Language
+from ssmith.trials.canary.interleave import CanaryRun, CanaryConfig, interleave
+from ssmith.trials.canary.language import LanguageSubject
 from ssmith.trials.canary.sequences import Stepping, Whole
 from ssmith.trials.canary.subject import Subject
 
@@ -50,7 +50,7 @@ def subject_of(model: nn.Module, config: CanaryConfig) -> Subject:
             f"{name} neither reads tokens nor says what it answers to a sequence",
             allowed="models that ssmith.load opens",
         )
-    return Language(
+    return LanguageSubject(
         model=model, vocabulary=vocabulary, longest=config.longest, following=config.following,
         seed=config.seed, name=name,
     )  # fmt: skip
@@ -58,7 +58,7 @@ def subject_of(model: nn.Module, config: CanaryConfig) -> Subject:
 
 def canary_of(
     model: nn.Module, config: CanaryConfig | None = None, *, progress: Progress = silent
-) -> Canary:
+) -> CanaryRun:
     """Interleave requests to a model in this process; each must be answered as it is alone.
 
     Sequence models take chunks of unlike lengths from states in slots; language models read
