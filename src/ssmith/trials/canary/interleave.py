@@ -17,7 +17,7 @@ from ssmith.core.checks import check_integer, check_number
 from ssmith.core.files import finite_or_none
 from ssmith.core.progress import Progress, silent
 from ssmith.core.seeds import generator
-from ssmith.trials.canary.subject import Request, Subject
+from ssmith.trials.canary.subject import Interleavable, Request
 
 _MOST_LEAKS = 3
 _TRIES = 4
@@ -146,7 +146,9 @@ class CanaryRun:
         }
 
 
-def interleave(subject: Subject, config: CanaryConfig, *, progress: Progress = silent) -> CanaryRun:
+def interleave(
+    subject: Interleavable, config: CanaryConfig, *, progress: Progress = silent
+) -> CanaryRun:
     """Interleave requests at random, with cancels, in slots that are used again and again.
 
     Args:
@@ -222,7 +224,7 @@ class _Table:
 
 
 def _run(
-    subject: Subject,
+    subject: Interleavable,
     requests: Sequence[Request],
     schedule: _Schedule,
     seen: CanaryRun,
@@ -255,7 +257,11 @@ def _run(
 
 
 def _begin(
-    subject: Subject, waiting: deque[Request], table: _Table, draw: torch.Generator, seen: CanaryRun
+    subject: Interleavable,
+    waiting: deque[Request],
+    table: _Table,
+    draw: torch.Generator,
+    seen: CanaryRun,
 ) -> list[int]:
     count = 1 + _number(draw, min(len(waiting), len(table.free)))
     batch = {
@@ -269,7 +275,7 @@ def _begin(
 
 
 def _held_against(
-    subject: Subject, table: _Table, slot: int, beside: tuple[Request, ...], seen: CanaryRun
+    subject: Interleavable, table: _Table, slot: int, beside: tuple[Request, ...], seen: CanaryRun
 ) -> _Difference | None:
     answer, request = subject.answer(slot), table.held[slot]
     if answer is None:
@@ -284,7 +290,7 @@ def _held_against(
     )
 
 
-def _explained(subject: Subject, found: _Difference, like: _Schedule) -> Leak:
+def _explained(subject: Interleavable, found: _Difference, like: _Schedule) -> Leak:
     """Look for the one other request that does it: those beside it, and who held its slot."""
     suspects = [(other, "they ran in one batch", 2) for other in found.beside]
     if found.before is not None:

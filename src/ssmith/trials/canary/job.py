@@ -11,7 +11,7 @@ from ssmith.core.errors import InputError
 from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.settings import to_mapping
-from ssmith.trials.canary.interleave import CanaryRun, CanaryConfig
+from ssmith.trials.canary.interleave import CanaryConfig, CanaryRun
 from ssmith.trials.canary.local import canary_of
 from ssmith.trials.canary.server import ServerCanary, ServerConfig, server_canary
 from ssmith.trials.recording import record, refuse_unknown

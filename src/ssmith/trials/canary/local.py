@@ -13,13 +13,13 @@ from ssmith.core.running import evaluating
 from ssmith.families import SequenceModel, answers_of, vocabulary_of
 from ssmith.families.hf import engine
 from ssmith.families.registry import mixers
-from ssmith.trials.canary.interleave import CanaryRun, CanaryConfig, interleave
+from ssmith.trials.canary.interleave import CanaryConfig, CanaryRun, interleave
 from ssmith.trials.canary.language import LanguageSubject
 from ssmith.trials.canary.sequences import Stepping, Whole
-from ssmith.trials.canary.subject import Subject
+from ssmith.trials.canary.subject import Interleavable
 
 
-def subject_of(model: nn.Module, config: CanaryConfig) -> Subject:
+def subject_of(model: nn.Module, config: CanaryConfig) -> Interleavable:
     """Return how a model's requests are interleaved.
 
     Args:

@@ -41,7 +41,7 @@ class Answer:
 
 
 @runtime_checkable
-class Subject(Protocol):
+class Interleavable(Protocol):
     """A model whose requests can be interleaved."""
 
     @property
