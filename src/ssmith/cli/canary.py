@@ -32,13 +32,14 @@ def add(subparsers: flags.Subparsers) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Run the canary; exit 1 if a request leaked."""
-    from ssmith.core.files import new_directory, refuse_existing, write_text
+    from ssmith.core.directories import new_directory, refuse_existing
+    from ssmith.core.files import write_text
     from ssmith.jobs.outputs import RECEIPT
     from ssmith.trials.canary.job import CanaryJob, run_canary
 
     out = arguments.out
     if out is not None:
-        refuse_existing(out, overwrite=arguments.overwrite, marker=RECEIPT)
+        refuse_existing(out, overwrite=arguments.overwrite)
     job = config_of(CanaryJob, arguments)
     with output.progress() as progress:
         receipt, headline = run_canary(
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             progress=progress,
         )
     if out is not None:
-        with new_directory(out, overwrite=arguments.overwrite, marker=RECEIPT) as scratch:
+        with new_directory(out, overwrite=arguments.overwrite) as scratch:
             receipt.save(scratch / RECEIPT)
             write_text(scratch / RECIPE, recipe_of(arguments, job))
     output.result(receipt.as_dict())

@@ -78,7 +78,7 @@ class BehaviourConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class Changed:
     """What changed among some rows.
 
     Args:
@@ -121,15 +121,15 @@ class Behaviour:
     """
 
     metric: Metric
-    whole: Group
-    groups: Mapping[str, tuple[Group, ...]] = field(default_factory=dict)
+    whole: Changed
+    groups: Mapping[str, tuple[Changed, ...]] = field(default_factory=dict)
     moves: tuple[tuple[str, str, int], ...] = ()
     sizes: Mapping[str, float] = field(default_factory=dict)
     moved: float | None = None
     examples: tuple[Mapping[str, Any], ...] = ()
 
     @property
-    def worst(self) -> tuple[str, Group] | None:
+    def worst(self) -> tuple[str, Changed] | None:
         """The column and the group that loses most; None if there is no group."""
         found = [(column, group) for column, groups in self.groups.items() for group in groups]
         return max(found, key=lambda item: item[1].loss.value, default=None)
@@ -193,7 +193,7 @@ def behaviour_of(
             allowed="two models of one answer",
         )
     order = places_of(rows, len(targets))
-    pair = Pair(
+    pair = BothAnswers(
         old=outputs[0][order], new=outputs[1][order], targets=targets[order], rows=rows,
         config=config, classes=None if classes is None else tuple(classes),
     )  # fmt: skip
@@ -215,7 +215,7 @@ def _outputs(model: nn.Module, rows: Rows, batch_size: int) -> Float[Tensor, "n 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class BothAnswers:
     """Two models' answers to the same rows.
 
     Args:
@@ -285,12 +285,12 @@ class Pair:
         wanted = self.targets.reshape(len(self.targets), -1).double()
         return (answers.double() - wanted).abs().mean(1)
 
-    def group(self, name: str, part: Bool[Tensor, "n"], level: float) -> Group:
+    def group(self, name: str, part: Bool[Tensor, "n"], level: float) -> Changed:
         """Say what changed among some rows."""
         count, changed = int(part.sum()), self.changed[part]
         first, second = self.errors(self.old)[part], self.errors(self.new)[part]
         shares = self.classes is not None
-        return Group(
+        return Changed(
             name=name,
             changed=wilson(int(changed.sum()), count, level),
             broken=int((first > second).sum()) if shares else None,

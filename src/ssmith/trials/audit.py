@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,14 +9,13 @@ from typing import Any
 from torch import nn
 
 from ssmith import api
-from ssmith.core.files import finite_or_none
 from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.rows import Rows
 from ssmith.core.settings import to_mapping
 from ssmith.core.tokens import TokenWindows
 from ssmith.core.words import number_of
-from ssmith.evaluation.behaviour import Behaviour, BehaviourConfig, Group, behaviour_of
+from ssmith.evaluation.behaviour import Behaviour, BehaviourConfig, Changed, behaviour_of
 from ssmith.evaluation.behaviour_text import TextBehaviour, text_behaviour_of
 from ssmith.families import answers_of
 from ssmith.jobs.compare import check_alike
@@ -181,7 +179,7 @@ def _behaviour(
     return behaviour_of(*models, rows, config.behaviour, classes=classes, batch_size=size)
 
 
-def _plainly(groups: Sequence[Group]) -> list[dict[str, Any]]:
+def _plainly(groups: Sequence[Changed]) -> list[dict[str, Any]]:
     """Return of each group what a policy may ask for: what it loses, and at most."""
     return [
         {
@@ -189,7 +187,7 @@ def _plainly(groups: Sequence[Group]) -> list[dict[str, Any]]:
             "rows": item.loss.count,
             "before": item.before,
             "loss": item.loss.value,
-            "loss_upper": finite_or_none(item.loss.high),
+            "loss_upper": item.loss.high,
         }
         for item in groups
     ]
