@@ -17,6 +17,7 @@ from ssmith.families import SequenceModel
 from ssmith.tune import adapters
 
 load = artefact.load
+based_on = artefact.based_on
 load_sequence_model = artefact.load_sequence_model
 save = artefact.save
 verify = artefact.verify

@@ -80,6 +80,7 @@ NEEDED = {
 VALUES = {
     "whole": "7",
     "number": "0.377",
+    "amount": "0.377",
     "wholes": "7,9",
     "numbers": "0.377,0.4",
     "words": "first,second",

@@ -6,6 +6,7 @@ from ssmith.artefact.load import load, load_sequence_model
 from ssmith.artefact.locate import EMBEDDED, embedded_names, locate
 from ssmith.artefact.portable import portable
 from ssmith.artefact.save import save
+from ssmith.artefact.tuned import based_on
 from ssmith.artefact.verify import Check, verify
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "WEIGHTS",
     "Check",
     "base_digest",
+    "based_on",
     "embedded_names",
     "load",
     "load_adapter_",

@@ -18,7 +18,9 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.families import SequenceConfig, SequenceModel
 
 
-def load(spec: str | Path, *, build: Build | None = None) -> nn.Module:
+def load(
+    spec: str | Path, *, build: Build | None = None, base: str | Path | None = None
+) -> nn.Module:
     """Load a model, in evaluation mode.
 
     Nothing is imported by a name that stands in a file, and nothing is unpickled.
@@ -30,6 +32,7 @@ def load(spec: str | Path, *, build: Build | None = None) -> nn.Module:
         build: makes the network as it was before it was cut: a class, or a function without
             arguments. Needed for networks that are neither of ours nor of transformers; their
             layers are then given their sizes, their masks, and their weights bit for bit.
+        base: where the base of an adapter lies now, if not where its files say.
 
     Returns:
         A `SequenceModel`, a transformers language model, or the network that ``build`` makes;
@@ -42,10 +45,13 @@ def load(spec: str | Path, *, build: Build | None = None) -> nn.Module:
         ModelError: if the model type is unknown or a weight is not finite.
         MissingExtraError: if transformers is needed and not installed.
     """
+    if base is not None:
+        with tuned.based_on(base):
+            return load(spec, build=build)
     directory = locate(spec)
     if len(tuned.lineage(directory)) > 1:
-        base = load(tuned.base_of(directory), build=build)
-        return tuned.build(base, directory).eval()
+        below = load(tuned.base_of(directory), build=build)
+        return tuned.build(below, directory).eval()
     content = read_any_config(directory)
     if content.get("format") == FORMAT:
         check_config(directory, content)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,33 @@ from ssmith.families.heads import HeadConfig, TaskModel, renew_head_, with_head
 NAME = "default"
 BASE = "base"
 """Where an adapter that travels with its base has it."""
+_BASE: ContextVar[Path | None] = ContextVar("base", default=None)
 
 
 def is_adapter(directory: Path) -> bool:
     """Return whether a directory holds an adapter and no model of its own."""
     return (directory / CONFIG).is_file() and not (directory / MODEL_CONFIG).is_file()
+
+
+@contextmanager
+def based_on(base: Path | str | None) -> Iterator[None]:
+    """Open adapters inside the block on this base, wherever the one that they name may lie.
+
+    Args:
+        base: a directory, a hub id or ``embedded:NAME``; None for what they name. That it is the
+            model they were trained on is checked by its digest.
+
+    Yields:
+        None.
+
+    Raises:
+        InputError: if there is nothing at ``base``.
+    """
+    token = _BASE.set(None if base is None else locate(base).resolve())
+    try:
+        yield
+    finally:
+        _BASE.reset(token)
 
 
 def base_of(directory: Path) -> str:
@@ -34,12 +59,15 @@ def base_of(directory: Path) -> str:
         directory: of the adapter.
 
     Returns:
-        What lies in it under `BASE`; else what its configuration says; a path beside it where
-        there is one of that name.
+        The base of `based_on`, if there is one; what lies in it under `BASE`; else what its
+        configuration says; a path beside it where there is one of that name.
 
     Raises:
         ArtefactError: if it names none.
     """
+    given = _BASE.get()
+    if given is not None and directory.resolve() != given:
+        return str(given)
     if (directory / BASE).is_dir():
         return str(directory / BASE)
     content = read_json(directory / CONFIG)

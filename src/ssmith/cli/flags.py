@@ -132,6 +132,13 @@ class Command:
     def model(self, name: str = "MODEL") -> None:
         """Add a model as a positional argument."""
         self.positional(name, MODEL_HELP)
+        if all(flag.dest != "base" for flag in self.flags):
+            self.add(
+                "--base",
+                "where the base of an adapter lies now, if not where the adapter says",
+                metavar="MODEL",
+                in_recipe=False,
+            )
 
     def positional(
         self,

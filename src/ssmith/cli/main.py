@@ -7,7 +7,8 @@ import difflib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 
 from ssmith.cli import (
@@ -104,7 +105,7 @@ def main(argv: Sequence[str]) -> int:
         parser().parse_args(argv, arguments)
         resolve(arguments)
         arguments.command_line = ("ssmith", *argv)
-        with output.captured():
+        with output.captured(), _based(arguments):
             return int(arguments.run(arguments, output))
     except SystemExit as end:
         # --help and --version end this way.
@@ -115,6 +116,19 @@ def main(argv: Sequence[str]) -> int:
         if "--debug" in argv:
             traceback.print_exc()
         return _fail(_as_ours(error), output, arguments)
+
+
+@contextmanager
+def _based(arguments: argparse.Namespace) -> Iterator[None]:
+    """Open adapters on the base of the command line, if there is one."""
+    base = getattr(arguments, "base", None)
+    if base is None:
+        yield
+        return
+    from ssmith.api import based_on
+
+    with based_on(base):
+        yield
 
 
 def _version(argv: Sequence[str]) -> int:

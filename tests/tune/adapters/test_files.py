@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 import warnings
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from helpers.adapting import build, disturb_, gap, run
 from helpers.tiny_mamba import tiny, tokens
-from ssmith import adapters, load_adapter_, save, save_adapter, verify
+from ssmith import adapters, load, load_adapter_, save, save_adapter, verify
 from ssmith.core.errors import (
     ArtefactError,
     InputError,
@@ -168,6 +169,48 @@ def test_an_adapter_is_traced_to_the_base_it_names(tmp_path):
     save(tiny("mamba", seed=1), tmp_path / "base", overwrite=True)
     (failed,) = [check for check in verify(path) if not check.passed]
     assert failed.name == "base"
+
+
+def tuned_on(place):
+    base = tiny("mamba")
+    save(base, place / "base")
+    adapters.attach_(base, [adapters.StateOffset()], name="default")
+    disturb_(base)
+    save_adapter(base, place / "tuned", base=str(place / "base"))
+    return run(base, {"input_ids": tokens(2, 14)})
+
+
+def test_a_base_that_moved_is_named(tmp_path):
+    wanted = tuned_on(tmp_path)
+    (tmp_path / "base").rename(tmp_path / "moved")
+    with pytest.raises(InputError, match="base"):
+        load(tmp_path / "tuned")
+    model = load(tmp_path / "tuned", base=tmp_path / "moved")
+    assert gap(run(model, {"input_ids": tokens(2, 14)}), wanted) < 1e-6
+    save(tiny("mamba", seed=1), tmp_path / "other")
+    with pytest.raises(ModelError, match="was trained on a base model with digest"):
+        load(tmp_path / "tuned", base=tmp_path / "other")
+    # Nothing of it is left behind.
+    with pytest.raises(InputError, match="base"):
+        load(tmp_path / "tuned")
+
+
+@pytest.mark.parametrize("way", ["itself", "through another"])
+def test_an_adapter_that_names_itself_as_base_is_refused_by_name(tmp_path, way):
+    tuned_on(tmp_path)
+    path = tmp_path / "tuned"
+    config = json.loads((path / "adapter_config.json").read_text())
+    other = path if way == "itself" else tmp_path / "second"
+    if way != "itself":
+        shutil.copytree(path, other)
+        named = {**config, "base_model_name_or_path": str(path)}
+        (other / "adapter_config.json").write_text(json.dumps(named))
+    config["base_model_name_or_path"] = str(other)
+    (path / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(ArtefactError, match="names itself as its base"):
+        load(path)
+    failed = [check for check in verify(path) if not check.passed]
+    assert "base" in [check.name for check in failed]
 
 
 def test_tensors_of_another_shape_or_not_finite_are_refused():
