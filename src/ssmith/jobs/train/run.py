@@ -25,6 +25,7 @@ from ssmith.families import SequenceModel, model_digest
 from ssmith.families.hf import accelerate_, new_mamba, restore_
 from ssmith.jobs.train.recipe import Recipe, Texts
 from ssmith.tune.training import Training, fit, fit_language_, launched
+from ssmith.tune.training.checkpoint import check_place
 
 _VALIDATION_WINDOWS = 64
 
@@ -97,6 +98,8 @@ def train(
         InputError: if the recipe is not allowed, or a language model is to start from another.
         UnsupportedError: if a launcher started several processes.
     """
+    if checkpoint is not None:
+        check_place(checkpoint)
     if launched() > 1:
         raise UnsupportedError(
             f"training from a recipe in {launched()} processes",

@@ -32,6 +32,7 @@ from ssmith.tune import adapters
 from ssmith.tune.adapters import FullFineTuning, Method, Parameters
 from ssmith.tune.adapters.merge import check_mergeable
 from ssmith.tune.training import is_main_process, join_processes, row_measures
+from ssmith.tune.training.checkpoint import check_place
 
 NAME = "default"
 HELD = "ssmith"
@@ -84,6 +85,9 @@ def fine_tune(
         UnsupportedError: if a method is not defined for the model.
         NumericalError: if a loss is not finite.
     """
+    if checkpoints is not None:
+        for name in (LAST, WARM_UP):
+            check_place(checkpoints / name)
     job = _prepared(spec, config)
     few = job.data.objective.collate(job.data.rows["train"][:2])
     batch = {name: value for name, value in few.items() if name not in ("labels", "target")}

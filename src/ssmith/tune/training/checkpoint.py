@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ssmith.core.errors import ArtefactError
+from ssmith.core.errors import ArtefactError, OutputExistsError
 from ssmith.core.files import write_bytes, write_json
 from ssmith.core.identity import check_same_run
 from ssmith.core.settings import to_mapping
@@ -68,6 +68,29 @@ def write_checkpoint(path: Path, content: Checkpoint) -> None:
     write_bytes(path, save(plain, metadata=metadata))
     curve = {"train": averaged(content.losses.tolist()), "validation": content.facts["looks"]}
     write_json(curve_of(path), {"steps_done": len(content.losses), **curve})
+
+
+def check_place(path: Path) -> None:
+    """Raise unless a checkpoint may be written, or is, at ``path``; for before any work.
+
+    Args:
+        path: the file; neither it nor the curve beside it ever replaces anybody else's.
+
+    Raises:
+        OutputExistsError: if something else is there.
+    """
+    try:
+        with safe_open(path, framework="pt") as stream:
+            ours = "facts" in (stream.metadata() or {})
+    except (OSError, SafetensorError):
+        ours = False
+    other = path if path.exists() else curve_of(path)
+    if other.exists() and not ours:
+        raise OutputExistsError(
+            f"{other} is there already and is no checkpoint, so it is not replaced",
+            allowed="a file that is free, or a checkpoint of the same training",
+            next_step="choose another file, e.g. last.safetensors",
+        )
 
 
 def curve_of(path: Path) -> Path:
