@@ -17,8 +17,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import matplotlib.figure  # noqa: F401 - loaded once, before the forks
 import torch
+from transformers.models.mamba import modeling_mamba  # noqa: F401
 
+import ssmith.jobs.pilot
+import ssmith.jobs.prune
+import ssmith.jobs.train
+import ssmith.jobs.tuning  # noqa: F401
 from ssmith.cli.main import main
 from ssmith.core.directories import listed_in, manifest_of
 from ssmith.core.files import is_scrap, write_json
