@@ -38,7 +38,7 @@ def line(tmp_path):
 @pytest.fixture
 def world(line, tmp_path, monkeypatch):
     """What the steps call, with answers that tests may change, and a list of what was called."""
-    world = SimpleNamespace(alarm=True, accepted=True, calls=[], small=None)
+    world = SimpleNamespace(alarm=True, accepted=True, clean=True, calls=[], small=None)
     artefact = model(tmp_path / "models" / "small", SMALL, parent=DENSE)
 
     class Watch:
@@ -66,7 +66,13 @@ def world(line, tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "Watch", Watch)
     monkeypatch.setattr(steps, "recalibrate", renewed)
     monkeypatch.setattr(steps, "add_version", added)
+
+    def asked(*_, **__):
+        world.calls.append("canary")
+        return SimpleNamespace(details={"passed": world.clean}), "200 requests"
+
     monkeypatch.setattr(steps, "audit_behaviour", audited)
+    monkeypatch.setattr(steps, "run_canary", asked)
     monkeypatch.setattr(steps, "take_profile", lambda *_: world.calls.append("profile"))
     return world
 
@@ -122,6 +128,20 @@ def test_a_refused_pilot_stops_it_before_the_line_gets_a_version(line, world, tm
     assert len(line.versions()) == 1
 
 
+def test_a_leak_stops_it_before_anything_is_proposed(line, world, tmp_path):
+    world.clean = False
+    found = go(line, tmp_path)
+    assert found.last.name == "canary"
+    assert not found.last.passed
+    assert found.last.next_step.startswith("ssmith canary ")
+
+
+def test_trials_may_be_left_out(line, world, tmp_path):
+    found = go(line, tmp_path, audit=None, canary=None, profile=False)
+    assert found.last.name == "propose"
+    assert world.calls == ["watch", "renew"]
+
+
 def test_a_damaged_file_stops_it_at_once(line, world, tmp_path):
     (line.live.path / "model.safetensors").write_bytes(b"other")
     found = go(line, tmp_path)
@@ -171,7 +191,7 @@ def test_killed_at_any_step_it_goes_on_behind_what_it_had_finished(
     assert sum(entry.action in ("watch", "alarm") for entry in line.entries()) == 1
     assert told(line) == ["begin", *EVERY]
     finished = EVERY[: EVERY.index(step)]
-    assert not {"watch", "renew", "profile", "audit"} & set(finished) & set(world.calls)
+    assert not {"watch", "renew", "profile", "audit", "canary"} & set(finished) & set(world.calls)
     assert len(line.versions()) == 2
 
 

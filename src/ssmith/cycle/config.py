@@ -13,6 +13,7 @@ from ssmith.jobs.compare import CompareConfig
 from ssmith.jobs.pilot import PilotConfig
 from ssmith.jobs.tuning import TuneConfig
 from ssmith.trials.audit import AuditConfig
+from ssmith.trials.canary.job import CanaryJob
 from ssmith.watch.look import WatchConfig
 
 
@@ -62,6 +63,7 @@ class CycleConfig:
         tune: settings of the training that retunes; its data is that of ``renew``.
         compare: settings of the comparison after it.
         audit: settings of the audit of behaviour; None leaves it out.
+        canary: settings of the canary; None leaves it out.
         profile: whether a profile of the new version is taken, to be watched by.
     """
 
@@ -73,6 +75,7 @@ class CycleConfig:
     tune: TuneConfig | None = None
     compare: CompareConfig = field(default_factory=CompareConfig)
     audit: AuditConfig | None = field(default_factory=AuditConfig)
+    canary: CanaryJob | None = field(default_factory=CanaryJob)
     profile: bool = True
 
     def __post_init__(self) -> None:

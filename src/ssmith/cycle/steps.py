@@ -16,6 +16,7 @@ from ssmith.release.promotion import rules_for
 from ssmith.release.verify import verify as check
 from ssmith.release.version import Version, short
 from ssmith.trials.audit import audit as audit_behaviour
+from ssmith.trials.canary.job import run_canary
 from ssmith.watch.service import TakeConfig, Watch, take_profile
 
 END = "propose"
@@ -170,6 +171,21 @@ def audit(here: Round) -> Done:
     return Done(name="audit", passed=True, text=found.headline, version=here.new.digest)
 
 
+def canary(here: Round) -> Done:
+    """Interleave requests to the new version; a leak ends the cycle."""
+    if here.config.canary is None:
+        return Done(name="canary", passed=True, text="left out", version=here.new.digest)
+    receipt, headline = run_canary(
+        str(here.new.path), here.config.canary, line=str(here.line.path), command=here.command,
+        progress=here.progress,
+    )  # fmt: skip
+    passed = receipt.details["passed"] is True
+    return Done(
+        name="canary", passed=passed, stops=not passed, text=headline, version=here.new.digest,
+        next_step="" if passed else f"ssmith canary {here.new.path}",
+    )  # fmt: skip
+
+
 def propose(here: Round) -> Done:
     """Hold the policy against the new version; a person promotes."""
     place, digest = here.line.path, here.new.digest
@@ -186,6 +202,6 @@ def propose(here: Round) -> Done:
 
 STEPS: Mapping[str, Callable[[Round], Done]] = {
     "verify": verify, "watch": watch, "decide": decide, "renew": renew, "profile": profile,
-    "audit": audit, END: propose,
+    "audit": audit, "canary": canary, END: propose,
 }  # fmt: skip
 """In order; each may end the cycle."""
