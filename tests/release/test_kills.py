@@ -58,6 +58,13 @@ def test_killed_at_every_write_in_turn(place, action):
     assert found["before"] + found["after"] == found["writes"]
 
 
+def test_killed_at_every_write_of_a_beginning(tmp_path):
+    running = process("counted", tmp_path, "init", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = running.communicate(timeout=300)
+    assert running.returncode == 0, err
+    assert json.loads(out)["writes"] > 8
+
+
 def test_killed_at_random_moments(place):
     draw = random.Random(0)
     changed = 0

@@ -129,7 +129,12 @@ class Line:
 
     def versions(self) -> tuple[Version, ...]:
         """Return all versions, the oldest first."""
-        return tuple(self._version(item) for item in self.entries() if item.action == "add")
+        about: dict[str, list[Entry]] = {}
+        for item in self.entries():
+            if item.version is not None:
+                about.setdefault(item.version, []).append(item)
+        added = [item for item in self.entries() if item.action == "add"]
+        return tuple(self._version(item, about[str(item.version)]) for item in added)
 
     def version(self, prefix: str) -> Version:
         """Return a version.
@@ -238,14 +243,17 @@ class Line:
         digest = live_in(entries)
         return None if digest is None else self.version(digest)
 
-    def _version(self, added: Entry) -> Version:
-        digest = str(added.version)
-        of_it = [item for item in self.entries() if item.version == digest]
+    def _version(self, added: Entry, about: Sequence[Entry] | None = None) -> Version:
+        of_it = self.entries() if about is None else about
         return Version(
-            digest=digest,
+            digest=str(added.version),
             root=self.path,
             added=added,
-            evidence=tuple(item for item in of_it if item.action in ("add", "note")),
+            evidence=tuple(
+                item
+                for item in of_it
+                if item.version == added.version and item.action in ("add", "note")
+            ),
         )
 
 

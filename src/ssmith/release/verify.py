@@ -102,7 +102,7 @@ def verify(line: Line, *, expect: str | None = None) -> Checked:
     readable = bool(entries) and entries[0].action == "init" and not damages
     if readable:
         found += _places(root)
-        found += [fault for item in entries for fault in _entry(entries, item)]
+        found += _entries(entries)
     added = [item for item in entries if item.action == "add" and item.version is not None]
     kept = {str(item.version): _manifest_of(root, str(item.version)) for item in added}
     for digest, manifest in kept.items():
@@ -220,19 +220,27 @@ def _names(version: Version) -> Iterator[Fault]:
         yield Fault(where=where, text="names other numbers, or another parent, than its entry")
 
 
-def _entry(entries: Sequence[Entry], entry: Entry) -> Iterator[Fault]:
-    """Check what an entry says against the entries before it."""
-    where = f"{LOG}, entry {entry.index}"
-    before = entries[: entry.index]
+def _entries(entries: Sequence[Entry]) -> Iterator[Fault]:
+    """Check what each entry says against the entries before it."""
+    added: set[str | None] = {None}
+    lived: set[str | None] = set()
+    for place, entry in enumerate(entries):
+        where = f"{LOG}, entry {place}"
+        if entry.action == "add":
+            added.add(entry.version)
+        elif entry.version not in added:
+            text = f"version {short(str(entry.version))} was not added before"
+            yield Fault(where=where, text=text)
+        if entry.action == "rollback" and entry.version not in lived:
+            yield Fault(where=where, text="goes back to a version that was never live")
+        if entry.action in LIVE:
+            lived.add(entry.version)
+        yield from _entry(entries[:place], entry, where)
+
+
+def _entry(before: Sequence[Entry], entry: Entry, where: str) -> Iterator[Fault]:
     for text in signed_by(entry)[1]:
         yield Fault(where=where, text=text)
-    added = {item.version for item in before if item.action == "add"}
-    if entry.version is not None and entry.action != "add" and entry.version not in added:
-        yield Fault(where=where, text=f"version {short(entry.version)} was not added before")
-    if entry.action == "rollback" and not any(
-        item.version == entry.version and item.action in LIVE for item in before
-    ):
-        yield Fault(where=where, text="goes back to a version that was never live")
     if entry.action == "promote":
         rules = entry.details.get("rules", [])
         failed = [item["name"] for item in rules if not item.get("passed")]
