@@ -37,7 +37,7 @@ def test_a_directory_holds_the_version_its_base_and_its_receipts(shelf, tmp_path
     assert (tmp_path / "out" / "model" / "base" / "config.json").read_bytes() == (
         base.path / "config.json"
     ).read_bytes()
-    digest = "sha256:" + hashlib.sha256(found["manifest.json"]).hexdigest()
+    digest = "sha256:" + hashlib.sha256(found["version.json"]).hexdigest()
     assert digest == version.digest
     assert [name for name in found if name.startswith("receipts/")] == [
         f"receipts/{version.added.receipts[0].removeprefix('sha256:')}.json"

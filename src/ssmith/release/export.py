@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ssmith.core.directories import new_directory, refuse_existing
+from ssmith.core.directories import new_directory, refuse_existing, write_manifest
 from ssmith.core.errors import InputError
 from ssmith.core.files import to_json
 from ssmith.release.disk import hex_of, in_our_words, write_new
@@ -18,6 +18,8 @@ from ssmith.release.manifest import BASE, copy, kept_manifest
 from ssmith.release.version import RECEIPTS, VERSIONS, Version
 
 ABOUT = "release.json"
+WHOLE = "version.json"
+"""What the version is made of; the digest of this file is the version's."""
 MODEL = "model"
 ARCHIVE = ".tar"
 
@@ -52,6 +54,7 @@ def export(line: Line, version: Version, out: Path, *, overwrite: bool = False) 
             inside = Path(place) / "whole"
             inside.mkdir()
             _fill(line, version, inside)
+            write_manifest(inside)
             packed = Path(place) / out.name
             _pack(inside, packed, out.name.removesuffix(ARCHIVE))
             packed.replace(out)
@@ -70,7 +73,7 @@ def _fill(line: Line, version: Version, place: Path) -> None:
         name = f"{hex_of(digest)}.json"
         (place / RECEIPTS).mkdir(exist_ok=True)
         write_new(place / RECEIPTS / name, (line.path / RECEIPTS / name).read_bytes())
-    write_new(place / "manifest.json", manifest.content())
+    write_new(place / WHOLE, manifest.content())
     about: dict[str, Any] = {
         "line": line.name,
         "version": version.digest,
