@@ -52,8 +52,9 @@ COMMANDS = {
     ),
 }  # fmt: skip
 """Of all of them the same command goes on."""
-SAME = (".safetensors", "plan.json", "config.json", "ssmith.json")
-"""Ends of the names of files that hold no time: their bytes are those of a run that was whole."""
+SAME = ("plan.json", "config.json", "ssmith.json")
+"""Files that hold no time and no place, beside all tensors: as bytes they are those of a run that
+was whole."""
 
 
 def command(words: tuple[str, ...], place: Path) -> int:
@@ -77,7 +78,7 @@ def kept(place: Path) -> dict[str, bytes]:
     found = {}
     for out in ("out", "old"):
         for item in sorted((place / out).rglob("*")):
-            if item.is_file() and item.name.endswith(SAME) and not item.name.startswith("recover"):
+            if item.is_file() and (item.suffix == ".safetensors" or item.name in SAME):
                 found[item.relative_to(place).as_posix()] = item.read_bytes()
     return found
 
@@ -114,7 +115,7 @@ def trial(words: tuple[str, ...], start: Path, wanted: dict[str, bytes], moment:
         return "equal" if killed else "equal, not killed in time"
 
 
-def run(points: int, seed: int) -> dict[str, dict[str, int]]:
+def run(points: int, seed: int, only: list[str]) -> dict[str, dict[str, int]]:
     """Kill each command at so many moments."""
     torch.set_num_threads(1)
     draw, counts = random.Random(seed), {}
@@ -127,7 +128,7 @@ def run(points: int, seed: int) -> dict[str, dict[str, int]]:
             (*CUT, "--seed", "1", "--out", "old"),
         ):
             assert ended(command(words, start)) == 0, words
-        for label, words in COMMANDS.items():
+        for label, words in ((name, COMMANDS[name]) for name in only):
             whole = Path(name + "-whole")
             shutil.copytree(start, whole)
             begun = time.monotonic()
@@ -147,9 +148,10 @@ def run(points: int, seed: int) -> dict[str, dict[str, int]]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=20)
+    parser.add_argument("--only", nargs="*", default=list(COMMANDS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    result = run(given.points, given.seed)
+    result = run(given.points, given.seed, given.only)
     if given.out is not None:
         write_json(given.out, {"points": given.points, "seed": given.seed, "ends": result})
