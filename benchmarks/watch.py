@@ -35,7 +35,7 @@ from watch_cases import Source, sources
 
 EVIDENTLY = Path(__file__).resolve().parents[1] / ".venv" / "evidently" / "bin" / "python"
 RIVAL = Path(__file__).with_name("watch_rival.py")
-DRAWS, QUICK_DRAWS, RIVAL_DRAWS = 20, 5, 20
+DRAWS, QUICK_DRAWS, RIVAL_DRAWS = 20, 5, 5
 LEVEL = 0.05
 OURS, PLAIN, EVIDENT = "ssmith watch", "KS test of each column", "Evidently, preset"
 
@@ -108,12 +108,17 @@ def drawn(case: Case, seed: int) -> tuple[Readings, list[Readings]]:
     """Return the profile's readings, and those of one look after the other."""
     random = np.random.default_rng(seed)
     order = random.permutation(len(case.held[MEAN_COST]))
-    profile, rest = np.split(order, [case.source.profile])
+    profile, rest = np.split(order, [profile_of(case)])
     coming = random.permutation(len(case.new[MEAN_COST])) if case.changed else rest
     size = case.source.look
     parts = [coming[start : start + size] for start in range(0, len(coming) - size + 1, size)]
     looks = [{name: values[part] for name, values in case.new.items()} for part in parts]
     return {name: values[profile] for name, values in case.held.items()}, looks
+
+
+def profile_of(case: Case) -> int:
+    """Return the rows of a profile: half of those that are held back, where they are few."""
+    return min(case.source.profile, len(case.held[MEAN_COST]) // 2)
 
 
 def watched(profile: Readings, looks: list[Readings]) -> dict[str, int | None]:
@@ -155,6 +160,8 @@ def evident(found: list[Case], draws: int) -> dict[str, list[int | None]] | None
             for seed in range(draws):
                 profile, looks = drawn(case, seed)
                 columns = [name for name in profile if not name.startswith("cut/")]
+                if not looks:
+                    raise SystemExit(f"{case.name}: {len(case.new[MEAN_COST])} rows are no look")
                 np.savez(
                     f"{scratch}/{place}-{seed}.npz",
                     profile=np.stack([profile[name] for name in columns], 1),
@@ -164,7 +171,7 @@ def evident(found: list[Case], draws: int) -> dict[str, list[int | None]] | None
                     look=case.source.look,
                 )
         command = [str(EVIDENTLY), str(RIVAL), scratch]
-        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     answers: dict[str, int | None] = json.loads(told.splitlines()[-1])
     return {
         case.name: [answers[f"{place}-{seed}"] for seed in range(draws)]
@@ -183,7 +190,7 @@ def row_of(case: Case, draws: int) -> dict[str, Any]:
     print(f"watched {case.name}", file=sys.stderr)
     return {
         "case": case.name, "source": case.source.name, "changed": case.changed,
-        "look": case.source.look, "profile": case.source.profile, "looks": looks, "draws": draws,
+        "look": case.source.look, "profile": profile_of(case), "looks": looks, "draws": draws,
         "readings": len(case.held), "ours": ours, "plain": plain, "loss": case.loss,
     }  # fmt: skip
 
@@ -260,25 +267,29 @@ def main() -> None:
     quick = parser.parse_args().quick
     found = cases(quick=quick)
     rows = [row_of(case, QUICK_DRAWS if quick else DRAWS) for case in found]
+    # The rival is slow: what is ours is kept before it begins.
+    store([{**row, "evidently": None} for row in rows], quick=quick)
     rival = None if quick else evident(found, RIVAL_DRAWS)
-    rows = [{**row, "evidently": None if rival is None else rival[row["case"]]} for row in rows]
+    if rival is not None:
+        store([{**row, "evidently": rival[row["case"]]} for row in rows], quick=quick)
+
+
+def store(rows: list[dict[str, Any]], *, quick: bool) -> None:
+    """Write the tables, the figure and the raw results; end with one line of JSON."""
     if not quick:
         write_text(RESULTS / "watch.md", f"{table(rows)}\n")
         write_text(RESULTS / "watch_loss.md", f"{loss_table(rows)}\n")
         plot(rows)
     changed, same = ([row for row in rows if row["changed"] is flag] for flag in (True, False))
-    record(
-        "watch", {"rows": rows},
-        {
-            "found": sum(first(item) is not None for row in changed for item in row["ours"]),
-            "of": sum(row["draws"] for row in changed),
-            "cut_found": sum(item["cut"] is not None for row in changed for item in row["ours"]),
-            "false": sum(first(item) is not None for row in same for item in row["ours"]),
-            "false_of": sum(row["draws"] for row in same),
-            "false_plain": sum(item is not None for row in same for item in row["plain"]),
-        },
-        quick=quick,
-    )  # fmt: skip
+    summary = {
+        "found": sum(first(item) is not None for row in changed for item in row["ours"]),
+        "of": sum(row["draws"] for row in changed),
+        "cut_found": sum(item["cut"] is not None for row in changed for item in row["ours"]),
+        "false": sum(first(item) is not None for row in same for item in row["ours"]),
+        "false_of": sum(row["draws"] for row in same),
+        "false_plain": sum(item is not None for row in same for item in row["plain"]),
+    }
+    record("watch", {"rows": rows}, summary, quick=quick)
 
 
 if __name__ == "__main__":

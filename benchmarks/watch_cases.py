@@ -61,7 +61,7 @@ class Source:
 
 def sources(*, quick: bool) -> Iterator[Source]:
     """Yield every source; quick: the smallest one."""
-    made: list[Callable[[], Source]] = [season, speakers, machines, movements, text]
+    made: list[Callable[[], Source]] = [season, speakers, movements, text]
     for make in made[:1] if quick else made:
         yield make()
 
@@ -85,19 +85,6 @@ def speakers() -> Source:
         y=torch.stack([one[-1] for one in series]).float(),
     )
     return fitted("vowels", rows, known, {"other speakers": ~known}, look=10, profile=150)
-
-
-def machines() -> Source:
-    """Electric current of appliances: the end of a second from its beginning; other machines."""
-    series, labels = archive("PLAID")
-    whole = [place for place, one in enumerate(series) if len(one) >= 500]
-    labels = [labels[place] for place in whole]
-    x = torch.stack([series[place][:500, 0].unfold(0, 5, 5).mean(1) for place in whole])
-    x = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True).clamp(min=1e-6)
-    first = {"1", "7", "4", "2"}
-    known = torch.tensor([label in first for label in labels])
-    rows = rows_of(x[:, :-5, None], x[:, -5:])
-    return fitted("appliances", rows, known, {"other machines": ~known}, look=20, profile=200)
 
 
 def movements() -> Source:

@@ -1,6 +1,6 @@
-"""Evidently's preset for drift on tables of columns; runs where Evidently is installed.
+"""The verdict of Evidently's preset for drift on tables; runs where Evidently is installed.
 
-    python -m venv .venv/evidently && .venv/evidently/bin/pip install evidently
+    python -m venv .venv/evidently && .venv/evidently/bin/pip install evidently 'pandas<3'
 
 Looks are joined: the preset sees all rows so far after 1, 2, 4, 8 … looks, with its defaults.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from evidently import Report
-from evidently.presets import DataDriftPreset
+from evidently.metrics import DriftedColumnsCount
 
 warnings.simplefilter("ignore")
 
@@ -23,7 +23,8 @@ warnings.simplefilter("ignore")
 def drifted(profile: np.ndarray, rows: np.ndarray) -> bool:
     """Whether the preset says that the data set has drifted: half of its columns have."""
     names = [f"c{place}" for place in range(profile.shape[1])]
-    report = Report([DataDriftPreset()])
+    # What the preset's verdict is, without its plots of every column.
+    report = Report([DriftedColumnsCount()])
     done = report.run(pd.DataFrame(rows, columns=names), pd.DataFrame(profile, columns=names))
     for metric in done.dict()["metrics"]:
         value = metric["value"]

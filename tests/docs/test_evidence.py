@@ -29,6 +29,12 @@ def test_costs_are_rendered_from_what_is_stored(benchmark):
     assert benchmark("costs_table").table() == page("costs")
 
 
+def test_what_a_watch_found_is_rendered_from_what_is_stored(benchmark):
+    rows = stored("watch")["rows"]
+    assert benchmark("watch").table(rows) + "\n" == page("watch")
+    assert benchmark("watch").loss_table(rows) + "\n" == page("watch_loss")
+
+
 def test_the_losses_of_criteria_are_rendered_from_what_is_stored(benchmark):
     assert benchmark("lti").table(stored("lti")["quality"]) == page("lti")
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ssmith.cli.main import main
 from ssmith.release.line import Line
 
 
@@ -163,3 +164,22 @@ def test_a_damaged_profile_and_a_damaged_stream_are_named(watch, place):
     profile.chmod(0o644)
     profile.write_bytes(profile.read_bytes()[:-1] + b"!")
     assert "was changed" in watch("--data", "same.npz").err
+
+
+def test_without_a_live_version_the_newest_is_watched(place, watch, cut, capsys):
+    assert main(["watch", "line", "--data", "same.npz", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["version"] == cut
+
+
+def test_a_profile_is_taken_as_a_version_is_added(place, capsys):
+    assert main(["release", "init", "other", "--quiet"]) == 0
+    words = ["release", "add", "other", "small", "--data", "data.npz", "--parent", "dense"]
+    assert main(words) == 0
+    assert "profile: 150 rows" in capsys.readouterr().out
+    assert main(["watch", "other", "--data", "same.npz", "--parent", "dense", "--quiet"]) == 0
+
+
+def test_a_line_that_was_watched_verifies(watch, place):
+    watch("--data", "same.npz")
+    watch("--data", "changed.npz")
+    assert main(["release", "verify", "line", "--quiet"]) == 0

@@ -37,7 +37,8 @@ def add(subparsers: flags.Subparsers) -> None:
     command.add("--data", flags.DATA_HELP + "; labels may be missing", required=True)
     command.switch("--labels", "the rows are labelled: hold the metric against its promise")
     command.switch("--take", "take the profile, on labelled data that was not learned from")
-    command.add("--version", "digest of the version, its first digits", default="live")
+    command.add("--version", "first digits of a version's digest; the live one if None, or the "
+                "newest where none is live")  # fmt: skip
     command.add("--parent", "what the version was cut from, where the line cannot tell",
                 metavar="MODEL")  # fmt: skip
     command.add("--prometheus", "write the look for the node exporter's textfile collector",
@@ -82,7 +83,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     from ssmith.watch.service import Watch
 
     line, config = Line.open(arguments.line), config_of(WatchConfig, arguments)
-    version = line.version(arguments.version)
+    version = _version_of(line, arguments.version)
     if arguments.take:
         return _take(line, version, arguments, output)
     for name in ("length", "metric"):
@@ -99,6 +100,18 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     output.result(found.receipt)
     _show(found, output)
     return 1 if found.look.alarm else 0
+
+
+def _version_of(line: Line, given: str | None) -> Version:
+    """Return the version that is meant."""
+    if given is not None:
+        return line.version(given)
+    live, there = line.live, line.versions()
+    if live is None and not there:
+        raise InputError(
+            f"{line.path} holds no version", next_step=f"ssmith release add {line.path} MODEL"
+        )
+    return there[-1] if live is None else live
 
 
 def _take(line: Line, version: Version, arguments: argparse.Namespace, output: Output) -> int:
