@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint docs evidence clean reference reference-language
+.PHONY: demo test lint docs evidence fuzz clean reference reference-language
 
 demo: $(VENV)/.ready-demo
 	$(BIN)/python recipes/demo.py --out demo-out
@@ -20,6 +20,10 @@ lint: $(VENV)/.ready-dev $(VENV)/lint/.ready
 
 docs: $(VENV)/.ready-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+# Damage files of every kind that is read; a minute of it is among the tests.
+fuzz: $(VENV)/.ready-dev
+	cd tests && ../$(BIN)/python -m fuzz.run $(ARGS)
 
 # make bench-lti, make bench-lti QUICK=1
 bench-%: $(VENV)/.ready-dev

@@ -89,7 +89,9 @@ def _tree(tree: object, draw: random.Random) -> object:
         other, there = draw.choice(places)
         holder[key] = copy.deepcopy(other[there])
     elif how == 5 and isinstance(holder[key], int | float):
-        holder[key] = draw.choice([holder[key] + 1, -holder[key], holder[key] * 1000, holder[key] / 3])
+        holder[key] = draw.choice(
+            [holder[key] + 1, -holder[key], holder[key] * 1000, holder[key] / 3]
+        )
     else:
         holder[key] = copy.deepcopy(draw.choice(ODD))
     return tree
@@ -100,7 +102,9 @@ def _places(tree: object) -> list[tuple[object, object]]:
     open_ = [tree]
     while open_:
         item = open_.pop()
-        keys = item if isinstance(item, dict) else range(len(item)) if isinstance(item, list) else ()
+        keys = (
+            item if isinstance(item, dict) else range(len(item)) if isinstance(item, list) else ()
+        )
         for key in keys:
             found.append((item, key))
             open_.append(item[key])

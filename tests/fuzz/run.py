@@ -1,6 +1,6 @@
 """Damage files and read them: nothing but SsmithError, no hang, no more than 2 GB.
 
-``python tests/fuzz/run.py --cases 20000`` writes what happened to ``--out`` as JSON.
+``python -m fuzz.run --cases 20000`` in ``tests`` writes what happened to ``--out`` as JSON.
 """
 
 from __future__ import annotations
@@ -20,12 +20,18 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+import torch
+import transformers
 
+from fuzz.mutate import mutated
+from fuzz.seeds import seeds
+from ssmith.core.errors import SsmithError
+
+ROOT = Path(__file__).parents[2]
+FINE = ("read", "refused")
 SECONDS, BYTES = 20, 2 << 30
 _CHUNK = 400
 _SPACE = 24 << 30
@@ -37,18 +43,14 @@ class Hang(BaseException):
 
 def run(first: int, count: int, root: Path) -> list[dict[str, object]]:
     """Run cases ``first`` to ``first + count``; each is decided by its number alone."""
-    from fuzz.seeds import seeds
-
     found = seeds(root / "sound")
     names = sorted(found)
-    return [case(number, names[number % len(names)], found, root) for number in range(first, first + count)]
+    numbers = range(first, first + count)
+    return [case(number, names[number % len(names)], found, root) for number in numbers]
 
 
 def case(number: int, name: str, found: dict, root: Path) -> dict[str, object]:
     """Damage one file of one example, and read it."""
-    from fuzz.mutate import mutated
-    from ssmith.core.errors import SsmithError
-
     seed, draw = found[name], random.Random(f"{name} {number}")
     place = root / "case" / seed.place.name
     shutil.rmtree(root / "case", ignore_errors=True)
@@ -72,9 +74,11 @@ def case(number: int, name: str, found: dict, root: Path) -> dict[str, object]:
     except BaseException as error:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "/ssmith/" in f.filename]
         outcome = f"{type(error).__name__}: {str(error)[:150]}"
-        where = f"{Path(frames[-1].filename).relative_to(ROOT)}:{frames[-1].lineno}" if frames else ""
+        where = (
+            f"{frames[-1].filename.rpartition('/src/')[2]}:{frames[-1].lineno}" if frames else ""
+        )
     peak = _peak()
-    if peak > BYTES and outcome in ("read", "refused"):
+    if peak > BYTES and outcome in FINE:
         outcome = f"{peak >> 20} MiB"
     return {"case": number, "seed": name, "file": chosen, "outcome": outcome, "where": where,
             "seconds": round(time.monotonic() - start, 3)}  # fmt: skip
@@ -95,10 +99,8 @@ def _within(seconds: int):
 
 
 def _forget_peak() -> None:
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
 
 
 def _peak() -> int:
@@ -110,9 +112,6 @@ def quiet() -> None:
     """Keep libraries from printing, and more memory from being taken than there is."""
     warnings.simplefilter("ignore")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    import torch
-    import transformers
-
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -142,7 +141,7 @@ def main() -> int:
         count = min(_CHUNK, given.first + given.cases - first)
         with tempfile.TemporaryDirectory() as place:
             out = Path(place) / "found.json"
-            command = [sys.executable, __file__, "--worker", str(out)]
+            command = [sys.executable, "-m", "fuzz.run", "--worker", str(out)]
             done = subprocess.run([*command, "--first", str(first), "--cases", str(count)],
                                   capture_output=True, text=True, check=False)  # fmt: skip
             if out.is_file():
@@ -150,7 +149,7 @@ def main() -> int:
             else:
                 found.append({"case": first, "outcome": f"crash {done.returncode}",
                               "seed": "", "file": "", "where": done.stderr[-2000:]})  # fmt: skip
-        bad = [item for item in found if item["outcome"] not in ("read", "refused")]
+        bad = [item for item in found if item["outcome"] not in FINE]
         print(f"{len(found)} cases, {len(bad)} faults", flush=True)
         write(given.out, found)
     return 1 if bad else 0
@@ -158,16 +157,13 @@ def main() -> int:
 
 def write(out: Path, found: list[dict[str, object]]) -> None:
     """Write counts, and every case that is a fault."""
-    fine = ("read", "refused")
-    seeds = sorted({str(item["seed"]) for item in found})
-    counts = {seed: Counter(str(i["outcome"]) if i["outcome"] in fine else "fault"
-                            for i in found if i["seed"] == seed) for seed in seeds}  # fmt: skip
+    said = [(str(i["seed"]), i["outcome"] if i["outcome"] in FINE else "fault") for i in found]
     summary = {
         "cases": len(found),
-        "outcomes": dict(Counter(str(i["outcome"]) if i["outcome"] in fine else "fault" for i in found)),
+        "outcomes": Counter(outcome for _, outcome in said),
         "slowest_seconds": max(float(str(item.get("seconds", 0))) for item in found),
-        "by_seed": counts,
-        "faults": [item for item in found if item["outcome"] not in fine],
+        "by_seed": {name: Counter(o for seed, o in said if seed == name) for name, _ in said},
+        "faults": [item for item in found if item["outcome"] not in FINE],
     }
     out.write_text(json.dumps(summary, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 

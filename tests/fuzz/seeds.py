@@ -30,7 +30,13 @@ from ssmith.jobs.tuning import TuneConfig
 from ssmith.release.begin import init
 from ssmith.release.line import Line
 from ssmith.report import write_report
-from ssmith.tune.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from ssmith.tune.training.checkpoint import (
+    Checkpoint,
+    Facts,
+    Look,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 Read = Callable[[Path], object]
 
@@ -120,8 +126,9 @@ def _series(root: Path) -> dict[str, Seed]:
     rows = [{"x": [[0.5 * i, 1.0], [2.0, i]], "y": "ab"[i % 2], "id": i} for i in range(20)]
     steps = [{"sequence": f"s{i}", "label": "ab"[i % 2], "time": t, "v": 1.5 * t + i}
              for i in range(12) for t in (2, 0, 1)]  # fmt: skip
+    splits = ["train", "validation", "selection", "test"] * 6
     np.savez(root / "a.npz", x=draw.normal(size=(24, 5, 2)), y=np.arange(24) % 2,
-             lengths=np.full(24, 5), split=np.array(["train", "validation", "selection", "test"] * 6))  # fmt: skip
+             lengths=np.full(24, 5), split=np.array(splits))  # fmt: skip
     table = "\n".join(["sequence,label,time,v", *(",".join(map(str, r.values())) for r in steps)])
     (root / "a.csv").write_text(table)
     (root / "b.csv").write_text(table.replace(",", ";").replace(".", ","))
@@ -131,7 +138,9 @@ def _series(root: Path) -> dict[str, Seed]:
     pq.write_table(pa.Table.from_pylist(rows), root / "s.parquet")
     pq.write_table(pa.Table.from_pylist(steps), root / "l.parquet")
     body = "\n".join(f"{i},2,3:4,5,{i}:{'ab'[i % 2]}" for i in range(20))
-    (root / "a.ts").write_text(f"@problemName w\n@timeStamps false\n@classLabel true a b\n@data\n{body}")
+    (root / "a.ts").write_text(
+        f"@problemName w\n@timeStamps false\n@classLabel true a b\n@data\n{body}"
+    )
     names = ("a.npz", "a.csv", "b.csv", "s.jsonl", "s.json", "s.jsonl.gz", "s.parquet",
              "l.parquet", "a.ts")  # fmt: skip
     return {name: Seed(root / name, load_data) for name in names}
@@ -164,7 +173,11 @@ def _texts(root: Path) -> dict[str, Seed]:
 
     def tokenized(path: Path) -> object:
         opened = find_tokenizer(path, 320)
-        return opened.begin, opened.encode("Answer: yes"), opened.render([{"role": "user", "content": "a"}])
+        return (
+            opened.begin,
+            opened.encode("Answer: yes"),
+            opened.render([{"role": "user", "content": "a"}]),
+        )
 
     seeds = {f"text {name}": Seed(root / name, load_text)
              for name in ("t.jsonl", "t.json", "t.txt", "t.csv", "t.npy", "dataset")}  # fmt: skip
@@ -182,19 +195,32 @@ def _settings(root: Path) -> dict[str, Seed]:
          "examples": {"length": 64}, "training": {"steps": 4, "epochs": None}}
     ))  # fmt: skip
     shutil.copyfile(shipped / "recipe.json", root / "recipe.json")
-    receipt = sm.prune_(m := make_model(Kind("s5")), sm.plan(m, sm.Budget("state", 0.5, method="magnitude-uniform")))
+    model = make_model(Kind("s5"))
+    plan = sm.plan(model, sm.Budget("state", 0.5, method="magnitude-uniform"))
+    receipt = sm.prune_(model, plan)
     (root / "receipt.json").write_text(receipt.to_json())
     weights = {"w": torch.ones(3)}
-    facts = {"identity": {"seed": 0}, "looks": [], "step": 4, "seconds": 1.0}
+    look = Look(step=2, train_loss=1.0, validation={"loss": 1.0}, score=(-1.0,))
+    facts = Facts(identity={"seed": 0}, looks=(look,))
     write_checkpoint(
         root / "run.safetensors", Checkpoint(losses=torch.ones(4), weights=weights, facts=facts)
     )
     init(root / "line", name="walks")
+
+    def config(path: Path) -> object:
+        return from_mapping(TuneConfig, read_settings(path), where=path.name)
+
+    def report(path: Path) -> object:
+        return write_report(Receipt.load(path), path.parent / "report")
+
+    def checkpoint(path: Path) -> object:
+        return read_checkpoint(path, {"seed": 0}, weights)
+
     return {
-        "tune config": Seed(root / "tune.json", lambda p: from_mapping(TuneConfig, read_settings(p), where=p.name)),
+        "tune config": Seed(root / "tune.json", config),
         "recipe": Seed(root / "recipe.json", Recipe.load),
-        "receipt": Seed(root / "receipt.json", lambda p: write_report(Receipt.load(p), p.parent / "report")),
-        "checkpoint": Seed(root / "run.safetensors", lambda p: read_checkpoint(p, {"seed": 0}, weights)),
-        "line": Seed(root / "line", lambda p: Line.open(p).entries()),
-        "card": Seed(shipped, lambda p: sm.inspect(sm.load(p)), ("config.json", "ssmith.json")),
+        "receipt": Seed(root / "receipt.json", report),
+        "checkpoint": Seed(root / "run.safetensors", checkpoint),
+        "line": Seed(root / "line", lambda path: Line.open(path).entries()),
+        "shipped": Seed(shipped, sm.load, ("config.json", "ssmith.json")),
     }

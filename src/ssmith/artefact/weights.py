@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ssmith.artefact.layout import CONFIG, INDEX, PICKLES, WEIGHTS
 from ssmith.core.errors import ArtefactError, ModelError, NumericalError, UnsupportedError
 from ssmith.core.files import read_json
 
+_LONGEST_NAME = 256
 _NOT_STORABLE = torch.complex128
 
 
@@ -104,11 +106,17 @@ def files_of(directory: Path) -> list[Path]:
     content = read_json(directory / INDEX)
     shards: Any = content.get("weight_map") if isinstance(content, dict) else None
     named = list(shards.values()) if isinstance(shards, dict) else []
-    if not named or not all(isinstance(name, str) and Path(name).name == name for name in named):
+    if not named or not all(map(is_file_name, named)):
         raise ArtefactError(
             f"{directory / INDEX} names no files", next_step="restore it from its source"
         )
     return [directory / name for name in sorted(set(named))]
+
+
+def is_file_name(name: object) -> bool:
+    """Return whether a name that stands in a file is that of a neighbour."""
+    plain = isinstance(name, str) and Path(name).name == name and "\0" not in name
+    return plain and len(os.fsencode(str(name))) < _LONGEST_NAME
 
 
 def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:

@@ -17,10 +17,12 @@ from ssmith.core.errors import ArtefactError, InputError
 from ssmith.core.files import is_scrap, read_json, write_bytes, write_json
 from ssmith.core.identity import as_json, check_same_run
 from ssmith.core.selective import BlockRecord
+from ssmith.core.settings import typed
 from ssmith.families.state import SiteState
 
 _PASS = "pass.json"
 _KINDS = ("tensors", "masks")
+_RESTART = "remove the working directory and start again"
 Outcome = tuple[SiteState, tuple[BlockRecord, ...]]
 
 
@@ -144,7 +146,8 @@ class DirectoryStore:
             write_bytes(self._site(site), _packed(state, records))
 
     def outcome(self, site: str) -> Outcome:
-        return _unpacked(*_read(self._site(site)))
+        path = self._site(site)
+        return _unpacked(*_read(path), str(path))
 
     def _site(self, site: str) -> Path:
         return self.directory / f"site-{self.sites.index(site):04}.safetensors"
@@ -162,7 +165,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (SafetensorError, OSError) as error:
         raise ArtefactError(
             f"{path} cannot be read ({error})",
-            next_step="remove the working directory and start again",
+            next_step=_RESTART,
         ) from error
 
 
@@ -187,26 +190,53 @@ def _packed(state: SiteState, records: Sequence[BlockRecord]) -> bytes:
     return to_safetensors(tensors, {"facts": json.dumps(facts, sort_keys=True)})
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Record:
+    """`BlockRecord` in a file, its masks aside."""
+
+    layer: str
+    stage: str
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Facts:
+    """`SiteState` and its records in a file, their tensors aside."""
+
+    fills: dict[str, float]
+    semantics: str | None
+    records: tuple[_Record, ...]
+
+
+def _parsed(metadata: Mapping[str, str], where: str) -> Any:
+    try:
+        return json.loads(metadata["facts"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ArtefactError(f"{where} lacks its facts ({error})", next_step=_RESTART) from error
+
+
 def _unpacked(
-    tensors: dict[str, Tensor], metadata: dict[str, str]
+    tensors: dict[str, Tensor], metadata: dict[str, str], where: str
 ) -> tuple[SiteState, tuple[BlockRecord, ...]]:
-    facts: dict[str, Any] = json.loads(metadata["facts"])
+    facts = typed(_Facts, _parsed(metadata, where), where=where, next_step=_RESTART)
     kinds = {
         kind: {
             name.removeprefix(f"{kind}/"): value
             for name, value in tensors.items()
             if name.startswith(f"{kind}/")
         }
-        for kind in (*_KINDS, *(f"keep/{number}" for number in range(len(facts["records"]))))
+        for kind in (*_KINDS, *(f"keep/{number}" for number in range(len(facts.records))))
     }
     state = SiteState(
         tensors=kinds["tensors"],
         masks={name: mask.to(torch.bool) for name, mask in kinds["masks"].items()},
-        fills=facts["fills"],
-        semantics=facts["semantics"],
+        fills=facts.fills,
+        semantics=facts.semantics,
     )
     records = tuple(
-        BlockRecord(keep=kinds[f"keep/{number}"], **item)
-        for number, item in enumerate(facts["records"])
+        BlockRecord(
+            keep=kinds[f"keep/{number}"], layer=item.layer, stage=item.stage, facts=item.facts
+        )
+        for number, item in enumerate(facts.records)
     )
     return state, records

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_LONGEST, _HEAD, _TAIL = 2000, 1200, 400
+
 
 class SsmithError(Exception):
     """Root of every error ssmith raises on purpose.
@@ -18,9 +20,10 @@ class SsmithError(Exception):
     exit_code = 2
 
     def __init__(self, what: str, *, allowed: str = "", next_step: str = "") -> None:
-        self.what = what
-        self.allowed = allowed
+        self.what = _short(what)
+        self.allowed = _short(allowed)
         self.next_step = next_step
+        what, allowed = self.what, self.allowed
         parts = [what.rstrip(".")]
         if allowed:
             parts.append(f"allowed: {allowed.rstrip('.')}")
@@ -28,6 +31,11 @@ class SsmithError(Exception):
             parts.append(f"next: {next_step.rstrip('.')}")
         whole = "; ".join(parts)
         super().__init__(whole if whole.endswith("?") else f"{whole}.")
+
+
+def _short(text: str) -> str:
+    """Return a text without its middle, where what was given is a book."""
+    return text if len(text) <= _LONGEST else f"{text[:_HEAD]} … {text[-_TAIL:]}"
 
 
 class InputError(SsmithError, ValueError):

@@ -10,6 +10,7 @@ from typing import Any
 
 from ssmith.core.errors import ArtefactError
 from ssmith.core.files import read_json, to_json, write_text
+from ssmith.core.settings import typed
 
 RECEIPT_VERSION = 1
 
@@ -76,7 +77,8 @@ class Receipt:
             raise ArtefactError(
                 f"receipt version is {content['receipt_version']!r}", allowed=str(RECEIPT_VERSION)
             )
-        return cls(**{name: content[name] for name in names})
+        plain = {name: content[name] for name in names}
+        return typed(cls, plain, where="the receipt", next_step="restore it from its source")
 
     @classmethod
     def load(cls, path: str | Path) -> Receipt:

@@ -22,6 +22,7 @@ _REAL = re.compile(
     r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
 )
 _LIKE_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_LONG = 300
 _SCALARS = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
 
 
@@ -81,6 +82,33 @@ def from_mapping(
     except SsmithError as error:
         what = f"{where}: {error.what}"
         raise type(error)(what, allowed=error.allowed, next_step=error.next_step) from error
+
+
+def read_typed(kind: type[Config], path: Path, *, next_step: str) -> Config:
+    """Read a file of JSON that we wrote as the dataclass it was.
+
+    Args:
+        kind: the dataclass.
+        path: the file.
+        next_step: what to do where it is not what was written.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        ArtefactError: if it cannot be read, or a key is unknown or missing, or a value of another
+            type or out of its domain.
+    """
+    return typed(kind, read_json(path), where=str(path), next_step=next_step)
+
+
+def typed(kind: type[Config], content: object, *, where: str, next_step: str) -> Config:
+    """Return what a file of ours holds as the dataclass it was (see `read_typed`)."""
+    try:
+        return from_mapping(kind, content, where=where)
+    except InputError as error:
+        what = error.what if len(error.what) < _LONG else f"{error.what[:_LONG]}…"
+        raise ArtefactError(what, allowed=error.allowed, next_step=next_step) from error
 
 
 def to_mapping(config: object) -> dict[str, Any]:

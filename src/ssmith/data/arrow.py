@@ -102,7 +102,8 @@ def _files(path: Path) -> list[Path]:
         return sorted(path.glob("*.parquet"))
     state = read_json(path / _STATE)
     listed = state.get("_data_files") if isinstance(state, dict) else None
-    names = [item.get("filename") for item in listed or () if isinstance(item, dict)]
+    given = listed if isinstance(listed, list) else []
+    names = [item.get("filename") if isinstance(item, dict) else item for item in given]
     return [path / name for name in _inside(path / _STATE, names)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -23,6 +24,11 @@ from ssmith.data.raw import Raw
 
 _KEYS = ("x", "y", "lengths", "split", "vocabulary", "classes", "task")
 _ZIP = (zipfile.BadZipFile, zlib.error)
+_ARRAY = b"\x93NUMPY"
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 _HELP = "write it with numpy.savez from plain arrays; save_npz shows the format"
 
 
@@ -98,6 +104,10 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             next_step=_HELP,
         )
     try:
+        with zipfile.ZipFile(path) as members:
+            for member in members.infolist():
+                with members.open(member) as stream:
+                    check_header(stream, member.file_size)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     # Whatever numpy, zip or memory object to (RuntimeError: encrypted), the file is at fault.
@@ -116,6 +126,25 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     if foreign:
         raise DataError(f"{path.name} holds {foreign[0]!r}, which is no array", next_step=_HELP)
     return arrays
+
+
+def check_header(stream: Any, size: int) -> None:
+    """Refuse an array whose header promises another size than its file has; back to the begin."""
+    begin = stream.tell()
+    if stream.read(6) == _ARRAY:
+        stream.seek(begin)
+        version = np.lib.format.read_magic(stream)
+        reader = _HEADERS.get(version)
+        if reader is None:
+            raise ValueError(f"version {version} of the format")
+        try:
+            shape, _, kind = reader(stream)
+        except Exception as error:
+            # numpy reads the header as Python's own text, and raises what that raises.
+            raise ValueError(f"its header is no header ({error})") from error
+        if not kind.hasobject and math.prod(shape) * kind.itemsize > size:
+            raise ValueError(f"it says that it has shape {shape}, and has {size} bytes in all")
+    stream.seek(begin)
 
 
 def _series(x: np.ndarray, where: str) -> Tensor:

@@ -19,6 +19,7 @@ from ssmith.data.csv_file import CSV, check_cells, read_rows
 from ssmith.data.documents import Document, Documents
 from ssmith.data.examples_file import form_of
 from ssmith.data.files import read_text, require_there, suffix_of
+from ssmith.data.npz import check_header
 from ssmith.data.records import SUFFIXES as RECORDS
 from ssmith.data.records import Row, holds_records, read_records
 from ssmith.data.text_splits import stretches, text_of
@@ -162,8 +163,10 @@ def read_token_file(path: Path, *, vocabulary: int | None) -> Text:
 
 def _numpy_ids(path: Path) -> NDArray[np.integer]:
     try:
-        ids = np.load(path, allow_pickle=False)
-    except (ValueError, OSError) as error:
+        with path.open("rb") as stream:
+            check_header(stream, path.stat().st_size)
+            ids = np.load(stream, allow_pickle=False)
+    except (ValueError, OSError, EOFError, MemoryError) as error:
         raise DataError(f"{path.name} is not a .npy file ({error})") from error
     if not isinstance(ids, np.ndarray) or ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise DataError(

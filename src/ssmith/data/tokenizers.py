@@ -78,8 +78,7 @@ class ModelTokenizer:
     @cached_property
     def begin(self) -> tuple[int, ...]:
         """The ids that the tokenizer's own post-processor puts before a text."""
-        plain = self.inner(_PROBE, add_special_tokens=False)["input_ids"]
-        marked = self.inner(_PROBE, add_special_tokens=True)["input_ids"]
+        plain, marked = (self._made(_PROBE, marks=marks)["input_ids"] for marks in (False, True))
         places = range(len(marked) - len(plain) + 1)
         start = next((k for k in places if marked[k : k + len(plain)] == plain), 0)
         return tuple(marked[:start])
@@ -91,10 +90,7 @@ class ModelTokenizer:
     def placed(self, text: str) -> tuple[list[int], list[int] | None]:
         """Return the ids of a text and the character each ends with, where the tokenizer tells."""
         _utf8(text)
-        fast = bool(self.inner.is_fast)
-        made = self.inner(
-            text, add_special_tokens=False, return_offsets_mapping=fast, verbose=False
-        )
+        made = self._made(text, marks=False)
         ids: list[int] = made["input_ids"]
         if ids and max(ids) >= self.vocabulary:
             raise DataError(
@@ -102,7 +98,23 @@ class ModelTokenizer:
                 allowed=f"0 to {self.vocabulary - 1}, the model's vocabulary",
                 next_step="use the tokenizer of this model",
             )
-        return ids, [end for _, end in made["offset_mapping"]] if fast else None
+        known = "offset_mapping" in made
+        return ids, [end for _, end in made["offset_mapping"]] if known else None
+
+    def _made(self, text: str, *, marks: bool) -> Any:
+        try:
+            return self.inner(
+                text,
+                add_special_tokens=marks,
+                return_offsets_mapping=bool(self.inner.is_fast),
+                verbose=False,
+            )
+        except Exception as error:
+            # A tokenizer's settings may be sound JSON and still of no use to transformers.
+            raise ArtefactError(
+                f"the model's tokenizer ({self.name}) fails: {error}",
+                next_step="restore its files from their source",
+            ) from error
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of some ids, special ones left out."""

@@ -186,7 +186,7 @@ class SelectivePass:
             store_of(self.config, passage)
             path = self.config.work_dir / COUNTS
             if path.is_file():
-                return Counts.from_json(read_json(path))
+                return Counts.from_json(read_json(path), str(path))
         survey = CostSurvey(
             passage=self.passage, rows=self.rows, config=self.config, sizes=self.sizes,
             progress=self.progress, measure=self.measure,

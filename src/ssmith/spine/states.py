@@ -15,6 +15,7 @@ from ssmith.calibrate import BRANCHES, SELECTION, Stage
 from ssmith.core.layers import STATE
 from ssmith.core.pattern import Pattern, amount_as_json
 from ssmith.core.selective import ENTRY, BlockRecord, Statistics, Totals
+from ssmith.core.settings import typed
 from ssmith.criteria.selective import SelectiveCriterion
 from ssmith.families.mamba.family import cut_
 from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
@@ -23,6 +24,15 @@ from ssmith.spine.compensate import compensated_states, recovery_stage
 from ssmith.spine.weights import Shares, weight_stages
 
 _STREAM, _STEPS = "stream energy", "stream steps"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Counted:
+    """`Counts` in a file."""
+
+    states: dict[str, int]
+    entries: dict[str, int]
+    shares: tuple[tuple[str, str, int | float | str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +60,15 @@ class Counts:
         }
 
     @classmethod
-    def from_json(cls, content: Any) -> Counts:
+    def from_json(cls, content: Any, where: str) -> Counts:
         """Read what `as_json` returned."""
+        there = typed(_Counted, content, where=where, next_step="delete it to measure again")
         return cls(
-            states=content["states"],
-            entries=content["entries"],
+            states=there.states,
+            entries=there.entries,
             shares={
                 (layer, name): Pattern.parse(amount) if isinstance(amount, str) else amount
-                for layer, name, amount in content["shares"]
+                for layer, name, amount in there.shares
             },
         )
 

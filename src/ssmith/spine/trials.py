@@ -8,10 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from ssmith.core.errors import InputError
-from ssmith.core.files import is_scrap, read_json, write_json
+from ssmith.core.files import is_scrap, write_json
 from ssmith.core.identity import as_json, check_same_run
+from ssmith.core.settings import read_typed
 
 TRIALS = "trials.json"
+_OTHER = "choose another working directory, or repeat the same command"
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """`Trials` in their file."""
+
+    identity: dict[str, Any]
+    perplexities: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -35,17 +45,11 @@ class Trials:
             return cls(None, identity)
         path = directory / TRIALS
         if path.is_file():
-            content = read_json(path)
-            known = isinstance(content, dict) and {"identity", "perplexities"} <= set(content)
-            check_same_run(
-                content["identity"] if known else {},
-                identity,
-                what=str(directory),
-                next_step="choose another working directory, or repeat the same command",
-            )
-            return cls(path, identity, content["perplexities"])
-        there = [directory] if directory.is_file() else directory.glob("*")
-        if not all(is_scrap(item.name) for item in there):
+            there = read_typed(_Kept, path, next_step=_OTHER)
+            check_same_run(there.identity, identity, what=str(directory), next_step=_OTHER)
+            return cls(path, identity, there.perplexities)
+        others = [directory] if directory.is_file() else directory.glob("*")
+        if not all(is_scrap(item.name) for item in others):
             raise InputError(
                 f"{directory} is not empty", allowed="a directory that is new or empty",
                 next_step="choose another working directory",

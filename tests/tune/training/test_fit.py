@@ -17,6 +17,7 @@ from ssmith.tune import FitConfig, fit
 from ssmith.tune.training import AnswerObjective
 from ssmith.tune.training.checkpoint import (
     Checkpoint,
+    Facts,
     curve_of,
     read_checkpoint,
     write_checkpoint,
@@ -319,7 +320,7 @@ def test_a_checkpoint_holds_weights_moments_and_facts(tmp_path):
     model(x).sum().backward()
     optimizer.step()
     path = tmp_path / "x.safetensors"
-    facts = {"identity": {"seed": 1, "targets": ("a", "b")}, "looks": []}
+    facts = Facts(identity={"seed": 1, "targets": ("a", "b")})
     losses = torch.tensor([0.1, 0.2], dtype=torch.float64)
     best = weights(tiny(seed=3))
     moments = optimizer.moments()
@@ -329,8 +330,8 @@ def test_a_checkpoint_holds_weights_moments_and_facts(tmp_path):
     )
     other = tiny(seed=8)
     other_optimizer = adamw(other)
-    found = read_checkpoint(path, facts["identity"], weights(other))
-    assert found.facts["identity"] == {"seed": 1, "targets": ["a", "b"]}
+    found = read_checkpoint(path, facts.identity, weights(other))
+    assert found.facts.identity == {"seed": 1, "targets": ["a", "b"]}
     assert torch.equal(found.losses, losses)
     assert_equal(found.best, best)
     assert_equal(found.weights, weights(model))

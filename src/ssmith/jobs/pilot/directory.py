@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ssmith.core.directories import refuse_strangers, strangers_in, write_manifest
 from ssmith.core.errors import ArtefactError, OutputExistsError
-from ssmith.core.files import is_scrap, read_json, write_json
+from ssmith.core.files import is_scrap, to_json, write_json
 from ssmith.core.identity import check_same_run
+from ssmith.core.settings import read_typed
 from ssmith.jobs.pilot.saving import MODEL
 from ssmith.report.page import PLOTS
 
@@ -24,6 +27,22 @@ _OWN = re.compile(
     r"(\.json|\.safetensors|\.safetensors\.curve\.json)"
 )
 """What a pilot writes, beside the files of its model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Begun:
+    """The first file of a pilot."""
+
+    identity: dict[str, Any]
+    command: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Finished:
+    """The file of a stage; what is in it is used only if nobody changed it."""
+
+    result: Any
+    sha256: str
 
 
 class RunDirectory:
@@ -62,15 +81,14 @@ class RunDirectory:
         if not path.is_file():
             # One file, so that there is no moment at which only half of it is known.
             write_json(path, {"identity": identity, "command": list(command)})
-        there = read_json(path)
+        there = read_typed(_Begun, path, next_step="pass --overwrite")
         check_same_run(
-            there["identity"],
+            there.identity,
             identity,
             what=str(self.out),
             next_step="choose another output, or pass --overwrite",
         )
-        first: list[str] = there["command"]
-        return first
+        return there.command
 
     def close(self) -> None:
         """List all that was written, once it is: it can be checked, and replaced, from then on."""
@@ -80,8 +98,14 @@ class RunDirectory:
         """Return a stage's result, computed only if its file is not there."""
         path = self._path(stage)
         if not path.is_file():
-            write_json(path, compute())
-        return read_json(path)
+            result = compute()
+            write_json(path, {"result": result, "sha256": _digest(result)})
+        there = read_typed(_Finished, path, next_step=f"delete {path}, and --resume")
+        if _digest(there.result) != there.sha256:
+            raise ArtefactError(
+                f"{path} is not what this pilot wrote", next_step="delete it, and --resume"
+            )
+        return there.result
 
     def _path(self, stage: str) -> Path:
         return self.out / STAGES / f"{stage}.json"
@@ -117,6 +141,10 @@ class RunDirectory:
             next_step="choose another path"
             + (", pass --overwrite, or --resume to go on with it" if ours else ""),
         )
+
+
+def _digest(result: Any) -> str:
+    return hashlib.sha256(to_json(result).encode()).hexdigest()
 
 
 def _remove(path: Path) -> None:

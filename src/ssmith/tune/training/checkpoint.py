@@ -16,7 +16,7 @@ from torch import Tensor
 from ssmith.core.errors import ArtefactError, OutputExistsError
 from ssmith.core.files import write_bytes, write_json
 from ssmith.core.identity import check_same_run
-from ssmith.core.settings import to_mapping
+from ssmith.core.settings import to_mapping, typed
 
 AGAIN = "choose another file, or delete it to start again"
 _GROUPS = ("weights", "best", "moments")
@@ -37,19 +37,37 @@ class Look:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Where a run was.
+
+    Args:
+        identity: what its result depends on.
+        looks: so far.
+        since: sum of losses since the last look, and of what they were means of.
+        seconds: trained so far.
+        tokens: seen so far.
+    """
+
+    identity: dict[str, Any]
+    looks: tuple[Look, ...] = ()
+    since: tuple[float, float] = (0.0, 0.0)
+    seconds: float = 0.0
+    tokens: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """Everything the next step depends on.
 
     ``best`` holds the tensors that validated best, empty if the last are kept; ``moments`` the
-    optimisers', by ``optimizer/index/name``; ``facts`` the run's ``identity``, its ``looks``, and
-    sums that go on.
+    optimisers', by ``optimizer/index/name``.
     """
 
     losses: Float64[Tensor, "s"]
     weights: dict[str, Tensor] = field(default_factory=dict)
     best: dict[str, Tensor] = field(default_factory=dict)
     moments: dict[str, Tensor] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Facts
 
 
 def write_checkpoint(path: Path, content: Checkpoint) -> None:
@@ -64,9 +82,9 @@ def write_checkpoint(path: Path, content: Checkpoint) -> None:
     }
     tensors[_LOSSES] = content.losses
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    metadata = {"facts": json.dumps(content.facts, sort_keys=True)}
-    write_bytes(path, save(plain, metadata=metadata))
-    curve = {"train": averaged(content.losses.tolist()), "validation": content.facts["looks"]}
+    facts = to_mapping(content.facts)
+    write_bytes(path, save(plain, metadata={"facts": json.dumps(facts, sort_keys=True)}))
+    curve = {"train": averaged(content.losses.tolist()), "validation": facts["looks"]}
     write_json(curve_of(path), {"steps_done": len(content.losses), **curve})
 
 
@@ -105,16 +123,18 @@ def read_checkpoint(
     groups: dict[str, dict[str, Tensor]] = {name: {} for name in _GROUPS}
     try:
         with safe_open(path, framework="pt") as stream:
-            facts: dict[str, Any] = json.loads((stream.metadata() or {})["facts"])
+            said = json.loads((stream.metadata() or {})["facts"])
             tensors = {name: stream.get_tensor(name) for name in stream.offset_keys()}
         losses = tensors.pop(_LOSSES)
         for key, value in tensors.items():
             group, _, name = key.partition("/")
             groups[group][name] = value
-        there = facts["identity"]
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise ArtefactError(f"{path} is not a checkpoint ({error})", next_step=AGAIN) from error
-    check_same_run(there, identity, what=str(path), next_step=AGAIN)
+    facts = typed(Facts, said, where=str(path), next_step=AGAIN)
+    if losses.ndim != 1:
+        raise ArtefactError(f"{path} holds losses of shape {tuple(losses.shape)}", next_step=AGAIN)
+    check_same_run(facts.identity, identity, what=str(path), next_step=AGAIN)
     expected = {name: value.shape for name, value in weights.items()}
     for group in ("weights", "best"):
         found = {name: value.shape for name, value in groups[group].items()}

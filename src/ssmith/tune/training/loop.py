@@ -16,12 +16,11 @@ from ssmith.core.errors import NumericalError
 from ssmith.core.identity import as_json
 from ssmith.core.progress import Progress, silent
 from ssmith.core.seeds import derive
-from ssmith.core.settings import from_mapping
 from ssmith.tune.training.batches import Batches
 from ssmith.tune.training.checkpoint import (
     Checkpoint,
+    Facts,
     Look,
-    looks_as_json,
     read_checkpoint,
     write_checkpoint,
 )
@@ -229,13 +228,13 @@ class _Run:
                 weights=self.loop.read(),
                 best=self.best,
                 moments=self.optimizer.moments(),
-                facts={
-                    "identity": self.identity,
-                    "looks": looks_as_json(self.looks),
-                    "since": self.since,
-                    "seconds": self.seconds,
-                    "tokens": self.tokens,
-                },
+                facts=Facts(
+                    identity=self.identity,
+                    looks=tuple(self.looks),
+                    since=(self.since[0], self.since[1]),
+                    seconds=self.seconds,
+                    tokens=self.tokens,
+                ),
             )
             write_checkpoint(path, content)
         self.saved = time.monotonic()
@@ -246,9 +245,8 @@ class _Run:
         self.best = {name: value.to(self.device) for name, value in there.best.items()}
         self.optimizer.set_moments(there.moments)
         self.losses = there.losses.tolist()
-        self.looks = [from_mapping(Look, look, where=str(path)) for look in there.facts["looks"]]
-        self.since = list(there.facts["since"])
-        self.seconds, self.tokens = there.facts["seconds"], there.facts["tokens"]
+        self.looks, self.since = list(there.facts.looks), list(there.facts.since)
+        self.seconds, self.tokens = there.facts.seconds, there.facts.tokens
 
     def _note(self) -> str:
         recent = self.losses[-_RECENT:]

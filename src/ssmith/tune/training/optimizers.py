@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ssmith.core.errors import UnsupportedError
+from ssmith.core.errors import ArtefactError, UnsupportedError
 
 OPTIMIZERS = ("auto", "adamw", "muon")
 _MUON = "muon"
@@ -86,15 +87,28 @@ class Optimizers:
         }
 
     def set_moments(self, moments: Mapping[str, Tensor]) -> None:
-        """Take over the tensors that `moments` returned of another."""
+        """Take over the tensors that `moments` returned of another of the same parameters."""
+        states: dict[str, dict[int, dict[str, Tensor]]] = {kind: {} for kind in self.parts}
+        for key, value in moments.items():
+            kind, _, place = key.partition("/")
+            index, _, name = place.partition("/")
+            known = index.isdecimal() and kind in states
+            weight = self._parameter(kind, int(index)) if known else None
+            if weight is None or (value.ndim and value.shape != weight.shape):
+                raise ArtefactError(
+                    f"a checkpoint holds {key!r} of shape {tuple(value.shape)}",
+                    allowed="moments of this run's parameters",
+                    next_step="delete the checkpoint to start again",
+                )
+            states[kind].setdefault(int(index), {})[name] = value
         for kind, part in self.parts.items():
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, value in moments.items():
-                owner, index, name = key.split("/")
-                if owner == kind:
-                    state.setdefault(int(index), {})[name] = value
             groups = part.state_dict()["param_groups"]
-            part.load_state_dict({"state": state, "param_groups": groups})
+            part.load_state_dict({"state": states[kind], "param_groups": groups})
+
+    def _parameter(self, kind: str, index: int) -> Tensor | None:
+        """Return a parameter by its number in an optimiser's own order."""
+        every = (p for group in self.parts[kind].param_groups for p in group["params"])
+        return next(islice(every, index, None), None)
 
 
 def _by_shape(group: Mapping[str, Any]) -> list[dict[str, Any]]:
