@@ -12,7 +12,7 @@ from typing import Any
 
 from ssmith.core.directories import refuse_strangers, strangers_in, write_manifest
 from ssmith.core.errors import ArtefactError, OutputExistsError
-from ssmith.core.files import is_scrap, to_json, write_json
+from ssmith.core.files import is_scrap, read_json, to_json, write_json
 from ssmith.core.identity import check_same_run
 from ssmith.core.settings import read_typed
 from ssmith.jobs.pilot.saving import MODEL
