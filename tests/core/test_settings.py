@@ -12,7 +12,13 @@ import pytest
 
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import ArtefactError, InputError
-from ssmith.core.settings import from_mapping, read_settings, to_mapping, to_yaml
+from ssmith.core.settings import (
+    from_mapping,
+    read_settings,
+    read_typed,
+    to_mapping,
+    to_yaml,
+)
 
 
 @dataclass(frozen=True)
@@ -170,3 +176,30 @@ def test_other_files_are_refused(tmp_path, name, content, error, message):
     path.write_text(content, encoding="utf-8")
     with pytest.raises(error, match=message):
         read_settings(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    name: str
+    steps: tuple[int, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"name": 3}, "name is 3"),
+        ({"name": "a", "steps": [1, "2"]}, r"steps\[1\] is '2'"),
+        ({"name": "a", "stepz": []}, "unknown setting 'stepz'"),
+        ({}, "lacks name"),
+        ([], "a mapping of name, steps"),
+        ({"name": "a", "steps": "x" * 9000}, "steps is 'xxx"),
+    ],
+)
+def test_a_file_of_ours_that_was_changed_is_restored_not_corrected(tmp_path, content, said):
+    path = tmp_path / "ours.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ArtefactError, match=said) as caught:
+        read_typed(Written, path, next_step="write it again")
+    assert len(str(caught.value)) < 3000
+    path.write_text('{"name": "a", "steps": [1, 2]}')
+    assert read_typed(Written, path, next_step="") == Written(name="a", steps=(1, 2))

@@ -242,3 +242,14 @@ def test_a_missing_package_is_missed_before_the_work(start, monkeypatch, tmp_pat
     with pytest.raises(MissingExtraError, match=r"ssmith\[report\]"):
         start()
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", ['{"result": {"rows": 3}, "sha256": "x"}', "{}", "[", '"a"'])
+def test_a_stage_that_was_changed_is_not_used(tmp_path, content):
+    directory = RunDirectory(tmp_path)
+    directory.open({"seed": 0}, ["ssmith"], resume=False, overwrite=False)
+    assert directory.cached("baseline", lambda: {"value": 0.5}) == {"value": 0.5}
+    assert directory.cached("baseline", lambda: None) == {"value": 0.5}
+    (tmp_path / "stages" / "baseline.json").write_text(content)
+    with pytest.raises(ArtefactError, match=r"baseline\.json"):
+        directory.cached("baseline", lambda: None)
