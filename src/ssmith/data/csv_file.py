@@ -54,13 +54,13 @@ class Table:
     @classmethod
     def of(cls, found: Any, name: str, *, texts: Sequence[str], times: Sequence[str]) -> Table:
         """Return an Arrow table as columns of names and columns of numbers."""
-        lib, compute = import_module("pyarrow"), import_module("pyarrow.compute")
+        lib = import_module("pyarrow")
         columns: dict[str, Texts] = {}
         numbers: dict[str, NDArray[np.float64]] = {}
         for column in found.column_names:
             values = found[column]
             if values.null_count:
-                row = int(compute.index(values.is_null(), True).as_py())
+                row = values.to_pylist().index(None)
                 raise _empty(f"{name} row {row + 1}, column {column!r}")
             if column in texts:
                 columns[column] = _names(values)
@@ -68,7 +68,10 @@ class Table:
             if lib.types.is_temporal(values.type) and column in times:
                 values = values.cast(lib.timestamp("us")).cast(lib.int64())
             try:
-                numbers[column] = values.cast(lib.float64()).to_numpy()
+                # A cast loads all that pyarrow can compute, which takes longer than most files.
+                plain = values.type == lib.float64()
+                values = values if plain else values.cast(lib.float64())
+                numbers[column] = _plain(values.chunks, np.dtype(np.float64))
             except lib.ArrowException as error:
                 raise DataError(
                     f"{name}, column {column!r} is of type {values.type}",
@@ -177,7 +180,9 @@ def _fast(
         try:
             found = reader.read_csv(
                 source,
-                read_options=reader.ReadOptions(column_names=header, skip_rows_after_names=1),
+                read_options=reader.ReadOptions(
+                    column_names=header, skip_rows_after_names=1, use_threads=False
+                ),
                 parse_options=reader.ParseOptions(delimiter=delimiter, newlines_in_values=True),
                 convert_options=reader.ConvertOptions(
                     column_types=types, null_values=[], strings_can_be_null=False,
@@ -258,14 +263,28 @@ def _empty(where: str) -> DataError:
 def _names(values: Any) -> Texts:
     """Return an Arrow column as numbers of names, blanks around them dropped."""
     lib = import_module("pyarrow")
-    if not lib.types.is_dictionary(values.type):
+    coded = lib.types.is_dictionary(values.type)
+    if not coded or values.type.index_type != lib.int32():
         values = values.cast(lib.string()).dictionary_encode()
-    whole = values.unify_dictionaries().combine_chunks()
-    if isinstance(whole, lib.ChunkedArray):
-        whole = whole.chunk(0) if whole.num_chunks else lib.array([], values.type)
-    codes = whole.indices.to_numpy(zero_copy_only=False)
-    places, names = _coded([str(name).strip() for name in whole.dictionary.to_pylist()])
+    parts = values.unify_dictionaries().chunks
+    if not parts:
+        return np.zeros(0, dtype=np.int64), []
+    codes = _plain([part.indices for part in parts], np.dtype(np.int32))
+    places, names = _coded([str(name).strip() for name in parts[0].dictionary.to_pylist()])
     return places[codes], names
+
+
+def _plain(parts: Sequence[Any], kind: np.dtype[Any]) -> NDArray[Any]:
+    """Return the numbers of arrays without gaps as they lie in memory.
+
+    pyarrow's own way there loads pandas and all that pyarrow can compute.
+    """
+    seen = [
+        np.frombuffer(part.buffers()[1], dtype=kind)[part.offset : part.offset + len(part)]
+        for part in parts
+        if len(part)
+    ]
+    return np.concatenate(seen) if seen else np.zeros(0, dtype=kind)
 
 
 def _coded(values: list[str]) -> Texts:

@@ -105,9 +105,12 @@ def _series(table: Table, path: Path, columns: Sequence[str], *, labelled: bool)
         _check_constant(table, name, order)
     _check_times(table, order)
     channels = [values for name, values in table.numbers.items() if name != TIME]
-    x = np.zeros((len(order.lengths), int(order.lengths.max()), len(channels)))
+    shape = (len(order.lengths), int(order.lengths.max()), len(channels))
+    x = np.zeros(shape, dtype=np.float32)
     for place, values in enumerate(channels):
-        x[order.sequence, order.step, place] = values[order.rows]
+        # What float32 does not hold becomes infinite, and is refused as such.
+        with np.errstate(over="ignore"):
+            x[order.sequence, order.step, place] = values[order.rows]
     said = {name: _values(table, name, order) for name in constant}
     called = [names[code] for code in codes[order.first].tolist()]
     return Raw(
