@@ -143,7 +143,7 @@ def _safetensors(content: bytes, draw: random.Random) -> bytes:
         body = body[:place] + b"\xff" * 8 + body[place + 8 :]
     elif how == 1:
         name = draw.choice(sorted(header))
-        if "dtype" in header[name]:
+        if isinstance(header[name], dict) and "dtype" in header[name]:
             header[name]["dtype"] = draw.choice(["F16", "I64", "BOOL", "F8_E4M3", "F64", "U8"])
     elif how == 2 and "facts" in header.get("__metadata__", {}):
         facts = json.loads(header["__metadata__"]["facts"])

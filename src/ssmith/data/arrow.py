@@ -55,6 +55,16 @@ def read_arrow(path: Path) -> Any:
         raise _unreadable(path, error) from error
 
 
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a table (see `read_arrow`)."""
+    table = read_arrow(path)
+    try:
+        rows: list[dict[str, Any]] = table.to_pylist()
+    except _faults() as error:
+        raise _unreadable(path, error) from error
+    return rows
+
+
 def _table(path: Path) -> Any:
     arrow = import_module("pyarrow")
     if (path / _DICT).is_file():
@@ -140,7 +150,15 @@ def _check_size(path: Path, metadata: Any) -> None:
 def _faults() -> tuple[type[BaseException], ...]:
     """Return what pyarrow raises for a file that is not sound."""
     lib = import_module("pyarrow.lib")
-    return (lib.ArrowException, OSError, ValueError, MemoryError, KeyError, OverflowError)
+    return (
+        lib.ArrowException,
+        OSError,
+        ValueError,
+        MemoryError,
+        KeyError,
+        OverflowError,
+        SystemError,
+    )
 
 
 def _unreadable(path: Path, error: BaseException) -> DataError:

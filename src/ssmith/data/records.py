@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ssmith.core.errors import DataError
-from ssmith.data.arrow import ARROW, columns_of, is_dataset, read_arrow
+from ssmith.data.arrow import ARROW, columns_of, is_dataset, rows_of
 from ssmith.data.files import read_text, require_there, suffix_of
 
 JSON = (".jsonl", ".json", ".ndjson")
@@ -95,7 +95,7 @@ def read_records(path: Path) -> Records:
     """
     require_there(path)
     if path.is_dir() or suffix_of(path) in ARROW:
-        rows = read_arrow(path).to_pylist()
+        rows = rows_of(path)
         return Records(name=path.name, rows=rows, numbers=range(1, len(rows) + 1), word="row")
     text = read_text(path)
     return _array(path.name, text) if text.lstrip()[:1] == "[" else _lines(path.name, text)

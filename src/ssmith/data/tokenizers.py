@@ -109,8 +109,10 @@ class ModelTokenizer:
                 return_offsets_mapping=bool(self.inner.is_fast),
                 verbose=False,
             )
-        except Exception as error:
+        except BaseException as error:
             # A tokenizer's settings may be sound JSON and still of no use to transformers.
+            if not _is_fault(error):
+                raise
             raise ArtefactError(
                 f"the model's tokenizer ({self.name}) fails: {error}",
                 next_step="restore its files from their source",
@@ -171,14 +173,21 @@ def _opened(directory: Path, vocabulary: int) -> ModelTokenizer:
         inner = transformers.AutoTokenizer.from_pretrained(
             directory, local_files_only=True, trust_remote_code=False
         )
-    except Exception as error:
+    except BaseException as error:
         # transformers raises many kinds for files that are not its own.
+        if not _is_fault(error):
+            raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ArtefactError(
             f"{directory}: transformers cannot open the tokenizer: {reason}",
             next_step="restore it from its source",
         ) from error
     return ModelTokenizer(inner=inner, name=type(inner).__name__, vocabulary=vocabulary)
+
+
+def _is_fault(error: BaseException) -> bool:
+    """Whether something is an error; the tokenizers' own compiled part raises what is none."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def _no_template(name: str) -> DataError:
