@@ -286,6 +286,7 @@ TUNING = ("--method", "state-offset-y", "--rate", "0.01", "--steps", "2")
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_quiet_prints_nothing(place, ssmith, name):
     recipe(place)
+    (place / "rows.jsonl").write_text('{"x": [[0.1, 0.2]]}\n')
     ssmith("prune", "model", "--cut", "state=0.5", "--out", "small", "--quiet")
     words = {
         "inspect": ("model",),
@@ -294,6 +295,7 @@ def test_quiet_prints_nothing(place, ssmith, name):
         "compare": ("model", "small", "--data", "data.npz", *FAST),
         "audit": ("model", "small", "--data", "data.npz"),
         "canary": ("model", "--requests", "4"),
+        "trial": ("model", "small", "--data", "rows.jsonl", "--state", "state"),
         "pilot": pilot("--max-loss", "0.99")[1:],
         "verify": ("model",),
         "parity": ("model",),

@@ -13,7 +13,6 @@ from ssmith.release.case import ROUNDING, Case, Rule
 from ssmith.release.log import Entry
 from ssmith.release.policy import share_of
 from ssmith.release.quality import SHARES
-from ssmith.release.version import short
 
 _NOTHING = "nothing"
 
@@ -92,7 +91,10 @@ def shadow(case: Case) -> Rule | None:
         return None
     entry = case.newest("shadow")
     rows = 0 if entry is None else int(entry.details.get("rows", 0))
-    settle = f"ssmith trial shadow --line {case.line} --new {short(case.version.digest)}"
+    settle = (
+        f"ssmith trial {case.before} {case.path} --mode shadow --data STREAM --state DIR "
+        f"--line {case.line}"
+    )
     if rows < asked.at_least:
         return Rule(name="shadow", asked=f"{asked.at_least} rows answered by both",
                     found=f"{rows} rows", passed=False, settle=settle)  # fmt: skip

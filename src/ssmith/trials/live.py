@@ -1,0 +1,355 @@
+"""Two models on one stream of rows: both answer (shadow), or each unit has one of them (A/B)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssmith.core.checks import check_choice, check_integer, check_number
+from ssmith.core.errors import ArtefactError, DataError, InputError, UnsupportedError
+from ssmith.core.sequences import Sequences
+from ssmith.core.settings import from_mapping, to_mapping
+from ssmith.evaluation.intervals import wilson
+from ssmith.evaluation.predict import predict
+from ssmith.evaluation.sequential import Sequential, SequentialConfig
+from ssmith.families import Answers, answers_of
+
+MODES = ("shadow", "ab")
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveConfig:
+    """How two models are compared on a stream.
+
+    Args:
+        mode: ``"shadow"`` (both answer each row) or ``"ab"`` (each unit has one of them).
+        tolerance: largest loss per row that is accepted: of accuracy, or of absolute error.
+        bound: largest error of a row that counts, larger ones count as it; needed for numbers.
+        moved: change of a number that counts as disagreement; a twentieth of ``bound`` if None.
+        unit: column whose value says to which machine or user a row belongs; each row for itself
+            if None. A unit's mean is one observation.
+        rows_per_unit: labelled rows of a unit that make its mean; later ones do not count, ≥ 1.
+        share: of the units that have the new model (A/B), in (0, 1).
+        key: of the draw by which a unit has its model.
+        level: confidence of the decision, however often one looks.
+        budget: most observations; none if None.
+
+    Raises:
+        InputError: if a value is outside its domain.
+    """
+
+    mode: str = "shadow"
+    tolerance: float = 0.01
+    bound: float | None = None
+    moved: float | None = None
+    unit: str | None = None
+    rows_per_unit: int = 20
+    share: float = 0.5
+    key: str = "ssmith"
+    level: float = 0.95
+    budget: int | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("mode", self.mode, MODES)
+        check_integer("rows_per_unit", self.rows_per_unit, at_least=1)
+        check_number("share", self.share, above=0.0, below=1.0)
+        for name in ("bound", "moved"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), above=0.0)
+        check_number("tolerance", self.tolerance, at_least=0.0)
+        self.question(1.0)
+
+    def question(self, bound: float) -> SequentialConfig:
+        """Return what is asked of the mean of observations, which are shares of ``bound``."""
+        widest = 1.0 if self.mode == "shadow" else max(1 / self.share, 1 / (1 - self.share))
+        return SequentialConfig(
+            tolerance=self.tolerance / bound, low=-widest, high=widest, level=self.level,
+            budget=self.budget,
+        )  # fmt: skip
+
+
+def has_new(unit: str, key: str, share: float) -> bool:
+    """Return whether a unit has the new model: the same unit always the same.
+
+    Args:
+        unit: its name.
+        key: of the draw.
+        share: of the units that have it.
+
+    Returns:
+        By HMAC-SHA256 of the name, read as a number in [0, 1).
+    """
+    digest = hmac.new(key.encode(), unit.encode(), hashlib.sha256).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64 < share
+
+
+@dataclass(kw_only=True)
+class LiveTrial:
+    """Two models on a stream, with everything that is known so far.
+
+    >>> trial = LiveTrial.of(old, new, LiveConfig(mode="ab", unit="machine"))
+    >>> answer = trial.rows([{"id": "1", "machine": "m7", "x": [0.1, 0.2]}])
+    >>> trial.rows([{"id": "1", "y": "winter"}])
+
+    Args:
+        models: the old and the new one.
+        answers: what they read and answer.
+        config: how they are compared.
+        test: what is known of the loss.
+        counts: rows, labelled ones, disagreements, rows of each model, duplicates, and so on.
+        waiting: answers of rows whose label has not come, by id.
+        units: of each unit, how many labelled rows and the sum of its observations.
+        known: ids that were read from standard input.
+        offsets: bytes of each source that are dealt with.
+        losses: number and sum of all observed losses, which A/B is measured from.
+    """
+
+    models: tuple[nn.Module, nn.Module]
+    answers: Answers
+    config: LiveConfig
+    test: Sequential
+    counts: dict[str, int] = field(default_factory=dict)
+    waiting: dict[str, dict[str, Any]] = field(default_factory=dict)
+    units: dict[str, list[float]] = field(default_factory=dict)
+    known: dict[str, int] = field(default_factory=dict)
+    offsets: dict[str, int] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=lambda: [0.0, 0.0])
+
+    @staticmethod
+    def of(old: nn.Module, new: nn.Module, config: LiveConfig | None = None) -> LiveTrial:
+        """Begin a trial.
+
+        Args:
+            old: the model that is live.
+            new: the one that may follow.
+            config: how they are compared.
+
+        Returns:
+            The trial, before its first row.
+
+        Raises:
+            UnsupportedError: if they do not answer sequences alike.
+            InputError: if numbers are predicted and there is no bound.
+        """
+        config = config or LiveConfig()
+        answers, others = answers_of(old), answers_of(new)
+        if answers is None or answers != others:
+            raise UnsupportedError(
+                "the models do not answer the same sequences alike",
+                allowed="two models of series or tokens with one answer for a sequence",
+                next_step="compare language models with `ssmith audit`",
+            )
+        if answers.task != "classification" and config.bound is None:
+            raise InputError("bound is missing", next_step="give the largest error that counts")
+        return LiveTrial(
+            models=(old, new), answers=answers, config=config,
+            test=Sequential(config=config.question(config.bound or 1.0)),
+        )  # fmt: skip
+
+    def rows(self, records: Sequence[Mapping[str, Any]]) -> list[list[float] | None]:
+        """Take rows, labels, or rows with labels, in order.
+
+        Args:
+            records: each with ``x`` (a row), ``y`` (its label), or both; ``id`` where the label
+                comes later; and the unit.
+
+        Returns:
+            What the model that answers says to each row; None for a label alone.
+
+        Raises:
+            DataError: if a record does not fit the models.
+        """
+        places = [place for place, record in enumerate(records) if "x" in record]
+        said: list[list[float] | None] = [None] * len(records)
+        fresh = {place: self._row(records[place]) for place in places}
+        outputs = self._run([records[place]["x"] for place in places])
+        for at, place in enumerate(places):
+            fresh[place] |= {"old": outputs[0][at], "new": outputs[1][at]}
+        for place, record in enumerate(records):
+            if place in fresh:
+                said[place] = self._answered(fresh[place])
+            self._settle(record, fresh.get(place))
+        return said
+
+    def _row(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        config = self.config
+        unit = record.get(config.unit) if config.unit else record.get("id")
+        if unit is None and (config.unit or config.mode == "ab"):
+            raise DataError(f"a row has no {config.unit or 'id'}", allowed="one in each row")
+        return {"unit": None if unit is None else str(unit)}
+
+    def _run(self, series: Sequence[Any]) -> list[list[list[float]]]:
+        if not series:
+            return [[], []]
+        part = _sequences(series, self.answers)
+        return [predict(model, part).double().tolist() for model in self.models]
+
+    def _answered(self, row: dict[str, Any]) -> list[float]:
+        """Count a row, and return the answer that its client gets."""
+        new = self.config.mode == "ab" and has_new(row["unit"], self.config.key, self.config.share)
+        row["arm"] = int(new)
+        self._count("rows")
+        self._count("rows of the new model", int(new))
+        if self.config.mode == "shadow":
+            self._count("disagreements", int(self._differ(row["old"], row["new"])))
+        answer: list[float] = row["new" if new else "old"]
+        return answer
+
+    def _differ(self, old: list[float], new: list[float]) -> bool:
+        if self.answers.task == "classification":
+            return max(range(len(old)), key=old.__getitem__) != max(
+                range(len(new)), key=new.__getitem__
+            )
+        least = self.config.moved or (self.config.bound or 1.0) / 20
+        return max(abs(a - b) for a, b in zip(old, new, strict=True)) > least
+
+    def _settle(self, record: Mapping[str, Any], row: dict[str, Any] | None) -> None:
+        """Join a row with its label, whichever comes first."""
+        if "y" not in record:
+            if row is not None and "id" in record:
+                self.waiting[str(record["id"])] = row
+            return
+        if row is None:
+            row = self.waiting.pop(str(record.get("id")), None)
+            if row is None:
+                self._count("labels of unknown rows")
+                return
+        self._count("labelled")
+        self._observe(row, self._target(record["y"]))
+
+    def _target(self, label: Any) -> list[float]:
+        if self.answers.task != "classification":
+            flat = torch.as_tensor(label, dtype=torch.float64).flatten()
+            if len(flat) != self.answers.outputs or not bool(flat.isfinite().all()):
+                raise DataError(f"label {label!r}", allowed=f"{self.answers.outputs} numbers")
+            return [float(item) for item in flat]
+        classes = self.answers.classes
+        index = classes.index(str(label)) if str(label) in classes else label
+        if not isinstance(index, int) or not 0 <= index < self.answers.outputs:
+            raise DataError(f"label {label!r}", allowed=", ".join(classes) or "a class index")
+        return [float(index)]
+
+    def _error(self, answer: list[float], target: list[float]) -> float:
+        """Return the error of an answer as a share of the largest that counts."""
+        if self.answers.task == "classification":
+            return float(max(range(len(answer)), key=answer.__getitem__) != int(target[0]))
+        mean = sum(abs(a - b) for a, b in zip(answer, target, strict=True)) / len(answer)
+        return min(mean / (self.config.bound or 1.0), 1.0)
+
+    def _observe(self, row: dict[str, Any], target: list[float]) -> None:
+        config = self.config
+        if config.mode == "shadow":
+            value = self._error(row["new"], target) - self._error(row["old"], target)
+            extra = [value]
+        else:
+            loss = self._error(row["new" if row["arm"] else "old"], target)
+            extra = [loss]
+        unit = row["unit"] if config.unit else None
+        if unit is not None:
+            held = self.units.setdefault(unit, [0.0, 0.0])
+            if held[0] >= config.rows_per_unit:
+                self._count("labelled rows beyond their unit's")
+                return
+            held[0], held[1] = held[0] + 1, held[1] + extra[0]
+            if held[0] < config.rows_per_unit:
+                return
+            extra = [held[1] / held[0]]
+        self.test.observe([self._weighed(extra[0], row["arm"])])
+
+    def _weighed(self, value: float, arm: int) -> float:
+        """Return an observation whose mean is the difference of the two models' losses.
+
+        Of A/B (loss − c) / share for the new model and −(loss − c) / (1 − share) for the old one,
+        c the mean of the losses before, which may be anything that was known before.
+        """
+        if self.config.mode == "shadow":
+            return value
+        count, total = self.losses
+        centre = total / count if count else 0.5
+        self.losses = [count + 1, total + value]
+        weight = 1 / self.config.share if arm else -1 / (1 - self.config.share)
+        return (value - centre) * weight
+
+    def _count(self, name: str, by: int = 1) -> None:
+        self.counts[name] = self.counts.get(name, 0) + by
+
+    def describe(self) -> dict[str, Any]:
+        """Return how things stand, JSON-ready, losses in the unit of the data."""
+        scale = self.config.bound or 1.0
+        found = self.test.describe()
+        rows = self.counts.get("rows", 0)
+        known: dict[str, Any] = {
+            **found,
+            "mean": None if found["mean"] is None else found["mean"] * scale,
+            "interval": {name: value * scale for name, value in found["interval"].items()},
+            "tolerance": self.config.tolerance,
+            "observed": "units" if self.config.unit else "rows",
+            "units": len(self.units),
+            "rows": rows,
+            "counts": dict(self.counts),
+            "waiting": len(self.waiting),
+        }
+        if self.config.mode == "shadow" and rows:
+            share = wilson(self.counts.get("disagreements", 0), rows, self.config.level)
+            known["disagreement"] = share.as_dict()
+        return known
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all that is needed to go on later, as plain JSON."""
+        return {
+            "version": VERSION, "config": to_mapping(self.config), "test": self.test.as_dict(),
+            "counts": self.counts, "waiting": self.waiting, "units": self.units,
+            "known": self.known, "offsets": self.offsets, "losses": self.losses,
+        }  # fmt: skip
+
+    def resume(self, content: Mapping[str, Any]) -> None:
+        """Go on where `as_dict` stopped.
+
+        Args:
+            content: what it returned, of the same models and settings.
+
+        Raises:
+            ArtefactError: if it is something else, or of other settings.
+        """
+        if content.get("version") != VERSION:
+            raise ArtefactError("this is no state of a trial", next_step="begin with another")
+        if from_mapping(LiveConfig, content["config"], where="the state") != self.config:
+            raise ArtefactError(
+                "the state is of a trial with other settings",
+                next_step="give the same settings, or another --state",
+            )
+        self.test = Sequential.from_dict(content["test"])
+        for name in ("counts", "waiting", "units", "known", "offsets", "losses"):
+            setattr(self, name, content[name])
+
+
+def _sequences(series: Sequence[Any], answers: Answers) -> Sequences:
+    parts: list[Tensor] = []
+    for one in series:
+        try:
+            part = torch.as_tensor(one, dtype=torch.float64)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"a row is no series of numbers ({error})") from error
+        if answers.vocabulary is not None:
+            fits = part.ndim == 1 and bool(((part >= 0) & (part < answers.vocabulary)).all())
+            allowed = f"token ids below {answers.vocabulary}"
+        else:
+            part = part[:, None] if part.ndim == 1 else part
+            fits = part.ndim == 2 and part.shape[1] == answers.channels
+            fits = fits and bool(part.isfinite().all())
+            allowed = f"steps of {answers.channels} channels, all finite"
+        if not fits or not len(part):
+            raise DataError(f"a row has shape {tuple(part.shape)}", allowed=allowed)
+        parts.append(part.long() if answers.vocabulary is not None else part.float())
+    return Sequences(
+        x=nn.utils.rnn.pad_sequence(parts, batch_first=True),
+        lengths=torch.tensor([len(part) for part in parts]),
+        y=torch.zeros(len(parts), dtype=torch.int64),
+    )

@@ -1,0 +1,254 @@
+import json
+import math
+import random
+
+import pytest
+import torch
+
+from ssmith.core.errors import ArtefactError, DataError, InputError, UnsupportedError
+from ssmith.evaluation.sequential import Sequential
+from ssmith.families import SequenceConfig, SequenceModel
+from ssmith.trials import follow as job
+from ssmith.trials.follow import STATE, follow
+from ssmith.trials.live import LiveConfig, LiveTrial, has_new
+from ssmith.trials.stream import RowStream
+
+from .conftest import CLASSES, tiny_model
+
+
+def records(count, seed=0, machines=5):
+    draw = torch.Generator().manual_seed(seed)
+    found = []
+    for place in range(count):
+        x = torch.randn(3 + place % 4, 2, generator=draw)
+        label = CLASSES[int(torch.randint(3, (), generator=draw))]
+        found.append({"id": f"r{place}", "x": x.tolist(), "y": label, "machine": place % machines})
+    return found
+
+
+def write(path, rows, mode="a"):
+    with path.open(mode) as stream:
+        stream.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def answers(model, rows):
+    with torch.no_grad():
+        return [int(model(torch.tensor(row["x"])[None]).argmax()) for row in rows]
+
+
+def trial(**settings):
+    return LiveTrial.of(tiny_model(), tiny_model(seed=1), LiveConfig(**settings))
+
+
+def test_a_shadow_counts_disagreements_and_paired_losses():
+    rows = records(60)
+    old, new = (answers(tiny_model(seed=seed), rows) for seed in (0, 1))
+    found = trial(tolerance=0.3)
+    said = found.rows(rows)
+    # Clients get what the old model says.
+    assert [max(range(3), key=item.__getitem__) for item in said] == old
+    labels = [CLASSES.index(row["y"]) for row in rows]
+    losses = [float(b != y) - float(a != y) for a, b, y in zip(old, new, labels, strict=True)]
+    state = found.describe()
+    assert state["mean"] == pytest.approx(sum(losses) / 60)
+    assert state["disagreement"]["value"] == pytest.approx(
+        sum(a != b for a, b in zip(old, new, strict=True)) / 60
+    )
+    judge = Sequential(config=LiveConfig(tolerance=0.3).question(1.0))
+    judge.observe(losses)
+    assert tuple(state["interval"].values()) == pytest.approx(judge.interval)
+    assert state["decision"] == judge.decision
+
+
+def test_labels_may_come_later_and_in_any_order():
+    rows = records(30)
+    whole, parts = trial(), trial()
+    whole.rows(rows)
+    parts.rows([{key: row[key] for key in ("id", "x", "machine")} for row in rows])
+    assert parts.describe()["waiting"] == 30
+    assert parts.test.count == 0
+    order = list(rows)
+    random.Random(0).shuffle(order)
+    parts.rows([{"id": row["id"], "y": row["y"]} for row in order])
+    parts.rows([{"id": "r3", "y": "a"}, {"id": "nobody", "y": "a"}])
+    assert parts.describe()["waiting"] == 0
+    assert parts.describe()["mean"] == pytest.approx(whole.describe()["mean"])
+    assert parts.counts["labels of unknown rows"] == 2
+
+
+def test_a_unit_always_has_one_model_and_its_mean_is_the_observation():
+    rows = records(240, machines=40)
+    config = {"mode": "ab", "unit": "machine", "rows_per_unit": 4}
+    found = trial(**config)
+    said = found.rows(rows)
+    old, new = (answers(tiny_model(seed=seed), rows) for seed in (0, 1))
+    arms = {unit: has_new(str(unit), "ssmith", 0.5) for unit in range(40)}
+    assert 8 < sum(arms.values()) < 32
+    told = [max(range(3), key=item.__getitem__) for item in said]
+    assert told == [new[i] if arms[i % 40] else old[i] for i in range(240)]
+    # By hand: means of the first four rows of each unit, in the order in which they are complete.
+    seen, count, total, values = {}, 0, 0.0, []
+    for place, row in enumerate(rows):
+        unit = row["machine"]
+        loss = float(told[place] != CLASSES.index(row["y"]))
+        held = seen.setdefault(unit, [])
+        held.append(loss)
+        if len(held) == 4:
+            mean, centre = sum(held) / 4, total / count if count else 0.5
+            values.append((mean - centre) * (2 if arms[unit] else -2))
+            count, total = count + 1, total + mean
+    state = found.describe()
+    assert (state["count"], state["units"], state["rows"]) == (40, 40, 240)
+    assert state["mean"] == pytest.approx(sum(values) / 40)
+    assert state["observed"] == "units"
+    assert found.counts["labelled rows beyond their unit's"] == 240 - 160
+
+
+def test_the_draw_of_a_unit_depends_on_its_key_and_keeps_its_share():
+    names = [f"machine {item}" for item in range(4000)]
+    for share in (0.1, 0.5):
+        chosen = sum(has_new(name, "june", share) for name in names) / 4000
+        assert chosen == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 4000))
+    assert [has_new(n, "june", 0.5) for n in names] != [has_new(n, "july", 0.5) for n in names]
+    # Who had the new model at a small share has it at a larger one.
+    assert all(has_new(n, "june", 0.5) for n in names if has_new(n, "june", 0.1))
+
+
+def test_numbers_are_compared_within_a_bound():
+    with pytest.raises(InputError, match="bound is missing"):
+        LiveTrial.of(*regressors(), LiveConfig())
+    found = LiveTrial.of(*regressors(), LiveConfig(bound=2.0, tolerance=0.5))
+    row = {"x": [[0.1, 0.2]] * 3, "y": 50.0}
+    found.rows([row])
+    # Both errors are cut at the bound, so that nothing is lost.
+    assert found.describe()["mean"] == 0
+    assert "disagreement" in found.describe()
+
+
+def regressors():
+    config = SequenceConfig(
+        family="s5", width=4, states=(4,), outputs=1, channels=2, task="regression"
+    )
+    return [SequenceModel(config, torch.Generator().manual_seed(seed)).eval() for seed in (0, 1)]
+
+
+def plain_state(place):
+    return json.loads((place / STATE).read_text())["trial"]
+
+
+def approx(state):
+    """What must be equal to the last bit, and what sums in another order."""
+    exact = {key: state[key] for key in ("counts", "waiting", "units", "known", "offsets")}
+    numbers = [state["test"]["total"], *state["test"]["above"], *state["test"]["ends"]]
+    return exact, pytest.approx(numbers, rel=1e-9, abs=1e-9), state["test"]["count"]
+
+
+@pytest.mark.parametrize("mode", ["shadow", "ab"])
+def test_killed_at_any_moment_nothing_is_counted_twice(place, monkeypatch, mode):
+    config = LiveConfig(mode=mode, unit="machine", rows_per_unit=3)
+    monkeypatch.setattr(job, "_AT_ONCE", 4)
+    rows = records(41)
+    write(place / "rows.jsonl", rows)
+    follow(("old", "new"), "rows.jsonl", place / "whole", config)
+    wanted = plain_state(place / "whole")
+    draw, write_json, take = random.Random(1), job.write_json, job._take
+
+    def dies(work):
+        def sometimes(*given):
+            # Before it, after it, or not at all.
+            moment = draw.choice(["before", "after", "never", "never"])
+            if moment == "before":
+                raise KeyboardInterrupt
+            work(*given)
+            if moment == "after":
+                raise KeyboardInterrupt
+
+        return sometimes
+
+    monkeypatch.setattr(job, "write_json", dies(write_json))
+    monkeypatch.setattr(job, "_take", dies(take))
+    kills = 0
+    while True:
+        try:
+            follow(("old", "new"), "rows.jsonl", place / "parts", config)
+            break
+        except KeyboardInterrupt:
+            kills += 1
+    assert kills > 3
+    exact, numbers, count = approx(plain_state(place / "parts"))
+    assert exact == approx(wanted)[0]
+    assert count == wanted["test"]["count"]
+    assert [wanted["test"]["total"], *wanted["test"]["above"], *wanted["test"]["ends"]] == numbers
+
+
+def test_a_file_grows_and_a_directory_fills(place, ssmith):
+    write(place / "rows.jsonl", records(5))
+    command = ("trial", "old", "new", "--state", "one", "--data", "rows.jsonl", "--json")
+    assert ssmith(*command).document["details"]["rows"] == 5
+    with (place / "rows.jsonl").open("a") as stream:
+        stream.write('{"id": "half", "x": [[0.1, 0.2]]')
+    assert ssmith(*command).document["details"]["rows"] == 5
+    with (place / "rows.jsonl").open("a") as stream:
+        stream.write("}\n")
+    found = ssmith(*command).document["details"]
+    assert (found["rows"], found["waiting"]) == (6, 1)
+    (place / "fills").mkdir()
+    write(place / "fills" / "a.jsonl", records(3))
+    command = ("trial", "old", "new", "--state", "two", "--data", "fills", "--json")
+    assert ssmith(*command).document["details"]["rows"] == 3
+    write(place / "fills" / "b.jsonl", records(4))
+    assert ssmith(*command).document["details"]["rows"] == 7
+
+
+def test_standard_input_is_counted_once_by_id(place):
+    rows = records(6)
+    text = [json.dumps(row) + "\n" for row in rows]
+    _, first = follow(("old", "new"), "-", place / "s", LiveConfig(), stdin=iter(text[:4]))
+    assert first["rows"] == 4
+    _, second = follow(("old", "new"), "-", place / "s", LiveConfig(), stdin=iter(text))
+    assert second["rows"] == 6
+    assert second["counts"]["rows seen before"] == 4
+    assert second["counts"]["labelled"] == 6
+    with pytest.raises(DataError, match="has no id"):
+        list(RowStream(place="-", stdin=iter(['{"x": [1.0]}\n'])).lines())
+
+
+def test_a_model_that_is_worse_is_found_and_the_code_is_one(place, ssmith):
+    # Labels are what the old model says: the new one can only lose.
+    rows = records(120)
+    for row, answer in zip(rows, answers(tiny_model(), rows), strict=True):
+        row["y"] = CLASSES[answer]
+    write(place / "rows.jsonl", rows)
+    ended = ssmith("trial", "old", "new", "--data", "rows.jsonl", "--state", "s")
+    assert ended.code == 1, ended.out
+    assert "worse: the new model loses more than 0.01" in ended.out
+    other = ssmith(
+        "trial", "old", "old", "--data", "rows.jsonl", "--state", "t", "--tolerance", "0.4"
+    )
+    assert other.code == 0
+    assert "within: the new model loses no more" in other.out
+
+
+def test_what_does_not_fit_is_refused(place, ssmith):
+    write(place / "rows.jsonl", records(3))
+    command = ("trial", "old", "new", "--data", "rows.jsonl", "--state", "s")
+    assert ssmith(*command).code == 0
+    assert "with other settings" in ssmith(*command, "--tolerance", "0.2").err
+    assert "of other models" in ssmith("trial", "old", "old", *command[3:]).err
+    assert "no stream at" in ssmith(*command[:4], "nothing.jsonl", "--state", "u").err
+    (place / "rows.jsonl").write_text("")
+    assert "shorter than when" in ssmith(*command).err
+    for row, words in [
+        ({"x": [[1.0]]}, "shape"),
+        ({"x": [[1.0, math.nan]]}, "finite"),
+        ({"x": "word"}, "no series"),
+        ({"x": [[1.0, 2.0]], "y": "z"}, "label 'z'"),
+    ]:
+        with pytest.raises(DataError, match=words):
+            trial().rows([row])
+    with pytest.raises(DataError, match="no machine"):
+        trial(unit="machine").rows([{"x": [[1.0, 2.0]]}])
+    with pytest.raises(UnsupportedError):
+        LiveTrial.of(tiny_model(), torch.nn.Linear(1, 1))
+    with pytest.raises(ArtefactError):
+        trial().resume({"version": 2})
