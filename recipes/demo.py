@@ -35,7 +35,7 @@ TEXT = (
 )
 MAMBA = "embedded:python-mamba"
 SMALLER = "{out}/python-mamba-states/model"
-ADAPTED = "{out}/python-mamba-adapted/adapter"
+ADAPTED = "{out}/python-mamba-adapter"
 COMPARED = f"--length 256 --windows 16 {QUICK}"
 STEPS = {
     "digits-s5": f"pilot embedded:digits-s5 --data embedded:digits {SWEEP}",
@@ -46,7 +46,7 @@ STEPS = {
     "--compensate none --baselines gram-greedy --at 0.5",
     "python-mamba-states": f"pilot {MAMBA} {TEXT} --cut state --baselines random "
     "--at 0.5 --recover state-offset-hy --recover-steps 8",
-    "python-mamba-adapted/adapter": f"tune {SMALLER} --method state-offset-hy --data pydoc: "
+    "python-mamba-adapter": f"tune {SMALLER} --method state-offset-hy --data pydoc: "
     "--length 256 --held-out 24 --steps 20 --batch-size 8",
     "python-mamba-adapted": f"report {ADAPTED}/receipt.json",
     "python-mamba-on-pydoc": f"compare {MAMBA} {ADAPTED} --data pydoc: {COMPARED}",
@@ -126,7 +126,7 @@ def receipts(out: Path) -> list[tuple[str, Path, Receipt]]:
     for step in STEPS:
         here, report = out / step, out / step / "report.html"
         if report.is_file():
-            inside = here if (here / "receipt.json").is_file() else here / "adapter"
+            inside = here if (here / "receipt.json").is_file() else out / "python-mamba-adapter"
             found.append((step, report, Receipt.load(inside / "receipt.json")))
     return found
 
