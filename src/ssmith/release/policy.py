@@ -96,8 +96,8 @@ class Promote:
 
     Args:
         data: digest of the data that a verdict must rest on; any if None.
-        max_loss: of the metric: ``"1%"`` of its value, ``"0.5 points"``, a number as in a pilot, or
-            ``"any"``.
+        max_loss: of the metric: ``"1%"``, ``"0.5 points"`` or a number, read as a pilot reads it,
+            or ``"any"``.
         proof: whether the upper bound of the loss must be within, not only the estimate.
         parity: whether every way to run the model must give the same numbers.
         verdict_age_days: how old the comparison may be, or ``"any"``.

@@ -91,11 +91,14 @@ def init(arguments: argparse.Namespace, output: Output) -> int:
 
 def bring(arguments: argparse.Namespace, output: Output) -> int:
     """Add a version."""
+    from ssmith.core.errors import InputError
     from ssmith.release.adding import keep
     from ssmith.release.evidence import read_paper
     from ssmith.release.lineage import lineage_of
     from ssmith.release.opening import opened, receipts_with
 
+    if arguments.data is None and arguments.parent is not None:
+        raise InputError("--parent without --data", next_step="give the data of the profile")
     line, key = open_line(arguments), key_of(arguments)
     artefact = opened(arguments.model)
     given = [Path(item) for item in arguments.receipt or ()]
