@@ -70,8 +70,9 @@ def ours(layer: SelectiveLayer, samples: torch.Tensor, criterion: SelectiveCrite
     """Collect, prune and run again, as a walk with one window a batch does with one layer."""
     branches, weights = layer.branches(samples), layer.weights()
     removed = round(FRACTION * layer.e * layer.n)
-    sums = criterion.gather_entries(layer.parts_of(branches).scan, weights, removed)
-    keep = keep_entries(criterion.entries(sums, weights), weights.present, removed)
+    scoring = criterion.entries
+    sums = scoring.gather(layer.parts_of(branches).scan, weights, removed) if scoring.gather else {}
+    keep = keep_entries(scoring.score(sums, weights), weights.present, removed)
     cut_(layer, "entry", keep, semantics="unit-decay")
     return keep, handed_on(layer, branches)
 

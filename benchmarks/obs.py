@@ -29,7 +29,7 @@ from ssmith.core.sequences import Sequences
 from ssmith.evaluation import TASKS, predict
 from ssmith.families import SequenceModel
 from ssmith.jobs.pilot.cut import CANDIDATES
-from ssmith.jobs.prune import Calibration
+from ssmith.jobs.source import Calibration
 from ssmith.ops.native.allocator import tune_allocator_
 from ssmith.spine.lti import StatePlanner, method_of
 from trained import CACHE, location, names, recipe_of, trained
@@ -118,7 +118,7 @@ class Cell:
         began = time.process_time()
         model = api.load(f"{EMBEDDED}{self.name}") if self.quick else trained(self.name, self.seed)
         data = api.load_data(recipe_of(self.name).data, model)
-        test, part = data.split("test"), Calibration().sequences(data)
+        test, part = data.split("test"), Calibration().draw(data)
         test = test.first(200) if self.quick else test
         if not self.rows:
             self.rows.append(self._row("dense", 0.0) | {"hits": outcomes(model, test)})

@@ -31,7 +31,7 @@ from ssmith.evaluation import SpeedConfig, measure_speed
 from ssmith.evaluation.memory import peak_bytes
 from ssmith.families import SequenceConfig, SequenceModel, find_layers
 from ssmith.families.lti import LTIOptions
-from ssmith.jobs.prune import Calibration
+from ssmith.jobs.source import Calibration
 from ssmith.spine.lti import StatePlanner, method_of
 from ssmith.spine.refit import refit_by_layer
 from ssmith.surgery import reduce_modes, refit_readout
@@ -109,7 +109,7 @@ def model_speeds(seconds: float) -> list[dict[str, Any]]:
     for name in MODELS:
         model = api.load(f"{EMBEDDED}{name}")
         data = api.load_data(f"{EMBEDDED}{name.partition('-')[0]}", model)
-        part, batch = Calibration().sequences(data), data.split("test").first(BATCH)
+        part, batch = Calibration().draw(data), data.split("test").first(BATCH)
         method = method_of(Budget("state", 0.5, method="state-obs"), has_data=True)
         planner = StatePlanner(model, method, part)
         for ratio in RATIOS:

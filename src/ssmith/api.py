@@ -30,7 +30,6 @@ adapt_ = adapters.attach_
 merge_adapter_ = adapters.merge_
 save_adapter = artefact.save_adapter
 load_adapter_ = artefact.load_adapter_
-PARITY_SEQUENCES = 8
 
 
 def inspect(model: nn.Module, name: str = "") -> Inspection:
@@ -174,7 +173,7 @@ def parity(
     Returns:
         The largest absolute differences in float64.
     """
-    few = part.first(PARITY_SEQUENCES)
+    few = part.first(evaluation.parity.FEW)
     final = shrunk if recovered is None else recovered
     return evaluation.ParityReport(
         checks=(

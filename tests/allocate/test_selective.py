@@ -8,13 +8,12 @@ from hypothesis import strategies as st
 from ssmith.allocate.selective import (
     columns_by_cost,
     entries_by_cost,
-    keep_columns,
     keep_entries,
     removed_count,
     stability,
 )
 from ssmith.core.errors import InputError
-from ssmith.core.pattern import Pattern
+from ssmith.core.pattern import Pattern, keep_largest
 
 
 @given(
@@ -84,7 +83,7 @@ def test_columns_go_where_they_cost_least_and_none_is_emptied():
     assert columns_by_cost(costs, 5) == {"a": 2, "b": 2, "c": 1}
     with pytest.raises(InputError, match="1 to 5"):
         columns_by_cost(costs, 6)
-    assert keep_columns(costs["b"], 2).tolist() == [False, True, False]
+    assert keep_largest(costs["b"], 2).tolist() == [False, True, False]
 
 
 def test_stability_is_spearmans_correlation_and_the_overlap():
@@ -92,7 +91,7 @@ def test_stability_is_spearmans_correlation_and_the_overlap():
     draw = torch.Generator().manual_seed(0)
     first = torch.randint(0, 6, (40,), generator=draw).double()
     second = first + torch.randint(0, 4, (40,), generator=draw)
-    kept = (keep_columns(first, 20), keep_columns(second, 20))
+    kept = (keep_largest(first, 20), keep_largest(second, 20))
     found = stability((first, second), kept)
     wanted = scipy.spearmanr(first.numpy(), second.numpy()).statistic
     assert found.rank_correlation == pytest.approx(wanted, abs=1e-12)

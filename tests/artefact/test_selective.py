@@ -20,7 +20,9 @@ from ssmith.families import model_digest, sites
 from ssmith.families.hf import engine
 from ssmith.families.masks import masks_of
 from ssmith.families.registry import find_selective
-from ssmith.jobs.prune import Calibration, PruneConfig, PruneTask, prune
+from ssmith.jobs import prune as pruning
+from ssmith.jobs.prune import PruneConfig, PruneTask, prune
+from ssmith.jobs.source import Calibration
 
 transformers = pytest.importorskip("transformers")
 NAMES = ("mamba", "falcon_mamba")
@@ -45,13 +47,13 @@ def saved(name, place, *budgets):
     return model
 
 
-def toy_windows(self, directory, vocabulary):
-    return windows_of(5, 12, name=f"toy of {vocabulary}")
+def toy_windows(calibration, directory, model):
+    return windows_of(5, 12, name=f"toy of {model.config.vocab_size}")
 
 
 @pytest.fixture
 def toy_text(monkeypatch):
-    monkeypatch.setattr(Calibration, "windows", toy_windows)
+    monkeypatch.setattr(pruning, "_windows", toy_windows)
 
 
 def task(model, out, *, work_dir=None, from_disk=False):

@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 
-from ssmith.core.axes import AXES
 from ssmith.core.errors import ArtefactError, DataError, InputError
 from ssmith.core.inspection import Inspection
 from ssmith.core.layers import LayerInfo
@@ -128,9 +127,3 @@ def test_splits_by_name():
     with pytest.raises(InputError, match="train, test"):
         data.split("valid")
     assert data.describe()["counts"] == {"train": 4, "test": 0}
-
-
-def test_every_axis_has_one_letter():
-    letters = [axis.letter for axis in AXES]
-    assert len(set(letters)) == len(letters)
-    assert all(letter.islower() and len(letter) == 1 for letter in letters)

@@ -222,7 +222,7 @@ def test_random_refuses_a_bad_seed(seed):
 
 @pytest.mark.parametrize("cls", [Hinf, Magnitude, Random])
 def test_pool_is_checked(cls):
-    with pytest.raises(InputError, match="'model' or 'layer'"):
+    with pytest.raises(InputError, match="'model', 'layer'"):
         check_again_with(cls(), pool="channel")
 
 

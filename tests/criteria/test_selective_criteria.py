@@ -11,7 +11,7 @@ from helpers.scan_cases import scan_inputs
 from helpers.selective import every_state, layer_weights
 from helpers.tolerances import assert_close
 from helpers.unchecked import build
-from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.errors import InputError
 from ssmith.criteria import by_name, names
 from ssmith.criteria.selective import (
     FastestDecay,
@@ -42,9 +42,9 @@ def weights(scan):
 
 
 def scores(criterion, scan, weights, *, columns=False, removed=7):
-    if columns:
-        return criterion.columns(criterion.gather_columns(scan, weights, removed), weights)
-    return criterion.entries(criterion.gather_entries(scan, weights, removed), weights)
+    scoring = criterion.columns if columns else criterion.entries
+    sums = {} if scoring.gather is None else scoring.gather(scan, weights, removed)
+    return scoring.score(sums, weights)
 
 
 def gate(scan):
@@ -93,7 +93,7 @@ def test_sparsessm_repeats_the_released_running_update(scan, weights, kind):
         time_weights=kind, power=1.5, discount=0.8, accumulation="exact"
     ), scan, weights)  # fmt: skip
     torch.testing.assert_close(found, exact, **CLOSE)
-    assert criterion.lockstep
+    assert criterion.entries.lockstep
     assert torch.isclose(time_weights(criterion, length).sum(), torch.tensor(1.0).double())
 
 
@@ -135,11 +135,11 @@ def test_gram_gathers_products_of_what_is_removed(scan, weights):
     A_bar, before, after = every_state(scan)
     lost = gate(scan) * scan.C[:, :, None] * A_bar * before
     steps = lost.shape[0] * lost.shape[1]
-    found = GramGreedy().gather_entries(scan, weights, 0)
+    found = GramGreedy().entries.gather(scan, weights, 0)
     wanted = torch.einsum("blen,blek->enk", lost, lost) / steps
     torch.testing.assert_close(found["gram"] / found["weight"], wanted, **CLOSE)
     lost = gate(scan) * scan.C[:, :, None] * after
-    found = GramGreedy().gather_columns(scan, weights, 0)
+    found = GramGreedy().columns.gather(scan, weights, 0)
     wanted = torch.einsum("e,blen,blek->nk", weights.out_energy, lost, lost) / steps
     torch.testing.assert_close(found["gram"] / found["weight"], wanted, **CLOSE)
 
@@ -174,12 +174,13 @@ def test_baselines_rank_by_their_names(scan, weights):
     draws = [scores(RandomEntries(seed=seed), scan, weights) for seed in (0, 0, 1)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
-    assert not any(item.needs_data for item in (FastestDecay(), LogMagnitude(), RandomEntries()))
+    for item in (FastestDecay(), LogMagnitude(), RandomEntries()):
+        assert item.entries.gather is None and item.columns.gather is None
 
 
 @pytest.mark.parametrize("criterion", [OutputEnergy(), StateEnergy(), GramGreedy()])
-@pytest.mark.parametrize("gather", ["gather_entries", "gather_columns"])
-def test_statistics_add_up_over_windows_and_ignore_padding(criterion, gather):
+@pytest.mark.parametrize("unit", ["entries", "columns"])
+def test_statistics_add_up_over_windows_and_ignore_padding(criterion, unit):
     scan = scan_inputs((4, 20, 3, 4), ("D", "z", "valid"))
     weights = layer_weights(scan)
     per_row = ("x", "dt", "B", "C", "z", "valid")
@@ -191,8 +192,9 @@ def test_statistics_add_up_over_windows_and_ignore_padding(criterion, gather):
         }
         return type(scan)(**given, dt_softplus=scan.dt_softplus)
 
-    whole = getattr(criterion, gather)(scan, weights, 3)
-    parts = [getattr(criterion, gather)(rows(slice(k, k + 1)), weights, 3) for k in range(4)]
+    gather = getattr(criterion, unit).gather
+    whole = gather(scan, weights, 3)
+    parts = [gather(rows(slice(k, k + 1)), weights, 3) for k in range(4)]
     for name, value in whole.items():
         assert_close("twin", sum(part[name] for part in parts), value)
     assert whole["weight"] == int(scan.valid.sum())
@@ -216,6 +218,5 @@ def test_settings_outside_their_domain_are_refused(wrong):
         build(SparseSSM, **wrong)
 
 
-def test_sparsessm_has_no_score_for_columns(scan, weights):
-    with pytest.raises(UnsupportedError, match="entries only"):
-        scores(SparseSSM(), scan, weights, columns=True)
+def test_sparsessm_has_no_score_for_columns():
+    assert SparseSSM().columns is None

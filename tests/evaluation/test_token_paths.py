@@ -126,9 +126,9 @@ def test_a_token_that_differs_counts_by_how_clearly_it_was_worse(monkeypatch):
         (best, other), (_, second) = logits.topk(2)
         monkeypatch.setattr(token_paths, "greedy_after_chunks", second_best)
         *same, found = token_paths.token_rows(model, prompts, SMALL, 1e-5)
-    assert [check.difference for check in same] == [0.0, 0.0]
+    assert [check.worst for check in same] == [0.0, 0.0]
     wanted = float((best - other) / logits.abs().max().clamp_min(1.0))
-    assert found.difference >= wanted * (1 - 1e-6) > 1e-5
+    assert found.worst >= wanted * (1 - 1e-6) > 1e-5
     assert not found.passed
 
 
@@ -166,7 +166,7 @@ def test_a_model_too_large_for_a_copy_is_compared_in_its_own_dtype():
     report = check_paths(tiny("mamba"), config)
     assert report.rounding is None
     assert not any("float64" in check.name for check in report.checks)
-    assert "double_up_to=" in report.left_out[0].reason
+    assert "double_up_to=" in report.left_out[0].why_null
     assert {round(check.tolerance, 8) for check in report.checks} == {4e-5, 5e-2}
 
 
@@ -187,9 +187,9 @@ def test_a_rounded_state_may_cost_what_it_costs_in_float64():
     report = check_paths(model, replace(SMALL, chunks=(5,), following=1))
     (rounded,) = (check for check in report.checks if "bfloat16" in check.name)
     # A hundred times what it costs a model of small weights.
-    assert rounded.difference > 1e-3
+    assert rounded.worst > 1e-3
     assert rounded.passed
-    assert rounded.tolerance < 8 * rounded.difference
+    assert rounded.tolerance < 8 * rounded.worst
 
 
 def test_the_report_is_ready_for_json():

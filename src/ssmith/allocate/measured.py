@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from ssmith.core.convex import hull_slopes
 from ssmith.core.errors import InputError
 from ssmith.core.scores import Scores
 
@@ -53,26 +53,16 @@ def slopes(curve: Curve, count: int) -> Float64[Tensor, "k"]:
     noise of the measurement and saves nothing; equal slopes are told apart by a hair, so that
     states leave in order.
     """
-    points = sorted(dict(curve).items())
-    hull: list[tuple[int, float]] = []
-    for x, y in points:
-        while len(hull) > 1 and _turns(hull[-2], hull[-1], (x, y)):
-            hull.pop()
-        hull.append((x, y))
+    sizes, losses = zip(*sorted(dict(curve).items()), strict=True)
+    at = torch.tensor(sizes, dtype=torch.float64)
+    hull = -hull_slopes(torch.tensor(losses, dtype=torch.float64), at)
+    ends = [*sizes[1:-1], count]
     saved = torch.zeros(count, dtype=torch.float64)
-    for place, (left, right) in enumerate(pairwise(hull)):
-        slope = max(0.0, (left[1] - right[1]) / (right[0] - left[0]))
-        start = 0 if place == 0 else left[0]
-        end = count if place == len(hull) - 2 else right[0]
-        saved[start:end] = slope
+    for start, end, slope in zip([0, *sizes[1:-1]], ends, hull.tolist(), strict=True):
+        saved[start:end] = max(0.0, slope)
     unit = float(saved.max()) or 1.0
     hair = torch.arange(count, 0, -1, dtype=torch.float64) / max(count, 1)
     return saved + 1e-9 * unit * hair
-
-
-def _turns(a: tuple[int, float], b: tuple[int, float], c: tuple[int, float]) -> bool:
-    """Whether b lies on or above the line from a to c."""
-    return (b[1] - a[1]) * (c[0] - a[0]) >= (c[1] - a[1]) * (b[0] - a[0])
 
 
 def _checked(layer: str, curves: Mapping[str, Curve]) -> Curve:

@@ -16,14 +16,9 @@ from ssmith.core.scores import Scores
 class LayerPool:
     """The units of one layer, flat.
 
-    Args:
-        layer: dotted name of the layer.
-        size: units in the grid, absent ones included.
-        order: indices of present units: protected ones first, then by score descending, equal
-            scores by index.
-        ranked: the scores of the units that are not protected, in that order.
-        protected_count: how many units at the head of ``order`` are protected.
-        forced: how many units at the head of ``order`` must stay: the protected and the floor.
+    ``size`` counts absent units too. ``order`` holds the present ones: protected ones first, then
+    by score descending, equal scores by index; ``ranked`` are the scores of those that are not
+    protected. The first ``forced`` must stay: the protected and the floor.
     """
 
     layer: str

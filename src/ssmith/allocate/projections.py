@@ -51,10 +51,8 @@ def by_sensitivity(
 class LossCurve:
     """What cutting one module costs the model, measured.
 
-    Args:
-        size: weights of the module.
-        sparsities: fractions removed, rising from 0.
-        losses: the model's loss at each, on windows that were not calibrated on.
+    ``size`` counts the module's weights; losses are at rising sparsities from 0, on windows that
+    were not calibrated on.
     """
 
     size: int

@@ -23,10 +23,8 @@ STABLE = 0.9
 class Stability:
     """How alike the choices of two halves of the data are.
 
-    Args:
-        rank_correlation: Spearman's, of the scores of all units, in [−1, 1].
-            1 if one half ranks nothing.
-        overlap: share of the units one half keeps that the other keeps too, in [0, 1].
+    Spearman's rank correlation is of the scores of all units, 1 if one half ranks nothing; the
+    overlap is the share of the units one half keeps that the other keeps too.
     """
 
     rank_correlation: float
@@ -79,11 +77,6 @@ def entries_by_cost(costs: Mapping[str, Float64[Tensor, "e n"]], removed: int) -
     flat = torch.cat([cost.flatten() for cost in costs.values()])
     gone = (~keep_largest(flat, removed)).split([cost.numel() for cost in costs.values()])
     return {layer: int(part.sum()) for layer, part in zip(costs, gone, strict=True)}
-
-
-def keep_columns(scores: Float64[Tensor, "n"], removed: int) -> Bool[Tensor, "n"]:
-    """Keep the state columns with the largest scores; of equal ones the later goes first."""
-    return keep_largest(scores, removed)
 
 
 def columns_by_cost(costs: Mapping[str, Float64[Tensor, "n"]], removed: int) -> dict[str, int]:

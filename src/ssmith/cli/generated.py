@@ -28,14 +28,9 @@ _NONE = (
 class Setting:
     """One field of a config.
 
-    Args:
-        name: of the field.
-        kinds: what its values are: ``int``, ``float``, ``str``, ``bool``, ``Path``, one of these
-            with a trailing ``…`` for several, or the name of another class.
-        choices: the values it may have, if they are counted out.
-        optional: whether it may be None.
-        default: its default, if the source spells it out; else None.
-        about: its line of the docstring.
+    Kinds are ``int``, ``float``, ``str``, ``bool``, ``Path``, one of these with a trailing ``…``
+    for several, or the name of another class. The default is None where the source does not spell
+    it out.
     """
 
     name: str

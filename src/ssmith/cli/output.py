@@ -27,9 +27,8 @@ def one_line(text: object) -> str:
 class Output:
     """Where a command's results go.
 
-    Args:
-        as_json: print one JSON document on stdout and nothing else there.
-        quiet: print nothing on stdout, and no progress.
+    As JSON there is one document on stdout and nothing else there; quiet, nothing on stdout and no
+    progress.
     """
 
     def __init__(self, *, as_json: bool, quiet: bool) -> None:

@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         output.line(f"{path['op']} runs on {path['backend']}: {path['reason']}{remedy}")
     output.table(
         ("compared", "worst difference", "tolerance", "agrees"),
-        [(item.name, item.difference, item.tolerance, item.passed) for item in found.checks],
+        [(item.name, item.worst, item.tolerance, item.passed) for item in found.checks],
     )
     if found.rounding is not None:
         output.line(
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             "against float64); ways that round may differ by 4 times that, at least 1e-05"
         )
     for left in found.left_out:
-        output.line(f"not compared: {left.name}; {left.reason}")
+        output.line(f"not compared: {left.name}; {left.why_null}")
     failed = sum(not item.passed for item in found.checks)
     output.line(
         f"{failed} of {len(found.checks)} ways disagree"

@@ -59,7 +59,7 @@ def add(subparsers: flags.Subparsers) -> None:
         command.add(f"--{flag}", in_words(known[name]), metavar=metavar, many=True)
     command.settings(_CONFIG, ("mode",))
     command.group("calibration")
-    command.settings("ssmith.jobs.prune:Calibration", under="calibration")
+    command.settings("ssmith.jobs.source:Calibration", under="calibration")
     command.settings(_CONFIG, ("batch_size", "kept_gb", "from_disk"))
 
 

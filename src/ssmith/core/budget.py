@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.errors import InputError
 from ssmith.core.pattern import Pattern
+from ssmith.core.settings import to_mapping
 
 Ties = Literal["exact", "keep"]
 Quantity = Literal["parameters", "bytes", "state_bytes", "step_time"]
@@ -33,9 +34,6 @@ class Target:
         quantity: ``"parameters"`` of the model, ``"bytes"`` of its weights, ``"state_bytes"`` of
             one sequence's state, or ``"step_time"`` of one step, measured.
         amount: a share of the dense model's in (0, 1), or an absolute number ≥ 1.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     quantity: Quantity
@@ -88,9 +86,6 @@ class Budget:
             or any of the terms B, C, D, h and y.
         semantics: what a cut unit does, where units can do several things; None for the usual.
         seed: of what is random, ≥ 0.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     unit: str
@@ -142,6 +137,14 @@ class Budget:
             fnmatchcase(name, target) or fnmatchcase(name, f"*.{target}") for target in self.targets
         )
 
+    def refuse_beside(self, allowed: Mapping[str, tuple[Any, ...]], *, of: str) -> None:
+        """Raise if a setting has another value than those that mean something for ``of``."""
+        for name, values in allowed.items():
+            value = getattr(self, name)
+            if value not in values:
+                words = [str(item) if item or item == 0 else "none" for item in values]
+                raise InputError(f"{name} is {value!r} for {of}", allowed=", ".join(words))
+
     def removed_of(self, total: int) -> int:
         """Return how many of ``total`` units go.
 
@@ -165,21 +168,8 @@ class Budget:
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
         amount = self.sparsity
-        return {
-            "unit": self.unit,
-            "sparsity": str(amount) if isinstance(amount, Pattern | Target) else amount,
-            "method": self.method,
-            "settings": dict(self.settings),
-            "scope": self.scope,
-            "targets": list(self.targets),
-            "min_per_layer": self.min_per_layer,
-            "ties": self.ties,
-            "compensate": self.compensate
-            if isinstance(self.compensate, str)
-            else list(self.compensate),
-            "semantics": self.semantics,
-            "seed": self.seed,
-        }
+        shown = str(amount) if isinstance(amount, Pattern | Target) else amount
+        return {**to_mapping(self), "sparsity": shown}
 
 
 def check_fraction(name: str, value: object) -> None:

@@ -32,9 +32,6 @@ class RefitConfig:
             or by ``"h2"``, a descent from the states that stay to H2-optimal ones.
         worst_condition: of the eigenvectors after a projection, ≥ 1; beyond it the layer keeps the
             states chosen, and a finding says so.
-
-    Raises:
-        InputError: if a setting is outside its domain.
     """
 
     ridge: float = 1e-9
@@ -77,12 +74,7 @@ class Readout:
 
 @dataclass(frozen=True, kw_only=True)
 class Compensation:
-    """What goes with a plan: how each cut layer makes up for the states it lost.
-
-    Args:
-        readouts: per layer of the plan, its new values.
-        settings: how it was fitted, JSON-ready, for receipts.
-    """
+    """What goes with a plan: how each cut layer makes up for the states it lost."""
 
     readouts: dict[str, Readout]
     settings: dict[str, Any]

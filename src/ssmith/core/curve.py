@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ssmith.core.layers import Finding
-from ssmith.core.settings import from_mapping, to_mapping
+from ssmith.core.settings import AsDict, from_mapping
 
 # A loss equal to the tolerance is within it, also after rounding of the last bit.
 _ROUNDING = 1e-12
@@ -42,10 +42,7 @@ class Point:
 class Limit:
     """What may be lost.
 
-    Args:
-        dense: the metric of the model as it is.
-        higher_is_better: its direction.
-        tolerance: how far it may fall behind, in its own unit.
+    ``tolerance`` is how far it may fall behind the dense model, in its own unit.
     """
 
     dense: float
@@ -74,21 +71,12 @@ class Limit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
+class Curve(AsDict):
     """All points of a pilot, and which of them was chosen.
 
-    Args:
-        metric: name of the quality.
-        higher_is_better: its direction.
-        split: on which it was measured.
-        count: rows of that split.
-        counted: what they are, in the plural.
-        dense: the model as it is.
-        tolerance: how far the metric may fall behind it, in its own unit.
-        method: name of the method that cuts.
-        chosen: label of the method of the chosen point; empty if none is within the tolerance.
-        point: the chosen point.
-        methods: label → its points, of rising sparsity.
+    The tolerance is how far the metric may fall behind the dense model's, in its own unit.
+    ``method`` names what cuts; ``chosen`` is the label of the chosen point's method, empty if none
+    is within the tolerance. Points are of rising sparsity.
     """
 
     metric: str
@@ -102,10 +90,6 @@ class Curve:
     chosen: str
     point: Point | None
     methods: dict[str, tuple[Point, ...]]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict; `from_dict` reads it back."""
-        return to_mapping(self)
 
     @classmethod
     def from_dict(cls, content: object) -> Curve:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from jaxtyping import Int64
 from torch import Tensor
 
-from ssmith.core.splits import data_section, part_named
+from ssmith.core.splits import InSplits
 
 TextTask = Literal["language", "classification", "regression"]
 
@@ -46,39 +46,15 @@ class Example:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExampleData:
-    """A tuning data set in its splits.
+class ExampleData(InSplits[tuple[Example, ...]]):
+    """A tuning data set in its splits: train fits, validation stops, test is read at the end.
 
     Args:
-        name: what users call it.
         task: what is learned.
-        splits: split name → examples; train fits, validation stops, test is read once at the end.
         classes: names of the classes, in index order (classification).
         vocabulary: number of token ids.
-        sha256: digest over all ids, starts and targets.
-        source: where it comes from, in words.
-        details: tokenizer, lengths, what was cut and how it was split, JSON-ready.
     """
 
-    name: str
     task: TextTask
-    splits: dict[str, tuple[Example, ...]]
     classes: tuple[str, ...] = ()
     vocabulary: int
-    sha256: str
-    source: str = ""
-    details: dict[str, Any] = field(default_factory=dict)
-
-    def split(self, name: str) -> tuple[Example, ...]:
-        """Return one split."""
-        return part_named(self.splits, name, data=self.name)
-
-    def describe(self) -> dict[str, Any]:
-        """Return the data section of a receipt."""
-        return data_section(
-            self.name,
-            self.splits,
-            sha256=self.sha256,
-            source=self.source,
-            details=self.details,
-        )

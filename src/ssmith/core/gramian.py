@@ -58,12 +58,8 @@ def observability(
     if len(C) == 2:
         hermitian = hermitian + C[0].conj() @ C_j[1].mT + C[1].conj() @ C_j[0].mT
         plain = plain + C[0] @ C_j[1].mT + C[1] @ C_j[0].mT
-    # ½ Re(xᴴ H x' + xᵀ S x') with x = a + ib, as the 2×2 block of each pair of states
-    top = torch.stack([(hermitian + plain).real, -(hermitian + plain).imag], dim=-1)
-    bottom = torch.stack([(hermitian - plain).imag, (hermitian - plain).real], dim=-1)
-    blocks = 0.5 * torch.stack([top, bottom], dim=-2)
-    g, n = blocks.shape[:2]
-    return blocks.permute(0, 1, 3, 2, 4).reshape(g, 2 * n, 2 * n)
+    # ½ Re(xᴴ H x' + xᵀ S x') with x = a + ib
+    return real_gram(hermitian, plain.conj())
 
 
 def real_rows(rows: Complex128[Tensor, "... n i"]) -> Float64[Tensor, "... d i"]:

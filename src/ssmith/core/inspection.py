@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ssmith.core.layers import LayerInfo
+from ssmith.core.settings import AsDict
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inspection:
+class Inspection(AsDict):
     """Layers, states and sizes of a model.
 
-    Args:
-        name: what the user called the model.
-        digest: SHA-256 over the weights.
-        parameters: real parameters of the whole model.
-        tensor_bytes: bytes of all tensors.
-        layers: every state space layer.
-        facts: further facts, JSON-ready (task, inputs, outputs).
+    The digest is over the weights, and ``facts`` are JSON-ready: task, inputs, outputs.
     """
 
     name: str
@@ -27,10 +22,6 @@ class Inspection:
     tensor_bytes: int
     layers: tuple[LayerInfo, ...]
     facts: dict[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return asdict(self)
 
     def __str__(self) -> str:
         share = sum(layer.parameters for layer in self.layers) / max(self.parameters, 1)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Complex128, Float64, Int64
 from torch import Tensor
+
+from ssmith.core.settings import AsDict
 
 STATE = "state"
 """One state of a layer: a complex mode (a conjugate pair counts as one), or a column of A_log."""
@@ -100,7 +101,7 @@ class Modes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Finding(AsDict):
     """Something a user must be told: what was excepted, and why.
 
     Args:
@@ -114,15 +115,6 @@ class Finding:
     kind: str
     message: str
     units: tuple[int, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {
-            "layer": self.layer,
-            "kind": self.kind,
-            "message": self.message,
-            "units": list(self.units),
-        }
 
 
 def count_kept(keep: dict[str, Bool[Tensor, "..."]]) -> int:

@@ -20,9 +20,6 @@ class Pattern:
     Args:
         keep: N, at least 1.
         of: M, larger than N.
-
-    Raises:
-        InputError: if a number is outside its domain.
     """
 
     keep: int

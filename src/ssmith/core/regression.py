@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float64
@@ -19,30 +19,20 @@ with a real eigenvalue: fitting it would need read-outs of any size."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class System:
-    """The regression of one layer, in features of energy one.
+class System(Moments):
+    """The regression of one layer: its moments in features of energy one.
+
+    The Gram holds the ridge, and features that are always zero are replaced by independent ones
+    that no output uses.
 
     Args:
         weight: the read-out there is, per feature; 0 at features that are always zero.
         silent: the read-out of features that are always zero, of which no data tells anything.
-        gram: correlations of the features plus the ridge; features that are always zero are
-            replaced by independent ones that no output uses.
-        error: products of the features with what the output lacks.
-        error_energy: energy of what the output lacks.
-        input: products of the features with the input.
-        input_energy: energy of the input.
-        input_error: products of the input with what the output lacks.
         scale: root mean square of each feature.
     """
 
     weight: Float64[Tensor, "g f o"]
     silent: Float64[Tensor, "g f o"]
-    gram: Float64[Tensor, "g f f"]
-    error: Float64[Tensor, "g f o"]
-    error_energy: Float64[Tensor, "g o"]
-    input: Float64[Tensor, "g f i"]
-    input_energy: Float64[Tensor, "g i"]
-    input_error: Float64[Tensor, "g i"]
     scale: Float64[Tensor, "g f"]
 
 
@@ -70,15 +60,16 @@ def system_of(layout: Layout, modes: Modes, moments: Moments, ridge: float) -> S
     # The diagonal makes a dead feature independent.
     gram = gram + torch.diag_embed(torch.where(dead, 1.0, ridge))
     column = scale.unsqueeze(-1)
-    return System(
-        weight=torch.where(dead.unsqueeze(-1), 0.0, weight * column),
-        silent=torch.where(dead.unsqueeze(-1), weight, 0.0),
+    scaled = replace(
+        moments,
         gram=gram,
         error=moments.error / column * alive.unsqueeze(-1),
-        error_energy=moments.error_energy,
         input=moments.input / column * alive.unsqueeze(-1),
-        input_energy=moments.input_energy,
-        input_error=moments.input_error,
+    )
+    return System(
+        **vars(scaled),
+        weight=torch.where(dead.unsqueeze(-1), 0.0, weight * column),
+        silent=torch.where(dead.unsqueeze(-1), weight, 0.0),
         scale=scale,
     )
 

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from ssmith.core.rows import Batch, in_parts, where_some
-from ssmith.core.splits import data_section, part_named
+from ssmith.core.splits import InSplits, data_section
 from ssmith.core.trees import digest_of, placed
 
 Task = Literal["classification", "regression", "forecast"]
@@ -87,47 +87,23 @@ class Sequences:
 
     def describe(self) -> dict[str, Any]:
         """Return the data section of a receipt, as far as one part of a data set knows it."""
-        counts = {"rows": self}
+        counts = {"rows": len(self)}
         return data_section("sequences", counts, sha256=self.fingerprint, source="", details={})
 
 
 @dataclass(frozen=True, kw_only=True)
-class SequenceData:
+class SequenceData(InSplits[Sequences]):
     """A data set in its splits.
 
     ``train`` fits weights, ``validation`` stops training, ``selection`` chooses how much to cut,
     ``test`` is looked at once, at the end. They are disjoint.
 
     Args:
-        name: what users call it.
         task: what is predicted.
-        splits: split name → sequences.
         classes: names of the classes, in index order (classification).
         vocabulary: number of token ids, or None for real-valued series.
-        sha256: digest over all tensors, so that a receipt can name the very data.
-        source: where it comes from, in words.
-        details: how it was split and scaled, JSON-ready.
     """
 
-    name: str
     task: Task
-    splits: dict[str, Sequences]
     classes: tuple[str, ...] = ()
     vocabulary: int | None = None
-    sha256: str = ""
-    source: str = ""
-    details: dict[str, Any] = field(default_factory=dict)
-
-    def split(self, name: str) -> Sequences:
-        """Return one split."""
-        return part_named(self.splits, name, data=self.name)
-
-    def describe(self) -> dict[str, Any]:
-        """Return the data section of a receipt."""
-        return data_section(
-            self.name,
-            self.splits,
-            sha256=self.sha256,
-            source=self.source,
-            details=self.details,
-        )

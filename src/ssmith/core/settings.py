@@ -120,6 +120,14 @@ def to_mapping(config: object) -> dict[str, Any]:
     return {item.name: _plain(getattr(config, item.name)) for item in items if item.init}
 
 
+class AsDict:
+    """A dataclass that JSON holds field by field."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return to_mapping(self)
+
+
 def check_keys(mapping: Mapping[Any, Any], known: Collection[str], *, where: str) -> None:
     """Refuse keys that do not exist, and suggest the closest to the first of them."""
     wrong = sorted(str(key) for key in mapping if key not in known)

@@ -3,35 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sized
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from ssmith.core.errors import DataError, InputError
 
 Part = TypeVar("Part", bound=Sized)
 
 
-def part_named(splits: Mapping[str, Part], name: str, *, data: str) -> Part:
-    """Return one split, which holds something."""
-    if name not in splits:
-        raise InputError(f"split {name!r}", allowed=", ".join(splits))
-    if not len(splits[name]):
-        raise DataError(f"split {name!r} of {data} is empty")
-    return splits[name]
+@dataclass(frozen=True, kw_only=True)
+class InSplits(Generic[Part]):
+    """Data in splits.
+
+    Args:
+        name: what users call it.
+        splits: by name.
+        sha256: digest over all of it, so that a receipt can name the very data.
+        source: where it comes from, in words.
+        details: how it was read and split, JSON-ready.
+    """
+
+    name: str
+    splits: dict[str, Part]
+    sha256: str = ""
+    source: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def split(self, name: str) -> Part:
+        """Return one split, which holds something."""
+        if name not in self.splits:
+            raise InputError(f"split {name!r}", allowed=", ".join(self.splits))
+        if not len(self.splits[name]):
+            raise DataError(f"split {name!r} of {self.name} is empty")
+        return self.splits[name]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the data section of a receipt."""
+        counts = {part: len(item) for part, item in self.splits.items()}
+        return data_section(
+            self.name, counts, sha256=self.sha256, source=self.source, details=self.details
+        )
 
 
 def data_section(
-    name: str,
-    splits: Mapping[str, Sized],
-    *,
-    sha256: str,
-    source: str,
-    details: Mapping[str, Any],
+    name: str, counts: Mapping[str, int], *, sha256: str, source: str, details: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the data section of a receipt."""
     return {
         "name": name,
         "sha256": sha256,
         "source": source,
-        "counts": {part: len(item) for part, item in splits.items()},
+        "counts": dict(counts),
         "details": dict(details),
     }

@@ -21,9 +21,6 @@ class Times:
     Args:
         medians: median seconds, (before, after), > 0.
         least: least seconds, (before, after), > 0; None if only medians are known.
-
-    Raises:
-        InputError: if a time is not a positive number.
     """
 
     medians: tuple[float, float]

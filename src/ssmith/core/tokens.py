@@ -67,18 +67,17 @@ class TokenWindows:
 
     def take(self, index: Int64[Tensor, "i"]) -> TokenWindows:
         """Return the chosen rows, trimmed to the longest of them."""
-        lengths = self.lengths[index]
-        longest = int(lengths.max()) if len(index) else 0
-        return TokenWindows(
-            ids=self.ids[index, :longest],
-            lengths=lengths,
+        found = self._rows(index)
+        longest = int(found.lengths.max()) if len(index) else 0
+        return replace(found, ids=found.ids[:, :longest])
+
+    def _rows(self, index: Int64[Tensor, "i"] | slice) -> TokenWindows:
+        return replace(
+            self,
+            ids=self.ids[index],
+            lengths=self.lengths[index],
             scored_from=self.scored_from[index],
             text_bytes=None if self.text_bytes is None else self.text_bytes[index],
-            vocabulary=self.vocabulary,
-            name=self.name,
-            source=self.source,
-            sha256=self.sha256,
-            details=self.details,
         )
 
     def first(self, count: int) -> TokenWindows:
@@ -106,16 +105,8 @@ class TokenWindows:
 
     def batch(self, items: range) -> Batch:
         """Return some rows, as long as all of them are."""
-        part = slice(items.start, items.stop)
-        lengths, bytes_ = self.lengths[part], self.text_bytes
-        inputs = replace(
-            self,
-            ids=self.ids[part],
-            lengths=lengths,
-            scored_from=self.scored_from[part],
-            text_bytes=None if bytes_ is None else bytes_[part],
-        )
-        valid = where_some(torch.arange(self.ids.shape[1]) < lengths[:, None])
+        inputs = self._rows(slice(items.start, items.stop))
+        valid = where_some(torch.arange(self.ids.shape[1]) < inputs.lengths[:, None])
         return Batch(inputs=inputs, valid=valid, count=len(inputs))
 
     def forward(self, model: nn.Module, batch: Batch) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -10,22 +9,13 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from ssmith.core.layers import Modes
-from ssmith.core.scores import Scores
-from ssmith.criteria.common import check_choice, score_modes
-from ssmith.criteria.energies import (
-    RELEASED_EPSILON,
-    Norm,
-    Variant,
-    check_energy_settings,
-    h2_energy,
-    label_of,
-)
-from ssmith.criteria.prefix import Over, normalise
+from ssmith.criteria.energies import RELEASED_EPSILON, PrefixCriterion, h2_energy
+from ssmith.criteria.prefix import normalise
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class AIRE:
+class AIRE(PrefixCriterion):
     """Prefix-normalised squared H2 norm under one global threshold.
 
     ``E_i = ‖C_i‖²‖B̄_i‖²/(1−ρ_i²)``, then ``E_(k)/Σ_{j≤k} E_(j)`` in descending order within the
@@ -47,26 +37,7 @@ class AIRE:
         is the form that the released code carries but does not run.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ()
-
-    variant: Variant = "intended"
-    norm: Norm = "mode"
-    normalise_over: Over = "layer"
-
-    def __post_init__(self) -> None:
-        check_energy_settings(self.variant, self.norm)
-        check_choice("normalise_over", self.normalise_over, Over)
-
-    @property
-    def label(self) -> str:
-        """Name for plots and tables."""
-        return label_of("AIRE", self.variant, self.norm)
-
-    def __call__(
-        self, layers: Sequence[Modes], stats: Mapping[str, object] | None = None
-    ) -> Scores:
-        """Score every mode; no statistics are read."""
-        return score_modes(self, layers, self._measure, "model")
+    base: ClassVar[str] = "AIRE"
 
     def _measure(self, modes: Modes) -> Float64[Tensor, "s"]:
         energy = h2_energy(modes, self.variant, self.norm)

@@ -1,10 +1,11 @@
-"""What every criterion over modes does: check, set aside the unrankable, lay out in grids."""
+"""What a criterion over modes is, and does: check, set aside the unrankable, lay out in grids."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float64
@@ -17,11 +18,43 @@ from ssmith.core.scores import Pool, Scores
 Measure = Callable[[Modes], Float64[Tensor, "s"]]
 
 
-def check_choice(name: str, value: object, choices: Any) -> None:
-    """Raise unless a setting is one of the members of a ``Literal`` type."""
-    allowed = get_args(choices)
-    if value not in allowed:
-        raise InputError(f"{name} is {value!r}", allowed=" or ".join(map(repr, allowed)))
+@runtime_checkable
+class Criterion(Protocol):
+    """Says how much each unit matters; never touches a model, a file or a device.
+
+    Settings are dataclass fields. `needs` names the calibration statistics it reads; a criterion
+    that reads none is data-free.
+    """
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the statistics it reads: ``"moments"``, ``"sensitivity"``; () for none."""
+
+    @property
+    def label(self) -> str:
+        """Name for plots and tables."""
+
+    def __call__(
+        self, layers: Sequence[Modes], stats: Mapping[str, object] | None = None
+    ) -> Scores:
+        """Score every unit of every layer."""
+
+
+class ModeCriterion(ABC):
+    """A criterion that looks at one mode at a time, and reads no statistics."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    pool: Pool = "model"
+
+    def __call__(
+        self, layers: Sequence[Modes], stats: Mapping[str, object] | None = None
+    ) -> Scores:
+        """Score every mode; no statistics are read."""
+        return score_modes(self, layers, self._measure, self.pool)
+
+    @abstractmethod
+    def _measure(self, modes: Modes) -> Float64[Tensor, "s"]:
+        """Return one score per mode of a layer."""
 
 
 def score_modes(criterion: Any, layers: Sequence[Modes], measure: Measure, pool: Pool) -> Scores:
@@ -77,7 +110,7 @@ def _measure_rankable(
     score = torch.zeros(modes.count, dtype=torch.float64)
     # Weights of a live model carry gradients; scores are numbers.
     with torch.no_grad():
-        score[rankable] = measure(_select(modes, rankable))
+        score[rankable] = measure(modes.only(rankable))
     bad = int((~torch.isfinite(score)).sum())
     if bad:
         raise NumericalError(
@@ -85,19 +118,6 @@ def _measure_rankable(
             next_step="look for weights of extreme size in this layer; nothing was pruned",
         )
     return score
-
-
-def _select(modes: Modes, chosen: Bool[Tensor, "s"]) -> Modes:
-    return dataclasses.replace(
-        modes,
-        A_bar=modes.A_bar[chosen],
-        B_bar=modes.B_bar[chosen],
-        C=modes.C[chosen],
-        C_back=None if modes.C_back is None else modes.C_back[chosen],
-        channel=None if modes.channel is None else modes.channel[chosen],
-        grid=(int(chosen.sum()),),
-        present=modes.present[chosen],
-    )
 
 
 def _findings(

@@ -18,9 +18,8 @@ REFRESH = 16
 class Elimination:
     """The order in which states go, per group, and what each removal costs.
 
-    Args:
-        order: place of the state removed at each step, first removed first; −1 when none is left.
-        cost: how much the mean squared error grows with that removal, ≥ 0, after refitting.
+    ``order`` is the place of the state removed at each step, −1 when none is left, and ``cost`` how
+    much the mean squared error grows with that removal, ≥ 0, after refitting.
     """
 
     order: Int64[Tensor, "g n"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 from jaxtyping import Float64
 from torch import Tensor
 
+from ssmith.core.checks import check_choice
 from ssmith.core.errors import InputError
 from ssmith.core.layers import Modes
-from ssmith.criteria.common import check_choice
+from ssmith.criteria.common import ModeCriterion
+from ssmith.criteria.prefix import Over
 from ssmith.ops.norms import mode_h2_squared, mode_hinf, pair_h2_squared, row_norm
 from ssmith.ops.suprema import pair_hinf
 
@@ -20,21 +24,43 @@ RELEASED_EPSILON = 1e-8
 """Absolute constant that the released code of LAST and AIRE adds to its denominators."""
 
 
-def check_energy_settings(variant: object, norm: object) -> None:
-    """Raise unless the settings exist and go together."""
-    check_choice("variant", variant, Variant)
-    check_choice("norm", norm, Norm)
-    if variant == "released" and norm == "exact":
-        raise InputError(
-            "variant is 'released' and norm is 'exact'",
-            allowed="norm='mode' with the released variant, which knows no exact norms",
-        )
+@dataclass(frozen=True, kw_only=True)
+class EnergyCriterion(ModeCriterion):
+    """A criterion by a norm of each mode, as the paper means it or as its code computes it."""
+
+    variant: Variant = "intended"
+    norm: Norm = "mode"
+
+    def __post_init__(self) -> None:
+        check_choice("variant", self.variant, get_args(Variant))
+        check_choice("norm", self.norm, get_args(Norm))
+        if self.variant == "released" and self.norm == "exact":
+            raise InputError(
+                "variant is 'released' and norm is 'exact'",
+                allowed="norm='mode' with the released variant, which knows no exact norms",
+            )
+
+    @property
+    @abstractmethod
+    def base(self) -> str:
+        """Name without what differs from the defaults."""
+
+    @property
+    def label(self) -> str:
+        """Name for plots and tables, with what differs from the defaults."""
+        extras = ["released"] * (self.variant == "released") + ["exact"] * (self.norm == "exact")
+        return f"{self.base} ({', '.join(extras)})" if extras else self.base
 
 
-def label_of(base: str, variant: Variant, norm: Norm) -> str:
-    """Return a label that names what differs from the defaults."""
-    extras = ["released"] * (variant == "released") + ["exact"] * (norm == "exact")
-    return f"{base} ({', '.join(extras)})" if extras else base
+@dataclass(frozen=True, kw_only=True)
+class PrefixCriterion(EnergyCriterion):
+    """The same, normalised by the energies at least as large."""
+
+    normalise_over: Over = "layer"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("normalise_over", self.normalise_over, get_args(Over))
 
 
 def hinf_energy(modes: Modes, variant: Variant, norm: Norm) -> Float64[Tensor, "s"]:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import final, get_args
 
 from jaxtyping import Float64
 from torch import Tensor
 
+from ssmith.core.checks import check_choice
 from ssmith.core.layers import Modes
-from ssmith.core.scores import Scores
-from ssmith.criteria.common import check_choice, score_modes
+from ssmith.criteria.common import ModeCriterion
 from ssmith.criteria.energies import magnitude
 from ssmith.criteria.prefix import Over, normalise
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class LAMP:
+class LAMP(ModeCriterion):
     """Prefix-normalised squared magnitude under one global threshold.
 
     ``m_(k)²/Σ_{j≤k} m_(j)²`` in descending order within the layer, ``m_i = ‖C_i‖·‖B̄_i‖``.
@@ -27,31 +26,20 @@ class LAMP:
         weigh_by_radius: use ``|λ̄_i|·‖C_i‖·‖B̄_i‖`` instead.
         normalise_over: ``"layer"``, or ``"channel"`` for layers of independent channels (S4D).
 
-    Raises:
-        InputError: if ``normalise_over`` is not one of these.
-
     Source: LAMP (arXiv 2010.07611), layer-adaptive magnitude score, as a baseline in LAST.
     Differs: whole states in place of single weights; see `Magnitude` for the formula.
     """
-
-    needs: ClassVar[tuple[str, ...]] = ()
 
     weigh_by_radius: bool = False
     normalise_over: Over = "layer"
 
     def __post_init__(self) -> None:
-        check_choice("normalise_over", self.normalise_over, Over)
+        check_choice("normalise_over", self.normalise_over, get_args(Over))
 
     @property
     def label(self) -> str:
         """Name for plots and tables."""
         return "LAMP (by |λ̄|)" if self.weigh_by_radius else "LAMP"
-
-    def __call__(
-        self, layers: Sequence[Modes], stats: Mapping[str, object] | None = None
-    ) -> Scores:
-        """Score every mode; no statistics are read."""
-        return score_modes(self, layers, self._measure, "model")
 
     def _measure(self, modes: Modes) -> Float64[Tensor, "s"]:
         return normalise(modes, magnitude(modes, self.weigh_by_radius) ** 2, self.normalise_over)

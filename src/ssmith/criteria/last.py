@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -10,15 +9,13 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from ssmith.core.layers import Modes
-from ssmith.core.scores import Scores
-from ssmith.criteria.common import check_choice, score_modes
-from ssmith.criteria.energies import Norm, Variant, check_energy_settings, hinf_energy, label_of
-from ssmith.criteria.prefix import Over, normalise
+from ssmith.criteria.energies import PrefixCriterion, hinf_energy
+from ssmith.criteria.prefix import normalise
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class LAST:
+class LAST(PrefixCriterion):
     """Prefix-normalised squared H∞ norm under one global threshold.
 
     ``s_i = ‖C_i‖²‖B̄_i‖²/(1−ρ_i)²``, then ``LAST_(k) = s_(k)/Σ_{j≤k} s_(j)`` in descending order
@@ -41,26 +38,7 @@ class LAST:
         were stable; equal scores are ranked by index; nothing is computed in float32.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ()
-
-    variant: Variant = "intended"
-    norm: Norm = "mode"
-    normalise_over: Over = "layer"
-
-    def __post_init__(self) -> None:
-        check_energy_settings(self.variant, self.norm)
-        check_choice("normalise_over", self.normalise_over, Over)
-
-    @property
-    def label(self) -> str:
-        """Name for plots and tables."""
-        return label_of("LAST", self.variant, self.norm)
-
-    def __call__(
-        self, layers: Sequence[Modes], stats: Mapping[str, object] | None = None
-    ) -> Scores:
-        """Score every mode; no statistics are read."""
-        return score_modes(self, layers, self._measure, "model")
+    base: ClassVar[str] = "LAST"
 
     def _measure(self, modes: Modes) -> Float64[Tensor, "s"]:
         energy = hinf_energy(modes, self.variant, self.norm)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import final, get_args
 
 from jaxtyping import Float64
 from torch import Tensor
 
+from ssmith.core.checks import check_choice
 from ssmith.core.layers import Modes
-from ssmith.core.scores import Pool, Scores
-from ssmith.criteria.common import check_choice, score_modes
+from ssmith.core.scores import Pool
+from ssmith.criteria.common import ModeCriterion
 from ssmith.criteria.energies import magnitude
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Magnitude:
+class Magnitude(ModeCriterion):
     """Size of a state's discretised input row and output row, ``m_i = ‖C_i‖·‖B̄_i‖``.
 
     Args:
@@ -25,33 +25,22 @@ class Magnitude:
             magnitudes of all layers and may empty a layer.
         weigh_by_radius: rank by ``|λ̄_i|·‖C_i‖·‖B̄_i‖`` instead.
 
-    Raises:
-        InputError: if the pool is not one of these.
-
     Source: LAST (arXiv 2411.02824), the baselines Uniform magnitude and Global magnitude.
     Differs: the paper's own magnitude formula is not confirmed; with two directions
         ``(‖C₁‖+‖C₂‖)/2`` stands for ``‖C‖``.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ()
-
     pool: Pool = "layer"
     weigh_by_radius: bool = False
 
     def __post_init__(self) -> None:
-        check_choice("pool", self.pool, Pool)
+        check_choice("pool", self.pool, get_args(Pool))
 
     @property
     def label(self) -> str:
         """Name for plots and tables."""
         base = "Uniform magnitude" if self.pool == "layer" else "Global magnitude"
         return f"{base} (by |λ̄|)" if self.weigh_by_radius else base
-
-    def __call__(
-        self, layers: Sequence[Modes], stats: Mapping[str, object] | None = None
-    ) -> Scores:
-        """Score every mode; no statistics are read."""
-        return score_modes(self, layers, self._measure, self.pool)
 
     def _measure(self, modes: Modes) -> Float64[Tensor, "s"]:
         return magnitude(modes, self.weigh_by_radius)

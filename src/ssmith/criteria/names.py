@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from dataclasses import fields, replace
+from typing import Any, Literal, TypeVar
 
 from ssmith.core.names import spelled, unknown_name
 from ssmith.criteria.aire import AIRE
@@ -26,6 +27,7 @@ from ssmith.criteria.selective import (
 from ssmith.criteria.state_obs import StateOBS
 from ssmith.criteria.weights import OBS, RandomWeights, Wanda, WeightMagnitude
 
+T = TypeVar("T")
 Kind = Literal["lti", "selective", "weight"]
 KINDS: Mapping[Kind, str] = {
     "lti": "states of S5 and S4D",
@@ -83,6 +85,19 @@ def by_name(name: str, kind: Kind = "lti") -> Any:
     if key not in known:
         raise unknown_name(f"there is no method {name!r} for {KINDS[kind]}", key, known)
     return known[key]
+
+
+def with_settings(criterion: T, name: str, settings: Mapping[str, Any], seed: int) -> T:
+    """Return a criterion with some settings changed; one that draws takes the seed."""
+    # A criterion is a dataclass by convention; the protocols cannot say so.
+    known = [item.name for item in fields(criterion)]  # type: ignore[arg-type]
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise unknown_name(
+            f"{name} has no setting {', '.join(unknown)}", unknown[0], sorted(known) or ["none"]
+        )
+    drawn = {"seed": seed} if "seed" in known else {}
+    return replace(criterion, **{**drawn, **settings})  # type: ignore[type-var]
 
 
 def names(kind: Kind = "lti") -> tuple[str, ...]:

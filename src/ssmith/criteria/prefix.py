@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 from torch import Tensor
 
 from ssmith.core.errors import UnsupportedError
 from ssmith.core.layers import Modes
+from ssmith.core.layout import Layout
 
 Over = Literal["layer", "channel"]
 
@@ -50,20 +51,6 @@ def normalise(
             "so scores cannot be normalised per channel",
             next_step="use normalise_over='layer'",
         )
-    return _per_channel(modes.channel, energy, epsilon)
-
-
-def _per_channel(
-    channel: Int64[Tensor, "s"], energy: Float64[Tensor, "s"], epsilon: float
-) -> Float64[Tensor, "s"]:
-    """Lay channels out as rows padded with zeros, which sort last and add nothing."""
-    if energy.numel() == 0:
-        return energy.clone()
-    _, row, sizes = channel.unique(return_inverse=True, return_counts=True)
-    by_row = row.argsort(stable=True)
-    first = sizes.cumsum(0) - sizes
-    column = torch.empty_like(row)
-    column[by_row] = torch.arange(len(row)) - first[row[by_row]]
-    table = torch.zeros(len(sizes), int(sizes.max()), dtype=torch.float64)
-    table[row, column] = energy
-    return prefix_ratio(table, epsilon)[row, column]
+    # Channels are rows padded with zeros, which sort last and add nothing.
+    layout = Layout.of(modes)
+    return layout.flat(prefix_ratio(layout.place(energy), epsilon))

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from ssmith.core.checks import check_number
+from ssmith.core.checks import check_choice, check_number
 from ssmith.core.errors import InputError
 from ssmith.core.layers import Modes
 from ssmith.core.layout import Layout
 from ssmith.core.moments import Moments
 from ssmith.core.regression import System, solve_kept, system_of
 from ssmith.core.scores import Scores
-from ssmith.criteria.common import check_choice, score_modes
+from ssmith.criteria.common import score_modes
 from ssmith.criteria.elimination import Elimination, eliminate
 
 Share = Literal["marginal", "cumulative"]
@@ -41,9 +41,6 @@ class StateOBS:
             ``"sensitivity"``: by how far they move the model's outputs, to first order, which the
             moments must hold.
 
-    Raises:
-        InputError: if a setting is outside its domain.
-
     Source: own design, after Optimal Brain Surgeon (Hassibi and Stork, 1993).
     Differs: with moments of white noise and no correlation between states it ranks as AIRE does.
     """
@@ -54,8 +51,8 @@ class StateOBS:
 
     def __post_init__(self) -> None:
         check_number("ridge", self.ridge, above=0)
-        check_choice("share", self.share, Share)
-        check_choice("weigh", self.weigh, Weigh)
+        check_choice("share", self.share, get_args(Share))
+        check_choice("weigh", self.weigh, get_args(Weigh))
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -1,20 +1,14 @@
 """Measure two models on the same data: quality, speed, memory, parity, and a verdict."""
 
 from ssmith.evaluation.changes import Change, collect_changes
-from ssmith.evaluation.comparison import Agreement, Comparison, compare_outcomes
+from ssmith.evaluation.comparison import Comparison
 from ssmith.evaluation.gate import Evidence, Limits, Reason, Verdict, judge
-from ssmith.evaluation.intervals import Estimate, estimate
+from ssmith.evaluation.intervals import Estimate
 from ssmith.evaluation.memory import Memory, measure_memory
 from ssmith.evaluation.metrics import Metric, Outcomes
 from ssmith.evaluation.own import OwnComparison, OwnMetric, compare_own, own_metric
-from ssmith.evaluation.parity import (
-    ParityCheck,
-    ParityReport,
-    check,
-    forward_difference,
-    step_vs_scan,
-)
-from ssmith.evaluation.path_rows import PathCheck, PathParity, PathParityConfig
+from ssmith.evaluation.parity import ParityReport, check, forward_difference, step_vs_scan
+from ssmith.evaluation.path_rows import PathParity, PathParityConfig
 from ssmith.evaluation.paths import check_paths
 from ssmith.evaluation.predict import predict
 from ssmith.evaluation.saving import Load, estimate_saving
@@ -27,7 +21,6 @@ from ssmith.evaluation.verbs import compare, evaluate
 
 __all__ = [
     "TASKS",
-    "Agreement",
     "Change",
     "Comparison",
     "Estimate",
@@ -39,9 +32,7 @@ __all__ = [
     "Outcomes",
     "OwnComparison",
     "OwnMetric",
-    "ParityCheck",
     "ParityReport",
-    "PathCheck",
     "PathParity",
     "PathParityConfig",
     "Reason",
@@ -56,10 +47,8 @@ __all__ = [
     "check_paths",
     "collect_changes",
     "compare",
-    "compare_outcomes",
     "compare_own",
     "default_task",
-    "estimate",
     "estimate_saving",
     "evaluate",
     "forward_difference",

@@ -19,8 +19,8 @@ from ssmith.core.sequences import Sequences
 from ssmith.evaluation.comparison import compare_outcomes
 from ssmith.evaluation.intervals import Estimate, check_level, wilson
 from ssmith.evaluation.metrics import ACCURACY, MEAN_ABSOLUTE_ERROR, Metric, Outcomes
-from ssmith.evaluation.predict import over_batches, places_of
-from ssmith.evaluation.task import targets_of, tensor_of
+from ssmith.evaluation.predict import over_batches, places_of, tensor_of
+from ssmith.evaluation.task import targets_of
 
 CLASS = "class"
 """Name of the groups that share a label."""
@@ -45,9 +45,6 @@ class BehaviourConfig:
         prompt_tokens: tokens of each, ≥ 1.
         answer_tokens: tokens that are written after each, ≥ 1.
         seed: of resampling.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     slices: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from typing import Any
 
 from ssmith.core.errors import InputError
 from ssmith.core.layers import Finding
+from ssmith.core.settings import AsDict
 from ssmith.evaluation.intervals import (
     LEAST_UNITS,
     Estimate,
@@ -25,17 +26,13 @@ _LARGEST_TEST_SET = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agreement:
+class Agreement(AsDict):
     """The 2×2 table of a paired comparison of shares."""
 
     both_right: int
     only_before: int
     only_after: int
     both_wrong: int
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the four counts."""
-        return dict(vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)

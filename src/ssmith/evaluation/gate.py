@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssmith.core.errors import InputError
-from ssmith.core.settings import to_mapping
+from ssmith.core.settings import AsDict
 from ssmith.core.threshold import Scale, Threshold
 from ssmith.evaluation.changes import Change, percent
 from ssmith.evaluation.comparison import Comparison
@@ -47,15 +47,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What was measured.
-
-    Args:
-        comparison: quality on the test split.
-        parity: parity checks.
-        changes: size, memory and time.
-        removed: unit → ``{"before": …, "after": …, "fraction": …}``.
-        own: the user's own metric, None if there is none.
-    """
+    """What was measured."""
 
     comparison: Comparison
     parity: ParityReport
@@ -66,13 +58,7 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Reason:
-    """What one gate says.
-
-    Args:
-        gate: its name.
-        passed: whether it lets the change through.
-        text: why.
-    """
+    """What one gate says."""
 
     gate: str
     passed: bool
@@ -80,22 +66,15 @@ class Reason:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Verdict(AsDict):
     """Whether a change is accepted.
 
-    Args:
-        accepted: whether every gate passed.
-        headline: the biggest measured facts, failures first.
-        reasons: one of each gate.
+    The headline names the biggest measured facts, failures first.
     """
 
     accepted: bool
     headline: str
     reasons: tuple[Reason, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the verdict section of a receipt."""
-        return to_mapping(self)
 
 
 def judge(evidence: Evidence, limits: Limits) -> Verdict:

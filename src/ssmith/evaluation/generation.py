@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import DataError, InputError
 from ssmith.core.optional import require
+from ssmith.core.settings import AsDict
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.families.hf.running import running
 
@@ -49,17 +50,11 @@ class GenerationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class Judged(AsDict):
     """What some answers are worth.
 
-    Args:
-        count: answers judged.
-        metrics: by name, in percent.
-        unparsable: answers that are none of the allowed ones (counted as wrong); None where any
-            text is allowed.
-        unended: answers that were cut at the most tokens allowed.
-        settings: how they were written.
-        answers: the texts.
+    Metrics are in percent. ``unparsable`` answers are none of the allowed ones and counted as
+    wrong, None where any text is allowed; ``unended`` ones were cut at the most tokens allowed.
     """
 
     count: int
@@ -68,10 +63,6 @@ class Judged:
     unended: int
     settings: dict[str, Any] = field(default_factory=dict)
     answers: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {**asdict(self), "answers": list(self.answers)}
 
 
 def generate(

@@ -32,15 +32,8 @@ _YAML = (".yaml", ".yml")
 class HarnessConfig:
     """Which tasks, and how much of them.
 
-    Args:
-        tasks: names lm-eval knows, or paths of YAML files that define one.
-        limit: documents of each task at most, the first ones; None for all.
-        few_shot: solved examples before each question; None for each task's own number.
-        batch_size: requests per forward pass.
-        seed: of the choice of solved examples, and of resampling.
-
-    Raises:
-        InputError: if a value is outside its domain.
+    Tasks are names lm-eval knows, or paths of YAML files that define one; of each the first
+    ``limit`` documents are answered, and ``few_shot`` is each task's own number if None.
     """
 
     tasks: tuple[str, ...]

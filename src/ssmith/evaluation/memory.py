@@ -135,14 +135,8 @@ def parameter_bytes(model: nn.Module) -> int:
 class Memory:
     """Memory of two models, in bytes, each pair (before, after).
 
-    Args:
-        how: how the peak was measured.
-        batch_size: sequences in the forward pass.
-        length: steps in the forward pass.
-        peak_forward: peak of the forward pass.
-        state: state of one sequence between two steps, None if a model cannot step.
-        why_null: why ``state`` is None.
-        parameters: parameters and buffers.
+    ``state`` is of one sequence between two steps, None if a model cannot step, with the reason;
+    ``parameters`` count buffers as well.
     """
 
     how: str

@@ -8,16 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.files import finite_or_none
+from ssmith.core.rows import Rows
 from ssmith.core.running import evaluating
 from ssmith.core.sequences import Sequences
-from ssmith.evaluation.running import double_copy, inputs_for, run_forward, stepping
+from ssmith.evaluation.predict import answered
+from ssmith.evaluation.running import double_copy, inputs_for, stepping
 
 TOLERANCE = 1e-10
 """Largest absolute difference in float64 that counts as equal."""
+
+FEW = 8
+"""Rows that are compared at most."""
 
 
 def max_difference(a: Tensor, b: Tensor) -> float:
@@ -33,12 +39,12 @@ def max_difference(a: Tensor, b: Tensor) -> float:
     return float((a.to(wide) - b.to(wide)).abs().max()) if a.numel() else 0.0
 
 
-def forward_difference(a: nn.Module, b: nn.Module, part: Sequences) -> float:
-    """Return the largest difference of two models' outputs, computed in float64 copies."""
-    outputs = []
+def forward_difference(a: nn.Module, b: nn.Module, rows: Rows) -> float:
+    """Return the largest difference of two networks' outputs on a few rows, in float64 copies."""
+    batch, outputs = rows.batch(rows.ranges(FEW)[0]), []
     for model in (double_copy(a), double_copy(b)):
         with evaluating(model):
-            outputs.append(run_forward(model, *inputs_for(model, part)).cpu())
+            outputs.append(answered(model, rows, batch))
     return max_difference(*outputs)
 
 
@@ -57,7 +63,7 @@ def step_vs_scan(model: nn.Module, part: Sequences) -> float:
             out, state = stepper.step(x[:, t], state)
             ended = (lengths == t + 1).unsqueeze(1)
             last = torch.where(ended, out, torch.zeros_like(out) if last is None else last)
-        whole = run_forward(twin, x, lengths)
+        whole = twin(x, lengths)
     if last is None:
         raise InputError("the sequences have no step", allowed="lengths ≥ 1")
     return max_difference(last, whole)
@@ -68,8 +74,8 @@ class ParityCheck:
     """One check.
 
     Args:
-        name: e.g. ``"shrunk_vs_masked"``.
-        worst: largest absolute difference, None if it was not measured.
+        name: the two ways, e.g. ``"shrunk_vs_masked"``.
+        worst: largest difference, infinite if an output is not finite; None if it was not measured.
         tolerance: largest difference allowed, ≥ 0.
         why_null: why it was not measured.
     """
@@ -83,6 +89,14 @@ class ParityCheck:
     def passed(self) -> bool | None:
         """Whether the difference is within the tolerance; None if it was not measured."""
         return None if self.worst is None else self.worst <= self.tolerance
+
+
+def compared(
+    name: str, got: Float[Tensor, "..."], wanted: Float[Tensor, "..."], tolerance: float
+) -> ParityCheck:
+    """Return the check of two ways to the same outputs, in units of the largest (or of 1)."""
+    scale = float(wanted.abs().max().clamp_min(1.0)) if bool(wanted.isfinite().all()) else 1.0
+    return ParityCheck(name=name, worst=max_difference(got, wanted) / scale, tolerance=tolerance)
 
 
 def check(name: str, measure: Callable[[], float], tolerance: float = TOLERANCE) -> ParityCheck:

@@ -1,18 +1,16 @@
-"""What a check of paths is: its settings, a row for each two ways that must agree, the table."""
+"""What a check of paths is: its settings, and the table of ways that must agree."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import InputError
 from ssmith.core.files import finite_or_none
+from ssmith.evaluation.parity import ParityCheck
 
 TOLERANCES = {torch.float64: 2e-6, torch.float32: 2e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Largest difference that counts as equal, in units of the largest output (of 1, if that is
@@ -42,9 +40,6 @@ class PathParityConfig:
         double_up_to: parameters up to which a language model is checked in float64 too, ≥ 0; the
             copy takes eight bytes of memory for each.
         seed: of the random input.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     length: int | None = None
@@ -79,78 +74,29 @@ class PathParityConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NotCompared:
-    """A comparison that was left out.
-
-    Args:
-        name: of the comparison.
-        reason: why, and what would run it.
-    """
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class PathCheck:
-    """One row of the table: two ways to the same outputs.
-
-    Args:
-        name: the two ways that were compared.
-        difference: largest difference of outputs over the largest output; infinite if not finite.
-        tolerance: largest difference that passes.
-    """
-
-    name: str
-    difference: float
-    tolerance: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether the two ways agree."""
-        return self.difference <= self.tolerance
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict; a difference that is not finite is null."""
-        return {
-            **asdict(self),
-            "difference": finite_or_none(self.difference),
-            "passed": self.passed,
-        }
-
-
-def row(
-    name: str, got: Float[Tensor, "..."], wanted: Float[Tensor, "..."], tolerance: float
-) -> PathCheck:
-    """Compare two ways to the same outputs."""
-    finite = bool(got.isfinite().all()) and bool(wanted.isfinite().all())
-    scale = float(wanted.abs().max().clamp_min(1.0)) if finite else 1.0
-    difference = float((got - wanted).abs().max()) / scale if finite else math.inf
-    return PathCheck(name=name, difference=difference, tolerance=tolerance)
-
-
-@dataclass(frozen=True, kw_only=True)
 class PathParity:
     """What was compared, and on which paths.
 
-    Args:
-        model: class of the model.
-        stock: whether the model's own code was run.
-        paths: per operation: the path, and why; empty for stock.
-        checks: all comparisons.
-        left_out: what was not compared, with the reason.
-        text: what perplexity was compared on; None if it was not.
-        rounding: how far the reference in a language model's own dtype is from float64; None if
-            it was not measured.
+    ``paths`` tell per operation the path and why, empty for stock; ``rows`` hold also what was left
+    out; ``rounding`` is how far the reference in a language model's own dtype is from float64.
     """
 
     model: str
     stock: bool = False
     paths: tuple[dict[str, str], ...]
-    checks: tuple[PathCheck, ...]
-    left_out: tuple[NotCompared, ...] = ()
+    rows: tuple[ParityCheck, ...]
     text: dict[str, Any] | None = None
     rounding: float | None = None
+
+    @property
+    def checks(self) -> tuple[ParityCheck, ...]:
+        """What was compared."""
+        return tuple(item for item in self.rows if item.worst is not None)
+
+    @property
+    def left_out(self) -> tuple[ParityCheck, ...]:
+        """What was not compared."""
+        return tuple(item for item in self.rows if item.worst is None)
 
     @property
     def passed(self) -> bool:
@@ -158,22 +104,38 @@ class PathParity:
         return all(check.passed for check in self.checks)
 
     @property
-    def worst(self) -> PathCheck:
+    def worst(self) -> ParityCheck:
         """The comparison that used most of its tolerance."""
-        return max(self.checks, key=lambda check: check.difference / check.tolerance)
+        return max(self.checks, key=lambda check: (check.worst or 0.0) / check.tolerance)
 
     def __str__(self) -> str:
         paths = [f"{path['op']} runs on {path['backend']}: {path['reason']}" for path in self.paths]
         rows = [
             f"{'agrees' if item.passed else 'DIFFERS'}  "
-            f"{item.difference:.2g} of {item.tolerance:.2g}  {item.name}"
+            f"{item.worst:.2g} of {item.tolerance:.2g}  {item.name}"
             for item in self.checks
         ]
-        left = [f"not compared: {item.name}; {item.reason}" for item in self.left_out]
+        left = [f"not compared: {item.name}; {item.why_null}" for item in self.left_out]
         return "\n".join([self.model, *paths, *rows, *left])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        checks = [check.as_dict() for check in self.checks]
-        rounding = None if self.rounding is None else finite_or_none(self.rounding)
-        return asdict(self) | {"checks": checks, "passed": self.passed, "rounding": rounding}
+        """Return a JSON-ready dict; a difference that is not finite is null."""
+        checks = [
+            {
+                "name": item.name,
+                "difference": finite_or_none(item.worst or 0.0),
+                "tolerance": item.tolerance,
+                "passed": item.passed,
+            }
+            for item in self.checks
+        ]
+        return {
+            "model": self.model,
+            "stock": self.stock,
+            "paths": list(self.paths),
+            "checks": checks,
+            "left_out": [{"name": item.name, "reason": item.why_null} for item in self.left_out],
+            "text": self.text,
+            "rounding": None if self.rounding is None else finite_or_none(self.rounding),
+            "passed": self.passed,
+        }

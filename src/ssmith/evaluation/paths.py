@@ -14,18 +14,11 @@ from ssmith.core.progress import Progress, silent
 from ssmith.core.running import evaluating
 from ssmith.core.seeds import generator
 from ssmith.core.tokens import TokenWindows
-from ssmith.evaluation.path_rows import (
-    DOUBLE,
-    TOLERANCES,
-    NotCompared,
-    PathCheck,
-    PathParity,
-    PathParityConfig,
-    row,
-)
+from ssmith.evaluation.parity import ParityCheck, compared
+from ssmith.evaluation.path_rows import DOUBLE, TOLERANCES, PathParity, PathParityConfig
 from ssmith.evaluation.perplexity import check_vocabulary
 from ssmith.evaluation.running import copy_in
-from ssmith.evaluation.token_paths import Rounding, TokenPaths
+from ssmith.evaluation.token_paths import TokenPaths
 from ssmith.families import SequenceModel
 from ssmith.families.hf import engine
 from ssmith.families.paths import require_scan, scan_backends, scan_path, use_backend
@@ -71,21 +64,20 @@ def check_paths(
             require_scan(model, config.backend)
     if text is not None:
         check_vocabulary(model, text)
-    rows: list[PathCheck | NotCompared | Rounding] = []
+    rows: list[ParityCheck] = []
     table = TokenPaths.of(model, config, text)
     for item in table.rows():
         rows.append(item)
-        if isinstance(item, PathCheck):
-            made = sum(isinstance(other, PathCheck) for other in rows)
+        if item.worst is not None:
+            made = sum(other.worst is not None for other in rows)
             progress("compare", made, max(made, table.count()), item.name)
     return PathParity(
         model=type(model).__name__,
         stock=config.stock,
         paths=() if config.stock else tuple(map(_as_dict, report.paths)),
-        checks=tuple(item for item in rows if isinstance(item, PathCheck)),
-        left_out=tuple(item for item in rows if isinstance(item, NotCompared)),
+        rows=tuple(rows),
         text=None if text is None else text.describe(),
-        rounding=next((item.difference for item in rows if isinstance(item, Rounding)), None),
+        rounding=table.rounding,
     )
 
 
@@ -102,25 +94,25 @@ def _sequence(
         )
     if config.backend is not None:
         require_scan(model, config.backend)
-    left = NotCompared(
-        name="step by step, and chunks", reason="a bidirectional model needs the future"
-    )
+    rows = list(_sequence_rows(model, config))
+    if model.config.options.bidirectional:
+        why = "a bidirectional model needs the future"
+        rows.append(ParityCheck(name="step by step, and chunks", worst=None, why_null=why))
     return PathParity(
         model=type(model).__name__,
         paths=(_as_dict(scan_path(model)),),
-        checks=tuple(_sequence_rows(model, config)),
-        left_out=(left,) if model.config.options.bidirectional else (),
+        rows=tuple(rows),
     )
 
 
-def _sequence_rows(model: SequenceModel, config: PathParityConfig) -> Iterator[PathCheck]:
+def _sequence_rows(model: SequenceModel, config: PathParityConfig) -> Iterator[ParityCheck]:
     single = TOLERANCES[torch.float32] * len(model.blocks)
     for dtype, tolerance in ((torch.float64, DOUBLE), (torch.float32, single)):
         twin = copy_in(model, dtype)
         x = _input(twin, config, dtype)
         with evaluating(twin):
             for name, got, wanted in _ways(twin, x, config):
-                yield row(f"{name} ({str(dtype)[6:]})", got, wanted, tolerance)
+                yield compared(f"{name} ({str(dtype)[6:]})", got, wanted, tolerance)
 
 
 def _input(model: SequenceModel, config: PathParityConfig, dtype: torch.dtype) -> Tensor:

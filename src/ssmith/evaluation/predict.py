@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ssmith.core.checks import check_integer
-from ssmith.core.errors import DataError, NumericalError
+from ssmith.core.errors import DataError, InputError, ModelError, NumericalError
 from ssmith.core.rows import Batch, Rows
 from ssmith.core.running import evaluating
 from ssmith.core.sequences import Sequences
-from ssmith.evaluation.running import inputs_for, run_forward
 
 T = TypeVar("T")
 
@@ -38,22 +37,50 @@ def places_of(rows: Rows, count: int) -> Int64[Tensor, "n"]:
     return rows.by_length.argsort() if isinstance(rows, Sequences) else torch.arange(count)
 
 
-def predict(model: nn.Module, part: Sequences, batch_size: int = 64) -> Float[Tensor, "b o"]:
-    """Return what a model answers to sequences.
+def answered(model: nn.Module, rows: Rows, batch: Batch) -> Tensor:
+    """Return what a network answers to a batch, one row of outputs per row, on the CPU."""
+    outputs = tensor_of(rows.forward(model, batch)).cpu()
+    if outputs.shape[:1] != (batch.count,):
+        raise ModelError(
+            f"the model answered {tuple(outputs.shape)} to a batch of {batch.count}",
+            allowed="one row of outputs per row",
+        )
+    return outputs
 
-    Outputs are on the CPU, in the order of ``part``; one that is not finite is a `NumericalError`.
-    """
-    rows = over_batches(
-        model,
-        part,
-        lambda batch: run_forward(model, *inputs_for(model, batch.inputs)).cpu(),
-        batch_size,
+
+def tensor_of(outputs: Any) -> Tensor:
+    """Return the tensor in what a network returned: itself, its logits, or the first real one."""
+    for item in (outputs, getattr(outputs, "logits", None)):
+        if isinstance(item, Tensor):
+            return item
+    parts: Sequence[Any] = outputs if isinstance(outputs, tuple | list) else ()
+    if isinstance(outputs, Mapping):
+        parts = [outputs["logits"]] if "logits" in outputs else list(outputs.values())
+    for part in parts:
+        if isinstance(part, Tensor) and part.is_floating_point():
+            return part
+    if parts:
+        return tensor_of(parts[0])
+    raise InputError(
+        f"the network returned {type(outputs).__name__}",
+        allowed="a tensor, or something with logits",
+        next_step="give a Task whose outcomes read it, or rows a forward that returns the tensor",
     )
-    outputs = torch.cat(rows)
-    bad = int((~outputs.isfinite()).any(dim=1).sum())
+
+
+def check_outputs(outputs: Tensor, counted: str) -> None:
+    """Raise unless all outputs of some rows are finite."""
+    bad = int((~outputs.isfinite()).flatten(1).any(dim=1).sum())
     if bad:
         raise NumericalError(
-            f"the outputs of {bad} of {len(part)} sequences are not finite",
+            f"the outputs of {bad} of {len(outputs)} {counted} are not finite",
             next_step="check the model with float64 and the scaling of the data",
         )
+
+
+def predict(model: nn.Module, part: Sequences, batch_size: int = 64) -> Float[Tensor, "b o"]:
+    """Return what a model answers to sequences, on the CPU and in their order."""
+    rows = over_batches(model, part, lambda batch: answered(model, part, batch), batch_size)
+    outputs = torch.cat(rows)
+    check_outputs(outputs, "sequences")
     return outputs[places_of(part, len(part))]

@@ -6,7 +6,6 @@ import copy
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ssmith.core import trees
@@ -52,23 +51,8 @@ def double_copy(model: ModuleT) -> ModuleT:
 
 def inputs_for(model: nn.Module, part: Sequences) -> tuple[Tensor, Tensor]:
     """Return ``x`` and ``lengths`` on the model's device; a series takes the model's dtype."""
-    device = trees.place_of(model)
-    x = part.x.to(device)
-    if x.is_floating_point():
-        x = x.to(dtype_of(model))
-    return x, part.lengths.to(device)
-
-
-def run_forward(model: nn.Module, x: Tensor, lengths: Int[Tensor, "b"]) -> Float[Tensor, "b o"]:
-    """Run the model on one batch."""
-    out = model(x, lengths)
-    if not isinstance(out, Tensor) or out.ndim != 2 or out.shape[0] != x.shape[0]:
-        given = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise ModelError(
-            f"the model answered {given} to a batch of {x.shape[0]}",
-            allowed="a tensor of shape (batch, outputs)",
-        )
-    return out
+    placed: tuple[Tensor, Tensor] = trees.placed((part.x, part.lengths), model)
+    return placed
 
 
 def stepping(model: nn.Module) -> StepModel:

@@ -15,7 +15,7 @@ from ssmith.core.rows import Rows
 from ssmith.core.sequences import Sequences
 from ssmith.core.tokens import TokenWindows
 from ssmith.core.trees import place_of
-from ssmith.evaluation.running import dtype_of, inputs_for, run_forward, stepping
+from ssmith.evaluation.running import dtype_of, inputs_for, stepping
 from ssmith.evaluation.timing import Run
 from ssmith.families.hf import engine
 from ssmith.families.hf.running import forward, logits_of
@@ -98,7 +98,7 @@ def _of_sequences(model: nn.Module, part: Sequences) -> Runs:
 
     layers = [module for module in model.modules() if isinstance(module, LTILayer)]
     return Runs(
-        batch=lambda: run_forward(model, x, lengths),
+        batch=lambda: model(x, lengths),
         step=step,
         state=lambda count: stepped(count, 1)[2],
         state_space=_state_space(model, layers, part) if layers else None,

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
 from ssmith.core.errors import UnsupportedError
+from ssmith.evaluation.timing import Run, time_pair
 from ssmith.families import SequenceModel
 
-_REPEATS, _BEFORE = 15, 3
+_SECONDS = 0.02
 
 
-@torch.no_grad()
 def step_seconds(model: nn.Module) -> float:
     """Return the median time of one step of one sequence, in seconds."""
     run = _step_of(model)
-    times = []
-    for _ in range(_BEFORE + _REPEATS):
-        begun = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - begun)
-    return statistics.median(times[_BEFORE:])
+    with torch.no_grad():
+        return min(time_pair(run, run, seconds=_SECONDS).medians)
 
 
-def _step_of(model: Any) -> Callable[[], Any]:
+def _step_of(model: Any) -> Run:
     device = next(model.parameters()).device
     if isinstance(model, SequenceModel):
         config, state = model.config, model.initial_state(1)

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssmith.core.errors import DataError, InputError, ModelError, NumericalError
+from ssmith.core.errors import DataError, InputError, NumericalError
 from ssmith.core.rows import Batch, Rows
 from ssmith.core.sequences import Sequences
 from ssmith.core.tokens import TokenWindows
 from ssmith.core.trees import placed
 from ssmith.evaluation.metrics import Metric, Outcomes
 from ssmith.evaluation.naive import units_of
-from ssmith.evaluation.predict import over_batches, places_of
+from ssmith.evaluation.predict import answered, check_outputs, over_batches, places_of
 
 Seen = Tensor | tuple[Tensor, Tensor] | Outcomes
 """One number per row; or numerators and weights."""
@@ -68,12 +68,7 @@ class Task:
         """
         if self.outcomes is not None:
             return self._checked(self.outcomes(model, placed(batch.inputs, model)), batch.count)
-        outputs = tensor_of(rows.forward(model, batch)).cpu()
-        if outputs.shape[:1] != (batch.count,):
-            raise ModelError(
-                f"the model answered {tuple(outputs.shape)} to a batch of {batch.count}",
-                allowed="one row of outputs per row",
-            )
+        outputs = answered(model, rows, batch)
         return self.of_outputs(outputs, targets_of(batch))
 
     def of_outputs(self, outputs: Tensor, targets: Tensor) -> Outcomes:
@@ -85,12 +80,7 @@ class Task:
             raise InputError(
                 f"{self.metric.name} is no score of outputs", allowed="a task with one"
             )
-        bad = int((~outputs.isfinite()).flatten(1).any(dim=1).sum())
-        if bad:
-            raise NumericalError(
-                f"the outputs of {bad} of {len(outputs)} {self.metric.counted} are not finite",
-                next_step="check the model with float64 and the scaling of the data",
-            )
+        check_outputs(outputs, self.metric.counted)
         return self._checked(self.score(outputs, targets), len(outputs))
 
     def _checked(self, seen: Seen, count: int) -> Outcomes:
@@ -125,22 +115,6 @@ def outcomes_of(
     back = replace(_taken(found, places_of(rows, len(found))), units=units_of(rows))
     _check_finite(back, task.metric, rows)
     return back
-
-
-def tensor_of(outputs: Any) -> Tensor:
-    """Return the tensor in what a network returned: itself, its logits, or the first there is."""
-    for item in (outputs, getattr(outputs, "logits", None)):
-        if isinstance(item, Tensor):
-            return item
-    if isinstance(outputs, tuple | list) and outputs:
-        return tensor_of(outputs[0])
-    if isinstance(outputs, Mapping) and "logits" in outputs:
-        return tensor_of(outputs["logits"])
-    raise InputError(
-        f"the network returned {type(outputs).__name__}",
-        allowed="a tensor, or something with logits",
-        next_step="give a Task whose outcomes read it",
-    )
 
 
 def targets_of(batch: Batch) -> Tensor:

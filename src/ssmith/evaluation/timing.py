@@ -30,10 +30,8 @@ _SHARE = 0.5
 class WarmUp:
     """What was run before the first sample that counts.
 
-    Args:
-        calls: of each of the two runs.
-        seconds: it took, of both.
-        settled: whether both runs took, at its end, the same time twice in a row.
+    Calls are of each of the two runs, seconds of both; settled are runs that took the same time
+    twice in a row at its end.
     """
 
     calls: int

@@ -14,14 +14,8 @@ from torch import Tensor
 from ssmith.core.errors import NumericalError
 from ssmith.core.seeds import generator
 from ssmith.core.tokens import TokenWindows
-from ssmith.evaluation.path_rows import (
-    DOUBLE,
-    TOLERANCES,
-    NotCompared,
-    PathCheck,
-    PathParityConfig,
-    row,
-)
+from ssmith.evaluation.parity import ParityCheck, compared
+from ssmith.evaluation.path_rows import DOUBLE, TOLERANCES, PathParityConfig
 from ssmith.evaluation.perplexity import window_losses
 from ssmith.families.hf.double import in_double
 from ssmith.families.hf.running import (
@@ -59,20 +53,7 @@ PERPLEXITY = 1e-3
 """Largest relative difference of perplexities that counts as equal."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rounding:
-    """What rounding alone does to a model's logits, in units of the largest one.
-
-    Args:
-        difference: the reference in the model's own dtype against float64.
-        state: float64 with a state rounded to bfloat16 after every token, against without.
-    """
-
-    difference: float
-    state: float
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class TokenPaths:
     """The ways of one language model.
 
@@ -82,6 +63,9 @@ class TokenPaths:
         chunks: tokens per call to try.
         tokens: random ones, none of them 0; the last ``config.following`` of a row follow the rest.
         text: what perplexity is compared on; None to leave it out.
+        rounding: what rounding alone does to the logits, in units of the largest: the reference in
+            the model's own dtype against float64; None until that was measured.
+        state_rounding: the same of a state rounded to bfloat16 after every token.
     """
 
     model: Any
@@ -89,6 +73,8 @@ class TokenPaths:
     chunks: tuple[int, ...]
     tokens: Int64[Tensor, "b l"]
     text: TokenWindows | None = None
+    rounding: float | None = None
+    state_rounding: float = 0.0
 
     @staticmethod
     def of(model: Any, config: PathParityConfig, text: TokenWindows | None = None) -> TokenPaths:
@@ -116,7 +102,7 @@ class TokenPaths:
         per_path = 2 + (self.text is not None)
         return 2 * formulas + rest + per_path * (len(scan_backends(self.model)) - 1)
 
-    def rows(self) -> Iterator[PathCheck | NotCompared | Rounding]:
+    def rows(self) -> Iterator[ParityCheck]:
         """Compare the logits of the model, run every way there is.
 
         Whole against token by token, against chunks with a carried state, in a padded batch (left
@@ -132,43 +118,39 @@ class TokenPaths:
         dtype = next(model.parameters()).dtype
         layers = len(mixers(model)[0]) if dtype in (torch.float32, torch.float64) else 1
         tolerance, narrow = TOLERANCES[dtype] * layers, BF16_STATE
-        for item in self._in_double(judge):
-            if isinstance(item, Rounding):
-                tolerance = max(SINGLE, ROUNDINGS * item.difference)
-                narrow = ROUNDINGS * item.state
-            yield item
+        yield from self._in_double(judge)
+        if self.rounding is not None:
+            tolerance = max(SINGLE, ROUNDINGS * self.rounding)
+            narrow = ROUNDINGS * self.state_rounding
         with running(model, backend=None, stock=stock):
             yield from self._formulas(model, tolerance, str(dtype).removeprefix("torch."))
             rounded = logits_in_chunks(model, ids, 1, state=torch.bfloat16)
             name = "state in float32 against bfloat16"
-            yield row(name, rounded, logits_of(model, ids), max(narrow, tolerance))
+            yield compared(name, rounded, logits_of(model, ids), max(narrow, tolerance))
             yield from token_rows(model, self.tokens, self.config, tolerance)
         if stock:
-            yield NotCompared(name="a given first state", reason="stock code has no place for one")
+            yield _left_out("a given first state", "stock code has no place for one")
         else:
             yield from self._backends(judge, tolerance)
         yield from self._perplexities()
 
-    def _in_double(self, judge: Tensor) -> Iterator[PathCheck | NotCompared | Rounding]:
+    def _in_double(self, judge: Tensor) -> Iterator[ParityCheck]:
         """Compare formulas alone: a float64 copy leaves no rounding to hide a difference behind."""
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         if parameters > self.config.double_up_to:
             reason = f"{parameters:,} parameters; allow more with double_up_to={parameters}"
-            yield NotCompared(name="all of it in float64", reason=reason)
+            yield _left_out("all of it in float64", reason)
             return
         with in_double(self.model) as twin, running(twin, backend=None):
             truth = logits_of(twin, self.ids)
             rounded = logits_in_chunks(twin, self.ids, 1, state=torch.bfloat16)
-            found = Rounding(
-                difference=row("", judge, truth, SINGLE).difference,
-                state=row("", rounded, truth, SINGLE).difference,
-            )
-            if math.isfinite(found.difference) and math.isfinite(found.state):
-                yield found
+            own, state = (compared("", got, truth, SINGLE).worst for got in (judge, rounded))
+            if own is not None and state is not None and math.isfinite(own + state):
+                self.rounding, self.state_rounding = own, state
             if not self.config.stock:
                 yield from self._formulas(twin, DOUBLE, "float64 throughout")
 
-    def _formulas(self, model: Any, tolerance: float, ran: str) -> Iterator[PathCheck]:
+    def _formulas(self, model: Any, tolerance: float, ran: str) -> Iterator[ParityCheck]:
         """Yield what must agree to rounding, whatever the dtype."""
         ids = self.ids
         whole = logits_of(model, ids)
@@ -176,10 +158,10 @@ class TokenPaths:
             if chunk < ids.shape[1]:
                 name = "token by token" if chunk == 1 else f"chunks of {chunk}"
                 got = logits_in_chunks(model, ids, chunk)
-                yield row(f"whole against {name} ({ran})", got, whole, tolerance)
+                yield compared(f"whole against {name} ({ran})", got, whole, tolerance)
         for left in (True, False):
             name = f"padded on the {'left' if left else 'right'} against alone"
-            yield row(f"{name} ({ran})", *self._padded(model, left=left), tolerance)
+            yield compared(f"{name} ({ran})", *self._padded(model, left=left), tolerance)
         if self.config.stock:
             return
         with first_states(model, self.config.seed) as given:
@@ -188,7 +170,7 @@ class TokenPaths:
                 # A prefill that drops its first state agrees with itself, and with no first state.
                 heard = started if bool((started != whole).any()) else started + torch.inf
                 name = f"a given first state: whole against token by token ({ran})"
-                yield row(name, logits_in_chunks(model, ids, 1), heard, tolerance)
+                yield compared(name, logits_in_chunks(model, ids, 1), heard, tolerance)
 
     def _padded(self, model: Any, *, left: bool) -> tuple[Tensor, Tensor]:
         """Return logits of rows of unequal lengths in one padded batch, and of each alone."""
@@ -201,27 +183,27 @@ class TokenPaths:
         ]
         return torch.cat(together), torch.cat(alone)
 
-    def _backends(self, judge: Tensor, tolerance: float) -> Iterator[PathCheck]:
+    def _backends(self, judge: Tensor, tolerance: float) -> Iterator[ParityCheck]:
         model, ids = self.model, self.ids
         for backend in scan_backends(model)[1:]:
             with running(model, backend=backend):
                 ways = {"": logits_of(model, ids)}
                 ways[", token by token"] = logits_in_chunks(model, ids, 1)
             for way, got in ways.items():
-                yield row(f"{backend} against reference{way}", got, judge, tolerance)
+                yield compared(f"{backend} against reference{way}", got, judge, tolerance)
 
-    def _perplexities(self) -> Iterator[PathCheck | NotCompared]:
+    def _perplexities(self) -> Iterator[ParityCheck]:
         if self.text is None or self.config.stock:
             none = "no text was given that it can read"
             reason = "stock code has one path" if self.config.stock else none
-            yield NotCompared(name="perplexity on each path", reason=reason)
+            yield _left_out("perplexity on each path", reason)
             return
         judge = self._mean_loss("reference", self.text)
         for backend in scan_backends(self.model)[1:]:
             apart = self._mean_loss(backend, self.text) - judge
-            yield PathCheck(
+            yield ParityCheck(
                 name=f"perplexity of {self.text.scored:,} tokens: {backend} against reference",
-                difference=abs(math.expm1(apart)) if math.isfinite(apart) else math.inf,
+                worst=abs(math.expm1(apart)) if math.isfinite(apart) else math.inf,
                 tolerance=PERPLEXITY,
             )
 
@@ -234,9 +216,13 @@ class TokenPaths:
             return math.nan
 
 
+def _left_out(name: str, reason: str) -> ParityCheck:
+    return ParityCheck(name=name, worst=None, why_null=reason)
+
+
 def token_rows(
     model: Any, tokens: Int64[Tensor, "b l"], config: PathParityConfig, tolerance: float
-) -> Iterator[PathCheck]:
+) -> Iterator[ParityCheck]:
     """Compare greedy tokens: of prompts in a padded batch, and of a prompt in chunks.
 
     Where two ways choose different tokens, the difference is how far apart the logits of the two
@@ -254,7 +240,7 @@ def token_rows(
     for way, found in zip(WAYS, ways, strict=True):
         apart = [_apart(model, *each) for each in zip(prompts, found, alone, strict=True)]
         name = f"{steps} greedy tokens {way} against alone"
-        yield PathCheck(name=name, difference=max(apart), tolerance=tolerance)
+        yield ParityCheck(name=name, worst=max(apart), tolerance=tolerance)
 
 
 def _prompts(ids: Int64[Tensor, "b l"], config: PathParityConfig) -> list[Int64[Tensor, "_"]]:

@@ -19,7 +19,7 @@ from ssmith.core.rows import Rows
 from ssmith.core.sequences import Sequences
 from ssmith.evaluation import OwnMetric, SpeedConfig, compare_own, own_metric, predict
 from ssmith.families import answers_of, vocabulary_of
-from ssmith.jobs.pilot.costs import Costs, measure_costs
+from ssmith.jobs.pilot.costs import measure_costs
 from ssmith.jobs.source import RowsConfig, one_batch, open_source, reads_text
 
 
@@ -35,9 +35,6 @@ class CompareConfig:
         seed: of resampling.
         threads: CPU threads; None leaves PyTorch's setting.
         speed_seconds: time for each speed measurement.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     rows: RowsConfig = field(default_factory=RowsConfig)
@@ -90,66 +87,36 @@ def compare(
     )
     progress("speed and memory", 1, 1)
     answers = answers_of(models[0])
-    return Compared(
-        names=(before, after),
-        found=(api.inspect(models[0], before), api.inspect(models[1], after)),
-        task="language modelling" if answers is None else answers.task,
+    first, second = (
+        api.inspect(model, name) for model, name in zip(models, (before, after), strict=True)
+    )
+    changes = [
+        {"kind": item.kind, "name": item.name, "text": item.text} for item in costs.changes()
+    ]
+    return Receipt(
+        action="compare",
+        model={
+            "name": f"{before} → {after}",
+            "family": ", ".join(sorted({layer.family for layer in first.layers})),
+            "task": "language modelling" if answers is None else answers.task,
+            "layers": len(first.layers),
+            "digest_before": first.digest,
+            "digest_after": second.digest,
+        },
+        method={"command": list(command)},
+        seed=config.seed,
+        versions=versions(),
         data=source.describe(rows),
+        removed=_removed((first, second)),
         quality=quality.as_dict(split=split, own=section),
-        findings=[*source.findings(), *(item.as_dict() for item in quality.findings())],
-        costs=costs,
-    ).receipt(config.seed, command)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Compared:
-    """What was found of two models, (before, after).
-
-    Args:
-        names: what the user called them.
-        found: what they are.
-        task: what they predict.
-        data: the data section of a receipt.
-        quality: the quality section.
-        findings: what must be known of it.
-        costs: speed, memory and size.
-    """
-
-    names: tuple[str, str]
-    found: tuple[Inspection, Inspection]
-    task: str
-    data: dict[str, Any]
-    quality: dict[str, Any]
-    findings: list[dict[str, Any]]
-    costs: Costs
-
-    def receipt(self, seed: int, command: Sequence[str]) -> Receipt:
-        """Return the receipt, without a verdict."""
-        first, second = self.found
-        changes = [
-            {"kind": item.kind, "name": item.name, "text": item.text}
-            for item in self.costs.changes()
-        ]
-        return Receipt(
-            action="compare",
-            model={
-                "name": " → ".join(self.names),
-                "family": ", ".join(sorted({layer.family for layer in first.layers})),
-                "task": self.task,
-                "layers": len(first.layers),
-                "digest_before": first.digest,
-                "digest_after": second.digest,
-            },
-            method={"command": list(command)},
-            seed=seed,
-            versions=versions(),
-            data=self.data,
-            removed=_removed(self.found),
-            quality=self.quality,
-            findings=[*self.findings, *self.costs.findings()],
-            details={"changes": changes},
-            **self.costs.sections(),
-        )
+        findings=[
+            *source.findings(),
+            *(item.as_dict() for item in quality.findings()),
+            *costs.findings(),
+        ],
+        details={"changes": changes},
+        **costs.sections(),
+    )
 
 
 def check_alike(models: tuple[nn.Module, nn.Module], names: tuple[str, str]) -> None:

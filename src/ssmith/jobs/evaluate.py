@@ -23,9 +23,6 @@ class EvaluateConfig:
         lm_eval_limit: documents of each of these tasks at most, the first ones; None for all.
         few_shot: solved examples before each question; None for each task's own number.
         seed: of the bootstrap, where the interval is one.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     rows: RowsConfig = field(default_factory=RowsConfig)

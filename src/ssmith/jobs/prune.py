@@ -10,112 +10,32 @@ from typing import Any
 
 from torch import nn
 
-from ssmith import api, artefact, data, spine, surgery
+from ssmith import api, artefact, spine, surgery
 from ssmith.artefact.blockwise import Assembly, DirectoryBlocks
 from ssmith.artefact.configs import is_language_model, is_read_by_block, read_any_config
 from ssmith.calibrate import PassConfig
 from ssmith.calibrate.preflight import BlockSizes, Preflight, free_memory, preflight
 from ssmith.calibrate.shards import Group
 from ssmith.core.budget import Budget
-from ssmith.core.checks import check_integer
 from ssmith.core.directories import new_directory
 from ssmith.core.errors import InputError
 from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt
 from ssmith.core.rows import Rows
-from ssmith.core.seeds import permutation
-from ssmith.core.sequences import SequenceData, Sequences
-from ssmith.core.text import Text
 from ssmith.core.tokens import TokenWindows
 from ssmith.core.unit import Mode
 from ssmith.core.words import number_of, span
 from ssmith.evaluation.resident import ResidentPeak, resident_peak
 from ssmith.families.registry import find_selective
 from ssmith.jobs.outputs import RECEIPT, RECIPE
+from ssmith.jobs.source import Calibration
 from ssmith.spine.planning import SELECTIVE
 
-SEQUENCES, WINDOWS = 256, 64
-"""Calibration rows of sequence models and of language models, unless told otherwise."""
 # Of the memory that is left, for weights and what a pass adds to them.
 _USABLE = 0.8
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """Which rows a model is calibrated on.
-
-    Args:
-        data: ``embedded:NAME``, a file or a directory; for a language model a text. None for
-            methods that need none.
-        samples: how many rows, ≥ 1; 256 sequences or 64 windows if None.
-        length: tokens of each window of text, ≥ 2; 2,048 if None.
-        seed: of their draw, and of what is random in a method.
-        split: they are drawn from.
-        field: key or column of the text in a ``.jsonl`` or ``.csv`` file; ``text`` if None.
-
-    Raises:
-        InputError: if a value is outside its domain.
-    """
-
-    data: str | None = None
-    samples: int | None = None
-    length: int | None = None
-    seed: int = 0
-    split: str = "train"
-    field: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.samples is not None:
-            check_integer("samples", self.samples, at_least=1)
-        if self.length is not None:
-            check_integer("length", self.length, at_least=2)
-        check_integer("seed", self.seed, at_least=0)
-
-    def check_kind(self, *, text: bool) -> None:
-        """Raise if a setting says nothing about the rows at hand."""
-        for name in ("length", "field") if text is False else ():
-            if getattr(self, name) is not None:
-                raise InputError(f"{name} is for language models", next_step="leave it out")
-        for name in ("samples", "length", "field") if self.data is None else ():
-            if getattr(self, name) is not None:
-                raise InputError(f"{name} without data", next_step="name the rows as well")
-
-    def text(self, directory: Path, vocabulary: int) -> Text:
-        """Read the text for a language model."""
-        return data.load_text(
-            self._data(),
-            tokenizer=directory,
-            vocabulary=vocabulary,
-            field=self.field or "text",
-        )
-
-    def windows(self, directory: Path, vocabulary: int) -> TokenWindows:
-        """Draw windows from the text; arguments and errors as of `text`."""
-        text = self.text(directory, vocabulary)
-        samples = WINDOWS if self.samples is None else self.samples
-        return text.sample(samples, self.tokens, seed=self.seed, split=self.split)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of each window."""
-        return 2048 if self.length is None else self.length
-
-    def sequences(self, loaded: SequenceData) -> Sequences:
-        """Draw sequences without replacement from a split of loaded data."""
-        part = loaded.split(self.split)
-        count = SEQUENCES if self.samples is None else self.samples
-        order = permutation(len(part), self.seed, "calibration")
-        return part.take(order[:count].to(part.x.device))
-
-    def _data(self) -> str:
-        if self.data is None:
-            raise InputError(
-                "data is missing", allowed="rows to calibrate on", next_step="try stdlib: for text"
-            )
-        return self.data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +50,6 @@ class PruneConfig:
         kept_gb: memory for what is held of a block between two looks at it, in 10⁹ bytes; 1 if
             None.
         from_disk: read blocks one by one; None to do so if the model would fill the memory.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     cuts: tuple[Budget, ...] = ()
@@ -183,12 +100,7 @@ class PruneTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """What a pruning left.
-
-    Args:
-        plan: what was decided.
-        receipt: what was done.
-    """
+    """What a pruning left."""
 
     plan: Plan
     receipt: Receipt
@@ -206,7 +118,7 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
     _check_kind(task, reads_text=is_language_model(content), by_block=by_block)
     if by_block and task.plan is None:
         blocks = DirectoryBlocks(directory, content)
-        windows = task.config.calibration.windows(directory, blocks.skeleton.config.vocab_size)
+        windows = _windows(task.config.calibration, directory, blocks.skeleton)
         needed, from_disk = _needed(task, blocks, windows)
         _announce(task, windows, needed, from_disk, say)
         if from_disk:
@@ -267,9 +179,14 @@ def _rows(calibration: Calibration, model: Any, directory: Path) -> Rows | None:
     if calibration.data is None:
         return None
     if is_language_model(read_any_config(directory)):
-        return calibration.windows(directory, model.config.vocab_size)
-    loaded = api.load_data(calibration.data, model, needs=(calibration.split,))
-    return calibration.sequences(loaded)
+        return _windows(calibration, directory, model)
+    return calibration.draw(api.load_data(calibration.data, model, needs=(calibration.split,)))
+
+
+def _windows(calibration: Calibration, directory: Path, model: Any) -> TokenWindows:
+    windows = calibration.draw(calibration.text(directory, model.config.vocab_size))
+    assert isinstance(windows, TokenWindows)
+    return windows
 
 
 def _announce(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -23,12 +24,14 @@ from ssmith.core.text import ALL, Text
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.core.tokens import TokenWindows
 from ssmith.core.words import number_of
-from ssmith.data import find_tokenizer
+from ssmith.data import find_tokenizer, load_text
 from ssmith.families import directory_of, vocabulary_of
 
 _LENGTH = 2048
 _OF_TEXT = ("length", "stride", "windows", "field")
 _SEQUENCES, _WINDOWS = 64, 8
+SEQUENCES, WINDOWS = 256, 64
+"""Calibration rows of sequence models and of language models, unless told otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +46,6 @@ class RowsConfig:
         field: key of the text in each line of a ``.jsonl`` file, or column of a ``.csv`` one;
             ``text`` if None.
         batch_size: rows per forward pass, ≥ 1, also when timed; 64 if None, of text 8.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     split: str = "test"
@@ -63,9 +63,7 @@ class RowsConfig:
 
     def check_kind(self, *, text: bool) -> None:
         """Raise if a setting says nothing about the rows at hand."""
-        for name in () if text else _OF_TEXT:
-            if getattr(self, name) is not None:
-                raise InputError(f"{name} is for language models", next_step="leave it out")
+        _refuse_of_text(self, _OF_TEXT, text=text)
         if self.split == ALL and not text:
             raise InputError(f"split is {ALL!r}", allowed=", ".join(SPLITS))
 
@@ -81,12 +79,77 @@ class RowsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """Where the rows of a job come from.
+class Calibration:
+    """Which rows a model is calibrated on.
 
     Args:
-        data: sequences in splits, a text, or the user's own rows by split.
+        data: ``embedded:NAME``, a file or a directory; for a language model a text. None for
+            methods that need none.
+        samples: how many rows, ≥ 1; 256 sequences or 64 windows if None.
+        length: tokens of each window of text, ≥ 2; 2,048 if None.
+        seed: of their draw, and of what is random in a method.
+        split: they are drawn from.
+        field: key or column of the text in a ``.jsonl`` or ``.csv`` file; ``text`` if None.
     """
+
+    data: str | None = None
+    samples: int | None = None
+    length: int | None = None
+    seed: int = 0
+    split: str = "train"
+    field: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.samples is not None:
+            check_integer("samples", self.samples, at_least=1)
+        if self.length is not None:
+            check_integer("length", self.length, at_least=2)
+        check_integer("seed", self.seed, at_least=0)
+
+    def check_kind(self, *, text: bool) -> None:
+        """Raise if a setting says nothing about the rows at hand."""
+        _refuse_of_text(self, ("length", "field"), text=text)
+        for name in ("samples", "length", "field") if self.data is None else ():
+            if getattr(self, name) is not None:
+                raise InputError(f"{name} without data", next_step="name the rows as well")
+
+    def text(self, directory: Path, vocabulary: int) -> Text:
+        """Read the text for a language model."""
+        return load_text(
+            self._data(),
+            tokenizer=directory,
+            vocabulary=vocabulary,
+            field=self.field or "text",
+        )
+
+    def draw(self, loaded: SequenceData | Text) -> Rows:
+        """Draw rows from a split of what was loaded."""
+        usual = WINDOWS if isinstance(loaded, Text) else SEQUENCES
+        count = usual if self.samples is None else self.samples
+        return Source(data=loaded).sample(count, self.tokens, seed=self.seed, split=self.split)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of each window."""
+        return self.length or _LENGTH
+
+    def _data(self) -> str:
+        if self.data is None:
+            raise InputError(
+                "data is missing", allowed="rows to calibrate on", next_step="try stdlib: for text"
+            )
+        return self.data
+
+
+def _refuse_of_text(config: object, names: Sequence[str], *, text: bool) -> None:
+    for name in () if text else names:
+        if getattr(config, name) is not None:
+            raise InputError(f"{name} is for language models", next_step="leave it out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the rows of a job come from."""
 
     data: SequenceData | Text | Mapping[str, Any]
 
@@ -103,15 +166,15 @@ class Source:
             )  # fmt: skip
         return as_rows(self.data[split])
 
-    def sample(self, count: int, how: RowsConfig, seed: int) -> Rows:
-        """Draw rows to calibrate on."""
+    def sample(self, count: int, length: int, *, seed: int, split: str = "train") -> Rows:
+        """Draw rows to calibrate on, without replacement; of text windows of a length."""
         if isinstance(self.data, Text):
-            return self.data.sample(count, how.length or _LENGTH, seed=seed)
+            return self.data.sample(count, length, seed=seed, split=split)
         if not isinstance(self.data, SequenceData):
             return self.rows("calibration")
-        train = self.data.split("train")
-        order = permutation(len(train), seed, "calibration")
-        return train.take(order[:count].to(train.x.device))
+        part = self.data.split(split)
+        order = permutation(len(part), seed, "calibration")
+        return part.take(order[:count].to(part.x.device))
 
     def findings(self) -> list[dict[str, Any]]:
         """Return what must be known of the data: rows that are in more than one split."""

@@ -18,7 +18,8 @@ from ssmith.core.files import write_json, write_text
 from ssmith.core.progress import Progress, part_of, silent
 from ssmith.core.receipt import versions
 from ssmith.evaluation import compare
-from ssmith.jobs.prune import WINDOWS, PruneTask
+from ssmith.jobs.prune import PruneTask
+from ssmith.jobs.source import WINDOWS
 from ssmith.report.plot_sweep import sweep_plot
 
 SWEEP = "sweep.json"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from ssmith.core.budget import AUTO, NONE, ONCE, WHITE, Budget, Target
 from ssmith.core.checks import check_choice, check_number
 from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.core.names import spelled, unknown_name
+from ssmith.core.names import spelled
 from ssmith.core.pattern import Pattern
 from ssmith.core.selective import check_entry_semantics
-from ssmith.criteria import by_name
-from ssmith.criteria.selective import SelectiveCriterion
+from ssmith.core.settings import to_mapping
+from ssmith.criteria import by_name, with_settings
+from ssmith.criteria.selective import Scoring, SelectiveCriterion
 from ssmith.criteria.weights import WeightCriterion
 from ssmith.families.mamba.units import PROJECTIONS
 
@@ -25,7 +25,6 @@ OFFSETS = frozenset("Dhy")
 Rows = Literal["none", "C", "CB"]
 Spread = Literal["spare-conv", "uniform", "cost", "measured", "sensitivity", "sensitivity-trace"]
 _PASS_SETTINGS = ("width", "refresh")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +35,7 @@ class States:
         budget: what was asked for.
         method: criterion by name.
         criterion: the same, with its settings.
+        scoring: what of it scores the unit.
         rows: new rows of the projection that makes C, or C and B; ``"none"`` for entries.
         terms: letters of what is refitted to the layer's output: D, h, y.
         by_cost: whether layers lose unequal shares, where that costs least.
@@ -45,6 +45,7 @@ class States:
     budget: Budget
     method: str
     criterion: SelectiveCriterion
+    scoring: Scoring
     rows: Rows = "none"
     terms: str = ""
     by_cost: bool = False
@@ -52,11 +53,9 @@ class States:
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
-        settings = dataclasses.asdict(self.criterion)  # type: ignore[call-overload]
-        return {
-            "name": self.method, "label": self.criterion.label, **settings, "rows": self.rows,
-            "terms": self.terms, "scope": "cost" if self.by_cost else "uniform",
-        }  # fmt: skip
+        scope = "cost" if self.by_cost else "uniform"
+        asked = {"rows": self.rows, "terms": self.terms, "scope": scope}
+        return _described(self.method, self.criterion, asked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,22 +99,13 @@ class Weights:
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
-        settings = dataclasses.asdict(self.criterion)  # type: ignore[call-overload]
-        return {
-            "name": self.method, "label": self.criterion.label, **settings, "scope": self.scope,
-            "width": self.width, "refresh": self.refresh,
-        }  # fmt: skip
+        asked = {"scope": self.scope, "width": self.width, "refresh": self.refresh}
+        return _described(self.method, self.criterion, asked)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Everything that is cut from selective layers, in the order in which it is cut.
-
-    Args:
-        state: whole states of all channels; None for none.
-        entry: entries of A_log; None for none.
-        weight: weights of projections; None for none.
-    """
+    """Everything that is cut from selective layers, in the order in which it is cut."""
 
     state: States | None = None
     entry: States | None = None
@@ -130,7 +120,7 @@ class Choice:
     @property
     def lockstep(self) -> bool:
         """Whether a criterion needs all windows in one batch, and none of them padded."""
-        return any(cut.criterion.lockstep for cut in (self.state, self.entry) if cut)
+        return any(cut.scoring.lockstep for cut in (self.state, self.entry) if cut)
 
     @property
     def label(self) -> str:
@@ -148,6 +138,12 @@ class Choice:
             for unit, cut in parts.items()
             if cut is not None
         }
+
+
+def _described(
+    method: str, criterion: SelectiveCriterion | WeightCriterion, asked: dict[str, Any]
+) -> dict[str, Any]:
+    return {"name": method, "label": criterion.label, **to_mapping(criterion), **asked}
 
 
 def choose(budgets: Sequence[Budget], *, refits: bool) -> Choice:
@@ -177,11 +173,12 @@ def _of_states(budget: Budget, *, refits: bool) -> States:
             f"sparsity of state is {budget.pattern}", allowed="a share in (0, 1), or a count",
             next_step="patterns are for entry and weight",
         )  # fmt: skip
-    _refuse(budget, semantics=budget.semantics not in (None, "remove"))
+    _refuse(budget, {"semantics": (None, "remove")})
     method = AFTER_REFIT if refits else WITHOUT_REFIT
     method = method if spelled(budget.method) == AUTO else spelled(budget.method)
     criterion = _criterion(method, budget)
-    if not criterion.scores_columns:
+    scoring = criterion.columns
+    if scoring is None:
         raise InputError(
             f"{method} is not defined for whole states",
             allowed="output-energy, gram-greedy, refit-greedy, sparsessm-v1 and the baselines",
@@ -196,8 +193,8 @@ def _of_states(budget: Budget, *, refits: bool) -> States:
         rows = "CB" if "B" in letters else "C" if "C" in letters else "none"
         terms = "".join(sorted(letters & OFFSETS))
     return States(
-        budget=budget, method=method, criterion=criterion, rows=rows, terms=terms,
-        by_cost=_by_cost(budget, usual=False, criterion=criterion),
+        budget=budget, method=method, criterion=criterion, scoring=scoring, rows=rows, terms=terms,
+        by_cost=_by_cost(budget, usual=False, scores_output=True, label=criterion.label),
     )  # fmt: skip
 
 
@@ -209,13 +206,16 @@ def _of_entries(budget: Budget) -> States:
             f"compensate is {budget.compensate!r} for entries",
             allowed="auto, none, or any of D, h, y: entries share B and C with others",
         )
-    _refuse(budget)
+    _refuse(budget, {})
     semantics = budget.semantics or "memoryless"
     check_entry_semantics(semantics)
-    by_cost = _by_cost(budget, usual=criterion.scores_output, criterion=criterion)
+    scoring, label = criterion.entries, criterion.label
+    by_cost = _by_cost(
+        budget, usual=scoring.of_output, scores_output=scoring.of_output, label=label
+    )
     named = "".join(sorted(budget.terms))
     return States(
-        budget=budget, method=method, criterion=criterion, semantics=semantics,
+        budget=budget, method=method, criterion=criterion, scoring=scoring, semantics=semantics,
         terms=_default_terms(budget) if budget.compensate == AUTO else named,
         by_cost=by_cost and budget.pattern is None,
     )  # fmt: skip
@@ -226,15 +226,15 @@ def _default_terms(budget: Budget) -> str:
     return "D" if spelled(budget.method) == AUTO else ""
 
 
-def _by_cost(budget: Budget, *, usual: bool, criterion: SelectiveCriterion) -> bool:
+def _by_cost(budget: Budget, *, usual: bool, scores_output: bool, label: str) -> bool:
     if budget.scope not in (AUTO, "uniform", "cost"):
         raise InputError(
             f"scope is {budget.scope!r} for {budget.unit} of selective layers",
             allowed="auto, uniform, cost",
         )
-    if budget.scope == "cost" and budget.unit == "entry" and not criterion.scores_output:
+    if budget.scope == "cost" and not scores_output:
         raise InputError(
-            f"scope is 'cost', and {criterion.label} does not score what a layer's output loses",
+            f"scope is 'cost', and {label} does not score what a layer's output loses",
             allowed="output-energy, gram-greedy, refit-greedy",
             next_step="take the scope uniform",
         )
@@ -243,20 +243,7 @@ def _by_cost(budget: Budget, *, usual: bool, criterion: SelectiveCriterion) -> b
 
 def _criterion(method: str, budget: Budget) -> SelectiveCriterion:
     found: SelectiveCriterion = by_name(method, "selective")
-    return _with_settings(found, method, dict(budget.settings), budget.seed)
-
-
-def _with_settings(found: T, method: str, given: dict[str, Any], seed: int) -> T:
-    # A criterion is a dataclass by convention; the protocol cannot say so.
-    known = {item.name for item in dataclasses.fields(found)}  # type: ignore[arg-type]
-    unknown = sorted(set(given) - known)
-    if unknown:
-        raise unknown_name(
-            f"{method} has no setting {', '.join(unknown)}", unknown[0], sorted(known) or ["none"]
-        )
-    if "seed" in known:
-        given.setdefault("seed", seed)
-    return dataclasses.replace(found, **given)  # type: ignore[type-var]
+    return with_settings(found, method, budget.settings, budget.seed)
 
 
 def _of_weights(budget: Budget) -> Weights:
@@ -267,7 +254,7 @@ def _of_weights(budget: Budget) -> Weights:
             f"compensate is {budget.compensate!r} for weights",
             allowed="auto: the method says it (obs makes up for what goes, wanda does not)",
         )
-    _refuse(budget, semantics=budget.semantics not in (None, "remove"))
+    _refuse(budget, {"semantics": (None, "remove")})
     given = dict(budget.settings)
     own: dict[str, Any] = {name: given.pop(name) for name in _PASS_SETTINGS if name in given}
     counted = isinstance(budget.sparsity, int)
@@ -281,7 +268,7 @@ def _of_weights(budget: Budget) -> Weights:
     check_number("width", own.get("width", 0.0), at_least=0)
     made = Weights(
         budget=budget, method=method, scope=scope,
-        criterion=_with_settings(found, method, given, budget.seed), **own,
+        criterion=with_settings(found, method, given, budget.seed), **own,
     )  # fmt: skip
     if counted and scope != "uniform":
         raise InputError(
@@ -296,16 +283,12 @@ def _of_weights(budget: Budget) -> Weights:
     return made
 
 
-def _refuse(budget: Budget, *, semantics: bool = False) -> None:
+def _refuse(budget: Budget, more: Mapping[str, tuple[Any, ...]]) -> None:
     """Refuse what selective layers have no meaning for."""
-    for name, given in (
-        ("min_per_layer", budget.min_per_layer > 0),
-        ("ties", budget.ties != "exact"),
-        ("compensate", budget.compensate in (ONCE, WHITE)),
-        ("semantics", semantics),
-    ):
-        if given:
-            raise InputError(
-                f"{name} is {getattr(budget, name)!r} for {budget.unit} of selective layers",
-                allowed="its default, as nothing there reads it",
-            )
+    if budget.compensate in (ONCE, WHITE):
+        raise InputError(
+            f"compensate is {budget.compensate!r} for {budget.unit} of selective layers",
+            allowed="auto, none, or terms that are refitted",
+        )
+    allowed = {"min_per_layer": (0,), "ties": ("exact",), **more}
+    budget.refuse_beside(allowed, of=f"{budget.unit} of selective layers")

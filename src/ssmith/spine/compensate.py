@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,14 +11,15 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from ssmith.allocate.selective import keep_columns, stability
+from ssmith.allocate.selective import stability
 from ssmith.calibrate import BRANCHES, SELECTION, Stage
 from ssmith.calibrate.columns import input_products
 from ssmith.calibrate.recovery import removed_contribution
 from ssmith.core.layers import STATE
+from ssmith.core.pattern import keep_largest
 from ssmith.core.products import ColumnRefit, refit_columns, refit_residual
 from ssmith.core.selective import BlockRecord, Statistics, Totals
-from ssmith.criteria.selective import SelectiveCriterion
+from ssmith.criteria.selective import Scoring
 from ssmith.criteria.selective.refit import PRODUCTS, column_products
 from ssmith.families.mamba.selective import Branches, MixerParts, SelectiveLayer
 from ssmith.surgery.columns import check_mixes, mixed_rows, shrink_
@@ -39,18 +40,18 @@ class _Choice:
     )
 
 
-def compensated_states(criterion: SelectiveCriterion, removed: int, rows: str) -> Sequence[Stage]:
+def compensated_states(scoring: Scoring, removed: int, rows: str) -> Sequence[Stage]:
     """Return the stages that remove states of all channels and refit those that stay.
 
     Of the rows ``"C"`` the kept states' read-outs are refitted, in the same pass; of ``"CB"`` then
     what they take in, in a second one. The last stage writes.
     """
-    choice = _Choice()
+    choice, gather = _Choice(), scoring.gather
     both = rows == "CB"
 
     def collect(layer: SelectiveLayer, parts: MixerParts) -> Statistics:
         weights = layer.weights()
-        found = dict(criterion.gather_columns(parts.scan, weights, removed))
+        found = {} if gather is None else dict(gather(parts.scan, weights, removed))
         if PRODUCTS not in found:
             found |= column_products(parts.scan, weights.out_energy)
         return found
@@ -60,13 +61,13 @@ def compensated_states(criterion: SelectiveCriterion, removed: int, rows: str) -
         weights = layer.weights()
 
         def chosen(sums: Statistics) -> tuple[Float64[Tensor, "n"], Bool[Tensor, "n"]]:
-            scores = criterion.columns(sums, weights)
-            return scores, keep_columns(scores, removed)
+            scores = scoring.score(sums, weights)
+            return scores, keep_largest(scores, removed)
 
         _, keep = chosen(totals.sums)
         refit = refit_columns(totals.sums[PRODUCTS], keep, RIDGE)
         facts: dict[str, Any] = {
-            "before": layer.n, "after": int(keep.sum()), "stability": _stability(totals, chosen),
+            "before": layer.n, "after": int(keep.sum()), "stability": stability_of(totals, chosen),
             "refit of C": _errors(refit),
         }  # fmt: skip
         if both:
@@ -76,7 +77,7 @@ def compensated_states(criterion: SelectiveCriterion, removed: int, rows: str) -
         return BlockRecord(layer=layer.name, stage=STATE, keep={STATE: keep}, facts=facts)
 
     first = Stage(
-        name=STATE, collect=collect, apply=apply, whole_batch=criterion.lockstep,
+        name=STATE, collect=collect, apply=apply, whole_batch=scoring.lockstep,
         keeps=SELECTION if both else BRANCHES,
     )  # fmt: skip
     return [first, _new_inputs(choice)] if both else [first]
@@ -130,7 +131,10 @@ def _errors(refit: ColumnRefit) -> dict[str, float]:
     return {"error_before": refit.before, "error_after": refit.after}
 
 
-def _stability(totals: Totals, chosen: Any) -> dict[str, Any] | None:
+def stability_of(
+    totals: Totals, chosen: Callable[[Statistics], tuple[Tensor, Tensor]]
+) -> dict[str, Any] | None:
+    """Return how alike the scores and choices of two halves of the data are, if there are two."""
     if totals.halves is None:
         return None
     (one, kept), (other, also) = (chosen(half) for half in totals.halves)

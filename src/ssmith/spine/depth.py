@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,21 @@ from torch import nn
 
 from ssmith.core.budget import AUTO, NONE, Budget
 from ssmith.core.errors import InputError
-from ssmith.core.plan import Cut
+from ssmith.core.files import is_scrap, write_json
+from ssmith.core.identity import as_json, check_same_run
+from ssmith.core.plan import Cut, Plan
 from ssmith.core.progress import Progress
+from ssmith.core.settings import read_typed
 from ssmith.core.words import number_of, span
-from ssmith.families import chain_of, without_block
-from ssmith.spine.decided import Decided
-from ssmith.spine.trials import Trials
+from ssmith.families import chain_of, model_digest, without_block
 
 BLOCK = "block"
+TRIALS = "trials.json"
+_OTHER = "choose another working directory, or repeat the same command"
+_ALLOWED: dict[str, tuple[Any, ...]] = {
+    "method": (AUTO, "loss"), "settings": ({},), "scope": (AUTO,), "targets": ((),),
+    "min_per_layer": (0,), "compensate": (AUTO, NONE), "semantics": (None, "remove"),
+}  # fmt: skip
 
 
 def plan_blocks(
@@ -30,7 +38,7 @@ def plan_blocks(
     identity: Mapping[str, Any] | None = None,
     work_dir: Path | None = None,
     progress: Progress,
-) -> Decided:
+) -> Plan:
     """Decide which blocks of a model go, each time the one that is missed least.
 
     Every block that is left is tried; the one without which the loss is lowest goes, until enough
@@ -43,7 +51,7 @@ def plan_blocks(
     Source: Mamba-Shedder, whole blocks.
     Differs: rows are drawn from a training split; its released code reads the test split.
     """
-    _check(budget)
+    budget.refuse_beside(_ALLOWED, of="blocks")
     name, total = chain_of(model).name, chain_of(model).coupling(BLOCK).count
     wanted = budget.removed_of(total)
     if not 1 <= wanted < total:
@@ -80,19 +88,58 @@ def plan_blocks(
         unit=BLOCK, keep={name: keep}, method={"name": "loss", "label": "Blocks by loss"},
         budget=budget.as_dict(),
     )  # fmt: skip
-    return Decided(cuts=(cut,), facts={"steps": steps})
+    return Plan(cuts=(cut,), facts={"steps": steps}, model_digest=model_digest(model))
 
 
-def _check(budget: Budget) -> None:
-    """Refuse what a removal of blocks has no meaning for."""
-    for name, given, allowed in (
-        ("method", budget.method not in (AUTO, "loss"), "auto, loss"),
-        ("settings", bool(budget.settings), "none"),
-        ("scope", budget.scope != AUTO, "auto"),
-        ("targets", bool(budget.targets), "none"),
-        ("min_per_layer", budget.min_per_layer > 0, "0"),
-        ("compensate", budget.compensate not in (AUTO, NONE), "auto, none"),
-        ("semantics", budget.semantics not in (None, "remove"), "remove"),
-    ):
-        if given:
-            raise InputError(f"{name} is {getattr(budget, name)!r} for blocks", allowed=allowed)
+@dataclass(frozen=True)
+class _Kept:
+    """`Trials` in their file."""
+
+    identity: dict[str, Any]
+    perplexities: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Perplexities by the blocks that were left out.
+
+    They depend on the ``identity``, and are kept at the ``path``, or in memory only.
+    """
+
+    path: Path | None
+    identity: Mapping[str, Any]
+    found: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, directory: Path | None, identity: Mapping[str, Any]) -> Trials:
+        """Open a working directory, or make it."""
+        if directory is None:
+            return cls(None, identity)
+        path = directory / TRIALS
+        if path.is_file():
+            there = read_typed(_Kept, path, next_step=_OTHER)
+            check_same_run(there.identity, identity, what=str(directory), next_step=_OTHER)
+            return cls(path, identity, there.perplexities)
+        others = [directory] if directory.is_file() else directory.glob("*")
+        if not all(is_scrap(item.name) for item in others):
+            raise InputError(
+                f"{directory} is not empty", allowed="a directory that is new or empty",
+                next_step="choose another working directory",
+            )  # fmt: skip
+        directory.mkdir(parents=True, exist_ok=True)
+        trials = cls(path, identity)
+        trials._write()
+        return trials
+
+    def loss(self, gone: Sequence[int], measure: Callable[[], float]) -> float:
+        """Return the perplexity without some blocks, measured unless it was before."""
+        # Whichever of them went first, the model is the same.
+        key = ",".join(str(block) for block in sorted(gone))
+        if key not in self.found:
+            self.found[key] = measure()
+            self._write()
+        return self.found[key]
+
+    def _write(self) -> None:
+        if self.path is not None:
+            write_json(self.path, {"identity": as_json(self.identity), "perplexities": self.found})

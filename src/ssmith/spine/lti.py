@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -19,8 +19,7 @@ from ssmith.core.names import spelled, unknown_name
 from ssmith.core.plan import Cut, Plan
 from ssmith.core.rows import Rows
 from ssmith.core.scores import Scores
-from ssmith.criteria import Criterion, StateOBS, by_name, names
-from ssmith.spine.decided import Decided
+from ssmith.criteria import Criterion, StateOBS, by_name, names, with_settings
 from ssmith.spine.losses import is_classifier
 from ssmith.spine.measured import loss_curves
 from ssmith.spine.refit import BATCH_SIZE, refit_by_layer, refit_white
@@ -116,18 +115,9 @@ def method_of(budget: Budget, *, has_data: bool) -> StateMethod:
 
 
 def _with_settings(criterion: Criterion, name: str, budget: Budget) -> Criterion:
-    # A criterion is a dataclass by convention; the protocol cannot say so.
-    known = [item.name for item in fields(criterion)]  # type: ignore[arg-type]
-    unknown = sorted(set(budget.settings) - set(known))
-    if unknown:
-        raise unknown_name(
-            f"{name} has no setting {', '.join(unknown)}", unknown[0], known or ["none"]
-        )
-    given: dict[str, Any] = dict(budget.settings)
-    if "seed" in known:
-        given.setdefault("seed", budget.seed)
+    given = dict(budget.settings)
     if budget.scope in ("uniform", "global"):
-        if "pool" not in known:
+        if not any(item.name == "pool" for item in fields(criterion)):  # type: ignore[arg-type]
             raise InputError(
                 f"scope is {budget.scope!r}, and {name} says itself what is compared",
                 allowed="auto, measured",
@@ -139,8 +129,7 @@ def _with_settings(criterion: Criterion, name: str, budget: Budget) -> Criterion
             f"scope is {budget.scope!r} for states of S5 and S4D",
             allowed="auto, uniform, global, measured",
         )
-    changed: Criterion = replace(criterion, **given)  # type: ignore[type-var]
-    return changed
+    return with_settings(criterion, name, given, budget.seed)
 
 
 def _without_data(criterion: Criterion, budget: Budget) -> Criterion:
@@ -178,13 +167,7 @@ def _usual_refit(criterion: Criterion) -> Refit:
 
 @dataclass(frozen=True)
 class StatePlanner:
-    """What a method knows of a dense model, computed once for all budgets.
-
-    Args:
-        model: the dense model; it is not changed.
-        method: how it is cut.
-        rows: calibration rows, where the method needs them.
-    """
+    """What a method knows of a dense model, computed once for all budgets."""
 
     model: nn.Module
     method: StateMethod
@@ -247,12 +230,12 @@ class StatePlanner:
         }  # fmt: skip
         return replace(cut, method=method), findings
 
-    def decide(self, budget: Budget) -> Decided:
+    def plan(self, budget: Budget) -> Plan:
         """Return what becomes of the model under a budget."""
         cut, findings = self.cut(budget)
-        refits = self._refits(cut)
+        digest, refits = families.model_digest(self.model), self._refits(cut)
         if refits is None:
-            return Decided(cuts=(cut,), findings=findings)
+            return Plan(cuts=(cut,), findings=findings, model_digest=digest)
         keep, compensation = refits
         values: dict[str, Tensor] = {}
         errors: dict[str, dict[str, float]] = {}
@@ -261,17 +244,9 @@ class StatePlanner:
             values |= surgery.readout_values(name, layer, keep[name], readout)
             findings += readout.findings
             errors[name] = {"before": readout.error[0], "after": readout.error[1]}
-        return Decided(
-            cuts=(replace(cut, keep=keep),), values=values, findings=findings,
-            facts={"refit": compensation.settings, "errors": errors},
-        )  # fmt: skip
-
-    def plan(self, budget: Budget) -> Plan:
-        """Return the same as a plan; raises as `decide` does."""
-        decided = self.decide(budget)
         return Plan(
-            cuts=decided.cuts, values=decided.values, findings=decided.findings,
-            facts=decided.facts, model_digest=families.model_digest(self.model),
+            cuts=(replace(cut, keep=keep),), values=values, findings=findings,
+            facts={"refit": compensation.settings, "errors": errors}, model_digest=digest,
         )  # fmt: skip
 
     def _refits(self, cut: Cut) -> tuple[dict[str, Tensor], Compensation] | None:

@@ -16,7 +16,6 @@ from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress, silent
 from ssmith.core.rows import Rows, as_rows
 from ssmith.families import LTILayer, Site, model_digest, sites
-from ssmith.spine.decided import Decided
 from ssmith.spine.depth import BLOCK, plan_blocks
 from ssmith.spine.losses import loss_on
 from ssmith.spine.lti import StatePlanner, method_of
@@ -26,7 +25,8 @@ from ssmith.spine.tables import plan_by_table
 from ssmith.surgery import prune_
 from ssmith.units import unit_named
 
-TABLE = "table"
+LTI, MIXER, TABLE = "lti", "selective", "table"
+"""Which planner knows a unit of a layer; blocks have one of their own."""
 SELECTIVE = ("state", "entry", "weight")
 """Units of selective layers that methods with data know."""
 
@@ -70,45 +70,45 @@ def plan(
     rows = None if data is None else as_rows(data)
     config = run or PassConfig()
     wanted = [_reached(model, budget, rows) for budget in wanted]
-    digest, work, found = model_digest(model), model, list[Decided]()
+    work, found = model, list[Plan]()
     if any(budget.unit == BLOCK for budget in wanted[1:]):
         raise InputError(
             "blocks are to go after other units", allowed="a budget of blocks as the first one",
             next_step="give it first: what is left is then cut on what the fewer blocks hand on",
         )  # fmt: skip
     groups = _groups(model, wanted)
-    for number, group in enumerate(groups):
-        decided = _decide(work, group, rows, config, progress)
-        found.append(decided)
+    for number, (kind, group) in enumerate(groups):
+        found.append(_decide(work, kind, group, rows, config=config, progress=progress))
         if number + 1 < len(groups):
             work = copy.deepcopy(work)
-            prune_(work, _joined(model_digest(work), [decided]))
-    return _joined(digest, found)
+            prune_(work, found[-1])
+    return _joined(found)
 
 
-def _groups(model: nn.Module, budgets: Sequence[Budget]) -> list[list[Budget]]:
-    """Return budgets that are met together: those of selective layers share one pass."""
+def _groups(model: nn.Module, budgets: Sequence[Budget]) -> list[tuple[str, list[Budget]]]:
+    """Return budgets that are met together, by planner: those of selective layers share a pass."""
     found: list[tuple[str, list[Budget]]] = []
     for budget in budgets:
         kind = _planner(model, budget)
-        if found and kind == found[-1][0] == "selective":
+        if found and kind == found[-1][0] == MIXER:
             found[-1][1].append(budget)
         else:
             found.append((kind, [budget]))
-    return [group for _, group in found]
+    return found
 
 
-def _joined(digest: str, found: Sequence[Decided]) -> Plan:
+def _joined(found: Sequence[Plan]) -> Plan:
+    """Return plans that follow one another as one plan for the model of the first."""
     values: dict[str, Any] = {}
     facts: dict[str, Any] = {}
-    for decided in found:
-        values |= decided.values
-        facts |= decided.facts
+    for part in found:
+        values |= part.values
+        facts |= part.facts
     return Plan(
-        cuts=tuple(cut for decided in found for cut in decided.cuts),
+        cuts=tuple(cut for part in found for cut in part.cuts),
         values=values,
-        model_digest=digest,
-        findings=tuple(finding for decided in found for finding in decided.findings),
+        model_digest=found[0].model_digest,
+        findings=tuple(finding for part in found for finding in part.findings),
         facts=facts,
     )
 
@@ -140,8 +140,8 @@ def _kind(site: Site, unit: str) -> str:
     """Return which planner knows a unit of a layer; its table alone where none does."""
     view = site.view()
     if isinstance(view, LTILayer):
-        return "lti"
-    return "selective" if view is not None and unit in SELECTIVE else TABLE
+        return LTI
+    return MIXER if view is not None and unit in SELECTIVE else TABLE
 
 
 def _has(site: Site, budget: Budget) -> bool:
@@ -158,35 +158,31 @@ def _short(target: str) -> str:
 
 def _decide(
     model: nn.Module,
+    kind: str,
     budgets: Sequence[Budget],
     rows: Rows | None,
+    *,
     config: PassConfig,
     progress: Progress,
-) -> Decided:
-    kind = _planner(model, budgets[0])
-    if kind == TABLE and len(budgets) == 1:
-        there = {name: site for name, site in sites(model).items() if _has(site, budgets[0])}
-        return plan_by_table(there, budgets[0])
-    if kind == "selective":
+) -> Plan:
+    budget = budgets[0]
+    if kind == TABLE:
+        there = {name: site for name, site in sites(model).items() if _has(site, budget)}
+        return plan_by_table(there, budget, model_digest(model))
+    if kind == MIXER:
         if rows is None:
             raise InputError(
                 "selective layers are cut on data, and there is none",
                 next_step="give rows of the kind the model was trained on",
             )
         return plan_selective(model, budgets, rows, config, progress)
-    if len(budgets) > 1:
-        raise InputError(
-            f"{len(budgets)} budgets of {budgets[0].unit} follow one another",
-            allowed="one for these layers",
-        )
     if kind == BLOCK:
         loss, seen = loss_on(model, rows), "" if rows is None else rows.fingerprint
         return plan_blocks(
-            model, budgets[0], loss, identity={"model": model_digest(model), "rows": seen},
+            model, budget, loss, identity={"model": model_digest(model), "rows": seen},
             work_dir=config.work_dir, progress=progress,
         )  # fmt: skip
-    method = method_of(budgets[0], has_data=rows is not None)
-    return StatePlanner(model, method, rows).decide(budgets[0])
+    return StatePlanner(model, method_of(budget, has_data=rows is not None), rows).plan(budget)
 
 
 def _reached(model: nn.Module, budget: Budget, rows: Rows | None) -> Budget:

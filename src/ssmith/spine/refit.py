@@ -76,12 +76,8 @@ def refit_by_layer(
 class LayerRefits:
     """The stage that cuts an S5 or S4D layer, and refits it towards what the dense one gives.
 
-    Args:
-        keep: by layer, which states stay.
-        config: what is refitted.
-        criterion: chooses anew, on what each layer sees, which states stay; None to keep them.
-        sensitivity: by layer, for a criterion that weighs by it.
-        readouts: filled by layer.
+    What is by layer says which states stay, and how much its errors weigh; a criterion chooses anew
+    which stay. Read-outs are filled in by layer.
     """
 
     keep: Mapping[str, Bool[Tensor, "..."]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -38,9 +38,8 @@ from ssmith.families.parts.hooks import SLOT
 from ssmith.families.registry import find_selective
 from ssmith.families.state import SiteState
 from ssmith.spine.choice import Choice, choose
-from ssmith.spine.decided import Decided
 from ssmith.spine.losses import loss_on
-from ssmith.spine.shares import CostSurvey, Measure
+from ssmith.spine.shares import CostSurvey
 from ssmith.spine.states import Counts, stages_of
 from ssmith.spine.weights import WEIGHT
 from ssmith.surgery import new_values
@@ -55,7 +54,7 @@ def plan_selective(
     rows: Rows,
     config: PassConfig,
     progress: Progress,
-) -> Decided:
+) -> Plan:
     """Decide what is cut from selective layers; the model is not changed."""
     layers = find_selective(model)
     refuse_adapters(model)
@@ -76,20 +75,15 @@ def plan_selective(
 
         return measured
 
-    run = SelectivePass(
-        rows=rows, choice=choice, config=config, progress=progress,
+    survey = CostSurvey(
+        rows=rows, config=config, progress=progress, sizes=_sizes(layers), measure=measure,
         passage=lambda some: passage_of(model, some, list(layers)),
-        sizes={name: (layer.e, layer.n) for name, layer in layers.items()}, measure=measure,
     )  # fmt: skip
-    found = run.take()
-    records, cuts = found.records, cuts_of(found.records, choice)
+    found = run_survey(survey, choice)
+    cuts = cuts_of(found.records, choice)
     after = {name: state.tensors for name, state in found.states.items()}
-    return Decided(
-        cuts=cuts,
-        values=new_values(model, cuts, after),
-        findings=(*precheck(choice, next(iter(layers.values()))), *findings_of(records)),
-        facts=facts_of(records),
-    )
+    values = new_values(model, cuts, after)
+    return _plan(choice, layers, found, cuts=cuts, values=values, digest=model_digest(model))
 
 
 def plan_from_disk(
@@ -108,13 +102,12 @@ def plan_from_disk(
     layers = find_selective(skeleton)
     choice = choose(budgets, refits=all(map(can_refit, layers.values())))
     config = replace(config, identity={"model": digest, "cuts": choice.as_dict()})
-    run = SelectivePass(
-        rows=windows, choice=choice, config=config, progress=progress,
+    survey = CostSurvey(
+        rows=windows, config=config, progress=progress, sizes=_sizes(layers),
         passage=lambda _: ReadBlocks(blocks=blocks, rows=windows),
-        sizes={name: (layer.e, layer.n) for name, layer in layers.items()},
     )  # fmt: skip
-    found = run.take()
-    records, cuts = found.records, cuts_of(found.records, choice)
+    found = run_survey(survey, choice)
+    cuts = cuts_of(found.records, choice)
     values: dict[str, Tensor] = {}
     for index, name in enumerate(layers):
         own = [
@@ -124,12 +117,22 @@ def plan_from_disk(
         with blocks.block(index) as block:
             whole = _Named(name.rpartition(".")[0], block)
             values |= new_values(whole, own, {name: found.states[name].tensors})
-    plan = Plan(
-        cuts=cuts, values=values, model_digest=digest,
-        findings=(*precheck(choice, next(iter(layers.values()))), *findings_of(records)),
-        facts=facts_of(records),
+    return _plan(choice, layers, found, cuts=cuts, values=values, digest=digest), found.states
+
+
+def _sizes(layers: Mapping[str, SelectiveLayer]) -> dict[str, tuple[int, int]]:
+    return {name: (layer.e, layer.n) for name, layer in layers.items()}
+
+
+def _plan(
+    choice: Choice, layers: Mapping[str, SelectiveLayer], found: PassResult,
+    *, cuts: tuple[Cut, ...], values: Mapping[str, Tensor], digest: str,
+) -> Plan:  # fmt: skip
+    first = next(iter(layers.values()))
+    return Plan(
+        cuts=cuts, values=values, model_digest=digest, facts=facts_of(found.records),
+        findings=(*precheck(choice, first), *findings_of(found.records)),
     )  # fmt: skip
-    return plan, found.states
 
 
 class _Named(nn.Module):
@@ -145,56 +148,31 @@ def _is_in(key: str, site: str) -> bool:
     return key == site or key.startswith(f"{site}.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class SelectivePass:
-    """A pass with its purpose.
+def run_survey(survey: CostSurvey, choice: Choice) -> PassResult:
+    """CostSurvey the layers as far as needed, then cut them one after the other."""
+    passage = survey.passage(survey.rows)
+    counts = _counts(survey, choice, passage)
+    return run_pass(
+        passage,
+        lambda layer: stages_of(choice, layer, counts),
+        survey.config,
+        progress=survey.progress,
+        what="pruning blocks",
+    )
 
-    Args:
-        rows: calibration data.
-        choice: what is cut.
-        config: how the pass runs.
-        progress: listener.
-        passage: returns the way of some rows through the model.
-        sizes: channels and states of each layer.
-        measure: how the model's loss is measured; None where it is not in memory as a whole.
-    """
 
-    rows: Rows
-    choice: Choice
-    config: PassConfig
-    progress: Progress
-    passage: Callable[[Rows], Passage]
-    sizes: Mapping[str, tuple[int, int]]
-    measure: Measure | None = None
-
-    def take(self) -> PassResult:
-        """Survey the layers as far as needed, then cut them one after the other."""
-        passage = self.passage(self.rows)
-        counts = self._counts(passage)
-        return run_pass(
-            passage,
-            lambda layer: stages_of(self.choice, layer, counts),
-            self.config,
-            progress=self.progress,
-            what="pruning blocks",
-        )
-
-    def _counts(self, passage: Passage) -> Counts:
-        """Return what each layer loses; from the working directory if it holds that."""
-        path = None
-        if self.config.work_dir is not None:
-            store_of(self.config, passage)
-            path = self.config.work_dir / COUNTS
-            if path.is_file():
-                return Counts.from_json(read_json(path), str(path))
-        survey = CostSurvey(
-            passage=self.passage, rows=self.rows, config=self.config, sizes=self.sizes,
-            progress=self.progress, measure=self.measure,
-        )  # fmt: skip
-        counts = survey.counts(self.choice)
-        if path is not None and Group.current().rank == 0:
-            write_json(path, counts.as_json())
-        return counts
+def _counts(survey: CostSurvey, choice: Choice, passage: Passage) -> Counts:
+    """Return what each layer loses; from the working directory if it holds that."""
+    path = None
+    if survey.config.work_dir is not None:
+        store_of(survey.config, passage)
+        path = survey.config.work_dir / COUNTS
+        if path.is_file():
+            return Counts.from_json(read_json(path), str(path))
+    counts = survey.counts(choice)
+    if path is not None and Group.current().rank == 0:
+        write_json(path, counts.as_json())
+    return counts
 
 
 def can_refit(layer: SelectiveLayer) -> bool:

@@ -44,13 +44,9 @@ HELD_OUT = 0.25
 class CostSurvey:
     """What surveys look at.
 
-    Args:
-        passage: returns the way of some rows through the dense model.
-        rows: calibration data.
-        config: of the pass that follows.
-        sizes: channels and states of each layer.
-        progress: listener.
-        measure: the model's loss; None where it is not in memory as a whole.
+    ``passage`` returns the way of some rows through the dense model, ``sizes`` are the channels and
+    states of each layer, and ``measure`` is the model's loss: None where it is not in memory as a
+    whole.
     """
 
     passage: Callable[[Rows], Passage]
@@ -97,7 +93,7 @@ class CostSurvey:
             total = removed_count(cut.budget.share, sum(sizes), "states")
         if not cut.by_cost:
             return dict(zip(names, counts, strict=True))
-        found = self.run(state_costs_stage(cut.criterion), "measuring states", self.rows)
+        found = self.run(state_costs_stage(cut.scoring), "measuring states", self.rows)
         costs = {item.layer: torch.tensor(item.facts["costs"]).double() for item in found}
         return columns_by_cost({name: costs[name] for name in names}, total)
 
@@ -119,7 +115,7 @@ class CostSurvey:
         if not cut.by_cost:
             return dict(zip(names, counts, strict=True))
         costs: dict[str, Float64[Tensor, "e n"]] = {}
-        self.run(entry_costs_stage(cut.criterion, costs), "measuring entries", self.rows)
+        self.run(entry_costs_stage(cut.scoring, costs), "measuring entries", self.rows)
         costs = {name: costs[name] for name in names}
         units = sum(cost.numel() for cost in costs.values())
         gone = entries_by_cost(costs, round(total * units / sum(sizes)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,17 +10,17 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from ssmith.allocate.selective import keep_columns, keep_entries, stability
+from ssmith.allocate.selective import keep_entries
 from ssmith.calibrate import BRANCHES, SELECTION, Stage
 from ssmith.core.layers import STATE
-from ssmith.core.pattern import Pattern, amount_as_json
-from ssmith.core.selective import ENTRY, BlockRecord, Statistics, Totals
+from ssmith.core.pattern import Pattern, amount_as_json, keep_largest
+from ssmith.core.selective import ENTRY, BlockRecord, LayerWeights, Statistics, Totals
 from ssmith.core.settings import typed
-from ssmith.criteria.selective import SelectiveCriterion
+from ssmith.criteria.selective import Scoring
 from ssmith.families.mamba.family import cut_
 from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
 from ssmith.spine.choice import Choice, States
-from ssmith.spine.compensate import compensated_states, recovery_stage
+from ssmith.spine.compensate import compensated_states, recovery_stage, stability_of
 from ssmith.spine.weights import Shares, weight_stages
 
 _STREAM, _STEPS = "stream energy", "stream steps"
@@ -39,10 +39,7 @@ class _Counted:
 class Counts:
     """What each layer loses.
 
-    Args:
-        states: how many states; none where a layer is missing.
-        entries: how many entries of A_log; none where a layer is missing.
-        shares: what a projection loses; the budget's own amount where it is missing.
+    A layer that is missing loses none, and a projection the budget's own amount.
     """
 
     states: Mapping[str, int] = field(default_factory=dict)
@@ -79,9 +76,9 @@ def stages_of(choice: Choice, layer: SelectiveLayer, counts: Counts) -> Sequence
     removed = counts.states.get(layer.name, 0)
     if choice.state is not None and removed:
         if choice.state.rows == "none":
-            stages.append(states_stage(choice.state.criterion, removed))
+            stages.append(states_stage(choice.state, removed))
         else:
-            stages += compensated_states(choice.state.criterion, removed, choice.state.rows)
+            stages += compensated_states(choice.state.scoring, removed, choice.state.rows)
     if choice.entry is not None and layer.name in counts.entries:
         stages.append(entries_stage(choice.entry, counts.entries[layer.name]))
     if stages and choice.terms:
@@ -92,100 +89,104 @@ def stages_of(choice: Choice, layer: SelectiveLayer, counts: Counts) -> Sequence
 
 
 def entries_stage(cut: States, removed: int) -> Stage:
-    """Return the stage that cuts entries of A_log.
-
-    So many entries of the layer go; a pattern says it by itself.
-    """
-    criterion, amount = cut.criterion, cut.budget.pattern or removed
-
-    def collect(layer: SelectiveLayer, parts: MixerParts) -> Statistics:
-        return criterion.gather_entries(parts.scan, layer.weights(), removed)
-
-    def apply(layer: SelectiveLayer, totals: Totals) -> BlockRecord:
-        weights = layer.weights()
-        scores = criterion.entries(totals.sums, weights)
-        keep = keep_entries(scores, weights.present, amount)
-        halves = totals.halves and tuple(criterion.entries(half, weights) for half in totals.halves)
-        facts = {
-            "before": int(weights.present.sum()),
-            "after": int(keep.sum()),
-            "stability": _stability(
-                halves, tuple(keep_entries(half, weights.present, amount) for half in halves or ())
-            ),
-        }
-        cut_(layer, ENTRY, keep, semantics=cut.semantics)
-        return BlockRecord(layer=layer.name, stage=ENTRY, keep={ENTRY: keep}, facts=facts)
-
-    return Stage(
-        name=ENTRY,
-        collect=collect if criterion.needs_data else None,
-        apply=apply,
-        whole_batch=criterion.lockstep,
+    """Return the stage that cuts so many entries of A_log; a pattern says it by itself."""
+    amount = cut.budget.pattern or removed
+    return _cut_stage(
+        ENTRY,
+        cut,
+        removed,
+        choose=lambda scores, weights: keep_entries(scores, weights.present, amount),
+        before=lambda layer: int(layer.weights().present.sum()),
         keeps=SELECTION,
     )
 
 
-def states_stage(criterion: SelectiveCriterion, removed: int) -> Stage:
+def states_stage(cut: States, removed: int) -> Stage:
     """Return the stage that removes states of all channels."""
-
-    def collect(layer: SelectiveLayer, parts: MixerParts) -> Statistics:
-        return criterion.gather_columns(parts.scan, layer.weights(), removed)
-
-    def apply(layer: SelectiveLayer, totals: Totals) -> BlockRecord:
-        weights = layer.weights()
-        keep = keep_columns(criterion.columns(totals.sums, weights), removed)
-        halves = totals.halves and tuple(criterion.columns(half, weights) for half in totals.halves)
-        facts = {
-            "before": layer.n,
-            "after": int(keep.sum()),
-            "stability": _stability(
-                halves, tuple(keep_columns(half, removed) for half in halves or ())
-            ),
-        }
-        cut_(layer, STATE, keep)
-        return BlockRecord(layer=layer.name, stage=STATE, keep={STATE: keep}, facts=facts)
-
-    return Stage(
-        name=STATE,
-        collect=collect if criterion.needs_data else None,
-        apply=apply,
-        whole_batch=criterion.lockstep,
+    return _cut_stage(
+        STATE,
+        cut,
+        removed,
+        choose=lambda scores, _: keep_largest(scores, removed),
+        before=lambda layer: layer.n,
         keeps=BRANCHES,
     )
 
 
-def state_costs_stage(criterion: SelectiveCriterion) -> Stage:
-    """Return a stage that only measures what each state of a layer costs."""
-
-    def collect(layer: SelectiveLayer, parts: MixerParts) -> Statistics:
-        return criterion.gather_columns(parts.scan, layer.weights(), 0)
+def _cut_stage(
+    unit: str,
+    cut: States,
+    removed: int,
+    *,
+    choose: Callable[[Tensor, LayerWeights], Tensor],
+    before: Callable[[SelectiveLayer], int],
+    keeps: frozenset[str],
+) -> Stage:
+    scoring = cut.scoring
 
     def apply(layer: SelectiveLayer, totals: Totals) -> BlockRecord:
-        scores = criterion.columns(totals.sums, layer.weights())
+        weights = layer.weights()
+
+        def chosen(sums: Statistics) -> tuple[Tensor, Tensor]:
+            scores = scoring.score(sums, weights)
+            return scores, choose(scores, weights)
+
+        _, keep = chosen(totals.sums)
+        facts = {
+            "before": before(layer),
+            "after": int(keep.sum()),
+            "stability": stability_of(totals, chosen),
+        }
+        cut_(layer, unit, keep, semantics=cut.semantics)
+        return BlockRecord(layer=layer.name, stage=unit, keep={unit: keep}, facts=facts)
+
+    return Stage(
+        name=unit,
+        collect=_collecting(scoring, removed),
+        apply=apply,
+        whole_batch=scoring.lockstep,
+        keeps=keeps,
+    )
+
+
+def _collecting(
+    scoring: Scoring, removed: int
+) -> Callable[[SelectiveLayer, MixerParts], Statistics] | None:
+    """Return what a stage gathers; None where scores see no data."""
+    gather = scoring.gather
+    if gather is None:
+        return None
+    return lambda layer, parts: gather(parts.scan, layer.weights(), removed)
+
+
+def state_costs_stage(scoring: Scoring) -> Stage:
+    """Return a stage that only measures what each state of a layer costs."""
+
+    def apply(layer: SelectiveLayer, totals: Totals) -> BlockRecord:
+        scores = scoring.score(totals.sums, layer.weights())
         facts = {"costs": [float(value) for value in scores.sort().values]}
         return BlockRecord(layer=layer.name, stage="costs", facts=facts)
 
     return Stage(
         name="costs",
-        collect=collect if criterion.needs_data else None,
+        collect=_collecting(scoring, 0),
         apply=apply,
-        whole_batch=criterion.lockstep,
+        whole_batch=scoring.lockstep,
         keeps=SELECTION,
     )
 
 
-def entry_costs_stage(
-    criterion: SelectiveCriterion, costs: dict[str, Float64[Tensor, "e n"]]
-) -> Stage:
+def entry_costs_stage(scoring: Scoring, costs: dict[str, Float64[Tensor, "e n"]]) -> Stage:
     """Return a stage that only measures what each entry costs, of the energy of the stream.
 
     A layer's output is added to a stream that every later block normalises: what matters of a
     change is its share of the stream's energy. Outside of a block there is no stream to measure,
     and the energy of what the layer reads stands for it.
     """
+    collecting = _collecting(scoring, 0)
 
     def collect(layer: SelectiveLayer, parts: MixerParts) -> Statistics:
-        found = criterion.gather_entries(parts.scan, layer.weights(), 0)
+        found = {} if collecting is None else collecting(layer, parts)
         stream = parts.hidden if parts.residual is None else parts.residual
         if stream is None:
             raise NotImplementedError("costs are measured where a layer's input is known")
@@ -195,21 +196,13 @@ def entry_costs_stage(
 
     def apply(layer: SelectiveLayer, totals: Totals) -> BlockRecord:
         stream = totals.sums[_STREAM] / totals.sums[_STEPS]
-        costs[layer.name] = criterion.entries(totals.sums, layer.weights()) / stream
+        costs[layer.name] = scoring.score(totals.sums, layer.weights()) / stream
         return BlockRecord(layer=layer.name, stage="costs")
 
     return Stage(
         name="costs",
         collect=collect,
         apply=apply,
-        whole_batch=criterion.lockstep,
+        whole_batch=scoring.lockstep,
         keeps=SELECTION,
     )
-
-
-def _stability(
-    halves: tuple[Float64[Tensor, "..."], ...] | None, kept: tuple[Tensor, ...]
-) -> dict[str, Any] | None:
-    if halves is None:
-        return None
-    return stability((halves[0], halves[1]), (kept[0], kept[1])).as_dict()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor, nn
@@ -12,16 +14,19 @@ from ssmith.core.errors import InputError
 from ssmith.core.layers import Finding
 from ssmith.core.names import spelled, unknown_name
 from ssmith.core.pattern import keep_largest
-from ssmith.core.plan import Cut
+from ssmith.core.plan import Cut, Plan
 from ssmith.core.seeds import generator
 from ssmith.core.unit import Coupling
 from ssmith.families import Site
-from ssmith.spine.decided import Decided
 
+_ALLOWED: dict[str, tuple[Any, ...]] = {
+    "settings": ({},), "scope": (AUTO, "uniform"), "compensate": (AUTO, NONE),
+    "min_per_layer": (0,), "ties": ("exact",), "semantics": (None, "remove"),
+}  # fmt: skip
 METHODS = {"magnitude": "Magnitude of all that goes", "random": "Random"}
 
 
-def plan_by_table(sites: dict[str, Site], budget: Budget) -> Decided:
+def plan_by_table(sites: dict[str, Site], budget: Budget, digest: str) -> Plan:
     """Decide which units of some layers go, by the size of their tensors or by chance.
 
     A unit's score is the mean square of every number that goes with it, each tensor's on the scale
@@ -39,7 +44,9 @@ def plan_by_table(sites: dict[str, Site], budget: Budget) -> Decided:
         findings = (Finding(layer="", kind="baseline", message=message),)
     if method not in METHODS:
         raise unknown_name(f"there is no method {method!r} for {budget.unit}", method, METHODS)
-    _check(budget)
+    budget.refuse_beside(_ALLOWED, of=f"{budget.unit} of these layers")
+    if budget.pattern is not None:
+        raise InputError(f"sparsity is {budget.pattern}", allowed="a share or a count")
     tables = {name: site.coupling(budget.unit) for name, site in sites.items()}
     counts = _removed(tables, budget)
     keep = {}
@@ -56,24 +63,7 @@ def plan_by_table(sites: dict[str, Site], budget: Budget) -> Decided:
         unit=budget.unit, keep=keep, budget=budget.as_dict(),
         method={"name": method, "label": METHODS[method]},
     )  # fmt: skip
-    return Decided(cuts=(cut,), findings=findings)
-
-
-def _check(budget: Budget) -> None:
-    for name, given, allowed in (
-        ("settings", bool(budget.settings), "none"),
-        ("scope", budget.scope not in (AUTO, "uniform"), "auto, uniform"),
-        ("compensate", budget.compensate not in (AUTO, NONE), "auto, none"),
-        ("min_per_layer", budget.min_per_layer > 0, "0"),
-        ("ties", budget.ties != "exact", "exact"),
-        ("semantics", budget.semantics not in (None, "remove"), "remove"),
-        ("sparsity", budget.pattern is not None, "a share or a count"),
-    ):
-        if given:
-            raise InputError(
-                f"{name} is {getattr(budget, name)!r} for {budget.unit} of these layers",
-                allowed=allowed,
-            )
+    return Plan(cuts=(cut,), findings=findings, model_digest=digest)
 
 
 def _removed(tables: dict[str, Coupling], budget: Budget) -> dict[str, int]:

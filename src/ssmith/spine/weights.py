@@ -20,7 +20,7 @@ from ssmith.criteria.weights import (
     WeightCut,
     cut_depthwise,
     keep_by,
-    measured_filters,
+    measured_cut,
 )
 from ssmith.families.mamba.family import cut_
 from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
@@ -189,7 +189,7 @@ def _cut_filters(cut: Weights, filters: Tensor, gram: Tensor, amount: Amount) ->
         # Neither magnitude nor chance looks at inputs, of which every filter has its own.
         identity = torch.eye(filters.shape[1], dtype=torch.float64, device=filters.device)
         keep = criterion(filters, identity, amount).keep
-    return measured_filters(filters, filters, keep, gram)
+    return measured_cut(filters, filters, keep, gram)
 
 
 @torch.no_grad()

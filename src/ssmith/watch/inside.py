@@ -19,8 +19,8 @@ from ssmith.core.rows import Batch, Rows
 from ssmith.core.running import evaluating
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation.metrics import Outcomes
-from ssmith.evaluation.predict import places_of
-from ssmith.evaluation.task import Task, outcomes_of, targets_of, tensor_of
+from ssmith.evaluation.predict import places_of, tensor_of
+from ssmith.evaluation.task import Task, outcomes_of, targets_of
 from ssmith.families import ssm_sites
 from ssmith.watch.answers import Kind, kind_of, read_answers, read_difference, text_outcomes
 from ssmith.watch.inputs import Readings

@@ -96,10 +96,13 @@ def test_the_criterion_is_found_by_name_and_scores_entries_as_output_energy():
         layer="", A_log=(-scan.A).log(), out_weight=omega.sqrt()[None],
         present=torch.ones(SIZES[2:], dtype=torch.bool),
     )  # fmt: skip
-    gathered = criterion.gather_entries(scan, weights, 3)
-    other = OutputEnergy().gather_entries(scan, weights, 3)
-    assert torch.equal(criterion.entries(gathered, weights), OutputEnergy().entries(other, weights))
-    scores = criterion.columns(criterion.gather_columns(scan, weights, 1), weights)
+    found, other = (
+        item.entries.score(item.entries.gather(scan, weights, 3), weights)
+        for item in (criterion, OutputEnergy())
+    )
+    assert torch.equal(found, other)
+    columns = criterion.columns
+    scores = columns.score(columns.gather(scan, weights, 1), weights)
     assert scores.shape == (4,) and bool(scores.isfinite().all())
 
 

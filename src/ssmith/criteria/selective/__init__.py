@@ -3,7 +3,7 @@
 from ssmith.criteria.selective.data_free import FastestDecay, LogMagnitude, RandomEntries
 from ssmith.criteria.selective.energies import OutputEnergy, StateEnergy
 from ssmith.criteria.selective.gram import GramGreedy
-from ssmith.criteria.selective.protocol import SelectiveCriterion
+from ssmith.criteria.selective.protocol import Scoring, SelectiveCriterion
 from ssmith.criteria.selective.refit import RefitGreedy
 from ssmith.criteria.selective.sparsessm import SparseSSM
 from ssmith.criteria.selective.votes import SparseSSMVotes
@@ -15,6 +15,7 @@ __all__ = [
     "OutputEnergy",
     "RandomEntries",
     "RefitGreedy",
+    "Scoring",
     "SelectiveCriterion",
     "SparseSSM",
     "SparseSSMVotes",

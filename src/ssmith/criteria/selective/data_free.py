@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,45 +11,44 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from ssmith.core.seeds import derive, generator
-from ssmith.core.selective import LayerWeights, Statistics
-from ssmith.ops.selective_scan import ScanInputs
+from ssmith.core.selective import LayerWeights
+from ssmith.criteria.selective.protocol import Scoring
+
+
+class _DataFree(ABC):
+    """Scores entries by the layer's weights alone, and columns by their mean."""
+
+    @abstractmethod
+    def _scores(self, weights: LayerWeights) -> Float64[Tensor, "e n"]:
+        """Score every entry of A_log."""
+
+    @property
+    def entries(self) -> Scoring:
+        """How entries of A_log are scored."""
+        return Scoring(score=lambda _, weights: self._scores(weights))
+
+    @property
+    def columns(self) -> Scoring:
+        """How state columns are scored."""
+        return Scoring(score=lambda _, weights: self._scores(weights).mean(0))
 
 
 @dataclass(frozen=True, kw_only=True)
-class FastestDecay:
-    """The entries that forget fastest go first: score ``−A_log``; columns by their mean.
+class FastestDecay(_DataFree):
+    """The entries that forget fastest go first: score ``−A_log``.
 
     Source: an entry with a large A_log is memoryless already, so cutting its memory costs least.
     """
 
     label: ClassVar[str] = "Fastest decay first"
-    needs_data: ClassVar[bool] = False
-    lockstep: ClassVar[bool] = False
-    scores_columns: ClassVar[bool] = True
-    scores_output: ClassVar[bool] = False
 
-    def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
-        """Return nothing."""
-        del scan, weights, removed
-        return {}
-
-    def entries(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "e n"]:
-        """Score every entry of A_log."""
-        del gathered
+    def _scores(self, weights: LayerWeights) -> Float64[Tensor, "e n"]:
         return -weights.A_log
-
-    def gather_columns(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
-        """Return nothing."""
-        return self.gather_entries(scan, weights, removed)
-
-    def columns(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "n"]:
-        """Score every state column."""
-        return self.entries(gathered, weights).mean(0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogMagnitude(FastestDecay):
-    """Magnitude pruning of A_log: score ``|A_log|``; columns by their sum.
+class LogMagnitude(_DataFree):
+    """Magnitude pruning of A_log: score ``|A_log|``.
 
     Source: SparseSSM (arXiv 2506.09613), baseline "MP". It cuts the entries with A near −1, the
         slowest and most used, first.
@@ -58,14 +58,12 @@ class LogMagnitude(FastestDecay):
 
     label: ClassVar[str] = "Magnitude of A_log"
 
-    def entries(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "e n"]:
-        """Score every entry of A_log."""
-        del gathered
+    def _scores(self, weights: LayerWeights) -> Float64[Tensor, "e n"]:
         return weights.A_log.abs()
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomEntries(FastestDecay):
+class RandomEntries(_DataFree):
     """Chance.
 
     Args:
@@ -79,8 +77,6 @@ class RandomEntries(FastestDecay):
     def __post_init__(self) -> None:
         derive(self.seed)
 
-    def entries(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "e n"]:
-        """Score every entry of A_log."""
-        del gathered
+    def _scores(self, weights: LayerWeights) -> Float64[Tensor, "e n"]:
         draw = generator(self.seed, "random entries", weights.layer)
         return torch.rand(weights.A_log.shape, dtype=torch.float64, generator=draw)

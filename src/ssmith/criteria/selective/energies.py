@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float64
-from torch import Tensor
 
-from ssmith.core.selective import LayerWeights, Statistics
+from ssmith.core.selective import Statistics
+from ssmith.criteria.selective.protocol import Gather, Scoring
 from ssmith.ops.selective_scan import ScanInputs, StatisticsConfig, selective_scan_statistics
 
 
@@ -28,28 +27,26 @@ class OutputEnergy:
     """
 
     label: ClassVar[str] = "Output energy"
-    needs_data: ClassVar[bool] = True
-    lockstep: ClassVar[bool] = False
-    scores_columns: ClassVar[bool] = True
-    scores_output: ClassVar[bool] = True
 
-    def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
-        """Return Σ (g C Ā h)²."""
-        del weights, removed
-        return gathered(scan, StatisticsConfig(energies=("C_A_bar_h",), gated=True))
+    @property
+    def entries(self) -> Scoring:
+        """How entries of A_log are scored."""
+        return Scoring(
+            gather=sums_of(StatisticsConfig(energies=("C_A_bar_h",), gated=True)),
+            score=lambda sums, weights: (
+                sums["C_A_bar_h"] / sums["weight"] * weights.out_energy[:, None]
+            ),
+            of_output=True,
+        )
 
-    def entries(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "e n"]:
-        """Score every entry of A_log."""
-        return gathered["C_A_bar_h"] / gathered["weight"] * weights.out_energy[:, None]
-
-    def gather_columns(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
-        """Return Σ (g C h)²."""
-        del weights, removed
-        return gathered(scan, StatisticsConfig(energies=("C_h",), gated=True))
-
-    def columns(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "n"]:
-        """Score every state column."""
-        return weights.out_energy @ gathered["C_h"] / gathered["weight"]
+    @property
+    def columns(self) -> Scoring:
+        """How state columns are scored."""
+        return Scoring(
+            gather=sums_of(StatisticsConfig(energies=("C_h",), gated=True)),
+            score=lambda sums, weights: weights.out_energy @ sums["C_h"] / sums["weight"],
+            of_output=True,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,30 +58,27 @@ class StateEnergy:
     """
 
     label: ClassVar[str] = "State energy"
-    needs_data: ClassVar[bool] = True
-    lockstep: ClassVar[bool] = False
-    scores_columns: ClassVar[bool] = True
-    scores_output: ClassVar[bool] = False
 
-    def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
-        """Return Σ (Ā h)²."""
-        del weights, removed
-        return gathered(scan, StatisticsConfig(energies=("A_bar_h",)))
+    @property
+    def entries(self) -> Scoring:
+        """How entries of A_log are scored."""
+        return Scoring(
+            gather=sums_of(StatisticsConfig(energies=("A_bar_h",))),
+            score=lambda sums, _: sums["A_bar_h"] / sums["weight"],
+        )
 
-    def entries(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "e n"]:
-        """Score every entry of A_log."""
-        del weights
-        return gathered["A_bar_h"] / gathered["weight"]
+    @property
+    def columns(self) -> Scoring:
+        """How state columns are scored."""
+        return Scoring(
+            gather=sums_of(StatisticsConfig(energies=("h",))),
+            score=lambda sums, _: sums["h"].sum(0) / sums["weight"],
+        )
 
-    def gather_columns(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
-        """Return Σ h²."""
-        del weights, removed
-        return gathered(scan, StatisticsConfig(energies=("h",)))
 
-    def columns(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "n"]:
-        """Score every state column."""
-        del weights
-        return gathered["h"].sum(0) / gathered["weight"]
+def sums_of(config: StatisticsConfig) -> Gather:
+    """Return what gathers `gathered` of every batch."""
+    return lambda scan, weights, removed: gathered(scan, config)
 
 
 def gathered(scan: ScanInputs, config: StatisticsConfig) -> Statistics:

@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from ssmith.core.selective import LayerWeights, Statistics
-from ssmith.criteria.selective.energies import gathered
+from ssmith.criteria.selective.energies import gathered, sums_of
+from ssmith.criteria.selective.protocol import Scoring
 from ssmith.ops.selective_scan import ScanInputs, StatisticsConfig
 
 
@@ -30,35 +31,35 @@ class GramGreedy:
     """
 
     label: ClassVar[str] = "Gram greedy"
-    needs_data: ClassVar[bool] = True
-    lockstep: ClassVar[bool] = False
-    scores_columns: ClassVar[bool] = True
-    scores_output: ClassVar[bool] = True
 
-    def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
-        """Return Σ g² (C Ā h)(C Ā h)ᵀ per channel."""
-        del weights, removed
-        return gathered(scan, StatisticsConfig(energies=(), gram="C_A_bar_h", gated=True))
+    @property
+    def entries(self) -> Scoring:
+        """How entries of A_log are scored: on Σ g² (C Ā h)(C Ā h)ᵀ per channel."""
+        config = StatisticsConfig(energies=(), gram="C_A_bar_h", gated=True)
+        return Scoring(gather=sums_of(config), score=_of_entries, of_output=True)
 
-    def entries(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "e n"]:
-        """Score every entry of A_log."""
-        gram = gathered["gram"] / gathered["weight"] * weights.out_energy[:, None, None]
-        return greedy_scores(gram, weights.present)
+    @property
+    def columns(self) -> Scoring:
+        """How state columns are scored: on Σ_e ‖W_out[:, e]‖²·g² (C h)(C h)ᵀ."""
+        return Scoring(gather=_of_all_channels, score=_of_columns, of_output=True)
 
-    def gather_columns(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
-        """Return Σ_e ‖W_out[:, e]‖²·g² (C h)(C h)ᵀ."""
-        del removed
-        found = gathered(scan, StatisticsConfig(energies=(), gram="C_h", gated=True))
-        omega = weights.out_energy.to(found["gram"])
-        return {
-            "gram": torch.einsum("e,enk->nk", omega, found["gram"]),
-            "weight": found["weight"],
-        }
 
-    def columns(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "n"]:
-        """Score every state column."""
-        gram = gathered["gram"] / gathered["weight"]
-        return greedy_scores(gram[None], torch.ones_like(gram[:1], dtype=torch.bool))[0]
+def _of_entries(sums: Statistics, weights: LayerWeights) -> Float64[Tensor, "e n"]:
+    gram = sums["gram"] / sums["weight"] * weights.out_energy[:, None, None]
+    return greedy_scores(gram, weights.present)
+
+
+def _of_all_channels(scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
+    del removed
+    found = gathered(scan, StatisticsConfig(energies=(), gram="C_h", gated=True))
+    omega = weights.out_energy.to(found["gram"])
+    return {"gram": torch.einsum("e,enk->nk", omega, found["gram"]), "weight": found["weight"]}
+
+
+def _of_columns(sums: Statistics, weights: LayerWeights) -> Float64[Tensor, "n"]:
+    del weights
+    gram = sums["gram"] / sums["weight"]
+    return greedy_scores(gram[None], torch.ones_like(gram[:1], dtype=torch.bool))[0]
 
 
 def greedy_scores(

@@ -15,6 +15,7 @@ from ssmith.core.errors import UnsupportedError
 from ssmith.core.products import elimination_costs
 from ssmith.core.selective import LayerWeights, Statistics
 from ssmith.criteria.selective.energies import OutputEnergy
+from ssmith.criteria.selective.protocol import Scoring
 from ssmith.ops.precision import widened
 from ssmith.ops.selective_scan import ScanInputs
 from ssmith.ops.selective_scan.chunked import CHUNK, chunk_states
@@ -37,9 +38,6 @@ class RefitGreedy:
     Args:
         ridge: noise added to every feature as a share of its energy, > 0.
 
-    Raises:
-        InputError: if the ridge is not positive.
-
     Source: optimal brain surgeon (Hassibi and Stork, 1993) on columns, weights
         ``SiLU(z)²·‖W_out[:, e]‖²``.
     Differs: from structured SparseSSM (arXiv 2506.09613), which has neither the read-out in its
@@ -47,33 +45,29 @@ class RefitGreedy:
     """
 
     label: ClassVar[str] = "Greedy after refit"
-    needs_data: ClassVar[bool] = True
-    lockstep: ClassVar[bool] = False
-    scores_columns: ClassVar[bool] = True
-    scores_output: ClassVar[bool] = True
 
     ridge: float = 1e-6
 
     def __post_init__(self) -> None:
         check_number("ridge", self.ridge, above=0)
 
-    def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
-        """Return what `OutputEnergy` asks for."""
-        return OutputEnergy().gather_entries(scan, weights, removed)
+    @property
+    def entries(self) -> Scoring:
+        """How entries of A_log are scored: as `OutputEnergy` does."""
+        return OutputEnergy().entries
 
-    def entries(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "e n"]:
-        """Score every entry of A_log as `OutputEnergy` does."""
-        return OutputEnergy().entries(gathered, weights)
+    @property
+    def columns(self) -> Scoring:
+        """How state columns are scored: on the Gram of all products C_j h_k."""
+        return Scoring(
+            gather=lambda scan, weights, removed: column_products(scan, weights.out_energy),
+            score=self._steps,
+            of_output=True,
+        )
 
-    def gather_columns(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
-        """Return the Gram of all products C_j h_k."""
-        del removed
-        return column_products(scan, weights.out_energy)
-
-    def columns(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "n"]:
-        """Score every state column."""
+    def _steps(self, sums: Statistics, weights: LayerWeights) -> Float64[Tensor, "n"]:
         del weights
-        total, order = elimination_costs(gathered[PRODUCTS], self.ridge).sort(stable=True)
+        total, order = elimination_costs(sums[PRODUCTS], self.ridge).sort(stable=True)
         steps = total.diff(prepend=total.new_zeros(1)).cummax(0).values
         return torch.empty_like(steps).scatter_(0, order, steps)
 

@@ -11,9 +11,9 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from ssmith.core.checks import check_choice, check_number
-from ssmith.core.errors import UnsupportedError
 from ssmith.core.selective import LayerWeights, Statistics
 from ssmith.criteria.selective.energies import gathered
+from ssmith.criteria.selective.protocol import Scoring
 from ssmith.ops.selective_scan import ScanInputs, StatisticsConfig
 
 TimeWeights = Literal["power", "discount", "linear", "window", "uniform"]
@@ -35,17 +35,12 @@ class SparseSSM:
             sequences weighing more, as the released code's running update does; ``exact``:
             ``Ψ_t² S_t`` becomes ``Σ_b (Ā h)²``.
 
-    Raises:
-        InputError: if a setting is outside its domain.
-
     Source: SparseSSM (arXiv 2506.09613), released code of October 2025, time-weighted aggregate.
     Differs: nothing with ``official``; K is rounded as in the code, and of equal scores the later
         entry goes first.
     """
 
-    needs_data: ClassVar[bool] = True
-    scores_columns: ClassVar[bool] = False
-    scores_output: ClassVar[bool] = False
+    columns: ClassVar[None] = None
 
     time_weights: TimeWeights = "power"
     power: float = 1.0
@@ -64,11 +59,15 @@ class SparseSSM:
         return "SparseSSM v2" + (" (exact sums)" if self.accumulation == "exact" else "")
 
     @property
-    def lockstep(self) -> bool:
-        """Whether sequences are combined step by step, as the official accumulation does."""
-        return self.accumulation == "official"
+    def entries(self) -> Scoring:
+        """How entries of A_log are scored: by Q, which official sums combine step by step."""
+        return Scoring(
+            gather=self._gather,
+            score=lambda sums, _: sums["Q"],
+            lockstep=self.accumulation == "official",
+        )
 
-    def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
+    def _gather(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
         """Return Q of a batch."""
         del weights, removed
         steps = time_weights(self, scan.x.shape[1]).to(scan.x.device)
@@ -77,23 +76,6 @@ class SparseSSM:
             return {"Q": found["A_bar_h"]}
         config = StatisticsConfig(energies=(), sample_weights=ramp(scan), apart=steps)
         return {"Q": gathered(scan, config)["apart"]}
-
-    def entries(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "e n"]:
-        """Score every entry of A_log."""
-        del weights
-        return gathered["Q"]
-
-    def gather_columns(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
-        """Refuse: the paper defines this version for entries only."""
-        del scan, weights, removed
-        raise UnsupportedError(
-            "SparseSSM v2 scores entries only", allowed="sparsessm-v1 or output-energy for columns"
-        )
-
-    def columns(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "n"]:
-        """Refuse (see `gather_columns`)."""
-        del weights
-        raise UnsupportedError(f"SparseSSM v2 gathers {sorted(gathered)} for entries only")
 
 
 def time_weights(settings: SparseSSM, steps: int) -> Float64[Tensor, "l"]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
-from jaxtyping import Float64
 from torch import Tensor
 
 from ssmith.core.checks import check_choice
 from ssmith.core.selective import LayerWeights, Statistics
 from ssmith.criteria.selective.energies import gathered
+from ssmith.criteria.selective.protocol import Scoring
 from ssmith.criteria.selective.sparsessm import ramp
 from ssmith.ops.selective_scan import ScanInputs, StatisticsConfig
 from ssmith.ops.votes import votes_for_smallest
@@ -31,18 +31,10 @@ class SparseSSMVotes:
         accumulation: ``official``: later sequences weigh more (see `SparseSSM`); ``exact``: all
             weigh the same.
 
-    Raises:
-        InputError: if a setting is outside its domain.
-
     Source: SparseSSM (arXiv 2506.09613), June 2025, algorithm 1, and its structured variant.
     Differs: of equal metrics at a step, and of equal votes, the later unit goes first; the
         released code leaves both to the order torch.topk happens to give.
     """
-
-    needs_data: ClassVar[bool] = True
-    lockstep: ClassVar[bool] = True
-    scores_columns: ClassVar[bool] = True
-    scores_output: ClassVar[bool] = False
 
     form: Literal["votes", "sum"] = "votes"
     first_step: Literal["skip", "vote"] = "skip"
@@ -58,23 +50,24 @@ class SparseSSMVotes:
         """Name for plots and tables."""
         return "SparseSSM v1" + (" (summed)" if self.form == "sum" else "")
 
-    def gather_entries(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
-        """Return the votes of every step for ``removed`` entries."""
-        return self._gather(scan, weights, removed, columns=False)
+    @property
+    def entries(self) -> Scoring:
+        """How entries of A_log are scored."""
+        return self._scoring(columns=False)
 
-    def entries(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "e n"]:
-        """Score every entry of A_log."""
-        del weights
-        return -gathered["votes"] if self.form == "votes" else gathered["metric"]
+    @property
+    def columns(self) -> Scoring:
+        """How state columns are scored."""
+        return self._scoring(columns=True)
 
-    def gather_columns(self, scan: ScanInputs, weights: LayerWeights, removed: int) -> Statistics:
-        """Return the votes of every step for ``removed`` columns."""
-        return self._gather(scan, weights, removed, columns=True)
-
-    def columns(self, gathered: Statistics, weights: LayerWeights) -> Float64[Tensor, "n"]:
-        """Score every state column."""
-        del weights
-        return -gathered["votes"] if self.form == "votes" else gathered["metric"]
+    def _scoring(self, *, columns: bool) -> Scoring:
+        return Scoring(
+            gather=lambda scan, weights, removed: self._gather(
+                scan, weights, removed, columns=columns
+            ),
+            score=lambda sums, _: -sums["votes"] if self.form == "votes" else sums["metric"],
+            lockstep=True,
+        )
 
     def _gather(
         self, scan: ScanInputs, weights: LayerWeights, removed: int, *, columns: bool

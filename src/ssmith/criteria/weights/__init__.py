@@ -1,7 +1,7 @@
 """Criteria for the weights of projections and convolutions: inputs' second moments in, cuts out."""
 
-from ssmith.criteria.weights.cut import WeightCriterion, WeightCut
-from ssmith.criteria.weights.depthwise import cut_depthwise, measured_filters
+from ssmith.criteria.weights.cut import WeightCriterion, WeightCut, measured_cut
+from ssmith.criteria.weights.depthwise import cut_depthwise
 from ssmith.criteria.weights.obs import OBS
 from ssmith.criteria.weights.plain import RandomWeights, Wanda, WeightMagnitude, keep_by
 
@@ -14,5 +14,5 @@ __all__ = [
     "WeightMagnitude",
     "cut_depthwise",
     "keep_by",
-    "measured_filters",
+    "measured_cut",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
@@ -55,12 +56,12 @@ def measured_cut(
     before: Float[Tensor, "o i"],
     after: Float[Tensor, "o i"],
     keep: Bool[Tensor, "o i"],
-    gram: Float64[Tensor, "i i"],
+    gram: Float64[Tensor, "... i i"],
 ) -> WeightCut:
     """Return a cut with its error.
 
-    ``gram`` is ``Σ x xᵀ`` of the inputs. The weights are rounded to the dtype of ``before``, and
-    the error is that of the rounded ones.
+    ``gram`` is ``Σ x xᵀ`` of the inputs; of filters one for each. The weights are rounded to the
+    dtype of ``before``, and the error is that of the rounded ones.
     """
     rounded = (after * keep).to(before.dtype)
     if not bool(rounded.isfinite().all()):
@@ -76,9 +77,19 @@ def measured_cut(
     )
 
 
-def output_error(change: Float64[Tensor, "o i"], gram: Float64[Tensor, "i i"]) -> float:
+def output_error(change: Float64[Tensor, "o i"], gram: Float64[Tensor, "... i i"]) -> float:
     """Return ``tr(Δ G Δᵀ)``, the squared output of weights Δ over the calibration tokens."""
+    if gram.ndim > 2:
+        return float(torch.einsum("ek,ekj,ej->", change, gram, change).clamp(min=0))
     return float(((change @ gram) * change).sum().clamp(min=0))
+
+
+def check_amount(amount: Amount, size: int, what: str) -> None:
+    """Raise unless an amount can be cut from rows of a size."""
+    if isinstance(amount, Pattern):
+        amount.check(size, what)
+    elif not 0.0 <= amount < 1.0:
+        raise InputError(f"sparsity {amount!r}", allowed="a fraction to remove in [0, 1)")
 
 
 def check_projection(
@@ -88,10 +99,7 @@ def check_projection(
     size = weight.shape[1]
     if gram.shape != (size, size):
         raise InputError(f"a gram of shape {tuple(gram.shape)}", allowed=f"({size}, {size})")
-    if isinstance(amount, Pattern):
-        amount.check(size, "a projection's row")
-    elif not 0.0 <= amount < 1.0:
-        raise InputError(f"sparsity {amount!r}", allowed="a fraction to remove in [0, 1)")
+    check_amount(amount, size, "a projection's row")
     if not bool(weight.isfinite().all() and gram.isfinite().all()):
         raise NumericalError(
             "the weights of a projection, or its inputs on the calibration text, are not finite",

@@ -12,7 +12,7 @@ from torch import Tensor
 from ssmith.core.convex import hull_slopes
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.pattern import Amount, Pattern, removed_counts
-from ssmith.criteria.weights.cut import WeightCut
+from ssmith.criteria.weights.cut import WeightCut, check_amount, measured_cut
 
 # 2^k subsets are tried in every channel.
 LARGEST_KERNEL = 10
@@ -51,46 +51,19 @@ def cut_depthwise(
     table = _subset_costs(target, damped, update)
     keep = _choose(table, weight.shape, amount).to(weight.device)
     fitted = _values(target, damped, keep) if update == "refit" else target * keep
-    return measured_filters(weight, fitted, keep, gram)
-
-
-def measured_filters(
-    before: Float[Tensor, "e k"],
-    after: Float[Tensor, "e k"],
-    keep: Bool[Tensor, "e k"],
-    gram: Float64[Tensor, "e k k"],
-) -> WeightCut:
-    """Return a cut with its error.
-
-    The taps are rounded to the dtype of ``before``; what is not kept becomes 0.
-    """
-    rounded = (after * keep).to(before.dtype)
-    change = rounded.double() - before.double()
-    return WeightCut(
-        weight=rounded,
-        keep=keep,
-        error=_energy(change, gram),
-        energy=_energy(before.double(), gram),
-    )
+    return measured_cut(weight, fitted, keep, gram)
 
 
 def _check(weight: Tensor, gram: Tensor, amount: Amount) -> None:
     e, k = weight.shape
     if gram.shape != (e, k, k):
         raise InputError(f"a gram of shape {tuple(gram.shape)}", allowed=f"({e}, {k}, {k})")
-    if isinstance(amount, Pattern):
-        amount.check(k, "a filter")
-    elif not 0.0 <= amount < 1.0:
-        raise InputError(f"sparsity {amount!r}", allowed="a fraction to remove in [0, 1)")
+    check_amount(amount, k, "a filter")
     if k > LARGEST_KERNEL:
         raise UnsupportedError(
             f"a convolution of {k} taps", allowed=f"up to {LARGEST_KERNEL}",
             next_step="leave conv1d out of the projections that are cut",
         )  # fmt: skip
-
-
-def _energy(change: Float64[Tensor, "e k"], gram: Float64[Tensor, "e k k"]) -> float:
-    return float(torch.einsum("ek,ekj,ej->", change, gram, change).clamp(min=0))
 
 
 def _values(

@@ -31,9 +31,6 @@ class OBS:
         block: columns whose mask is drawn at once, ≥ 1.
         refit: steps of conjugate gradients on the kept weights; 0 as published.
 
-    Raises:
-        InputError: if a setting is outside its domain.
-
     Source: SparseGPT (arXiv 2301.00774), algorithm 1; the refit is least squares on the support.
     Differs: fractions are exact over the tensor; inputs that are always zero lose their weights
         first and leave those they keep as they are; the factor is taken in float64.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
@@ -18,16 +19,30 @@ Over = Literal["row", "tensor"]
 """Weights are compared within each output row, or over the whole tensor."""
 
 
+class _Plain(ABC):
+    """A cut that leaves the other weights as they are."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(
+        self, weight: Float[Tensor, "o i"], gram: Float64[Tensor, "i i"], amount: Amount
+    ) -> WeightCut:
+        """Cut a projection (see `check_projection` for what raises)."""
+        check_projection(weight, gram, amount)
+        return measured_cut(weight, weight, self._keep(weight, gram, amount), gram)
+
+    @abstractmethod
+    def _keep(self, weight: Tensor, gram: Tensor, amount: Amount) -> Tensor:
+        """Return what stays."""
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
-class Wanda:
+class Wanda(_Plain):
     """Remove the smallest ``|W_ij|·‖x_j‖₂``; the other weights stay as they are.
 
     Args:
         over: compare within each output row, as published, or over the tensor.
-
-    Raises:
-        InputError: if a setting is not one of these.
 
     Source: Wanda (arXiv 2306.11695), equation 1.
     Differs: fractions are exact over the whole tensor where a row cannot be divided.
@@ -45,85 +60,56 @@ class Wanda:
         """Name for plots and tables."""
         return "Wanda" if self.over == "row" else "Wanda over tensors"
 
-    def __call__(
-        self, weight: Float[Tensor, "o i"], gram: Float64[Tensor, "i i"], amount: Amount
-    ) -> WeightCut:
-        """Cut a projection (see `check_projection` for what raises)."""
-        check_projection(weight, gram, amount)
+    def _keep(self, weight: Tensor, gram: Tensor, amount: Amount) -> Tensor:
         scores = weight.abs().double() * gram.diagonal().clamp(min=0).sqrt()
-        return measured_cut(weight, weight, keep_by(scores, amount, self.over), gram)
+        return keep_by(scores, amount, self.over)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class WeightMagnitude:
+class WeightMagnitude(_Plain):
     """Remove the smallest ``|W_ij|``; the other weights stay as they are.
 
     Args:
         over: compare over the tensor, as is usual, or within each output row.
 
-    Raises:
-        InputError: if a setting is not one of these.
-
     Source: the baseline of SparseGPT (arXiv 2301.00774), magnitude within a layer.
     Differs: nothing.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ()
+    label: ClassVar[str] = "magnitude"
 
     over: Over = "tensor"
 
     def __post_init__(self) -> None:
         check_choice("over", self.over, ("row", "tensor"))
 
-    @property
-    def label(self) -> str:
-        """Name for plots and tables."""
-        return "magnitude"
-
-    def __call__(
-        self, weight: Float[Tensor, "o i"], gram: Float64[Tensor, "i i"], amount: Amount
-    ) -> WeightCut:
-        """Cut a projection; the gram only tells what it cost."""
-        check_projection(weight, gram, amount)
-        return measured_cut(weight, weight, keep_by(weight.abs(), amount, self.over), gram)
+    def _keep(self, weight: Tensor, gram: Tensor, amount: Amount) -> Tensor:
+        return keep_by(weight.abs(), amount, self.over)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class RandomWeights:
+class RandomWeights(_Plain):
     """Remove weights at random, the baseline below every method.
 
     Args:
         seed: of the draw; the same for every projection of one shape.
 
-    Raises:
-        InputError: if the seed is no integer ≥ 0.
-
     Source: a baseline, without one.
     Differs: nothing.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ()
+    label: ClassVar[str] = "random"
 
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_integer("seed", self.seed, at_least=0)
 
-    @property
-    def label(self) -> str:
-        """Name for plots and tables."""
-        return "random"
-
-    def __call__(
-        self, weight: Float[Tensor, "o i"], gram: Float64[Tensor, "i i"], amount: Amount
-    ) -> WeightCut:
-        """Cut a projection; the gram only tells what it cost."""
-        check_projection(weight, gram, amount)
+    def _keep(self, weight: Tensor, gram: Tensor, amount: Amount) -> Tensor:
         draw = torch.rand(weight.shape, generator=generator(self.seed, "weights", *weight.shape))
-        keep = keep_by(draw.to(weight.device), amount, "tensor")
-        return measured_cut(weight, weight, keep, gram)
+        return keep_by(draw.to(weight.device), amount, "tensor")
 
 
 def keep_by(scores: Float[Tensor, "o i"], amount: Amount, over: Over) -> Bool[Tensor, "o i"]:

@@ -9,7 +9,7 @@ from typing import Any
 from ssmith.core.budget import AUTO, NONE
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
-from ssmith.core.settings import to_mapping
+from ssmith.core.settings import AsDict
 from ssmith.evaluation import Limits, Load, Metric, OwnMetric, SpeedConfig, own_metric
 from ssmith.evaluation.harness import HarnessConfig, harness_config
 from ssmith.jobs.source import RowsConfig
@@ -26,7 +26,7 @@ _REAL = ("price_per_hour", "sequences_per_day")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PilotConfig:
+class PilotConfig(AsDict):
     """What to try, what to accept, what it costs.
 
     Args:
@@ -79,9 +79,6 @@ class PilotConfig:
         price_per_hour: of the machine, for the estimate of the saving.
         currency: as it is printed.
         sequences_per_day: load, for the estimate of the saving; of text windows.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     units: tuple[str, ...] = ("state",)
@@ -251,7 +248,3 @@ class PilotConfig:
     def speed(self) -> SpeedConfig:
         """Return how speed is measured."""
         return SpeedConfig(seconds=self.speed_seconds, threads=self.threads)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return to_mapping(self)

@@ -27,11 +27,7 @@ from ssmith.evaluation.memory import parameter_bytes
 class Costs:
     """What two models cost to run and to keep, (before, after).
 
-    Args:
-        speed: times.
-        memory: bytes while running.
-        file_bytes: bytes of the weights on disk.
-        parameters: numbers of parameters.
+    Sizes are bytes of the weights on disk and numbers of parameters.
     """
 
     speed: Speed

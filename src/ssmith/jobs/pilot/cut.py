@@ -57,14 +57,8 @@ _KIN = {
 class Made:
     """A cut that was made.
 
-    Args:
-        model: what is left; a copy.
-        plan: what was decided.
-        done: the receipt of the cut.
-        layers: what went of each layer, for the report.
-        about: sections of the receipt: criterion, budget, mode, refit.
-        masked: makes the dense model with the same units masked; None where units are masked
-            anyway.
+    The model is a copy; ``about`` holds sections of the receipt, and ``masked`` makes the dense
+    model with the same units masked, None where they are masked anyway.
     """
 
     model: nn.Module
@@ -86,10 +80,7 @@ class Made:
 class Cutter:
     """Cuts copies of one dense model.
 
-    Args:
-        dense: never changed.
-        calibration: rows that methods are fitted to; None if there are none.
-        config: which units, what seed, what is made up for.
+    The dense model is never changed; methods are fitted to the calibration rows, if there are any.
     """
 
     dense: nn.Module

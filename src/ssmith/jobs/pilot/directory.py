@@ -50,9 +50,6 @@ class RunDirectory:
 
     A stage's result always takes the way through its file, so that a resumed run works with the
     very same numbers as one that was never interrupted.
-
-    Args:
-        out: the pilot's output directory.
     """
 
     def __init__(self, out: Path) -> None:

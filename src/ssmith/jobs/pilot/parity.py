@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from ssmith import api
-from ssmith.core.rows import Rows
-from ssmith.core.running import evaluating
 from ssmith.core.sequences import Sequences
 from ssmith.core.tokens import TokenWindows
-from ssmith.evaluation import ParityReport, check
+from ssmith.evaluation import ParityReport, check, forward_difference
 from ssmith.evaluation.language_parity import (
     logits_difference,
     stepping_difference,
     stock_difference,
 )
-from ssmith.evaluation.parity import max_difference
-from ssmith.evaluation.running import double_copy
-from ssmith.evaluation.task import tensor_of
 from ssmith.jobs.pilot.cut import Made, cut_difference
 from ssmith.jobs.pilot.saving import open_saved
 from ssmith.jobs.pilot.subject import Subject
@@ -41,15 +35,18 @@ def parity_of(made: Made, left: nn.Module, saved: Path, subject: Subject) -> Par
     masked = None if made.masked is None else made.masked()
     if isinstance(rows, Sequences) and masked is not None:
         return api.parity(masked, made.model, saved, rows, recovered=left)
-    checks = [
+    checks = (
+        []
+        if masked is None
+        else [check("shrunk_vs_masked", lambda: forward_difference(masked, made.model, rows))]
+    )
+    checks.append(
         check(
             "saved_vs_loaded",
-            lambda: _difference(left, open_saved(saved, dense), rows),
+            lambda: forward_difference(left, open_saved(saved, dense), rows),
             tolerance=0.0,
         )
-    ]
-    if masked is not None:
-        checks.insert(0, check("shrunk_vs_masked", lambda: _difference(masked, made.model, rows)))
+    )
     return ParityReport(checks=tuple(checks))
 
 
@@ -64,12 +61,3 @@ def _of_text(made: Made, left: nn.Module, saved: Path, windows: TokenWindows) ->
         check("engine_vs_stock", lambda: stock_difference(left, ids), tolerance=_STOCK_TOLERANCE),
     ]
     return ParityReport(checks=tuple(checks))
-
-
-def _difference(a: nn.Module, b: nn.Module, rows: Rows) -> float:
-    """Return the largest difference of two networks' outputs on a batch, in float64 copies."""
-    batch, outputs = rows.batch(rows.ranges(8)[0]), []
-    for model in (double_copy(a), double_copy(b)):
-        with evaluating(model), torch.no_grad():
-            outputs.append(tensor_of(rows.forward(model, batch)).cpu())
-    return max_difference(*outputs)

@@ -31,12 +31,8 @@ from ssmith.jobs.tuning.training_set import TrainingSet
 class Recovery:
     """How every cut of a pilot is recovered.
 
-    Args:
-        config: methods and training.
-        data: what is learned.
-        directory: of the pilot; checkpoints lie beside its stages.
-        progress: told how far it is.
-        about: the windows of a text, for the data section of a receipt.
+    Checkpoints lie beside the stages of the pilot's directory; ``about`` are the windows of a text,
+    for the data section of a receipt.
     """
 
     config: RecoveryConfig

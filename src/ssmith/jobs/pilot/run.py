@@ -174,7 +174,9 @@ def _cutter_of(subject: Subject, config: PilotConfig) -> Cutter:
     cutter = Cutter(dense=subject.model, calibration=None, config=config)
     calibration = None
     if subject.can_calibrate and any(map(cutter.needs_rows, cutter.methods().values())):
-        calibration = subject.source.sample(config.samples or 1, config.rows("train"), config.seed)
+        calibration = subject.source.sample(
+            config.samples or 1, config.length or 0, seed=config.seed
+        )
     cutter.calibration = calibration
     cutter.check()
     return cutter

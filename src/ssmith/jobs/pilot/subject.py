@@ -30,13 +30,8 @@ Data = str | SequenceData | Text | Mapping[str, Any]
 class Subject:
     """What a pilot is about.
 
-    Args:
-        name: what the user calls the model.
-        model: the dense one.
-        place: its directory; None of a network in memory.
-        source: its rows.
-        config: which of them.
-        task: what good means; the usual one if None.
+    The place is the model's directory, None of a network in memory; ``own_task`` says what good
+    means, the usual one if None.
     """
 
     name: str

@@ -29,13 +29,7 @@ Measure = Callable[[Any], Estimate]
 class Sweep:
     """Measures cuts, and chooses one.
 
-    Args:
-        subject: what is cut.
-        cutter: how.
-        recovery: how cuts are recovered; None if they are not.
-        directory: where points are kept.
-        measure: measures a model on the selection split.
-        progress: told after each point.
+    Points are kept in the directory and measured on the selection split.
     """
 
     subject: Subject

@@ -32,13 +32,7 @@ _VALIDATION_WINDOWS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageData:
-    """The texts of one training.
-
-    Args:
-        train: what is learned.
-        held_out: what quality is measured on, in splits.
-        facts: what they are, JSON-ready, for checkpoint and card.
-    """
+    """The texts of one training."""
 
     train: TokenStream
     held_out: Text
@@ -49,13 +43,8 @@ class LanguageData:
 class Trained:
     """A trained model and how it came to be.
 
-    Args:
-        model: in evaluation mode, on the CPU, without the engine.
-        recipe: what it was trained from.
-        seed: of everything random.
-        training: what happened.
-        data: what it was trained on.
-        paths: which paths of the engine ran.
+    The model is in evaluation mode, on the CPU, without the engine; ``paths`` say which paths of
+    the engine ran.
     """
 
     model: nn.Module

@@ -46,9 +46,6 @@ class TuneConfig:
         merge: leave a model in place of an adapter: ``"stock"`` writes what was trained into the
             weights, and refuses what cannot be; ``"ssmith"`` lets the model hold state offsets
             beside them as well, which stock transformers does not know; None for an adapter.
-
-    Raises:
-        InputError: if a value is outside its domain.
     """
 
     methods: tuple[Method, ...]

@@ -14,7 +14,7 @@ from ssmith.artefact import base_digest
 from ssmith.core.checks import check_integer, check_number
 from ssmith.core.progress import Progress, silent
 from ssmith.core.sequences import SequenceData
-from ssmith.core.settings import to_mapping
+from ssmith.core.settings import AsDict, to_mapping
 from ssmith.core.tokens import TokenWindows
 from ssmith.families import SequenceModel
 from ssmith.families.hf import engine
@@ -85,18 +85,12 @@ class RecoveryConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recovered:
+class Recovered(AsDict):
     """What a recovery did.
 
-    Args:
-        methods: labels of the adapters.
-        parameters: how many numbers were trained.
-        rates: learning rate of each group and where it comes from.
-        steps: optimiser steps.
-        best_step: the step that validated best; 0 for the cut model as it was.
-        validation: means on the validation split, before the first step and at the best one.
-        merged: base parameters that were written.
-        held: offsets that the model holds now.
+    ``best_step`` validated best, 0 for the cut model as it was; ``validation`` are means before the
+    first step and at the best one; base parameters were ``merged``, and offsets are ``held`` by the
+    model now.
     """
 
     methods: tuple[str, ...]
@@ -108,10 +102,6 @@ class Recovered:
     validation: dict[str, dict[str, float]]
     merged: tuple[str, ...]
     held: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return to_mapping(self)
 
 
 def check_recovery(model: nn.Module, config: RecoveryConfig) -> None:

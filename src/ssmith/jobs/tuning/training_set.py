@@ -29,13 +29,8 @@ from ssmith.tune.training import AnswerObjective, LanguageObjective, Objective, 
 class TrainingSet:
     """Rows to learn from, and what is learned of them.
 
-    Args:
-        objective: what is learned; a teacher is in it.
-        rows: split name → rows; at least train and validation.
-        sha256: digest of the data.
-        head: what is predicted for a whole sequence; None for the next token.
-        about: the data section of a receipt.
-        tokenizer: of texts; None for series.
+    A teacher is in the objective; rows are by split, at least train and validation; the head is
+    what is predicted for a whole sequence, None for the next token.
     """
 
     objective: Objective
