@@ -30,6 +30,7 @@ JOBS = {
     "report": "ssmith.report.write_report",
     "dashboard": "ssmith.dashboard.write_site",
     "cycle": "ssmith.cycle.run_cycle",
+    "watch": "ssmith.cli.watch.watching",
     "list": "ssmith.jobs.catalogue.catalogue",
     "release init": "ssmith.release.begin.init",
     "release add": "ssmith.release.adding.keep",
@@ -63,6 +64,7 @@ NEEDED = {
     "report": ("receipt.json", "--out", "out"),
     "dashboard": ("line", "--out", "out"),
     "cycle": ("line", "--config", "cycle.toml"),
+    "watch": ("line", "--data", "data.npz"),
     "list": (),
     "release init": ("other",),
     "release add": ("line", "model"),
@@ -88,6 +90,8 @@ VALUES = {
     "words": "first,second",
     "Path": "new",
     "str": "word",
+    "int": "7",
+    "seconds_of": "7m",
 }
 # The command line itself reads these.
 COMMON = ("--json", "--quiet", "--debug", "--help", "-h")
@@ -179,7 +183,10 @@ def called(place, monkeypatch, capsys):
     monkeypatch.setattr(door, "_fail", coded)
 
     def run(name, words):
-        if name.startswith(("release", "dashboard", "cycle")) and not (place / "line").exists():
+        if (
+            name.startswith(("release", "dashboard", "cycle", "watch"))
+            and not (place / "line").exists()
+        ):
             lay_out_a_line(place)
 
         def job(*given, **more):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ssmith.cli import flags
 from ssmith.cli.output import Output, one_line
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from ssmith.release.line import Line
     from ssmith.release.version import Version
     from ssmith.watch.cut import SiteCost
+    from ssmith.watch.look import WatchConfig
     from ssmith.watch.service import Watch, Watched
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -74,29 +77,74 @@ def seconds_of(text: str) -> float:
     return value
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a command line asks of a watch.
+
+    Args:
+        line: the line.
+        version: that is watched.
+        data: new rows, or those of a profile.
+        config: how.
+        labels: whether rows are labelled.
+        parent: what the version was cut from.
+        take: take the profile, in place of a look; with the settings that were given for it.
+        every: seconds between looks; None for one.
+        looks: how many; None to go on.
+        prometheus: where metrics are written.
+    """
+
+    line: Line
+    version: Version
+    data: str
+    config: WatchConfig
+    labels: bool = False
+    parent: str | None = None
+    take: Mapping[str, Any] | None = None
+    every: float | None = None
+    looks: int | None = None
+    prometheus: Path | None = None
+
+
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Look once, or again and again; exit 1 if the last look found an alarm."""
-    from dataclasses import replace
-
     from ssmith.release.line import Line
     from ssmith.watch.look import WatchConfig
-    from ssmith.watch.service import Watch
 
     line, config = Line.open(arguments.line), config_of(WatchConfig, arguments)
-    version = _version_of(line, arguments.version)
-    if arguments.take:
-        return _take(line, version, arguments, output)
+    taken = {}
     for name in ("length", "metric"):
-        if getattr(arguments, name) is not None:
+        taken[name] = getattr(arguments, name)
+        if taken[name] is not None and not arguments.take:
             raise InputError(f"--{name} without --take", next_step="the profile says it")
+    for name in ("sample", "seed", "batch_size", "speed_seconds"):
+        if hasattr(arguments, name):
+            taken[name] = getattr(arguments, name)
     if arguments.every is not None:
         often = max(config.looks_per_year, round(_YEAR / arguments.every))
         config = replace(config, looks_per_year=often)
-    watch = Watch(line=line, version=version, parent=arguments.parent, config=config)
-    if arguments.every is not None:
-        return _again_and_again(watch, arguments, output)
-    found = watch.look(arguments.data, labels=arguments.labels)
-    _export(found, arguments)
+    elif arguments.looks is not None:
+        raise InputError("--looks without --every", next_step="say how often")
+    asked = Asked(
+        line=line, version=_version_of(line, arguments.version), data=arguments.data,
+        config=config, labels=arguments.labels, parent=arguments.parent,
+        take=taken if arguments.take else None, every=arguments.every, looks=arguments.looks,
+        prometheus=arguments.prometheus,
+    )  # fmt: skip
+    return watching(asked, output)
+
+
+def watching(asked: Asked, output: Output) -> int:
+    """Do what was asked; return the exit code."""
+    from ssmith.watch.service import Watch
+
+    if asked.take is not None:
+        return _take(asked, asked.take, output)
+    watch = Watch(line=asked.line, version=asked.version, parent=asked.parent, config=asked.config)
+    if asked.every is not None:
+        return _again_and_again(watch, asked, asked.every, output)
+    found = watch.look(asked.data, labels=asked.labels)
+    _export(found, asked)
     output.result(found.receipt)
     _show(found, output)
     return 1 if found.look.alarm else 0
@@ -114,19 +162,15 @@ def _version_of(line: Line, given: str | None) -> Version:
     return there[-1] if live is None else live
 
 
-def _take(line: Line, version: Version, arguments: argparse.Namespace, output: Output) -> int:
+def _take(asked: Asked, given: Mapping[str, Any], output: Output) -> int:
     from ssmith.watch.profile import ProfileConfig, as_plain
     from ssmith.watch.service import TakeConfig, take_profile
 
-    given = {
-        name: getattr(arguments, name)
-        for name in ("sample", "seed", "batch_size", "speed_seconds")
-        if hasattr(arguments, name)
-    }
+    own = {name: value for name, value in given.items() if name not in ("length", "metric")}
     config = TakeConfig(
-        length=arguments.length, metric=arguments.metric, profile=ProfileConfig(**given)
+        length=given["length"], metric=given["metric"], profile=ProfileConfig(**own)
     )
-    profile = take_profile(line, version, arguments.data, config, parent=arguments.parent)
+    profile = take_profile(asked.line, asked.version, asked.data, config, parent=asked.parent)
     output.result(as_plain(profile))
     output.line(f"profile of {profile.rows:,} rows: {len(profile.sketches)} readings")
     for name, why in profile.left.items():
@@ -134,16 +178,16 @@ def _take(line: Line, version: Version, arguments: argparse.Namespace, output: O
     return 0
 
 
-def _again_and_again(watch: Watch, arguments: argparse.Namespace, output: Output) -> int:
+def _again_and_again(watch: Watch, asked: Asked, every: float, output: Output) -> int:
     """Look every so often; what goes wrong in one look is said, and the next one comes."""
     alarm, done, due = False, 0, time.monotonic()
     quiet = not sys.stdout.isatty()
-    while arguments.looks is None or done < arguments.looks:
+    while asked.looks is None or done < asked.looks:
         time.sleep(max(0.0, due - time.monotonic()))
-        due, done = due + arguments.every, done + 1
+        due, done = due + every, done + 1
         try:
-            found = watch.look(arguments.data, labels=arguments.labels)
-            _export(found, arguments)
+            found = watch.look(asked.data, labels=asked.labels)
+            _export(found, asked)
         except Exception as error:
             message = one_line(f"this look failed: {error}")
             print(message, file=sys.stderr, flush=True)
@@ -156,11 +200,11 @@ def _again_and_again(watch: Watch, arguments: argparse.Namespace, output: Output
     return 1 if alarm else 0
 
 
-def _export(found: Watched, arguments: argparse.Namespace) -> None:
-    if arguments.prometheus is not None:
+def _export(found: Watched, asked: Asked) -> None:
+    if asked.prometheus is not None:
         from ssmith.watch.prometheus import write_metrics
 
-        write_metrics(arguments.prometheus, found)
+        write_metrics(asked.prometheus, found)
 
 
 def _show(found: Watched, output: Output) -> None:

@@ -17,6 +17,8 @@ from ssmith.cli.release.shared import (
     version_as_dict,
     writes,
 )
+from ssmith.core.errors import InputError
+from ssmith.core.files import beside
 
 if TYPE_CHECKING:
     from ssmith.release.keys import Key
@@ -100,6 +102,7 @@ def bring(arguments: argparse.Namespace, output: Output) -> int:
     if arguments.data is None and arguments.parent is not None:
         raise InputError("--parent without --data", next_step="give the data of the profile")
     line, key = open_line(arguments), key_of(arguments)
+    _check_data(arguments.data, arguments.parent)
     artefact = opened(arguments.model)
     given = [Path(item) for item in arguments.receipt or ()]
     papers = [read_paper(path) for path in given or receipts_with(arguments.model)]
@@ -120,6 +123,14 @@ def bring(arguments: argparse.Namespace, output: Output) -> int:
     return 0
 
 
+def _check_data(data: str | None, parent: str | None) -> None:
+    """Refuse before anything is added what could not be profiled after it."""
+    if data is None and parent is not None:
+        raise InputError("--parent without --data", next_step="give the data of the profile")
+    if data is not None and ":" not in data and not Path(data).exists():
+        raise InputError(f"there is no data {data!r}", next_step=beside(Path(data)) or "check it")
+
+
 def _take_profile(
     line: Line, version: Version, arguments: argparse.Namespace, output: Output
 ) -> None:
@@ -133,7 +144,6 @@ def _take_profile(
 
 def note(arguments: argparse.Namespace, output: Output) -> int:
     """Write something down."""
-    from ssmith.core.errors import InputError
     from ssmith.release.adding import keep_papers
     from ssmith.release.evidence import read_paper
 
