@@ -14,16 +14,17 @@ from jobs.conftest import COMMAND
 from jobs.toy import contents, part, toy
 from ssmith.core.errors import ArtefactError, MissingExtraError, OutputExistsError
 from ssmith.data import save_npz
+from ssmith.jobs.pilot.directory import RunDirectory
 
 POINTS = {
     "in the first file": "write:run.json",
-    "between the sweeps": "tell:10",
+    "between the sweeps": "tell:11",
     "in a later file": "write:sweep-random-0.5.json",
     "before the model has its place": "rename:1",
-    "after the cut": "tell:16",
+    "after the cut": "tell:17",
     "while the model is replaced": "exchange:1",
-    "before the test split is read": "tell:18",
-    "before the report": "tell:19",
+    "before the test split is read": "tell:19",
+    "before the report": "tell:20",
     "among the plots": "write:quality.csv",
 }
 SERIES = {"nine times": ",".join(POINTS.values()), "once": POINTS["before the test split is read"]}
