@@ -53,5 +53,13 @@ $(VENV)/lint/.ready: constraints.txt
 	$(VENV)/lint/bin/python -m pip --disable-pip-version-check install --quiet --constraint $< pydoclint
 	touch $@
 
+# MLflow's tracking server in an environment of its own: the test of the mirror runs where it is.
+mlflow: $(VENV)/mlflow/.ready
+
+$(VENV)/mlflow/.ready: constraints.txt
+	$(PYTHON) -m venv $(VENV)/mlflow
+	$(VENV)/mlflow/bin/python -m pip --disable-pip-version-check install --quiet --constraint $< mlflow
+	touch $@
+
 clean:
 	rm -rf $(VENV) demo-out .cache

@@ -58,6 +58,41 @@ def add(subparsers: flags.Subparsers) -> None:
     )
     made.positional("VERSION", VERSION_HELP)
     made.out("the directory to make, or a file that ends in .tar")
+    made = command(
+        subparsers,
+        "mirror",
+        about="mirror every version in MLflow's registry (extra mlflow); may be repeated",
+        example="ssmith release mirror line --uri http://127.0.0.1:5000",
+        run=mirror,
+    )
+    made.add("--uri", "of the tracking server", metavar="URI", required=True)
+    made.add("--name", "of the registered model (default: the line's)")
+
+
+def mirror(arguments: argparse.Namespace, output: Output) -> int:
+    """Bring a registry to what the line says."""
+    from dataclasses import asdict
+
+    from ssmith.release import mirror as mirrors
+    from ssmith.release.version import short
+
+    found = mirrors.mirror(open_line(arguments), arguments.uri, name=arguments.name)
+    output.result(asdict(found))
+    output.table(
+        ("version", "number in the registry", "alias", "new"),
+        [
+            (
+                short(digest), number,
+                {found.champion: mirrors.CHAMPION, found.challenger: mirrors.CHALLENGER}.get(
+                    digest, ""
+                ),
+                digest in found.made,
+            )
+            for digest, number in found.versions.items()
+        ],
+    )  # fmt: skip
+    output.line(f"{found.name} at {found.uri}: {len(found.made)} new of {len(found.versions)}")
+    return 0
 
 
 def history(arguments: argparse.Namespace, output: Output) -> int:

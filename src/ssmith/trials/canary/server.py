@@ -219,10 +219,10 @@ def is_tie(wanted: Completion, got: Completion) -> bool:
 
 
 def _with_model(endpoint: Endpoint) -> Endpoint:
+    if endpoint.model is not None:
+        return endpoint
     names = endpoint.models()
-    if endpoint.model is None:
-        return replace(endpoint, model=names[0]) if names else endpoint
-    return endpoint
+    return replace(endpoint, model=names[0]) if names else endpoint
 
 
 def _prompts(server: ServerConfig, config: CanaryConfig) -> list[Prompt]:
