@@ -12,7 +12,7 @@ from ssmith.artefact.configs import HF_MODEL_TYPES, check_config, read_any_confi
 from ssmith.artefact.locate import locate
 from ssmith.artefact.restore import Build
 from ssmith.artefact.sidecar import SIDECAR, Sidecar
-from ssmith.artefact.weights import check_size, numbers_in
+from ssmith.artefact.weights import check_size, files_of, shapes_in
 from ssmith.core.directories import FORMAT
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.families import SequenceConfig, SequenceModel
@@ -80,7 +80,12 @@ def _sequence(directory: Path, content: dict[str, Any]) -> nn.Module:
     sizes = [config.width, config.outputs, config.channels or 0, config.vocabulary or 0]
     for layer in config.states:
         sizes += layer if isinstance(layer, tuple) else [layer]
-    check_size(max(sizes), numbers_in(directory), directory)
+    # A state's first values cost the cube of their number, so all numbers together are no bound:
+    # halves of conjugate pairs, in two directions, stand in no axis longer than a quarter.
+    axes = [
+        axis for path in files_of(directory) for shape in shapes_in(path).values() for axis in shape
+    ]
+    check_size(max(sizes), 4 * max(axes, default=0), directory)
     model = SequenceModel(config)
     restore.restore_(model, Sidecar.read(directory), directory)
     return model
