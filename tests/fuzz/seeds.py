@@ -203,7 +203,8 @@ def _settings(root: Path) -> dict[str, Seed]:
     look = Look(step=2, train_loss=1.0, validation={"loss": 1.0}, score=(-1.0,))
     facts = Facts(identity={"seed": 0}, looks=(look,))
     write_checkpoint(
-        root / "run.safetensors", Checkpoint(losses=torch.ones(4).double(), weights=weights, facts=facts)
+        root / "run.safetensors",
+        Checkpoint(losses=torch.ones(4).double(), weights=weights, facts=facts),
     )
     init(root / "line", name="walks")
 
