@@ -215,7 +215,7 @@ def test_a_flag_changes_the_job_or_is_refused_by_name(called, name, flag):
         # Of a place the command itself has seen to it before the job begins; of data that a
         # version's profile is taken on, after it.
         assert own in read, f"{flag} was accepted and changed nothing"
-        assert own in ("overwrite", "resume", "out", "serve", "data", "work")
+        assert own in ("overwrite", "resume", "out", "serve", "data", "work", "state")
         return
     field = next(
         item.dest for item in parser().parse_args(name.split()).spec.flags if item.name == flag

@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from ssmith.core.errors import OutputExistsError
-from ssmith.tune.training.checkpoint import Checkpoint, check_place, curve_of, write_checkpoint
+from ssmith.tune.training.checkpoint import (
+    Checkpoint,
+    Facts,
+    check_place,
+    curve_of,
+    write_checkpoint,
+)
 
 
 @pytest.mark.parametrize("name", ["recipe.json", "notes.safetensors", "directory"])
@@ -26,7 +32,7 @@ def test_a_curve_of_nobody_is_refused_and_that_of_a_checkpoint_is_not(tmp_path):
     with pytest.raises(OutputExistsError, match=r"ck\.json\.curve\.json"):
         check_place(path)
     curve_of(path).unlink()
-    facts = {"identity": {}, "looks": []}
+    facts = Facts(identity={})
     write_checkpoint(path, Checkpoint(losses=torch.ones(2, dtype=torch.float64), facts=facts))
     check_place(path)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["ck.json", "ck.json.curve.json"]
