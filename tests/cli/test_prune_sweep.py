@@ -34,7 +34,7 @@ def test_a_sweep_leaves_a_table_a_plot_and_no_model(place, ssmith):
     ended = sweep(ssmith, "entry=0.25,0.75", "--out", "swept")
     assert ended.code == 0
     assert sorted(item.name for item in (place / "swept").iterdir()) == [
-        "sweep.csv", "sweep.json", "sweep.svg",
+        "manifest.json", "sweep.csv", "sweep.json", "sweep.svg",
     ]  # fmt: skip
     found = read_json(place / "swept" / "sweep.json")
     assert [row["value"] for row in found["rows"]] == [0.25, 0.75]

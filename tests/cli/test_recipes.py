@@ -90,7 +90,7 @@ def test_other_tools_words_lead_to_ours(place, ssmith):
         (("eval", "model", "--tasks", "piqa"), "did you mean --lm-eval?"),
         (("eval", "model", "--max-seq-length", "3"), "did you mean --length?"),
         (("tune", "model", "--learning_rate", "3"), "did you mean --rate?"),
-        (("inspect", "model", "--sparsity", "0.5"), "see `ssmith inspect --help`"),
+        (("inspect", "model", "--sparsity", "0.5"), "that is --cut of `ssmith prune`"),
     ):
         ended = ssmith(*words)
         assert ended.code == 2

@@ -28,7 +28,7 @@ def test_it_tunes_says_what_it_did_and_leaves_an_adapter(place, ssmith):
     assert (ended.code, ended.err) == (0, "")
     assert "ssm 2/2" in ended.out
     assert "tensors act and learn" in ended.out
-    assert "rate of lora: 0.01 (given)" in ended.out
+    assert "rate of lora: 0.01 with muon (given)" in ended.out
     assert "best step" in ended.out
     assert (place / "tuned" / "adapter_model.safetensors").is_file()
     assert ssmith("inspect", "tuned").code == 0
@@ -41,7 +41,7 @@ def test_its_document_is_the_receipt(place, ssmith):
     found = ssmith(*TUNE, "--method", "state-offset-y", "--json").document
     assert found["adapter"] == "tuned"
     assert found["receipt"]["action"] == "tune"
-    assert found["receipt"]["method"]["rates"]["state-offset-y"]["source"].startswith("median")
+    assert found["receipt"]["method"]["rates"]["state-offset-y"]["source"].startswith("measured")
     assert found["receipt"]["data"]["details"]["tokenizer"] == "bytes"
 
 
