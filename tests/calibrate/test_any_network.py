@@ -305,7 +305,7 @@ def test_a_killed_pass_through_a_foreign_network_goes_on(tmp_path, network, afte
 
 def test_a_directory_that_only_a_killed_process_touched_is_begun_anew(tmp_path):
     model, rows = UNet().eval(), sm.rows([torch.randn(2, 8, 4)])
-    (tmp_path / ".pass.json.x1").write_text('{"finger')
+    (tmp_path / ".pass.json.ssmith-01234567").write_text('{"finger')
     found = run_pass(passage_of(model, rows), lti_stages, PassConfig(work_dir=tmp_path))
     assert len(found.records) == 3
     assert sorted(item.name for item in tmp_path.iterdir()) == [

@@ -10,7 +10,13 @@ from ssmith.core.tokenizer import Tokenizer
 from ssmith.data.documents import Documents
 from ssmith.data.python_prose import PROSE, read_prose
 from ssmith.data.python_sources import STDLIB, read_stdlib
-from ssmith.data.text_files import SUFFIXES, is_token_file, read_documents, read_token_file
+from ssmith.data.text_files import (
+    SUFFIXES,
+    is_token_file,
+    read_documents,
+    read_token_file,
+    require_readable,
+)
 from ssmith.data.text_splits import split_text
 from ssmith.data.tokenizers import BYTES, find_tokenizer
 
@@ -55,6 +61,8 @@ def load_text(
     path = Path(spec)
     if str(spec) not in NAMED and is_token_file(path):
         return read_token_file(path, vocabulary=vocabulary)
+    if path.is_file():
+        require_readable(path)
     found = find_tokenizer(tokenizer, BYTES if vocabulary is None else vocabulary)
     return split_text(read_source(spec, field=field, tokenizer=found), found, seed=seed)
 

@@ -79,7 +79,17 @@ def _read(
         text = read_text(path)
         _refuse_series(path, text)
         return [Document(name=name, content=text.encode())], {}
-    raise InputError(
+    raise _unreadable(path)
+
+
+def require_readable(path: Path) -> None:
+    """Raise unless a file is of a kind that holds text, before anything of a model is asked."""
+    if not (holds_records(path) or suffix_of(path) in (*CSV, *TEXT)):
+        raise _unreadable(path)
+
+
+def _unreadable(path: Path) -> InputError:
+    return InputError(
         f"cannot read {str(path)!r} as text", allowed=f"a suffix of {', '.join(SUFFIXES)}"
     )
 
