@@ -70,4 +70,4 @@ def contents(place):
 
 def stage(out, name):
     """The result of one stage of a pilot."""
-    return json.loads((out / "stages" / f"{name}.json").read_text())
+    return json.loads((out / "stages" / f"{name}.json").read_text())["result"]
