@@ -108,7 +108,6 @@ def test_what_merges_leaves_a_model_for_stock_code(start, tmp_path):
     ("change", "error", "words"),
     [
         ({"recover": "state-offset"}, InputError, "state-offset-h"),
-        ({"recover": "sdt"}, InputError, "warm-up"),
         ({"recover_steps": 0}, InputError, "steps is 0"),
         ({"distill_weight": 1.5}, InputError, "distill_weight is 1.5"),
         ({"recover": "lora:nowhere"}, InputError, "nowhere"),
