@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import tomllib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -170,6 +171,18 @@ def read_json(path: Path, *, by_hand: bool = False) -> Any:
             f"{path} is not valid JSON ({error})",
             next_step=_correction(error) if by_hand else "restore it from its source",
         ) from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read TOML, which people write by hand; raises `ArtefactError` like `read_json`."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtefactError(
+            f"cannot read {path}: {error.strerror or error}", next_step="check the path"
+        ) from error
+    except ValueError as error:
+        raise ArtefactError(f"{path} is no TOML: {error}", next_step="correct it") from error
 
 
 def _correction(error: Exception) -> str:

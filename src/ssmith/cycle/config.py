@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ssmith.core.errors import ArtefactError, InputError
+from ssmith.core.errors import InputError
+from ssmith.core.files import read_toml
 from ssmith.core.settings import from_mapping
 from ssmith.jobs.compare import CompareConfig
 from ssmith.jobs.pilot import PilotConfig
@@ -96,14 +96,7 @@ def read_cycle(path: Path) -> CycleConfig:
         ArtefactError: if it cannot be read, or is no TOML.
         InputError: if a key is unknown or missing, or a value is not allowed.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ArtefactError(
-            f"cannot read {path}: {error.strerror or error}", next_step="check the path"
-        ) from error
-    except ValueError as error:
-        raise ArtefactError(f"{path} is no TOML: {error}", next_step="correct it") from error
+    content = read_toml(path)
     tune, renew = content.get("tune"), content.get("renew")
     if isinstance(tune, dict) and isinstance(renew, dict):
         content = {**content, "tune": {"data": renew.get("data", ""), **tune}}

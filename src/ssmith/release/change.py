@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ssmith.core.errors import ArtefactError
-from ssmith.release.disk import canonical, digest_of, remove, settle, write_all, write_new
+from ssmith.release.disk import append, canonical, digest_of, remove, settle, write_new
 
 LOG = "log.jsonl"
 # Told apart from what people may keep in a directory that is no line.
@@ -91,7 +91,7 @@ class Change:
                 (self.root / place).parent.mkdir(exist_ok=True)
                 (self.root / source).rename(self.root / place)
                 settle((self.root / place).parent)
-            _append(self.root / LOG, line + b"\n")
+            append(self.root / LOG, line + b"\n")
         except OSError as error:
             self._undo(plan, error)
             raise
@@ -179,15 +179,6 @@ def has_leftovers(root: Path) -> bool:
 
 def _inside(name: str) -> bool:
     return not Path(name).is_absolute() and ".." not in Path(name).parts
-
-
-def _append(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    try:
-        write_all(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _tail(root: Path, size: int) -> bytes:

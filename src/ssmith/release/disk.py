@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ssmith.core.errors import ArtefactError, SsmithError
+from ssmith.core.files import read_json, sha256_file
 
 PREFIX = "sha256:"
 _BLOCK = 1 << 20
@@ -33,8 +34,14 @@ def digest_of(content: bytes) -> str:
 
 def file_digest(path: Path) -> str:
     """Return the digest of a file as it stands in a log."""
-    with path.open("rb") as stream:
-        return PREFIX + hashlib.file_digest(stream, "sha256").hexdigest()
+    return PREFIX + sha256_file(path)
+
+
+def kept_json(path: Path, digest: str) -> Any:
+    """Read JSON that is kept under its digest; raises `ArtefactError` if it was changed."""
+    if path.is_file() and file_digest(path) != digest:
+        raise ArtefactError(f"{path} was changed", next_step="restore it from a copy")
+    return read_json(path)
 
 
 def hex_of(digest: str) -> str:
@@ -42,9 +49,18 @@ def hex_of(digest: str) -> str:
     return digest.removeprefix(PREFIX)
 
 
-def write_new(path: Path, content: bytes) -> None:
-    """Write a file that is not there, with the permissions that the umask leaves."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+def write_new(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write a file that is not there, with the permissions that the umask leaves of ``mode``."""
+    _write(path, content, os.O_EXCL, mode)
+
+
+def append(path: Path, content: bytes) -> None:
+    """Write behind what a file holds."""
+    _write(path, content, os.O_APPEND, 0o666)
+
+
+def _write(path: Path, content: bytes, how: int, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | how, mode)
     try:
         write_all(descriptor, content)
         os.fsync(descriptor)

@@ -13,7 +13,7 @@ from typing import Any
 
 from ssmith.core.errors import ArtefactError, InputError, OutputExistsError
 from ssmith.core.optional import require
-from ssmith.release.disk import canonical, in_our_words, remove, write_all
+from ssmith.release.disk import canonical, in_our_words, remove, write_new
 from ssmith.release.log import Entry
 
 _PREFIX = "ed25519:"
@@ -69,8 +69,8 @@ def make_key(path: Path) -> str:
             )
     with in_our_words(path, after="no key was made"):
         try:
-            _write(path, content, 0o600)
-            _write(public, f"{called}\n".encode(), 0o666)
+            write_new(path, content, 0o600)
+            write_new(public, f"{called}\n".encode(), 0o666)
         except BaseException:
             remove(path)
             raise
@@ -225,12 +225,3 @@ def _bytes(text: str) -> bytes:
         # The last letter has bits to spare, by which one key could pass for several.
         raise ValueError("another way to write the same bytes")
     return content
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        write_all(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,11 +7,17 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ssmith.core.errors import ArtefactError, InputError
-from ssmith.core.files import read_json
-from ssmith.release.disk import PREFIX, canonical, copy_new, digest_of, file_digest, hex_of
+from ssmith.release.disk import (
+    PREFIX,
+    canonical,
+    copy_new,
+    digest_of,
+    file_digest,
+    hex_of,
+    kept_json,
+)
 
 MANIFESTS = "manifests"
 BASE = "base"
@@ -63,10 +69,7 @@ def kept_manifest(root: Path, digest: str) -> Manifest:
     Raises:
         ArtefactError: if it is missing or was changed.
     """
-    path = root / MANIFESTS / f"{hex_of(digest)}.json"
-    if path.is_file() and file_digest(path) != digest:
-        raise ArtefactError(f"{path} was changed", next_step="restore it from a copy")
-    content: Any = read_json(path)
+    content = kept_json(root / MANIFESTS / f"{hex_of(digest)}.json", digest)
     files = {
         str(name): (int(facts["bytes"]), PREFIX + str(facts["sha256"]))
         for name, facts in content["files"].items()

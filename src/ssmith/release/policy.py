@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ssmith.core.errors import ArtefactError, InputError
+from ssmith.core.errors import InputError
+from ssmith.core.files import read_toml
 from ssmith.core.settings import from_mapping, to_mapping
 from ssmith.core.threshold import PERCENT, SHARE, Threshold
 from ssmith.release.disk import canonical, digest_of, hex_of
@@ -193,15 +193,7 @@ def read_policy(path: Path) -> Policy:
         ArtefactError: if it cannot be read, or is no TOML.
         InputError: if a key is unknown, or a value is not allowed.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ArtefactError(
-            f"cannot read {path}: {error.strerror or error}", next_step="check the path"
-        ) from error
-    except ValueError as error:
-        raise ArtefactError(f"{path} is no TOML: {error}", next_step="correct it") from error
-    return policy_from(content, where=str(path))
+    return policy_from(read_toml(path), where=str(path))
 
 
 def share_of(given: str | float, name: str) -> float:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssmith.core.errors import ArtefactError, InputError
-from ssmith.core.files import read_json
-from ssmith.release.disk import PREFIX, file_digest, hex_of
+from ssmith.core.errors import InputError
+from ssmith.release.disk import PREFIX, hex_of, kept_json
 from ssmith.release.log import LIVE, Entry
 
 VERSIONS, RECEIPTS, PROFILES = "versions", "receipts", "profiles"
@@ -108,10 +107,7 @@ def receipt_of(root: Path, digest: str) -> dict[str, Any]:
     Raises:
         ArtefactError: if it is missing or was changed.
     """
-    path = root / RECEIPTS / f"{hex_of(digest)}.json"
-    if path.is_file() and file_digest(path) != digest:
-        raise ArtefactError(f"{path} was changed", next_step="restore it from a copy")
-    return dict(read_json(path))
+    return dict(kept_json(root / RECEIPTS / f"{hex_of(digest)}.json", digest))
 
 
 def live_in(entries: Iterable[Entry]) -> str | None:

@@ -317,11 +317,6 @@ def _curve(pair: ModelPair, rows: Rows, seen: RowsSeen, config: ProfileConfig) -
     return CostCurve.fit(all_seen, pair.task.metric, how, config.seed)
 
 
-def profile_digest(files: Mapping[str, bytes]) -> str:
-    """Return the digest of a profile: of its JSON, which names that of its tensors."""
-    return "sha256:" + hashlib.sha256(files[FILE]).hexdigest()
-
-
 def as_plain(profile: Profile) -> dict[str, Any]:
     """Return the JSON part of a profile, for people and pages."""
     return dict(json.loads(profile.files()[FILE]))
