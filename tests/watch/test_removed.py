@@ -54,7 +54,7 @@ def test_removed_columns_carry_the_form_that_gram_greedy_adds_up(mamba):
     keep = torch.arange(view.n) % 3 > 0
     gone, _ = removed_energy(Removed(site=name, state=keep), mixer, u, None)[""]
     with torch.no_grad():
-        gram = GramGreedy().gather_columns(view.parts(u).scan, view.weights(), 0)["gram"]
+        gram = GramGreedy().columns.gather(view.parts(u).scan, view.weights(), 0)["gram"]
     torch.testing.assert_close(gone.sum(), gram[~keep][:, ~keep].sum(), rtol=1e-9, atol=1e-12)
 
 
@@ -66,7 +66,7 @@ def test_removed_entries_carry_the_form_that_gram_greedy_adds_up(mamba):
     removed = Removed(site=name, entry=keep, semantics="memoryless")
     gone, _ = removed_energy(removed, mixer, u, None)[""]
     with torch.no_grad():
-        gram = GramGreedy().gather_entries(view.parts(u).scan, view.weights(), 0)["gram"]
+        gram = GramGreedy().entries.gather(view.parts(u).scan, view.weights(), 0)["gram"]
     off = (~keep).double()
     wanted = torch.einsum("enk,en,ek,e->", gram, off, off, view.weights().out_energy)
     torch.testing.assert_close(gone.sum(), wanted, rtol=1e-9, atol=1e-12)
