@@ -1,46 +1,16 @@
 """A tiny model, data that fits it, and a way to run a command line in this process."""
 
-import json
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import pytest
-import torch
 
+from helpers.command import ended
+from helpers.toy import tiny_data, tiny_model
 from ssmith import api
-from ssmith.cli.main import main
-from ssmith.core.sequences import SPLITS, SequenceData, Sequences
 from ssmith.data import save_npz
 from ssmith.evaluation import predict
-from ssmith.families import SequenceConfig, SequenceModel
-
-CLASSES = ("a", "b", "c")
-COUNT = 12
-
-
-def tiny_model(channels=2, seed=0):
-    torch.manual_seed(seed)
-    config = SequenceConfig(
-        family="s5", width=6, states=(6, 6), outputs=3, channels=channels, classes=CLASSES
-    )
-    return SequenceModel(config, torch.Generator().manual_seed(seed)).eval()
-
-
-def tiny_data(channels=2, classes=CLASSES):
-    def part(index):
-        draw = torch.Generator().manual_seed(index)
-        return Sequences(
-            x=torch.randn(COUNT, 7, channels, generator=draw),
-            lengths=torch.randint(3, 8, (COUNT,), generator=draw),
-            y=torch.arange(COUNT) % len(classes),
-        )
-
-    return SequenceData(
-        name="toy",
-        task="classification",
-        splits={name: part(index) for index, name in enumerate(SPLITS)},
-        classes=classes,
-    )
 
 
 def known_data():
@@ -71,24 +41,9 @@ def place(shelf, tmp_path, monkeypatch):
     return target
 
 
-class Ended:
-    """How a command line ended."""
-
-    def __init__(self, code, out, err):
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def document(self):
-        return json.loads(self.out)
-
-
 @pytest.fixture
 def ssmith(capsys):
-    def run(*words):
-        code = main([str(word) for word in words])
-        return Ended(code, *capsys.readouterr())
-
-    return run
+    return partial(ended, capsys)
 
 
 def listing(place):

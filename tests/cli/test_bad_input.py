@@ -14,8 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cli.conftest import CLASSES, listing, tiny_data, tiny_model
+from cli.conftest import listing
 from helpers.plans import random_plan
+from helpers.toy import CLASSES, tiny_data, tiny_model
 from ssmith import api
 from ssmith.core import directories
 from ssmith.data import save_npz

@@ -5,6 +5,7 @@ import random
 import pytest
 import torch
 
+from helpers.toy import CLASSES, tiny_model
 from ssmith.core.errors import ArtefactError, DataError, InputError, UnsupportedError
 from ssmith.evaluation.sequential import Sequential
 from ssmith.families import SequenceConfig, SequenceModel
@@ -12,8 +13,6 @@ from ssmith.trials import follow as job
 from ssmith.trials.follow import STATE, follow
 from ssmith.trials.live import LiveConfig, LiveTrial, has_new
 from ssmith.trials.stream import RowStream
-
-from .conftest import CLASSES, tiny_model
 
 
 def records(count, seed=0, machines=5):

@@ -1,15 +1,14 @@
 """A small cut model in a line, with its profile, made once; and rows that it may see."""
 
 import copy
-import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
 
+from helpers.command import ended
 from ssmith import api, spine
-from ssmith.cli.main import main
 from ssmith.core.budget import Budget
 from ssmith.core.sequences import SPLITS, SequenceData, Sequences
 from ssmith.data import save_npz
@@ -109,21 +108,11 @@ def cut(place):
     return Line.open("line").versions()[-1].digest
 
 
-class Ended:
-    def __init__(self, code, out, err):
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def document(self):
-        return json.loads(self.out)
-
-
 @pytest.fixture
 def watch(capsys, cut):
     """Run ``ssmith watch`` on the cut version."""
 
     def run(*words, version=cut):
-        code = main(["watch", "line", "--version", version, *[str(word) for word in words]])
-        return Ended(code, *capsys.readouterr())
+        return ended(capsys, "watch", "line", "--version", version, *words)
 
     return run
