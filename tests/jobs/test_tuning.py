@@ -23,8 +23,8 @@ def place(tmp_path, monkeypatch):
     for name in NAMES:
         tiny(name, vocab_size=256).save_pretrained(tmp_path / name)
     lines = {
-        "pairs": [{"prompt": f"{i % 9}+1=", "completion": f"{i % 9 + 1}"} for i in range(30)],
-        "labels": [{"text": "ab"[i % 2] * (3 + i % 4), "label": "xy"[i % 2]} for i in range(30)],
+        "pairs": [{"prompt": f"{i}+1=", "completion": f"{i + 1}"} for i in range(30)],
+        "labels": [{"text": "ab"[i % 2] * (3 + i), "label": "xy"[i % 2]} for i in range(30)],
     }
     for name, content in lines.items():
         text = "\n".join(map(json.dumps, content))

@@ -6,7 +6,7 @@ import torch
 from helpers.adapting import METHODS, build
 from ssmith import adapters
 from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.jobs.tuning.work import rate_groups
+from ssmith.jobs.tuning.groups import rate_groups
 from ssmith.tune.training import TrainingConfig
 from ssmith.tune.training.optimizers import Optimizers
 

@@ -1,26 +1,16 @@
-"""An adapter as the work of a training: groups with their rates, and tensors to read and write."""
+"""What an adapter trains, in groups: each with its optimiser and its learning rate."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ssmith.core.errors import InputError
-from ssmith.core.progress import Progress
-from ssmith.jobs.tuning.training_set import TrainingSet
 from ssmith.tune import adapters
-from ssmith.tune.training import (
-    Rate,
-    RateGroup,
-    TrainingConfig,
-    Work,
-    helped_by_muon,
-    starting_rate,
-)
+from ssmith.tune.training import Rate, RateGroup, TrainingConfig, helped_by_muon, starting_rate
 
 HEADS = ("score", "encoder", "head")
 """Children of a model that answer for a whole sequence."""
@@ -94,40 +84,3 @@ def _check_known(given: Mapping[str, float], named: Mapping[str, Any]) -> None:
     unknown = sorted(set(given) - set(named))
     if unknown:
         raise InputError(f"rates names group {unknown[0]!r}", allowed=", ".join(named))
-
-
-def adapter_work(
-    model: nn.Module,
-    name: str,
-    data: TrainingSet,
-    config: TrainingConfig,
-    groups: Sequence[RateGroup],
-    *,
-    identity: Mapping[str, Any],
-    checkpoint: Path | None,
-    progress: Progress,
-) -> Work:
-    """Return the work of training an adapter."""
-
-    def read() -> dict[str, Tensor]:
-        return adapters.state(model, name)
-
-    def write(tensors: Mapping[str, Tensor]) -> None:
-        adapters.load_state_(model, name, tensors)
-
-    return Work(
-        objective=data.objective,
-        train=data.rows["train"],
-        validation=data.rows["validation"],
-        config=config,
-        groups=groups,
-        read=read,
-        write=write,
-        checkpoint=checkpoint,
-        identity={
-            "data": data.sha256,
-            "groups": {group.name: [group.rate, group.optimizer] for group in groups},
-            **identity,
-        },
-        progress=progress,
-    )

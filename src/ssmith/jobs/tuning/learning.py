@@ -12,10 +12,9 @@ import torch
 from torch import nn
 
 from ssmith.core.progress import Progress, silent
+from ssmith.jobs.tuning.groups import rate_groups
 from ssmith.jobs.tuning.training_set import TrainingSet
-from ssmith.jobs.tuning.work import adapter_work, rate_groups
 from ssmith.tune import adapters
-from ssmith.tune.adapters import Core
 from ssmith.tune.training import Training, TrainingConfig, Work, join_processes, train_
 
 
@@ -76,8 +75,7 @@ def _warm_up(model: nn.Module, name: str, lesson: Lesson) -> int:
         work, _ = _work(model, name, lesson, settings, lesson.warm_up)
         train_(model, dataclasses.replace(work, keep_last=True))
     elif methods:
-        rows = max(method.rows for method in methods if isinstance(method, Core))
-        _descend(model, name, lesson, rows)
+        _descend(model, name, lesson, max(method.gradient_rows() for method in methods))
     if methods:
         adapters.select_(model, name)
     return left
@@ -88,14 +86,21 @@ def _work(
 ) -> tuple[Work, dict[str, dict[str, Any]]]:
     steps = settings.steps or lesson.total_steps()
     groups, rates = rate_groups(model, name, settings, lesson.published, steps=steps)
-    work = adapter_work(
-        model,
-        name,
-        lesson.data,
-        settings,
-        groups,
-        identity=lesson.identity,
+    data = lesson.data
+    work = Work(
+        objective=data.objective,
+        train=data.rows["train"],
+        validation=data.rows["validation"],
+        config=settings,
+        groups=groups,
+        read=lambda: adapters.state(model, name),
+        write=lambda tensors: adapters.load_state_(model, name, tensors),
         checkpoint=checkpoint,
+        identity={
+            "data": data.sha256,
+            "groups": {group.name: [group.rate, group.optimizer] for group in groups},
+            **lesson.identity,
+        },
         progress=lesson.progress,
     )
     return work, rates

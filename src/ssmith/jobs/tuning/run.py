@@ -23,11 +23,11 @@ from ssmith.families import SequenceModel
 from ssmith.families.heads import HeadConfig, TaskModel, renew_head_, with_head
 from ssmith.jobs.tuning.choice import choose
 from ssmith.jobs.tuning.config import TuneConfig
+from ssmith.jobs.tuning.groups import HEADS
 from ssmith.jobs.tuning.judging import answer, compare_measures
 from ssmith.jobs.tuning.learning import Lesson, learn_
 from ssmith.jobs.tuning.record import Tuned
 from ssmith.jobs.tuning.training_set import TrainingSet, training_set
-from ssmith.jobs.tuning.work import HEADS
 from ssmith.tune import adapters
 from ssmith.tune.adapters import FullFineTuning, Method, Parameters
 from ssmith.tune.adapters.merge import check_mergeable

@@ -8,7 +8,7 @@ from math import isqrt
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -87,6 +87,9 @@ class Core(WarmedMethod):
     def warm_steps(self, total: int) -> tuple[int, int]:
         steps = max(1, round(self.warmup_share * total)) if self.basis == "warm-up" else 0
         return steps, max(1, total - steps)
+
+    def gradient_rows(self) -> int:
+        return self.rows if self.basis == "gradient" else 0
 
     def warm_training(self) -> dict[str, Any]:
         return {"rates": {self.method: self.warmup_rate}, "schedule": "constant", "warmup": 0.0}
@@ -180,7 +183,7 @@ class CorePart(LinearPart):
 
     def add(self, linear: nn.Linear, x: Float[Tensor, "*b i"], y: Float[Tensor, "*b o"]) -> Tensor:
         del linear
-        if self._mask() is not None:
+        if self.mask() is not None:
             return y + functional.linear(x.to(y.dtype), self._change().to(y.dtype))
         small = x.to(y.dtype) @ self.V.to(y.dtype)
         return y + functional.linear(
@@ -192,12 +195,8 @@ class CorePart(LinearPart):
 
     def _change(self) -> Float[Tensor, "o i"]:
         change = self.U @ self.S @ self.V.mT
-        mask = self._mask()
+        mask = self.mask()
         return change if mask is None else change * mask
-
-    def _mask(self) -> Bool[Tensor, "o i"] | None:
-        found: Any = self.keep
-        return found if isinstance(found, Tensor) else None
 
 
 def _normal(rows: int, columns: int, draw: torch.Generator) -> Float[Tensor, "r c"]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -142,7 +142,7 @@ class LoRAPart(LinearPart):
         dtype = y.dtype
         kept_input = functional.dropout(x, self.dropout, self.training) if self.dropout else x
         kept_input = kept_input.to(dtype)
-        if self._mask() is None:
+        if self.mask() is None:
             low = functional.linear(kept_input, self.A.to(dtype))
             change = functional.linear(low, (self.B * self.scale).to(dtype))
         else:
@@ -167,7 +167,7 @@ class LoRAPart(LinearPart):
 
     def _change(self) -> Float[Tensor, "o i"]:
         change = self.B @ self.A * self.scale
-        mask = self._mask()
+        mask = self.mask()
         return change if mask is None else change * mask
 
     def _gain(self, linear: nn.Linear) -> Float[Tensor, "o"]:
@@ -177,10 +177,6 @@ class LoRAPart(LinearPart):
             length = torch.linalg.vector_norm(weight, dim=1)
         gone = length == 0
         return torch.where(gone, 1.0, self.lengths / torch.where(gone, 1.0, length))
-
-    def _mask(self) -> Bool[Tensor, "o i"] | None:
-        found: Any = self.keep
-        return found if isinstance(found, Tensor) else None
 
     def _own(self, weight: Tensor) -> Tensor:
         return weight if self.rows is None else weight[self.rows]

@@ -84,6 +84,10 @@ class WarmedMethod(Method):
         There are 0 steps of warm-up where it takes one gradient alone.
         """
 
+    def gradient_rows(self) -> int:
+        """Return over how many training rows it takes its one gradient; 0 if it warms by steps."""
+        return 0
+
     @abstractmethod
     def warm_training(self) -> dict[str, Any]:
         """Return the settings of training that its warm-up has of its own."""

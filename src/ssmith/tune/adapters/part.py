@@ -62,7 +62,15 @@ class MixerPart(Part):
 
 
 class LinearPart(Part):
-    """A part that adds to the output of a linear layer."""
+    """A part that adds to the output of a linear layer.
+
+    Its buffer ``keep`` says where the layer's weight was not pruned; None if nothing was.
+    """
+
+    def mask(self) -> Bool[Tensor, "o i"] | None:
+        """Return where the weight may change, or None for everywhere."""
+        found: Any = self.keep
+        return found if isinstance(found, Tensor) else None
 
     @abstractmethod
     def add(self, linear: nn.Linear, x: Float[Tensor, "*b i"], y: Float[Tensor, "*b o"]) -> Tensor:
