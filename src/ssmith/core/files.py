@@ -217,9 +217,9 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"non-finite number {name}")
 
 
-def finite_or_none(value: float) -> float | None:
-    """Return the value, or None where JSON has no word for it (NaN, ±∞)."""
-    return value if math.isfinite(value) else None
+def finite_or_none(value: float | None) -> float | None:
+    """Return the value, or None where it is unknown or JSON has no word for it (NaN, ±∞)."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def sha256_file(path: Path) -> str:

@@ -145,10 +145,7 @@ class ParityReport:
                 why[item.name] = "outputs are not finite: failed"
         return {
             "dtype": self.dtype,
-            **{
-                item.name: None if item.worst is None else finite_or_none(item.worst)
-                for item in self.checks
-            },
+            **{item.name: finite_or_none(item.worst) for item in self.checks},
             "tolerance": max((item.tolerance for item in self.checks), default=TOLERANCE),
             "tolerances": {item.name: item.tolerance for item in self.checks},
             "passed": self.passed,

@@ -136,6 +136,6 @@ class PathParity:
             "checks": checks,
             "left_out": [{"name": item.name, "reason": item.why_null} for item in self.left_out],
             "text": self.text,
-            "rounding": None if self.rounding is None else finite_or_none(self.rounding),
+            "rounding": finite_or_none(self.rounding),
             "passed": self.passed,
         }

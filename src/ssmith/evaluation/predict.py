@@ -70,7 +70,7 @@ def tensor_of(outputs: Any) -> Tensor:
 
 def check_outputs(outputs: Tensor, counted: str) -> None:
     """Raise unless all outputs of some rows are finite."""
-    bad = int((~outputs.isfinite()).flatten(1).any(dim=1).sum())
+    bad = int((~outputs.isfinite()).reshape(len(outputs), -1).any(dim=1).sum())
     if bad:
         raise NumericalError(
             f"the outputs of {bad} of {len(outputs)} {counted} are not finite",
@@ -82,5 +82,10 @@ def predict(model: nn.Module, part: Sequences, batch_size: int = 64) -> Float[Te
     """Return what a model answers to sequences, on the CPU and in their order."""
     rows = over_batches(model, part, lambda batch: answered(model, part, batch), batch_size)
     outputs = torch.cat(rows)
+    if outputs.ndim != 2:
+        raise ModelError(
+            f"the model answered {tuple(outputs.shape)} to {len(part)} sequences",
+            allowed="answers of the shape (sequences, outputs)",
+        )
     check_outputs(outputs, "sequences")
     return outputs[places_of(part, len(part))]
