@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "core": set(),
     "ops": {"core"},
     "data": {"core"},
+    "recordings": {"core", "data"},
     "allocate": {"core", "units"},
     "report": {"core", "units"},
     "units": {"core"},
@@ -32,11 +33,11 @@ MAY_IMPORT = {
     "evaluation": {"core", "families"},
     "tune": {"core", "ops", "families"},
     "artefact": {"core", "families", "surgery", "tune", "units"},
-    "api": {"core", "ops", "families", "units", *VERBS},
+    "api": {"core", "ops", "families", "recordings", "units", *VERBS},
     "spine": {"core", "families", "ops", "units", *VERBS},
     "release": {"artefact", "core", "families"},
     # A job is a whole program made of the spine's steps.
-    "jobs": {"api", "core", "families", "report", "spine", "units", *VERBS},
+    "jobs": {"api", "core", "families", "recordings", "report", "spine", "units", *VERBS},
     "cycle": {"core", "jobs", "release", "trials", "watch"},
     "dashboard": {"core", "release", "report"},
     # What is tried on a version is written into its line.

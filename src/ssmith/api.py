@@ -14,6 +14,7 @@ from ssmith.core.sequences import SPLITS, SequenceData, Sequences
 from ssmith.core.text import Text
 from ssmith.evaluation import ParityReport
 from ssmith.families import SequenceModel
+from ssmith.recordings import prepared_as
 from ssmith.tune import adapters
 
 load = artefact.load
@@ -78,8 +79,10 @@ def load_data(
     """Load a data set in its splits, and check that it fits a model if one is given.
 
     Args:
-        spec: ``embedded:NAME`` or a ``.npz``, ``.csv`` or ``.jsonl`` file.
-        model: the model that is to read it; its classes give the order of the labels.
+        spec: ``embedded:NAME`` or a ``.npz``, ``.csv`` or ``.jsonl`` file; for a model that was
+            trained on recordings, the like of them.
+        model: the model that is to read it; its classes give the order of the labels. One that was
+            trained on recordings cuts, matches and scales them as it did then.
         seed: seed of the split, where the data has none.
         needs: splits that must be there.
         columns: of the file, that are no channels; they are kept beside the sequences.
@@ -93,6 +96,8 @@ def load_data(
         MissingExtraError: if a named set needs a package that is not installed.
     """
     config = families.answers_of(model)
+    if isinstance(model, SequenceModel) and model.preparation is not None:
+        return prepared_as(model.preparation, spec)
     loaded = data.load_data(
         spec,
         seed=seed,

@@ -14,7 +14,10 @@ from ssmith.artefact.restore import Build
 from ssmith.artefact.sidecar import SIDECAR, Sidecar
 from ssmith.artefact.weights import check_size, files_of, shapes_in
 from ssmith.core.directories import FORMAT
-from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.errors import ArtefactError, InputError, UnsupportedError
+from ssmith.core.files import read_json
+from ssmith.core.preparation import FILE as PREPARATION
+from ssmith.core.preparation import Preparation
 from ssmith.families import SequenceConfig, SequenceModel
 
 
@@ -86,9 +89,28 @@ def _sequence(directory: Path, content: dict[str, Any]) -> nn.Module:
         axis for path in files_of(directory) for shape in shapes_in(path).values() for axis in shape
     ]
     check_size(max(sizes), 4 * max(axes, default=0), directory)
-    model = SequenceModel(config)
+    model = SequenceModel(config, preparation=_preparation(directory, config))
     restore.restore_(model, Sidecar.read(directory), directory)
     return model
+
+
+def _preparation(directory: Path, config: SequenceConfig) -> Preparation | None:
+    """Return how a model's rows are made, as its file says, or None if it has none."""
+    path = directory / PREPARATION
+    if not path.is_file():
+        return None
+    try:
+        found = Preparation.from_dict(read_json(path), str(path))
+    except InputError as error:
+        raise ArtefactError(error.what, next_step="restore it from its source") from error
+    outputs = len(found.classes) or len(found.targets)
+    if len(found.channels) != config.channels or outputs != config.outputs:
+        raise ArtefactError(
+            f"{path} has {len(found.channels)} channels and {outputs} outputs",
+            allowed=f"{config.channels} and {config.outputs}, as the model has",
+            next_step="restore it from its source",
+        )
+    return found
 
 
 def _language_model(directory: Path, content: dict[str, Any]) -> nn.Module:

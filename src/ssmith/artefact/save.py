@@ -18,6 +18,7 @@ from ssmith.core.directories import FORMAT, FORMAT_VERSION, new_directory
 from ssmith.core.errors import UnsupportedError
 from ssmith.core.files import write_bytes, write_json, write_text
 from ssmith.core.optional import require
+from ssmith.core.preparation import FILE as PREPARATION
 from ssmith.families import SequenceModel, directory_of
 from ssmith.families.masks import reapply_masks_
 from ssmith.families.parts.stock import stock_of
@@ -83,6 +84,8 @@ def save(
         else:
             write_bytes(scratch / WEIGHTS, packed(plain))
             write_json(scratch / CONFIG, _config(model, facts or {}))
+            if isinstance(model, SequenceModel) and model.preparation is not None:
+                write_json(scratch / PREPARATION, model.preparation.as_dict())
             text = card(sidecar, facts or {}, hub=("ssmith", _task(model)), about=_about(model))
         sidecar.write(scratch)
         write_text(scratch / CARD, text)

@@ -15,7 +15,7 @@ from ssmith.core.rows import Batch, in_parts, where_some
 from ssmith.core.splits import InSplits, data_section
 from ssmith.core.trees import digest_of, placed
 
-Task = Literal["classification", "regression", "forecast"]
+Task = Literal["classification", "multi-label", "regression", "forecast"]
 SPLITS = ("train", "validation", "selection", "test")
 
 

@@ -180,6 +180,13 @@ def renew_head_(
             f"data of {config.channels or 'no'} channels",
             allowed=f"{model.config.channels or 'tokens, no'} channels, as the model reads",
         )
+    prepared, before = model.preparation, (model.config.task, model.config.outputs)
+    if prepared is not None and (config.task, config.outputs, config.classes) != (
+        *before, model.config.classes,
+    ):  # fmt: skip
+        # The classes are others; of other quantities nothing is known.
+        renewed = replace(prepared, classes=config.classes, thresholds={}, residuals={})
+        model.preparation = renewed if prepared.classes and config.classes else None
     like = model.head.weight
     model.head = _linear(model.config.width, config.outputs, generator).to(like.device, like.dtype)
     model.config = replace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ssmith.core.checks import check_choice, check_integer, check_number
 from ssmith.core.errors import InputError, ModelError
@@ -54,7 +54,7 @@ class SequenceConfig:
 
     def __post_init__(self) -> None:
         check_choice("family", self.family, ("s5", "s4d"))
-        check_choice("task", self.task, ("classification", "regression", "forecast"))
+        check_choice("task", self.task, get_args(Task))
         check_choice("pooling", self.pooling, ("mean", "last"))
         check_choice("activation", self.activation, ("gelu", "half_glu", "full_glu"))
         # S5 has one initialisation; another word would be ignored.

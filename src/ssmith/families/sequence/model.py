@@ -10,6 +10,7 @@ from jaxtyping import Bool, Complex, Float, Int64
 from torch import Tensor, nn
 
 from ssmith.core.errors import DataError
+from ssmith.core.preparation import Preparation
 from ssmith.families.lti import Discrete, LTILayer, last_valid
 from ssmith.families.s4d import S4DLayer
 from ssmith.families.s5 import S5Layer
@@ -37,11 +38,18 @@ class SequenceModel(nn.Module):
     Args:
         config: see `SequenceConfig`.
         generator: source of the state spaces' random initial values; torch's global one if None.
+        preparation: how its rows are made of recordings; None where they come as they are.
     """
 
-    def __init__(self, config: SequenceConfig, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self,
+        config: SequenceConfig,
+        generator: torch.Generator | None = None,
+        preparation: Preparation | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
+        self.preparation = preparation
         if config.vocabulary is None:
             self.encoder: nn.Module = nn.Linear(config.channels or 1, config.width)
         else:

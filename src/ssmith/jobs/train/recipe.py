@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ssmith.core.errors import InputError
 from ssmith.core.files import to_json
+from ssmith.core.preparation import PrepareConfig
 from ssmith.core.sequences import SequenceData
 from ssmith.core.settings import from_mapping, read_settings, to_mapping
 from ssmith.families import SequenceConfig
@@ -56,6 +57,8 @@ class Recipe:
             vocabulary, which is bytes.
         fit: settings of `FitConfig` or `LanguageFitConfig` but the seed.
         kind: what is trained.
+        prepare: settings of `PrepareConfig` for data that is recordings, which are cut and scaled;
+            None for data that is taken as it is.
         title: headline of the model's card.
         notes: sentences for the card.
 
@@ -67,6 +70,7 @@ class Recipe:
     model: dict[str, Any]
     fit: dict[str, Any]
     kind: Literal["sequence", "language"] = "sequence"
+    prepare: dict[str, Any] | None = None
     title: str = ""
     notes: tuple[str, ...] = ()
 
@@ -77,6 +81,8 @@ class Recipe:
                 allowed="a name or a file for 'sequence', a mapping for 'language'",
             )
 
+        if self.prepare is not None:
+            self.prepare_config()
         if self.kind == "language":
             self.language_fit(0)
             self.size()
@@ -124,6 +130,10 @@ class Recipe:
             "vocabulary": data.vocabulary,
         }
         return from_mapping(SequenceConfig, self.model, where="model", decided=decided)
+
+    def prepare_config(self) -> PrepareConfig:
+        """Return how recordings become rows."""
+        return from_mapping(PrepareConfig, self.prepare, where="prepare")
 
     def fit_config(self, seed: int) -> FitConfig:
         """Return the training settings of a sequence model, with a seed."""

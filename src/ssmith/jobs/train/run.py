@@ -13,6 +13,7 @@ from torch import nn
 
 from ssmith import api, data
 from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.preparation import Preparation
 from ssmith.core.progress import Progress, silent
 from ssmith.core.seeds import generator, seeded
 from ssmith.core.sequences import SequenceData
@@ -24,6 +25,7 @@ from ssmith.evaluation.perplexity import bits, window_losses
 from ssmith.families import SequenceModel, model_digest
 from ssmith.families.hf import accelerate_, new_mamba, restore_
 from ssmith.jobs.train.recipe import Recipe, Texts
+from ssmith.recordings import prepare
 from ssmith.tune.training import Training, fit, fit_language_, launched
 from ssmith.tune.training.checkpoint import check_place
 
@@ -102,13 +104,14 @@ def train(
                 allowed="a start with the recipe of a sequence model",
             )
         return _train_language(recipe, seed, torch.device(device), checkpoint, progress)
-    loaded = api.load_data(str(recipe.data), needs=("train", "validation"))
+    loaded, preparation = _loaded(recipe)
     config = recipe.fit_config(seed)
     if start is None:
         with seeded(seed, "initial values"):
             model = SequenceModel(recipe.model_config(loaded), generator(seed, "state space"))
     else:
         model = copy.deepcopy(start)
+    model.preparation = preparation
     origin = {} if start is None else {"start": model_digest(start)}
     training = fit(
         model.to(torch.device(device)),
@@ -121,6 +124,14 @@ def train(
     )
     model = model.to("cpu").eval()
     return Trained(model=model, recipe=recipe, seed=seed, training=training, data=loaded)
+
+
+def _loaded(recipe: Recipe) -> tuple[SequenceData, Preparation | None]:
+    """Return the data of a sequence model, and how its rows were made of recordings."""
+    if recipe.prepare is None:
+        return api.load_data(str(recipe.data), needs=("train", "validation")), None
+    found = prepare(str(recipe.data), recipe.prepare_config())
+    return found.data, found.preparation
 
 
 def _train_language(

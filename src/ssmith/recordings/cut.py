@@ -1,0 +1,163 @@
+"""Rows from recordings: whole ones, or windows of them, with what is to be predicted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssmith.core.errors import DataError
+from ssmith.core.preparation import PrepareConfig
+from ssmith.recordings.recording import Labels, Recordings
+
+_LEAST, _LONGEST, _MANY = 16, 512, 4000
+AHEAD = ("forecasting", "anomaly")
+"""Tasks whose targets are later values of the channels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """Rows, each some steps of a recording in a row.
+
+    Args:
+        recording: number of each row's recording.
+        start: its first step there.
+        stop: the step after its last one.
+        reach: the step after the last one that it or its target is of.
+    """
+
+    recording: NDArray[np.int64]
+    start: NDArray[np.int64]
+    stop: NDArray[np.int64]
+    reach: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def take(self, index: NDArray[np.int64]) -> Cut:
+        """Return some rows."""
+        return Cut(
+            recording=self.recording[index], start=self.start[index], stop=self.stop[index],
+            reach=self.reach[index],
+        )  # fmt: skip
+
+
+def chosen_window(recordings: Recordings, config: PrepareConfig) -> PrepareConfig:
+    """Return the settings with a window, where the recordings ask for one.
+
+    A label that changes on the way, a forecast, or a single recording need one: half as long as
+    labels usually last, or 64 steps, and never longer than half the shortest recording.
+    """
+    needs = config.task in (*AHEAD, "per-step") or recordings.labelled_by_step()
+    single = len(recordings.names) < 4 and recordings.splits is None
+    window = config.window
+    if window is None and (needs or single):
+        classes = config.task != "regression" and recordings.labelled_by_step()
+        usual = _usual_run(recordings.labels) if classes else 128
+        most = max(2, min(_LONGEST, min(recordings.lengths) // 2))
+        window = min(most, max(_LEAST, 2 ** int(np.log2(max(1, usual // 2)))))
+    if window is None or config.stride is not None:
+        return replace(config, window=window)
+    stride = max(1, window // 2)
+    if config.task in AHEAD:
+        stride = max(1, min(stride, sum(recordings.lengths) // _MANY))
+    return replace(config, window=window, stride=1 if config.task == "per-step" else stride)
+
+
+def cut(recordings: Recordings, config: PrepareConfig, *, to_end: bool = False) -> Cut:
+    """Return the rows of recordings.
+
+    Args:
+        recordings: without gaps.
+        config: with the window as it was chosen.
+        to_end: whether the last steps of each are in a row as well, and rows may lack what they
+            predict: of new data.
+
+    Returns:
+        At least one row, in the order of recordings and time.
+
+    Raises:
+        DataError: if there is none.
+    """
+    ahead = max(config.horizon) if config.task in AHEAD else 0
+    rows = [
+        (place, start, stop, stop + ahead)
+        for place, length in enumerate(recordings.lengths)
+        for start, stop in _spans(length, 0 if to_end else ahead, config, to_end=to_end)
+    ]
+    if not rows:
+        raise DataError(
+            f"{recordings.path.name} has no recording of more than {ahead} steps",
+            allowed="recordings longer than the horizon", next_step="shorten the horizon",
+        )  # fmt: skip
+    recording, start, stop, reach = np.array(rows, dtype=np.int64).T
+    return Cut(recording=recording, start=start, stop=stop, reach=reach)
+
+
+def labels_of(recordings: Recordings, rows: Cut, config: PrepareConfig) -> Labels | None:
+    """Return the label of each row, a column for each target; empty texts where unknown."""
+    if recordings.labels is None:
+        return None
+    found = []
+    for recording, start, stop in zip(rows.recording, rows.start, rows.stop, strict=True):
+        here = recordings.labels[recording]
+        steps = here if len(here) == 1 else here[start:stop]
+        found.append(_majority(steps) if config.window_label == "majority" else steps[-1])
+    return np.stack(found)
+
+
+def later_values(
+    recordings: Recordings, rows: Cut, config: PrepareConfig, targets: tuple[str, ...]
+) -> NDArray[np.float64]:
+    """Return the values to forecast, horizon by horizon; NaN beyond the end of a recording."""
+    columns = [recordings.channels.index(name) for name in targets]
+    found = np.full((len(rows), len(config.horizon), len(columns)), np.nan)
+    for row, (recording, stop) in enumerate(zip(rows.recording, rows.stop, strict=True)):
+        values = recordings.values[recording]
+        for place, ahead in enumerate(config.horizon):
+            if stop - 1 + ahead < len(values):
+                found[row, place] = values[stop - 1 + ahead, columns]
+    return found.reshape(len(rows), -1)
+
+
+def _spans(
+    length: int, ahead: int, config: PrepareConfig, *, to_end: bool
+) -> Iterator[tuple[int, int]]:
+    most = length - ahead
+    if most < 1:
+        return
+    if config.window is None:
+        yield 0, most
+        return
+    window, stride = min(config.window, most), config.stride or max(1, config.window // 2)
+    if config.task == "per-step":
+        for stop in range(1, most + 1, stride):
+            yield max(0, stop - window), stop
+        return
+    last = -1
+    for start in range(0, most - window + 1, stride):
+        last = start + window
+        yield start, last
+    if to_end and last < most:
+        yield most - window, most
+
+
+def _majority(steps: Labels) -> Labels:
+    rows = Counter(map(tuple, steps.tolist()))
+    # The later one of two that are as frequent.
+    most = max(rows.values())
+    last = next(row for row in reversed(steps.tolist()) if rows[tuple(row)] == most)
+    return np.array(last, dtype=steps.dtype)
+
+
+def _usual_run(labels: tuple[Labels, ...] | None) -> int:
+    """Return the median number of steps that a label lasts."""
+    runs: list[int] = []
+    for item in labels or ():
+        if len(item) > 1:
+            changes = np.flatnonzero((item[1:] != item[:-1]).any(1)) + 1
+            runs += np.diff([0, *changes.tolist(), len(item)]).tolist()
+    return int(np.median(runs)) if runs else 128

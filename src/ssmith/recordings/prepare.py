@@ -1,0 +1,244 @@
+"""From a source to rows in splits, with all that is fitted on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ssmith.core.errors import DataError, InputError
+from ssmith.core.layers import Finding
+from ssmith.core.preparation import Preparation, PrepareConfig, Scaled
+from ssmith.core.sequences import SequenceData
+from ssmith.core.words import number_of
+from ssmith.data.assemble import assemble
+from ssmith.data.files import stem_of
+from ssmith.data.pool import Pool
+from ssmith.data.splitting import draw_splits
+from ssmith.recordings.blocks import columns_of, scaled_steps, steps_of, valid_steps
+from ssmith.recordings.cut import AHEAD, Cut, chosen_window, cut, labels_of
+from ssmith.recordings.fill import filled
+from ssmith.recordings.new import by_name
+from ssmith.recordings.read import read, read_new
+from ssmith.recordings.recording import Labels, Recordings, finding
+from ssmith.recordings.splits import DROPPED, rule_of, splits_of
+from ssmith.recordings.targets import CLASSES, Targets, targets_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Rows in splits, and how new ones are made.
+
+    Args:
+        data: the rows.
+        preparation: how they were made.
+        findings: what to know of them.
+    """
+
+    data: SequenceData
+    preparation: Preparation
+    findings: tuple[Finding, ...] = ()
+
+
+def prepare(
+    source: str | Path, config: PrepareConfig, *, classes: Sequence[str] | None = None
+) -> Prepared:
+    """Read a source, cut it into rows, split them, and scale them by the training rows.
+
+    Args:
+        source: a table, a folder or another file (see `ssmith.recordings.read`).
+        config: what its columns are, and how rows are made.
+        classes: in the order of a model's outputs; those that occur, sorted, if None.
+
+    Returns:
+        The rows and their preparation.
+
+    Raises:
+        InputError: if there is no such source, or no task was given where one must be.
+        DataError: if the source is not what the settings say.
+    """
+    recordings, config = read(Path(source), config)
+    config = _with_task(recordings, config)
+    recordings = filled(recordings, config)
+    config = chosen_window(recordings, config)
+    config = replace(config, by=rule_of(recordings, config), channels=recordings.channels)
+    return _made(recordings, config, None, classes)
+
+
+def prepared_as(preparation: Preparation, source: str | Path) -> SequenceData:
+    """Return a labelled source in splits, cut and scaled as the rows of a model were.
+
+    Args:
+        preparation: of the model.
+        source: of the kind it was trained on; the same source has the same splits.
+
+    Returns:
+        The rows.
+
+    Raises:
+        InputError: if there is no such source.
+        DataError: if a channel or the label is missing, or the source is malformed.
+    """
+    found = by_name(read_new(Path(source), preparation.config), preparation)
+    config = preparation.config
+    if found.labels is None and config.task not in AHEAD:
+        raise DataError(
+            f"{found.path.name} has no label",
+            allowed=f"a column {', '.join(config.label)}",
+            next_step="use `ssmith predict` for data without labels",
+        )
+    return _made(filled(found, config), config, preparation, preparation.classes or None).data
+
+
+def _made(
+    recordings: Recordings,
+    config: PrepareConfig,
+    preparation: Preparation | None,
+    classes: Sequence[str] | None,
+) -> Prepared:
+    """Return rows in splits, scaled as a preparation says, or by one that is fitted on them."""
+    rows = cut(recordings, config)
+    labels = labels_of(recordings, rows, config)
+    if config.task not in AHEAD:
+        recordings, rows, labels = _labelled(recordings, rows, labels)
+    targets = targets_of(recordings, rows, labels, config, classes)
+    pool, rows = _split(recordings, rows, targets, config)
+    x, lengths = steps_of(recordings, rows)
+    preparation = preparation or _fitted(pool, x, recordings, targets, config)
+    pool = replace(
+        pool,
+        x=torch.from_numpy(scaled_steps(x, lengths, preparation)),
+        y=_scaled_targets(pool.y, preparation),
+        details={**pool.details, "scaling": _scaling(preparation)},
+    )
+    return Prepared(data=assemble(pool), preparation=preparation, findings=recordings.findings)
+
+
+def _with_task(recordings: Recordings, config: PrepareConfig) -> PrepareConfig:
+    if config.task is None:
+        raise InputError(
+            "task is missing",
+            allowed="classification, regression, forecasting, anomaly, per-step, multi-label",
+            next_step="say what is predicted: --task classification",
+        )
+    if config.task in AHEAD:
+        targets = config.label if config.task == "forecasting" and config.label else ()
+        return replace(config, label=targets or recordings.channels)
+    if recordings.labels is None:
+        raise InputError(
+            f"{recordings.path.name}: no column is a label",
+            allowed=", ".join(recordings.channels), next_step="name it: --label COLUMN",
+        )  # fmt: skip
+    if len(recordings.targets) > 1 and config.task in CLASSES:
+        raise InputError(
+            f"labels {', '.join(recordings.targets)} for {config.task}",
+            allowed="one label; several for regression and multi-label",
+        )
+    return config
+
+
+def _labelled(
+    recordings: Recordings, rows: Cut, labels: Labels | None
+) -> tuple[Recordings, Cut, Labels]:
+    """Return the rows that have all labels."""
+    assert labels is not None
+    known = (labels != "").all(1)
+    if not known.any():
+        raise DataError(
+            f"{recordings.path.name}: no row has a label", next_step="check the label's column"
+        )
+    if known.all():
+        return recordings, rows, labels
+    said = f"{number_of(int((~known).sum()), 'row')} of {len(known)} without a label left out"
+    found = replace(recordings, findings=(*recordings.findings, finding("unlabelled", said)))
+    return found, rows.take(np.flatnonzero(known)), labels[known]
+
+
+def _split(
+    recordings: Recordings, rows: Cut, targets: Targets, config: PrepareConfig
+) -> tuple[Pool, Cut]:
+    """Return what is in a split, not yet scaled."""
+    strata = [""] * len(rows)
+    if targets.classes and config.task in CLASSES:
+        strata = [targets.classes[int(item)] for item in targets.y]
+    split_of = splits_of(recordings, rows, config, strata)
+    pool = _pool(recordings, rows, targets, config)
+    if split_of is None:
+        return draw_splits(pool, seed=config.seed), rows
+    kept = np.flatnonzero(np.array(split_of) != DROPPED)
+    pool = replace(pool, split_of=tuple(split_of)).keep(torch.from_numpy(kept))
+    details = {**pool.details, "split": f"by {config.by}"}
+    return replace(pool, details=details), rows.take(kept)
+
+
+def _pool(recordings: Recordings, rows: Cut, targets: Targets, config: PrepareConfig) -> Pool:
+    x, lengths = steps_of(recordings, rows)
+    whole = targets.classes and config.task != "multi-label"
+    return Pool(
+        name=stem_of(recordings.path),
+        source=f"file {recordings.path.name}",
+        task=Preparation(config=config, channels=()).model_task,
+        x=torch.from_numpy(x.astype(np.float32)),
+        lengths=torch.from_numpy(lengths),
+        y=torch.from_numpy(targets.y.astype(np.int64 if whole else np.float32)),
+        classes=targets.classes,
+        details=dict(recordings.details),
+        columns=columns_of(recordings, rows),
+    )
+
+
+def _fitted(
+    pool: Pool,
+    x: NDArray[np.float64],
+    recordings: Recordings,
+    targets: Targets,
+    config: PrepareConfig,
+) -> Preparation:
+    """Return the preparation, fitted on the training rows alone."""
+    index = [row for row, name in enumerate(pool.split_of or ()) if name == "train"]
+    seen = x[index][valid_steps(pool.lengths.numpy(), x.shape[1])[index]]
+    channels = _columns_scaled(seen, recordings.channels, recordings.units, config)
+    numbers: tuple[Scaled, ...] = ()
+    if targets.names and not targets.classes:
+        y = pool.y[index].numpy().astype(np.float64).reshape(len(index), -1)
+        units = {name: recordings.units.get(name.partition(" +")[0], "") for name in targets.names}
+        numbers = _columns_scaled(y, targets.names, units, config)
+    return Preparation(config=config, channels=channels, targets=numbers, classes=targets.classes)
+
+
+def _columns_scaled(
+    seen: NDArray[np.float64], names: Sequence[str], units: Any, config: PrepareConfig
+) -> tuple[Scaled, ...]:
+    found = []
+    for place, name in enumerate(names):
+        values = seen[:, place]
+        low, high = float(values.min()), float(values.max())
+        # Equal numbers have a spread of rounding alone.
+        plain = config.scale == "none"
+        std = float(values.std()) if low < high else 1.0
+        found.append(
+            Scaled(
+                name=name, unit=units.get(name, ""), low=low, high=high,
+                mean=0.0 if plain else float(values.mean()), std=1.0 if plain else std or 1.0,
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def _scaled_targets(y: torch.Tensor, preparation: Preparation) -> torch.Tensor:
+    if not preparation.targets:
+        return y
+    return torch.from_numpy(preparation.targets_scaled(y.numpy().reshape(len(y), -1)))
+
+
+def _scaling(preparation: Preparation) -> dict[str, Any]:
+    return {
+        "by": "train, per channel" if preparation.config.scale == "standard" else "none",
+        "mean": [item.mean for item in preparation.channels],
+        "std": [item.std for item in preparation.channels],
+    }

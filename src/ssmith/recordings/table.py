@@ -1,0 +1,185 @@
+"""Recordings from a table: one step a row, with columns mapped to what they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssmith.core.errors import DataError
+from ssmith.core.preparation import PrepareConfig
+from ssmith.recordings.columns import Columns
+from ssmith.recordings.recording import Labels, Recordings
+
+_CUSTOMARY = {"sequence": "sequence", "time": "time", "split": "split"}
+
+
+def mapped(config: PrepareConfig, names: list[str]) -> PrepareConfig:
+    """Return the settings with columns of customary names in their customary roles."""
+    taken = {*config.plain_columns(), *config.label, *config.channels}
+    found: dict[str, Any] = {
+        role: name
+        for role, name in _CUSTOMARY.items()
+        if getattr(config, role) is None and name in names and name not in taken
+    }
+    if not config.label and "label" in names and "label" not in taken:
+        found["label"] = ("label",)
+    return replace(config, **found)
+
+
+def of_table(
+    columns: Columns, config: PrepareConfig, *, labelled: bool | None = None
+) -> Recordings:
+    """Return the recordings in a table.
+
+    Args:
+        columns: of it.
+        config: the role of each (see `mapped`).
+        labelled: whether labels must be there; None: they are read where they are.
+
+    Returns:
+        One recording for each value of the sequence's column, or one in all, in order of first
+        appearance; steps in order of time.
+
+    Raises:
+        DataError: if a column is missing, or a cell is not what its role needs.
+    """
+    for role in ("sequence", "time", "group", "split"):
+        name = getattr(config, role)
+        optional = labelled is not True and role in ("group", "split")
+        if name is not None and not (optional and name not in columns.names):
+            columns.require((name,), role)
+    columns.require(config.channels, "a channel")
+    there = all(name in columns.names for name in config.label) and bool(config.label)
+    if labelled:
+        columns.require(config.label, "a label")
+    channels = _channels(columns, config)
+    order, starts, names = _ordered(columns, config)
+    values = np.stack([columns.numbers(name)[order] for name in channels], axis=1)
+    times = None if config.time is None else columns.times(config.time)[order]
+    texts = (
+        np.stack([columns.texts(name)[order] for name in config.label], axis=1) if there else None
+    )
+    found = Recordings(
+        path=columns.path,
+        names=names,
+        channels=channels,
+        values=tuple(np.split(values, starts)),
+        units=dict(columns.units),
+        times=None if times is None else tuple(np.split(times, starts)),
+        rows=tuple(np.split(order + columns.first, starts)),
+        labels=None if texts is None else tuple(map(_shortened, np.split(texts, starts))),
+        targets=config.label if there else (),
+        details={**columns.details, "channels": list(channels)},
+    )
+    found = replace(
+        found,
+        groups=_constant(columns, config.group, found),
+        splits=_constant(columns, config.split, found),
+    )
+    _check_times(columns, found, config)
+    return found
+
+
+def _channels(columns: Columns, config: PrepareConfig) -> tuple[str, ...]:
+    if config.channels:
+        return config.channels
+    left = {*config.plain_columns()}
+    if config.task not in ("forecasting", "anomaly"):
+        left |= {*config.label}
+    names = [name for name in columns.names if name not in left]
+    words = [name for name in names if not columns.is_numeric(name)]
+    if words:
+        raise DataError(
+            f"{columns.path.name}, column {words[0]!r} holds words, no numbers",
+            allowed="numbers in channels",
+            next_step=f"say what it is: --sequence, --time, --label, --group or "
+            f"--ignore {','.join(words)}",
+        )
+    if not names:
+        raise DataError(
+            f"{columns.path.name} has no column left for a channel",
+            allowed="at least one column of numbers that is neither label, time, nor ignored",
+        )
+    return tuple(names)
+
+
+def _ordered(
+    columns: Columns, config: PrepareConfig
+) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
+    """Return rows in order of recordings and time, where new recordings start, and their names."""
+    count = len(columns)
+    if config.sequence is None:
+        sequence = np.zeros(count, dtype=np.int64)
+        names: tuple[str, ...] = (columns.path.stem,)
+    else:
+        texts = columns.texts(config.sequence)
+        if (texts == "").any():
+            row = int(np.flatnonzero(texts == "")[0])
+            raise DataError(
+                f"{columns.where(row)}, column {config.sequence!r}: the cell is empty",
+                next_step="say which recording the step belongs to",
+            )
+        unique, first, inverse = np.unique(texts, return_index=True, return_inverse=True)
+        rank = np.empty(len(unique), dtype=np.int64)
+        rank[np.argsort(first)] = np.arange(len(unique))
+        sequence = rank[inverse]
+        names = tuple(str(texts[place]) for place in np.sort(first))
+    keys: tuple[NDArray, ...] = (sequence,)
+    if config.time is not None:
+        times = columns.times(config.time)
+        bad = np.flatnonzero(~np.isfinite(times))
+        if len(bad):
+            raise DataError(
+                f"{columns.where(int(bad[0]))}, column {config.time!r}: no time",
+                allowed="numbers, or times as 2026-01-31 12:00:00, in all rows",
+                next_step="correct or drop the row",
+            )
+        keys = (times, sequence)
+    order = np.lexsort(keys)
+    starts = np.flatnonzero(np.diff(sequence[order])) + 1
+    return order.astype(np.int64), starts, names
+
+
+def _shortened(labels: Labels) -> Labels:
+    """Return one row of labels for a recording that has the same at all its steps."""
+    return labels[:1] if bool((labels == labels[0]).all()) else labels
+
+
+def _constant(columns: Columns, name: str | None, found: Recordings) -> tuple[str, ...] | None:
+    """Return what a column says of each recording, which is one thing."""
+    if name is None or name not in columns.names or found.rows is None:
+        return None
+    texts = columns.texts(name)
+    said = []
+    for places, called in zip(found.rows, found.names, strict=True):
+        rows = places - columns.first
+        here = texts[rows]
+        other = np.flatnonzero(here != here[0])
+        if len(other):
+            raise DataError(
+                f"{columns.where(int(rows[other[0]]))}: recording {called!r} changes its {name} "
+                f"from {str(here[0])!r} to {str(here[other[0]])!r}",
+                allowed=f"one {name} for a recording",
+                next_step="correct the row, or name the column that tells recordings apart: "
+                "--sequence COLUMN",
+            )
+        said.append(str(here[0]))
+    return tuple(said)
+
+
+def _check_times(columns: Columns, found: Recordings, config: PrepareConfig) -> None:
+    """Refuse two steps of one recording at the same time."""
+    for name, times, rows in zip(found.names, found.times or (), found.rows or (), strict=False):
+        same = np.flatnonzero(np.diff(times) == 0)
+        if len(same):
+            row = int(rows[same[0] + 1]) - columns.first
+            raise DataError(
+                f"{columns.where(row)}: recording {name!r} has the time of another of its rows, "
+                f"{columns.texts(config.time or '')[row]}, at {len(same)} rows in all",
+                allowed="each time once in a recording",
+                next_step="name the column that tells recordings apart: --sequence COLUMN"
+                if config.sequence is None else "drop the copies",
+            )  # fmt: skip

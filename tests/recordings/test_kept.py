@@ -1,0 +1,42 @@
+"""What a model knows of its data is kept through everything that is done to it."""
+
+import pytest
+
+from ssmith import api, criteria, spine
+from ssmith.core.budget import Budget
+from ssmith.core.errors import ArtefactError
+from ssmith.core.preparation import FILE
+from ssmith.core.settings import to_mapping
+from ssmith.jobs.train import Recipe, save_trained, train
+
+MODEL = {"family": "s5", "width": 8, "states": [4]}
+
+
+@pytest.fixture
+def model(table, config, tmp_path):
+    settings = {name: value for name, value in to_mapping(config).items() if value}
+    recipe = Recipe(data=str(table), model=MODEL, fit={"epochs": 2}, prepare=settings)
+    return save_trained(train(recipe), tmp_path / "model")
+
+
+def test_prune_and_save_keep_it(model, table, tmp_path):
+    loaded = api.load(model)
+    assert loaded.preparation is not None
+    plan = spine.plan(loaded, criteria.LAST(), Budget("states", 0.5))
+    api.prune_(loaded, plan)
+    api.save(loaded, tmp_path / "pruned")
+    assert api.load(tmp_path / "pruned").preparation == api.load(model).preparation
+
+
+def test_the_rows_of_a_model_are_those_it_was_trained_on(model, table):
+    loaded = api.load(model)
+    data = api.load_data(table, loaded)
+    assert data.classes == loaded.preparation.classes
+    assert data.split("test").x.shape[1:] == (12, 2)
+
+
+def test_a_preparation_of_another_model_is_refused(model):
+    path = model / FILE
+    path.write_text(path.read_text().replace('"fine"', '"fine", "odd"'))
+    with pytest.raises(ArtefactError, match=r"3 outputs.*restore"):
+        api.load(model)
