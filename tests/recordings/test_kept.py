@@ -2,7 +2,7 @@
 
 import pytest
 
-from ssmith import api, criteria, spine
+from ssmith import api, spine
 from ssmith.core.budget import Budget
 from ssmith.core.errors import ArtefactError
 from ssmith.core.preparation import FILE
@@ -22,7 +22,7 @@ def model(table, config, tmp_path):
 def test_prune_and_save_keep_it(model, table, tmp_path):
     loaded = api.load(model)
     assert loaded.preparation is not None
-    plan = spine.plan(loaded, criteria.LAST(), Budget("states", 0.5))
+    plan = spine.plan(loaded, Budget("state", 0.5, method="random"))
     api.prune_(loaded, plan)
     api.save(loaded, tmp_path / "pruned")
     assert api.load(tmp_path / "pruned").preparation == api.load(model).preparation

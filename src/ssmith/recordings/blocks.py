@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssmith.core.preparation import Preparation
-from ssmith.recordings.cut import Cut
+from ssmith.recordings.cut import Spans
 from ssmith.recordings.recording import Recordings
 
 NAME, START, STOP, TIME, GROUP = "name", "start", "stop", "time", "group"
@@ -14,7 +14,7 @@ NAME, START, STOP, TIME, GROUP = "name", "start", "stop", "time", "group"
 step, its group."""
 
 
-def steps_of(recordings: Recordings, rows: Cut) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def steps_of(recordings: Recordings, rows: Spans) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the values of rows, padded on the right with 0, and their lengths."""
     lengths = rows.stop - rows.start
     x = np.zeros((len(rows), int(lengths.max()), len(recordings.channels)))
@@ -25,7 +25,7 @@ def steps_of(recordings: Recordings, rows: Cut) -> tuple[NDArray[np.float64], ND
     return x, lengths
 
 
-def columns_of(recordings: Recordings, rows: Cut) -> dict[str, tuple[str, ...]]:
+def columns_of(recordings: Recordings, rows: Spans) -> dict[str, tuple[str, ...]]:
     """Return where each row is from."""
     found = {
         NAME: tuple(recordings.names[place] for place in rows.recording),

@@ -19,7 +19,7 @@ AHEAD = ("forecasting", "anomaly")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
+class Spans:
     """Rows, each some steps of a recording in a row.
 
     Args:
@@ -37,9 +37,9 @@ class Cut:
     def __len__(self) -> int:
         return len(self.start)
 
-    def take(self, index: NDArray[np.int64]) -> Cut:
+    def take(self, index: NDArray[np.int64]) -> Spans:
         """Return some rows."""
-        return Cut(
+        return Spans(
             recording=self.recording[index], start=self.start[index], stop=self.stop[index],
             reach=self.reach[index],
         )  # fmt: skip
@@ -67,7 +67,7 @@ def chosen_window(recordings: Recordings, config: PrepareConfig) -> PrepareConfi
     return replace(config, window=window, stride=1 if config.task == "per-step" else stride)
 
 
-def cut(recordings: Recordings, config: PrepareConfig, *, to_end: bool = False) -> Cut:
+def cut(recordings: Recordings, config: PrepareConfig, *, to_end: bool = False) -> Spans:
     """Return the rows of recordings.
 
     Args:
@@ -94,10 +94,10 @@ def cut(recordings: Recordings, config: PrepareConfig, *, to_end: bool = False) 
             allowed="recordings longer than the horizon", next_step="shorten the horizon",
         )  # fmt: skip
     recording, start, stop, reach = np.array(rows, dtype=np.int64).T
-    return Cut(recording=recording, start=start, stop=stop, reach=reach)
+    return Spans(recording=recording, start=start, stop=stop, reach=reach)
 
 
-def labels_of(recordings: Recordings, rows: Cut, config: PrepareConfig) -> Labels | None:
+def labels_of(recordings: Recordings, rows: Spans, config: PrepareConfig) -> Labels | None:
     """Return the label of each row, a column for each target; empty texts where unknown."""
     if recordings.labels is None:
         return None
@@ -110,7 +110,7 @@ def labels_of(recordings: Recordings, rows: Cut, config: PrepareConfig) -> Label
 
 
 def later_values(
-    recordings: Recordings, rows: Cut, config: PrepareConfig, targets: tuple[str, ...]
+    recordings: Recordings, rows: Spans, config: PrepareConfig, targets: tuple[str, ...]
 ) -> NDArray[np.float64]:
     """Return the values to forecast, horizon by horizon; NaN beyond the end of a recording."""
     columns = [recordings.channels.index(name) for name in targets]

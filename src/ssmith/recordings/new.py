@@ -13,7 +13,7 @@ from ssmith.core.preparation import Preparation
 from ssmith.core.sequences import Sequences
 from ssmith.core.words import number_of
 from ssmith.recordings.blocks import columns_of, scaled_steps, steps_of
-from ssmith.recordings.cut import AHEAD, Cut, cut, labels_of, later_values
+from ssmith.recordings.cut import AHEAD, Spans, cut, labels_of, later_values
 from ssmith.recordings.fill import filled, place_of
 from ssmith.recordings.read import read_new
 from ssmith.recordings.recording import Labels, Recordings, finding
@@ -83,7 +83,7 @@ def by_name(found: Recordings, preparation: Preparation) -> Recordings:
 
 
 def _new_targets(
-    found: Recordings, rows: Cut, labels: Labels | None, preparation: Preparation
+    found: Recordings, rows: Spans, labels: Labels | None, preparation: Preparation
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return targets as the model learns them, and which rows have them."""
     config, count = preparation.config, len(rows)

@@ -21,13 +21,13 @@ from ssmith.data.files import stem_of
 from ssmith.data.pool import Pool
 from ssmith.data.splitting import draw_splits
 from ssmith.recordings.blocks import columns_of, scaled_steps, steps_of, valid_steps
-from ssmith.recordings.cut import AHEAD, Cut, chosen_window, cut, labels_of
+from ssmith.recordings.cut import AHEAD, Spans, chosen_window, cut, labels_of
 from ssmith.recordings.fill import filled
 from ssmith.recordings.new import by_name
 from ssmith.recordings.read import read, read_new
 from ssmith.recordings.recording import Labels, Recordings, finding
 from ssmith.recordings.splits import DROPPED, rule_of, splits_of
-from ssmith.recordings.targets import CLASSES, Targets, targets_of
+from ssmith.recordings.targets import CLASSES, RowTargets, targets_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +143,8 @@ def _with_task(recordings: Recordings, config: PrepareConfig) -> PrepareConfig:
 
 
 def _labelled(
-    recordings: Recordings, rows: Cut, labels: Labels | None
-) -> tuple[Recordings, Cut, Labels]:
+    recordings: Recordings, rows: Spans, labels: Labels | None
+) -> tuple[Recordings, Spans, Labels]:
     """Return the rows that have all labels."""
     assert labels is not None
     known = (labels != "").all(1)
@@ -160,8 +160,8 @@ def _labelled(
 
 
 def _split(
-    recordings: Recordings, rows: Cut, targets: Targets, config: PrepareConfig
-) -> tuple[Pool, Cut]:
+    recordings: Recordings, rows: Spans, targets: RowTargets, config: PrepareConfig
+) -> tuple[Pool, Spans]:
     """Return what is in a split, not yet scaled."""
     strata = [""] * len(rows)
     if targets.classes and config.task in CLASSES:
@@ -176,7 +176,7 @@ def _split(
     return replace(pool, details=details), rows.take(kept)
 
 
-def _pool(recordings: Recordings, rows: Cut, targets: Targets, config: PrepareConfig) -> Pool:
+def _pool(recordings: Recordings, rows: Spans, targets: RowTargets, config: PrepareConfig) -> Pool:
     x, lengths = steps_of(recordings, rows)
     whole = targets.classes and config.task != "multi-label"
     return Pool(
@@ -196,7 +196,7 @@ def _fitted(
     pool: Pool,
     x: NDArray[np.float64],
     recordings: Recordings,
-    targets: Targets,
+    targets: RowTargets,
     config: PrepareConfig,
 ) -> Preparation:
     """Return the preparation, fitted on the training rows alone."""

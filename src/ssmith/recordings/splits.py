@@ -14,7 +14,7 @@ from ssmith.core.seeds import generator
 from ssmith.core.sequences import SPLITS
 from ssmith.core.words import number_of
 from ssmith.data.splitting import FRACTIONS, quotas
-from ssmith.recordings.cut import Cut
+from ssmith.recordings.cut import Spans
 from ssmith.recordings.recording import Recordings
 
 DROPPED = ""
@@ -37,7 +37,7 @@ def rule_of(recordings: Recordings, config: PrepareConfig) -> SplitRule:
 
 
 def splits_of(
-    recordings: Recordings, rows: Cut, config: PrepareConfig, strata: Sequence[str]
+    recordings: Recordings, rows: Spans, config: PrepareConfig, strata: Sequence[str]
 ) -> list[str] | None:
     """Return the split of each row, `DROPPED` for none; None where they are to be drawn one by one.
 
@@ -87,7 +87,7 @@ def _check(recordings: Recordings, found: list[str]) -> None:
         )
 
 
-def _by_time(recordings: Recordings, rows: Cut) -> list[str]:
+def _by_time(recordings: Recordings, rows: Spans) -> list[str]:
     """Split each recording along its time; what reaches over a border is in no split."""
     ends = np.cumsum([FRACTIONS[name] for name in SPLITS])
     found = []
@@ -101,7 +101,7 @@ def _by_time(recordings: Recordings, rows: Cut) -> list[str]:
 
 def _by_group(
     recordings: Recordings,
-    rows: Cut,
+    rows: Spans,
     config: PrepareConfig,
     strata: Sequence[str],
     groups: Sequence[str],

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ssmith.core.errors import DataError
 from ssmith.core.preparation import PrepareConfig
-from ssmith.recordings.cut import AHEAD, Cut, later_values
+from ssmith.recordings.cut import AHEAD, Spans, later_values
 from ssmith.recordings.fill import place_of
 from ssmith.recordings.recording import Labels, Recordings
 
@@ -20,7 +20,7 @@ CLASSES = ("classification", "per-step")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Targets:
+class RowTargets:
     """What rows predict: indices of classes, or numbers in their own units."""
 
     y: NDArray[Any]
@@ -30,29 +30,29 @@ class Targets:
 
 def targets_of(
     recordings: Recordings,
-    rows: Cut,
+    rows: Spans,
     labels: Labels | None,
     config: PrepareConfig,
     classes: Sequence[str] | None,
-) -> Targets:
+) -> RowTargets:
     """Return the targets of rows; without labels those that lie ahead."""
     if config.task in AHEAD:
         names = tuple(f"{name} +{ahead}" for ahead in config.horizon for name in config.label)
-        return Targets(y=later_values(recordings, rows, config, config.label), names=names)
+        return RowTargets(y=later_values(recordings, rows, config, config.label), names=names)
     assert labels is not None
     if config.task in CLASSES:
         return _classes(recordings, labels[:, 0], classes)
     if config.task == "multi-label":
-        return Targets(
+        return RowTargets(
             y=_numbers(recordings, rows, labels), names=recordings.targets,
             classes=recordings.targets,
         )  # fmt: skip
-    return Targets(y=_numbers(recordings, rows, labels), names=recordings.targets)
+    return RowTargets(y=_numbers(recordings, rows, labels), names=recordings.targets)
 
 
 def _classes(
     recordings: Recordings, labels: NDArray[Any], classes: Sequence[str] | None
-) -> Targets:
+) -> RowTargets:
     names = _sorted(set(labels.tolist())) if classes is None else list(classes)
     unknown = sorted(set(labels.tolist()) - set(names))
     if unknown or len(names) < 2:
@@ -63,7 +63,7 @@ def _classes(
             next_step="check the label's column",
         )
     place = {name: index for index, name in enumerate(names)}
-    return Targets(y=np.array([place[name] for name in labels.tolist()]), classes=tuple(names))
+    return RowTargets(y=np.array([place[name] for name in labels.tolist()]), classes=tuple(names))
 
 
 def _sorted(names: set[str]) -> list[str]:
@@ -73,7 +73,7 @@ def _sorted(names: set[str]) -> list[str]:
         return sorted(names)
 
 
-def _numbers(recordings: Recordings, rows: Cut, labels: Labels) -> NDArray[np.float64]:
+def _numbers(recordings: Recordings, rows: Spans, labels: Labels) -> NDArray[np.float64]:
     try:
         found = labels.astype(np.float64)
         bad = ~np.isfinite(found).all(1)
