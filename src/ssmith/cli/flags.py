@@ -156,7 +156,8 @@ class Command:
             dest,
             metavar=name,
             nargs="*" if many else "?",
-            type=kind,
+            # argparse reads the mark of what was left out as if it had been given.
+            type=lambda text: text if text is argparse.SUPPRESS else kind(text),
             default=argparse.SUPPRESS,
             help=about,
         )

@@ -1,15 +1,20 @@
-"""``ssmith train``: a model from a recipe."""
+"""``ssmith train``: a model from a recipe, or from data alone."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssmith.cli import flags
 from ssmith.cli.generated import whole
 from ssmith.cli.output import Output
-from ssmith.cli.recipe import config_of
+from ssmith.cli.recipe import given_settings
+from ssmith.core.errors import InputError
+
+if TYPE_CHECKING:
+    from ssmith.core.progress import Progress
+    from ssmith.jobs.train import Recipe, Trained, TrainingRows
 
 
 def add(subparsers: flags.Subparsers) -> None:
@@ -17,13 +22,16 @@ def add(subparsers: flags.Subparsers) -> None:
     command = flags.Command(
         subparsers,
         "train",
-        about="train a model from a recipe",
-        example="ssmith train recipe.json --seed 0 --checkpoint last.safetensors --out model",
+        about="train a model from a recipe, or from data alone",
+        example="ssmith train --data plant.csv --sequence machine --time ts --label state "
+        "--group plant --task classification --out model",
         run=run,
         kept=kept,
     )
     command.free = True
-    command.positional("RECIPE", "data, model and settings, as with --recipe", kind=Path)
+    command.positional(
+        "RECIPE", "data, model and settings, as with --recipe", kind=Path, required=False
+    )
     command.out("directory for the model")
     command.add(
         "--seed",
@@ -46,6 +54,17 @@ def add(subparsers: flags.Subparsers) -> None:
         kind=Path,
         in_recipe=False,
     )
+    command.settings("ssmith.jobs.train.recipe:Recipe", ("data",))
+    command.group("recordings", "what is in the columns, and how they become rows")
+    command.settings("ssmith.core.preparation:PrepareConfig", under="prepare", called=PREPARE_FLAGS)
+    command.group("model", "what is chosen from the data unless it is said, without a recipe")
+    command.settings("ssmith.jobs.train.choice:ChoiceConfig", under="choice")
+
+
+EMBEDDED = "embedded:"
+"""What named data begins with, which is taken as it is."""
+PREPARE_FLAGS = {"seed": "split_seed", "by": "split_by"}
+"""Flags of `PrepareConfig` that are not named as their settings."""
 
 
 def kept(arguments: argparse.Namespace) -> str:
@@ -61,14 +80,16 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     from ssmith.core.directories import refuse_existing
     from ssmith.core.files import read_json
     from ssmith.jobs.device import find_device
-    from ssmith.jobs.train import CURVE, Recipe, save_trained, train
+    from ssmith.jobs.train import CURVE, save_trained, train
 
     refuse_existing(arguments.out, overwrite=arguments.overwrite)
-    recipe = config_of(Recipe, arguments)
     start = None if arguments.start is None else api.load_sequence_model(arguments.start)
     with output.progress() as progress:
+        recipe, rows = _recipe(arguments, progress)
+        findings = () if rows is None else rows.findings
         trained = train(
             recipe,
+            rows=rows,
             seed=arguments.seed,
             start=start,
             device=find_device(arguments.device),
@@ -93,6 +114,61 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         best = training.best_step * epochs // training.steps
         document |= {"best_epoch": best, "epochs": epochs}
         output.line(f"best epoch {best} of {epochs}")
+        document["validation"] = _quality(trained, output)
+    output.findings(item.as_dict() for item in findings)
     output.result(document)
     output.line(f"model: {path}")
     return 0
+
+
+def _quality(trained: Trained, output: Output) -> dict[str, Any]:
+    """Say how good a sequence model is on the rows that chose its epoch, beside a naive answer."""
+    from ssmith import api
+    from ssmith.core.sequences import SequenceData
+
+    data = trained.data
+    assert isinstance(data, SequenceData)
+    found = api.evaluate(trained.model, data.split("validation"))
+    output.line(f"validation, {found}")
+    if found.naive is not None:
+        output.line(f"{found.naive.answer}: {found.naive.value:.4g}")
+    output.findings(item.as_dict() for item in found.findings())
+    return found.describe()
+
+
+def _recipe(
+    arguments: argparse.Namespace, progress: Progress
+) -> tuple[Recipe, TrainingRows | None]:
+    """Return the recipe that was given, or one that is chosen for data, which is read for it."""
+    from dataclasses import fields
+
+    from ssmith.core.settings import from_mapping
+    from ssmith.jobs.train import ChoiceConfig, Recipe, chosen_recipe, rows_for
+
+    names = {"choice", *(item.name for item in fields(Recipe))}
+    given = given_settings(arguments, names, of="a training")
+    where = "the recipe" if arguments.recipe else "train"
+    if "data" not in given:
+        raise InputError(
+            "there is neither a recipe nor data",
+            allowed="RECIPE, or --data FILE with --task",
+            next_step=f"for example: {arguments.spec.example}",
+        )
+    choice = given.pop("choice", None)
+    if "model" in given or "fit" in given:
+        if choice:
+            raise InputError(
+                f"{', '.join(choice)} with a recipe that says the model",
+                allowed="these without a recipe",
+                next_step="change them in the recipe, under model and fit",
+            )
+        return from_mapping(Recipe, given, where=where), None
+    chosen = from_mapping(ChoiceConfig, choice or {}, where="choice")
+    if not str(given["data"]).startswith(EMBEDDED):
+        given.setdefault("prepare", {})
+    plain = from_mapping(Recipe, {**given, "model": {}, "fit": {}}, where=where)
+    rows = rows_for(plain)
+    recipe = chosen_recipe(
+        str(plain.data), rows.data, rows.preparation, chosen, seed=arguments.seed, progress=progress
+    )
+    return recipe, rows

@@ -63,6 +63,7 @@ class PrepareConfig:
         by: how rows are split: by ``group``, by ``time``, by a stratified ``draw``, or as the
             ``file`` says; None: the first of file, group, time that the data allows.
         features: of sound: energies in ``bands`` of 40 frequencies every 10 ms, or the ``wave``.
+        rate: of sound, in samples per second; the lowest of all files if None.
         pixels: of an image: a step for each ``row``, each ``pixel``, or each ``patch``.
         patch: side of a patch in pixels.
         seed: of the split; it belongs to the data.
@@ -90,6 +91,7 @@ class PrepareConfig:
     scale: Literal["standard", "none"] = "standard"
     by: SplitRule | None = None
     features: Literal["bands", "wave"] = "bands"
+    rate: int | None = None
     pixels: Literal["row", "pixel", "patch"] = "row"
     patch: int = 4
     seed: int = 0
@@ -104,7 +106,7 @@ class PrepareConfig:
         check_choice("pixels", self.pixels, ("row", "pixel", "patch"))
         if self.by is not None:
             check_choice("by", self.by, get_args(SplitRule))
-        for name in ("window", "stride"):
+        for name in ("window", "stride", "rate"):
             if getattr(self, name) is not None:
                 check_integer(name, getattr(self, name), at_least=1)
         check_integer("patch", self.patch, at_least=1)

@@ -130,19 +130,29 @@ def _check_classes(outputs: Tensor, y: Tensor) -> None:
 
 def _errors(outputs: Tensor, y: Tensor) -> Float64[Tensor, "n o"]:
     """Return output − target with all targets of a sequence in one row."""
+    return outputs.to(torch.float64) - _flat(outputs, y)
+
+
+def _flat(outputs: Tensor, y: Tensor) -> Float64[Tensor, "n o"]:
+    """Return targets in the shape of outputs."""
     flat = y.reshape(len(y), -1).to(torch.float64)
     if flat.shape != outputs.shape:
         raise DataError(
             f"targets of shape {tuple(y.shape)} do not fit outputs {tuple(outputs.shape)}",
             allowed="as many targets per sequence as the model has outputs",
         )
-    return outputs.to(torch.float64) - flat
+    return flat
 
 
 def is_right(outputs: Float[Tensor, "n o"], y: Tensor) -> Float64[Tensor, "n"]:
     """Return 1 where the largest output is the target class, else 0 (ties: the first wins)."""
     _check_classes(outputs, y)
     return (outputs.argmax(dim=1) == y).to(torch.float64)
+
+
+def share_right(outputs: Float[Tensor, "n o"], y: Tensor) -> Float64[Tensor, "n"]:
+    """Return the share of labels of each sequence that are given where they are, and only there."""
+    return 1 - ((outputs > 0).to(torch.float64) - _flat(outputs, y)).abs().mean(dim=1)
 
 
 def absolute_error(outputs: Float[Tensor, "n o"], y: Tensor) -> Float64[Tensor, "n"]:
@@ -163,6 +173,7 @@ def negative_log_likelihood(outputs: Float[Tensor, "n o"], y: Tensor) -> Float64
 
 ACCURACY = Metric(name="accuracy", higher_is_better=True, proportion=True)
 CROSS_ENTROPY = Metric(name="cross-entropy", higher_is_better=False)
+LABEL_ACCURACY = Metric(name="label accuracy", higher_is_better=True, proportion=True)
 MEAN_ABSOLUTE_ERROR = Metric(name="mean absolute error", higher_is_better=False)
 RMSE = Metric(name="rmse", higher_is_better=False, link="sqrt")
 PERPLEXITY = Metric(
@@ -178,5 +189,13 @@ BITS_PER_BYTE = Metric(
 )
 METRICS = {
     item.name: item
-    for item in (ACCURACY, CROSS_ENTROPY, MEAN_ABSOLUTE_ERROR, RMSE, PERPLEXITY, BITS_PER_BYTE)
+    for item in (
+        ACCURACY,
+        LABEL_ACCURACY,
+        CROSS_ENTROPY,
+        MEAN_ABSOLUTE_ERROR,
+        RMSE,
+        PERPLEXITY,
+        BITS_PER_BYTE,
+    )
 }

@@ -69,16 +69,24 @@ def naive_of(metric: Metric, rows: Rows) -> Naive | None:
         return _of_tokens(rows)
     if not isinstance(rows, Sequences) or not len(rows):
         return None
-    if metric.name in ("accuracy", "cross-entropy"):
-        shares = rows.y.bincount().double() / len(rows)
-        if metric.name == "accuracy":
-            named = "always naming the most frequent class"
-            return Naive(value=float(shares.max()), answer=named)
-        entropy = float(torch.special.entr(shares).sum())
-        return Naive(value=entropy, answer="always giving the frequencies of the classes")
+    if metric.name in ("accuracy", "cross-entropy", "label accuracy"):
+        return _of_classes(metric, rows)
     if metric.name in ("mean absolute error", "rmse"):
         return _of_numbers(metric, rows)
     return None
+
+
+def _of_classes(metric: Metric, rows: Sequences) -> Naive:
+    if metric.name == "label accuracy":
+        shares = rows.y.double().mean(0)
+        named = "always giving the labels that most rows have"
+        return Naive(value=float(torch.maximum(shares, 1 - shares).mean()), answer=named)
+    shares = rows.y.bincount().double() / len(rows)
+    if metric.name == "accuracy":
+        named = "always naming the most frequent class"
+        return Naive(value=float(shares.max()), answer=named)
+    entropy = float(torch.special.entr(shares).sum())
+    return Naive(value=entropy, answer="always giving the frequencies of the classes")
 
 
 def _of_tokens(rows: TokenWindows) -> Naive:

@@ -12,11 +12,13 @@ from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation.metrics import (
     ACCURACY,
     CROSS_ENTROPY,
+    LABEL_ACCURACY,
     MEAN_ABSOLUTE_ERROR,
     RMSE,
     absolute_error,
     is_right,
     negative_log_likelihood,
+    share_right,
     squared_error,
 )
 from ssmith.evaluation.perplexity import PERPLEXITY_TASK
@@ -27,6 +29,7 @@ TASKS = {
     task.metric.name: task
     for task in (
         Task(metric=ACCURACY, score=is_right),
+        Task(metric=LABEL_ACCURACY, score=share_right),
         Task(metric=CROSS_ENTROPY, score=negative_log_likelihood),
         Task(metric=MEAN_ABSOLUTE_ERROR, score=absolute_error),
         Task(metric=RMSE, score=squared_error),
@@ -34,7 +37,12 @@ TASKS = {
     )
 }
 _SHORT = {"mae": "mean absolute error"}
-_OF_CLASSES, _OF_TEXT = ("accuracy", "cross-entropy"), ("perplexity",)
+_OF_TEXT = ("perplexity",)
+_OF: dict[str, Kind] = {
+    "accuracy": "classification",
+    "cross-entropy": "classification",
+    "label accuracy": "multi-label",
+}
 
 
 def task_of(model: nn.Module, rows: Rows, task: Task | str | None = None) -> Task:
@@ -65,8 +73,9 @@ def task_of(model: nn.Module, rows: Rows, task: Task | str | None = None) -> Tas
 
 
 def default_task(kind: Kind) -> Task:
-    """Return accuracy for classification, mean absolute error for regression and forecasts."""
-    return TASKS["accuracy" if kind == "classification" else "mean absolute error"]
+    """Return accuracy for classes and labels, mean absolute error for regression and forecasts."""
+    names: dict[Kind, str] = {"classification": "accuracy", "multi-label": "label accuracy"}
+    return TASKS[names.get(kind, "mean absolute error")]
 
 
 def named_task(name: str, kind: Kind | None = None) -> Task:
@@ -78,7 +87,7 @@ def named_task(name: str, kind: Kind | None = None) -> Task:
         plain_name(known): task
         for known, task in TASKS.items()
         if kind is None
-        or (known not in _OF_TEXT and (known in _OF_CLASSES) == (kind == "classification"))
+        or (known not in _OF_TEXT and _OF.get(known) == (kind if kind in _OF.values() else None))
     }
     wanted = plain_name(_SHORT.get(plain_name(name), name))
     if wanted not in fitting:

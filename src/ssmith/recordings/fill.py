@@ -99,7 +99,8 @@ def _resampled(found: Recordings, step: float) -> Recordings:
     if found.times is None:
         raise DataError(
             f"{found.path.name} has no times to resample by",
-            allowed="step with a column of times", next_step="name it: --time COLUMN",
+            allowed="step where steps have times",
+            next_step="name the column: --time COLUMN",
         )  # fmt: skip
     values, times, labels, rows = [], [], [], []
     for place, (here, when) in enumerate(zip(found.values, found.times, strict=True)):

@@ -8,13 +8,22 @@ from pathlib import Path
 from ssmith.core.errors import DataError, InputError
 from ssmith.core.files import beside
 from ssmith.core.preparation import PrepareConfig
-from ssmith.data.files import require_there
+from ssmith.data.files import require_there, suffix_of
+from ssmith.data.npz import read_npz
+from ssmith.data.raw import Raw
+from ssmith.data.records import first_keys, holds_records
+from ssmith.data.series import read_series
+from ssmith.data.ts_file import TS, read_ts_series
+from ssmith.recordings.audio import SOUND, read_sound
 from ssmith.recordings.columns import TABLES, is_table, read_columns
 from ssmith.recordings.cut import AHEAD
+from ssmith.recordings.folder import holds
 from ssmith.recordings.recording import Recordings
+from ssmith.recordings.sequences import of_raw
 from ssmith.recordings.table import mapped, of_table
 
-ALLOWED = TABLES
+NPZ = ".npz"
+ALLOWED = (*TABLES, *SOUND, NPZ, TS)
 
 
 def read(path: Path, config: PrepareConfig) -> tuple[Recordings, PrepareConfig]:
@@ -22,7 +31,8 @@ def read(path: Path, config: PrepareConfig) -> tuple[Recordings, PrepareConfig]:
 
     Args:
         path: a table: ``.csv``, ``.tsv``, ``.txt``, ``.parquet``, ``.arrow``, ``.jsonl``, packed
-            (``.gz``) or not, or the directory of a data set; one step a row.
+            (``.gz``) or not, or the directory of a data set; one step a row. Or a folder of sound,
+            with a folder for each label, or a table ``labels.csv``.
         config: what its columns are.
 
     Returns:
@@ -33,16 +43,24 @@ def read(path: Path, config: PrepareConfig) -> tuple[Recordings, PrepareConfig]:
         DataError: if it is not what the settings say.
     """
     require_there(path)
+    if _is_whole(path):
+        found = of_raw(_raw(path, labelled=True))
+        return found, replace(config, label=found.targets)
     if is_table(path):
         columns = read_columns(path)
         config = mapped(config, columns.names)
         return of_table(columns, config, labelled=bool(config.label)), config
+    if holds(path, SOUND):
+        found, config = read_sound(path, config)
+        return found, _of_folder(config)
     raise _no_reader(path)
 
 
 def read_new(path: Path, config: PrepareConfig) -> Recordings:
     """Read recordings of the kind that a model was trained on; labels may be missing."""
     require_there(path)
+    if _is_whole(path):
+        return of_raw(_raw(path, labelled=False))
     if is_table(path):
         columns = read_columns(path)
         # Which columns are channels is decided by their names, not by what is left over.
@@ -56,7 +74,36 @@ def read_new(path: Path, config: PrepareConfig) -> Recordings:
                 allowed=f"{', '.join(config.channels)}, as the model reads",
             )
         return of_table(columns, replace(config, channels=tuple(there)))
+    if holds(path, SOUND):
+        return read_sound(path, config)[0]
     raise _no_reader(path)
+
+
+def _raw(path: Path, *, labelled: bool) -> Raw:
+    """Read a file of whole sequences, with labels if it has them."""
+    suffix = suffix_of(path)
+    if suffix == TS:
+        return read_ts_series(path)
+    reader = read_npz if suffix == NPZ else read_series
+    try:
+        return reader(path)
+    except DataError:
+        if labelled:
+            raise
+        # Without y; what else is wrong is told again.
+        return reader(path, labelled=False)
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether a file holds one sequence in each of its records."""
+    if path.is_file() and suffix_of(path) in (NPZ, TS):
+        return True
+    return holds_records(path) and "x" in first_keys(path)
+
+
+def _of_folder(config: PrepareConfig) -> PrepareConfig:
+    """Return the settings of files in folders, whose names are classes."""
+    return replace(config, task=config.task or "classification", label=("label",))
 
 
 def _no_reader(path: Path) -> InputError:

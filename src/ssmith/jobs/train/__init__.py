@@ -1,7 +1,19 @@
 """Train a model from a recipe: one file says everything but the seed."""
 
 from ssmith.jobs.train.card import CURVE, RECIPE, save_trained
+from ssmith.jobs.train.choice import ChoiceConfig, chosen_recipe
 from ssmith.jobs.train.recipe import Recipe
-from ssmith.jobs.train.run import Trained, train
+from ssmith.jobs.train.run import Trained, TrainingRows, rows_for, train
 
-__all__ = ["CURVE", "RECIPE", "Recipe", "Trained", "save_trained", "train"]
+__all__ = [
+    "CURVE",
+    "RECIPE",
+    "ChoiceConfig",
+    "Recipe",
+    "Trained",
+    "TrainingRows",
+    "chosen_recipe",
+    "rows_for",
+    "save_trained",
+    "train",
+]

@@ -13,6 +13,7 @@ from torch import nn
 
 from ssmith import api, data
 from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.layers import Finding
 from ssmith.core.preparation import Preparation
 from ssmith.core.progress import Progress, silent
 from ssmith.core.seeds import generator, seeded
@@ -21,6 +22,7 @@ from ssmith.core.settings import to_mapping
 from ssmith.core.text import Text, TokenStream
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation import TASKS, default_task, predict
+from ssmith.evaluation.metrics import Outcomes
 from ssmith.evaluation.perplexity import bits, window_losses
 from ssmith.families import SequenceModel, model_digest
 from ssmith.families.hf import accelerate_, new_mamba, restore_
@@ -39,6 +41,15 @@ class LanguageData:
     train: TokenStream
     held_out: Text
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRows:
+    """The data of a sequence model, how it was made of recordings, and what to know of it."""
+
+    data: SequenceData
+    preparation: Preparation | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +75,7 @@ def train(
     start: SequenceModel | None = None,
     device: str = "cpu",
     checkpoint: Path | None = None,
+    rows: TrainingRows | None = None,
     progress: Progress = silent,
 ) -> Trained:
     """Train a model; the same recipe and seed give the same weights on the same machine.
@@ -80,6 +92,7 @@ def train(
         device: where to train; the model comes back on the CPU.
         checkpoint: file to resume from, written after each epoch, or every few minutes for a
             language model.
+        rows: what the recipe's data holds, if it was read already.
         progress: told after each step.
 
     Returns:
@@ -104,20 +117,21 @@ def train(
                 allowed="a start with the recipe of a sequence model",
             )
         return _train_language(recipe, seed, torch.device(device), checkpoint, progress)
-    loaded, preparation = _loaded(recipe)
+    read = rows or rows_for(recipe)
+    loaded = read.data
     config = recipe.fit_config(seed)
     if start is None:
         with seeded(seed, "initial values"):
             model = SequenceModel(recipe.model_config(loaded), generator(seed, "state space"))
     else:
         model = copy.deepcopy(start)
-    model.preparation = preparation
+    model.preparation = read.preparation
     origin = {} if start is None else {"start": model_digest(start)}
     training = fit(
         model.to(torch.device(device)),
         loaded,
         config,
-        _validator(loaded),
+        _validator(loaded, balanced=config.balance > 0),
         checkpoint=checkpoint,
         facts={"model": model.config.as_dict(), **origin},
         progress=progress,
@@ -126,12 +140,12 @@ def train(
     return Trained(model=model, recipe=recipe, seed=seed, training=training, data=loaded)
 
 
-def _loaded(recipe: Recipe) -> tuple[SequenceData, Preparation | None]:
-    """Return the data of a sequence model, and how its rows were made of recordings."""
+def rows_for(recipe: Recipe) -> TrainingRows:
+    """Read the data of a sequence model's recipe."""
     if recipe.prepare is None:
-        return api.load_data(str(recipe.data), needs=("train", "validation")), None
+        return TrainingRows(data=api.load_data(str(recipe.data), needs=("train", "validation")))
     found = prepare(str(recipe.data), recipe.prepare_config())
-    return found.data, found.preparation
+    return TrainingRows(data=found.data, preparation=found.preparation, findings=found.findings)
 
 
 def _train_language(
@@ -198,16 +212,22 @@ def validation_windows(text: Text, length: int) -> TokenWindows:
     return text.sample(fitting, min(length, len(stream)), split="validation")
 
 
-def _validator(loaded: SequenceData) -> Callable[[nn.Module], tuple[float, float]]:
+def _validator(
+    loaded: SequenceData, *, balanced: bool
+) -> Callable[[nn.Module], tuple[float, float]]:
     part = loaded.split("validation")
+    weights = 1 / part.y.bincount().double()[part.y] if balanced else None
     task = default_task(loaded.task)
     # Accuracy moves in steps of one sequence; the loss decides between equal ones.
     finer = TASKS["cross-entropy"] if loaded.task == "classification" else task
 
     def validate(model: nn.Module) -> tuple[float, float]:
         outputs = predict(model, part)
+        seen = [item.of_outputs(outputs, part.y) for item in (task, finer)]
+        if weights is not None:
+            seen = [Outcomes(numerator=item.numerator * weights, weight=weights) for item in seen]
         first, second = (
-            item.metric.value(item.of_outputs(outputs, part.y)) for item in (task, finer)
+            item.metric.value(found) for item, found in zip((task, finer), seen, strict=True)
         )
         return (first if task.metric.higher_is_better else -first, -second)
 

@@ -31,6 +31,7 @@ class FitConfig:
         patience: stop after this many epochs without a better validation result.
         clip_norm: largest gradient norm.
         hankel: weight of the Hankel penalty on the state space layers, ≥ 0 (`hankel_penalty`).
+        balance: how far rare classes count more: 0 for all rows alike, 1 for all classes alike.
         seed: everything random is derived from it.
     """
 
@@ -43,6 +44,7 @@ class FitConfig:
     patience: int = 20
     clip_norm: float = 1.0
     hankel: float = 0.0
+    balance: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -51,6 +53,7 @@ class FitConfig:
         check_integer("seed", self.seed, at_least=0)
         for name in ("lr", "ssm_lr", "clip_norm"):
             check_number(name, getattr(self, name), above=0)
+        check_number("balance", self.balance, at_least=0, below=1 + 1e-9)
         for name in ("weight_decay", "hankel"):
             check_number(name, getattr(self, name), at_least=0)
         check_number("warmup", self.warmup, at_least=0, below=1)

@@ -116,18 +116,21 @@ class AnswerObjective:
     """Predict one class or some numbers for a whole sequence of tokens, or a series.
 
     Args:
-        task: classification has cross-entropy as its loss, the others the mean squared error.
+        task: classification has cross-entropy as its loss, of one class or of several labels that
+            are there or not; the others the mean squared error.
         teacher: answers as many things for the same sequences, and its answers are learned: by
             KL(teacher ‖ model) of classes, by the mean squared distance of numbers; never changed.
             None to learn from the data alone.
         distill_weight: share of the teacher in the loss, in [0, 1]; the rest is the data's own.
         hankel: weight of the Hankel penalty in the loss that is learned, ≥ 0 (`hankel_penalty`).
+        weights: of the classes in the loss; empty where all count alike.
     """
 
     task: Task
     teacher: nn.Module | None = None
     distill_weight: float = 1.0
     hankel: float = 0.0
+    weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         _freeze(self.teacher, self.distill_weight)
@@ -161,11 +164,7 @@ class AnswerObjective:
         if self.teacher is not None:
             loss = self.measure(model, batch)[:, 0].mean()
         else:
-            answers, target = _answers(model, batch), batch["target"]
-            if self.task == "classification":
-                loss = functional.cross_entropy(answers, target)
-            else:
-                loss = functional.mse_loss(answers, target.reshape(answers.shape))
+            loss = self._losses(_answers(model, batch), batch["target"]).mean()
         if self.hankel:
             loss = loss + self.hankel * hankel_penalty(model).to(loss)
         return loss
@@ -194,11 +193,23 @@ class AnswerObjective:
         return (-means["loss"],)
 
     def _against_data(self, answers: Float[Tensor, "b *o"], target: Tensor) -> Tensor:
+        loss = self._losses(answers, target)
         if self.task == "classification":
-            loss = functional.cross_entropy(answers, target, reduction="none")
             return torch.stack([loss, (answers.argmax(-1) == target).to(loss.dtype)], dim=1)
-        gap = answers - target.reshape(answers.shape)
-        return torch.stack([gap.square().mean(-1), gap.detach().abs().mean(-1)], dim=1)
+        wanted = target.reshape(answers.shape)
+        given = answers.detach().sigmoid() if self.task == "multi-label" else answers.detach()
+        return torch.stack([loss, (given - wanted).abs().mean(-1)], dim=1)
+
+    def _losses(self, answers: Float[Tensor, "b *o"], target: Tensor) -> Float[Tensor, "b"]:
+        if self.task == "classification":
+            losses = functional.cross_entropy(answers, target, reduction="none")
+            return losses * answers.new_tensor(self.weights)[target] if self.weights else losses
+        wanted = target.reshape(answers.shape)
+        if self.task == "multi-label":
+            each = functional.binary_cross_entropy_with_logits(answers, wanted, reduction="none")
+        else:
+            each = (answers - wanted).square()
+        return each.flatten(1).mean(1)
 
 
 @torch.no_grad()

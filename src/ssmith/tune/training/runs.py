@@ -64,7 +64,9 @@ def fit(
     batches = RowBatches(count=len(part), size=config.batch_size, seed=config.seed, read=read)
     total = config.epochs * batches.steps_per_pass
     loop = Loop(
-        objective=AnswerObjective(task=data.task, hankel=config.hankel),
+        objective=AnswerObjective(
+            task=data.task, hankel=config.hankel, weights=_class_weights(data, config.balance)
+        ),
         batches=batches,
         groups=_sequence_groups(model, config),
         schedule=Schedule(steps=total, rising=max(1, round(config.warmup * total)), shape="cosine"),
@@ -82,6 +84,15 @@ def fit(
         progress=progress,
     )
     return run_(model, loop)
+
+
+def _class_weights(data: SequenceData, balance: float) -> tuple[float, ...]:
+    """Return the weight of each class in the loss, 1 in the mean over the training rows."""
+    if not balance or data.task != "classification":
+        return ()
+    counts = data.split("train").y.bincount(minlength=len(data.classes)).double()
+    weights = counts.clamp(min=1) ** -balance
+    return tuple((weights * counts.sum() / (weights * counts).sum()).tolist())
 
 
 def fit_language_(

@@ -1,0 +1,104 @@
+"""A model from data alone: what is chosen is written down, and gives the same model."""
+
+import json
+
+import pytest
+import torch
+
+from helpers.command import ended
+from jobs.toy import toy
+from recordings import plant
+from ssmith import api
+from ssmith.core.preparation import PrepareConfig
+from ssmith.core.sequences import SequenceData
+from ssmith.jobs.train import ChoiceConfig, chosen_recipe
+from ssmith.recordings import prepare
+from ssmith.tune.training.objectives import AnswerObjective
+
+
+class Same(torch.nn.Module):
+    """Answers what it is given."""
+
+    def forward(self, x):
+        return x
+
+
+GIVEN = (
+    "--sequence", "machine", "--time", "ts", "--label", "state", "--group", "plant",
+    "--task", "classification", "--epochs", "6", "--lr", "0.01",
+)  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plant.write(tmp_path / "plant.csv", plant.rows())
+    return tmp_path
+
+
+def test_one_command_makes_a_model_that_its_recipe_makes_again(place, capsys):
+    done = ended(capsys, "train", "--data", "plant.csv", *GIVEN, "--out", "one")
+    assert done.code == 0, done
+    assert "always naming the most frequent class" in done.out
+    recipe = json.loads((place / "one" / "recipe.json").read_text())
+    assert recipe["prepare"]["window"] and recipe["fit"]["lr"] == 0.01
+    assert ended(capsys, "train", "one/recipe.json", "--out", "two").code == 0
+    first, second = api.load("one"), api.load("two")
+    assert first.preparation == second.preparation
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+    found = api.evaluate(first, api.load_data("plant.csv", first).split("test"))
+    assert found.value > found.naive.value
+
+
+def test_what_is_missing_is_asked_for(place, capsys):
+    done = ended(capsys, "train", "--out", "one")
+    assert done.code == 2 and "neither a recipe nor data" in done.err
+    done = ended(capsys, "train", "--data", "plant.csv", *GIVEN[:-6], "--out", "one")
+    assert done.code == 2 and "--task classification" in done.err
+    assert not (place / "one").exists()
+
+
+def test_a_rate_is_tried_and_the_best_is_taken(place):
+    config = PrepareConfig(
+        task="classification", sequence="machine", time="ts", label=("state",), group="plant"
+    )
+    made = prepare("plant.csv", config)
+    said = []
+    recipe = chosen_recipe(
+        "plant.csv", made.data, made.preparation, ChoiceConfig(epochs=2, width=8, states=8),
+        progress=lambda stage, done, total, note="": said.append(note),
+    )  # fmt: skip
+    assert said == ["0.001", "0.004", "0.01"] and str(recipe.fit["lr"]) in said
+
+
+def test_rare_classes_count_as_much_as_others():
+    weights = (4 / 3, 2 / 3)
+    answers, target = torch.randn(6, 2), torch.tensor([0, 1, 1, 0, 1, 1])
+    each = torch.nn.functional.cross_entropy(answers, target, reduction="none")
+    objective = AnswerObjective(task="classification", weights=weights)
+    want = (each[target == 0].sum() * 4 / 3 + each[target == 1].sum() * 2 / 3) / 6
+    found = objective.loss(Same(), {"x": answers, "target": target})
+    torch.testing.assert_close(found, want)
+
+
+def test_labels_that_may_be_together_have_a_loss_each():
+    answers, target = torch.randn(5, 3), torch.randint(2, (5, 3)).float()
+    objective = AnswerObjective(task="multi-label")
+    found = objective.loss(Same(), {"x": answers, "target": target})
+    p = answers.sigmoid()
+    want = -(target * p.log() + (1 - target) * (1 - p).log()).mean()
+    torch.testing.assert_close(found, want)
+
+
+def test_an_imbalanced_set_is_balanced_and_its_own_rows_decide(place):
+    data = toy()
+    part = data.split("train")
+    few = (part.y == 0) | (torch.arange(len(part)) % 8 == 0)
+    rare = SequenceData(
+        name="rare", task=data.task, classes=data.classes,
+        splits={**data.splits, "train": part.take(few.nonzero().flatten())},
+    )  # fmt: skip
+    settings = ChoiceConfig(lr=0.01, epochs=1)
+    assert chosen_recipe("x", rare, None, settings).fit["balance"] == 1.0
+    assert chosen_recipe("x", data, None, settings).fit["balance"] == 0.0
