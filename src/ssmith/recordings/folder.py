@@ -19,7 +19,7 @@ _FILE, _LABEL, _GROUP, _SPLIT = ("file", "file_name", "path"), "label", "group",
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class Item:
     """One file, its name in the folder, and what is said of it."""
 
     path: Path
@@ -29,7 +29,7 @@ class Entry:
     split: str = ""
 
 
-def entries_of(path: Path, suffixes: Sequence[str]) -> list[Entry]:
+def entries_of(path: Path, suffixes: Sequence[str]) -> list[Item]:
     """Return the files of a folder, in the order of their names.
 
     Args:
@@ -45,7 +45,7 @@ def entries_of(path: Path, suffixes: Sequence[str]) -> list[Entry]:
         DataError: if there is none, or a table names one that is not there.
     """
     if path.is_file():
-        return [Entry(path=path, name=path.name)]
+        return [Item(path=path, name=path.name)]
     table = next((path / name for name in TABLES if (path / name).is_file()), None)
     if table is not None:
         return _by_table(path, table)
@@ -61,7 +61,7 @@ def entries_of(path: Path, suffixes: Sequence[str]) -> list[Entry]:
 
 def recordings_of(
     path: Path,
-    entries: Sequence[Entry],
+    entries: Sequence[Item],
     channels: tuple[str, ...],
     values: Sequence[NDArray[np.float64]],
 ) -> Recordings:
@@ -86,11 +86,11 @@ def holds(path: Path, suffixes: Sequence[str]) -> bool:
     return any(item.suffix.lower() in suffixes for item in path.rglob("*"))
 
 
-def _placed(folder: Path, item: Path) -> Entry:
+def _placed(folder: Path, item: Path) -> Item:
     parts = item.relative_to(folder).parts[:-1]
     above = [part for part in parts if part in SPLITS]
     named = [part for part in parts if part not in SPLITS]
-    return Entry(
+    return Item(
         path=item,
         name=item.relative_to(folder).as_posix(),
         label="/".join(named),
@@ -98,7 +98,7 @@ def _placed(folder: Path, item: Path) -> Entry:
     )
 
 
-def _by_table(folder: Path, table: Path) -> list[Entry]:
+def _by_table(folder: Path, table: Path) -> list[Item]:
     columns = read_columns(table)
     key = next((name for name in _FILE if name in columns.names), "")
     if not key:
@@ -116,7 +116,7 @@ def _by_table(folder: Path, table: Path) -> list[Entry]:
                 f"{columns.where(row)} names {name!r}", allowed=f"files inside {folder}"
             )
         said = {column: str(values[row]) for column, values in told.items()}
-        found.append(Entry(path=place, name=name, **said))
+        found.append(Item(path=place, name=name, **said))
     return found
 
 
