@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint docs evidence fuzz clean reference reference-language
+.PHONY: demo test lint docs evidence fuzz clean reference reference-language mlflow evidently
 
 demo: $(VENV)/.ready-demo
 	$(BIN)/python recipes/demo.py --out demo-out
@@ -56,9 +56,18 @@ $(VENV)/lint/.ready: constraints.txt
 # MLflow's tracking server in an environment of its own: the test of the mirror runs where it is.
 mlflow: $(VENV)/mlflow/.ready
 
-$(VENV)/mlflow/.ready: constraints.txt
+# It needs pandas < 3: under our constraints pip would go back to a release of years ago.
+$(VENV)/mlflow/.ready:
 	$(PYTHON) -m venv $(VENV)/mlflow
-	$(VENV)/mlflow/bin/python -m pip --disable-pip-version-check install --quiet --constraint $< mlflow
+	$(VENV)/mlflow/bin/python -m pip --disable-pip-version-check install --quiet 'mlflow>=3,<4'
+	touch $@
+
+# Evidently, which make bench-watch compares with, in an environment of its own: it needs pandas < 3.
+evidently: $(VENV)/evidently/.ready
+
+$(VENV)/evidently/.ready:
+	$(PYTHON) -m venv $(VENV)/evidently
+	$(VENV)/evidently/bin/python -m pip --disable-pip-version-check install --quiet evidently 'pandas<3'
 	touch $@
 
 clean:

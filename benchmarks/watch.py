@@ -23,11 +23,9 @@ from scipy import stats
 from plots import Panel, draw
 from record import RESULTS, record
 from ssmith.core.files import write_text
-from ssmith.watch.curve import in_metric, row_losses
 from ssmith.watch.drift import KINDS, Alarms, counted, find_drift
 from ssmith.watch.inputs import Readings, range_of, read_inputs
 from ssmith.watch.inside import MEAN_COST, ModelPair, look_at
-from ssmith.watch.profile import ProfileConfig, take
 from ssmith.watch.removed import removed_by
 from ssmith.watch.sketch import Sketch
 from ssmith.watch.stream import Stream
@@ -37,6 +35,7 @@ EVIDENTLY = Path(__file__).resolve().parents[1] / ".venv" / "evidently" / "bin" 
 RIVAL = Path(__file__).with_name("watch_rival.py")
 DRAWS, QUICK_DRAWS, RIVAL_DRAWS = 20, 5, 5
 LEVEL = 0.05
+LEAST, LEAST_LOOKS = 50, 8
 OURS, PLAIN, EVIDENT = "ssmith watch", "KS test of each column", "Evidently, preset"
 
 
@@ -50,7 +49,6 @@ class Case:
         changed: whether they did.
         held: readings of rows of the source.
         new: readings of the rows that come.
-        loss: predicted and measured loss of the metric by the cut; empty where nothing changed.
     """
 
     name: str
@@ -58,7 +56,6 @@ class Case:
     changed: bool
     held: Readings
     new: Readings
-    loss: dict[str, float]
 
 
 def cases(*, quick: bool) -> list[Case]:
@@ -69,39 +66,28 @@ def cases(*, quick: bool) -> list[Case]:
             model=source.model, dense=source.dense, task=source.task,
             removed=removed_by(source.plan, source.dense)[0],
         )  # fmt: skip
-        config = ProfileConfig(sample=source.profile * 2, speed_seconds=0.0)
-        profile = take(
-            source.model, source.held, dense=source.dense, plan=source.plan, task=source.task,
-            config=config,
-        )  # fmt: skip
         known = range_of(source.held)
         held = look_at(pair, source.held)
         readings = {**read_inputs(source.held, known, own=True), **held.readings}
         found.append(
-            Case(name=source.name, source=source, changed=False, held=readings, new=readings,
-                 loss={})
-        )  # fmt: skip
+            Case(name=source.name, source=source, changed=False, held=readings, new=readings)
+        )
         for what, rows in source.shifts.items():
             seen = look_at(pair, rows)
-            metric, level = source.task.metric, profile.promise.dense or 0.0
-            losses, weight = row_losses(seen, metric)
-            told = profile.curve.loss(seen.readings[MEAN_COST], level, metric, 0)
-            release = row_losses(held, metric)
-            loss = {
-                "predicted": told.value, "low": told.low, "high": told.high,
-                "measured": in_metric(float(np.average(losses, weights=weight)), level, metric),
-                "at_release": in_metric(
-                    float(np.average(release[0], weights=release[1])), level, metric
-                ),
-                "cost": float(seen.readings[MEAN_COST].mean() / held.readings[MEAN_COST].mean()),
-                "disagree": float(seen.readings["cut/answers/disagree"].mean()),
-            }  # fmt: skip
             new = {**read_inputs(rows, known, own=False), **seen.readings}
-            found.append(
-                Case(name=what, source=source, changed=True, held=readings, new=new, loss=loss)
-            )
+            found.append(Case(name=what, source=source, changed=True, held=readings, new=new))
         print(f"read {source.name}", file=sys.stderr)
     return found
+
+
+def check(case: Case) -> None:
+    """Refuse a case that has too few rows for a profile and looks: its table row would be empty."""
+    there, coming = len(case.held[MEAN_COST]), len(case.new[MEAN_COST])
+    looks = (coming if case.changed else there - profile_of(case)) // case.source.look
+    if profile_of(case) < LEAST or looks < LEAST_LOOKS:
+        raise SystemExit(
+            f"{case.name}: a profile of {profile_of(case)} rows and {looks} looks are too few"
+        )
 
 
 def drawn(case: Case, seed: int) -> tuple[Readings, list[Readings]]:
@@ -160,8 +146,6 @@ def evident(found: list[Case], draws: int) -> dict[str, list[int | None]] | None
             for seed in range(draws):
                 profile, looks = drawn(case, seed)
                 columns = [name for name in profile if not name.startswith("cut/")]
-                if not looks:
-                    raise SystemExit(f"{case.name}: {len(case.new[MEAN_COST])} rows are no look")
                 np.savez(
                     f"{scratch}/{place}-{seed}.npz",
                     profile=np.stack([profile[name] for name in columns], 1),
@@ -191,7 +175,7 @@ def row_of(case: Case, draws: int) -> dict[str, Any]:
     return {
         "case": case.name, "source": case.source.name, "changed": case.changed,
         "look": case.source.look, "profile": profile_of(case), "looks": looks, "draws": draws,
-        "readings": len(case.held), "ours": ours, "plain": plain, "loss": case.loss,
+        "readings": len(case.held), "ours": ours, "plain": plain,
     }  # fmt: skip
 
 
@@ -225,24 +209,6 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def loss_table(rows: list[dict[str, Any]]) -> str:
-    """Return what the cost of the cut said of the metric, and what was true."""
-    lines = [
-        "| what changed | cost of the cut, times | loss told | loss measured | at release |",
-        "|---|---|---|---|---|",
-    ]
-    for row in rows:
-        if row["changed"]:
-            loss = row["loss"]
-            inside = loss["low"] <= loss["measured"] <= loss["high"]
-            lines.append(
-                f"| {row['case']} | {loss['cost']:.2f} | {loss['predicted']:.4f} "
-                f"[{loss['low']:.4f}, {loss['high']:.4f}] | {loss['measured']:.4f}"
-                f"{'' if inside else ' (outside)'} | {loss['at_release']:.4f} |"
-            )
-    return "\n".join(lines)
-
-
 def plot(rows: list[dict[str, Any]]) -> None:
     """Write the figure of shares of draws that found a shift, over rows."""
     changed = [row for row in rows if row["changed"]]
@@ -266,6 +232,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
     found = cases(quick=quick)
+    for case in found:
+        check(case)
     rows = [row_of(case, QUICK_DRAWS if quick else DRAWS) for case in found]
     # The rival is slow: what is ours is kept before it begins.
     store([{**row, "evidently": None} for row in rows], quick=quick)
@@ -278,7 +246,6 @@ def store(rows: list[dict[str, Any]], *, quick: bool) -> None:
     """Write the tables, the figure and the raw results; end with one line of JSON."""
     if not quick:
         write_text(RESULTS / "watch.md", f"{table(rows)}\n")
-        write_text(RESULTS / "watch_loss.md", f"{loss_table(rows)}\n")
         plot(rows)
     changed, same = ([row for row in rows if row["changed"] is flag] for flag in (True, False))
     summary = {

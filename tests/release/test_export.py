@@ -1,15 +1,19 @@
 """What leaves a line: the same bytes every time, with what it rests on; it opens outside."""
 
+import dataclasses
 import hashlib
 import os
+import re
 import tarfile
 
 import pytest
 
-from helpers.lines import Shelf, artefact, files_of, paper, receipt, relaxed
+from helpers.lines import Shelf, artefact, files_of, paper, receipt, relaxed, tensors_of
 from ssmith.core.errors import ArtefactError, InputError, OutputExistsError, SsmithError
-from ssmith.release.adding import keep
+from ssmith.release.adding import Artefact, keep
 from ssmith.release.export import export
+from ssmith.release.lineage import lineage_of
+from ssmith.release.manifest import manifest_of
 from ssmith.release.policy import policy_from, read_policy
 
 
@@ -61,13 +65,55 @@ def test_archives_are_the_same_bytes_whenever_and_wherever(shelf, tmp_path):
     assert {item.name for item in (tmp_path / "a").iterdir()} == {"out.tar"}
 
 
+def test_an_export_leads_back_to_its_line(shelf, tmp_path):
+    version = adapter_of(shelf)
+    (tmp_path / "there").mkdir()
+    other = Shelf(tmp_path / "there")
+    out = export(shelf.line, version, tmp_path / "out")
+    tuned = out / "model"
+    base = Artefact(
+        directory=out / "base", name="base", kind="model", manifest=manifest_of(out / "base"),
+        tensors=tensors_of("base"),
+    )  # fmt: skip
+    made = Artefact(
+        directory=tuned, name="out", kind="adapter", manifest=manifest_of(tuned),
+        tensors=version.tensors, base=base,
+    )  # fmt: skip
+    there = keep(other.line, made)
+    assert there.digest == version.digest
+    assert there.source["version"] == version.digest
+    assert there.source["lineage"].startswith("tuned (")
+    way = lineage_of(there, other.line.versions())
+    assert [item.name for item in way.versions] == ["out", "base"] and way.whole
+    pruned = keep(shelf.line, artefact(tmp_path / "small", "small", parent="base"))
+    export(shelf.line, pruned, tmp_path / "again")
+    (tmp_path / "third").mkdir()
+    third = Shelf(tmp_path / "third")
+    opened = Artefact(
+        directory=tmp_path / "again" / "model", name="again", kind="model",
+        manifest=manifest_of(tmp_path / "again" / "model"), tensors=tensors_of("small"),
+        parent=tensors_of("base"),
+    )  # fmt: skip
+    way = lineage_of(keep(third.line, opened), third.line.versions())
+    assert not way.whole
+    assert re.search(r"exported from line line, which says: small \(.*\) ← base \(", way.text)
+    (tuned / "config.json").write_text("{}")
+    changed = dataclasses.replace(made, manifest=manifest_of(tuned))
+    with pytest.raises(ArtefactError, match="is not what line line exported"):
+        keep(other.line, changed)
+
+
 def test_what_is_there_is_not_replaced_unless_asked(shelf, tmp_path):
-    version = shelf.add("one")
+    version = adapter_of(shelf)
     for out in (tmp_path / "out", tmp_path / "out.tar"):
         export(shelf.line, version, out)
         with pytest.raises(OutputExistsError):
             export(shelf.line, version, out)
         export(shelf.line, version, out, overwrite=True)
+    (tmp_path / "out" / "model" / "base").unlink()
+    (tmp_path / "out" / "model" / "base").symlink_to("../receipts")
+    with pytest.raises(OutputExistsError, match="model/base"):
+        export(shelf.line, version, tmp_path / "out", overwrite=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("mine")
     with pytest.raises(OutputExistsError):

@@ -9,6 +9,7 @@ import torch
 
 from helpers.command import ended
 from ssmith import api, spine
+from ssmith.cli.main import main
 from ssmith.core.budget import Budget
 from ssmith.core.sequences import SPLITS, SequenceData, Sequences
 from ssmith.data import save_npz

@@ -5,41 +5,69 @@ import pytest
 import torch
 
 from ssmith.evaluation.metrics import ACCURACY, PERPLEXITY, RMSE, Outcomes
-from ssmith.watch.curve import CostCurve, in_metric
+from ssmith.watch.curve import APART, DISAGREE, CostCurve, Shifted, in_metric
 from ssmith.watch.inside import MEAN_COST, RowsSeen
 from ssmith.watch.profile import Promise
 from ssmith.watch.quality import judge
 
 
-def seen(cost, loss):
+def seen(cost, loss, apart=0.1):
     """Rows whose dense model is always right and whose cut one is wrong with some probability."""
     random = np.random.default_rng(0)
     right = torch.from_numpy((random.random(len(cost)) > loss).astype(float))
     return RowsSeen(
-        readings={MEAN_COST: cost}, sites={},
+        readings=told(cost, apart), sites={},
         outcomes=(Outcomes(numerator=torch.ones(len(cost)).double()), Outcomes(numerator=right)),
     )  # fmt: skip
 
 
+def told(cost, apart=0.1):
+    return {MEAN_COST: cost, APART: np.full(len(cost), apart), DISAGREE: np.full(len(cost), 0.9)}
+
+
+def fitted(*kinds):
+    """A curve of rows as they are, and of (kind, cost, loss) more."""
+    plain = np.random.default_rng(1).uniform(0, 0.1, 400)
+    shifts = [Shifted(kind="", what="plain", seen=seen(plain, plain))]
+    for kind, cost, loss in kinds:
+        shifts.append(Shifted(kind=kind, what=kind, seen=seen(cost, loss)))
+    return CostCurve.fit(shifts, ACCURACY, 0)
+
+
 @pytest.fixture
 def curve():
-    random = np.random.default_rng(1)
-    costs = [random.uniform(0, 0.1, 400), random.uniform(0, 0.5, 400)]
-    return CostCurve.fit([seen(cost, cost) for cost in costs], ACCURACY, ["a", "b"], 0)
+    cost = np.random.default_rng(1).uniform(0, 0.5, 400)
+    return fitted(("a", cost, cost), ("b", cost, cost))
 
 
 def test_the_curve_finds_the_loss_that_made_it(curve):
     for cost in (0.1, 0.3):
-        loss = curve.loss(np.full(300, cost), 1.0, ACCURACY, 0)
+        loss = curve.loss(told(np.full(300, cost)), 1.0, ACCURACY, 0)
         assert loss.low <= cost <= loss.high
         assert loss.value == pytest.approx(cost, abs=0.1)
         assert loss.high - loss.low < 0.25
+        assert loss.level == pytest.approx(2 / 3)
+
+
+def test_what_a_kind_of_change_hides_from_the_curve_widens_the_interval():
+    cost = np.linspace(0, 0.5, 400)
+    # Rows of kind c lose 0.4 more than their cost says: no curve of the others can know.
+    odd = fitted(("a", cost, cost), ("c", cost, cost + 0.4))
+    loss = odd.loss(told(cost, apart=0.1), 1.0, ACCURACY, 0)
+    assert odd.slack == pytest.approx(0.4 / 0.1, rel=0.15)
+    assert loss.low <= 0.25 and loss.high >= 0.65
+    # Where the two models answer half as far apart, half as much can be hidden.
+    half = odd.loss(told(cost, apart=0.05), 1.0, ACCURACY, 0)
+    assert loss.high - half.high == pytest.approx(odd.slack * 0.05)
+    # Answers that differ in a tenth of the rows can cost no more than a tenth of the accuracy.
+    readings = {**told(cost, apart=0.1), DISAGREE: np.full(len(cost), 0.1)}
+    assert odd.loss(readings, 1.0, ACCURACY, 0).high == pytest.approx(0.1)
 
 
 def test_the_curve_rises_and_says_what_is_beyond_it(curve):
     assert (np.diff(curve.best) >= 0).all() and (np.diff(curve.draws) >= 0).all()
     assert curve.beyond(np.array([0.2, 0.9])) == 0.5
-    assert (curve.pairs, curve.rows) == (800, 400)
+    assert (curve.pairs, curve.rows, curve.kinds) == (1200, 400, 2)
 
 
 def test_losses_are_told_in_the_unit_of_the_metric():

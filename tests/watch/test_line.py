@@ -1,14 +1,19 @@
 """The command: what it finds, writes down, exports and refuses."""
 
 import json
+import shlex
 import shutil
 
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from helpers.command import ended
+from ssmith import api
 from ssmith.cli.main import main
 from ssmith.release.line import Line
+from ssmith.watch.findings import Commands
+from ssmith.watch.profile import Profile
 
 
 def test_rows_of_the_same_kind_are_left_alone_and_written_down(watch, cut):
@@ -183,3 +188,25 @@ def test_a_line_that_was_watched_verifies(watch, place):
     watch("--data", "same.npz")
     watch("--data", "changed.npz")
     assert main(["release", "verify", "line", "--quiet"]) == 0
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_what_is_to_be_done_is_a_command_that_runs(watch, place, capsys, labelled):
+    rows = "changed-labelled.npz" if labelled else "changed.npz"
+    found = watch("--data", rows, *(["--labels"] if labelled else []), "--json").document
+    commands = {line for item in found["findings"] for line in item["do"]}
+    verbs = {shlex.split(line)[1] for line in commands}
+    assert verbs == ({"prune", "tune"} if labelled else {"prune"})
+    for line in sorted(commands):
+        assert ended(capsys, *shlex.split(line)[1:], "--quiet").code == 0, line
+    assert api.load("recalibrated") is not None
+
+
+def test_new_rows_without_labels_may_become_the_new_normal(watch, place, capsys, cut):
+    shifted = np.load("same.npz")["x"] + 3.0
+    np.savez("moved.npz", x=shifted)
+    can = Commands(line="line", version=cut[7:19], data="moved.npz")
+    assert ended(capsys, *shlex.split(can.profile)[1:]).code == 0
+    profile = Profile.load(Line.open("line").version(cut).profile)
+    assert profile.curve is None and profile.promise.metric is None
+    assert watch("--data", "moved.npz").code == 0

@@ -50,6 +50,11 @@ def add(subparsers: flags.Subparsers) -> None:
     command.add("--looks", "stop after so many looks", kind=int, metavar="N")
     command.settings("ssmith.watch.look:WatchConfig")
     command.group("with --take")
+    command.switch(
+        "--unlabelled",
+        "the rows have no labels: all are looked at, no metric is promised, and no curve tells "
+        "losses",
+    )
     command.add("--length", "tokens of each window of text; 512 if None", kind=int, metavar="N")
     command.add("--metric", "name of a task; the usual one of the model if None")
 
@@ -113,9 +118,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
     line, config = Line.open(arguments.line), config_of(WatchConfig, arguments)
     taken = {}
-    for name in ("length", "metric"):
+    for name in ("length", "metric", "unlabelled"):
         taken[name] = getattr(arguments, name)
-        if taken[name] is not None and not arguments.take:
+        if taken[name] not in (None, False) and not arguments.take:
             raise InputError(f"--{name} without --take", next_step="the profile says it")
     for name in ("sample", "seed", "batch_size", "speed_seconds"):
         if hasattr(arguments, name):
@@ -166,10 +171,9 @@ def _take(asked: Asked, given: Mapping[str, Any], output: Output) -> int:
     from ssmith.watch.profile import ProfileConfig, as_plain
     from ssmith.watch.service import TakeConfig, take_profile
 
-    own = {name: value for name, value in given.items() if name not in ("length", "metric")}
-    config = TakeConfig(
-        length=given["length"], metric=given["metric"], profile=ProfileConfig(**own)
-    )
+    own = {key: given[key] for key in ("length", "metric", "unlabelled")}
+    profiled = {key: value for key, value in given.items() if key not in own}
+    config = TakeConfig(**own, profile=ProfileConfig(**profiled))
     profile = take_profile(asked.line, asked.version, asked.data, config, parent=asked.parent)
     output.result(as_plain(profile))
     output.line(f"profile of {profile.rows:,} rows: {len(profile.sketches)} readings")

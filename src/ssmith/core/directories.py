@@ -24,10 +24,16 @@ _SHOWN = 3
 
 
 def manifest_of(directory: Path) -> dict[str, Any]:
-    """Return the manifest: size and SHA-256 of every file but itself."""
+    """Return the manifest: size and SHA-256 of every file but itself, and where links lead."""
+    links = {
+        item.relative_to(directory).as_posix(): str(item.readlink())
+        for item in sorted(directory.rglob("*"))
+        if item.is_symlink() and item.is_dir()
+    }
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
+        **({"links": links} if links else {}),
         "files": {
             item.relative_to(directory).as_posix(): {
                 "bytes": item.stat().st_size,
@@ -65,13 +71,23 @@ def listed_in(directory: Path) -> dict[str, dict[str, object]] | None:
     return files if all(isinstance(item, dict) for item in files.values()) else None
 
 
+def _links_in(directory: Path) -> list[str]:
+    """Return the links to directories that a manifest lists, and that lead where it says."""
+    links = read_json(directory / MANIFEST).get("links")
+    return [
+        name
+        for name, target in (links.items() if isinstance(links, dict) else ())
+        if (directory / name).is_symlink() and str((directory / name).readlink()) == target
+    ]
+
+
 def strangers_in(directory: Path) -> list[str]:
     """Return the files in a directory that no manifest of ours lists, in order."""
     try:
         listed = listed_in(directory)
     except ArtefactError:
         listed = None
-    own = set() if listed is None else {MANIFEST, *listed}
+    own = set() if listed is None else {MANIFEST, *listed, *_links_in(directory)}
     there = [item for item in directory.rglob("*") if item.is_symlink() or not item.is_dir()]
     names = [item.relative_to(directory) for item in there]
     return sorted(

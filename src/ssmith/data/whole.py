@@ -8,13 +8,12 @@ from pathlib import Path
 import torch
 
 from ssmith.core.sequences import SequenceData, Sequences, Task
+from ssmith.core.text import ALL
 from ssmith.data.embedded import PREFIX, load_embedded
 from ssmith.data.files import suffix_of
 from ssmith.data.load import reader_of
 from ssmith.data.raw import pool_of
 from ssmith.data.ts_file import TS
-
-NEW = "new"
 
 
 def load_whole(
@@ -36,7 +35,7 @@ def load_whole(
         labelled: whether labels are there and count; without, they may be missing, and all are 0.
 
     Returns:
-        A data set with the split ``new`` alone.
+        A data set with the split ``all`` alone.
 
     Raises:
         InputError: if there is no such file or kind of file.
@@ -46,7 +45,7 @@ def load_whole(
     if str(spec).startswith(PREFIX):
         found = load_embedded(str(spec).removeprefix(PREFIX), seed=0)
         return SequenceData(
-            name=found.name, task=found.task, splits={NEW: found.split("test")},
+            name=found.name, task=found.task, splits={ALL: found.split("test")},
             classes=found.classes, vocabulary=found.vocabulary,
         )  # fmt: skip
     path = Path(spec)
@@ -64,7 +63,7 @@ def load_whole(
         if task == "classification":
             y = torch.zeros(len(pool), dtype=torch.int64)
     return SequenceData(
-        name=pool.name, task=task, splits={NEW: Sequences(x=part.x, lengths=part.lengths, y=y)},
+        name=pool.name, task=task, splits={ALL: Sequences(x=part.x, lengths=part.lengths, y=y)},
         classes=pool.classes if labelled else classes or ("",) * outputs,
         vocabulary=pool.vocabulary,
     )  # fmt: skip

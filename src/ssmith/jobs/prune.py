@@ -23,13 +23,14 @@ from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt
 from ssmith.core.rows import Rows
+from ssmith.core.text import ALL
 from ssmith.core.tokens import TokenWindows
 from ssmith.core.unit import Mode
 from ssmith.core.words import number_of, span
 from ssmith.evaluation.resident import ResidentPeak, resident_peak
 from ssmith.families.registry import find_selective
 from ssmith.jobs.outputs import RECEIPT, RECIPE
-from ssmith.jobs.source import Calibration
+from ssmith.jobs.source import Calibration, every_row
 from ssmith.spine.planning import SELECTIVE
 
 # Of the memory that is left, for weights and what a pass adds to them.
@@ -180,6 +181,8 @@ def _rows(calibration: Calibration, model: Any, directory: Path) -> Rows | None:
         return None
     if is_language_model(read_any_config(directory)):
         return _windows(calibration, directory, model)
+    if calibration.split == ALL:
+        return calibration.draw(every_row(model, str(directory), calibration.data, labelled=False))
     return calibration.draw(api.load_data(calibration.data, model, needs=(calibration.split,)))
 
 

@@ -15,7 +15,7 @@ from ssmith.artefact.configs import read_any_config
 from ssmith.artefact.tuned import head_of, lineage
 from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.directories import FORMAT
-from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.errors import InputError, ModelError, UnsupportedError
 from ssmith.core.layers import Finding
 from ssmith.core.rows import Rows, as_rows
 from ssmith.core.seeds import permutation
@@ -24,8 +24,8 @@ from ssmith.core.text import ALL, Text
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.core.tokens import TokenWindows
 from ssmith.core.words import number_of
-from ssmith.data import find_tokenizer, load_text
-from ssmith.families import directory_of, vocabulary_of
+from ssmith.data import check_fits, find_tokenizer, load_text, load_whole
+from ssmith.families import answers_of, directory_of, vocabulary_of
 
 _LENGTH = 2048
 _OF_TEXT = ("length", "stride", "windows", "field")
@@ -88,7 +88,7 @@ class Calibration:
         samples: how many rows, ≥ 1; 256 sequences or 64 windows if None.
         length: tokens of each window of text, ≥ 2; 2,048 if None.
         seed: of their draw, and of what is random in a method.
-        split: they are drawn from.
+        split: they are drawn from; all for every row of a file, which needs no labels then.
         field: key or column of the text in a ``.jsonl`` or ``.csv`` file; ``text`` if None.
     """
 
@@ -105,6 +105,7 @@ class Calibration:
         if self.length is not None:
             check_integer("length", self.length, at_least=2)
         check_integer("seed", self.seed, at_least=0)
+        check_choice("split", self.split, (*SPLITS, ALL))
 
     def check_kind(self, *, text: bool) -> None:
         """Raise if a setting says nothing about the rows at hand."""
@@ -212,6 +213,40 @@ def open_source(
     if reads_text(model):
         return Source(data=api.load_text(data, loaded, field=field or "text"))
     return Source(data=api.load_data(data, loaded, needs=needs, columns=columns))
+
+
+def every_row(loaded: nn.Module, model: str, data: str, *, labelled: bool) -> SequenceData:
+    """Open all rows of a file, in its order, as the split ``all``.
+
+    Args:
+        loaded: the model that is to read them.
+        model: as users call it.
+        data: a file, as every command reads it.
+        labelled: whether labels must be there; else they may be missing and do not count.
+
+    Returns:
+        The rows.
+
+    Raises:
+        ModelError: if the model does not say what it reads and predicts.
+        InputError: if there is no such file.
+        DataError: if it does not fit the model.
+    """
+    answers = answers_of(loaded)
+    if answers is None:
+        raise ModelError(
+            f"{model} does not say what it reads and predicts",
+            allowed="sequence models and language models; others from Python",
+        )
+    found = load_whole(
+        data, task=answers.task, outputs=answers.outputs, classes=answers.classes,
+        labelled=labelled,
+    )  # fmt: skip
+    check_fits(
+        found, channels=answers.channels, vocabulary=answers.vocabulary, outputs=answers.outputs,
+        task=answers.task,
+    )  # fmt: skip
+    return found
 
 
 def reads_text(model: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from ssmith.core.errors import InputError
 from ssmith.release.disk import hex_of, in_our_words, plain
 from ssmith.release.evidence import Paper, made_of, refuse_foreign
+from ssmith.release.export import source_of
 from ssmith.release.keys import Key
 from ssmith.release.line import Line
 from ssmith.release.log import Entry
@@ -85,12 +86,13 @@ def keep(
                 f"{artefact.directory / BASE} has the name that a line gives to an adapter's base",
                 next_step="rename it",
             )
-    digest = manifest.digest
+    digest, source = manifest.digest, source_of(artefact.directory, manifest)
     with line.change(f"add {artefact.name}") as writing:
         there = any(item.version == digest for item in writing.before if item.action == "add")
         receipts = tuple(writing.keep_receipt(paper.raw) for paper in papers)
         if not there:
             details = _keep(writing, artefact, manifest)
+            details |= {} if source is None else {"exported": source}
             writing.record(
                 "add", version=digest, receipts=receipts, reason=reason, details=details, key=key
             )

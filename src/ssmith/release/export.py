@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ssmith.core.directories import new_directory, refuse_existing, write_manifest
-from ssmith.core.errors import InputError
-from ssmith.core.files import to_json
+from ssmith.core.errors import ArtefactError, InputError
+from ssmith.core.files import read_json, to_json
 from ssmith.release.disk import hex_of, in_our_words, write_new
 from ssmith.release.line import Line
 from ssmith.release.lineage import lineage_of
-from ssmith.release.manifest import BASE, copy, kept_manifest
+from ssmith.release.manifest import BASE, Manifest, copy, kept_manifest
 from ssmith.release.version import RECEIPTS, VERSIONS, Version
 
 ABOUT = "release.json"
@@ -83,6 +83,37 @@ def _fill(line: Line, version: Version, place: Path) -> None:
         "entries": [{**item.content(), "signatures": item.signatures} for item in version.evidence],
     }
     write_new(place / ABOUT, to_json(about).encode("utf-8"))
+
+
+def source_of(directory: Path, manifest: Manifest) -> dict[str, str] | None:
+    """Return the line, the version and its way there that an export tells of itself.
+
+    Args:
+        directory: of the model, as it lies in the export.
+        manifest: of what lies there, with its base.
+
+    Returns:
+        The source; None of a model that no line exported.
+
+    Raises:
+        ArtefactError: if the model was changed since, or what the export tells cannot be read.
+    """
+    path = directory.parent / ABOUT
+    if directory.name != MODEL or not path.is_file():
+        return None
+    about = read_json(path)
+    told = {name: about.get(name) for name in ("line", "version", "lineage")}
+    if not all(isinstance(item, str) for item in told.values()):
+        raise ArtefactError(
+            f"{path} does not tell line, version and lineage", next_step="export the version again"
+        )
+    if told["version"] != manifest.digest:
+        raise ArtefactError(
+            f"{directory} is not what line {told['line']} exported",
+            allowed=f"version {told['version']}; these files are {manifest.digest}",
+            next_step=f"export it again, or move {path} away: then it is a model of its own",
+        )
+    return {name: str(item) for name, item in told.items()}
 
 
 def _model(root: Path, digest: str, place: Path) -> None:

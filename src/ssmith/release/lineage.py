@@ -48,11 +48,19 @@ def lineage_of(version: Version, versions: Sequence[Version]) -> Lineage:
         if last.parent is None and last.base is None:
             foreign = last.added.details.get("kind") == "foreign"
             end = "of another tool, which names no parent" if foreign else "made from no other"
-            return Lineage(versions=tuple(steps), end=end, whole=not foreign)
+            source = f"{_exported(last)}, {end}" if last.source else end
+            return Lineage(versions=tuple(steps), end=source, whole=not foreign)
         found = by_digest.get(last.base or "") or by_tensors.get(last.parent or "")
         if found is None:
             end = f"a model with digest {(last.parent or '')[:12]}…, which is not in this line"
+            if last.source:
+                end = f"{_exported(last)}, which says: {last.source['lineage']}"
             return Lineage(versions=tuple(steps), end=end, whole=False)
         if found in steps:
             return Lineage(versions=tuple(steps), end="itself: it goes in a circle", whole=False)
         steps.append(found)
+
+
+def _exported(version: Version) -> str:
+    """Return which line a version came out of."""
+    return f"exported from line {version.source['line']}"

@@ -83,6 +83,11 @@ class Version:
         return None if found is None else str(found)
 
     @property
+    def source(self) -> Mapping[str, str]:
+        """Line, version and lineage it was exported with; empty if it was not."""
+        return dict(self.added.details.get("exported") or {})
+
+    @property
     def base(self) -> str | None:
         """Digest of the version that an adapter is put on; None of any other."""
         found = self.added.details.get("base")

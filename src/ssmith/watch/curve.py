@@ -9,13 +9,19 @@ from typing import Any
 import numpy as np
 
 from ssmith.core.optional import require
-from ssmith.evaluation.metrics import Metric, Outcomes
+from ssmith.evaluation.metrics import MEAN_ABSOLUTE_ERROR, Metric, Outcomes
+from ssmith.watch.inputs import Readings
 from ssmith.watch.inside import MEAN_COST, RowsSeen
 from ssmith.watch.sketch import Values
 
 KNOTS = 33
 DRAWS = 100
 _LEVEL = 0.95
+_TINY = 1e-300
+DISAGREE = "cut/answers/disagree"
+"""Reading: whether, or of numbers by how much, the two models' answers to a row differ."""
+APART = "cut/answers/distance"
+"""Reading: how far the two models' answers to a row are apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,25 +32,49 @@ class Loss:
         value: in the metric's unit; larger is worse.
         low: lower end of the interval.
         high: upper end.
+        level: confidence of the interval.
     """
 
     value: float
     low: float
     high: float
+    level: float = _LEVEL
 
     def as_dict(self) -> dict[str, float]:
         """Return a JSON-ready dict."""
-        return {"value": self.value, "low": self.low, "high": self.high, "level": _LEVEL}
+        return {"value": self.value, "low": self.low, "high": self.high, "level": self.level}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shifted:
+    """What was seen of the rows of a profile, changed in one way.
+
+    Args:
+        kind: of the change; empty for the rows as they are.
+        what: was done, in words.
+        seen: of the rows, in their order.
+    """
+
+    kind: str
+    what: str
+    seen: RowsSeen
 
 
 @dataclass(frozen=True, kw_only=True)
 class CostCurve:
     """Loss of an outcome against the cost of the cut on that row: a rising function.
 
+    What a cost means on rows of another kind is not what it means on these. How much that can be is
+    measured: each kind of change is told by a curve of the other kinds, and ``slack`` is the worst
+    that came of it, per distance of the two models' answers, which is known without labels.
+
     Args:
         at: costs, rising.
         best: mean loss of a row at each of them.
         draws: the same, fitted to resampled rows.
+        slack: largest error of a mean loss on a kind of change that the curve had not seen, as a
+            multiple of the mean distance of answers there.
+        kinds: of change; so many in one more are told within the slack, if the next is like them.
         pairs: rows it was fitted to, each perturbed one counted anew.
         rows: different rows among them.
         how: what was done to them.
@@ -53,55 +83,68 @@ class CostCurve:
     at: Values
     best: Values
     draws: Values
+    slack: float
+    kinds: int
     pairs: int
     rows: int
     how: tuple[str, ...]
 
     @classmethod
-    def fit(
-        cls, seen: Sequence[RowsSeen], metric: Metric, how: Sequence[str], seed: int
-    ) -> CostCurve:
+    def fit(cls, shifts: Sequence[Shifted], metric: Metric, seed: int) -> CostCurve:
         """Fit a curve to what was seen of rows as they are and perturbed.
 
         Every row with its perturbed twins is drawn, or not, together: their losses depend on each
         other.
 
         Args:
-            seen: of the rows, then of each perturbation, in one order of rows.
+            shifts: the rows as they are, then each change, in one order of rows.
             metric: what outcomes mean.
-            how: what was done.
             seed: of the resampling.
 
         Returns:
             The curve.
         """
-        cost = np.concatenate([item.readings[MEAN_COST] for item in seen])
-        pairs = [row_losses(item, metric) for item in seen]
-        loss, weight = (np.concatenate([pair[i] for pair in pairs]) for i in (0, 1))
-        count = len(cost) // len(seen)
-        at = np.unique(np.quantile(cost, np.linspace(0, 1, KNOTS)))
+        costs = np.stack([item.seen.readings[MEAN_COST] for item in shifts])
+        pairs = [row_losses(item.seen, metric) for item in shifts]
+        losses, weights = (np.stack([pair[i] for pair in pairs]) for i in (0, 1))
+        count = costs.shape[1]
+        at = np.unique(np.quantile(costs, np.linspace(0, 1, KNOTS)))
         random = np.random.default_rng(seed)
         draws = []
         for _ in range(DRAWS):
             drawn = random.multinomial(count, np.full(count, 1 / count))
-            draws.append(_rising(cost, loss, weight * np.tile(drawn, len(seen)), at))
+            draws.append(_rising(costs, losses, weights * drawn, at))
+        kinds = np.array([item.kind for item in shifts])
+        errors = []
+        for kind in dict.fromkeys(kinds[1:]):
+            others = kinds != kind
+            told = _rising(costs[others], losses[others], weights[others], at)
+            for place in np.flatnonzero(~others).tolist():
+                true = np.average(losses[place], weights=weights[place])
+                apart = shifts[place].seen.readings[APART].mean()
+                error = abs(float(np.interp(costs[place], at, told).mean() - true))
+                errors.append(error / max(float(apart), _TINY) if error else 0.0)
         return cls(
-            at=at, best=_rising(cost, loss, weight, at), draws=np.stack(draws),
-            pairs=len(cost), rows=count, how=tuple(how),
+            at=at, best=_rising(costs, losses, weights, at), draws=np.stack(draws),
+            slack=max(errors, default=0.0), kinds=len(set(kinds[1:])), pairs=costs.size, rows=count,
+            how=tuple(item.what for item in shifts),
         )  # fmt: skip
 
-    def loss(self, costs: Values, level: float, metric: Metric, seed: int) -> Loss:
+    def loss(self, readings: Readings, level: float, metric: Metric, seed: int) -> Loss:
         """Return the loss that rows of these costs point to.
 
         Args:
-            costs: of new rows; beyond the curve they count as at its end.
+            readings: of new rows, with what the cut costs and how far answers are apart; costs
+                beyond the curve count as at its end.
             level: mean outcome of the dense model at release.
             metric: what outcomes mean.
             seed: of the resampling of rows.
 
         Returns:
-            In the metric's unit, with an interval for the curve and the rows together.
+            In the metric's unit, with an interval for the curve, the rows and what they may differ
+            in from those of the profile.
         """
+        costs, apart = readings[MEAN_COST], readings[APART]
         random = np.random.default_rng(seed)
         best = np.interp(costs, self.at, self.best).mean()
         drawn = random.integers(len(costs), size=(len(self.draws), len(costs)))
@@ -110,8 +153,14 @@ class CostCurve:
             for index, draw in zip(drawn, self.draws, strict=True)
         ]
         low, high = np.quantile(means, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-        value, low, high = (in_metric(float(item), level, metric) for item in (best, low, high))
-        return Loss(value=value, low=min(low, value), high=max(high, value))
+        slack = self.slack * float(apart.mean())
+        most = float("inf")
+        if metric.proportion or metric.name == MEAN_ABSOLUTE_ERROR.name:
+            # Where answers are the same, so is what they score; elsewhere at most this is lost.
+            most = float(readings[DISAGREE].mean())
+        ends = np.clip([best, min(low, best) - slack, max(high, best) + slack], -most, most)
+        value, low, high = (in_metric(float(item), level, metric) for item in ends)
+        return Loss(value=value, low=low, high=high, level=self.kinds / (self.kinds + 1))
 
     def beyond(self, costs: Values) -> float:
         """Return the share of rows whose cost is larger than any the curve was fitted to."""
@@ -123,7 +172,10 @@ class CostCurve:
 
     def facts(self) -> dict[str, Any]:
         """Return the rest, JSON-ready."""
-        return {"pairs": self.pairs, "rows": self.rows, "how": list(self.how)}
+        return {
+            "slack": self.slack, "kinds": self.kinds, "pairs": self.pairs, "rows": self.rows,
+            "how": list(self.how),
+        }  # fmt: skip
 
 
 def row_losses(seen: RowsSeen, metric: Metric) -> tuple[Values, Values]:
@@ -162,7 +214,8 @@ def _rising(cost: Values, loss: Values, weight: Values, at: Values) -> Values:
     """Return the isotonic regression of losses on costs, at some costs."""
     optimize = require("scipy.optimize", extra="watch", purpose="the curve of losses")
     there = weight > 0
-    order = cost[there].argsort(kind="stable")
-    fitted = optimize.isotonic_regression(loss[there][order], weights=weight[there][order]).x
-    found: Values = np.interp(at, cost[there][order], fitted)
+    cost, loss, weight = cost[there], loss[there], weight[there]
+    order = cost.argsort(kind="stable")
+    fitted = optimize.isotonic_regression(loss[order], weights=weight[order]).x
+    found: Values = np.interp(at, cost[order], fitted)
     return found

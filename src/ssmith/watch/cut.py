@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ssmith.evaluation.metrics import Metric
-from ssmith.watch.curve import Loss
+from ssmith.watch.curve import APART, DISAGREE, Loss
 from ssmith.watch.inside import MEAN_COST, RowsSeen
 from ssmith.watch.profile import Profile
 from ssmith.watch.sketch import Sketch, Values
@@ -96,19 +96,19 @@ def costs_now(
     Returns:
         The costs; None where the dense model was not at hand now or then.
     """
-    answers = seen.readings.get("cut/answers/disagree")
-    known = profile.sketches.get("cut/answers/disagree")
+    answers = seen.readings.get(DISAGREE)
+    known = profile.sketches.get(DISAGREE)
     if answers is None or known is None:
         return None
     names = {**seen.costs, **seen.shares}
     loss = release = None
     beyond = 0.0
     if profile.curve is not None and metric is not None and profile.promise.dense is not None:
-        costs = seen.readings[MEAN_COST]
         level, seed = profile.promise.dense, int(profile.settings.get("seed", 0))
-        loss = profile.curve.loss(costs, level, metric, seed)
-        beyond = profile.curve.beyond(costs)
-        release = profile.curve.loss(profile.sketches[MEAN_COST].drawn(), level, metric, seed)
+        loss = profile.curve.loss(seen.readings, level, metric, seed)
+        beyond = profile.curve.beyond(seen.readings[MEAN_COST])
+        then = {name: profile.sketches[name].drawn() for name in (MEAN_COST, APART, DISAGREE)}
+        release = profile.curve.loss(then, level, metric, seed)
     return CutCosts(
         sites={name: _site(name, profile, seen, refits) for name in names},
         disagree=float(answers.mean()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -53,39 +54,50 @@ class Commands:
 
     Args:
         line: the line.
-        version: directory of the version that is watched.
+        place: directory of the version that is watched.
+        version: its digest.
         data: the new rows.
+        labelled: whether they have labels, as every text has.
+        text: whether they are text.
         dense: what it was cut from, as a user names it; empty if not known.
         cuts: the cuts, as ``prune`` is told of them.
         earlier: whether there is an earlier version to go back to.
     """
 
-    line: str
-    version: str
-    data: str
+    line: str = ""
+    place: str = ""
+    version: str = ""
+    data: str = ""
+    labelled: bool = False
+    text: bool = False
     dense: str = ""
-    cuts: str = ""
+    cuts: tuple[str, ...] = ()
     earlier: bool = False
 
     @property
     def recalibrate(self) -> str:
-        """Cut what the model was cut from again, on the new rows."""
-        return f"ssmith prune {self.dense} {self.cuts}--data {self.data} --out recalibrated"
+        """Cut what the model was cut from again, on the new rows, which needs no labels."""
+        words = ("ssmith", "prune", self.dense, *self.cuts, "--data", self.data, "--split", "all")
+        return shlex.join([*words, "--out", "recalibrated"])
 
     @property
     def tune(self) -> str:
         """Train the version further on the new rows."""
-        return f"ssmith tune {self.version} --data {self.data} --out tuned"
+        method = "state-offset-h" if self.text else "state-offset-y"
+        words = ("ssmith", "tune", self.place, "--method", method, "--data", self.data)
+        return shlex.join([*words, "--out", "tuned"])
 
     @property
     def roll_back(self) -> str:
         """Go back to the version before."""
-        return f"ssmith release rollback {self.line} --reason 'watch: {{what}}'"
+        return f"ssmith release rollback {shlex.quote(self.line)} --reason 'watch: {{what}}'"
 
     @property
     def profile(self) -> str:
         """Take the new rows as the new normal."""
-        return f"ssmith watch {self.line} --take --data {self.data}"
+        words = ["ssmith", "watch", self.line, "--take", "--data", self.data]
+        words += [] if self.labelled else ["--unlabelled"]
+        return shlex.join([*words, "--version", self.version])
 
     def back(self, what: str) -> tuple[str, ...]:
         """Return the command to roll back, where there is something to go back to."""
@@ -100,7 +112,8 @@ def of_cut(
     if not own or costs is None:
         return []
     sites = {name: site for name, site in costs.sites.items() if site.now is not None}
-    worst = max(sites, key=lambda name: _times(sites[name]), default="")
+    drifted = {item.place for item in own} & sites.keys()
+    worst = max(drifted, key=lambda name: _times(sites[name]), default="")
     what = f"the cut costs more than at release: {_site_words(worst, sites[worst])}" if worst else (
         "the model answers differently from the one it was cut from more often than at release"
     )  # fmt: skip
@@ -145,7 +158,9 @@ def of_drifts(
     for item in drifts:
         if item.kind == kind and item.alarm:
             by_place.setdefault(item.place, []).append(item)
-    do = (can.tune, *can.back(f"{kind} drift")) if cut else (can.profile,)
+    do = (can.profile,)
+    if cut:
+        do = (*((can.tune,) if can.labelled else ()), *can.back(f"{kind} drift"))
     found = [
         WatchFinding(
             kind=kind, alarm=True, what=_drift_words(own, cut=cut), since=own[0].since,

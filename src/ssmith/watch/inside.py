@@ -28,6 +28,8 @@ from ssmith.watch.removed import Removed, removed_energy
 
 _ROWS_AT_ONCE, _WINDOWS_AT_ONCE = 64, 8
 _TINY = 1e-300
+_ROUNDED = 1e-9
+"""Share of an energy that rounding alone can make of numbers with 24 bits."""
 MEAN_COST = "cut/all sites/mean cost"
 """Reading: what the cut costs on a row, a mean over sites of the share of output lacking."""
 Energy = Float64[Tensor, "b"]
@@ -233,7 +235,8 @@ def _shares(energies: Mapping[str, Energy]) -> dict[str, Energy]:
     found = {}
     for name, part, whole in (("cost", "lacking", "dense"), ("removed", "removed", "whole")):
         if part in energies:
-            found[name] = energies[part] / energies[whole].clamp(min=_TINY)
+            share = energies[part] / energies[whole].clamp(min=_TINY)
+            found[name] = torch.where(share > _ROUNDED, share, 0.0)
     return found
 
 

@@ -153,7 +153,7 @@ def look(
         DataError: if there is no row.
         NumericalError: if an output is not finite.
     """
-    chosen, can = config or WatchConfig(), commands or Commands(line="", version="", data="")
+    chosen, can = config or WatchConfig(), commands or Commands()
     sample = sampled(rows, chosen.sample, chosen.seed)
     seen = look_at(pair, sample, batch_size=chosen.batch_size)
     readings = {**read_inputs(sample, profile.inputs, own=False), **seen.readings}

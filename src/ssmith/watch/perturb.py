@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from ssmith.core.rows import Rows
@@ -21,66 +21,98 @@ SMOOTH = (5,)
 BLEND = (0.3, 0.5)
 REPLACED = (0.03, 0.1, 0.3)
 """Share of tokens replaced by others of the same rows."""
+SHUFFLED = 8
+"""Steps that change places among each other."""
 
 
-def perturbed(rows: Rows, seed: int) -> Iterator[tuple[str, Rows]]:
-    """Yield rows that are changed in one way each, with the targets they had.
+@dataclass(frozen=True, kw_only=True)
+class Changed:
+    """Rows that are changed in one way.
+
+    Args:
+        kind: of the change; the same kind comes in several sizes.
+        what: was done, in words.
+        rows: with the targets they had; of text the next tokens that they have now.
+    """
+
+    kind: str
+    what: str
+    rows: Rows
+
+
+def perturbed(rows: Rows, seed: int) -> Iterator[Changed]:
+    """Yield rows that are changed in one way each.
 
     Series: noise, scale and shift in units of each channel's spread, smoothing, and a blend with
-    another row. Tokens: some replaced by others of the same rows.
+    another row. Tokens: some replaced by others of the same rows, and the end of another row. Both:
+    turned round, slower, and in another order.
 
     Args:
         rows: of the profile.
         seed: of the noise.
 
     Yields:
-        What was done, in words, and the rows; nothing for rows of another build.
+        The changed rows; nothing for rows of another build.
     """
-    if isinstance(rows, TokenWindows):
-        for share in REPLACED:
-            yield f"{share:.0%} of the tokens replaced", _replaced(rows, share, seed)
+    if not isinstance(rows, TokenWindows | Sequences):
         return
-    if not isinstance(rows, Sequences):
-        return
-    valid = torch.arange(rows.x.shape[1]) < rows.lengths[:, None]
-    if not rows.x.is_floating_point():
-        for share in REPLACED:
-            ids = _exchanged(rows.x, valid, share, seed)
-            yield f"{share:.0%} of the tokens replaced", replace(rows, x=ids)
-        return
-    for what, x in _series(rows.x, valid, seed):
-        yield what, replace(rows, x=torch.where(valid[..., None], x, 0.0))
+    x = rows.ids if isinstance(rows, TokenWindows) else rows.x
+    valid = torch.arange(x.shape[1]) < rows.lengths[:, None]
+    changes = _series if x.is_floating_point() else _tokens
+    for make in (changes, _orders):
+        for kind, what, changed in make(x, valid, seed):
+            there = valid[..., None] if x.ndim > 2 else valid
+            kept = torch.where(there, changed, x)
+            if isinstance(rows, TokenWindows):
+                yield Changed(kind=kind, what=what, rows=replace(rows, ids=kept))
+            else:
+                yield Changed(kind=kind, what=what, rows=replace(rows, x=kept))
 
 
-def _series(
-    x: Float[Tensor, "b l c"], valid: Bool[Tensor, "b l"], seed: int
-) -> Iterator[tuple[str, Tensor]]:
+_Made = Iterator[tuple[str, str, Tensor]]
+
+
+def _series(x: Float[Tensor, "b l c"], valid: Bool[Tensor, "b l"], seed: int) -> _Made:
     spread, middle = x[valid].std(0), x[valid].mean(0)
     for size in NOISE:
         noise = torch.randn(x.shape, generator=generator(seed, f"noise {size}"))
-        yield f"noise of {size:g} spreads", x + size * spread * noise
+        yield "noise", f"noise of {size:g} spreads", x + size * spread * noise
     for factor in SCALE:
-        yield f"scaled by {factor:g}", middle + factor * (x - middle)
+        yield "scale", f"scaled by {factor:g}", middle + factor * (x - middle)
     for size in SHIFT:
-        yield f"shifted by {size:+g} spreads", x + size * spread
+        yield "shift", f"shifted by {size:+g} spreads", x + size * spread
     for width in SMOOTH:
         padded = torch.nn.functional.pad(x.mT, (width // 2, width // 2), mode="replicate")
-        yield f"means of {width} steps", torch.nn.functional.avg_pool1d(padded, width, 1).mT
+        means = torch.nn.functional.avg_pool1d(padded, width, 1).mT
+        yield "smooth", f"means of {width} steps", means
     other = torch.randperm(len(x), generator=generator(seed, "blend"))
     for share in BLEND:
-        yield f"{share:.0%} of another row", (1 - share) * x + share * x[other]
+        yield "blend", f"{share:.0%} of another row", (1 - share) * x + share * x[other]
 
 
-def _replaced(rows: TokenWindows, share: float, seed: int) -> TokenWindows:
-    valid = torch.arange(rows.ids.shape[1]) < rows.lengths[:, None]
-    return replace(rows, ids=_exchanged(rows.ids, valid, share, seed))
-
-
-def _exchanged(ids: Tensor, valid: Bool[Tensor, "b l"], share: float, seed: int) -> Tensor:
-    stream = generator(seed, f"replaced {share}")
-    chosen = (torch.rand(ids.shape, generator=stream) < share) & valid
+def _tokens(ids: Int64[Tensor, "b l"], valid: Bool[Tensor, "b l"], seed: int) -> _Made:
     there = ids[valid]
-    drawn = there[torch.randint(len(there), (int(chosen.sum()),), generator=stream)]
-    changed = ids.clone()
-    changed[chosen] = drawn
-    return changed
+    for share in REPLACED:
+        stream = generator(seed, f"replaced {share}")
+        chosen = (torch.rand(ids.shape, generator=stream) < share) & valid
+        drawn = there[torch.randint(len(there), (int(chosen.sum()),), generator=stream)]
+        changed = ids.clone()
+        changed[chosen] = drawn
+        yield "replaced", f"{share:.0%} of the tokens replaced", changed
+    other = ids[torch.randperm(len(ids), generator=generator(seed, "blend"))]
+    late = torch.arange(ids.shape[1]) >= valid.sum(1, keepdim=True) // 2
+    yield "blend", "the end of another row", torch.where(late, other, ids)
+
+
+def _orders(x: Tensor, valid: Bool[Tensor, "b l"], seed: int) -> _Made:
+    """Yield the same steps at other places."""
+    last, place = valid.sum(1, keepdim=True) - 1, torch.arange(x.shape[1])
+    drawn = torch.rand(x.shape[:2], generator=generator(seed, "order"))
+    # Sorted by block, then by a draw: steps stay within their block.
+    mixed = (place // SHUFFLED + drawn).argsort(1)
+    orders = {"turned round": last - place, "half as fast": place.expand(x.shape[:2]) // 2,
+              f"{SHUFFLED} steps each in another order": mixed.minimum(last)}  # fmt: skip
+    for what, order in orders.items():
+        index = order.clamp(min=0)
+        index = index[..., None] if x.ndim > 2 else index
+        yield what, what, torch.take_along_dim(x, index, 1)

@@ -26,14 +26,14 @@ from ssmith.evaluation.metrics import Metric
 from ssmith.evaluation.task import Task
 from ssmith.families import model_digest, modes_of
 from ssmith.watch.costs import PassCost, measure
-from ssmith.watch.curve import CostCurve, level_of
+from ssmith.watch.curve import CostCurve, Shifted, level_of
 from ssmith.watch.inputs import InputRange, range_of, read_inputs
 from ssmith.watch.inside import MEAN_COST, ModelPair, RowsSeen, look_at
 from ssmith.watch.perturb import perturbed
 from ssmith.watch.removed import Removed, refit_cost, removed_by
 from ssmith.watch.sketch import Sketch, Values
 
-VERSION = 1
+VERSION = 2
 _TWO_SIDED = 1.96
 FILE, TENSORS = "profile.json", "profile.safetensors"
 
@@ -189,10 +189,8 @@ class Profile:
         del content["version"]
         curve = content.pop("curve")
         if curve is not None:
-            curve = CostCurve(
-                at=arrays["curve/at"], best=arrays["curve/best"], draws=arrays["curve/draws"],
-                pairs=curve["pairs"], rows=curve["rows"], how=tuple(curve["how"]),
-            )  # fmt: skip
+            held = {name: arrays[f"curve/{name}"] for name in ("at", "best", "draws")}
+            curve = CostCurve(**{**curve, "how": tuple(curve["how"]), **held})
         return cls(
             inputs=InputRange(**{k: tuple(v) for k, v in content.pop("inputs").items()}),
             sketches={
@@ -310,11 +308,11 @@ def _curve(pair: ModelPair, rows: Rows, seen: RowsSeen, config: ProfileConfig) -
     if pair.task is None or pair.dense is None or MEAN_COST not in seen.readings:
         return None
     plain = ModelPair(model=pair.model, dense=pair.dense, task=pair.task)
-    how, all_seen = ["as they are"], [seen]
-    for what, changed in perturbed(rows, config.seed):
-        how.append(what)
-        all_seen.append(look_at(plain, changed, batch_size=config.batch_size))
-    return CostCurve.fit(all_seen, pair.task.metric, how, config.seed)
+    shifts = [Shifted(kind="", what="as they are", seen=seen)]
+    for item in perturbed(rows, config.seed):
+        changed = look_at(plain, item.rows, batch_size=config.batch_size)
+        shifts.append(Shifted(kind=item.kind, what=item.what, seen=changed))
+    return CostCurve.fit(shifts, pair.task.metric, config.seed)
 
 
 def as_plain(profile: Profile) -> dict[str, Any]:

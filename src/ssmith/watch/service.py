@@ -13,7 +13,7 @@ from ssmith.core.errors import InputError
 from ssmith.core.receipt import versions
 from ssmith.release.adding import keep_profile
 from ssmith.release.line import Line
-from ssmith.release.version import Version
+from ssmith.release.version import Version, short, trail_of
 from ssmith.watch.findings import Commands
 from ssmith.watch.look import LookFound, WatchConfig, look
 from ssmith.watch.profile import Profile, ProfileConfig, take
@@ -31,6 +31,7 @@ class TakeConfig:
     Args:
         length: tokens of each window of text, ≥ 2; 512 if None.
         metric: name of a task; the usual one of the model if None.
+        unlabelled: the rows have no labels: no metric is promised, and no curve tells losses.
         profile: how it is taken.
 
     Raises:
@@ -39,6 +40,7 @@ class TakeConfig:
 
     length: int | None = None
     metric: str | None = None
+    unlabelled: bool = False
     profile: ProfileConfig = field(default_factory=ProfileConfig)
 
     def __post_init__(self) -> None:
@@ -59,7 +61,8 @@ def take_profile(
     Args:
         line: the line.
         version: of which it is.
-        spec: labelled data; the test split is looked at, which the model has not learned from.
+        spec: labelled data; the test split is looked at, which the model has not learned from. Of
+            rows without labels all of them.
         config: how.
         parent: what the version was cut from, where the line cannot tell.
 
@@ -73,8 +76,12 @@ def take_profile(
     """
     chosen = config or TakeConfig()
     subject = open_subject(line, version, parent)
-    rows = subject.labelled(spec, chosen.length, chosen.profile.sample)
-    task = subject.task(chosen.metric, rows)
+    most = chosen.profile.sample
+    if chosen.unlabelled:
+        rows, task = subject.new(spec, labels=False, length=chosen.length, most=most), None
+    else:
+        rows = subject.labelled(spec, chosen.length, most)
+        task = subject.task(chosen.metric, rows)
     profile = take(
         subject.model, rows, dense=subject.dense, plan=subject.plan, task=task,
         config=chosen.profile,
@@ -162,7 +169,8 @@ class Watch:
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         found, stream = look(
             self.profile, self.subject.pair(task), rows, Stream.load(self._streams),
-            time=now, config=self.config, commands=self._commands(spec), promised=promised,
+            time=now, config=self.config, commands=self._commands(spec, labels=labels),
+            promised=promised,
         )  # fmt: skip
         receipt = {
             "action": "watch", "line": self.line.name, "version": self.version.digest,
@@ -184,17 +192,24 @@ class Watch:
             receipt=receipt,
         )  # fmt: skip
 
-    def _commands(self, spec: str) -> Commands:
-        live = [item for item in self.line.entries() if item.action in ("promote", "override")]
+    def _commands(self, spec: str, *, labels: bool) -> Commands:
+        trail, text = trail_of(self.line.entries()), self.subject.is_text
         return Commands(
-            line=str(self.line.path), version=self.subject.place, data=spec,
+            line=str(self.line.path), place=self.subject.place,
+            version=short(self.version.digest), data=spec, labelled=labels or text, text=text,
             dense=self.subject.dense_name, cuts=_cuts(self.subject),
-            earlier=len({item.version for item in live}) > 1,
+            earlier=len(trail) > 1 and trail[-1] == self.version.digest,
         )  # fmt: skip
 
 
-def _cuts(subject: WatchSubject) -> str:
+def _cuts(subject: WatchSubject) -> tuple[str, ...]:
     """Return the cuts of a plan as flags of ``prune``."""
     budgets = [] if subject.plan is None else [cut.budget for cut in subject.plan.cuts]
-    words = [f"--cut {item['unit']}={item['sparsity']} " for item in budgets if "unit" in item]
-    return "".join(words)
+    words: list[str] = []
+    for item in budgets:
+        if "unit" in item:
+            words += ["--cut", f"{item['unit']}={item['sparsity']}"]
+            for name in ("method", "scope", "compensate"):
+                if item.get(name, "auto") != "auto":
+                    words += [f"--{name}", f"{item['unit']}:{item[name]}"]
+    return tuple(words)

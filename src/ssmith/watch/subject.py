@@ -8,17 +8,17 @@ from typing import Any
 
 from torch import nn
 
-from ssmith import api, data
-from ssmith.core.errors import InputError, ModelError, SsmithError
+from ssmith import api
+from ssmith.core.errors import InputError, SsmithError
 from ssmith.core.files import read_json
 from ssmith.core.plan import PLAN, Plan
 from ssmith.core.rows import Rows
 from ssmith.core.text import ALL
 from ssmith.evaluation import tasks
 from ssmith.evaluation.task import Task
-from ssmith.families import answers_of, model_digest
+from ssmith.families import model_digest
 from ssmith.jobs.outputs import RECEIPT
-from ssmith.jobs.source import RowsConfig, open_source, reads_text
+from ssmith.jobs.source import RowsConfig, every_row, open_source, reads_text
 from ssmith.release.line import Line
 from ssmith.release.version import Version
 from ssmith.watch.inside import ModelPair
@@ -101,22 +101,7 @@ class WatchSubject:
         if self.is_text:
             source = open_source(self.model, self.place, spec)
             return source.rows(ALL, RowsConfig(length=length or WINDOW, windows=most, split=ALL))
-        answers = answers_of(self.model)
-        if answers is None:
-            raise ModelError(
-                f"{self.place} does not say what it reads and predicts",
-                allowed="sequence models and language models; others from Python",
-                next_step="see ssmith.watch.look",
-            )
-        found = data.load_whole(
-            spec, task=answers.task, outputs=answers.outputs, classes=answers.classes,
-            labelled=labels,
-        )  # fmt: skip
-        data.check_fits(
-            found, channels=answers.channels, vocabulary=answers.vocabulary,
-            outputs=answers.outputs, task=answers.task,
-        )  # fmt: skip
-        return found.split("new")
+        return every_row(self.model, self.place, spec, labelled=labels).split(ALL)
 
 
 def open_subject(line: Line, version: Version, parent: str | None = None) -> WatchSubject:
