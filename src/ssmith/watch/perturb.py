@@ -26,7 +26,7 @@ SHUFFLED = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Changed:
+class Perturbed:
     """Rows that are changed in one way.
 
     Args:
@@ -40,7 +40,7 @@ class Changed:
     rows: Rows
 
 
-def perturbed(rows: Rows, seed: int) -> Iterator[Changed]:
+def perturbed(rows: Rows, seed: int) -> Iterator[Perturbed]:
     """Yield rows that are changed in one way each.
 
     Series: noise, scale and shift in units of each channel's spread, smoothing, and a blend with
@@ -64,9 +64,9 @@ def perturbed(rows: Rows, seed: int) -> Iterator[Changed]:
             there = valid[..., None] if x.ndim > 2 else valid
             kept = torch.where(there, changed, x)
             if isinstance(rows, TokenWindows):
-                yield Changed(kind=kind, what=what, rows=replace(rows, ids=kept))
+                yield Perturbed(kind=kind, what=what, rows=replace(rows, ids=kept))
             else:
-                yield Changed(kind=kind, what=what, rows=replace(rows, x=kept))
+                yield Perturbed(kind=kind, what=what, rows=replace(rows, x=kept))
 
 
 _Made = Iterator[tuple[str, str, Tensor]]
