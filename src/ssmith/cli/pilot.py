@@ -12,7 +12,7 @@ _CONFIG = "ssmith.jobs.pilot.config:PilotConfig"
 _GROUPS = (
     ("", "", "units method baselines sparsities refine compensate samples metric"),
     ("what is accepted", "",
-     "max_loss min_gain proof own_metric own_lower_is_better own_max_loss"),
+     "max_loss min_gain proof allow_copies own_metric own_lower_is_better own_max_loss"),
     ("recovery", "cut models learn from the dense one; larger cuts are tried with it",
      "recover recover_steps recover_rate distill_weight"),
     ("language models", "calibrated on windows of the training split",

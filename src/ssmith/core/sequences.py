@@ -11,11 +11,15 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
+from ssmith.core.layers import Finding
 from ssmith.core.rows import Batch, in_parts, where_some
 from ssmith.core.splits import InSplits, data_section
 from ssmith.core.trees import digest_of, placed
+from ssmith.core.words import number_of
 
 Task = Literal["classification", "multi-label", "regression", "forecast"]
+_FEW_NEAR = 0.05
+"""Share of a split whose rows may be near rows of the training split by chance."""
 SPLITS = ("train", "validation", "selection", "test")
 
 
@@ -89,6 +93,28 @@ class Sequences:
         """Return the data section of a receipt, as far as one part of a data set knows it."""
         counts = {"rows": len(self)}
         return data_section("sequences", counts, sha256=self.fingerprint, source="", details={})
+
+
+def shared_rows(data: SequenceData) -> tuple[Finding, ...]:
+    """Return what must be known of data whose splits share rows, exactly or nearly."""
+    found = []
+    shared = data.details.get("duplicates_across_splits", 0)
+    if shared:
+        found.append(
+            f"{number_of(shared, 'input')} of the data {'is' if shared == 1 else 'are'} in more "
+            "than one split, so that what is measured is in part of rows that were learned or "
+            "chosen on; split the data again without copies"
+        )
+    near = {name: count for name, count in data.details.get("near_copies", {}).items()
+            if count > _FEW_NEAR * len(data.splits[name])}  # fmt: skip
+    if near and not shared:
+        shown = ", ".join(f"{count} of {len(data.splits[name])} in {name}"
+                          for name, count in near.items())  # fmt: skip
+        found.append(
+            f"rows are nearly the same as rows of the training split ({shown}), so that what is "
+            "measured is in part what was learned; split by what rows have in common (a group)"
+        )
+    return tuple(Finding(layer="", kind="leak", message=message) for message in found)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from ssmith.core.words import number_of
@@ -23,7 +23,7 @@ def suspicions(
     seen = x[valid_steps(lengths, x.shape[1])]
     for place in range(x.shape[2]):
         called = f"channel {names[place]!r}" if names else f"channel {place}"
-        found += _of_channel(seen[:, place], called)
+        found += [message for message, _ in of_channel(seen[:, place], called)]
     if 1 < x.shape[1] < x.shape[2] and x.shape[2] >= 16:
         found.append(
             f"{number_of(x.shape[2], 'channel')} over {number_of(x.shape[1], 'step')}: if steps "
@@ -32,8 +32,9 @@ def suspicions(
     return found
 
 
-def _of_channel(values: Float32[Tensor, "s"], called: str) -> list[str]:
-    found = []
+def of_channel(values: Float[Tensor, "s"], called: str) -> list[tuple[str, float | None]]:
+    """Return sentences on a channel, each with the value that stands for a gap, if it is of one."""
+    found: list[tuple[str, float | None]] = []
     for mark in _MARKS:
         here = values == mark
         others = values[~here]
@@ -41,14 +42,16 @@ def _of_channel(values: Float32[Tensor, "s"], called: str) -> list[str]:
             continue
         # Further from the nearest other value than those are from each other.
         if float((others - mark).abs().min()) > float(others.amax() - others.amin()):
-            found.append(
+            message = (
                 f"{called} is {mark:g} at {number_of(int(here.sum()), 'step')}, far from all "
                 "others: if it stands for a gap, leave these steps out or fill them in"
             )
+            found.append((message, mark))
     low, high = float(values.amin()), float(values.amax())
     if low < high and any(start <= low and high <= stop for start, stop in _EPOCHS):
-        found.append(
+        message = (
             f"{called} lies between {low:.0f} and {high:.0f}, as times since 1970 do: if it is the "
             "time of a step, call its column time or drop it"
         )
+        found.append((message, None))
     return found

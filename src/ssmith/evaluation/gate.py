@@ -29,12 +29,14 @@ class Limits:
         own_max_loss: largest loss of the user's own metric, as above; None reports without judging.
         min_gain: fraction by which size, memory or time must fall, in (0, 1).
         proof: accept only if the upper bound of the loss is within ``max_loss`` as well.
+        allow_copies: accept what was measured on rows that were learned or chosen on as well.
     """
 
     max_loss: float | int | str = 0.005
     own_max_loss: float | int | str | None = None
     min_gain: float = 0.05
     proof: bool = False
+    allow_copies: bool = False
 
     def __post_init__(self) -> None:
         """Check the limits."""
@@ -47,13 +49,14 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What was measured."""
+    """What was measured; ``copies`` says which rows are in several splits, if any are."""
 
     comparison: Comparison
     parity: ParityReport
     changes: tuple[Change, ...]
     removed: Mapping[str, Mapping[str, Any]]
     own: OwnComparison | None = None
+    copies: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +94,8 @@ def judge(evidence: Evidence, limits: Limits) -> Verdict:
         _parity(evidence.parity),
         _gain(evidence.changes, limits.min_gain),
     ]
+    if evidence.copies:
+        reasons.append(Reason(gate="copies", passed=limits.allow_copies, text=evidence.copies))
     if evidence.own is not None:
         reasons.append(_own(evidence.own, limits.own_max_loss))
     failed = [item.gate for item in reasons if not item.passed]

@@ -16,14 +16,12 @@ from ssmith.artefact.tuned import head_of, lineage
 from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.directories import FORMAT
 from ssmith.core.errors import InputError, ModelError, UnsupportedError
-from ssmith.core.layers import Finding
 from ssmith.core.rows import Rows, as_rows
 from ssmith.core.seeds import permutation
-from ssmith.core.sequences import SPLITS, SequenceData, Sequences
+from ssmith.core.sequences import SPLITS, SequenceData, Sequences, shared_rows
 from ssmith.core.text import ALL, Text
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.core.tokens import TokenWindows
-from ssmith.core.words import number_of
 from ssmith.data import check_fits, find_tokenizer, load_text, load_whole
 from ssmith.families import answers_of, directory_of, vocabulary_of
 
@@ -179,16 +177,9 @@ class Source:
 
     def findings(self) -> list[dict[str, Any]]:
         """Return what must be known of the data: rows that are in more than one split."""
-        details = self.data.details if isinstance(self.data, SequenceData) else {}
-        shared = details.get("duplicates_across_splits", 0)
-        if not shared:
+        if not isinstance(self.data, SequenceData):
             return []
-        message = (
-            f"{number_of(shared, 'input')} of the data {'is' if shared == 1 else 'are'} in more "
-            "than one split, so that what is measured is in part of rows that were learned or "
-            "chosen on; split the data again without copies"
-        )
-        return [Finding(layer="", kind="leak", message=message).as_dict()]
+        return [item.as_dict() for item in shared_rows(self.data)]
 
     def describe(self, rows: Rows) -> dict[str, Any]:
         """Return the data section of a receipt: the data, its splits, and what was measured."""

@@ -34,8 +34,7 @@ def filled(recordings: Recordings, config: PrepareConfig) -> Recordings:
     Raises:
         DataError: if gaps are to be refused and there is one, or a channel has nothing else.
     """
-    values = [_without(item, config.missing) for item in recordings.values]
-    found = replace(recordings, values=tuple(values))
+    found = marked(recordings, config)
     if config.step is not None:
         found = _resampled(found, config.step)
     gaps = [np.isnan(item) for item in found.values]
@@ -50,6 +49,12 @@ def filled(recordings: Recordings, config: PrepareConfig) -> Recordings:
         values=tuple(_held(item, found, place) for place, item in enumerate(found.values)),
         findings=(*found.findings, finding("gaps", f"{said}: the last value before is held")),
     )
+
+
+def marked(recordings: Recordings, config: PrepareConfig) -> Recordings:
+    """Return recordings with gaps where there are values of ``missing``, or none that is finite."""
+    values = tuple(_without(item, config.missing) for item in recordings.values)
+    return replace(recordings, values=values)
 
 
 def place_of(recordings: Recordings, recording: int, step: int) -> str:

@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 from ssmith.core.errors import DataError, InputError
 from ssmith.core.layers import Finding
 from ssmith.core.preparation import Preparation, PrepareConfig, Scaled
-from ssmith.core.sequences import SequenceData
+from ssmith.core.sequences import SequenceData, shared_rows
 from ssmith.core.words import number_of
 from ssmith.data.assemble import assemble
 from ssmith.data.files import stem_of
 from ssmith.data.pool import Pool
 from ssmith.data.splitting import draw_splits
 from ssmith.recordings.blocks import columns_of, scaled_steps, steps_of, valid_steps
+from ssmith.recordings.copies import near_copies
 from ssmith.recordings.cut import AHEAD, Spans, chosen_window, cut, labels_of
-from ssmith.recordings.fill import filled
+from ssmith.recordings.fill import filled, marked
 from ssmith.recordings.new import by_name
+from ssmith.recordings.plausible import plausibility
 from ssmith.recordings.read import read, read_new
 from ssmith.recordings.recording import Labels, Recordings, finding
 from ssmith.recordings.splits import DROPPED, rule_of, splits_of
@@ -64,7 +66,8 @@ def prepare(
     """
     recordings, config = read(Path(source), config)
     config = _with_task(recordings, config)
-    recordings = filled(recordings, config)
+    said = plausibility(marked(recordings, config))
+    recordings = filled(replace(recordings, findings=(*recordings.findings, *said)), config)
     config = chosen_window(recordings, config)
     config = replace(config, by=rule_of(recordings, config), channels=recordings.channels)
     return _made(recordings, config, None, classes)
@@ -116,7 +119,10 @@ def _made(
         y=_scaled_targets(pool.y, preparation),
         details={**pool.details, "scaling": _scaling(preparation)},
     )
-    return Prepared(data=assemble(pool), preparation=preparation, findings=recordings.findings)
+    data = assemble(pool)
+    data = replace(data, details={**data.details, "near_copies": near_copies(data.splits)})
+    findings = (*recordings.findings, *shared_rows(data))
+    return Prepared(data=data, preparation=preparation, findings=findings)
 
 
 def _with_task(recordings: Recordings, config: PrepareConfig) -> PrepareConfig:

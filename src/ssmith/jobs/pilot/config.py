@@ -60,6 +60,8 @@ class PilotConfig(AsDict):
             0.01 (one per cent) of perplexity if None.
         min_gain: fraction by which size, memory or time must fall, in (0, 1).
         proof: accept only a loss that is proven to be within ``max_loss``.
+        allow_copies: accept a cut whose test rows are copies of rows that were learned or chosen
+            on.
         recover: adapters, by name between commas (see ``ssmith list``), that learn to make up for
             the cut and are then written into the model; None for none. Cuts larger than the
             tolerance allows are tried with it, one after the other.
@@ -97,6 +99,7 @@ class PilotConfig(AsDict):
     max_loss: float | int | str | None = None
     min_gain: float = 0.05
     proof: bool = False
+    allow_copies: bool = False
     recover: str | None = None
     recover_steps: int = 200
     recover_rate: float | None = None
@@ -235,6 +238,7 @@ class PilotConfig(AsDict):
             own_max_loss=self.own_max_loss,
             min_gain=self.min_gain,
             proof=self.proof,
+            allow_copies=self.allow_copies,
         )
 
     def load(self) -> Load:

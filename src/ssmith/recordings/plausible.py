@@ -1,0 +1,189 @@
+"""What in recordings may not be what it is taken for: said with its place, left to its owner."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ssmith.core.layers import Finding
+from ssmith.core.words import number_of
+from ssmith.data.suspicions import of_channel
+from ssmith.recordings.fill import place_of
+from ssmith.recordings.recording import Recordings, finding
+
+_STUCK, _STUCK_SHARE = 50, 0.2
+_SATURATED, _DIFFERENT = 0.02, 20
+_JUMP, _UNEVEN = 5.0, 0.1
+_RARE, _IMBALANCE = 4, 20
+_MANY_CHANNELS = 16
+
+
+def plausibility(recordings: Recordings) -> tuple[Finding, ...]:
+    """Return what looks wrong in recordings as they were read.
+
+    Values that stand for a gap, times among the channels, channels that are constant, stand still,
+    are cut off at an end, repeat another or give the label away; steps that are not even, jumps in
+    time; axes that may be swapped; labels that are rare.
+
+    Args:
+        recordings: before gaps are filled.
+
+    Returns:
+        Findings, those of channels first.
+    """
+    values = np.concatenate(recordings.values)
+    found = [item for channel in range(values.shape[1])
+             for item in _of_channel(recordings, values[:, channel], channel)]  # fmt: skip
+    found += _repeated(recordings, values)
+    found += _of_times(recordings)
+    longest = max(recordings.lengths)
+    if 1 < longest < values.shape[1] and values.shape[1] >= _MANY_CHANNELS:
+        found.append(finding(
+            "swapped-axes",
+            f"{number_of(values.shape[1], 'channel')} over {number_of(longest, 'step')}: if steps "
+            "stand in columns, turn the table: a row is a step",
+        ))  # fmt: skip
+    return (*found, *_of_labels(recordings))
+
+
+def _of_channel(
+    recordings: Recordings, values: NDArray[np.float64], channel: int
+) -> Iterator[Finding]:
+    called = f"channel {recordings.channels[channel]!r}"
+    seen = values[np.isfinite(values)]
+    if not len(seen):
+        yield finding("empty-channel", f"{called} holds no value")
+        return
+    low, high = float(seen.min()), float(seen.max())
+    if low == high:
+        yield finding("constant", f"{called} is {low:g} at all {len(seen):,} steps: leave it out")
+        return
+    for message, mark in of_channel(torch.from_numpy(seen), called):
+        where = ""
+        if mark is not None:
+            first = _first(recordings, channel, mark)
+            where = f" (--missing {mark:g} does it); the first at {first}"
+        yield finding("sentinel" if mark is not None else "times", message + where)
+    yield from _stuck(recordings, channel, called)
+    if len(np.unique(seen[:10_000])) > _DIFFERENT:
+        for end, word in ((low, "lowest"), (high, "highest")):
+            count = int((seen == end).sum())
+            if count > max(10, _SATURATED * len(seen)):
+                yield finding(
+                    "saturated",
+                    f"{called} is at its {word} value {end:g} at {number_of(count, 'step')}, the "
+                    f"first at {_first(recordings, channel, end)}: it may be cut off there",
+                )
+
+
+def _first(recordings: Recordings, channel: int, value: float) -> str:
+    for place, values in enumerate(recordings.values):
+        here = np.flatnonzero(values[:, channel] == value)
+        if len(here):
+            return place_of(recordings, place, int(here[0]))
+    return "no step"
+
+
+def _stuck(recordings: Recordings, channel: int, called: str) -> Iterator[Finding]:
+    """Yield a finding where a channel that varies stands still for long."""
+    longest, where = 0, ""
+    for place, values in enumerate(recordings.values):
+        column = values[:, channel]
+        edges = np.flatnonzero(np.diff(column) != 0) + 1
+        starts = np.concatenate([[0], edges])
+        runs = np.diff(np.concatenate([starts, [len(column)]]))
+        most = int(runs.argmax())
+        if runs[most] > max(longest, _STUCK, _STUCK_SHARE * len(column)):
+            longest, where = int(runs[most]), place_of(recordings, place, int(starts[most]))
+    if longest and len(np.unique(np.concatenate(recordings.values)[:, channel])) > _DIFFERENT:
+        yield finding(
+            "stuck", f"{called} stands still for {longest:,} steps from {where} on: a sensor that "
+            "is off repeats its last value",
+        )  # fmt: skip
+
+
+def _repeated(recordings: Recordings, values: NDArray[np.float64]) -> Iterator[Finding]:
+    seen: dict[bytes, str] = {}
+    for place, name in enumerate(recordings.channels):
+        key = values[:, place].tobytes()
+        if key in seen:
+            yield finding(
+                "repeated-channel", f"channel {name!r} is a copy of {seen[key]!r}: leave one out"
+            )
+        seen.setdefault(key, name)
+    if recordings.labels is None or len(recordings.targets) != 1:
+        return
+    labels = np.concatenate([
+        np.broadcast_to(item[:, 0], len(there)) if len(item) == 1 else item[:, 0]
+        for item, there in zip(recordings.labels, recordings.values, strict=True)
+    ])  # fmt: skip
+    kinds = len(np.unique(labels))
+    for place, name in enumerate(recordings.channels):
+        different = np.unique(values[:, place])
+        pairs = {*zip(values[:, place].tolist(), labels.tolist(), strict=True)}
+        if 1 < kinds == len(different) == len(pairs):
+            yield finding(
+                "label-copy",
+                f"channel {name!r} says the label {recordings.targets[0]!r} itself, in "
+                f"{kinds} values: leave it out: --ignore {name}",
+            )
+
+
+def _of_times(recordings: Recordings) -> Iterator[Finding]:
+    if recordings.times is None:
+        return
+    widths = [np.diff(item) for item in recordings.times]
+    every = np.concatenate(widths)
+    if not len(every):
+        return
+    usual = float(np.median(every))
+    jumps = every > _JUMP * usual
+    if jumps.any() and usual > 0:
+        place = next(place for place, item in enumerate(widths) if (item > _JUMP * usual).any())
+        step = int(np.flatnonzero(widths[place] > _JUMP * usual)[0])
+        yield finding(
+            "time-gaps",
+            f"{number_of(int(jumps.sum()), 'jump')} in time of more than {_JUMP:g} steps of "
+            f"{usual:g}, the first of {widths[place][step]:g} after "
+            f"{place_of(recordings, place, step)}; with --step {usual:g} the steps between are "
+            "filled",
+        )
+    even = every[~jumps]
+    if len(even) and float(even.std()) > _UNEVEN * float(even.mean()):
+        yield finding(
+            "uneven-steps",
+            f"steps last {even.min():g} to {even.max():g}, {usual:g} in the middle, and the model "
+            f"takes them as even: with --step {usual:g} they are made so",
+        )
+
+
+def _of_labels(recordings: Recordings) -> Iterator[Finding]:
+    if recordings.labels is None or len(recordings.targets) != 1:
+        return
+    counts = Counter(str(label) for item in recordings.labels for label in np.unique(item[:, 0]))
+    steps = Counter[str]()
+    for item, values in zip(recordings.labels, recordings.values, strict=True):
+        if len(item) == 1:
+            steps[str(item[0, 0])] += len(values)
+        else:
+            steps.update(item[:, 0].tolist())
+    if len(steps) > _DIFFERENT:
+        return
+    rare = [name for name, count in counts.items() if count < _RARE and name]
+    if rare:
+        shown = ", ".join(f"{name!r} in {counts[name]}" for name in sorted(rare)[:5])
+        yield finding(
+            "rare-labels", f"few recordings hold some labels ({shown}): each split needs its own"
+        )
+    most, least = max(steps.values()), min(steps.values())
+    if most > _IMBALANCE * least:
+        share = f"1:{most / least:.0f}"
+        yield finding(
+            "imbalance",
+            f"labels are as rare as {share} ({min(steps, key=steps.__getitem__)!r}): accuracy says "
+            "little; see balanced accuracy, and what always naming the most frequent one reaches",
+        )
