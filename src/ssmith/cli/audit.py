@@ -7,7 +7,7 @@ from typing import Any
 
 from ssmith.cli import flags
 from ssmith.cli.output import Output
-from ssmith.cli.recipe import RECIPE, config_of, recipe_of
+from ssmith.cli.recipe import check_out, config_of, write_out
 
 _SHOWN = 10
 
@@ -36,15 +36,10 @@ def add(subparsers: flags.Subparsers) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Audit, print what changed, and write the receipt if a place is given."""
-    from ssmith.core.directories import new_directory, refuse_existing
-    from ssmith.core.files import write_text
-    from ssmith.jobs.outputs import RECEIPT, refuse_own_input
+    from ssmith.jobs.outputs import RECEIPT
     from ssmith.trials.audit import AuditConfig, audit
 
-    out = arguments.out
-    if out is not None:
-        refuse_own_input(out, arguments.old, arguments.new, arguments.data)
-        refuse_existing(out, overwrite=arguments.overwrite)
+    check_out(arguments, arguments.old, arguments.new, arguments.data)
     config = config_of(AuditConfig, arguments)
     with output.progress() as progress:
         found = audit(
@@ -56,10 +51,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             command=arguments.command_line,
             progress=progress,
         )
-    if out is not None:
-        with new_directory(out, overwrite=arguments.overwrite) as scratch:
-            found.receipt.save(scratch / RECEIPT)
-            write_text(scratch / RECIPE, recipe_of(arguments, config))
+    write_out(arguments, config, found.receipt)
     output.result(found.receipt.as_dict())
     output.line(found.headline)
     details = found.receipt.details
@@ -68,8 +60,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     else:
         _show(output, details)
     _examples(output, details["examples"])
-    if out is not None:
-        output.line(f"receipt: {out / RECEIPT}")
+    if arguments.out is not None:
+        output.line(f"receipt: {arguments.out / RECEIPT}")
     if arguments.line is not None:
         output.line(f"written into {arguments.line}")
     return 0

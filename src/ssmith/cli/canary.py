@@ -6,7 +6,7 @@ import argparse
 
 from ssmith.cli import flags
 from ssmith.cli.output import Output
-from ssmith.cli.recipe import RECIPE, config_of, recipe_of
+from ssmith.cli.recipe import check_out, config_of, write_out
 
 
 def add(subparsers: flags.Subparsers) -> None:
@@ -32,14 +32,9 @@ def add(subparsers: flags.Subparsers) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Run the canary; exit 1 if a request leaked."""
-    from ssmith.core.directories import new_directory, refuse_existing
-    from ssmith.core.files import write_text
-    from ssmith.jobs.outputs import RECEIPT
     from ssmith.trials.canary.job import CanaryJob, run_canary
 
-    out = arguments.out
-    if out is not None:
-        refuse_existing(out, overwrite=arguments.overwrite)
+    check_out(arguments, *filter(None, [arguments.candidate]))
     job = config_of(CanaryJob, arguments)
     with output.progress() as progress:
         receipt, headline = run_canary(
@@ -49,10 +44,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             command=arguments.command_line,
             progress=progress,
         )
-    if out is not None:
-        with new_directory(out, overwrite=arguments.overwrite) as scratch:
-            receipt.save(scratch / RECEIPT)
-            write_text(scratch / RECIPE, recipe_of(arguments, job))
+    write_out(arguments, job, receipt)
     output.result(receipt.as_dict())
     passed: bool = receipt.details["passed"]
     output.line(f"{'passed' if passed else 'LEAK'}: {headline}")

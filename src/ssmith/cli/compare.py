@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssmith.cli import flags
 from ssmith.cli.output import Output
-from ssmith.cli.recipe import RECIPE, config_of, recipe_of
+from ssmith.cli.recipe import check_out, config_of, write_out
 from ssmith.core.words import number_of
 
 if TYPE_CHECKING:
@@ -33,15 +33,9 @@ def add(subparsers: flags.Subparsers) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Compare, print the table, and write the receipt and the page if a place is given."""
-    from ssmith.core.directories import new_directory, refuse_existing
-    from ssmith.core.files import write_text
     from ssmith.jobs.compare import CompareConfig, compare
-    from ssmith.jobs.outputs import RECEIPT, refuse_own_input
-    from ssmith.report import write_report
 
-    if arguments.out is not None:
-        refuse_own_input(arguments.out, arguments.before, arguments.after, arguments.data)
-        refuse_existing(arguments.out, overwrite=arguments.overwrite)
+    check_out(arguments, arguments.before, arguments.after, arguments.data, page=True)
     config = config_of(CompareConfig, arguments)
     with output.progress() as progress:
         receipt = compare(
@@ -52,11 +46,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             command=arguments.command_line,
             progress=progress,
         )
-    if arguments.out is not None:
-        with new_directory(arguments.out, overwrite=arguments.overwrite) as scratch:
-            receipt.save(scratch / RECEIPT)
-            write_text(scratch / RECIPE, recipe_of(arguments, config))
-            write_report(receipt, scratch)
+    write_out(arguments, config, receipt, page=True)
     _show(output, receipt)
     if arguments.out is not None:
         output.line(f"report: {arguments.out / 'report.html'}")

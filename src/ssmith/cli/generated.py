@@ -43,13 +43,16 @@ class Setting:
 
 @cache
 def settings_of(source: str) -> dict[str, Setting]:
-    """Return the fields of a config."""
+    """Return the fields of a config, those of configs of ours that it extends first."""
     module, _, name = source.partition(":")
     home, node = _find(module, name)
     if not isinstance(node, ast.ClassDef):
         raise LookupError(f"{source} is no class")
     about = _arguments(ast.get_docstring(node) or "")
-    found = {}
+    found: dict[str, Setting] = {}
+    for base in node.bases:
+        if isinstance(base, ast.Name) and base.id in _names(home):
+            found |= settings_of(f"{home}:{base.id}")
     for item in node.body:
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
             kinds = _kinds(home, item.annotation)

@@ -7,10 +7,13 @@ from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ssmith.cli.flags import Command, Flag
 from ssmith.core.errors import InputError
+
+if TYPE_CHECKING:
+    from ssmith.core.receipt import Receipt
 
 Config = TypeVar("Config")
 
@@ -88,6 +91,41 @@ def recipe_of(arguments: argparse.Namespace, config: object) -> str:
         if not flag.setting and flag.in_recipe and not flag.many and flag.key not in settings
     }
     return to_yaml({"command": arguments.spec.name, **own, **settings})
+
+
+def check_out(arguments: argparse.Namespace, *inputs: str | Path, page: bool = False) -> None:
+    """Refuse, before any work, an ``--out`` that is taken, holds what is read, or lacks an extra.
+
+    Of a ``page`` the packages that draw it are asked for.
+    """
+    from ssmith.core.directories import refuse_existing
+    from ssmith.jobs.outputs import refuse_own_input
+    from ssmith.report import check_extras
+
+    if arguments.out is None:
+        return
+    refuse_own_input(arguments.out, *inputs)
+    refuse_existing(arguments.out, overwrite=arguments.overwrite)
+    if page:
+        check_extras()
+
+
+def write_out(
+    arguments: argparse.Namespace, config: object, receipt: Receipt, *, page: bool = False
+) -> None:
+    """Write a receipt, its recipe and if wanted its page to ``--out``, if there is one."""
+    from ssmith.core.directories import new_directory
+    from ssmith.core.files import write_text
+    from ssmith.jobs.outputs import RECEIPT
+    from ssmith.report import write_report
+
+    if arguments.out is None:
+        return
+    with new_directory(arguments.out, overwrite=arguments.overwrite) as scratch:
+        receipt.save(scratch / RECEIPT)
+        write_text(scratch / RECIPE, recipe_of(arguments, config))
+        if page:
+            write_report(receipt, scratch)
 
 
 def _read(path: Path, command: Command) -> dict[str, Any]:

@@ -43,6 +43,17 @@ class Batch:
     count: int
 
 
+class InOrder:
+    """Items of which any that follow one another share a batch."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def ranges(self, size: int, within: range | None = None) -> list[range]:
+        """Return items that can share a batch, at most ``size`` of them (see `Rows`)."""
+        return in_parts(size, range(len(self)) if within is None else within)
+
+
 @runtime_checkable
 class Rows(Protocol):
     """Anything that a network can be run on, batch by batch, as often as one likes."""

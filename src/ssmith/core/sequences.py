@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from ssmith.core.layers import Finding
-from ssmith.core.rows import Batch, in_parts, where_some
+from ssmith.core.rows import Batch, InOrder, where_some
 from ssmith.core.splits import InSplits, data_section
 from ssmith.core.trees import digest_of, placed
 from ssmith.core.words import number_of
@@ -24,7 +24,7 @@ SPLITS = ("train", "validation", "selection", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sequences:
+class Sequences(InOrder):
     """Some sequences of one split, padded on the right to a common length.
 
     Args:
@@ -73,10 +73,6 @@ class Sequences:
     def fingerprint(self) -> str:
         """SHA-256 of all tensors."""
         return digest_of({"x": self.x, "lengths": self.lengths, "y": self.y})
-
-    def ranges(self, size: int, within: range | None = None) -> list[range]:
-        """Return items that can share a batch, at most ``size`` of them (see `Rows`)."""
-        return in_parts(size, range(len(self)) if within is None else within)
 
     def batch(self, items: range) -> Batch:
         """Return some sequences, counted in rising order of lengths, trimmed to the longest."""

@@ -12,12 +12,12 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from ssmith.core.errors import DataError
-from ssmith.core.rows import Batch, in_parts, where_some
+from ssmith.core.rows import Batch, InOrder, where_some
 from ssmith.core.trees import digest_of, placed
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenWindows:
+class TokenWindows(InOrder):
     """Rows of token ids cut from one text, padded on the right.
 
     Args:
@@ -98,10 +98,6 @@ class TokenWindows:
     def fingerprint(self) -> str:
         """SHA-256 of all tensors."""
         return digest_of([self.ids, self.lengths, self.scored_from, self.text_bytes])
-
-    def ranges(self, size: int, within: range | None = None) -> list[range]:
-        """Return items that can share a batch, at most ``size`` of them (see `Rows`)."""
-        return in_parts(size, range(len(self)) if within is None else within)
 
     def batch(self, items: range) -> Batch:
         """Return some rows, as long as all of them are."""

@@ -136,6 +136,12 @@ def _only(model: Any, settings: dict[str, Any]) -> Iterator[None]:
         model.generation_config = own
 
 
+def text_metrics() -> tuple[Any, Any]:
+    """Return the packages that compare texts; raises `MissingExtraError` if one is missing."""
+    rouge = require("rouge_score.rouge_scorer", extra="eval", purpose="ROUGE")
+    return rouge, require("sacrebleu", extra="eval", purpose="BLEU")
+
+
 def judge_texts(answers: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """Compare texts with their references.
 
@@ -147,8 +153,7 @@ def judge_texts(answers: Sequence[str], references: Sequence[Sequence[str]]) -> 
             f"{len(answers)} answers and {sum(map(bool, references))} with references",
             allowed="at least one reference for each",
         )
-    rouge = require("rouge_score.rouge_scorer", extra="eval", purpose="ROUGE")
-    sacrebleu = require("sacrebleu", extra="eval", purpose="BLEU")
+    rouge, sacrebleu = text_metrics()
     scorer = rouge.RougeScorer(list(_ROUGE), use_stemmer=True)
     pairs = list(zip(answers, references, strict=True))
     scores = [scorer.score_multi(list(known), answer) for answer, known in pairs]

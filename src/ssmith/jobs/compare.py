@@ -17,46 +17,29 @@ from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.rows import Rows
 from ssmith.core.sequences import Sequences
-from ssmith.evaluation import OwnMetric, SpeedConfig, compare_own, own_metric, predict
+from ssmith.evaluation import OwnMetric, compare_own, predict
 from ssmith.families import answers_of, vocabulary_of
+from ssmith.jobs.measuring import MeasuringConfig
 from ssmith.jobs.pilot.costs import measure_costs
 from ssmith.jobs.source import RowsConfig, one_batch, open_source, reads_text
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareConfig:
+class CompareConfig(MeasuringConfig):
     """What to compare.
 
     Args:
         rows: on which rows.
         metric: name of a task; the usual one of the models if None.
-        own_metric: the user's own metric, ``"module:function"`` or ``"file.py:function"``.
-        own_lower_is_better: direction of the own metric.
         seed: of resampling.
-        threads: CPU threads; None leaves PyTorch's setting.
-        speed_seconds: time for each speed measurement.
     """
 
     rows: RowsConfig = field(default_factory=RowsConfig)
     metric: str | None = None
-    own_metric: str | None = None
-    own_lower_is_better: bool = False
     seed: int = 0
-    threads: int | None = None
-    speed_seconds: float = 2.0
 
     def __post_init__(self) -> None:
         self.speed()
-
-    def own(self) -> OwnMetric | None:
-        """Return the user's own metric, if there is one; its code is imported."""
-        if self.own_metric is None:
-            return None
-        return own_metric(self.own_metric, higher_is_better=not self.own_lower_is_better)
-
-    def speed(self) -> SpeedConfig:
-        """Return how speed is measured."""
-        return SpeedConfig(seconds=self.speed_seconds, threads=self.threads)
 
 
 def compare(

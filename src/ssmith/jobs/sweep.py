@@ -20,6 +20,7 @@ from ssmith.core.receipt import versions
 from ssmith.evaluation import compare
 from ssmith.jobs.prune import PruneTask
 from ssmith.jobs.source import WINDOWS
+from ssmith.report import check_extras
 from ssmith.report.plot_sweep import sweep_plot
 
 SWEEP = "sweep.json"
@@ -65,6 +66,7 @@ def sweep(task: PruneTask, axis: SweptAxis, *, progress: Progress = silent) -> d
     """
     if task.out is not None:
         refuse_existing(task.out, overwrite=task.overwrite)
+        check_extras()
     directory = artefact.locate(task.model)
     if not is_language_model(read_any_config(directory)):
         raise UnsupportedError(f"{task.model} is no language model", allowed="language models")

@@ -11,6 +11,12 @@ from ssmith.report.plot import Plot
 _OURS = "ssmith.report"
 
 
+def check_extras() -> None:
+    """Raise `MissingExtraError` unless pages and plots can be made; to be asked before work."""
+    for package in ("matplotlib", "jinja2"):
+        require(package, extra="report", purpose="the report")
+
+
 def fill(name: str, context: dict[str, Any]) -> str:
     """Fill a template of ``report/templates``."""
     page: str = environment(_OURS).get_template(name).render(context)

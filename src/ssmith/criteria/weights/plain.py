@@ -36,9 +36,17 @@ class _Plain(ABC):
         """Return what stays."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Over(_Plain, ABC):
+    over: Over = "row"
+
+    def __post_init__(self) -> None:
+        check_choice("over", self.over, ("row", "tensor"))
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
-class Wanda(_Plain):
+class Wanda(_Over):
     """Remove the smallest ``|W_ij|·‖x_j‖₂``; the other weights stay as they are.
 
     Args:
@@ -49,11 +57,6 @@ class Wanda(_Plain):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("gram",)
-
-    over: Over = "row"
-
-    def __post_init__(self) -> None:
-        check_choice("over", self.over, ("row", "tensor"))
 
     @property
     def label(self) -> str:
@@ -67,7 +70,7 @@ class Wanda(_Plain):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class WeightMagnitude(_Plain):
+class WeightMagnitude(_Over):
     """Remove the smallest ``|W_ij|``; the other weights stay as they are.
 
     Args:
@@ -80,9 +83,6 @@ class WeightMagnitude(_Plain):
     label: ClassVar[str] = "magnitude"
 
     over: Over = "tensor"
-
-    def __post_init__(self) -> None:
-        check_choice("over", self.over, ("row", "tensor"))
 
     def _keep(self, weight: Tensor, gram: Tensor, amount: Amount) -> Tensor:
         return keep_by(weight.abs(), amount, self.over)

@@ -10,8 +10,9 @@ from ssmith.core.budget import AUTO, NONE
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
 from ssmith.core.settings import AsDict
-from ssmith.evaluation import Limits, Load, Metric, OwnMetric, SpeedConfig, own_metric
+from ssmith.evaluation import Limits, Load, Metric
 from ssmith.evaluation.harness import HarnessConfig, harness_config
+from ssmith.jobs.measuring import MeasuringConfig
 from ssmith.jobs.source import RowsConfig
 from ssmith.jobs.tuning.recovery import RecoveryConfig
 
@@ -26,7 +27,7 @@ _REAL = ("price_per_hour", "sequences_per_day")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PilotConfig(AsDict):
+class PilotConfig(AsDict, MeasuringConfig):
     """What to try, what to accept, what it costs.
 
     Args:
@@ -68,13 +69,9 @@ class PilotConfig(AsDict):
         recover_steps: optimiser steps of each recovery, ≥ 1.
         recover_rate: its learning rate; None for the starting rate of each method.
         distill_weight: share of the dense model in the loss, in [0, 1]; the rest is the data.
-        own_metric: the user's own metric, ``"module:function"`` or ``"file.py:function"``.
-        own_lower_is_better: direction of the own metric.
         own_max_loss: the same of the own metric; None reports it without judging.
         seed: of calibration, of resampling and of random pruning.
         batch_size: rows per forward pass, also when timed; 64, of text 8 if None.
-        threads: CPU threads; None leaves PyTorch's setting.
-        speed_seconds: time for each speed measurement.
         lm_eval: tasks of lm-eval that both models answer as well, reported and not judged.
         lm_eval_limit: documents of each of these tasks at most, the first ones; None for all.
         few_shot: solved examples before each question; None for each task's own number.
@@ -104,13 +101,9 @@ class PilotConfig(AsDict):
     recover_steps: int = 200
     recover_rate: float | None = None
     distill_weight: float = 1.0
-    own_metric: str | None = None
-    own_lower_is_better: bool = False
     own_max_loss: float | int | str | None = None
     seed: int = 0
     batch_size: int | None = None
-    threads: int | None = None
-    speed_seconds: float = 2.0
     lm_eval: tuple[str, ...] = ()
     lm_eval_limit: int | None = None
     few_shot: int | None = None
@@ -202,12 +195,6 @@ class PilotConfig(AsDict):
             batch_size=self.batch_size,
         )
 
-    def own(self) -> OwnMetric | None:
-        """Return the user's own metric, if there is one; its code is imported."""
-        if self.own_metric is None:
-            return None
-        return own_metric(self.own_metric, higher_is_better=not self.own_lower_is_better)
-
     def recovery(self) -> RecoveryConfig | None:
         """Return how cut models are recovered, or None if they are not."""
         if self.recover is None:
@@ -248,7 +235,3 @@ class PilotConfig(AsDict):
             currency=self.currency,
             sequences_per_day=self.sequences_per_day,
         )
-
-    def speed(self) -> SpeedConfig:
-        """Return how speed is measured."""
-        return SpeedConfig(seconds=self.speed_seconds, threads=self.threads)

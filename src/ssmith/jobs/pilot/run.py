@@ -14,7 +14,6 @@ from ssmith.core.budget import AUTO
 from ssmith.core.curve import Curve
 from ssmith.core.errors import InputError
 from ssmith.core.files import write_text
-from ssmith.core.optional import require
 from ssmith.core.progress import Progress, part_of, silent
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.sequences import Sequences
@@ -46,7 +45,7 @@ from ssmith.jobs.pilot.saving import MODEL, kept_words, save_cut
 from ssmith.jobs.pilot.subject import Data, Subject, open_subject
 from ssmith.jobs.pilot.sweep import Sweep
 from ssmith.jobs.source import one_batch, tokenizer_for
-from ssmith.report import write_report
+from ssmith.report import check_extras, write_report
 
 
 def pilot(
@@ -139,8 +138,7 @@ def pilot(
 
 def _refuse_early(out: Path, model: object, data: object, config: PilotConfig) -> None:
     """Refuse what can be refused before the first file and any long work."""
-    for package in ("matplotlib", "jinja2"):
-        require(package, extra="report", purpose="the report")
+    check_extras()
     files = [item for item in (model, data) if isinstance(item, str)]
     files += [name for name in config.lm_eval if Path(name).exists()]
     if config.own_metric is not None:

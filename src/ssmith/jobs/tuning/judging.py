@@ -17,6 +17,7 @@ from ssmith.evaluation.generation import (
     generate,
     judge_labels,
     judge_texts,
+    text_metrics,
     written_with,
 )
 from ssmith.evaluation.intervals import LEAST_UNITS, bootstrap_ratios, quantile
@@ -72,21 +73,14 @@ def answer(
     Where all references together are a few short labels (at most 32, one for each prompt), answers
     are read as labels, and one that is none of them counts as wrong.
     """
-    known: dict[tuple[int, ...], tuple[Tensor, tuple[str, ...]]] = {}
-    for example in examples:
-        prompt = example.ids[: example.asked]
-        key = tuple(prompt.tolist())
-        before = known.get(key, (prompt, ()))[1]
-        known[key] = (prompt, tuple(dict.fromkeys((*before, *example.references))))
-    prompts, references = zip(*list(known.values())[:most], strict=True)
+    prompts, references = _asked(examples, most)
 
     def told(done: int, total: int) -> None:
         progress("answers", done, total)
 
     answers, ended = generate(model, prompts, tokenizer, config, told)
-    labels = sorted({text.strip() for texts in references for text in texts})
-    unparsable = None
-    if len(labels) <= min(_MOST_LABELS, len(prompts) // 2) and all(len(r) == 1 for r in references):
+    labels, unparsable = _labels(references), None
+    if labels:
         accuracy, unparsable = judge_labels(answers, [texts[0] for texts in references], labels)
         metrics = {"accuracy": accuracy}
     else:
@@ -100,6 +94,33 @@ def answer(
         settings=settings,
         answers=tuple(answers),
     )
+
+
+def check_judge(examples: Sequence[Any], most: int | None) -> None:
+    """Raise `MissingExtraError` if the answers to these could not be judged."""
+    if not _labels(_asked(examples, most)[1]):
+        text_metrics()
+
+
+def _asked(
+    examples: Sequence[Any], most: int | None
+) -> tuple[tuple[Tensor, ...], tuple[tuple[str, ...], ...]]:
+    """Return each different prompt, and all that is known as its answers."""
+    known: dict[tuple[int, ...], tuple[Tensor, tuple[str, ...]]] = {}
+    for example in examples:
+        prompt = example.ids[: example.asked]
+        key = tuple(prompt.tolist())
+        before = known.get(key, (prompt, ()))[1]
+        known[key] = (prompt, tuple(dict.fromkeys((*before, *example.references))))
+    prompts, references = zip(*list(known.values())[:most], strict=True)
+    return prompts, references
+
+
+def _labels(references: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return what answers are read as one of; nothing where they are texts."""
+    labels = sorted({text.strip() for texts in references for text in texts})
+    few = len(labels) <= min(_MOST_LABELS, len(references) // 2)
+    return labels if few and all(len(texts) == 1 for texts in references) else []
 
 
 def _interval(value: float, draws: Tensor | None) -> dict[str, float | None]:

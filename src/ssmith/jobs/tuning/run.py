@@ -24,7 +24,7 @@ from ssmith.families.heads import HeadConfig, TaskModel, renew_head_, with_head
 from ssmith.jobs.tuning.choice import choose
 from ssmith.jobs.tuning.config import TuneConfig
 from ssmith.jobs.tuning.groups import HEADS
-from ssmith.jobs.tuning.judging import answer, compare_measures
+from ssmith.jobs.tuning.judging import answer, check_judge, compare_measures
 from ssmith.jobs.tuning.learning import Lesson, learn_
 from ssmith.jobs.tuning.record import Tuned
 from ssmith.jobs.tuning.training_set import TrainingSet, training_set
@@ -251,6 +251,8 @@ def _check_answers(job: _Job, config: TuneConfig) -> None:
             allowed="lines of prompt and completion in a test split",
             next_step="leave generation out",
         )
+    if config.generation is not None:
+        check_judge(_asked(job), config.judged)
 
 
 def _answers(

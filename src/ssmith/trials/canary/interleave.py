@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -93,33 +94,34 @@ class Leak:
         return {**asdict(self), "difference": finite_or_none(self.difference), "text": self.text}
 
 
+@runtime_checkable
+class AnyLeak(Protocol):
+    """A request that was not answered as it is alone, of whatever was asked."""
+
+    @property
+    def text(self) -> str:
+        """The leak in one sentence."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+
+
+Found = TypeVar("Found", bound=AnyLeak)
+
+
 @dataclass(kw_only=True)
-class CanaryRun:
-    """What was seen.
+class AnyCanary(ABC, Generic[Found]):
+    """What was seen of requests that were made at once.
 
     Args:
-        subject: name of what was run.
         requests: that were answered or cancelled.
-        carries: whether states were carried.
-        tolerance: what rounding may do.
         cancelled: of the requests.
-        calls: of the model.
-        sizes: sizes of batches that were run.
-        reused: how often a slot was given to a second request.
-        worst: largest difference that passed.
-        leaks: what did not.
+        leaks: what was answered otherwise than alone.
     """
 
-    subject: str
     requests: int
-    carries: bool
-    tolerance: float
     cancelled: int = 0
-    calls: int = 0
-    sizes: set[int] = field(default_factory=set)
-    reused: int = 0
-    worst: float = 0.0
-    leaks: list[Leak] = field(default_factory=list)
+    leaks: list[Found] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -129,8 +131,41 @@ class CanaryRun:
     @property
     def headline(self) -> str:
         """What was seen, in one sentence."""
-        if not self.passed:
-            return self.leaks[0].text
+        return self._told() if self.passed else self.leaks[0].text
+
+    @abstractmethod
+    def _told(self) -> str:
+        """Return the headline where nothing leaked."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        leaks = [leak.as_dict() for leak in self.leaks]
+        return {**vars(self), "leaks": leaks, "passed": self.passed}
+
+
+@dataclass(kw_only=True)
+class CanaryRun(AnyCanary[Leak]):
+    """What was seen.
+
+    Args:
+        subject: name of what was run.
+        carries: whether states were carried.
+        tolerance: what rounding may do.
+        calls: of the model.
+        sizes: sizes of batches that were run.
+        reused: how often a slot was given to a second request.
+        worst: largest difference that passed.
+    """
+
+    subject: str
+    carries: bool
+    tolerance: float
+    calls: int = 0
+    sizes: set[int] = field(default_factory=set)
+    reused: int = 0
+    worst: float = 0.0
+
+    def _told(self) -> str:
         return (
             f"{self.requests} requests, {self.cancelled} of them cancelled, each answered as it is "
             f"alone (largest difference {self.worst:.2g}, rounding may do {self.tolerance:.2g})"
@@ -138,12 +173,7 @@ class CanaryRun:
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
-        return {
-            **vars(self),
-            "sizes": sorted(self.sizes),
-            "leaks": [leak.as_dict() for leak in self.leaks],
-            "passed": self.passed,
-        }
+        return {**super().as_dict(), "sizes": sorted(self.sizes)}
 
 
 def interleave(

@@ -18,7 +18,7 @@ from ssmith.core.progress import Progress, silent
 from ssmith.core.seeds import generator
 from ssmith.core.words import number_of
 from ssmith.trials.canary.endpoint import Completion, Endpoint, Prompt
-from ssmith.trials.canary.interleave import CanaryConfig
+from ssmith.trials.canary.interleave import CanaryConfig, AnyCanary
 
 _WORDS = (
     "amber", "basin", "cedar", "delta", "ember", "fjord", "glade", "harbor", "island", "jetty",
@@ -96,39 +96,24 @@ class ServerLeak:
 
 
 @dataclass(kw_only=True)
-class ServerCanary:
+class ServerCanary(AnyCanary[ServerLeak]):
     """What was seen of a server.
 
     Args:
         url: of the server.
         model: as it calls it.
-        requests: that were made at once.
-        cancelled: of them, whose client went away.
         at_once: most that were under way at a time.
         ties: answers in which two tokens equally likely changed places.
         seconds: one after the other, and at once.
-        leaks: what was answered otherwise than alone.
     """
 
     url: str
     model: str | None
-    requests: int
-    cancelled: int = 0
     at_once: int = 0
     ties: int = 0
     seconds: tuple[float, float] = (0.0, 0.0)
-    leaks: list[ServerLeak] = field(default_factory=list)
 
-    @property
-    def passed(self) -> bool:
-        """Whether every request was answered as it is alone."""
-        return not self.leaks
-
-    @property
-    def headline(self) -> str:
-        """What was seen, in one sentence."""
-        if not self.passed:
-            return self.leaks[0].text
+    def _told(self) -> str:
         ties = f"; {number_of(self.ties, 'tie')} within rounding" if self.ties else ""
         return (
             f"{self.requests} requests to {self.model or 'the model'} at {self.url}, "
@@ -138,10 +123,7 @@ class ServerCanary:
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""
-        leaks = [leak.as_dict() for leak in self.leaks]
-        return {
-            **vars(self), "seconds": list(self.seconds), "leaks": leaks, "passed": self.passed
-        }  # fmt: skip
+        return {**super().as_dict(), "seconds": list(self.seconds)}
 
 
 def server_canary(

@@ -45,7 +45,20 @@ class Objective(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageObjective:
+class _Taught:
+    """What is learned from a teacher too; the teacher is never changed."""
+
+    teacher: nn.Module | None = None
+    distill_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number("distill_weight", self.distill_weight, at_least=0, below=1 + 1e-9)
+        if self.teacher is not None:
+            self.teacher.requires_grad_(requires_grad=False).eval()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageObjective(_Taught):
     """Predict each learned token from those before it; prompts are read and not learned.
 
     Args:
@@ -53,12 +66,6 @@ class LanguageObjective:
             changed. None to learn from the text alone.
         distill_weight: share of the teacher in the loss, in [0, 1]; the rest is cross-entropy.
     """
-
-    teacher: nn.Module | None = None
-    distill_weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        _freeze(self.teacher, self.distill_weight)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -112,7 +119,7 @@ class LanguageObjective:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerObjective:
+class AnswerObjective(_Taught):
     """Predict one class or some numbers for a whole sequence of tokens, or a series.
 
     Args:
@@ -127,13 +134,8 @@ class AnswerObjective:
     """
 
     task: Task
-    teacher: nn.Module | None = None
-    distill_weight: float = 1.0
     hankel: float = 0.0
     weights: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        _freeze(self.teacher, self.distill_weight)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -231,12 +233,6 @@ def row_measures(
 def rows_of(part: Sequences) -> list[tuple[Tensor, Tensor]]:
     """Return sequences as pairs of a series without its padding, and its target."""
     return [(part.x[i, :length], part.y[i]) for i, length in enumerate(part.lengths.tolist())]
-
-
-def _freeze(teacher: nn.Module | None, weight: float) -> None:
-    check_number("distill_weight", weight, at_least=0, below=1 + 1e-9)
-    if teacher is not None:
-        teacher.requires_grad_(requires_grad=False).eval()
 
 
 def _padded(rows: Sequence[Tensor]) -> Batch:
