@@ -290,6 +290,9 @@ def test_quiet_prints_nothing(place, ssmith, name):
     (place / "rows.jsonl").write_text('{"x": [[0.1, 0.2]]}\n')
     ssmith("prune", "model", "--cut", "state=0.5", "--out", "small", "--quiet")
     ssmith("release", "init", "begun", "--quiet")
+    if name == "merge":
+        more = ("--data", "data.npz", "--steps", "2", "--out", "adapted", "--quiet")
+        ssmith("tune", "model", "--method", "parameters:D", *more)
     words = {
         "inspect": ("model",),
         "prune": ("model", "--cut", "state=0.5", "--out", "other"),
@@ -303,6 +306,7 @@ def test_quiet_prints_nothing(place, ssmith, name):
         "parity": ("model",),
         "train": ("recipe.json", "--out", "trained"),
         "tune": ("model", *TUNING, "--data", "data.npz", "--out", "tuned"),
+        "merge": ("adapted", "--out", "merged"),
         "release": ("init", "line"),
         "dashboard": ("begun", "--out", "site"),
         "report": ("small/receipt.json", "--out", "page"),

@@ -121,11 +121,23 @@ def head_of(directory: Path) -> HeadConfig | None:
         ArtefactError: if the adapter's configuration is no JSON.
         InputError: if the head's configuration is malformed.
     """
+    head = _extra(directory).get("head")
+    return None if head is None else from_mapping(HeadConfig, head, where="head")
+
+
+def trained_on_from(directory: Path) -> tuple[str, str] | None:
+    """Return directory and digest of the weights of what an adapter was trained on from, if any."""
+    found = _extra(directory).get("trained_on_from")
+    named = found if isinstance(found, dict) else {}
+    path, digest = named.get("path"), named.get("weights_sha256")
+    return (path, digest) if isinstance(path, str) and isinstance(digest, str) else None
+
+
+def _extra(directory: Path) -> dict[str, Any]:
     content = read_json(directory / CONFIG)
     own: Any = content.get("ssmith") if isinstance(content, dict) else None
     extra = own.get("extra") if isinstance(own, dict) else None
-    head = extra.get("head") if isinstance(extra, dict) else None
-    return None if head is None else from_mapping(HeadConfig, head, where="head")
+    return extra if isinstance(extra, dict) else {}
 
 
 def build(base: nn.Module, directory: Path) -> nn.Module:

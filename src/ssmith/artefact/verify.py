@@ -15,7 +15,7 @@ from ssmith.artefact.sidecar import SIDECAR, Sidecar
 from ssmith.artefact.weights import check_finite, read_weights
 from ssmith.core.directories import FORMAT, MANIFEST, listed_in, manifest_of
 from ssmith.core.errors import ArtefactError, SsmithError
-from ssmith.core.files import read_json
+from ssmith.core.files import read_json, sha256_file
 from ssmith.families import model_digest
 from ssmith.families.registry import tensors_digest
 
@@ -86,7 +86,23 @@ def _adapter(directory: Path) -> list[Check]:
         return [Check(name="adapter", passed=False, detail=str(error))]
     count = sum(value.numel() for value in tensors.values())
     numbers = f"{len(tensors)} tensors, {count} numbers"
-    return [Check(name=adapters.WEIGHTS, passed=True, detail=numbers)]
+    return [Check(name=adapters.WEIGHTS, passed=True, detail=numbers), *_trained_on_from(directory)]
+
+
+def _trained_on_from(directory: Path) -> list[Check]:
+    """Return whether the adapter that one was trained on from is still what it was."""
+    before = tuned.trained_on_from(directory)
+    if before is None:
+        return []
+    label, (path, digest) = "trained on from", before
+    weights = Path(path) / adapters.WEIGHTS
+    if not weights.is_file():
+        detail = f"{path}, not checked: it is not on this machine"
+        return [Check(name=label, passed=True, detail=detail)]
+    found = sha256_file(weights)
+    detail = f"{path}, sha256 {found[:12]}…"
+    detail += "" if found == digest else f", it was {digest[:12]}…"
+    return [Check(name=label, passed=found == digest, detail=detail)]
 
 
 def _made_from(directory: Path, before: tuple[Path, ...]) -> list[Check]:

@@ -94,10 +94,13 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
 def _config(arguments: argparse.Namespace) -> TuneConfig:
     from ssmith.core.settings import from_mapping
-    from ssmith.jobs.tuning import TuneConfig
+    from ssmith.jobs.tuning import TuneConfig, methods_in
 
     names = [item.name for item in fields(TuneConfig)]
     content = given_settings(arguments, names, of="tuning")
+    if "methods" not in content:
+        # An adapter is trained on by the methods it has.
+        content |= {"methods": known} if (known := methods_in(arguments.model)) else {}
     for key, flag, step in (
         ("methods", "method", "try state-offset-h on a language model, state-offset-y on others"),
         ("data", "data", "give your own file, or see `ssmith list` for named data"),
@@ -117,6 +120,8 @@ def _show(arguments: argparse.Namespace, output: Output, done: Tuned) -> None:
         return
     training, quality = done.training, done.receipt.quality
     output.result({"adapter": str(arguments.out), "receipt": done.receipt.as_dict()})
+    if done.start is not None:
+        output.line(f"trained on from the adapter {done.start['path']}")
     for line in str(done.report).splitlines():
         output.line(line)
     if done.choice is not None:

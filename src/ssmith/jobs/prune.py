@@ -13,6 +13,7 @@ from torch import nn
 from ssmith import api, artefact, spine, surgery
 from ssmith.artefact.blockwise import Assembly, DirectoryBlocks
 from ssmith.artefact.configs import is_language_model, is_read_by_block, read_any_config
+from ssmith.artefact.tuned import lineage
 from ssmith.calibrate import PassConfig
 from ssmith.calibrate.preflight import BlockSizes, Preflight, free_memory, preflight
 from ssmith.calibrate.shards import Group
@@ -29,6 +30,7 @@ from ssmith.core.unit import Mode
 from ssmith.core.words import number_of, span
 from ssmith.evaluation.resident import ResidentPeak, resident_peak
 from ssmith.families.registry import find_selective
+from ssmith.jobs.merge import whole
 from ssmith.jobs.outputs import RECEIPT, RECIPE
 from ssmith.jobs.source import Calibration, every_row
 from ssmith.spine.planning import SELECTIVE
@@ -113,11 +115,16 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
     ``say`` is told, line by line and before the work begins, what will be done and needed. Plan and
     receipt are saved with the model.
     """
-    directory = artefact.locate(task.model)
+    *adapters, directory = lineage(artefact.locate(task.model))
     content = read_any_config(directory)
     by_block = is_read_by_block(content) and _by_block(task)
     _check_kind(task, reads_text=is_language_model(content), by_block=by_block)
-    if by_block and task.plan is None:
+    if adapters and task.config.from_disk:
+        raise InputError(
+            f"{task.model} is an adapter, and blocks can be read one by one of a model alone",
+            next_step=f"merge it first: ssmith merge {task.model} --out MODEL",
+        )
+    if by_block and task.plan is None and not adapters:
         blocks = DirectoryBlocks(directory, content)
         windows = _windows(task.config.calibration, directory, blocks.skeleton)
         needed, from_disk = _needed(task, blocks, windows)
@@ -127,13 +134,23 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
     else:
         windows, needed = None, None
     with resident_peak() as peak:
-        model = artefact.load(directory)
+        made = whole(task.model)
+        model = made.model
+        if made.report is not None:
+            say(made.said)
         rows = windows or _rows(task.config.calibration, model, directory)
         plan = _plan(task, model, rows, progress)
         portable = artefact.portable(model, plan, task.config.mode)
         receipt = api.prune_(model, plan, task.config.mode)
         say(f"portable: {portable}")
     receipt = _told(task, receipt, rows, peak, needed)
+    if made.report is not None:
+        merged = {"digest": plan.model_digest, "said": made.said}
+        receipt = dataclasses.replace(
+            receipt,
+            model={**receipt.model, "digest_before": made.digest},
+            details={**receipt.details, "merged_first": merged},
+        )
     if task.out is not None and Group.current().rank == 0:
         api.save(
             model, task.out, overwrite=task.overwrite, parent=plan.model_digest,

@@ -11,6 +11,7 @@ from typing import Any
 
 from ssmith import artefact, spine, surgery
 from ssmith.artefact.configs import is_language_model, read_any_config
+from ssmith.artefact.tuned import lineage
 from ssmith.core.budget import Budget
 from ssmith.core.directories import new_directory, refuse_existing
 from ssmith.core.errors import InputError, UnsupportedError
@@ -18,6 +19,7 @@ from ssmith.core.files import write_json, write_text
 from ssmith.core.progress import Progress, part_of, silent
 from ssmith.core.receipt import versions
 from ssmith.evaluation import compare
+from ssmith.jobs.merge import whole
 from ssmith.jobs.prune import PruneTask
 from ssmith.jobs.source import WINDOWS
 from ssmith.report import check_extras
@@ -67,13 +69,13 @@ def sweep(task: PruneTask, axis: SweptAxis, *, progress: Progress = silent) -> d
     if task.out is not None:
         refuse_existing(task.out, overwrite=task.overwrite)
         check_extras()
-    directory = artefact.locate(task.model)
+    directory = lineage(artefact.locate(task.model))[-1]
     if not is_language_model(read_any_config(directory)):
         raise UnsupportedError(f"{task.model} is no language model", allowed="language models")
     calibration = task.config.calibration
     samples = WINDOWS if calibration.samples is None else calibration.samples
     settings = [_changed(task, axis.name, value, samples) for value in axis.values]
-    dense: Any = artefact.load(directory)
+    dense: Any = whole(task.model).model
     text = calibration.text(directory, dense.config.vocab_size)
     held = text.windows(calibration.tokens, split=SPLIT).first(2 * samples)
     rows = []

@@ -11,9 +11,9 @@ from ssmith.data import ExamplesConfig
 from ssmith.evaluation.generation import GenerationConfig
 from ssmith.families.heads import POOLINGS
 from ssmith.tune.adapters import Method
+from ssmith.tune.adapters.merge import MERGES
 from ssmith.tune.training import DATA_SETS, TrainingConfig
 
-MERGES = ("stock", "ssmith")
 _SHARED = ("rank", "alpha", "targets")
 _WHOLE = ("all-linear", "official")
 

@@ -29,7 +29,8 @@ class Tuned:
 
     ``spec`` and ``digest`` are of the base model, ``config`` holds the resolved settings, ``rates``
     each group's learning rate and where it comes from, ``choice`` how the method was chosen if it
-    was not named, and ``data`` and ``quality`` are sections of the receipt.
+    was not named, ``start`` the adapter that was trained on; ``data`` and ``quality`` are sections
+    of the receipt.
     """
 
     model: nn.Module
@@ -44,6 +45,7 @@ class Tuned:
     quality: dict[str, Any]
     choice: Election | None = None
     merged: MergeReport | None = None
+    start: dict[str, str] | None = None
 
     @cached_property
     def receipt(self) -> Receipt:
@@ -84,6 +86,7 @@ class Tuned:
                 "stopped_early": training.stopped_early,
                 "processes": training.processes,
                 "looks": looks_as_json(training.looks),
+                "trained_on_from": self.start,
                 "merge": None if self.merged is None else to_mapping(self.merged),
             },
         )

@@ -3,52 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from ssmith import api
-from ssmith.artefact import base_digest
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.progress import Progress, silent
 from ssmith.core.running import evaluating
-from ssmith.core.seeds import generator
 from ssmith.core.settings import to_mapping
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.evaluation.generation import GenerationConfig
-from ssmith.families import SequenceModel
-from ssmith.families.heads import HeadConfig, TaskModel, renew_head_, with_head
+from ssmith.families.heads import TaskModel
 from ssmith.jobs.tuning.choice import choose
 from ssmith.jobs.tuning.config import TuneConfig
-from ssmith.jobs.tuning.groups import HEADS
 from ssmith.jobs.tuning.judging import answer, check_judge, compare_measures
 from ssmith.jobs.tuning.learning import Lesson, learn_
 from ssmith.jobs.tuning.record import Tuned
-from ssmith.jobs.tuning.training_set import TrainingSet, training_set
+from ssmith.jobs.tuning.start import Job, prepared
 from ssmith.tune import adapters
-from ssmith.tune.adapters import FullFineTuning, Method, Parameters
-from ssmith.tune.adapters.merge import check_mergeable
-from ssmith.tune.training import is_main_process, join_processes, row_measures
+from ssmith.tune.adapters.merge import HELD, check_mergeable
+from ssmith.tune.training import is_main_process, row_measures
 from ssmith.tune.training.checkpoint import check_place
 
 NAME = "default"
-HELD = "ssmith"
 LAST = "last.safetensors"
 WARM_UP = "warm-up.safetensors"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    """A model ready to be tuned, with what it learns."""
-
-    model: nn.Module
-    data: TrainingSet
-    digest: str
-    head: HeadConfig | None
-    fresh_head: bool
 
 
 def fine_tune(
@@ -88,19 +69,23 @@ def fine_tune(
     if checkpoints is not None:
         for name in (LAST, WARM_UP):
             check_place(checkpoints / name)
-    job = _prepared(spec, config)
+    job = prepared(spec, config)
     few = job.data.objective.collate(job.data.rows["train"][:2])
     batch = {name: value for name, value in few.items() if name not in ("labels", "target")}
     lesson = Lesson(
         data=job.data,
         training=config.training,
         published=config.published,
-        identity={"base": job.digest, "settings": to_mapping(config)},
+        identity={
+            "base": job.digest,
+            "settings": to_mapping(config),
+            "from": None if job.start is None else job.start.sha256,
+        },
         checkpoint=_file(checkpoints, LAST),
         warm_up=_file(checkpoints, WARM_UP),
         progress=progress,
     )
-    methods, choice = choose(job.model, _methods(job, config), lesson, checkpoints)
+    methods, choice = choose(job.model, job.methods, lesson, checkpoints)
     report = adapters.attach_(
         job.model,
         methods,
@@ -109,6 +94,8 @@ def fine_tune(
         batch=batch,
         seed=config.training.seed,
     )
+    if job.start is not None:
+        adapters.load_state_(job.model, NAME, job.start.tensors)
     _check_merge(job, config)
     _check_answers(job, config)
     training, rates = learn_(job.model, NAME, lesson)
@@ -126,11 +113,12 @@ def fine_tune(
         data=job.data.about,
         quality={"why_null": "judging did not end; the adapter is whole"},
         merged=None,
+        start=None if job.start is None else job.start.as_dict(),
     )
     target = out if is_main_process() else None
     if target is not None:
         # Before anything is judged: what was trained outlives whatever goes wrong there.
-        _save(job, tuned, target, base=_base_name(spec), overwrite=overwrite)
+        _save(job, tuned, target, overwrite=overwrite)
     quality = _judge(job, config)
     if config.generation is not None and job.data.tokenizer is not None:
         written = _answers(job, job.data.tokenizer, config.generation, config.judged, progress)
@@ -140,11 +128,11 @@ def fine_tune(
         merged = adapters.merge_(job.model, NAME, hold=config.merge == HELD, batch=batch)
     tuned = dataclasses.replace(tuned, quality=quality, merged=merged)
     if target is not None:
-        _save(job, tuned, target, base=_base_name(spec), overwrite=True)
+        _save(job, tuned, target, overwrite=True)
     return tuned
 
 
-def _check_merge(job: _Job, config: TuneConfig) -> None:
+def _check_merge(job: Job, config: TuneConfig) -> None:
     """Refuse a merge that is not possible before anything is trained."""
     if config.merge is None:
         return
@@ -157,17 +145,20 @@ def _check_merge(job: _Job, config: TuneConfig) -> None:
     check_mergeable(job.model, NAME, hold=config.merge == HELD)
 
 
-def _save(job: _Job, tuned: Tuned, out: Path, *, base: str, overwrite: bool) -> None:
+def _save(job: Job, tuned: Tuned, out: Path, *, overwrite: bool) -> None:
     """Save the adapter, or the model it was merged into."""
     if tuned.merged is None:
         api.save_adapter(
             job.model,
             out,
             name=NAME,
-            base=base,
+            base=job.base,
             digest=job.digest,
             overwrite=overwrite,
-            extra={"head": None if job.head is None else to_mapping(job.head)},
+            extra={
+                "head": None if job.head is None else to_mapping(job.head),
+                "trained_on_from": tuned.start,
+            },
             extra_files=tuned.files(),
         )
         return
@@ -179,50 +170,17 @@ def _save(job: _Job, tuned: Tuned, out: Path, *, base: str, overwrite: bool) -> 
         parent=job.digest,
         facts={
             "title": "Tuned state space model",
-            "text": [f"{base}, tuned on {tuned.config.data} by {labels}, merged."],
+            "text": [f"{job.base}, tuned on {tuned.config.data} by {labels}, merged."],
         },
         extra_files=tuned.files(),
     )
-
-
-def _prepared(spec: str | Path, config: TuneConfig) -> _Job:
-    """Load the model and its data, and put a head on where one is needed."""
-    join_processes(config.training.device)
-    model = api.load(spec)
-    digest = base_digest(model)
-    data = training_set(model, config)
-    head, draw = data.head, generator(config.training.seed, "head")
-    fresh = head is not None
-    if isinstance(model, SequenceModel) and head is not None:
-        own = model.config
-        same = (own.task, own.classes, own.outputs) == (head.task, head.classes, head.outputs)
-        if same:
-            head, fresh = None, False
-        else:
-            renew_head_(model, head, draw)
-    elif head is not None:
-        model = with_head(model, head, draw)
-    model.to(config.training.device)
-    return _Job(model=model, data=data, digest=digest, head=head, fresh_head=fresh)
-
-
-def _methods(job: _Job, config: TuneConfig) -> tuple[Method, ...]:
-    """Return the methods, with the head among what is trained."""
-    everything = any(isinstance(m, FullFineTuning) and m.scope == "all" for m in config.methods)
-    wanted = job.fresh_head if config.train_head is None else config.train_head
-    if everything or not wanted or job.data.head is None:
-        return config.methods
-    names = [name for name in HEADS if name in dict(job.model.named_children())]
-    if isinstance(job.model, SequenceModel):
-        names = ["head"]
-    return (*config.methods, Parameters(targets=tuple(names)))
 
 
 def _file(checkpoints: Path | None, name: str) -> Path | None:
     return None if checkpoints is None else checkpoints / name
 
 
-def _judge(job: _Job, config: TuneConfig) -> dict[str, Any]:
+def _judge(job: Job, config: TuneConfig) -> dict[str, Any]:
     """Return the test split's measures, before and after where there was a model before."""
     rows, objective = job.data.rows.get("test"), job.data.objective
     if not rows:
@@ -232,18 +190,33 @@ def _judge(job: _Job, config: TuneConfig) -> dict[str, Any]:
     with evaluating(job.model):
         after = row_measures(job.model, objective, rows, size)
         if not job.fresh_head:
-            with adapters.disabled(job.model):
+            with _before(job):
                 before = row_measures(job.model, objective, rows, size)
     found = compare_measures(after, before, objective.names, seed)
     return {"split": "test", "count": len(rows), "interval": "bootstrap over rows", **found}
 
 
-def _asked(job: _Job) -> list[Any]:
+@contextmanager
+def _before(job: Job) -> Iterator[None]:
+    """Run, inside the block, what there was before the tuning: the base, or the adapter it was."""
+    if job.start is None:
+        with adapters.disabled(job.model):
+            yield
+        return
+    learned = {key: value.clone() for key, value in adapters.state(job.model, NAME).items()}
+    adapters.load_state_(job.model, NAME, job.start.tensors)
+    try:
+        yield
+    finally:
+        adapters.load_state_(job.model, NAME, learned)
+
+
+def _asked(job: Job) -> list[Any]:
     """Return the rows of the test split that are prompts with answers."""
     return [row for row in job.data.rows.get("test", ()) if getattr(row, "references", ())]
 
 
-def _check_answers(job: _Job, config: TuneConfig) -> None:
+def _check_answers(job: Job, config: TuneConfig) -> None:
     """Refuse to judge answers where there are none, before anything is trained."""
     if config.generation is not None and (not _asked(job) or job.data.tokenizer is None):
         raise InputError(
@@ -256,12 +229,7 @@ def _check_answers(job: _Job, config: TuneConfig) -> None:
 
 
 def _answers(
-    job: _Job, tokenizer: Tokenizer, config: GenerationConfig, most: int | None, progress: Progress
+    job: Job, tokenizer: Tokenizer, config: GenerationConfig, most: int | None, progress: Progress
 ) -> dict[str, Any]:
     judged = answer(job.model, _asked(job), tokenizer, config, progress, most=most)
     return judged.as_dict()
-
-
-def _base_name(spec: str | Path) -> str:
-    path = Path(spec)
-    return str(path.resolve()) if path.is_dir() else str(spec)

@@ -18,7 +18,7 @@ from ssmith.core.progress import Progress, silent
 from ssmith.core.seeds import generator
 from ssmith.core.words import number_of
 from ssmith.trials.canary.endpoint import Completion, Endpoint, Prompt
-from ssmith.trials.canary.interleave import CanaryConfig, AnyCanary
+from ssmith.trials.canary.interleave import AnyCanary, CanaryConfig
 
 _WORDS = (
     "amber", "basin", "cedar", "delta", "ember", "fjord", "glade", "harbor", "island", "jetty",

@@ -19,6 +19,10 @@ from ssmith.tune.adapters.registry import check_name
 from ssmith.tune.adapters.slot import Slot, slots
 from ssmith.tune.adapters.switch import use_
 
+STOCK, HELD = "stock", "ssmith"
+MERGES = (STOCK, HELD)
+"""Forms of a merged model: as stock transformers reads it, or with offsets held beside weights."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MergeReport:
@@ -96,9 +100,23 @@ def check_mergeable(
     model: nn.Module, name: str = "default", *, allow_partial: bool = False, hold: bool = False
 ) -> dict[str, str]:
     """Return the parts that merging would leave, with the reason; raise unless that is allowed."""
+    left = unmergeable(model, name, hold=hold)
+    if left and not allow_partial:
+        place, reason = next(iter(left.items()))
+        offsets = unmergeable(model, name, hold=True) != left
+        raise UnsupportedError(
+            f"{place} cannot be merged: {reason}",
+            allowed="LoRA, DoRA and trained parameters of the model itself",
+            next_step="save it as an adapter, or merge the rest alone (allow_partial=True)"
+            + (", or let the model hold its offsets, for ssmith alone (hold=True)" * offsets),
+        )
+    return left
+
+
+def unmergeable(model: nn.Module, name: str, *, hold: bool) -> dict[str, str]:
+    """Return why parts of an adapter cannot be merged, by their places."""
     check_name(model, name)
-    tied = _tied(model)
-    left, offsets = {}, False
+    tied, left = _tied(model), {}
     for owner, module, slot in slots(model):
         for key, part in slot.of(name):
             reason = part.cannot_merge
@@ -106,15 +124,6 @@ def check_mergeable(
                 reason = reason or tied.get(id(module._parameters.get("weight")), "")
             if reason and not (hold and part.held()):
                 left[f"{owner}.{key}".lstrip(".")] = reason
-                offsets = offsets or bool(part.held())
-    if left and not allow_partial:
-        place, reason = next(iter(left.items()))
-        raise UnsupportedError(
-            f"{place} cannot be merged: {reason}",
-            allowed="LoRA, DoRA and trained parameters of the model itself",
-            next_step="save it as an adapter, or merge the rest alone (allow_partial=True)"
-            + (", or let the model hold its offsets, for ssmith alone (hold=True)" * offsets),
-        )
     return left
 
 
