@@ -1,11 +1,11 @@
-"""Cut, recover, cut, tune, go on, merge, cut, export: every step takes what the one before wrote."""
+"""Cut, recover, tune, go on, merge, export: every step takes what the one before wrote."""
 
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from helpers.tiny_mamba import tiny, tokens
 from ssmith import api
@@ -186,8 +186,6 @@ def test_an_adapter_of_other_methods_stands_on_a_merged_model(place, ssmith, cap
 
 
 def test_an_untied_model_without_its_head_is_refused(place, ssmith, capsys):
-    from safetensors.torch import save_file
-
     started(place, "untied", capsys)
     path = Path("dense/model.safetensors")
     save_file({k: v for k, v in load_file(path).items() if k != "lm_head.weight"}, path)
