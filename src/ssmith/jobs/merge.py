@@ -43,7 +43,7 @@ class MergeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Whole:
+class Merged:
     """A model without adapters, and what was merged into it.
 
     Args:
@@ -72,7 +72,7 @@ class Whole:
         )
 
 
-def whole(spec: str | Path, *, hold: bool = True) -> Whole:
+def whole(spec: str | Path, *, hold: bool = True) -> Merged:
     """Load a model; what an adapter learned is written into its base.
 
     Args:
@@ -89,7 +89,7 @@ def whole(spec: str | Path, *, hold: bool = True) -> Whole:
     digest = model_digest(model)
     names = adapters.adapters_of(model)
     if not names:
-        return Whole(model=model, digest=digest)
+        return Merged(model=model, digest=digest)
     if isinstance(model, TaskModel):
         raise UnsupportedError(
             f"{spec} has a head of its own on a language model, and no file of a model holds such "
@@ -101,7 +101,7 @@ def whole(spec: str | Path, *, hold: bool = True) -> Whole:
     _check(model, name, spec, hold=hold)
     report = adapters.merge_(model, name, hold=hold)
     labels = tuple(method.label() for method in methods)
-    return Whole(model=model, digest=digest, methods=labels, report=report)
+    return Merged(model=model, digest=digest, methods=labels, report=report)
 
 
 def _check(model: nn.Module, name: str, spec: str | Path, *, hold: bool) -> None:
