@@ -10,11 +10,12 @@ from torch import nn
 
 from ssmith import artefact, data, evaluation, families, surgery
 from ssmith.core.inspection import Inspection
+from ssmith.core.preparation import PrepareConfig
 from ssmith.core.sequences import SPLITS, SequenceData, Sequences
 from ssmith.core.text import Text
 from ssmith.evaluation import ParityReport
 from ssmith.families import SequenceModel
-from ssmith.recordings import prepared_as
+from ssmith.recordings import prepare, prepared_as
 from ssmith.tune import adapters
 
 load = artefact.load
@@ -75,6 +76,7 @@ def load_data(
     seed: int = 0,
     needs: Sequence[str] = SPLITS,
     columns: Sequence[str] = (),
+    recordings: PrepareConfig | None = None,
 ) -> SequenceData:
     """Load a data set in its splits, and check that it fits a model if one is given.
 
@@ -86,6 +88,7 @@ def load_data(
         seed: seed of the split, where the data has none.
         needs: splits that must be there.
         columns: of the file, that are no channels; they are kept beside the sequences.
+        recordings: how recordings become rows; None for data that is taken as it is.
 
     Returns:
         The data set.
@@ -98,6 +101,9 @@ def load_data(
     config = families.answers_of(model)
     if isinstance(model, SequenceModel) and model.preparation is not None:
         return prepared_as(model.preparation, spec)
+    if recordings is not None:
+        classes = (config.classes or None) if config else None
+        return prepare(spec, recordings, classes=classes).data
     loaded = data.load_data(
         spec,
         seed=seed,

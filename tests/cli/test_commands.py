@@ -294,6 +294,7 @@ def test_quiet_prints_nothing(place, ssmith, name):
         more = ("--data", "data.npz", "--steps", "2", "--out", "adapted", "--quiet")
         ssmith("tune", "model", "--method", "parameters:D", *more)
     words = {
+        "data": ("data.npz",),
         "inspect": ("model",),
         "prune": ("model", "--cut", "state=0.5", "--out", "other"),
         "eval": ("model", "--data", "data.npz"),

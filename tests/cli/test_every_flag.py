@@ -15,6 +15,7 @@ from ssmith.release.keys import make_key
 from ssmith.release.promotion import promote
 
 JOBS = {
+    "data": "ssmith.jobs.data.look",
     "inspect": "ssmith.api.load",
     "prune": "ssmith.jobs.prune.prune",
     "eval": "ssmith.jobs.evaluate.evaluate",
@@ -51,6 +52,7 @@ JOBS = {
 }
 """What each command calls in the end."""
 NEEDED = {
+    "data": ("plant.csv",),
     "inspect": ("model",),
     "prune": ("model", "--cut", "state=0.5", "--out", "out"),
     "eval": ("model", "--data", "data.npz"),

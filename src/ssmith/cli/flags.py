@@ -17,6 +17,8 @@ from ssmith.core.names import meant
 Subparsers = Any
 
 _ALIKE = 0.6
+PREPARE = {"seed": "split_seed", "by": "split_by"}
+"""Flags of `PrepareConfig` that are not named as their settings."""
 MODEL_HELP = "directory, hub id owner/name, or embedded:NAME"
 DATA_HELP = (
     "embedded:NAME, or a .npz, .csv or .jsonl file; for language models stdlib:, pydoc:, a text, "

@@ -17,6 +17,7 @@ from ssmith.cli import (
     compare,
     cycle,
     dashboard,
+    data,
     evaluate,
     inspect,
     list_names,
@@ -38,6 +39,7 @@ from ssmith.cli.recipe import resolve
 from ssmith.core.errors import ArtefactError, InputError, SsmithError
 
 COMMANDS = {
+    "data": data,
     "inspect": inspect,
     "prune": prune,
     "eval": evaluate,

@@ -56,15 +56,13 @@ def add(subparsers: flags.Subparsers) -> None:
     )
     command.settings("ssmith.jobs.train.recipe:Recipe", ("data",))
     command.group("recordings", "what is in the columns, and how they become rows")
-    command.settings("ssmith.core.preparation:PrepareConfig", under="prepare", called=PREPARE_FLAGS)
+    command.settings("ssmith.core.preparation:PrepareConfig", under="prepare", called=flags.PREPARE)
     command.group("model", "what is chosen from the data unless it is said, without a recipe")
     command.settings("ssmith.jobs.train.choice:ChoiceConfig", under="choice")
 
 
 EMBEDDED = "embedded:"
 """What named data begins with, which is taken as it is."""
-PREPARE_FLAGS = {"seed": "split_seed", "by": "split_by"}
-"""Flags of `PrepareConfig` that are not named as their settings."""
 
 
 def kept(arguments: argparse.Namespace) -> str:

@@ -65,6 +65,13 @@ def prepare(
         DataError: if the source is not what the settings say.
     """
     recordings, config = read(Path(source), config)
+    return prepare_recordings(recordings, config, classes=classes)
+
+
+def prepare_recordings(
+    recordings: Recordings, config: PrepareConfig, *, classes: Sequence[str] | None = None
+) -> Prepared:
+    """Do the same with recordings that were read (see `prepare`)."""
     config = _with_task(recordings, config)
     said = plausibility(marked(recordings, config))
     recordings = filled(replace(recordings, findings=(*recordings.findings, *said)), config)
