@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ssmith.jobs.train import Recipe, train
     from ssmith.jobs.tuning import TuneConfig, fine_tune
     from ssmith.report import write_report
+    from ssmith.serving import attribute, predict, stream
     from ssmith.spine import plan
     from ssmith.tune import adapters
 
@@ -55,6 +56,7 @@ __all__ = [
     "__version__",
     "adapt_",
     "adapters",
+    "attribute",
     "check_paths",
     "compare",
     "criteria",
@@ -69,11 +71,13 @@ __all__ = [
     "parity",
     "pilot",
     "plan",
+    "predict",
     "prune_",
     "register",
     "rows",
     "save",
     "save_adapter",
+    "stream",
     "train",
     "verify",
     "write_report",
@@ -92,7 +96,10 @@ _ROOMS = {
     "TuneConfig": "jobs.tuning",
     "fine_tune": "jobs.tuning",
     "pilot": "jobs.pilot",
+    "attribute": "serving",
     "plan": "spine",
+    "predict": "serving",
+    "stream": "serving",
     "register": "families.layout",
     "rows": "core.rows",
     "train": "jobs.train",

@@ -11,12 +11,12 @@ import re
 import secrets
 import shutil
 import tomllib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from ssmith.core.errors import ArtefactError
+from ssmith.core.errors import ArtefactError, SsmithError
 from ssmith.core.names import meant
 
 _ALIKE = 0.7
@@ -26,11 +26,22 @@ _SCRAP = re.compile(r"\..+\.ssmith-(old-)?[0-9a-f]{8}")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace ``path`` with ``content`` atomically (a reader sees old or new, never half).
+    """Replace ``path`` with ``content`` atomically (see `writing`)."""
+    with writing(path) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Yield a stream whose content replaces ``path`` if the block succeeds, else nothing does.
+
+    A reader sees old or new, never half.
 
     Args:
         path: the file; its directory is made if need be.
-        content: all of it.
+
+    Yields:
+        The stream.
 
     Raises:
         ArtefactError: if the file cannot be written (disk full, no permission).
@@ -41,12 +52,14 @@ def write_bytes(path: Path, content: bytes) -> None:
         sweep(path)
         descriptor, partial = hold(path, _new_file)
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
             partial.replace(path)
         partial = None
     except OSError as error:
+        if isinstance(error, SsmithError):
+            raise
         raise ArtefactError(
             f"cannot write {path}: {error.strerror or error}",
             next_step="free space or choose another output; nothing was changed",

@@ -1,0 +1,189 @@
+"""From a model's outputs to what is said: a class by its threshold, a number with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ssmith.core.checks import check_number
+from ssmith.core.errors import InputError
+from ssmith.core.names import unknown_name
+from ssmith.core.preparation import Preparation
+from ssmith.evaluation import conformal
+from ssmith.families import Answers
+from ssmith.serving.rows import AskedRows, asked_of, preparation_of
+
+Numbers = NDArray[np.float64]
+_HALF = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionConfig:
+    """What is wanted of answers; fitted on labelled rows that the model has not learned from.
+
+    Args:
+        level: share of new rows that an interval covers, in (0, 1).
+        positive: class whose threshold is fitted.
+        recall: share of its rows that are to be given it.
+        false_alarms: or the share of other rows that may be given it.
+
+    Raises:
+        InputError: if a value is out of its domain, or the wishes do not go together.
+    """
+
+    level: float = 0.9
+    positive: str | None = None
+    recall: float | None = None
+    false_alarms: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("level", "recall", "false_alarms"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), above=0, below=1)
+        wishes = [name for name in ("recall", "false_alarms") if getattr(self, name) is not None]
+        if len(wishes) > 1:
+            raise InputError(
+                "recall and false_alarms together", allowed="one of them: a threshold keeps one"
+            )
+        if (self.positive is None) != (not wishes):
+            raise InputError(
+                f"positive is {self.positive!r} with {wishes[0] if wishes else 'no wish'}",
+                allowed="positive=CLASS with one of recall and false_alarms",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What is said of outputs.
+
+    Args:
+        answers: what the model answers.
+        targets: names of numbers that it predicts.
+        thresholds: probability from which a class is given, by class; the likeliest otherwise.
+        widths: half widths of the intervals of numbers; none if empty.
+        level: share of new rows that they cover.
+        preparation: of the model, which brings numbers back to their units.
+    """
+
+    answers: Answers
+    targets: tuple[str, ...] = ()
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    widths: tuple[float, ...] = ()
+    level: float = 0.9
+    preparation: Preparation | None = None
+
+    @property
+    def gives_classes(self) -> bool:
+        """Whether the answer is a class, or several."""
+        return self.answers.task in ("classification", "multi-label")
+
+    def shares(self, outputs: Tensor) -> Numbers:
+        """Return the probability of each class (n, k)."""
+        wide = outputs.double()
+        one = self.answers.task == "classification"
+        return np.asarray((wide.softmax(-1) if one else wide.sigmoid()).numpy())
+
+    def numbers(self, outputs: Tensor) -> Numbers:
+        """Return predicted numbers (n, o) in their own units."""
+        return self._back(outputs.reshape(len(outputs), -1).double().numpy())
+
+    def truth(self, y: Tensor) -> Numbers:
+        """Return targets in the units of `numbers`, or the indices of classes."""
+        if self.answers.task == "classification":
+            return np.asarray(y.numpy())
+        flat = y.reshape(len(y), -1).double().numpy()
+        return np.asarray(flat) if self.gives_classes else self._back(flat)
+
+    def chosen(self, shares: Numbers) -> NDArray[np.int64]:
+        """Return the class that is given: of those past their threshold the one furthest past it.
+
+        Where none is, the likeliest of those without a threshold, or of all if all have one.
+        """
+        names = self.answers.classes
+        limits = np.array([self.thresholds.get(name, np.inf) for name in names])
+        past = shares - limits
+        free = np.isinf(limits) if np.isinf(limits).any() else np.ones(len(names), dtype=bool)
+        rest = np.where(free, shares, -np.inf).argmax(1)
+        return np.asarray(np.where((past >= 0).any(1), past.argmax(1), rest))
+
+    def given(self, shares: Numbers) -> NDArray[np.bool_]:
+        """Return which labels of several are given (n, k)."""
+        limits = np.array([self.thresholds.get(name, _HALF) for name in self.answers.classes])
+        return np.asarray(shares >= limits)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is applied, JSON-ready."""
+        found: dict[str, Any] = {"task": self.answers.task}
+        if self.gives_classes:
+            return {**found, "classes": list(self.answers.classes),
+                    "thresholds": dict(self.thresholds)}  # fmt: skip
+        widths = dict(zip(self.targets, self.widths, strict=False))
+        return {**found, "targets": list(self.targets), "level": self.level, "half_widths": widths}
+
+    def _back(self, values: Numbers) -> Numbers:
+        has = self.preparation is not None and bool(self.preparation.targets)
+        return self.preparation.targets_back(values) if has and self.preparation else values
+
+
+def kept_decision(model: nn.Module, config: DecisionConfig) -> Decision:
+    """Return what is said by what was fitted at training, as far as it was."""
+    answers, preparation = asked_of(model), preparation_of(model)
+    thresholds = dict(preparation.thresholds) if preparation else {}
+    residuals = preparation.residuals if preparation else {}
+    named = tuple(item.name for item in preparation.targets) if preparation else ()
+    widths = next((w for level, w in residuals.items() if float(level) == config.level), ())
+    return Decision(
+        answers=_named(answers), targets=named or _targets(answers), thresholds=thresholds,
+        widths=tuple(widths), level=config.level, preparation=preparation,
+    )  # fmt: skip
+
+
+def fitted_decision(
+    model: nn.Module, config: DecisionConfig, rows: AskedRows, outputs: Tensor
+) -> Decision:
+    """Return what is said by what is fitted on labelled rows and the model's outputs for them."""
+    plain = kept_decision(model, config)
+    known = rows.labelled
+    outputs, truth = outputs[known], plain.truth(rows.rows.y[known])
+    made: dict[str, Any] = {}
+    if not plain.gives_classes:
+        made["widths"] = conformal.half_widths(plain.numbers(outputs), truth, config.level)
+    elif config.positive is not None:
+        made["thresholds"] = {
+            **plain.thresholds, config.positive: _threshold(plain, config, outputs, truth)
+        }  # fmt: skip
+    return Decision(**{**vars(plain), **made})
+
+
+def _threshold(plain: Decision, config: DecisionConfig, outputs: Tensor, truth: Numbers) -> float:
+    names = plain.answers.classes
+    if config.positive not in names:
+        raise unknown_name(f"positive is {config.positive!r}", str(config.positive), list(names))
+    place = names.index(config.positive)
+    single = plain.answers.task == "classification"
+    is_class = truth == place if single else truth[:, place] > _HALF
+    shares = plain.shares(outputs)[:, place]
+    if config.recall is not None:
+        return conformal.for_recall(shares, is_class, config.recall)
+    return conformal.for_false_alarms(shares, is_class, float(config.false_alarms or 0))
+
+
+def _named(answers: Answers) -> Answers:
+    """Return answers with a name for each class."""
+    if answers.classes or answers.task not in ("classification", "multi-label"):
+        return answers
+    return Answers(**{**vars(answers), "classes": tuple(map(str, range(answers.outputs)))})
+
+
+def _targets(answers: Answers) -> tuple[str, ...]:
+    if answers.task == "forecast" and answers.channels:
+        ahead = range(1, answers.outputs // answers.channels + 1)
+        return tuple(f"channel {c} +{h}" for h in ahead for c in range(answers.channels))
+    if answers.outputs == 1:
+        return ("value",)
+    return tuple(f"value {place}" for place in range(answers.outputs))
