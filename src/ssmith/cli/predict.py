@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         config.take_apart != AttributionConfig() or config.explain_rows != (0,)
     ):
         raise InputError(
-            "explain-rows, -method, -baseline, -points or -width without a place for pictures",
+            "explain_rows, or a method, baseline, points or width of taking apart, without --explain",
             next_step="add --explain DIR",
         )
     if arguments.data is None:
