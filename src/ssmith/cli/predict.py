@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         config.take_apart != AttributionConfig() or config.explain_rows != (0,)
     ):
         raise InputError(
-            "explain_rows, or a method, baseline, points or width of taking apart, without --explain",
+            "explain_rows, or method, baseline, points or width of it, without --explain",
             next_step="add --explain DIR",
         )
     if arguments.data is None:

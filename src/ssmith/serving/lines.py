@@ -128,7 +128,9 @@ class LineServer:
             return int(_cell(given[0] if isinstance(given, list) else given, "token"))
         if not isinstance(given, list):
             given = [given]
-        return [_cell(value, f"channel {place}") for place, value in enumerate(given)]
+        cells = [_cell(value, f"channel {place}") for place, value in enumerate(given)]
+        gaps = () if self.stream.preparation is None else self.stream.preparation.config.missing
+        return [float("nan") if cell in gaps else cell for cell in cells]
 
     def _places(self, names: list[str], where: str) -> list[int]:
         """Return where the channels stand among names, by name if the model knows theirs."""
@@ -156,9 +158,8 @@ class LineServer:
             found["held"] = self._named(said.held[0].numpy())
         prepared = self.stream.preparation
         if prepared is not None:
-            beyond = [
-                one.is_beyond(np.array(v)) for one, v in zip(prepared.channels, values, strict=True)
-            ]
+            pairs = zip(prepared.channels, values, strict=True)
+            beyond = [bool(one.is_beyond(np.array([value]))[0]) for one, value in pairs]
             if any(beyond):
                 found["out of range"] = self._named(np.array(beyond))
         return found

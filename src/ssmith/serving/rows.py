@@ -16,7 +16,7 @@ from ssmith.core.errors import DataError, ModelError
 from ssmith.core.layers import Finding
 from ssmith.core.preparation import Preparation
 from ssmith.core.sequences import SequenceData, Sequences
-from ssmith.data.whole import NEW
+from ssmith.core.text import ALL
 from ssmith.families import Answers, SequenceModel, answers_of
 from ssmith.recordings import new_rows
 
@@ -71,7 +71,7 @@ def open_rows(model: nn.Module, source: str | Path) -> AskedRows:
         found, channels=answers.channels, vocabulary=answers.vocabulary, outputs=answers.outputs,
         task=answers.task,
     )  # fmt: skip
-    part = found.split(NEW)
+    part = found.split(ALL)
     names = {ROW: tuple(map(str, range(len(part))))}
     return AskedRows(
         rows=part, labelled=torch.full((len(part),), labelled), names=names, findings=findings
