@@ -46,7 +46,7 @@ def look(
     found, recordings = look_at(source, config)
     facts = found.as_dict()
     if report is not None:
-        with new_directory(report, overwrite=overwrite, sealed=True) as scratch:
+        with new_directory(report, overwrite=overwrite) as scratch:
             write_data_page(facts, _plots(recordings, facts), scratch)
     return facts
 

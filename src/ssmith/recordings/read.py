@@ -14,16 +14,19 @@ from ssmith.data.raw import Raw
 from ssmith.data.records import first_keys, holds_records
 from ssmith.data.series import read_series
 from ssmith.data.ts_file import TS, read_ts_series
+from ssmith.recordings.arff import ARFF, read_arff
 from ssmith.recordings.audio import SOUND, read_sound
 from ssmith.recordings.columns import TABLES, is_table, read_columns
 from ssmith.recordings.cut import AHEAD
 from ssmith.recordings.folder import holds
+from ssmith.recordings.images import IMAGES, read_images
+from ssmith.recordings.matlab import MAT, read_mat
 from ssmith.recordings.recording import Recordings
 from ssmith.recordings.sequences import of_raw
 from ssmith.recordings.table import mapped, of_table
 
 NPZ = ".npz"
-ALLOWED = (*TABLES, *SOUND, NPZ, TS)
+ALLOWED = (*TABLES, NPZ, TS, ARFF, MAT, *SOUND, *IMAGES)
 
 
 def read(path: Path, config: PrepareConfig) -> tuple[Recordings, PrepareConfig]:
@@ -32,7 +35,8 @@ def read(path: Path, config: PrepareConfig) -> tuple[Recordings, PrepareConfig]:
     Args:
         path: a table: ``.csv``, ``.tsv``, ``.txt``, ``.parquet``, ``.arrow``, ``.jsonl``, packed
             (``.gz``) or not, or the directory of a data set; one step a row. Or a folder of sound,
-            with a folder for each label, or a table ``labels.csv``.
+            or images, with a folder for each label, or a table ``labels.csv``; or a file of whole
+            sequences: ``.npz``, ``.ts``, ``.arff``, ``.mat``, records with ``x`` and ``y``.
         config: what its columns are.
 
     Returns:
@@ -44,7 +48,7 @@ def read(path: Path, config: PrepareConfig) -> tuple[Recordings, PrepareConfig]:
     """
     require_there(path)
     if _is_whole(path):
-        found = of_raw(_raw(path, labelled=True))
+        found = _whole(path, labelled=True)
         return found, replace(config, label=found.targets)
     if is_table(path):
         columns = read_columns(path)
@@ -53,6 +57,8 @@ def read(path: Path, config: PrepareConfig) -> tuple[Recordings, PrepareConfig]:
     if holds(path, SOUND):
         found, config = read_sound(path, config)
         return found, _of_folder(config)
+    if holds(path, IMAGES):
+        return read_images(path, config), _of_folder(config)
     raise _no_reader(path)
 
 
@@ -60,7 +66,7 @@ def read_new(path: Path, config: PrepareConfig) -> Recordings:
     """Read recordings of the kind that a model was trained on; labels may be missing."""
     require_there(path)
     if _is_whole(path):
-        return of_raw(_raw(path, labelled=False))
+        return _whole(path, labelled=False)
     if is_table(path):
         columns = read_columns(path)
         # Which columns are channels is decided by their names, not by what is left over.
@@ -76,12 +82,20 @@ def read_new(path: Path, config: PrepareConfig) -> Recordings:
         return of_table(columns, replace(config, channels=tuple(there)))
     if holds(path, SOUND):
         return read_sound(path, config)[0]
+    if holds(path, IMAGES):
+        return read_images(path, config)
     raise _no_reader(path)
 
 
-def _raw(path: Path, *, labelled: bool) -> Raw:
+def _whole(path: Path, *, labelled: bool) -> Recordings:
     """Read a file of whole sequences, with labels if it has them."""
     suffix = suffix_of(path)
+    if suffix in (ARFF, MAT):
+        return read_arff(path) if suffix == ARFF else read_mat(path)
+    return of_raw(_raw(path, suffix, labelled=labelled))
+
+
+def _raw(path: Path, suffix: str, *, labelled: bool) -> Raw:
     if suffix == TS:
         return read_ts_series(path)
     reader = read_npz if suffix == NPZ else read_series
@@ -96,7 +110,7 @@ def _raw(path: Path, *, labelled: bool) -> Raw:
 
 def _is_whole(path: Path) -> bool:
     """Return whether a file holds one sequence in each of its records."""
-    if path.is_file() and suffix_of(path) in (NPZ, TS):
+    if path.is_file() and suffix_of(path) in (NPZ, TS, ARFF, MAT):
         return True
     return holds_records(path) and "x" in first_keys(path)
 
