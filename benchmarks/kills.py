@@ -1,157 +1,274 @@
 """Kill every command that writes at random moments, run it again, and compare bytes.
 
 ``python benchmarks/kills.py --points 20 --out benchmarks/results/kills.json``
+
+Half of the moments are drawn over the measured time of a whole run, half among its operations on
+files, before which the process kills itself. Afterwards the same command is given again. What two
+undisturbed runs leave with the same bytes must have these bytes then; what differs between them
+(times) must be there, with the values that both have in common. What is done already stays done,
+and a kept file goes on to be used: a run that was killed once is continued and killed again.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
+import importlib
 import json
 import os
+import pkgutil
 import random
 import shutil
 import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
-import matplotlib.figure  # noqa: F401 - loaded once, before the forks
+import matplotlib.figure
 import torch
-from transformers.models.mamba import modeling_mamba  # noqa: F401
+from transformers.models.mamba import modeling_mamba
 
-import ssmith.jobs.pilot
-import ssmith.jobs.prune
-import ssmith.jobs.train
-import ssmith.jobs.tuning  # noqa: F401
-from ssmith.cli.main import main
-from ssmith.core.directories import listed_in, manifest_of
-from ssmith.core.files import is_scrap, write_json
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
 
-RECIPE = {
-    "kind": "language",
-    "data": {"text": "text.txt"},
-    "model": {"width": 16, "layers": 2, "states": 8},
-    "fit": {"steps": 12, "batch_size": 4, "length": 32, "lr": 0.01, "evaluate_every": 4},
-}
-ROWS = ("--data", "text.txt", "--length", "32")
-CUT = ("prune", "model", "--cut", "state=0.5", *ROWS, "--samples", "8")
-COMMANDS = {
-    "train": ("train", "language.json", "--checkpoint", "ck.safetensors", "--out", "out"),
-    "tune": (
-        "tune", "model", "--method", "lora:out_proj", *ROWS, "--steps", "12", "--held-out", "4",
-        "--checkpoints", "work", "--out", "out",
-    ),
-    "prune": (*CUT, "--work-dir", "work", "--out", "out"),
-    "prune over an earlier output": (*CUT, "--out", "old", "--overwrite"),
-    "pilot": (
-        "pilot", "model", *ROWS, "--samples", "4", "--windows", "4", "--test-windows", "4",
-        "--at", "0.25,0.5", "--baselines", "random", "--max-loss", "900 %", "--speed-seconds",
-        "0.001", "--resume", "--out", "out",
-    ),
-}  # fmt: skip
-"""Of all of them the same command goes on."""
-SAME = ("plan.json", "config.json", "ssmith.json")
-"""Files that hold no time and no place, beside all tensors: as bytes they are those of a run that
-was whole."""
+import ssmith  # noqa: E402
+from helpers.dying import ended, start  # noqa: E402
+from helpers.writers import WRITES, make_start, words  # noqa: E402
+from ssmith.core.directories import MANIFEST, listed_in, manifest_of  # noqa: E402
+from ssmith.core.files import is_scrap, write_json  # noqa: E402
+from ssmith.release import verify as release_verify  # noqa: E402
+from ssmith.release.line import Line  # noqa: E402
+
+LOADED = (matplotlib.figure, modeling_mamba)
+"""Loaded once, before the forks."""
+CASES = {label: command for forms in WRITES.values() for label, command in forms.items()}
+ENDS = ("equal", "done before the kill", "refused by name", "not killed in time")
+OF_TEXT = {"model", "old"}
+_LINE = "line.json"
+
+State = dict[str, Any]
 
 
-def command(words: tuple[str, ...], place: Path) -> int:
-    """Run a command line in a fork, and return how it ended."""
-    child = os.fork()
-    if child == 0:
-        os.chdir(place)
-        with Path(os.devnull).open("w") as nothing, contextlib.redirect_stdout(nothing):
-            sys.stderr = nothing
-            os._exit(main(list(words)))
-    return child
-
-
-def ended(child: int) -> int:
-    """Wait for a fork."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def kept(place: Path) -> dict[str, bytes]:
-    """Return the files of an output whose bytes do not hang on time."""
-    found = {}
-    for out in ("out", "old"):
-        for item in sorted((place / out).rglob("*")):
-            if item.is_file() and (item.suffix == ".safetensors" or item.name in SAME):
-                found[item.relative_to(place).as_posix()] = item.read_bytes()
+def state(place: Path) -> State:
+    """Return what lies at a place: bytes of files, and of lines what they say."""
+    lines = [item.parent for item in place.rglob(_LINE)]
+    found: State = {str(line.relative_to(place)): _of_line(line) for line in lines}
+    for item in sorted(place.rglob("*")):
+        inside = any(line in item.parents for line in lines)
+        if not inside and item.is_file():
+            found[item.relative_to(place).as_posix()] = item.read_bytes()
     return found
 
 
-def half_written(place: Path) -> bool:
-    """Return whether an output with a manifest is not what that lists."""
+def _of_line(path: Path) -> list[Any]:
+    """Return what a line says, versions and digests as they come."""
+    line = Line.open(path)
+    names: dict[str, int] = {}
+    entries = [
+        [item.action, names.setdefault(item.version or "", len(names)), len(item.receipts)]
+        for item in line.entries()
+    ]
+    live = "" if line.live is None else line.live.digest
+    rooms = sorted(item.relative_to(path).parts[0] for item in path.rglob("*"))
+    return [entries, names.get(live), release_verify.verify(line).passed, Counter(rooms)]
+
+
+def differs(found: State, first: State, second: State) -> str:
+    """Return where a state is not that of two undisturbed runs, as far as they are alike."""
+    for name in first.keys() & second.keys():
+        if name not in found:
+            return f"{name} is missing"
+        if found[name] == first[name] or name.endswith(MANIFEST):
+            # A manifest is held against its files elsewhere; here and there a time has more digits.
+            continue
+        if first[name] == second[name]:
+            return name
+        leaves = [_leaves(item[name]) for item in (found, first, second)]
+        for key in leaves[1].keys() & leaves[2].keys():
+            if leaves[1][key] == leaves[2][key] != leaves[0].get(key):
+                return f"{name}: {key} is {leaves[0].get(key)}, not {leaves[1][key]}"
+    more = found.keys() - first.keys() - second.keys()
+    return f"{min(more)} is more" if more else ""
+
+
+def _leaves(content: Any) -> dict[str, Any]:
+    """Return the values in a file of JSON by their keys; none of another file."""
+    try:
+        open_ = {"": json.loads(content)}
+    except (TypeError, ValueError):
+        return {}
+    found = {}
+    while open_:
+        key, value = open_.popitem()
+        inner = value if isinstance(value, dict) else dict(enumerate(value)) \
+            if isinstance(value, list) else None  # fmt: skip
+        if inner is None:
+            found[key] = value
+        else:
+            open_ |= {f"{key}.{name}": item for name, item in inner.items()}
+    return found
+
+
+def half_written(place: Path) -> str:
+    """Return the first output with a manifest that is not what that lists."""
     for manifest in place.rglob("manifest.json"):
-        directory = manifest.parent
-        inside = any(is_scrap(part) for part in manifest.relative_to(place).parts)
-        if not inside and listed_in(directory) != manifest_of(directory)["files"]:
-            return True
-    return False
+        inside = any(map(is_scrap, manifest.relative_to(place).parts))
+        if not inside and listed_in(manifest.parent) != manifest_of(manifest.parent)["files"]:
+            return str(manifest.parent.relative_to(place))
+    return ""
 
 
-def trial(words: tuple[str, ...], start: Path, wanted: dict[str, bytes], moment: float) -> str:
-    """Kill a command after some seconds, run it again, and say how that ended."""
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name) / "place"
-        shutil.copytree(start, place)
-        child = command(words, place)
-        time.sleep(moment)
-        os.kill(child, signal.SIGKILL)
-        killed = ended(child) == -signal.SIGKILL
-        if half_written(place):
-            return "half-written"
-        done = (place / "out").is_dir() and words[0] in ("train", "tune", "prune")
-        again = words if not done or "--overwrite" in words else (*words, "--overwrite")
-        if ended(command(again, place)) not in (0, 1):
-            return "refused"
-        if any(is_scrap(item.name) for item in place.rglob("*")):
-            return "scraps left"
-        if kept(place) != wanted:
-            return "other bytes"
-        return "equal" if killed else "equal, not killed in time"
+class Killer:
+    """One form of a command, from one start, with what undisturbed runs of it leave."""
 
-
-def run(points: int, seed: int, only: list[str]) -> dict[str, dict[str, int]]:
-    """Kill each command at so many moments."""
-    torch.set_num_threads(1)
-    draw, counts = random.Random(seed), {}
-    with tempfile.TemporaryDirectory() as name:
-        start = Path(name)
-        (start / "text.txt").write_text("".join(f"{n} squared is {n * n}\n" for n in range(900)))
-        (start / "language.json").write_text(json.dumps(RECIPE))
-        for words in (
-            ("train", "language.json", "--out", "model"),
-            (*CUT, "--seed", "1", "--out", "old"),
-        ):
-            assert ended(command(words, start)) == 0, words
-        for label, words in ((name, COMMANDS[name]) for name in only):
-            whole = Path(name + "-whole")
-            shutil.copytree(start, whole)
+    def __init__(self, label: str, begin: Path, room: Path) -> None:
+        self.label, self.begin = label, begin
+        self.place, self.said = room / "place", room / "said.txt"
+        self.words = words(CASES[label], begin)
+        self.whole, self.codes = [], []
+        for _ in range(2):
+            self.clear()
             begun = time.monotonic()
-            assert ended(command(words, whole)) in (0, 1), label
-            seconds = time.monotonic() - begun
-            wanted = kept(whole)
-            shutil.rmtree(whole)
-            found: dict[str, int] = {}
-            for _ in range(points):
-                end = trial(words, start, wanted, draw.uniform(0, seconds))
-                found[end] = found.get(end, 0) + 1
-            counts[label] = found
-            print(label, f"{seconds:.1f} s", found, flush=True)
-    return counts
+            self.codes.append(ended(start(self.words, self.place, self.said)))
+            self.seconds = time.monotonic() - begun
+            self.whole.append(state(self.place))
+        text = self.said.read_text()
+        assert self.codes in ([0, 0], [1, 1]), f"{label}: {self.codes} {text}"
+        self.events: list[str] = json.loads(text.splitlines()[-1])
+
+    def clear(self) -> None:
+        """Begin anew."""
+        shutil.rmtree(self.place, ignore_errors=True)
+        shutil.copytree(self.begin, self.place, symlinks=True)
+
+    def points(self, count: int, draw: random.Random) -> list[tuple[str, float]]:
+        """Draw moments: half of them in time, half among operations on files."""
+        timed = [("time", draw.uniform(0, self.seconds)) for _ in range(count // 2)]
+        few = count - len(timed)
+        order = list(range(len(self.events)))
+        chosen = draw.sample(order, few) if few <= len(order) else draw.choices(order, k=few)
+        return timed + [("operation", float(place)) for place in chosen]
+
+    def kill(self, how: str, at: float) -> dict[str, Any]:
+        """Kill the command at a moment, give it again, and say how that ended."""
+        self.clear()
+        child = start(
+            self.words, self.place, self.said, int(at) if how == "operation" else None
+        )  # fmt: skip
+        if how == "time":
+            time.sleep(at)
+            os.kill(child, signal.SIGKILL)
+        killed = ended(child) == -signal.SIGKILL
+        said: dict[str, Any] = {"how": how, "at": round(at, 3)}
+        if how == "operation":
+            said["before"] = self.events[int(at)]
+        if broken := half_written(self.place):
+            return said | {"end": "half-written", "why": broken}
+        end, why = self.again()
+        if not killed and end in ENDS:
+            end = "not killed in time"
+        return said | {"end": end} | ({"why": why} if why else {})
+
+    def again(self) -> tuple[str, str]:
+        """Give the command again after a kill, and say how that ended."""
+        if self.is_whole():
+            return "done before the kill", ""
+        given = self.words
+        code = ended(start(given, self.place, self.said))
+        if code == 2 and "already exists" in self.said.read_text():
+            given = [*self.words, "--overwrite"]
+            code = ended(start(given, self.place, self.said))
+        if code != self.codes[0]:
+            why = self.said.read_text().strip().splitlines()[-1][:300]
+            return ("refused" if code == 2 else f"code {code}"), why
+        if broken := half_written(self.place):
+            return "half-written", f"{broken}, after the command was given again"
+        other = differs(state(self.place), *self.whole)
+        return ("other bytes", other) if other else ("equal", "")
+
+    def is_whole(self) -> bool:
+        """Return whether all is there already, and nothing else."""
+        try:
+            return not differs(state(self.place), *self.whole)
+        except Exception:
+            return False
+
+
+def run(label: str, begin: Path, points: int, seed: int) -> dict[str, Any]:
+    """Kill one form of a command at so many moments."""
+    with tempfile.TemporaryDirectory() as name:
+        killer = Killer(label, begin, Path(name))
+        draw = random.Random(f"{seed} {label}")
+        kills = [killer.kill(*point) for point in killer.points(points, draw)]
+    ends = Counter(item["end"] for item in kills)
+    print(label, f"{killer.seconds:.1f} s", dict(ends), flush=True)
+    return {
+        "command": CASES[label], "seconds": round(killer.seconds, 3),
+        "operations": len(killer.events), "ends": ends, "kills": kills,
+    }  # fmt: skip
+
+
+def prepared(begin: Path, labels: list[str]) -> None:
+    """Make what the commands start from."""
+    language = any(OF_TEXT & set(CASES[label].split()) for label in labels)
+
+    def at_once(command: list[str], place: Path) -> int:
+        said = begin.parent / "made.txt"
+        code = ended(start(command, place, said))
+        if code not in (0, 1):
+            print(said.read_text(), file=sys.stderr)
+        return code
+
+    begin.mkdir()
+    make_start(begin, at_once, language=language)
+
+
+def main_() -> int:
+    """Kill all that is asked for, in several processes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--points", type=int, default=20)
+    parser.add_argument("--only", nargs="*", default=list(CASES))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="what it holds of other commands is kept")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    for module in pkgutil.walk_packages(ssmith.__path__, "ssmith."):
+        if not module.name.endswith("__main__"):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module.name)
+    with tempfile.TemporaryDirectory() as name:
+        begin = Path(name) / "start"
+        prepared(begin, given.only)
+        children = []
+        for rank in range(given.processes):
+            part = Path(name) / f"part-{rank}.json"
+            child = os.fork()
+            if child == 0:
+                for label in given.only[rank :: given.processes]:
+                    found = run(label, begin, given.points, given.seed)
+                    _keep(given.out or part, label, found | {"seed": given.seed})
+                os._exit(0)
+            children.append(child)
+        failed = [code for code in map(ended, children) if code]
+    return int(bool(failed))
+
+
+def _keep(out: Path, label: str, found: dict[str, Any]) -> None:
+    """Write one command into the file, beside those that are in it."""
+    lock = out.with_name(f".{out.name}.lock")
+    with lock.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        held = json.loads(out.read_text()) if out.is_file() else {}
+        commands = {**held.get("commands", {}), label: found}
+        ends = sum((Counter(item["ends"]) for item in commands.values()), Counter())
+        write_json(out, {"kills": sum(ends.values()), "ends": ends, "commands": commands})
+    lock.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--points", type=int, default=20)
-    parser.add_argument("--only", nargs="*", default=list(COMMANDS))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    result = run(given.points, given.seed, given.only)
-    if given.out is not None:
-        write_json(given.out, {"points": given.points, "seed": given.seed, "ends": result})
+    sys.exit(main_())

@@ -31,6 +31,8 @@ def _once(content: bytes, name: str, draw: random.Random) -> bytes:
     if draw.random() < 0.25:
         return _bytes(content, draw)
     try:
+        if kind == "toml":
+            return _settings(content, draw)
         if kind in ("json", "yaml"):
             return json.dumps(_tree(json.loads(content), draw)).encode()
         if kind in ("jsonl", "ts", "csv", "txt", "log"):
@@ -44,7 +46,8 @@ def _once(content: bytes, name: str, draw: random.Random) -> bytes:
         if kind == "gz":
             inner = _once(gzip.decompress(content), name.removesuffix(".gz"), draw)
             return gzip.compress(inner, mtime=0)
-    except (ValueError, KeyError, OSError, EOFError, struct.error, zlib.error, zipfile.BadZipFile):
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, EOFError, struct.error,
+            zlib.error, zipfile.BadZipFile):  # fmt: skip
         # Damaged before: only its bytes are left.
         pass
     return _bytes(content, draw)
@@ -109,6 +112,24 @@ def _places(tree: object) -> list[tuple[object, object]]:
             found.append((item, key))
             open_.append(item[key])
     return found
+
+
+def _settings(content: bytes, draw: random.Random) -> bytes:
+    """Return TOML with one of its values, names or lines changed."""
+    lines = content.decode().split("\n")
+    place = draw.randrange(len(lines))
+    name, mark, value = lines[place].partition("=")
+    how = draw.randrange(5)
+    if how == 0:
+        del lines[place]
+    elif how == 1:
+        lines.insert(place, draw.choice(lines))
+    elif how == 2 and mark:
+        lines[place] = f"{draw.choice(NAMES)} ={value}"
+    else:
+        said = json.dumps(draw.choice(ODD), ensure_ascii=False)
+        lines[place] = f"{name or draw.choice(NAMES)} = {said}"
+    return "\n".join(lines).encode("utf-8", "surrogatepass")
 
 
 def _lines(content: bytes, kind: str, draw: random.Random) -> bytes:

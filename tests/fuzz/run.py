@@ -1,19 +1,19 @@
 """Damage files and read them: nothing but SsmithError, no hang, no more than 2 GB.
 
-``python -m fuzz.run --cases 20000`` in ``tests`` writes what happened to ``--out`` as JSON.
+``python -m fuzz.run --cases 20000`` in ``tests`` writes what happened to ``--out`` as JSON. Each
+case is a line of ``--log``: what was killed goes on there, and ``--again`` runs some anew.
 """
 
 from __future__ import annotations
 
 import argparse
-import faulthandler
+import hashlib
 import json
 import os
 import random
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,26 +27,36 @@ import torch
 import transformers
 
 from fuzz.mutate import mutated
+from fuzz.seed import Seed
 from fuzz.seeds import seeds
 from ssmith.core.errors import SsmithError
+from ssmith.core.files import write_json
 
 ROOT = Path(__file__).parents[2]
 FINE = ("read", "refused")
 SECONDS, BYTES = 20, 2 << 30
-_CHUNK = 400
+_CHUNK = 800
 _SPACE = 24 << 30
+_SOURCES = sorted((ROOT / "src" / "ssmith").rglob("*.py"))
+TREE = hashlib.sha256(b"".join(item.read_bytes() for item in _SOURCES)).hexdigest()[:12]
+"""Of the code that a case was run with."""
+
+Case = tuple[str, int]
 
 
 class Hang(BaseException):
     """A reader took longer than it may."""
 
 
-def run(first: int, count: int, root: Path) -> list[dict[str, object]]:
-    """Run cases ``first`` to ``first + count``; each is decided by its number alone."""
+def run(cases: int, root: Path) -> list[dict[str, object]]:
+    """Run so many cases, all examples in turn."""
     found = seeds(root / "sound")
-    names = sorted(found)
-    numbers = range(first, first + count)
-    return [case(number, names[number % len(names)], found, root) for number in numbers]
+    return [case(number, name, found, root) for name, number in _cases(sorted(found), cases)]
+
+
+def _cases(names: list[str], count: int) -> list[Case]:
+    """Return the first cases: each is decided by the name of its example and its number alone."""
+    return [(names[place % len(names)], place // len(names)) for place in range(count)]
 
 
 def case(number: int, name: str, found: dict, root: Path) -> dict[str, object]:
@@ -81,7 +91,8 @@ def case(number: int, name: str, found: dict, root: Path) -> dict[str, object]:
     if peak > BYTES and outcome in FINE:
         outcome = f"{peak >> 20} MiB"
     return {"case": number, "seed": name, "file": chosen, "outcome": outcome, "where": where,
-            "seconds": round(time.monotonic() - start, 3)}  # fmt: skip
+            "seconds": round(time.monotonic() - start, 3), "mib": peak >> 20,
+            "tree": TREE}  # fmt: skip
 
 
 @contextmanager
@@ -118,54 +129,99 @@ def quiet() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_SPACE, _SPACE))
 
 
-def _worker(first: int, count: int, out: Path) -> None:
-    quiet()
-    faulthandler.enable()
-    with tempfile.TemporaryDirectory() as place:
-        out.write_text(json.dumps(run(first, count, Path(place))))
-
-
 def main() -> int:
-    """Run all cases in processes of a few hundred, and write the counts."""
+    """Run all cases that the log lacks in processes of a few hundred, and write the counts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=20_000)
-    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--again", nargs="*", default=[], help="examples, or `faults`")
+    parser.add_argument("--log", type=Path, default=ROOT / "build" / "fuzz.jsonl")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "fuzz.json")
-    parser.add_argument("--worker", type=Path)
     given = parser.parse_args()
-    if given.worker:
-        _worker(given.first, given.cases, given.worker)
-        return 0
-    found: list[dict[str, object]] = []
-    for first in range(given.first, given.first + given.cases, _CHUNK):
-        count = min(_CHUNK, given.first + given.cases - first)
-        with tempfile.TemporaryDirectory() as place:
-            out = Path(place) / "found.json"
-            command = [sys.executable, "-m", "fuzz.run", "--worker", str(out)]
-            done = subprocess.run([*command, "--first", str(first), "--cases", str(count)],
-                                  capture_output=True, text=True, check=False)  # fmt: skip
-            if out.is_file():
-                found += json.loads(out.read_text())
-            else:
-                found.append({"case": first, "outcome": f"crash {done.returncode}",
-                              "seed": "", "file": "", "where": done.stderr[-2000:]})  # fmt: skip
-        bad = [item for item in found if item["outcome"] not in FINE]
-        print(f"{len(found)} cases, {len(bad)} faults", flush=True)
-        write(given.out, found)
-    return 1 if bad else 0
+    quiet()
+    given.log.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as place:
+        found = seeds(Path(place) / "sound")
+        _forget(given.log, sorted(found), given.again)
+        wanted = _cases(sorted(found), given.cases)
+        while left := _left(wanted, given.log):
+            chunks = [left[start :: given.processes][:_CHUNK] for start in range(given.processes)]
+            children = [(_started(chunk, found, given.log), chunk) for chunk in chunks if chunk]
+            for child, chunk in children:
+                _, status = os.waitpid(child, 0)
+                _note_end(os.waitstatus_to_exitcode(status), chunk, given.log)
+            write(given.out, given.log)
+    return 1 if write(given.out, given.log) else 0
 
 
-def write(out: Path, found: list[dict[str, object]]) -> None:
-    """Write counts, and every case that is a fault."""
+def _started(cases: list[Case], found: dict[str, Seed], log: Path) -> int:
+    """Run some cases in a fork, a line of the log for each."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            with tempfile.TemporaryDirectory() as place, log.open("a") as stream:
+                for name, number in cases:
+                    stream.write(json.dumps(case(number, name, found, Path(place))) + "\n")
+                    stream.flush()
+            code = 0
+        finally:
+            # Whatever happens, what the parent has made is not this process's to remove.
+            os._exit(code)
+    return child
+
+
+def _note_end(code: int, cases: list[Case], log: Path) -> None:
+    """Write down a case at which its process ended."""
+    if code:
+        name, number = _left(cases, log)[0]
+        with log.open("a") as stream:
+            item = {"seed": name, "case": number, "file": "", "where": "",
+                    "outcome": f"crash {code}", "tree": TREE}  # fmt: skip
+            stream.write(json.dumps(item) + "\n")
+
+
+def _left(wanted: list[Case], log: Path) -> list[Case]:
+    known = {_key(item) for item in _read(log)}
+    return [item for item in wanted if item not in known]
+
+
+def _read(log: Path) -> list[dict[str, object]]:
+    lines = log.read_text().splitlines() if log.is_file() else []
+    return [json.loads(line) for line in lines]
+
+
+def _key(item: dict[str, object]) -> Case:
+    return str(item["seed"]), int(str(item["case"]))
+
+
+def _forget(log: Path, names: list[str], again: list[str]) -> None:
+    """Drop from the log what is to be run again, and examples that are no more."""
+    kept = [
+        item for item in _read(log)
+        if item["seed"] in names and item["seed"] not in again
+        and ("faults" not in again or item["outcome"] in FINE)
+    ]  # fmt: skip
+    log.write_text("".join(json.dumps(item) + "\n" for item in kept))
+
+
+def write(out: Path, log: Path) -> int:
+    """Write counts, and every case that is a fault; return how many these are."""
+    found = _read(log)
     said = [(str(i["seed"]), i["outcome"] if i["outcome"] in FINE else "fault") for i in found]
+    faults = [item for item in found if item["outcome"] not in FINE]
     summary = {
         "cases": len(found),
         "outcomes": Counter(outcome for _, outcome in said),
         "slowest_seconds": max(float(str(item.get("seconds", 0))) for item in found),
+        "most_mib": max(int(str(item.get("mib", 0))) for item in found),
         "by_seed": {name: Counter(o for seed, o in said if seed == name) for name, _ in said},
-        "faults": [item for item in found if item["outcome"] not in FINE],
+        "sources": Counter(str(item["tree"]) for item in found),
+        "faults": faults,
     }
-    out.write_text(json.dumps(summary, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    write_json(out, summary)
+    print(f"{len(found)} cases, {len(faults)} faults", flush=True)
+    return len(faults)
 
 
 if __name__ == "__main__":

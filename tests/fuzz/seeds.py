@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,8 @@ import torch
 from safetensors.torch import save_file
 
 import ssmith as sm
+from fuzz.kept import kept
+from fuzz.seed import Seed
 from helpers.models import Kind, make_model
 from helpers.texts import CHATML, save_tokenizer
 from helpers.tiny_mamba import tiny
@@ -38,38 +38,15 @@ from ssmith.tune.training.checkpoint import (
     write_checkpoint,
 )
 
-Read = Callable[[Path], object]
-
-
-@dataclass(frozen=True)
-class Seed:
-    """A sound example.
-
-    Args:
-        place: the file or directory.
-        read: reads what lies at a place.
-        only: names of the files in a directory that are damaged; all if none are named.
-    """
-
-    place: Path
-    read: Read
-    only: tuple[str, ...] = ()
-
-    @property
-    def files(self) -> list[str]:
-        """What may be damaged, relative to the place."""
-        if self.place.is_file():
-            return [""]
-        found = sorted(p.relative_to(self.place).as_posix() for p in self.place.rglob("*"))
-        found = [name for name in found if (self.place / name).is_file()]
-        return [name for name in found if not self.only or Path(name).name in self.only]
-
 
 def seeds(root: Path) -> dict[str, Seed]:
     """Make all examples below a directory."""
     root.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    return {**_models(root), **_series(root), **_texts(root), **_settings(root)}
+    return {
+        **_models(root), **_series(root), **_texts(root), **_settings(root), **_adapters(root),
+        **kept(root),
+    }  # fmt: skip
 
 
 def _models(root: Path) -> dict[str, Seed]:
@@ -99,6 +76,25 @@ def _models(root: Path) -> dict[str, Seed]:
     found["verify"] = Seed(root / "unequal", verify, ("manifest.json", "ssmith.json"))
     found["inspect"] = Seed(root / "masked", lambda path: sm.inspect(sm.load(path)), whole)
     found["plan"] = Seed(root / "unequal", Plan.load, ("plan.json", "plan.safetensors"))
+    return found
+
+
+def _adapters(root: Path) -> dict[str, Seed]:
+    """Adapters of the kinds whose settings or tensors are unlike those of LoRA."""
+    kinds = {
+        "core": sm.adapters.by_name("core"),
+        "sdt": sm.adapters.by_name("sdt"),
+        "offset": sm.adapters.StateOffset(),
+        "prompt": sm.adapters.by_name("prompt"),
+    }
+    found = {}
+    for name, method in kinds.items():
+        model = sm.load(root / "stock")
+        sm.adapt_(model, [method])
+        place = root / f"adapter-{name}"
+        sm.save_adapter(model, place, base=str(root / "stock"))
+        found[f"adapter {name}"] = Seed(place, sm.load, ("adapter_config.json",
+                                                         "adapter_model.safetensors"))  # fmt: skip
     return found
 
 

@@ -46,7 +46,9 @@ def cuts_of(arguments: argparse.Namespace, content: Mapping[str, Any]) -> list[d
             chosen, value = _chosen(cuts, flag, text)
             for cut in chosen:
                 _set(cut, name, flag, value)
-    seed = content.get("calibration", {}).get("seed")
+    calibration = content.get("calibration")
+    # What is no mapping is refused where the settings are read.
+    seed = calibration.get("seed") if isinstance(calibration, Mapping) else None
     if seed is not None:
         for cut in cuts:
             cut.setdefault("seed", seed)
@@ -60,6 +62,13 @@ def _held(cuts: Any) -> list[dict[str, Any]]:
         return []
     if not isinstance(cuts, list) or not all(isinstance(cut, Mapping) for cut in cuts):
         raise InputError(f"cuts is {cuts!r}", allowed="a list of mappings with unit and sparsity")
+    for cut in cuts:
+        for name, kind in (("settings", dict), ("targets", list)):
+            if not isinstance(cut.get(name, kind()), kind):
+                raise InputError(
+                    f"cuts: {name} is {cut[name]!r}",
+                    allowed="a list" if kind is list else "a mapping",
+                )
     return [dict(cut) for cut in cuts]
 
 

@@ -172,7 +172,7 @@ def read_json(path: Path, *, by_hand: bool = False) -> Any:
         ArtefactError: if the file is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        return parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         raise ArtefactError(
@@ -184,6 +184,11 @@ def read_json(path: Path, *, by_hand: bool = False) -> Any:
             f"{path} is not valid JSON ({error})",
             next_step=_correction(error) if by_hand else "restore it from its source",
         ) from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what a text says in JSON; raises `ValueError` for NaN and infinity, too."""
+    return json.loads(text, parse_constant=_refuse_constant)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ssmith.core.errors import ArtefactError, OutputExistsError
-from ssmith.core.files import write_bytes, write_json
+from ssmith.core.files import parse_json, write_bytes, write_json
 from ssmith.core.identity import check_same_run
 from ssmith.core.settings import to_mapping, typed
 
@@ -84,7 +84,15 @@ def write_checkpoint(path: Path, content: Checkpoint) -> None:
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     facts = to_mapping(content.facts)
     write_bytes(path, save(plain, metadata={"facts": json.dumps(facts, sort_keys=True)}))
-    curve = {"train": averaged(content.losses.tolist()), "validation": facts["looks"]}
+    write_curve(path, content)
+
+
+def write_curve(path: Path, content: Checkpoint) -> None:
+    """Write the curve beside a checkpoint, which a killed run may not have got to."""
+    curve = {
+        "train": averaged(content.losses.tolist()),
+        "validation": looks_as_json(content.facts.looks),
+    }
     write_json(curve_of(path), {"steps_done": len(content.losses), **curve})
 
 
@@ -123,7 +131,7 @@ def read_checkpoint(
     groups: dict[str, dict[str, Tensor]] = {name: {} for name in _GROUPS}
     try:
         with safe_open(path, framework="pt") as stream:
-            said = json.loads((stream.metadata() or {})["facts"])
+            said = parse_json((stream.metadata() or {})["facts"])
             tensors = {name: stream.get_tensor(name) for name in stream.offset_keys()}
         losses = tensors.pop(_LOSSES)
         for key, value in tensors.items():
@@ -132,8 +140,12 @@ def read_checkpoint(
     except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise ArtefactError(f"{path} is not a checkpoint ({error})", next_step=AGAIN) from error
     facts = typed(Facts, said, where=str(path), next_step=AGAIN)
-    if losses.ndim != 1:
-        raise ArtefactError(f"{path} holds losses of shape {tuple(losses.shape)}", next_step=AGAIN)
+    if losses.ndim != 1 or not losses.isfinite().all():
+        raise ArtefactError(
+            f"{path} holds losses of shape {tuple(losses.shape)}",
+            allowed="one finite number for each step",
+            next_step=AGAIN,
+        )
     check_same_run(facts.identity, identity, what=str(path), next_step=AGAIN)
     expected = {name: value.shape for name, value in weights.items()}
     for group in ("weights", "best"):

@@ -23,6 +23,7 @@ from ssmith.tune.training.checkpoint import (
     Look,
     read_checkpoint,
     write_checkpoint,
+    write_curve,
 )
 from ssmith.tune.training.objectives import Batch, Objective
 from ssmith.tune.training.optimizers import Optimizers
@@ -241,6 +242,8 @@ class _Run:
 
     def _go_on(self, path: Path) -> None:
         there = read_checkpoint(path, self.identity, self.loop.read())
+        if self.loop.processes.rank == 0:
+            write_curve(path, there)
         self.loop.write(there.weights)
         self.best = {name: value.to(self.device) for name, value in there.best.items()}
         self.optimizer.set_moments(there.moments)

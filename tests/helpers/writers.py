@@ -1,0 +1,184 @@
+"""Every command that writes, in forms to be killed, and where they can start from."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from helpers.toy import tiny_data, tiny_model
+from ssmith import api
+from ssmith.data import save_npz
+from ssmith.release.keys import make_key
+from ssmith.release.line import Line
+
+READS = {
+    "inspect", "eval", "verify", "parity", "list", "release check", "release history",
+    "release verify", "release log",
+}  # fmt: skip
+"""Commands that write nothing."""
+ELSEWHERE = {"release mirror"}
+"""Commands that write into a server alone."""
+
+_ROWS = "--data text.txt --length 32 --seed 3"
+_TUNE = f"tune model {_ROWS} --epochs 0.05 --batch-size 4 --held-out 4 --out out"
+_CUT = f"prune model --cut state=0.5 {_ROWS} --samples 8"
+_PILOT = (
+    "--samples 4 --at 0.25,0.5 --baselines random "
+    "--speed-seconds 0.001 --threads 1 --resume --out out"
+)
+_AUTO = f"tune model {_ROWS} --held-out 4 --steps 6 --checkpoints work --out out --method"
+METHODS = (
+    "lora:out_proj", "dora:out_proj", "bitfit", "full", "sdt", "core", "auto", "prefix", "prompt",
+    "initial-state", "state-offset-h", "additional-scan", "full-ssm", "parameters:*.D",
+)  # fmt: skip
+WRITES = {
+    "train": {
+        "train language": "train language.json --checkpoint ck.safetensors --out out",
+        "train series": "train series.json --checkpoint ck.safetensors --out out",
+    },
+    "tune": {
+        **{f"tune {name}": f"{_AUTO} '{name}'" for name in METHODS},
+        "tune with muon": f"{_AUTO} lora:out_proj --optimizer muon",
+        "tune and merge": f"{_AUTO} state-offset-h --merge ssmith",
+        "tune from a teacher": f"{_AUTO} lora:out_proj --teacher model",
+        "tune series": "tune series --method state-offset-y --data data.npz --steps 6 "
+        "--checkpoints work --out out",
+    },
+    "prune": {
+        "prune with a working directory": f"{_CUT} --work-dir work --out out",
+        "prune over an earlier output": f"{_CUT} --out old --overwrite",
+        "prune in a sweep": f"{_CUT} --sweep state=0.25,0.5 --out out",
+        "prune into a plan": f"{_CUT} --dry-run --plan-out out.json",
+        "prune series": "prune series --cut state=0.5 --data data.npz --plan-out p.json --out out",
+    },
+    "pilot": {
+        "pilot": f"pilot series --data data.npz --max-loss '99 points' {_PILOT}",
+        "pilot of text": f"pilot model {_ROWS} --windows 4 --test-windows 4 "
+        f"--max-loss '900 %' {_PILOT}",
+        "pilot with recovery": f"pilot series --data data.npz --recover state-offset-y "
+        f"--max-loss '99 points' --recover-steps 4 {_PILOT}",
+    },
+    "compare": {
+        "compare": "compare series small --data data.npz --speed-seconds 0.001 --out out",
+    },
+    "report": {"report": "report small/receipt.json --out out"},
+    "audit": {
+        "audit": "audit series small --data data.npz --out out",
+        "audit into a line": "audit series small --data data.npz --line line",
+    },
+    "canary": {"canary": "canary small --requests 12 --longest 6 --out out --line line"},
+    "watch": {
+        "watch, the profile": "watch line --take --data data.npz --version VERSION --sample 40 "
+        "--speed-seconds 0",
+        "watch": "watch watched --data today.npz --prometheus look.prom --speed-seconds 0",
+    },
+    "trial": {"trial": "trial series small --mode shadow --data rows.jsonl --state out"},
+    "cycle": {"cycle": "cycle watched --config cycle.toml --work out"},
+    "dashboard": {"dashboard": "dashboard line --out out"},
+    "release init": {"release init": "release init out --name walks"},
+    "release add": {
+        "release add": "release add line old --reason because",
+        "release add with data": "release add line old-series --data data.npz --reason because",
+    },
+    "release note": {
+        "release note": "release note line live --receipt note.json --reason because",
+    },
+    "release parity": {"release parity": "release parity line live"},
+    "release promote": {"release promote": "release promote line VERSION --reason because"},
+    "release rollback": {"release rollback": "release rollback watched --reason because"},
+    "release export": {
+        "release export": "release export line live --out out",
+        "release export, one file": "release export line live --out out.tar",
+    },
+    "release policy": {"release policy": "release policy line --set policy.toml --reason because"},
+    "release sign": {"release sign": "release sign line VERSION --key own.key --reason because"},
+    "release key": {"release key": "release key --out out.key"},
+}
+"""Of each command, the forms in which it is killed; ``VERSION`` is the one that is not live."""
+
+_LANGUAGE = {
+    "kind": "language",
+    "data": {"text": "text.txt"},
+    "model": {"width": 16, "layers": 2, "states": 8},
+    "fit": {"steps": 9, "batch_size": 4, "length": 32, "lr": 0.01, "evaluate_every": 3},
+}
+_SERIES = {
+    "data": "data.npz",
+    "model": {"family": "s5", "width": 6, "states": [6]},
+    "fit": {"epochs": 3},
+}
+_CYCLE = """\
+data = "today.npz"
+profile = false
+
+[renew]
+when = "always"
+how = "recalibrate"
+model = "series"
+data = "data.npz"
+
+[pilot]
+samples = 4
+sparsities = [0.25, 0.5]
+baselines = ["random"]
+max_loss = "99 points"
+speed_seconds = 0.001
+"""
+_OF_TEXT = ("train language.json --out model", f"{_CUT} --seed 1 --out old")
+_MADE = (
+    "prune series --cut state=0.5 --data data.npz --out small",
+    "prune series --cut state=0.25 --data data.npz --out old-series",
+    *(
+        f"release {said}"
+        for line in ("line", "watched")
+        for said in (
+            f"init {line} --policy any.toml",
+            f"add {line} series --reason first",
+            f"promote {line} SERIES --reason first",
+            f"add {line} small --reason second",
+        )
+    ),
+    "release promote watched VERSION --reason second",
+    "watch watched --take --data data.npz --sample 40 --speed-seconds 0",
+)
+
+
+def words(command: str, place: Path) -> list[str]:
+    """Return the words of a command, the version that it means filled in."""
+    names = {"VERSION": "small", "SERIES": "series"}
+    return [_version(place, names[word]) if word in names else word
+            for word in shlex.split(command)]  # fmt: skip
+
+
+def _version(place: Path, name: str) -> str:
+    versions = Line.open(place / "line").versions() or Line.open(place / "watched").versions()
+    return next(item.digest for item in versions if item.name == name)
+
+
+def make_start(
+    place: Path, run: Callable[[list[str], Path], int], *, language: bool = True
+) -> None:
+    """Make models, data and lines, from which every command can start."""
+    text = "".join(f"{number} squared is {number * number}\n" for number in range(900))
+    (place / "text.txt").write_text(text)
+    (place / "language.json").write_text(json.dumps(_LANGUAGE))
+    (place / "series.json").write_text(json.dumps(_SERIES))
+    (place / "cycle.toml").write_text(_CYCLE)
+    (place / "any.toml").write_text('[promote]\nmax_loss = "any"\nparity = false\n')
+    (place / "policy.toml").write_text("[promote]\nproof = true\n")
+    (place / "note.json").write_text('{"action": "note"}')
+    api.save(tiny_model(), place / "series")
+    save_npz(tiny_data(count=40), place / "data.npz")
+    save_npz(tiny_data(count=30), place / "today.npz")
+    rows = tiny_data(count=30).splits["test"]
+    said = [
+        {"id": str(number), "x": rows.x[number].tolist(), "y": "abc"[int(rows.y[number])]}
+        for number in range(len(rows.y))
+    ]
+    (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in said))
+    make_key(place / "own.key")
+    for command in (*(_OF_TEXT if language else ()), *_MADE):
+        code = run(words(command, place), place)
+        assert code in (0, 1), command
