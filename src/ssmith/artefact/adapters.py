@@ -10,12 +10,13 @@ from typing import Any
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
+from ssmith.artefact.adapter_config import BASE, CONFIG, FORMAT_VERSION, AdapterConfig
 from ssmith.artefact.layout import seal
 from ssmith.artefact.peft_format import from_peft, is_plain_lora, to_peft, without_prefix
 from ssmith.artefact.weights import missing_weights, read_tensors
 from ssmith.core.directories import new_directory
 from ssmith.core.errors import ArtefactError, ModelError
-from ssmith.core.files import read_json, sha256_file, write_bytes, write_json
+from ssmith.core.files import sha256_file, write_bytes, write_json
 from ssmith.core.layers import Finding
 from ssmith.core.receipt import versions
 from ssmith.families.parts.hooks import SLOT
@@ -23,9 +24,7 @@ from ssmith.families.registry import tensors_digest
 from ssmith.tune import adapters
 from ssmith.tune.adapters import AttachReport, Method
 
-CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-FORMAT_VERSION = 1
 _PREFIX = "base_model.model."
 _OURS = "SSMITH"
 
@@ -75,7 +74,7 @@ def save_adapter(
     with new_directory(Path(path), overwrite=overwrite, sealed=True) as scratch:
         write_bytes(scratch / WEIGHTS, content)
         config = _peft_part(model, methods, tensors) | {
-            "base_model_name_or_path": base if base is not None else _base_name(model),
+            BASE: base if base is not None else _base_name(model),
             "ssmith": {
                 "version": FORMAT_VERSION,
                 "methods": [method.as_plain() for method in methods],
@@ -123,15 +122,15 @@ def load_adapter_(
     """
     directory = Path(path)
     config, tensors = read_adapter(directory)
-    own = config.get("ssmith")
+    own = config.own
     findings: list[Finding] = []
     if own is None:
-        methods, tensors = from_peft(config, tensors, directory)
+        methods, tensors = from_peft(config.content, tensors, directory)
         findings.append(_finding("it names no digest of its base, so the base was not checked"))
     else:
-        methods = [adapters.Method.from_plain(item) for item in own["methods"]]
+        methods = list(own.methods)
         tensors = {without_prefix(key): value for key, value in tensors.items()}
-        findings += _check_base(model, own["base_model_digest"], digest, any_base, directory)
+        findings += _check_base(model, own.base_model_digest, digest, any_base, directory)
     label = directory.name if name is None else name
     before = adapters.active(model)
     report = adapters.attach_(model, methods, name=label, allow_partial=True, prove=False)
@@ -145,37 +144,18 @@ def load_adapter_(
     return replace(report, proof=proof, findings=(*report.findings, *findings))
 
 
-def read_adapter(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_adapter(directory: Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
     """Read the two files of an adapter, and check that they belong together."""
-    config = read_json(directory / CONFIG)
-    if not isinstance(config, dict):
-        raise ArtefactError(f"{directory / CONFIG} is no configuration")
+    config = AdapterConfig.read(directory)
     weights = directory / WEIGHTS
     if not weights.is_file():
         raise missing_weights(weights)
-    own = config.get("ssmith")
-    if own is not None:
-        _check_own(own, directory)
-        if sha256_file(weights) != own["weights_sha256"]:
-            raise ArtefactError(
-                f"{weights} is not the file {CONFIG} was written with",
-                next_step="restore both from their source",
-            )
+    if config.own is not None and sha256_file(weights) != config.own.weights_sha256:
+        raise ArtefactError(
+            f"{weights} is not the file {CONFIG} was written with",
+            next_step="restore both from their source",
+        )
     return config, read_tensors(weights)
-
-
-def _check_own(own: Any, directory: Path) -> None:
-    needed = {"version", "methods", "base_model_digest", "weights_sha256"}
-    if not isinstance(own, dict) or needed - set(own) or not isinstance(own["methods"], list):
-        raise ArtefactError(
-            f"{directory / CONFIG} lacks a part of its own section", allowed=f"{sorted(needed)}"
-        )
-    if own["version"] != FORMAT_VERSION:
-        raise ArtefactError(
-            f"{directory / CONFIG} is of version {own['version']!r}",
-            allowed=str(FORMAT_VERSION),
-            next_step="load it with the version of ssmith that wrote it",
-        )
 
 
 def _check_base(

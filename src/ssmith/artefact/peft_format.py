@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ssmith.artefact.adapter_config import CONFIG, PeftLoRA
 from ssmith.core.errors import ArtefactError, UnsupportedError
 from ssmith.tune.adapters import LoRA, Method, Parameters
 
@@ -84,26 +85,25 @@ def from_peft(
     whole = {key: value for key, value in named.items() if key not in low}
     strange = [key for key in whole if ".lora_" in key or "." not in key]
     ranks = {value.shape[0] for key, value in low.items() if key.endswith(_ENDS[0])}
-    if strange or ranks != {config.get("r")}:
+    lora = PeftLoRA.of(config, str(directory / CONFIG))
+    if strange or ranks != {lora.r}:
         raise ArtefactError(
             f"{directory}: " + (f"tensor {strange[0]}" if strange else f"ranks {sorted(ranks)}"),
             allowed="lora_A, lora_B and lora_magnitude_vector of linear layers, of one rank",
         )
-    return _methods(config, low, whole), {**low, **{_tuned(key): whole[key] for key in whole}}
+    return _methods(lora, low, whole), {**low, **{_tuned(key): whole[key] for key in whole}}
 
 
 def _methods(
-    config: Mapping[str, Any], low: Mapping[str, Tensor], whole: Mapping[str, Tensor]
+    config: PeftLoRA, low: Mapping[str, Tensor], whole: Mapping[str, Tensor]
 ) -> list[Method]:
-    rank = int(config["r"])
-    alpha = float(config.get("lora_alpha", rank))
     lora = LoRA(
         targets=tuple(sorted(_owners(low))),
-        rank=rank,
-        alpha=alpha,
-        dropout=float(config.get("lora_dropout", 0.0)),
-        rslora=bool(config.get("use_rslora", False)),
-        dora=bool(config.get("use_dora", False)),
+        rank=config.r,
+        alpha=config.r if config.lora_alpha is None else config.lora_alpha,
+        dropout=config.lora_dropout,
+        rslora=config.use_rslora,
+        dora=config.use_dora,
     )
     return [lora, Parameters(targets=tuple(sorted(whole)))] if whole else [lora]
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ssmith.artefact.adapters import CONFIG, base_digest, load_adapter_
+from ssmith.artefact.adapter_config import CONFIG, AdapterConfig
+from ssmith.artefact.adapters import base_digest, load_adapter_
 from ssmith.artefact.layout import CONFIG as MODEL_CONFIG
 from ssmith.artefact.locate import locate
 from ssmith.core.errors import ArtefactError
-from ssmith.core.files import read_json
-from ssmith.core.settings import from_mapping
+from ssmith.core.settings import typed
 from ssmith.families import SequenceModel
 from ssmith.families.examples import example_batch
 from ssmith.families.heads import HeadConfig, TaskModel, renew_head_, with_head
@@ -70,9 +70,8 @@ def base_of(directory: Path) -> str:
         return str(given)
     if (directory / BASE).is_dir():
         return str(directory / BASE)
-    content = read_json(directory / CONFIG)
-    name = content.get("base_model_name_or_path") if isinstance(content, dict) else None
-    if not isinstance(name, str) or not name:
+    name = AdapterConfig.read(directory).base
+    if name is None:
         raise ArtefactError(
             f"{directory / CONFIG} names no base model",
             allowed="base_model_name_or_path",
@@ -118,11 +117,14 @@ def head_of(directory: Path) -> HeadConfig | None:
         Its configuration.
 
     Raises:
-        ArtefactError: if the adapter's configuration is no JSON.
-        InputError: if the head's configuration is malformed.
+        ArtefactError: if the adapter's configuration, or the head's in it, is not what was
+            written.
     """
     head = _extra(directory).get("head")
-    return None if head is None else from_mapping(HeadConfig, head, where="head")
+    if head is None:
+        return None
+    where = f"{directory / CONFIG}: head"
+    return typed(HeadConfig, head, where=where, next_step="restore it from its source")
 
 
 def trained_on_from(directory: Path) -> tuple[str, str] | None:
@@ -134,10 +136,8 @@ def trained_on_from(directory: Path) -> tuple[str, str] | None:
 
 
 def _extra(directory: Path) -> dict[str, Any]:
-    content = read_json(directory / CONFIG)
-    own: Any = content.get("ssmith") if isinstance(content, dict) else None
-    extra = own.get("extra") if isinstance(own, dict) else None
-    return extra if isinstance(extra, dict) else {}
+    own = AdapterConfig.read(directory).own
+    return {} if own is None else own.extra
 
 
 def build(base: nn.Module, directory: Path) -> nn.Module:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ssmith.artefact import adapters, tuned
+from ssmith.artefact.adapter_config import AdapterConfig
 from ssmith.artefact.configs import read_any_config
 from ssmith.artefact.layout import CONFIG
 from ssmith.artefact.load import load
@@ -148,10 +149,8 @@ def _is_parent(place: Path, name: str, digest: str, label: str) -> list[Check]:
 def _parent(directory: Path) -> tuple[str | None, str | None]:
     """Return name and digest of what an output was made from, as far as it names them."""
     if tuned.is_adapter(directory):
-        config = read_json(directory / adapters.CONFIG)
-        own = config.get("ssmith") if isinstance(config, dict) else None
-        digest = own.get("base_model_digest") if isinstance(own, dict) else None
-        return tuned.base_of(directory), digest
+        own = AdapterConfig.read(directory).own
+        return tuned.base_of(directory), None if own is None else own.base_model_digest
     receipt = read_json(directory / RECEIPT) if (directory / RECEIPT).is_file() else {}
     if isinstance(receipt, dict) and receipt.get("action") == "compare":
         return None, None

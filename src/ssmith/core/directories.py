@@ -167,6 +167,10 @@ def new_directory(path: Path, *, overwrite: bool = False, sealed: bool = False) 
         _settle(scratch)
         _swap_in(scratch, path)
     except (OSError, SafetensorError) as error:
+        if isinstance(error, ArtefactError):
+            # Users do not know the scratch directory.
+            what = error.what.replace(str(scratch), str(path))
+            raise ArtefactError(what, allowed=error.allowed, next_step=error.next_step) from error
         if isinstance(error, SsmithError):
             raise
         raise _refused(f"cannot write {path}", error) from error

@@ -128,13 +128,17 @@ def _listed(path: Path, key: str) -> list[str]:
 def _inside(path: Path, names: Any) -> list[str]:
     """Return names that stand in a file and are those of its neighbours, nothing further away."""
     fine = isinstance(names, list) and names
-    if not fine or not all(isinstance(name, str) and Path(name).name == name for name in names):
+    if not fine or not all(map(_is_neighbour, names)):
         raise DataError(
             f"{path} names {json.dumps(names)}",
             allowed="names of files or directories beside it, at least one",
             next_step="save the data set again",
         )
     return list(names)
+
+
+def _is_neighbour(name: Any) -> bool:
+    return isinstance(name, str) and name not in ("", "..") and Path(name).name == name
 
 
 def _check_size(path: Path, metadata: Any) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ssmith.core.checks import check_choice, check_integer, check_number
 from ssmith.core.errors import ArtefactError, DataError, InputError
+from ssmith.core.settings import typed
 from ssmith.evaluation.betting import Seen, added, bernstein, observe, winnings
 from ssmith.evaluation.intervals import check_level
 
@@ -74,6 +75,27 @@ class SequentialConfig:
         at = self.in_unit(torch.tensor(self.tolerance, dtype=torch.float64))
         steps = torch.linspace(0, 1, self.cells + 1, dtype=torch.float64)[1:].square()
         return torch.cat([at - at * steps.flip(0), at[None], at + (1 - at) * steps])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _State:
+    """What `Sequential.as_dict` returns."""
+
+    version: int
+    config: SequentialConfig
+    count: int
+    total: float
+    squares: float
+    bets: float
+    betted: float
+    penalty: float
+    above: tuple[float, ...]
+    below: tuple[float, ...]
+    ends: tuple[float, float]
+    decided: int
+
+    def __post_init__(self) -> None:
+        check_integer("count", self.count, at_least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,25 +321,23 @@ class Sequential:
         Raises:
             ArtefactError: if it is something else.
         """
-        try:
-            if content["version"] != VERSION:
-                raise ArtefactError(
-                    f"the state has version {content['version']}", allowed=str(VERSION)
-                )
-            found = Sequential(config=SequentialConfig(**content["config"]))
-            sums = {name: _tensor([content[name]]) for name in _SUMS}
-            found.seen = Seen(count=int(content["count"]), **sums)
-            above, below = (_tensor(content[name])[:, None] for name in ("above", "below"))
-            if above.shape != below.shape or above.shape != found.capitals.above.shape:
-                raise ValueError("there is not a capital for each mean")
-            found.capitals = replace(found.capitals, above=above, below=below)
-            low, high = content["ends"]
-            found.ends = (_tensor([low]), _tensor([high]))
-            found.decided = _tensor([content["decided"]])
-        except (KeyError, TypeError, ValueError) as error:
+        held = typed(_State, content, where="the state of a test", next_step="begin anew")
+        cells = 2 * held.config.cells + 1
+        # Told from the file itself, before memory is taken for so many.
+        if held.version != VERSION or not len(held.above) == len(held.below) == cells:
             raise ArtefactError(
-                f"this is no state of a sequential test ({error})", next_step="begin anew"
-            ) from error
+                f"the state of a test has version {held.version}, and {len(held.above)} and "
+                f"{len(held.below)} capitals",
+                allowed=f"version {VERSION}, and {cells} of each",
+                next_step="begin anew",
+            )
+        found = Sequential(config=held.config)
+        sums = {name: _tensor([getattr(held, name)]) for name in _SUMS}
+        found.seen = Seen(count=held.count, **sums)
+        above, below = (_tensor(values)[:, None] for values in (held.above, held.below))
+        found.capitals = replace(found.capitals, above=above, below=below)
+        found.ends = (_tensor([held.ends[0]]), _tensor([held.ends[1]]))
+        found.decided = _tensor([held.decided])
         return found
 
 

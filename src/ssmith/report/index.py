@@ -14,6 +14,7 @@ from ssmith.report.costs import read_memory
 from ssmith.report.look import pair, printable, text
 from ssmith.report.losing import losing_cases, tuned_difference, tuned_measures
 from ssmith.report.numbers import count, seconds, significant
+from ssmith.report.schema import check
 from ssmith.report.summary import BigNumber, Summary, cost_number, read_summary
 from ssmith.report.template import fill
 
@@ -85,8 +86,11 @@ def write_index(
 
     Raises:
         MissingExtraError: if jinja2 is not installed.
-        ArtefactError: if the disk refuses.
+        ArtefactError: if the disk refuses, or a value of a receipt is of another type than what
+            was written.
     """
+    for _, _, receipt in receipts:
+        check(receipt)
     by_action: dict[str, list[Row]] = {}
     for row in receipts:
         by_action.setdefault(row[2].action, []).append(row)

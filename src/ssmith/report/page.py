@@ -28,6 +28,7 @@ from ssmith.report.plot_costs import cost_plot
 from ssmith.report.plot_layers import kept_plot, score_plots
 from ssmith.report.plot_quality import quality_plots
 from ssmith.report.quality import read_quality
+from ssmith.report.schema import check
 from ssmith.report.summary import read_summary
 from ssmith.report.template import fill
 from ssmith.report.tuned import measure_row, measures, tuned_facts, tuned_numbers, tuned_plot
@@ -67,8 +68,10 @@ def write_report(receipt: Receipt, directory: Path) -> Path:
     Raises:
         OutputExistsError: if files of these names are there and no report of ours.
         MissingExtraError: if matplotlib or jinja2 is not installed; nothing is written then.
-        ArtefactError: if the disk refuses.
+        ArtefactError: if the disk refuses, or a value of the receipt is of another type than what
+            was written.
     """
+    check(receipt)
     groups = _plots(receipt)
     page = fill("report.html.j2", _context(receipt, groups))
     plots = [plot for group in groups.values() for plot in group]

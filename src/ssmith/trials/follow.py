@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ssmith import api
 from ssmith.core.errors import ArtefactError
-from ssmith.core.files import read_json, write_json
+from ssmith.core.files import write_json
 from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
-from ssmith.core.settings import to_mapping
+from ssmith.core.settings import read_typed, to_mapping
 from ssmith.trials.live import LiveConfig, LiveTrial
 from ssmith.trials.recording import record, refuse_unknown
 from ssmith.trials.stream import STDIN, RowStream, StreamLine
 
 STATE = "trial.json"
 _AT_ONCE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Held:
+    """The file of a state."""
+
+    models: tuple[str, ...]
+    trial: dict[str, Any]
 
 
 def follow(
@@ -59,12 +68,12 @@ def follow(
     trial = LiveTrial.of(old, new, config)
     path = state / STATE
     if path.exists():
-        held = read_json(path)
-        if not isinstance(held, dict) or held.get("models") != digests:
+        held = read_typed(_Held, path, next_step="give another --state")
+        if list(held.models) != digests:
             raise ArtefactError(
                 f"{path} is of a trial of other models", next_step="give another --state"
             )
-        trial.resume(held["trial"])
+        trial.resume(held.trial)
     source = RowStream(place=stream, offsets=trial.offsets, stdin=stdin)
     while True:
         for batch in _batches(source.lines()):

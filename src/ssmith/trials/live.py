@@ -6,7 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ssmith.core.checks import check_choice, check_integer, check_number
 from ssmith.core.errors import ArtefactError, DataError, InputError, UnsupportedError
 from ssmith.core.sequences import Sequences
-from ssmith.core.settings import from_mapping, to_mapping
+from ssmith.core.settings import to_mapping, typed
 from ssmith.evaluation.intervals import wilson
 from ssmith.evaluation.predict import predict
 from ssmith.evaluation.sequential import Sequential, SequentialConfig
@@ -22,6 +22,8 @@ from ssmith.families import Answers, answers_of
 
 MODES = ("shadow", "ab")
 VERSION = 1
+_NUMBER_AND_SUM = 2
+_ANOTHER = "begin with another --state"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,38 @@ def has_new(unit: str, key: str, share: float) -> bool:
     """
     digest = hmac.new(key.encode(), unit.encode(), hashlib.sha256).digest()
     return int.from_bytes(digest[:8], "big") / 2**64 < share
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Waiting:
+    """A row whose label has not come."""
+
+    unit: str | None
+    old: list[float]
+    new: list[float]
+    arm: Literal[0, 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _State:
+    """What `LiveTrial.as_dict` returns."""
+
+    version: int
+    config: LiveConfig
+    test: dict[str, Any]
+    counts: dict[str, int]
+    waiting: dict[str, _Waiting]
+    units: dict[str, list[float]]
+    known: dict[str, int]
+    offsets: dict[str, int]
+    losses: list[float]
+
+    def __post_init__(self) -> None:
+        for name, held in (*self.units.items(), ("losses", self.losses)):
+            if len(held) != _NUMBER_AND_SUM:
+                raise InputError(f"{name} holds {len(held)} numbers", allowed="a number and a sum")
+        for name, offset in self.offsets.items():
+            check_integer(f"the offset of {name}", offset, at_least=0)
 
 
 @dataclass(kw_only=True)
@@ -318,16 +352,28 @@ class LiveTrial:
         Raises:
             ArtefactError: if it is something else, or of other settings.
         """
-        if content.get("version") != VERSION:
-            raise ArtefactError("this is no state of a trial", next_step="begin with another")
-        if from_mapping(LiveConfig, content["config"], where="the state") != self.config:
+        held = typed(_State, content, where="the state of a trial", next_step=_ANOTHER)
+        if held.version != VERSION:
+            raise ArtefactError(
+                f"the state of a trial has version {held.version}", next_step=_ANOTHER
+            )
+        test = Sequential.from_dict(held.test)
+        if held.config != self.config or test.config != self.test.config:
             raise ArtefactError(
                 "the state is of a trial with other settings",
                 next_step="give the same settings, or another --state",
             )
-        self.test = Sequential.from_dict(content["test"])
-        for name in ("counts", "waiting", "units", "known", "offsets", "losses"):
-            setattr(self, name, content[name])
+        sizes = {len(row.old) for row in held.waiting.values()}
+        sizes |= {len(row.new) for row in held.waiting.values()}
+        if sizes - {self.answers.outputs}:
+            raise ArtefactError(
+                f"the state of a trial holds answers of {max(sizes)} numbers",
+                allowed=f"{self.answers.outputs}", next_step=_ANOTHER,
+            )  # fmt: skip
+        self.test = test
+        self.waiting = {name: to_mapping(row) for name, row in held.waiting.items()}
+        for name in ("counts", "units", "known", "offsets", "losses"):
+            setattr(self, name, getattr(held, name))
 
 
 def _sequences(series: Sequence[Any], answers: Answers) -> Sequences:

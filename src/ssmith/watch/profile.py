@@ -22,6 +22,7 @@ from ssmith.core.files import read_json, to_json, write_bytes
 from ssmith.core.plan import Plan
 from ssmith.core.rows import Rows
 from ssmith.core.seeds import permutation
+from ssmith.core.settings import typed
 from ssmith.evaluation.metrics import Metric
 from ssmith.evaluation.task import Task
 from ssmith.families import model_digest, modes_of
@@ -35,6 +36,7 @@ from ssmith.watch.sketch import Sketch, Values
 
 VERSION = 2
 _TWO_SIDED = 1.96
+_AGAIN = "take it again: ssmith watch LINE --take --data DATA"
 FILE, TENSORS = "profile.json", "profile.safetensors"
 
 
@@ -172,36 +174,77 @@ class Profile:
         if not isinstance(content, dict) or content.get("version") != VERSION:
             raise ArtefactError(
                 f"{place / FILE} is no profile of this version", allowed=f"version {VERSION}",
-                next_step="take it again: ssmith watch LINE --take --data DATA",
+                next_step=_AGAIN,
             )  # fmt: skip
+        held = typed(_Held, content, where=str(place / FILE), next_step=_AGAIN)
         try:
             tensors = (place / TENSORS).read_bytes()
-            if hashlib.sha256(tensors).hexdigest() != content.pop("tensors_sha256"):
+            if hashlib.sha256(tensors).hexdigest() != held.tensors_sha256:
                 raise ValueError(f"{TENSORS} was changed")
-            return cls._from(content, {k: v.numpy() for k, v in from_safetensors(tensors).items()})
-        except (OSError, KeyError, TypeError, ValueError) as error:
+            return cls._from(held, {k: v.numpy() for k, v in from_safetensors(tensors).items()})
+        except (OSError, KeyError, ValueError) as error:
             raise ArtefactError(
                 f"{place} holds no whole profile: {error}", next_step="restore it from a copy"
             ) from error
 
     @classmethod
-    def _from(cls, content: dict[str, Any], arrays: Mapping[str, Values]) -> Profile:
-        del content["version"]
-        curve = content.pop("curve")
-        if curve is not None:
-            held = {name: arrays[f"curve/{name}"] for name in ("at", "best", "draws")}
-            curve = CostCurve(**{**curve, "how": tuple(curve["how"]), **held})
-        return cls(
-            inputs=InputRange(**{k: tuple(v) for k, v in content.pop("inputs").items()}),
-            sketches={
-                name: Sketch(grid=arrays[f"grid/{name}"], shares=arrays[f"shares/{name}"], **facts)
-                for name, facts in content.pop("sketches").items()
-            },
-            promise=Promise(**content.pop("promise")),
-            speed=PassCost(**content.pop("speed")),
-            curve=curve,
-            **content,
+    def _from(cls, held: _Held, arrays: Mapping[str, Values]) -> Profile:
+        drawn = ("at", "best", "draws")
+        curve = held.curve and CostCurve(
+            **{name: arrays[f"curve/{name}"] for name in drawn}, **vars(held.curve)
         )
+        sketches = {
+            name: Sketch(
+                grid=arrays[f"grid/{name}"], shares=arrays[f"shares/{name}"], **vars(facts)
+            )
+            for name, facts in held.sketches.items()
+        }
+        plain = {item.name for item in fields(cls)} - {"sketches", "curve"}
+        return cls(sketches=sketches, curve=curve, **{name: getattr(held, name) for name in plain})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SketchFacts:
+    """`Sketch` in a file, its arrays aside."""
+
+    count: int
+    mean: float
+    std: float
+    step: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CurveFacts:
+    """`CostCurve` in a file, its arrays aside."""
+
+    slack: float
+    kinds: int
+    pairs: int
+    rows: int
+    how: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Held:
+    """`Profile` in a file, its arrays aside."""
+
+    version: int
+    tensors_sha256: str
+    model_digest: str
+    dense_digest: str | None
+    rows: int
+    data: dict[str, Any]
+    inputs: InputRange
+    sketches: dict[str, _SketchFacts]
+    sites: dict[str, dict[str, float]]
+    costs: dict[str, float]
+    shares: dict[str, float]
+    refits: dict[str, float]
+    left: dict[str, str]
+    promise: Promise
+    speed: PassCost
+    curve: _CurveFacts | None
+    settings: dict[str, Any]
 
 
 def take(

@@ -154,7 +154,8 @@ def _named(line: Line, place: Path, digest: str) -> tuple[str, str]:
         if item.tensors.removeprefix("sha256:") == digest:
             return str(item.path), ""
     receipt: Any = read_json(place / RECEIPT) if (place / RECEIPT).is_file() else {}
-    said = receipt.get("model", {}).get("source") if isinstance(receipt, dict) else None
+    model = receipt.get("model") if isinstance(receipt, dict) else None
+    said = model.get("source") if isinstance(model, dict) else None
     if isinstance(said, str) and said:
         return said, ""
     return "", "what it was cut from is not in the line, and its receipt does not name it"

@@ -1,0 +1,141 @@
+"""Of what type each value is that a page reads from a receipt: a damaged one is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ssmith.core.curve import Curve
+from ssmith.core.errors import ArtefactError, InputError
+from ssmith.core.receipt import Receipt
+
+_NUMBER, _FLAG, _TEXT = (int, float), (bool,), (str,)
+_WORDS = {_NUMBER: "a number", _FLAG: "true or false", _TEXT: "a text"}
+_ANY = "*"
+_ITEM = "[]"
+_RESTORE = "restore it from its source"
+
+_SIDES = "before after"
+_ESTIMATES = "before.value before.low before.high after.value after.low after.high"
+_DIFFERENCE = "difference.value difference.low difference.high"
+_NUMBERS = {
+    "removed.*": f"{_SIDES} fraction",
+    "quality": f"count level p {_ESTIMATES} {_DIFFERENCE}",
+    "quality.agreement": "both_right only_before only_after both_wrong",
+    "quality.own": f"{_SIDES} {_DIFFERENCE}",
+    "quality.lm_eval.[]": f"{_SIDES} count {_DIFFERENCE}",
+    "speed": "threads batch_size length repeats training_seconds",
+    "speed.per_batch": f"{_SIDES} warm_up.calls samples.before.[] samples.after.[]",
+    "speed.state_space_per_batch": f"{_SIDES} samples.before.[] samples.after.[]",
+    "speed.per_step": f"{_SIDES} samples.before.[] samples.after.[]",
+    "memory.peak_forward_bytes": _SIDES,
+    "memory.state_bytes_per_sequence": _SIDES,
+    "size": "trained_parameters share",
+    "size.bytes": _SIDES,
+    "size.parameters": _SIDES,
+    "parity": "shrunk_vs_masked step_vs_scan saved_vs_loaded engine_vs_stock tolerance",
+    "saving": "saved_per_month price_per_hour sequences_per_day",
+    "saving.cost_per_month": _SIDES,
+    "saving.hours_per_month": _SIDES,
+    "method.rates.*": "value",
+    "data": "counts.*",
+}
+_FLAGS = {
+    "quality": "higher_is_better",
+    "speed.per_batch.warm_up": "settled",
+    "parity": "passed",
+    "verdict": "accepted reasons.[].passed",
+}
+_TEXTS = {
+    "model": "name family digest_before digest_after",
+    "method.criterion": "name",
+    "method.rates.*": "source",
+    "data": "name source sha256",
+    "quality": "metric split counted interval p_test why_null difference.interval",
+    "quality.own": "name",
+    "quality.lm_eval.[]": "task metric",
+    "speed": "path per_batch.why state_space_per_batch.why per_step.why",
+    "memory": "how",
+    "parity": "dtype why_null.*",
+    "saving": "currency counted assumptions.[]",
+    "verdict": "headline reasons.[].gate reasons.[].text",
+    "findings.[]": "layer kind message",
+}
+_OF_TUNE = {
+    "quality.*": f"{_ESTIMATES} {_DIFFERENCE}",
+    "details": "best_step steps looks.[].step looks.[].train_loss looks.[].validation.loss",
+}
+_OF_CUTS = {"details.layers.[]": "before after scores.[]"}
+
+
+def check(receipt: Receipt) -> None:
+    """Refuse a receipt in which a value that a page shows is of another type than it was written.
+
+    Args:
+        receipt: any receipt; what is absent or null was not measured.
+
+    Raises:
+        ArtefactError: if a value is of another type; it names the key.
+    """
+    content = receipt.as_dict()
+    numbers = dict(_NUMBERS)
+    if receipt.action == "tune":
+        content["quality"] = {
+            name: value
+            for name, value in receipt.quality.items()
+            if not isinstance(value, dict) or "after" in value
+        }
+        numbers |= _OF_TUNE
+    if receipt.action in ("pilot", "prune"):
+        numbers |= _OF_CUTS
+    for table, kinds in ((numbers, _NUMBER), (_FLAGS, _FLAG), (_TEXTS, _TEXT)):
+        for place, names in table.items():
+            for name in names.split():
+                _check(content, f"{place}.{name}", kinds)
+    if (curve := receipt.details.get("curve")) is not None:
+        _check_curve(curve)
+
+
+def _check_curve(content: Any) -> None:
+    try:
+        Curve.from_dict(content)
+    except InputError as error:
+        what = f"the receipt: details.{error.what}"
+        raise ArtefactError(what, allowed=error.allowed, next_step=_RESTORE) from error
+
+
+def _check(content: Any, pattern: str, kinds: tuple[type, ...]) -> None:
+    for path, value in _found(content, pattern.split("."), ""):
+        # In Python a truth value is a number.
+        right = isinstance(value, kinds) and isinstance(value, bool) == (kinds == _FLAG)
+        if value is not None and not right:
+            raise _wrong(path, value, _WORDS[kinds])
+
+
+def _found(section: Any, steps: list[str], path: str) -> Iterator[tuple[str, Any]]:
+    """Yield what stands where a pattern points, with its path."""
+    if not steps:
+        yield path, section
+        return
+    if section is None:
+        return
+    first, rest = steps[0], steps[1:]
+    wanted = list if first == _ITEM else dict
+    if not isinstance(section, wanted):
+        raise _wrong(path, section, "a list" if wanted is list else "a mapping")
+    if isinstance(section, list):
+        for place, item in enumerate(section):
+            yield from _found(item, rest, f"{path}[{place}]")
+        return
+    names = list(section) if first == _ANY else [first] if first in section else []
+    for name in names:
+        if first == _ANY and rest and not isinstance(section[name], dict):
+            # A fact that stands beside what is measured.
+            continue
+        yield from _found(section[name], rest, f"{path}.{name}" if path else name)
+
+
+def _wrong(path: str, value: Any, allowed: str) -> ArtefactError:
+    shown = repr(value)
+    shown = shown if len(shown) < 80 else f"{shown[:80]}…"
+    return ArtefactError(f"the receipt: {path} is {shown}", allowed=allowed, next_step=_RESTORE)
