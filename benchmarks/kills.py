@@ -244,8 +244,7 @@ def run(label: str, begin: Path, given: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         killer = Killer(label, begin, Path(name))
         draw = random.Random(f"{given.seed} {label}")
-        few = min(given.points, int(given.budget / killer.seconds))
-        points = max(min(FEWEST, given.points), few)
+        points = int(min(given.points, max(FEWEST, given.budget / killer.seconds)))
         tries = [killer.kill(*point) for point in killer.points(points, draw)]
     return {
         "seconds": round(killer.seconds, 3), "operations": len(killer.events), "tries": tries,

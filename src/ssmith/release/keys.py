@@ -90,7 +90,8 @@ def read_key(path: Path) -> Key:
         ArtefactError: if it cannot be read, is no such key, or others may read it as well.
         MissingExtraError: if the package that signs is not installed.
     """
-    _ed25519()
+    kind = _ed25519().Ed25519PrivateKey
+    unknown: Any = require("cryptography.exceptions", extra="sign", purpose="signing")
     try:
         mode = path.stat().st_mode
         content = path.read_bytes()
@@ -110,8 +111,11 @@ def read_key(path: Path) -> Key:
     )
     try:
         private = loader.load_pem_private_key(content, password=None)
+        if not isinstance(private, kind):
+            # Other kinds have bytes of their own that would pass for a name.
+            raise TypeError(f"a key of another kind: {type(private).__name__}")
         return Key(_id_of(private.public_key()), private)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, unknown.UnsupportedAlgorithm) as error:
         raise ArtefactError(
             f"{path} is no private Ed25519 key without a passphrase",
             next_step="make one: `ssmith release key --out FILE`",

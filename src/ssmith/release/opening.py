@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ssmith.artefact import load, locate, tuned, verify
-from ssmith.artefact.adapters import CONFIG as ADAPTER_CONFIG
+from ssmith.artefact.adapter_config import CONFIG as ADAPTER_CONFIG
 from ssmith.artefact.configs import read_any_config
 from ssmith.artefact.layout import CONFIG
 from ssmith.artefact.sidecar import SIDECAR, Sidecar

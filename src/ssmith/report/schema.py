@@ -9,7 +9,10 @@ from ssmith.core.curve import Curve
 from ssmith.core.errors import ArtefactError, InputError
 from ssmith.core.receipt import Receipt
 
-_NUMBER, _FLAG, _TEXT = (int, float), (bool,), (str,)
+_Kinds = tuple[type, ...]
+_NUMBER: _Kinds = (int, float)
+_FLAG: _Kinds = (bool,)
+_TEXT: _Kinds = (str,)
 _WORDS = {_NUMBER: "a number", _FLAG: "true or false", _TEXT: "a text"}
 _ANY = "*"
 _ITEM = "[]"
@@ -104,12 +107,18 @@ def _check_curve(content: Any) -> None:
         raise ArtefactError(what, allowed=error.allowed, next_step=_RESTORE) from error
 
 
-def _check(content: Any, pattern: str, kinds: tuple[type, ...]) -> None:
+def _check(content: Any, pattern: str, kinds: _Kinds) -> None:
     for path, value in _found(content, pattern.split("."), ""):
-        # In Python a truth value is a number.
-        right = isinstance(value, kinds) and isinstance(value, bool) == (kinds == _FLAG)
-        if value is not None and not right:
-            raise _wrong(path, value, _WORDS[kinds])
+        # Several texts are shown one after the other.
+        several = kinds == _TEXT and isinstance(value, list)
+        for item in value if several else [value]:
+            if item is not None and not _is(item, kinds):
+                raise _wrong(path, value, _WORDS[kinds])
+
+
+def _is(value: Any, kinds: _Kinds) -> bool:
+    # In Python a truth value is a number.
+    return isinstance(value, kinds) and isinstance(value, bool) == (kinds == _FLAG)
 
 
 def _found(section: Any, steps: list[str], path: str) -> Iterator[tuple[str, Any]]:

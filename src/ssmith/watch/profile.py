@@ -36,6 +36,7 @@ from ssmith.watch.sketch import Sketch, Values
 
 VERSION = 2
 _TWO_SIDED = 1.96
+_DRAWN = ("at", "best", "draws")
 _AGAIN = "take it again: ssmith watch LINE --take --data DATA"
 FILE, TENSORS = "profile.json", "profile.safetensors"
 
@@ -189,10 +190,10 @@ class Profile:
 
     @classmethod
     def _from(cls, held: _Held, arrays: Mapping[str, Values]) -> Profile:
-        drawn = ("at", "best", "draws")
-        curve = held.curve and CostCurve(
-            **{name: arrays[f"curve/{name}"] for name in drawn}, **vars(held.curve)
-        )
+        curve: Any = held.curve
+        if curve is not None:
+            drawn: dict[str, Any] = {name: arrays[f"curve/{name}"] for name in _DRAWN}
+            curve = CostCurve(**drawn, **vars(curve))
         sketches = {
             name: Sketch(
                 grid=arrays[f"grid/{name}"], shares=arrays[f"shares/{name}"], **vars(facts)
