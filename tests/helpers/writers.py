@@ -46,6 +46,7 @@ WRITES = {
         "tune series": "tune series --method state-offset-y --data data.npz --steps 6 "
         "--checkpoints work --out out",
     },
+    "merge": {"merge": "merge adapter --out out"},
     "prune": {
         "prune with a working directory": f"{_CUT} --work-dir work --out out",
         "prune over an earlier output": f"{_CUT} --out old --overwrite",
@@ -129,6 +130,7 @@ speed_seconds = 0.001
 _OF_TEXT = ("train language.json --out model", f"{_CUT} --seed 1 --out old")
 _MADE = (
     "prune series --cut state=0.5 --data data.npz --out small",
+    "tune series --method lora --data data.npz --steps 2 --out adapter",
     "prune series --cut state=0.25 --data data.npz --out old-series",
     *(
         f"release {said}"

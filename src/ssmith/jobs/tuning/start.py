@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from ssmith import api
 from ssmith.artefact import base_digest, locate, read_adapter
+from ssmith.artefact.adapter_config import OwnSection
 from ssmith.artefact.tuned import base_of, head_of, is_adapter
 from ssmith.core.errors import InputError
 from ssmith.core.seeds import generator
@@ -21,7 +22,7 @@ from ssmith.jobs.tuning.config import TuneConfig
 from ssmith.jobs.tuning.groups import HEADS
 from ssmith.jobs.tuning.training_set import TrainingSet, training_set
 from ssmith.tune import adapters
-from ssmith.tune.adapters import FullFineTuning, Method, Parameters, from_plain
+from ssmith.tune.adapters import FullFineTuning, Method, Parameters
 from ssmith.tune.adapters.merge import HELD
 from ssmith.tune.training import join_processes
 
@@ -85,7 +86,7 @@ def methods_in(spec: str | Path) -> list[dict[str, Any]]:
     directory = locate(spec)
     if not is_adapter(directory):
         return []
-    return [method.as_plain() for method in _own(_methods_of(directory))]
+    return [method.as_plain() for method in _own(_section(directory).methods)]
 
 
 def _anew(spec: str | Path, model: nn.Module, digest: str, config: TuneConfig) -> Job:
@@ -106,10 +107,10 @@ def _anew(spec: str | Path, model: nn.Module, digest: str, config: TuneConfig) -
 
 def _going_on(spec: str | Path, directory: Path, config: TuneConfig) -> Job:
     """Go on from an adapter, or from the model that it makes of its base."""
-    saved = _methods_of(directory)
+    own = _section(directory)
+    saved = own.methods
     if config.methods not in (saved, _own(saved)):
         return _on_top(spec, config, saved)
-    content, _ = read_adapter(directory)
     model = api.load(spec)
     [name] = adapters.adapters_of(model)
     tensors = {key: value.clone() for key, value in adapters.state(model, name).items()}
@@ -122,11 +123,10 @@ def _going_on(spec: str | Path, directory: Path, config: TuneConfig) -> Job:
             next_step="tune its base, or name the data that it was tuned on",
         )
     model.to(config.training.device)
-    own = content.get("ssmith") or {}
-    start = Start(path=_name(spec), sha256=own.get("weights_sha256", ""), tensors=tensors)
+    start = Start(path=_name(spec), sha256=own.weights_sha256, tensors=tensors)
     return Job(
         model=model, data=data, methods=saved, base=_name(base_of(directory)),
-        digest=own.get("base_model_digest") or base_digest(model), head=head_of(directory),
+        digest=own.base_model_digest, head=head_of(directory),
         fresh_head=False, start=start,
     )  # fmt: skip
 
@@ -146,16 +146,16 @@ def _on_top(spec: str | Path, config: TuneConfig, saved: tuple[Method, ...]) -> 
     return _anew(spec, whole(spec, hold=config.merge == HELD).model, digest, config)
 
 
-def _methods_of(directory: Path) -> tuple[Method, ...]:
-    content, _ = read_adapter(directory)
-    own = content.get("ssmith")
+def _section(directory: Path) -> OwnSection:
+    """Return what ssmith wrote of an adapter, whose two files belong together."""
+    own = read_adapter(directory)[0].own
     if own is None:
         raise InputError(
             f"{directory} is an adapter of peft, which tuning cannot go on from",
             allowed="adapters that ssmith saved",
             next_step=f"merge it: ssmith merge {directory} --out MODEL, and tune that",
         )
-    return tuple(from_plain(item) for item in own["methods"])
+    return own
 
 
 def _own(saved: tuple[Method, ...]) -> tuple[Method, ...]:
