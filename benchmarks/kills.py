@@ -204,7 +204,8 @@ class Killer:
             given = [*self.words, "--overwrite"]
             code = ended(start(given, self.place, self.said))
         if code != self.codes[0]:
-            why = self.said.read_text().strip().splitlines()[-1][:300]
+            lines = self.said.read_text().splitlines()
+            why = next((line[:300] for line in lines if "error:" in line), "")
             return ("refused" if code == 2 else f"code {code}"), why
         if broken := half_written(self.place):
             return "half-written", f"{broken}, after the command was given again"

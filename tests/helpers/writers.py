@@ -64,6 +64,7 @@ WRITES = {
     "compare": {
         "compare": "compare series small --data data.npz --speed-seconds 0.001 --out out",
     },
+    "data": {"data": "data table.csv --sequence name --label y --time t --report out"},
     "report": {"report": "report small/receipt.json --out out"},
     "audit": {
         "audit": "audit series small --data data.npz --out out",
@@ -170,6 +171,8 @@ def make_start(
     (place / "cycle.toml").write_text(_CYCLE)
     (place / "any.toml").write_text('[promote]\nmax_loss = "any"\nparity = false\n')
     (place / "policy.toml").write_text("[promote]\nproof = true\n")
+    steps = [f"{n},{t},{n * t % 7},{'ab'[n % 2]}" for n in range(24) for t in range(8)]
+    (place / "table.csv").write_text("\n".join(["name,t,v,y", *steps]))
     api.save(tiny_model(), place / "series")
     save_npz(tiny_data(count=40), place / "data.npz")
     save_npz(tiny_data(count=30), place / "today.npz")
