@@ -34,25 +34,33 @@ if TYPE_CHECKING:
     from ssmith.jobs.pilot import PilotConfig, pilot
     from ssmith.jobs.train import Recipe, train
     from ssmith.jobs.tuning import TuneConfig, fine_tune
+    from ssmith.release.line import Line
+    from ssmith.release.policy import Policy
     from ssmith.report import write_report
     from ssmith.serving import attribute, predict, stream
     from ssmith.spine import plan
+    from ssmith.trials.live import LiveTrial
     from ssmith.tune import adapters
+    from ssmith.watch.service import Watch
 
 __version__ = version("ssmith")
 
 __all__ = [
     "Budget",
+    "Line",
+    "LiveTrial",
     "Metric",
     "PathParityConfig",
     "PilotConfig",
     "Plan",
+    "Policy",
     "Receipt",
     "Recipe",
     "SsmithError",
     "Target",
     "Task",
     "TuneConfig",
+    "Watch",
     "__version__",
     "adapt_",
     "adapters",
@@ -84,6 +92,10 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "Line": "release.line",
+    "LiveTrial": "trials.live",
+    "Policy": "release.policy",
+    "Watch": "watch.service",
     "Budget": "core.budget",
     "Target": "core.budget",
     "Metric": "evaluation",

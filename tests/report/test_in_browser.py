@@ -8,7 +8,7 @@ from helpers.browser import WIDTHS, browser, opened, problems
 from ssmith.core.receipt import Receipt
 from ssmith.report import write_index, write_report
 
-KINDS = ("pilot", "refused", "prune", "grid", "tune", "compare", "train", "eval")
+KINDS = ("pilot", "refused", "prune", "grid", "tune", "compare", "train", "eval", "audit")
 PAPER = 696
 """Width of an A4 page between its margins, in CSS pixels."""
 
@@ -24,6 +24,17 @@ def tuned(base):
         quality={"count": 8, "loss": loss, "bits_per_byte": loss},
         speed={"training_seconds": 2.5}, size={"trained_parameters": 64, "share": 0.001},
     )  # fmt: skip
+
+
+def audited(base):
+    """What an audit writes: answers that changed, of all rows and by group."""
+    estimate = {"value": 0.125, "low": 0.05, "high": 0.25, "level": 0.95, "interval": "Wilson"}
+    group = {"name": "an unusually long name of a machine", "rows": 40, "changed": estimate,
+             "broken": 4, "mended": 1, "before": 0.9, "loss": estimate}  # fmt: skip
+    return replace(base, action="audit", quality={}, verdict={}, details={
+        "metric": "accuracy", "whole": {**group, "name": ""}, "groups": {"machine": [group] * 3},
+        "moves": [{"from": "3", "to": "8", "rows": 4}],
+    })  # fmt: skip
 
 
 @pytest.fixture
@@ -49,6 +60,7 @@ def receipts(accepted, refused, grid, empty):
         "compare": replace(accepted, action="compare", verdict={}),
         "train": replace(empty, action="train", quality=accepted.quality),
         "eval": replace(empty, action="eval", quality=accepted.quality),
+        "audit": audited(accepted),
     }
     assert tuple(found) == KINDS
     return found

@@ -1,11 +1,16 @@
 import json
 import math
+import os
 import random
+import signal
 
 import pytest
 import torch
 
+from helpers.killing import dies_at
+from helpers.tiny_mamba import tiny
 from helpers.toy import CLASSES, tiny_model
+from ssmith import api
 from ssmith.core.errors import ArtefactError, DataError, InputError, UnsupportedError
 from ssmith.evaluation.sequential import Sequential
 from ssmith.families import SequenceConfig, SequenceModel
@@ -180,6 +185,32 @@ def test_killed_at_any_moment_nothing_is_counted_twice(place, monkeypatch, mode)
     assert [wanted["test"]["total"], *wanted["test"]["above"], *wanted["test"]["ends"]] == numbers
 
 
+def test_killed_for_good_at_any_write_nothing_is_counted_twice(place, monkeypatch):
+    config = LiveConfig(unit="machine", rows_per_unit=3)
+    monkeypatch.setattr(job, "_AT_ONCE", 8)
+    write(place / "rows.jsonl", records(41))
+    follow(("old", "new"), "rows.jsonl", place / "whole", config)
+    draw, kills = random.Random(0), 0
+    while True:
+        child = os.fork()
+        if child == 0:
+            dies_at(draw.randrange(1, 6))
+            follow(("old", "new"), "rows.jsonl", place / "parts", config)
+            os._exit(0)
+        draw.random()
+        _, status = os.waitpid(child, 0)
+        if os.WIFEXITED(status):
+            break
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        kills += 1
+    assert kills >= 3
+    wanted, found = (plain_state(place / name) for name in ("whole", "parts"))
+    exact, numbers, count = approx(found)
+    assert (exact, count) == (approx(wanted)[0], wanted["test"]["count"])
+    assert [wanted["test"]["total"], *wanted["test"]["above"], *wanted["test"]["ends"]] == numbers
+    assert {item.name for item in (place / "parts").iterdir()} == {STATE}
+
+
 def test_a_file_grows_and_a_directory_fills(place, ssmith):
     write(place / "rows.jsonl", records(5))
     command = ("trial", "old", "new", "--state", "one", "--data", "rows.jsonl", "--json")
@@ -251,3 +282,32 @@ def test_what_does_not_fit_is_refused(place, ssmith):
         LiveTrial.of(tiny_model(), torch.nn.Linear(1, 1))
     with pytest.raises(ArtefactError):
         trial().resume({"version": 2})
+
+
+def test_language_models_are_tried_on_texts_and_resumed(place, ssmith):
+    """Both read each text; a text is its own label, and its loss is nats per token."""
+    old, new = (tiny("mamba", seed=seed, vocab_size=256) for seed in (0, 1))
+    api.save(old, "reads")
+    api.save(new, "reads-too")
+    texts = [f"def f{n}(x): return x + {n}" for n in range(30)]
+    write(place / "texts.jsonl", [{"id": str(n), "x": text} for n, text in enumerate(texts)])
+    command = ("trial", "reads", "reads-too", "--data", "texts.jsonl", "--state", "s", "--bound",
+               "8", "--tolerance", "0.5", "--json")  # fmt: skip
+    found = ssmith(*command).document["details"]
+    nats = []
+    for model in (old, new):
+        with torch.no_grad():
+            for text in texts:
+                ids = torch.tensor([list(text.encode())])
+                logs = model(ids).logits.double().log_softmax(-1)[0, :-1]
+                nats.append(-float(logs.gather(1, ids[0, 1:, None]).mean()))
+    before, after = torch.tensor(nats).reshape(2, 30).clamp(max=8.0)
+    assert found["mean"] == pytest.approx(float((after - before).mean()), abs=1e-4)
+    assert found["counts"]["labelled"] == found["rows"] == 30 and found["waiting"] == 0
+    write(place / "texts.jsonl", [{"id": "more", "x": [1, 2, 3]}])
+    assert ssmith(*command).document["details"]["rows"] == 31
+    refused = ssmith(*command[:-5], "--state", "other", "--json")
+    assert refused.code == 2 and "nats per token" in refused.err
+    for row in ({"x": "a"}, {"x": [1, 999]}, {"x": 3}):
+        with pytest.raises(DataError, match="two tokens"):
+            LiveTrial.of(old, new, LiveConfig(bound=8.0)).rows([row])

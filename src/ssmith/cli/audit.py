@@ -25,7 +25,7 @@ def add(subparsers: flags.Subparsers) -> None:
     command.model("NEW")
     command.add("--data", flags.DATA_HELP, required=True)
     command.add("--line", "write the audit into this line, where NEW is a version", metavar="LINE")
-    command.out("directory for receipt.json and recipe.yaml", required=False)
+    command.out("directory for receipt.json, report.html and recipe.yaml", required=False)
     command.settings(
         "ssmith.evaluation.behaviour:BehaviourConfig",
         under="behaviour",
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             command=arguments.command_line,
             progress=progress,
         )
-    write_out(arguments, config, found.receipt)
+    write_out(arguments, config, found.receipt, page=True)
     output.result(found.receipt.as_dict())
     output.line(found.headline)
     details = found.receipt.details
@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     _examples(output, details["examples"])
     if arguments.out is not None:
         output.line(f"receipt: {arguments.out / RECEIPT}")
+        output.line(f"report: {arguments.out / 'report.html'}")
     if arguments.line is not None:
         output.line(f"written into {arguments.line}")
     return 0

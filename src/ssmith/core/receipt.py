@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,11 @@ class Receipt:
     def load(cls, path: str | Path) -> Receipt:
         """Read a receipt (see `from_json` for errors)."""
         return cls.from_json(read_json(Path(path)))
+
+
+def moment() -> str:
+    """Return the time in UTC, for receipts of what is not done the same way twice."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def versions() -> dict[str, str]:

@@ -127,6 +127,7 @@ class _Filler:
             "term": words.term,
             "heading": words.heading,
             "plain": words.plain,
+            "retold": words.retold,
             "values": values,
             "watches": watches,
             "sentences": sentences,

@@ -8,6 +8,7 @@ from typing import Any
 from ssmith.core.optional import require
 from ssmith.dashboard.glossary import TERMS
 from ssmith.dashboard.language import Language
+from ssmith.dashboard.retelling import retell
 
 _TERM = re.compile(r"\[\[([\w-]+)\|([^\]]+)\]\]")
 
@@ -47,6 +48,13 @@ class Words:
     def plain(self, message: str) -> str:
         """Return a message as text, for titles and what is read aloud."""
         return _TERM.sub(r"\2", self.language.say(message))
+
+    def retold(self, text: str) -> Any:
+        """Return what a program once said in English, in this language where it is known."""
+        known = text if self.language.code == "en" else retell(self.language, text)
+        if known is None:
+            return self._markup('<span lang="en">{}</span>').format(text)
+        return self._markup("<span>{}</span>").format(known)
 
     def _linked(self, message: str) -> Any:
         return self._markup(_TERM.sub(lambda match: self._link(match[1], match[2]), message))

@@ -9,6 +9,7 @@ from typing import Any
 from ssmith.core.directories import refuse_strangers
 from ssmith.core.files import write_text
 from ssmith.core.receipt import Receipt
+from ssmith.report.behaviour import behaviour_rows, moves
 from ssmith.report.costs import read_memory, read_size, read_speed
 from ssmith.report.curves import read_curves
 from ssmith.report.facts import (
@@ -40,13 +41,15 @@ PLOTS = re.compile(
 _MARK = '<meta name="generator" content="ssmith">'
 
 _SECTIONS = (
-    "why", "learned", "curves", "quality", "layers", "scores", "speed", "parity", "saving"
+    "why", "learned", "curves", "quality", "layers", "scores", "speed", "parity", "saving",
+    "behaviour",
 )  # fmt: skip
 _MEASURED = ("quality", "speed", "parity", "saving")
 _CANNOT = {
     "pilot": ("learned",),
     "tune": ("why", "curves", "layers", "scores", *_MEASURED),
     "compare": ("why", "learned", "curves", "layers", "scores", "parity", "saving"),
+    "audit": ("why", "learned", "curves", "layers", "scores", *_MEASURED),
     "prune": ("why", "learned", "curves", *_MEASURED),
 }
 """Sections that a receipt of some kind can never fill; those of another kind stand as they are."""
@@ -120,7 +123,14 @@ def _context(receipt: Receipt, plots: dict[str, list[Plot]]) -> dict[str, Any]:
         "summary": read_summary(
             receipt, tuned_numbers(receipt) if receipt.action == "tune" else None
         ),
-        "shown": [name for name in _SECTIONS if name not in _CANNOT.get(receipt.action, ())],
+        "shown": [
+            name
+            for name in _SECTIONS
+            if name not in _CANNOT.get(receipt.action, ())
+            and (name != "behaviour" or receipt.action == "audit")
+        ],
+        "behaviour": behaviour_rows(receipt),
+        "moves": moves(receipt),
         "tuned": [measure_row(receipt, name) for name in measures(receipt)],
         "tuned_facts": tuned_facts(receipt),
         "plots": plots,

@@ -19,6 +19,7 @@ from ssmith.evaluation.intervals import wilson
 from ssmith.evaluation.predict import predict
 from ssmith.evaluation.sequential import Sequential, SequentialConfig
 from ssmith.families import Answers, answers_of
+from ssmith.trials.texts import NATS, TrialTexts, nats_per_token
 
 MODES = ("shadow", "ab")
 VERSION = 1
@@ -32,8 +33,10 @@ class LiveConfig:
 
     Args:
         mode: ``"shadow"`` (both answer each row) or ``"ab"`` (each unit has one of them).
-        tolerance: largest loss per row that is accepted: of accuracy, or of absolute error.
-        bound: largest error of a row that counts, larger ones count as it; needed for numbers.
+        tolerance: largest loss per row that is accepted: of accuracy, of absolute error, or of
+            text in nats per token.
+        bound: largest error of a row that counts, larger ones count as it; needed for numbers and
+            for text, there in nats per token.
         moved: change of a number that counts as disagreement; a twentieth of ``bound`` if None.
         unit: column whose value says to which machine or user a row belongs; each row for itself
             if None. A unit's mean is one observation.
@@ -143,6 +146,7 @@ class LiveTrial:
         known: ids that were read from standard input.
         offsets: bytes of each source that are dealt with.
         losses: number and sum of all observed losses, which A/B is measured from.
+        texts: how language models read rows; None of models of sequences.
     """
 
     models: tuple[nn.Module, nn.Module]
@@ -155,6 +159,7 @@ class LiveTrial:
     known: dict[str, int] = field(default_factory=dict)
     offsets: dict[str, int] = field(default_factory=dict)
     losses: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    texts: TrialTexts | None = None
 
     @staticmethod
     def of(old: nn.Module, new: nn.Module, config: LiveConfig | None = None) -> LiveTrial:
@@ -169,21 +174,28 @@ class LiveTrial:
             The trial, before its first row.
 
         Raises:
-            UnsupportedError: if they do not answer sequences alike.
-            InputError: if numbers are predicted and there is no bound.
+            UnsupportedError: if they do not answer sequences, or read text, alike.
+            InputError: if numbers or texts are predicted and there is no bound.
         """
         config = config or LiveConfig()
         answers, others = answers_of(old), answers_of(new)
+        texts = TrialTexts.of(old, new)
+        if texts is not None:
+            # Of a text each model tells one number, nats per token, and the right one is 0.
+            answers = others = NATS
         if answers is None or answers != others:
             raise UnsupportedError(
                 "the models do not answer the same sequences alike",
-                allowed="two models of series or tokens with one answer for a sequence",
-                next_step="compare language models with `ssmith audit`",
+                allowed="two models of series or tokens with one answer for a sequence, or two "
+                "language models of one vocabulary",
             )
         if answers.task != "classification" and config.bound is None:
-            raise InputError("bound is missing", next_step="give the largest error that counts")
+            raise InputError(
+                "bound is missing",
+                next_step="give the largest error that counts, of text in nats per token",
+            )
         return LiveTrial(
-            models=(old, new), answers=answers, config=config,
+            models=(old, new), answers=answers, config=config, texts=texts,
             test=Sequential(config=config.question(config.bound or 1.0)),
         )  # fmt: skip
 
@@ -222,6 +234,9 @@ class LiveTrial:
     def _run(self, series: Sequence[Any]) -> list[list[list[float]]]:
         if not series:
             return [[], []]
+        if self.texts is not None:
+            windows = self.texts.windows(series)
+            return [nats_per_token(model, windows) for model in self.models]
         part = _sequences(series, self.answers)
         return [predict(model, part).double().tolist() for model in self.models]
 
@@ -246,6 +261,9 @@ class LiveTrial:
 
     def _settle(self, record: Mapping[str, Any], row: dict[str, Any] | None) -> None:
         """Join a row with its label, whichever comes first."""
+        if self.texts is not None and row is not None:
+            # A text is its own label.
+            record = {**record, "y": 0.0}
         if "y" not in record:
             if row is not None and "id" in record:
                 self.waiting[str(record["id"])] = row

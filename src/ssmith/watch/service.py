@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import InputError
-from ssmith.core.receipt import versions
+from ssmith.core.receipt import moment, versions
 from ssmith.release.adding import keep_profile
 from ssmith.release.line import Line
 from ssmith.release.version import Version, short, trail_of
@@ -166,10 +165,9 @@ class Watch:
             promised = self.subject.task(self.profile.promise.metric, rows)
         # Every window of text has its labels in it.
         task = promised if labels or self.subject.is_text else None
-        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         found, stream = look(
             self.profile, self.subject.pair(task), rows, Stream.load(self._streams),
-            time=now, config=self.config, commands=self._commands(spec, labels=labels),
+            time=moment(), config=self.config, commands=self._commands(spec, labels=labels),
             promised=promised,
         )  # fmt: skip
         receipt = {
