@@ -26,6 +26,8 @@ Rule = Literal["last", "majority"]
 SplitRule = Literal["file", "group", "time", "draw"]
 FILE = "preparation.json"
 """Where a saved model keeps it."""
+FITTED_ON = "fitted_on"
+"""Fact: digest of the tensors of the model whose outputs thresholds and residuals are of."""
 _HEADS: dict[str, Task] = {
     "classification": "classification",
     "per-step": "classification",

@@ -16,7 +16,13 @@ from ssmith.core.layers import Finding
 from ssmith.core.progress import Progress, silent
 from ssmith.core.sequences import Sequences
 from ssmith.serving.columns import Column, columns_of, score
-from ssmith.serving.decision import Decision, DecisionConfig, fitted_decision, kept_decision
+from ssmith.serving.decision import (
+    Decision,
+    DecisionConfig,
+    fitted_before,
+    fitted_decision,
+    kept_decision,
+)
 from ssmith.serving.rows import AskedRows, open_rows
 
 _PART = 4096
@@ -110,7 +116,7 @@ def predict(
         outputs=outputs,
         rows=asked,
         score=score(decision, outputs, asked),
-        findings=asked.findings,
+        findings=(*asked.findings, *(() if config.calibrate else fitted_before(model))),
     )
 
 

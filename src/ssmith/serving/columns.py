@@ -123,7 +123,7 @@ def _joined(names: tuple[str, ...], given: NDArray[np.bool_]) -> list[str]:
     return [_JOIN.join(name for name, on in zip(names, row, strict=True) if on) for row in given]
 
 
-def _score_numbers(decision: Decision, values: Numbers, truth: Numbers) -> dict[str, Any]:
+def _score_numbers(decision: Decision, values: Numbers, truth: NDArray[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for place, name in enumerate(decision.targets):
         misses = np.abs(values[:, place] - truth[:, place])

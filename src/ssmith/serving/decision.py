@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from ssmith.core.checks import check_number
 from ssmith.core.errors import InputError
+from ssmith.core.layers import Finding
 from ssmith.core.names import unknown_name
-from ssmith.core.preparation import Preparation
+from ssmith.core.preparation import FITTED_ON, Preparation
 from ssmith.evaluation import conformal
-from ssmith.families import Answers
+from ssmith.families import Answers, model_digest
 from ssmith.serving.rows import AskedRows, asked_of, preparation_of
+from ssmith.tune.adapters import adapters_of
 
 Numbers = NDArray[np.float64]
 _HALF = 0.5
@@ -92,7 +94,7 @@ class Decision:
         """Return predicted numbers (n, o) in their own units."""
         return self._back(outputs.reshape(len(outputs), -1).double().numpy())
 
-    def truth(self, y: Tensor) -> Numbers:
+    def truth(self, y: Tensor) -> NDArray[Any]:
         """Return targets in the units of `numbers`, or the indices of classes."""
         if self.answers.task == "classification":
             return np.asarray(y.numpy())
@@ -143,6 +145,27 @@ def kept_decision(model: nn.Module, config: DecisionConfig) -> Decision:
     )  # fmt: skip
 
 
+def fitted_before(model: nn.Module) -> tuple[Finding, ...]:
+    """Return what to know of intervals and thresholds that were fitted on another model's outputs.
+
+    A model that was cut or tuned since answers otherwise, and keeps no promise of before.
+    """
+    preparation = preparation_of(model)
+    fitted = preparation is not None and bool(preparation.residuals or preparation.thresholds)
+    if preparation is None or not fitted or adapters_of(model):
+        return _changed() if fitted else ()
+    same = preparation.facts.get(FITTED_ON) in (None, model_digest(model))
+    return () if same else _changed()
+
+
+def _changed() -> tuple[Finding, ...]:
+    text = (
+        "intervals and thresholds were fitted before the model was changed and may not hold: fit "
+        "them on labelled rows of today with --calibrate DATA"
+    )
+    return (Finding(layer="", kind="fitted-before", message=text),)
+
+
 def fitted_decision(
     model: nn.Module, config: DecisionConfig, rows: AskedRows, outputs: Tensor
 ) -> Decision:
@@ -160,7 +183,9 @@ def fitted_decision(
     return Decision(**{**vars(plain), **made})
 
 
-def _threshold(plain: Decision, config: DecisionConfig, outputs: Tensor, truth: Numbers) -> float:
+def _threshold(
+    plain: Decision, config: DecisionConfig, outputs: Tensor, truth: NDArray[Any]
+) -> float:
     names = plain.answers.classes
     if config.positive not in names:
         raise unknown_name(f"positive is {config.positive!r}", str(config.positive), list(names))
