@@ -56,7 +56,7 @@ MAY_IMPORT = {
         "serving",
         "trials",
         "watch",
-    },  # fmt: skip
+    },
 }
 
 # What is left to be renamed, and to be asked of a unit's table instead. Neither list may grow.
