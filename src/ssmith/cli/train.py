@@ -123,6 +123,7 @@ def _quality(trained: Trained, output: Output) -> dict[str, Any]:
     """Say how good a sequence model is on the rows that chose its epoch, beside a naive answer."""
     from ssmith import api
     from ssmith.core.sequences import SequenceData
+    from ssmith.jobs.train import measured
 
     data = trained.data
     assert isinstance(data, SequenceData)
@@ -130,8 +131,11 @@ def _quality(trained: Trained, output: Output) -> dict[str, Any]:
     output.line(f"validation, {found}")
     if found.naive is not None:
         output.line(f"{found.naive.answer}: {found.naive.value:.4g}")
+    others = measured(trained.model, data, "validation")
+    for item in others:
+        output.line(f"{item.name}: {item.text}")
     output.findings(item.as_dict() for item in found.findings())
-    return found.describe()
+    return {**found.describe(), "measures": [item.as_dict() for item in others]}
 
 
 def _recipe(

@@ -20,7 +20,7 @@ def assemble(pool: Pool) -> SequenceData:
         raise DataError(f"{pool.name} has no splits", next_step="draw them first")
     splits = {name: _cut(pool, name) for name in SPLITS if name in pool.split_of}
     facts: dict[str, Any] = {"duplicates_across_splits": _straddling(splits)}
-    if pool.classes:
+    if pool.task == "classification":
         facts["majority_rate"] = {name: _majority_rate(part) for name, part in splits.items()}
         facts["classes_absent"] = {
             name: [pool.classes[i] for i in _absent(part, len(pool.classes))]

@@ -50,7 +50,9 @@ def draw_splits(pool: Pool, *, seed: int) -> Pool:
     """
     strata: dict[str, list[list[int]]] = defaultdict(list)
     for unit in _units(pool):
-        strata[pool.classes[int(pool.y[unit[0]])] if pool.classes else ""].append(unit)
+        strata[pool.classes[int(pool.y[unit[0]])] if pool.task == "classification" else ""].append(
+            unit
+        )
     _require_enough(pool, strata)
     split_of = [""] * len(pool)
     for stratum, units in strata.items():

@@ -8,8 +8,11 @@ from typing import Any
 from ssmith import api
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import InputError
+from ssmith.core.sequences import SequenceData
 from ssmith.evaluation.harness import HarnessConfig, check_harness, harness_config, run_tasks
+from ssmith.evaluation.measures import Measure
 from ssmith.jobs.source import RowsConfig, open_source, reads_text, tokenizer_for
+from ssmith.jobs.train.measures import measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +76,24 @@ def evaluate(model: str, data: str | None, config: EvaluateConfig) -> dict[str, 
     found = api.evaluate(
         loaded, rows, config.metric, seed=config.seed, batch_size=config.rows.batch_size
     )
+    also: list[Measure] = []
+    if isinstance(source.data, SequenceData):
+        also = [*measured(loaded, source.data, split)]
     return {
         "model": model,
+        "measures": [item.as_dict() for item in also],
         "data": source.describe(rows),
         "split": split,
         **found.describe(),
         "findings": [*source.findings(), *(item.as_dict() for item in found.findings())],
-        "text": str(found) if text else f"{found}\non {data}, split {split}",
+        "text": str(found)
+        if text
+        else "\n".join(
+            [
+                f"{found}",
+                *(f"{item.name}: {item.text}" for item in also),
+                f"on {data}, split {split}",
+            ]
+        ),
         "lm_eval": tasks,
     }

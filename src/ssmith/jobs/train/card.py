@@ -21,6 +21,7 @@ from ssmith.core.settings import to_mapping
 from ssmith.core.text import Text
 from ssmith.evaluation import Estimate, default_task
 from ssmith.evaluation.perplexity import bits
+from ssmith.jobs.train.measures import measured
 from ssmith.jobs.train.run import LanguageData, Trained
 from ssmith.report.plot_training import language_curve
 from ssmith.tune.training import averaged
@@ -68,6 +69,9 @@ def _of_sequences(trained: Trained, data: SequenceData) -> tuple[dict[str, Any],
     name = default_task(data.task).metric.name
     for split in ("validation", "selection", "test"):
         table[f"{name}, {split}"] = _measured(trained, data, split)
+    split = "test" if "test" in data.splits else "validation"
+    found = measured(trained.model, data, split)
+    table |= {f"{item.name}, {split}": item.text for item in found}
     recipe = trained.recipe
     # How long it took is no property of the model: the same training gives the same bytes.
     timed = ("seconds", "tokens_per_second")
