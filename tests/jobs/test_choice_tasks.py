@@ -1,5 +1,7 @@
 """Tasks beyond classification, from a file to a model that is measured in its own units."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,10 +15,10 @@ from ssmith.recordings import new_rows
 SMALL = ChoiceConfig(width=8, states=8, layers=1, lr=0.01, epochs=6)
 
 
-def trained(path, **settings):
+def trained(path, epochs=6, **settings):
     config = to_mapping(PrepareConfig(**settings))
     rows = rows_for(Recipe(data=str(path), model={}, fit={}, prepare=config))
-    recipe = chosen_recipe(str(path), rows.data, rows.preparation, SMALL)
+    recipe = chosen_recipe(str(path), rows.data, rows.preparation, replace(SMALL, epochs=epochs))
     return train(recipe, rows=rows)
 
 
@@ -71,7 +73,7 @@ def test_labels_that_may_be_together(tmp_path):
             lines.append(f"{number},{value:.4f},{high},{loud}")
     path = tmp_path / "sounds.csv"
     path.write_text("\n".join(lines))
-    made = trained(path, task="multi-label", label=("high", "loud"))
+    made = trained(path, 40, task="multi-label", label=("high", "loud"))
     assert made.data.classes == ("high", "loud")
     found = {item.name: item for item in measured(made.model, made.data, "test")}
     assert found["AUROC, mean over labels"].value > 0.6
