@@ -17,11 +17,16 @@ from ssmith.core.plan import Plan
 from ssmith.core.unit import Mode
 from ssmith.families import Site, chain_of, sites, stock_configs, sync_config_, sync_depth_
 from ssmith.families.masks import masks_of, remove_mask_
+from ssmith.families.parts.hooks import MAPS
 from ssmith.families.parts.stock import is_stock, stock_of
 
 YES = "yes; stock transformers opens it and gives the same logits"
 OWN = "no; ssmith opens it"
 BY_CLASS = "no; ssmith opens it, given the class of the network: load(path, build=…)"
+_PROJECTS = (
+    "no; its states are projected, and only ssmith runs them; stock transformers opens the "
+    "weights with all states, as before the cut"
+)
 _ADDS = "no; it has offsets that stock transformers does not know, and only ssmith opens it"
 
 
@@ -36,7 +41,7 @@ def portable(model: nn.Module, plan: Plan, mode: Mode | None = None) -> str:
             site = _owner(trial, name)
             coupling = site.coupling(cut.unit, name.removeprefix(site.name).lstrip("."))
             if (mode or coupling.modes[0]) == "shrink" or "mask" not in coupling.modes:
-                site.cut_(coupling, keep)
+                site.cut_(coupling, keep, semantics=cut.semantics)
             elif coupling.renorms and not bool(keep.all()):
                 norms.append(f"{site.name}.{coupling.renorms[0].norm}")
             if isinstance(site.module, nn.ModuleList | nn.Sequential):
@@ -71,6 +76,8 @@ def by_trial(
         return False, _unequal(_unequal_units(facts))
     if norms:
         return False, f"no; {min(norms)} has an epsilon of its own, and only ssmith opens it"
+    if any(name.rpartition(".")[2] in MAPS for name in added):
+        return True, _PROJECTS
     return True, _ADDS if added else YES
 
 

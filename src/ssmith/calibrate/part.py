@@ -24,6 +24,10 @@ from ssmith.core.selective import Statistics, Totals
 from ssmith.core.trees import place_of
 from ssmith.families.lti import LTILayer
 from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
+from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
+
+Mixer = SelectiveLayer | GroupedLayer
+Parts = MixerParts | GroupedParts
 
 DENSE = "dense-"
 
@@ -168,16 +172,16 @@ class PartRun:
                     parts = self._parts(view, stage, flow.sorted(), batch.name if once else "")
                     yield name, self._with_residual(parts, batch)
 
-    def _parts(self, layer: SelectiveLayer, stage: Stage, flow: Flow, key: str) -> MixerParts:
+    def _parts(self, layer: Mixer, stage: Stage, flow: Flow, key: str) -> Parts:
         """Return what flows through a mixer, and keep what is not to be computed again."""
-        if not stage.keeps:
+        if isinstance(layer, GroupedLayer) or not stage.keeps:
             return layer.parts(flow.given, flow.valid)
         branches = layer.branches(flow.given)
         if key and not flow.moved:
             self.kept.offer(layer.name, key, Held(branches, flow.valid))
         return replace(layer.parts_of(branches, flow.valid), hidden=flow.given)
 
-    def _with_residual(self, parts: MixerParts, batch: RowBatch) -> MixerParts:
+    def _with_residual(self, parts: Parts, batch: RowBatch) -> Parts:
         """Return the parts of a site with what its block is given, if that is such a stream."""
         if not self.passage.streams or self.part.name in self.part.sites:
             return parts
@@ -238,11 +242,11 @@ class PartRun:
             found[name] = Totals(sums=added(None, stage.collect(view, streams)))
         return found
 
-    def _joined(self, layer: SelectiveLayer, stage: Stage, flows: Sequence[Flow]) -> MixerParts:
+    def _joined(self, layer: Mixer, stage: Stage, flows: Sequence[Flow]) -> Parts:
         """Return what flows through a mixer in all batches together."""
         flow = joined([flow.sorted() for flow in flows], layer.name)
         flow = replace(flow, given=flow.given.to(layer.mixer.A_log.device))
-        if not stage.keeps:
+        if isinstance(layer, GroupedLayer) or not stage.keeps:
             return layer.parts(flow.given, flow.valid)
         branches = layer.branches(flow.given)
         if not flow.moved and len(flows) == len(self._named()) and self.kept.fits(branches):

@@ -13,6 +13,7 @@ from ssmith.core.layers import Modes
 from ssmith.families import LTILayer, ssm_sites
 from ssmith.families.hf.engine import engine
 from ssmith.families.mamba.selective import SelectiveLayer
+from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.registry import family_of, mixers
 
 
@@ -28,7 +29,7 @@ class LTIView:
         return self.layer.modes(self.name)
 
 
-View = LTIView | SelectiveLayer
+View = LTIView | SelectiveLayer | GroupedLayer
 
 
 def measurable(model: nn.Module) -> dict[str, nn.Module]:
@@ -39,7 +40,8 @@ def measurable(model: nn.Module) -> dict[str, nn.Module]:
         name, site = next(iter(sites.items()))
         raise UnsupportedError(
             f"{name} is of the family {site.family.name}, whose inside calibration does not know",
-            allowed="S5, S4D and Mamba layers", next_step="choose a method that needs no data",
+            allowed="S5, S4D, Mamba and Mamba-2 layers",
+            next_step="choose a method that needs no data",
         )  # fmt: skip
     return found
 

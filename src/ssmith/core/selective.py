@@ -14,10 +14,11 @@ from ssmith.core.checks import check_choice
 ENTRY = "entry"
 """One state of one channel of a selective layer: an entry of A_log, grid (e, n)."""
 
-Semantics = Literal["remove", "memoryless", "unit-decay", "fast-decay"]
-"""What a cut entry does.
+Semantics = Literal["remove", "project", "memoryless", "unit-decay", "fast-decay"]
+"""What a cut state or entry does.
 
 ``remove``: there is no state (whole states only: B and C are shared by the channels).
+``project``: it is mixed into those that stay (states of Mamba-2's groups).
 ``memoryless``: Ā = 0, so ``h_t = Δ_t B_t x_t`` (A → −∞).
 ``unit-decay``: A = −1, a slow but living state; what released code leaves behind an entry that is
 set to zero.

@@ -8,6 +8,14 @@ from typing import Any, Literal, TypeVar
 
 from ssmith.core.names import spelled, unknown_name
 from ssmith.criteria.aire import AIRE
+from ssmith.criteria.grouped import (
+    GHOST,
+    Balanced,
+    GroupActivity,
+    GroupEnergy,
+    GroupGreedy,
+    UniQL,
+)
 from ssmith.criteria.hinf import Hinf
 from ssmith.criteria.lamp import LAMP
 from ssmith.criteria.last import LAST
@@ -28,10 +36,11 @@ from ssmith.criteria.state_obs import StateOBS
 from ssmith.criteria.weights import OBS, RandomWeights, Wanda, WeightMagnitude
 
 T = TypeVar("T")
-Kind = Literal["lti", "selective", "weight"]
+Kind = Literal["lti", "selective", "grouped", "weight"]
 KINDS: Mapping[Kind, str] = {
     "lti": "states of S5 and S4D",
     "selective": "states and entries of selective layers",
+    "grouped": "states of Mamba-2's groups",
     "weight": "weights",
 }
 """What is scored, in words."""
@@ -57,6 +66,14 @@ _KNOWN: Mapping[Kind, Mapping[str, Any]] = {
         "fastest-decay": FastestDecay(),
         "magnitude": LogMagnitude(),
         "random": RandomEntries(),
+    },
+    "grouped": {
+        "balanced": Balanced(),
+        "gram-greedy": GroupGreedy(),
+        "output-energy": GroupEnergy(),
+        "ghost": GHOST(),
+        "uniql": UniQL(),
+        "state-energy": GroupActivity(),
     },
     "weight": {
         "obs": OBS(),

@@ -15,7 +15,7 @@ from ssmith.core.trees import place_of
 from ssmith.evaluation.parity import max_difference
 from ssmith.families.hf.double import in_double
 from ssmith.families.hf.running import logits_in_chunks, logits_of, running
-from ssmith.families.parts.hooks import OFFSET_NAMES
+from ssmith.families.parts.hooks import MAPS, OFFSET_NAMES
 
 
 def logits_difference(first: nn.Module, second: nn.Module, ids: Int64[Tensor, "b l"]) -> float:
@@ -40,12 +40,14 @@ def stock_difference(model: nn.Module, ids: Int64[Tensor, "b l"]) -> float:
     A model in half precision is compared in float64: its own rounding, which two orders of the same
     sums do not share, moves its logits by a per cent.
 
-    In units of the largest logit. A model that holds offsets is refused: transformers' own code
-    leaves them out.
+    In units of the largest logit. A model that holds offsets or projected states is refused:
+    transformers' own code leaves them out.
     """
-    if any(name.rpartition(".")[2] in OFFSET_NAMES for name, _ in model.named_buffers()):
+    own = {name.rpartition(".")[2] for name, _ in model.named_buffers()}
+    if own & {*OFFSET_NAMES, *MAPS}:
         raise UnsupportedError(
-            "the model holds offsets, which transformers' own code does not know",
+            f"the model holds {min(own & {*OFFSET_NAMES, *MAPS})}, which transformers' own code "
+            "does not know",
             next_step="run it with ssmith",
         )
     given = ids.to(place_of(model))

@@ -18,11 +18,12 @@ from ssmith.families.admission import Admission
 from ssmith.families.coupling import mask_, present, shrink_
 from ssmith.families.lti import LTILayer
 from ssmith.families.mamba.selective import SelectiveLayer
+from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.parts.stock import Engine
 
 Kind = Literal["ssm", "attention", "mlp"]
 KINDS: tuple[Kind, ...] = ("ssm", "attention", "mlp")
-View = LTILayer | SelectiveLayer
+View = LTILayer | SelectiveLayer | GroupedLayer
 
 
 class Family(ABC):

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from ssmith.families.mamba import units as mamba
 from ssmith.families.mamba.selective import SEMANTICS
-from ssmith.families.mamba.units import resize_
+from ssmith.families.mamba2 import units as mamba2
 from ssmith.families.masks import apply_mask_, masks_of, remove_mask_
 
 
@@ -60,8 +61,9 @@ def restore_(site: nn.Module, state: SiteState) -> None:
             module.register_buffer(parameter, placed)
         else:
             setattr(module, parameter, nn.Parameter(placed, requires_grad=old.requires_grad))
-    if hasattr(site, "A_log"):
-        resize_(site)
+    A_log = getattr(site, "A_log", None)
+    if A_log is not None:
+        (mamba if A_log.ndim == 2 else mamba2).resize_(site)
     for name, mask in state.masks.items():
         apply_mask_(site, name, mask, state.fills[name])
     if state.semantics is not None:

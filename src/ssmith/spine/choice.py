@@ -290,5 +290,11 @@ def _refuse(budget: Budget, more: Mapping[str, tuple[Any, ...]]) -> None:
             f"compensate is {budget.compensate!r} for {budget.unit} of selective layers",
             allowed="auto, none, or terms that are refitted",
         )
+    if "O" in budget.terms:
+        raise InputError(
+            f"compensate is {budget.compensate!r} for {budget.unit} of selective layers",
+            allowed="auto, none, or any of B, C, D, h, y",
+            next_step="output maps are refitted where states of Mamba-2 go",
+        )
     allowed = {"min_per_layer": (0,), "ties": ("exact",), **more}
     budget.refuse_beside(allowed, of=f"{budget.unit} of selective layers")

@@ -10,22 +10,26 @@ from typing import Any
 from torch import nn
 
 from ssmith.calibrate import PassConfig
-from ssmith.core.budget import Budget, Target
+from ssmith.core.budget import AUTO, Budget, Target
 from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.layers import STATE
+from ssmith.core.names import spelled
 from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress, silent
 from ssmith.core.rows import Rows, as_rows
 from ssmith.families import LTILayer, Site, model_digest, sites
+from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.spine.depth import BLOCK, plan_blocks
+from ssmith.spine.grouped import plan_grouped
 from ssmith.spine.losses import loss_on
 from ssmith.spine.lti import StatePlanner, method_of
 from ssmith.spine.reach import share_that_reaches
 from ssmith.spine.selective import plan_selective
-from ssmith.spine.tables import plan_by_table
+from ssmith.spine.tables import METHODS, plan_by_table
 from ssmith.surgery import prune_
 from ssmith.units import unit_named
 
-LTI, MIXER, TABLE = "lti", "selective", "table"
+LTI, MIXER, GROUPED, TABLE = "lti", "selective", "grouped", "table"
 """Which planner knows a unit of a layer; blocks have one of their own."""
 SELECTIVE = ("state", "entry", "weight")
 """Units of selective layers that methods with data know."""
@@ -126,7 +130,7 @@ def _planner(model: nn.Module, budget: Budget) -> str:
             allowed=", ".join(sorted(there)) or "models with state space layers",
             next_step="`ssmith inspect` shows what a model has",
         )
-    views = {_kind(site, budget.unit) for site in chosen}
+    views = {_kind(site, budget) for site in chosen}
     if len(views) > 1:
         raise UnsupportedError(
             f"{budget.unit} stands for layers of two kinds in {type(model).__name__}",
@@ -136,12 +140,14 @@ def _planner(model: nn.Module, budget: Budget) -> str:
     return views.pop()
 
 
-def _kind(site: Site, unit: str) -> str:
+def _kind(site: Site, budget: Budget) -> str:
     """Return which planner knows a unit of a layer; its table alone where none does."""
     view = site.view()
     if isinstance(view, LTILayer):
         return LTI
-    return MIXER if view is not None and unit in SELECTIVE else TABLE
+    if isinstance(view, GroupedLayer):
+        return GROUPED if budget.unit == STATE and spelled(budget.method) not in METHODS else TABLE
+    return MIXER if view is not None and budget.unit in SELECTIVE else TABLE
 
 
 def _has(site: Site, budget: Budget) -> bool:
@@ -166,9 +172,17 @@ def _decide(
     progress: Progress,
 ) -> Plan:
     budget = budgets[0]
-    if kind == TABLE:
-        there = {name: site for name, site in sites(model).items() if _has(site, budget)}
+    there = {name: site for name, site in sites(model).items() if _has(site, budget)}
+    unseen = rows is None and spelled(budget.method) == AUTO
+    if kind == TABLE or (kind == GROUPED and unseen):
         return plan_by_table(there, budget, model_digest(model))
+    if kind == GROUPED:
+        if rows is None:
+            raise InputError(
+                f"states of Mamba-2 are cut by {budget.method} on data, and there is none",
+                allowed=f"data, or the methods {' and '.join(METHODS)}",
+            )
+        return plan_grouped(model, there, budget, rows, config=config, progress=progress)
     if kind == MIXER:
         if rows is None:
             raise InputError(

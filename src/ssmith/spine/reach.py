@@ -15,6 +15,7 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.evaluation.step_time import step_seconds
 from ssmith.families import LTILayer, Site, sites, weigh
 from ssmith.families.mamba.selective import SelectiveLayer
+from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.spine.lti import StatePlanner, method_of
 
 Counts = Mapping[str, int]
@@ -117,6 +118,8 @@ def _state_bytes(site: Site) -> int:
     if isinstance(view, SelectiveLayer):
         # The engine carries it in float32 at least.
         return view.e * max(size, 4)
+    if isinstance(view, GroupedLayer):
+        return view.e // view.g * max(size, 4)
     raise UnsupportedError(
         f"the state of {site.name} is not counted by units of {site.family.name}",
         allowed="a target in parameters or bytes",

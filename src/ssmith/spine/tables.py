@@ -48,7 +48,7 @@ def plan_by_table(sites: dict[str, Site], budget: Budget, digest: str) -> Plan:
     if budget.pattern is not None:
         raise InputError(f"sparsity is {budget.pattern}", allowed="a share or a count")
     tables = {name: site.coupling(budget.unit) for name, site in sites.items()}
-    counts = _removed(tables, budget)
+    counts = removed_counts(tables, budget)
     keep = {}
     for name, table in tables.items():
         scores = (
@@ -66,7 +66,7 @@ def plan_by_table(sites: dict[str, Site], budget: Budget, digest: str) -> Plan:
     return Plan(cuts=(cut,), findings=findings, model_digest=digest)
 
 
-def _removed(tables: dict[str, Coupling], budget: Budget) -> dict[str, int]:
+def removed_counts(tables: dict[str, Coupling], budget: Budget) -> dict[str, int]:
     """Return how many units each layer loses from each of its parts."""
     sizes = [table.count // table.per_block for table in tables.values()]
     if isinstance(budget.sparsity, int):

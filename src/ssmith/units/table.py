@@ -42,6 +42,7 @@ UNITS: Mapping[str, Unit] = {
             plural="states",
             about="one state of a layer: of all its channels (Mamba, S5), of one channel (S4D), "
             "or of one group of heads (Mamba-2)",
+            semantics=("remove", "project"),
         ),
         Unit(
             name="entry",

@@ -156,6 +156,8 @@ def removed_energy(
     on = torch.ones(given.shape[:2], dtype=torch.bool) if valid is None else valid.cpu()
     if isinstance(view, LTIView):
         return {"": _of_modes(removed, view.modes(), given, on)}
+    if not isinstance(view, SelectiveLayer):
+        raise NotImplementedError(f"what a cut of {removed.site} carries is not known")
     parts = view.parts(given, valid)
     scan = widened(parts.scan)
     whole, found = selective_scan(scan)[0], dict[str, Energies]()

@@ -8,13 +8,15 @@ from torch import nn
 
 from ssmith.families.family import KINDS
 from ssmith.families.hf.kinds import layer_kinds
+from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.registry import mixers
 
 
 def state_shape(mixer: Any) -> tuple[int, ...]:
     """Return the shape of one sequence's state in a mixer: (e, n), or (h, p, n) with heads."""
     if mixer.A_log.ndim == 1:
-        return (mixer.num_heads, mixer.head_dim, mixer.ssm_state_size)
+        states = GroupedLayer("", mixer).n
+        return (mixer.num_heads, mixer.head_dim, states)
     return tuple(mixer.A_log.shape)
 
 

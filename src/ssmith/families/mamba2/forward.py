@@ -38,14 +38,14 @@ def mamba2_forward(
     hidden = hidden_states if padding is None else padding.sort(hidden_states)
     if carried.recurrent is None:
         carried = _start(self, hooks, hidden.shape[0])
-    gate, raw, dt = _split(self, hidden)
+    gate, raw, dt = split(self, hidden)
     y, h = _scan(self, hooks, (raw, dt), carried, None if padding is None else padding.valid)
     write(cache_params, self.layer_idx, self.conv1d.kernel_size[0], (raw, carried, padding), h)
-    out: Tensor = self.out_proj(_gated(self, y, gate).to(hidden_states.dtype))
+    out: Tensor = self.out_proj(gated(self, y, gate).to(hidden_states.dtype))
     return out if padding is None else padding.restore(out)
 
 
-def _split(mixer: Any, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def split(mixer: Any, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return gate, inputs of the convolution, and logits of Δ."""
     sizes = [mixer.intermediate_size, mixer.conv_dim, mixer.num_heads]
     gate, raw, dt = projected(mixer, hidden).split(sizes, dim=-1)
@@ -54,7 +54,7 @@ def _split(mixer: Any, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _start(mixer: Any, hooks: Hooks, batch: int) -> Carried:
     def run(hidden: Tensor, before: Carried) -> tuple[Tensor, Tensor]:
-        _, raw, dt = _split(mixer, hidden)
+        _, raw, dt = split(mixer, hidden)
         return raw, _scan(mixer, hooks, (raw, dt), before, None)[1]
 
     return start(mixer, hooks, batch, run, axes=3)
@@ -64,26 +64,42 @@ def _scan(
     mixer: Any, hooks: Hooks, inputs: tuple[Tensor, Tensor], carried: Carried, valid: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Return the outputs before the gated norm, (b, l, e), and the last state."""
+    scan = scan_inputs(mixer, hooks, inputs, carried, valid)
+    y, h = ssd(scan)
+    return with_offsets(y, scan.C, hooks), h
+
+
+def scan_inputs(
+    mixer: Any, hooks: Hooks, inputs: tuple[Tensor, Tensor], carried: Carried, valid: Tensor | None
+) -> SSDInputs:
+    """Return what the scan takes, from the convolution's inputs and Δ's logits."""
     raw, dt = inputs
     groups = (mixer.n_groups, mixer.ssm_state_size)
     rows = mixer.n_groups * mixer.ssm_state_size
     x, B, C = convolve(mixer, raw, conv_state(carried)).split(
         [mixer.intermediate_size, rows, rows], dim=-1
     )
-    C = C.unflatten(-1, groups)
-    y, h = ssd(
-        SSDInputs(
-            x=x.unflatten(-1, (mixer.num_heads, mixer.head_dim)), dt=dt,
-            A=-at_least_float32(hooks.tensor(mixer, "A_log")).exp(), B=B.unflatten(-1, groups),
-            C=C, D=hooks.tensor(mixer, "D"), dt_bias=hooks.tensor(mixer, "dt_bias"),
-            dt_softplus=True, dt_limit=tuple(mixer.time_step_limit), h0=carried.recurrent,
-            h_offset=shared_offset(hooks, axes=3), valid=valid,
-        )
+    return SSDInputs(
+        x=x.unflatten(-1, (mixer.num_heads, mixer.head_dim)), dt=dt,
+        A=-at_least_float32(hooks.tensor(mixer, "A_log")).exp(),
+        B=_mapped(mixer, "state_map_B", B.unflatten(-1, groups)),
+        C=_mapped(mixer, "state_map_C", C.unflatten(-1, groups)),
+        D=hooks.tensor(mixer, "D"), dt_bias=hooks.tensor(mixer, "dt_bias"),
+        dt_softplus=True, dt_limit=tuple(mixer.time_step_limit), h0=carried.recurrent,
+        h_offset=shared_offset(hooks, axes=3), valid=valid,
     )  # fmt: skip
-    return _offset(y, C, hooks), h
 
 
-def _offset(y: Tensor, C: Tensor, hooks: Hooks) -> Tensor:
+def _mapped(mixer: Any, name: str, rows: Tensor) -> Tensor:
+    """Return rows of B or C in the basis of the states, where these were projected."""
+    found = mixer._buffers.get(name)
+    if found is None:
+        return rows
+    maps = found.unflatten(0, (rows.shape[2], -1))
+    return torch.einsum("blgn,grn->blgr", rows, maps.to(rows.dtype))
+
+
+def with_offsets(y: Tensor, C: Tensor, hooks: Hooks) -> Tensor:
     """Add output offsets, and offsets by row, and flatten the heads."""
     by_row = hooks.state_offset
     if by_row is not None and by_row.ndim == 4:
@@ -111,7 +127,8 @@ def projected(mixer: Any, hidden: Tensor) -> Tensor:
     return scaled
 
 
-def _gated(mixer: Any, y: Tensor, gate: Tensor) -> Tensor:
+def gated(mixer: Any, y: Tensor, gate: Tensor) -> Tensor:
+    """Return what ``out_proj`` is given, from the scan's outputs (b, l, e) and the gate."""
     if getattr(mixer, "mamba_rms_norm", True):
         normed: Tensor = mixer.norm(y, gate)
         return normed

@@ -11,6 +11,7 @@ from typing import Any
 
 from ssmith.core.unit import Coupling, Renorm, Slice
 from ssmith.families.layout import Named, Naming, registered
+from ssmith.families.parts.hooks import MAPS, PER_STATE
 from ssmith.families.parts.stock import Mixer, is_stock, kind_of
 from ssmith.families.parts.tables import at, conv_sizes, epsilon_of, existing, slices_of
 
@@ -106,6 +107,12 @@ def _width(mixer: Any) -> int:
 def _state(mixer: Any) -> Coupling:
     """One state of one group: its rows of B and of C, before and in the convolution."""
     g, n, e = mixer.n_groups, mixer.ssm_state_size, mixer.intermediate_size
+    maps = [item for name in MAPS for item in slices_of(mixer, name)]
+    if maps:
+        # What in_proj gives stays; the states are what the maps make of it.
+        states: int = getattr(mixer, MAPS[0]).shape[0]
+        grid = (g, states // g)
+        return Coupling(unit="state", grid=grid, slices=tuple(maps), per_block=g, modes=("shrink",))
     rows = {"start": 2 * e, "repeat": 2, "step": g * n}
     return Coupling(
         unit="state",
@@ -139,6 +146,7 @@ def _head(mixer: Any) -> Coupling:
             *slices_of(mixer, "mup_vector", dim=2, width=p, repeat=2, step=e),
             *slices_of(mixer, "mup_vector", dim=2, **dt),
             *(item for items in own for item in items),
+            *(item for name in PER_STATE for item in slices_of(mixer, name)),
             *_inner(mixer, width=p),
         ),
         sizes=existing(
@@ -201,3 +209,20 @@ def _keys(mixer: Any, falls: Mapping[str, int | Fraction]) -> dict[str, int | Fr
         return {}
     keys = MIXERS[kind_of(mixer)].keys
     return {keys[unit]: amount for unit, amount in falls.items() if unit in keys}
+
+
+def resize_(mixer: Any) -> None:
+    """Set the sizes a mixer keeps beside its tensors to those of its tensors."""
+    e, g = mixer.out_proj.weight.shape[1], mixer.n_groups
+    rows, channels = mixer.in_proj.weight.shape[0], mixer.conv1d.weight.shape[0]
+    mixer.num_heads = mixer.A_log.shape[0]
+    mixer.head_dim, mixer.intermediate_size = e // mixer.num_heads, e
+    mixer.ssm_state_size = (channels - e) // (2 * g)
+    conv = dict.fromkeys(("conv_dim", *conv_sizes(1)), channels)
+    for name, size in {
+        "groups_time_state_size": g * mixer.ssm_state_size, "in_proj.out_features": rows,
+        "out_proj.in_features": e, "norm.group_size": e // g, **conv,
+    }.items():  # fmt: skip
+        if isinstance(at(mixer, name), int):
+            owner, _, last = name.rpartition(".")
+            setattr(at(mixer, owner) if owner else mixer, last, size)

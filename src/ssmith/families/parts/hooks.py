@@ -59,6 +59,9 @@ OFFSET_NAMES = ("state_offset", "output_offset")
 """Buffers of a mixer that stock code does not know."""
 PER_STATE = ("state_offset", "initial_state")
 """Tensors set on a mixer by name that have one number for each state."""
+MAPS = ("state_map_B", "state_map_C")
+"""Buffers of a Mamba-2 mixer whose states were projected: what makes its B and C of those that
+``in_proj`` gives, (g·r, n)."""
 _PLAIN = (*OFFSET_NAMES, "initial_state")
 
 

@@ -1,0 +1,221 @@
+"""Plans for the states of Mamba-2's groups: one pass over data, layer by layer behind those cut."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor, nn
+
+from ssmith.calibrate import PassConfig, Stage, passage_of, run_pass
+from ssmith.calibrate.grouped import sample_states
+from ssmith.calibrate.shards import added
+from ssmith.core.budget import AUTO, NONE, Budget
+from ssmith.core.errors import InputError
+from ssmith.core.layers import STATE
+from ssmith.core.names import spelled
+from ssmith.core.pattern import keep_largest
+from ssmith.core.plan import Cut, Plan
+from ssmith.core.progress import Progress
+from ssmith.core.rows import Rows
+from ssmith.core.selective import BlockRecord, Statistics, Totals
+from ssmith.core.settings import to_mapping
+from ssmith.criteria import by_name, with_settings
+from ssmith.criteria.grouped import Balanced, GroupCriterion
+from ssmith.families import Site, model_digest
+from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
+from ssmith.spine.compensate import RECOVERY, stability_of
+from ssmith.spine.selective import facts_of, findings_of, refuse_adapters
+from ssmith.spine.tables import removed_counts
+from ssmith.surgery import new_values
+from ssmith.surgery.projection import cut_states_, project_
+
+USUAL = "gram-greedy"
+"""The best that stock code opens."""
+RIDGE = 1e-3
+"""Of the mean second moment of what the output map is given."""
+_ALLOWED: dict[str, tuple[Any, ...]] = {
+    "scope": (AUTO, "uniform"), "min_per_layer": (0,), "ties": ("exact",),
+    "semantics": (None, "remove", "project"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupCut:
+    """A cut of the states of groups, with nothing left to choose.
+
+    ``refits`` says whether output maps make up for what went.
+    """
+
+    budget: Budget
+    method: str
+    criterion: GroupCriterion
+    refits: bool
+
+    @property
+    def semantics(self) -> str:
+        """What becomes of a state that is cut."""
+        return "project" if isinstance(self.criterion, Balanced) else "remove"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict: what was asked for and what chooses."""
+        terms = "O" if self.refits else ""
+        method = {"name": self.method, "label": self.criterion.label, "terms": terms}
+        return {
+            "budget": self.budget.as_dict(),
+            "method": {**method, **to_mapping(self.criterion)},
+        }
+
+
+def choose_cut(budget: Budget) -> GroupCut:
+    """Return what a budget asks of the states of groups."""
+    named = spelled(budget.method)
+    method = USUAL if named == AUTO else named
+    criterion: GroupCriterion = by_name(method, "grouped")
+    criterion = with_settings(criterion, method, budget.settings, budget.seed)
+    of = f"{STATE} of Mamba-2's groups"
+    budget.refuse_beside(_ALLOWED, of=of)
+    if budget.pattern is not None:
+        raise InputError(f"sparsity is {budget.pattern}", allowed="a share or a count")
+    if budget.compensate not in (AUTO, NONE, ("O",)):
+        raise InputError(
+            f"compensate is {budget.compensate!r} for {of}",
+            allowed="auto, none, or O: the output map",
+        )
+    refits = budget.terms == {"O"} or (budget.compensate == AUTO and named == AUTO)
+    found = GroupCut(budget=budget, method=method, criterion=criterion, refits=refits)
+    if budget.semantics not in (None, found.semantics):
+        raise InputError(
+            f"semantics is {budget.semantics!r} for {method}", allowed=found.semantics,
+            next_step="the method balanced projects states, the others remove them",
+        )  # fmt: skip
+    return found
+
+
+def plan_grouped(
+    model: nn.Module,
+    there: Mapping[str, Site],
+    budget: Budget,
+    rows: Rows,
+    *,
+    config: PassConfig,
+    progress: Progress,
+) -> Plan:
+    """Decide which states of some layers go, or what they are mixed into."""
+    refuse_adapters(model)
+    cut, digest = choose_cut(budget), model_digest(model)
+    counts = removed_counts({name: site.coupling(STATE) for name, site in there.items()}, budget)
+    if config.work_dir is not None and not config.identity:
+        config = replace(config, identity={"model": digest, "cuts": {STATE: cut.as_dict()}})
+    found = run_pass(
+        passage_of(model, rows, list(there)),
+        lambda layer: stages_of(cut, layer, counts[layer.name]),
+        config,
+        progress=progress,
+        what="pruning blocks",
+    )
+    keep = {item.layer: item.keep[STATE].cpu() for item in found.records if item.keep}
+    cuts = (Cut(unit=STATE, keep=keep, semantics=cut.semantics, **cut.as_dict()),)
+    after = {name: state.tensors for name, state in found.states.items()}
+    return Plan(
+        cuts=cuts, values=new_values(model, cuts, after), model_digest=digest,
+        facts=facts_of(found.records), findings=findings_of(found.records),
+    )  # fmt: skip
+
+
+def stages_of(cut: GroupCut, layer: GroupedLayer, removed: int) -> Sequence[Stage]:
+    """Return what is done to one layer: its states, then its output map."""
+    first = Stage(
+        name=STATE,
+        collect=lambda view, parts: _gathered(cut.criterion, view, parts),
+        apply=lambda view, totals: _cut_(cut.criterion, view, totals, removed),
+    )
+    return [first, _output_stage(layer)] if cut.refits else [first]
+
+
+def _gathered(criterion: GroupCriterion, layer: GroupedLayer, parts: GroupedParts) -> Statistics:
+    sums: Statistics | None = None
+    for sample in sample_states(layer, parts, criterion.stride):
+        sums = added(sums, criterion.gather(sample))
+    return sums or {}
+
+
+def _cut_(
+    criterion: GroupCriterion, layer: GroupedLayer, totals: Totals, removed: int
+) -> BlockRecord:
+    before = layer.g * layer.n
+    facts: dict[str, Any] = {"before": before, "after": before - layer.g * removed}
+    if isinstance(criterion, Balanced):
+        kept = layer.n - removed
+        basis = criterion.basis(totals.sums, kept)
+        facts["energy kept"] = basis.kept
+        if totals.halves is not None:
+            facts["distance of halves"] = _distance(criterion, totals.halves, kept)
+        keep = project_(layer, basis.write, basis.read)
+    else:
+
+        def chosen(sums: Statistics) -> tuple[Float64[Tensor, "g n"], Bool[Tensor, "g n"]]:
+            scores = criterion.scores(sums)
+            return scores, keep_largest(scores, removed)
+
+        keep = chosen(totals.sums)[1]
+        facts["stability"] = stability_of(totals, chosen)
+        cut_states_(layer, keep)
+    return BlockRecord(layer=layer.name, stage=STATE, keep={STATE: keep}, facts=facts)
+
+
+def _distance(criterion: Balanced, halves: tuple[Statistics, Statistics], kept: int) -> float:
+    """Return how far apart the projections are that two halves of the data lead to.
+
+    ``‖Π_a − Π_b‖ / √(2r)``: 0 where they are the same, 1 where they share no direction.
+    """
+    one, other = (criterion.basis(half, kept) for half in halves)
+    gap = one.write.mT @ one.read - other.write.mT @ other.read
+    return float((gap.square().sum() / (2 * kept * len(gap))).sqrt())
+
+
+def _output_stage(layer: GroupedLayer) -> Stage:
+    """Return the stage that fits a cut layer's output map to what the layer gave before.
+
+    Both are given what reaches the layer now, behind the layers that are cut.
+    """
+    dense = GroupedLayer(layer.name, copy.deepcopy(layer.mixer))
+
+    def collect(cut: GroupedLayer, parts: GroupedParts) -> Statistics:
+        weight = cut.mixer.out_proj.weight.double()
+        own = cut.features(parts).double()
+        old = dense.features(dense.parts(parts.hidden, parts.valid)).double()
+        if parts.valid is not None:
+            own, old = (item * parts.valid.unsqueeze(-1) for item in (own, old))
+        own, old = own.flatten(0, 1), old.flatten(0, 1)
+        lacking = (old - own) @ weight.mT
+        return {
+            "gram": own.mT @ own, "lacking": lacking.mT @ own,
+            "energy": lacking.square().sum(),
+        }  # fmt: skip
+
+    def apply(cut: GroupedLayer, totals: Totals) -> BlockRecord:
+        sums = totals.sums
+        change, after = _output_change(sums["gram"], sums["lacking"], float(sums["energy"]))
+        weight: Tensor = cut.mixer.out_proj.weight
+        weight.copy_(weight.double() + change.to(weight.device))
+        facts = {"terms": "O", "error": {"before": float(sums["energy"]), "after": after}}
+        return BlockRecord(layer=cut.name, stage=RECOVERY, facts=facts)
+
+    return Stage(name=RECOVERY, collect=collect, apply=apply)
+
+
+def _output_change(
+    gram: Float64[Tensor, "e e"], lacking: Float64[Tensor, "m e"], energy: float
+) -> tuple[Float64[Tensor, "m e"], float]:
+    """Return the best change of an output map, and the squared error it leaves."""
+    ridge = RIDGE * float(gram.diagonal().mean()) * torch.eye(len(gram), dtype=gram.dtype)
+    if not float(gram.diagonal().sum()):
+        return torch.zeros_like(lacking), energy
+    change = torch.linalg.solve(gram + ridge, lacking.mT).mT
+    after = energy - 2 * float((change * lacking).sum()) + float(((change @ gram) * change).sum())
+    return change, max(after, 0.0)
