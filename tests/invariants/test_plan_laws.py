@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import ssmith as sm
+from helpers.every_unit import build
+from helpers.grouped import FAMILIES as FAMILIES_OF_GROUPS
 from helpers.models import FAMILIES, make_input, make_model
 from helpers.parts import make_part
 from helpers.selective import windows_of
@@ -51,6 +53,14 @@ CASES = [
     for what in SELECTIVE
     if (name, what) not in BARRED
 ]
+
+
+GROUPED = {
+    "state": sm.Budget("state", 0.5, method="output-energy"),
+    "state, new output maps": sm.Budget("state", 0.5),
+    "state, projected": sm.Budget("state", 0.5, method="balanced"),
+    "state, projected, new output maps": sm.Budget("state", 0.5, method="balanced", compensate="O"),
+}
 
 
 def language_model(name):
@@ -124,6 +134,36 @@ def test_of_every_unit_of_language_models(name, what, tmp_path):
     if both and "block" not in what:
         shrunk, masked = cut_by(dense, plan, "shrink"), cut_by(dense, plan, "mask")
         torch.testing.assert_close(logits(masked), logits(shrunk), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("what", GROUPED)
+@pytest.mark.parametrize("name", FAMILIES_OF_GROUPS)
+def test_of_states_of_groups(name, what, tmp_path):
+    dense = build(name)
+    plan = sm.plan(dense, GROUPED[what], windows_of(4, 20))
+    cut = assert_law(dense, plan, tmp_path)
+    assert (logits(cut) - logits(dense)).abs().max() > 1e-6
+    assert plan.diff(sm.plan(dense, GROUPED[what], windows_of(4, 20))) == ()
+    if "projected" in what:
+        with pytest.raises(UnsupportedError, match="projected states cannot be masked"):
+            sm.prune_(copy.deepcopy(dense), plan, "mask")
+    else:
+        masked = cut_by(dense, plan, "mask")
+        torch.testing.assert_close(logits(masked), logits(cut), rtol=0, atol=1e-9)
+
+
+def test_what_stock_code_would_leave_out_runs_as_soon_as_it_is_there():
+    dense, ids = language_model("mamba"), tokens(2, 9)
+    plan = sm.plan(dense, sm.Budget("entry", 0.5, compensate="hy"), windows_of(4, 12))
+    cut = cut_by(dense, plan)
+    silent = copy.deepcopy(cut)
+    for part in silent.modules():
+        for name in ("state_offset", "output_offset"):
+            if name in part._buffers:
+                part._buffers[name].zero_()
+    with torch.no_grad():
+        gap = cut(input_ids=ids).logits - silent(input_ids=ids).logits
+    assert gap.abs().max() > 1e-9
 
 
 @pytest.mark.parametrize("what", SELECTIVE)

@@ -26,7 +26,7 @@ from ssmith.families.chain import BLOCKS
 from ssmith.families.coupling import rescale_norm_
 from ssmith.families.hf.engine import accelerate_
 from ssmith.families.mamba.selective import SEMANTICS
-from ssmith.families.parts.hooks import MAPS, OFFSET_NAMES
+from ssmith.families.parts.hooks import ENGINE_ONLY
 from ssmith.families.registry import apply_masks_
 
 Build = Callable[[], nn.Module]
@@ -98,7 +98,7 @@ def add_(model: nn.Module, sidecar: Sidecar) -> None:
     for name, value in sidecar.added.items():
         owner, _, buffer = name.rpartition(".")
         model.get_submodule(owner).register_buffer(buffer, value.clone())
-    if any(name.rpartition(".")[2] in (*OFFSET_NAMES, *MAPS) for name in sidecar.added):
+    if any(name.rpartition(".")[2] in ENGINE_ONLY for name in sidecar.added):
         # Stock code would leave them out without a word.
         accelerate_(model)
 

@@ -24,13 +24,13 @@ from ssmith.families.chain import KEPT
 from ssmith.families.coupling import norm_shares
 from ssmith.families.mamba.selective import SEMANTICS
 from ssmith.families.masks import masks_of
-from ssmith.families.parts.hooks import MAPS, OFFSET_NAMES, PER_STATE
+from ssmith.families.parts.hooks import ENGINE_ONLY
 
 SIDECAR = "ssmith.json"
 BESIDE = "ssmith.safetensors"
 FORMAT = "ssmith-cuts"
 FORMAT_VERSION = 2
-ADDED_NAMES = frozenset((*OFFSET_NAMES, *PER_STATE, *MAPS, "state_mask"))
+ADDED_NAMES = ENGINE_ONLY | {"state_mask"}
 """Buffers of a layer that the network it was built in does not have."""
 _MASK, _ADDED = "mask/", "added/"
 

@@ -15,7 +15,7 @@ from ssmith.core.trees import place_of
 from ssmith.evaluation.parity import max_difference
 from ssmith.families.hf.double import in_double
 from ssmith.families.hf.running import logits_in_chunks, logits_of, running
-from ssmith.families.parts.hooks import MAPS, OFFSET_NAMES
+from ssmith.families.parts.hooks import ENGINE_ONLY
 
 
 def logits_difference(first: nn.Module, second: nn.Module, ids: Int64[Tensor, "b l"]) -> float:
@@ -43,11 +43,10 @@ def stock_difference(model: nn.Module, ids: Int64[Tensor, "b l"]) -> float:
     In units of the largest logit. A model that holds offsets or projected states is refused:
     transformers' own code leaves them out.
     """
-    own = {name.rpartition(".")[2] for name, _ in model.named_buffers()}
-    if own & {*OFFSET_NAMES, *MAPS}:
+    own = ENGINE_ONLY & {name.rpartition(".")[2] for name, _ in model.named_buffers()}
+    if own:
         raise UnsupportedError(
-            f"the model holds {min(own & {*OFFSET_NAMES, *MAPS})}, which transformers' own code "
-            "does not know",
+            f"the model holds {min(own)}, which transformers' own code does not know",
             next_step="run it with ssmith",
         )
     given = ids.to(place_of(model))

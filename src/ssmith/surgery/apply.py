@@ -26,6 +26,8 @@ from ssmith.families import (
     sync_config_,
     sync_depth_,
 )
+from ssmith.families.hf.engine import accelerate_, needs_engine
+from ssmith.families.registry import mixers
 from ssmith.units import unit_named
 
 
@@ -35,8 +37,9 @@ def prune_(
     """Make of a dense model, in place, what a plan was made from: bit for bit.
 
     ``shrink`` removes units from the tensors; ``mask`` keeps every tensor and silences them, also
-    under training. Both compute the same outputs. Either everything the plan says is done, or, if
-    it does not fit, nothing.
+    under training. Both compute the same outputs. A model that gets offsets or projected states
+    runs on the engine from then on, as stock code would leave them out. Either everything the plan
+    says is done, or, if it does not fit, nothing.
 
     Args:
         model: changed in place.
@@ -74,6 +77,8 @@ def prune_(
         _cut_site_(site, rest, mode, counts)
     sync_config_(model, there)
     sizes.append(_sizes(model))
+    if any(map(needs_engine, mixers(model)[0].values())):
+        accelerate_(model)
     return receipt_of(model, plan, mode, counts=counts, sizes=sizes, before=before)
 
 

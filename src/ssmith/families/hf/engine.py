@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ssmith.core.errors import UnsupportedError
 from ssmith.families.hf.hybrids import check_padding_is_named, places_of, remember_padding
-from ssmith.families.parts.hooks import SLOT
+from ssmith.families.parts.hooks import ENGINE_ONLY, SLOT
 from ssmith.families.parts.stock import STOCK, kind_of, stock_of
 from ssmith.families.registry import MIXERS, mixers
 from ssmith.ops.backends import Backend, Op, PathChoice, choose, require_backend
@@ -100,15 +100,18 @@ def restore_(model: nn.Module) -> tuple[str, ...]:
     """Give every module the engine swapped its own class back.
 
     A model that `accelerate_` was not called on is left as it is; returned are the names of the
-    modules. One that carries adapters is refused: stock code would silently ignore them.
+    modules. One that carries adapters, offsets or projected states is refused: stock code would
+    silently ignore them.
     """
     restored = []
-    adapted = [name for name, part in model.named_modules() if SLOT in part._modules]
-    if adapted:
-        raise UnsupportedError(
-            f"{adapted[0]} carries adapters, which transformers' own code would silently ignore",
-            next_step="detach or merge them first",
-        )
+    for name, part in model.named_modules():
+        if needs_engine(part):
+            what = "adapters" if SLOT in part._modules else min(ENGINE_ONLY & set(part._buffers))
+            raise UnsupportedError(
+                f"{name} carries {what}, which transformers' own code would silently ignore",
+                next_step="detach or merge adapters first; what is in the model itself needs the "
+                "engine",
+            )
     for name, part in model.named_modules():
         if stock_of(type(part)) is not type(part):
             part.__class__ = stock_of(type(part))
@@ -150,8 +153,13 @@ def _leave(part: nn.Module) -> None:
         return
     del part.__dict__[_BLOCKS]
     # What an adapter was attached to inside the block needs the engine from then on.
-    if SLOT not in part._modules:
+    if not needs_engine(part):
         part.__class__ = stock_of(type(part))
+
+
+def needs_engine(part: nn.Module) -> bool:
+    """Return whether a module carries what stock code would silently ignore."""
+    return SLOT in part._modules or not ENGINE_ONLY.isdisjoint(part._buffers)
 
 
 def runs_on_engine(mixer: nn.Module) -> bool:
@@ -172,13 +180,13 @@ def _subclass(stock: Any, name: str, method: Callable[..., Any]) -> Any:
 def _reduce_as_stock(self: Any, protocol: Any) -> Any:
     """Copy and pickle as the stock class: a copy starts without the engine.
 
-    A mixer that carries adapters stays on it, as stock code would ignore them.
+    A mixer that carries what stock code would ignore stays on it.
     """
     made: Any = object.__reduce_ex__(self, protocol)
     stock = stock_of(type(self))
-    adapted = SLOT in self.__dict__.get("_modules", ())
+    needed = needs_engine(self)
     state = {name: value for name, value in made[2].items() if name != _BLOCKS}
-    return (_renewed, (stock, adapted), state, *made[3:])
+    return (_renewed, (stock, needed), state, *made[3:])
 
 
 def _renewed(stock: Any, on_engine: bool) -> Any:

@@ -62,6 +62,8 @@ PER_STATE = ("state_offset", "initial_state")
 MAPS = ("state_map_B", "state_map_C")
 """Buffers of a Mamba-2 mixer whose states were projected: what makes its B and C of those that
 ``in_proj`` gives, (g·r, n)."""
+ENGINE_ONLY = frozenset((*OFFSET_NAMES, *PER_STATE, *MAPS))
+"""Buffers of a mixer that the engine runs, and stock code leaves out without a word."""
 _PLAIN = (*OFFSET_NAMES, "initial_state")
 
 

@@ -1,0 +1,176 @@
+"""Criteria for the states of Mamba-2's groups, against sums over steps and channels."""
+
+import itertools
+
+import pytest
+import torch
+
+from helpers.every_unit import build
+from helpers.grouped import FAMILIES, by_steps, gain_of
+from ssmith.calibrate.grouped import FIRST, sample_states
+from ssmith.calibrate.shards import added
+from ssmith.criteria import by_name
+from ssmith.criteria.grouped import GHOST, Balanced, GroupEnergy, GroupGreedy, UniQL
+from ssmith.families.mamba2.family import MAMBA2
+from ssmith.families.mamba2.grouped import GroupedLayer
+
+LENGTH = 21
+
+
+def layer_of(name):
+    model = build(name)
+    found = next((n, m) for n, m in model.named_modules() if MAMBA2.owns(m))
+    return GroupedLayer(*found)
+
+
+def inputs(layer, rows=3):
+    draw = torch.Generator().manual_seed(3)
+    width = layer.mixer.in_proj.weight.shape[1]
+    return torch.randn(rows, LENGTH, width, generator=draw, dtype=torch.float64)
+
+
+@torch.no_grad()
+def gathered(criterion, layer, hidden, valid=None):
+    sums = None
+    for sample in sample_states(layer, layer.parts(hidden, valid), criterion.stride):
+        sums = added(sums, criterion.gather(sample))
+    return sums
+
+
+def sampled(stride):
+    return range(FIRST if stride > 1 else 1, LENGTH + 1, stride)
+
+
+@torch.no_grad()
+def metrics(layer, hidden, stride):
+    """Yield K (g, n, n) and C (g, n) of each row and step that is looked at."""
+    g = layer.g
+    for row in hidden:
+        steps = by_steps(layer.mixer, row)
+        for end in sampled(stride):
+            gain = gain_of(layer.mixer, steps.y[end - 1], steps.gate[end - 1]).view(g, -1)
+            H = steps.H[end - 1].reshape(g, -1, layer.n)
+            K = torch.einsum("gcn,gc,gcm->gnm", H, gain, H)
+            yield K, steps.C[end - 1]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("stride", [1, 5])
+def test_the_energy_of_whatever_goes_is_that_of_its_output(name, stride):
+    layer = layer_of(name)
+    hidden = inputs(layer)
+    gram = gathered(GroupEnergy(stride=stride), layer, hidden)["gram"]
+    found = list(metrics(layer, hidden, stride))
+    whole = sum(torch.einsum("gn,gnm,gm->g", C, K, C) for K, C in found)
+    assert torch.allclose(gram.sum((1, 2)), whole, rtol=1e-9)
+    gone = torch.tensor([True, False, True, True, False, False])
+    part = sum(torch.einsum("gn,gnm,gm->g", C * gone, K, C * gone) for K, C in found)
+    assert torch.allclose(gram[:, gone][:, :, gone].sum((1, 2)), part, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["mamba2", "falcon_h1 normed first"])
+def test_published_scores_are_their_formulas(name):
+    layer = layer_of(name)
+    hidden = inputs(layer)
+    ghost, into, out = 0.0, 0.0, 0.0
+    with torch.no_grad():
+        for row in hidden:
+            steps = by_steps(layer.mixer, row)
+            heads = steps.H.view(LENGTH, layer.g, -1, layer.n)
+            ghost = ghost + (heads.pow(2).sum(2) * steps.C.pow(2)).sum(0)
+            delta = steps.delta.view(LENGTH, layer.g, -1, 1)
+            into = into + (delta * steps.B.unsqueeze(2)).pow(2).sum(0)
+            out = out + steps.C.pow(2).sum(0)
+    uniql = into.sqrt().sum(1) * out.sqrt()
+    for criterion, wanted in ((GHOST(), ghost), (UniQL(), uniql)):
+        assert torch.allclose(
+            criterion.scores(gathered(criterion, layer, hidden)), wanted, rtol=1e-9
+        )
+
+
+def test_steps_that_are_padding_say_nothing():
+    layer = layer_of("mamba2")
+    hidden = inputs(layer, rows=2)
+    valid = torch.ones(2, LENGTH, dtype=torch.bool)
+    valid[1, 9:] = False
+    other = hidden.clone()
+    other[1, 9:] = 7.0
+    for name in ("balanced", "gram-greedy", "ghost", "uniql", "state-energy"):
+        criterion = by_name(name, "grouped")
+        one, two = (gathered(criterion, layer, given, valid) for given in (hidden, other))
+        whole = gathered(criterion, layer, hidden)
+        for key, value in one.items():
+            assert torch.allclose(value, two[key], rtol=1e-12), (name, key)
+            assert not torch.allclose(value, whole[key])
+
+
+def test_greedy_removes_what_adds_least_to_all_that_is_gone():
+    draw = torch.Generator().manual_seed(0)
+    root = torch.randn(2, 7, 7, generator=draw, dtype=torch.float64)
+    gram = root @ root.mT
+    order = GroupGreedy().scores({"gram": gram}).argsort(-1)
+    for group in range(2):
+        gone = []
+        for chosen in order[group, :-1].tolist():
+            left = [j for j in range(7) if j not in gone]
+            costs = {j: float(gram[group][[*gone, j]][:, [*gone, j]].sum()) for j in left}
+            assert chosen == min(costs, key=costs.get)
+            gone.append(chosen)
+
+
+def random_statistics(groups=2, n=5):
+    draw = torch.Generator().manual_seed(5)
+    roots = torch.randn(2, groups, n, 3 * n, generator=draw, dtype=torch.float64)
+    K, Q = roots @ roots.mT
+    one = torch.ones(groups, dtype=torch.float64)
+    return K, Q, {"metric": K, "read": Q, "read energy": one, "metric energy": one}
+
+
+def objective(K, Q, P, M):
+    rest = torch.eye(len(K), dtype=K.dtype) - P @ M
+    return float(torch.trace(rest.T @ K @ rest @ Q))
+
+
+@pytest.mark.parametrize("kept", [1, 3, 5])
+def test_a_balanced_basis_is_the_best_there_is(kept):
+    K, Q, sums = random_statistics()
+    basis = Balanced().basis(sums, kept)
+    for group in range(2):
+        P, M = basis.write[group].T, basis.read[group]
+        sigma = basis.values[group]
+        assert torch.allclose(P.T @ K[group] @ P, sigma[:kept].diag(), atol=1e-9)
+        assert torch.allclose(M @ Q[group] @ M.T, sigma[:kept].diag(), atol=1e-9)
+        assert torch.allclose(M @ P, torch.eye(kept, dtype=K.dtype), atol=1e-9)
+        found = objective(K[group], Q[group], P, M)
+        assert found == pytest.approx(float(sigma[kept:].square().sum()), abs=1e-8)
+        for chosen in itertools.combinations(range(5), kept):
+            columns = torch.eye(5, dtype=K.dtype)[:, list(chosen)]
+            inner = columns.T @ K[group] @ columns
+            read = torch.linalg.solve(inner, columns.T @ K[group])
+            assert found <= objective(K[group], Q[group], columns, read) + 1e-9
+    left, whole = basis.values[:, :kept].square().sum(), basis.values.square().sum()
+    assert basis.kept == pytest.approx(float(left / whole))
+
+
+def test_a_group_that_was_silent_keeps_some_of_its_states_as_they_are():
+    sums = {key: torch.zeros_like(value) for key, value in random_statistics()[2].items()}
+    basis = Balanced().basis(sums, 2)
+    for group in range(2):
+        product = basis.read[group] @ basis.write[group].T
+        assert torch.allclose(product, torch.eye(2, dtype=product.dtype))
+
+
+def test_statistics_of_a_balanced_basis_weigh_by_what_reads_and_what_it_costs():
+    layer = layer_of("bamba")
+    hidden = inputs(layer)
+    sums = gathered(Balanced(stride=4), layer, hidden)
+    found = list(metrics(layer, hidden, 4))
+    metric = sum(K * C.pow(2).sum(-1)[:, None, None] for K, C in found)
+    trace = [K.diagonal(dim1=1, dim2=2).sum(-1) for K, _ in found]
+    read = sum(
+        torch.einsum("gn,gm,g->gnm", C, C, own) for (_, C), own in zip(found, trace, strict=True)
+    )
+    assert torch.allclose(sums["metric"], metric, rtol=1e-9)
+    assert torch.allclose(sums["read"], read, rtol=1e-9)
+    assert torch.allclose(sums["metric energy"], sum(trace), rtol=1e-9)
+    assert torch.allclose(sums["read energy"], sum(C.pow(2).sum(-1) for _, C in found))
