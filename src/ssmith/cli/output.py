@@ -75,7 +75,8 @@ class Output:
             findings: as receipts hold them.
         """
         for item in gravest_first(findings):
-            where = f"{item['layer']}: " if item.get("layer") else ""
+            layer = item.get("layer") or ""
+            where = "" if layer in item["message"] else f"{layer}: "
             self.line(f"{'warning' if is_grave(item) else 'note'}: {where}{item['message']}")
 
     def result(self, document: dict[str, Any]) -> None:

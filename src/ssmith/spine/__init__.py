@@ -1,8 +1,16 @@
 """The spine: the only room where two verbs meet."""
 
 from ssmith.spine.choice import choose
-from ssmith.spine.planning import plan
+from ssmith.spine.planning import label_of, plan
 from ssmith.spine.selective import can_refit, check_windows, plan_from_disk
 from ssmith.spine.sizes import summed_numbers
 
-__all__ = ["can_refit", "check_windows", "choose", "plan", "plan_from_disk", "summed_numbers"]
+__all__ = [
+    "can_refit",
+    "check_windows",
+    "choose",
+    "label_of",
+    "plan",
+    "plan_from_disk",
+    "summed_numbers",
+]

@@ -57,6 +57,11 @@ class GroupCut:
     refits: bool
 
     @property
+    def label(self) -> str:
+        """What cuts, in words."""
+        return self.criterion.label + (", output maps refitted" if self.refits else "")
+
+    @property
     def semantics(self) -> str:
         """What becomes of a state that is cut."""
         return "project" if isinstance(self.criterion, Balanced) else "remove"
@@ -64,7 +69,7 @@ class GroupCut:
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict: what was asked for and what chooses."""
         terms = "O" if self.refits else ""
-        method = {"name": self.method, "label": self.criterion.label, "terms": terms}
+        method = {"name": self.method, "label": self.label, "terms": terms}
         return {
             "budget": self.budget.as_dict(),
             "method": {**method, **to_mapping(self.criterion)},

@@ -19,12 +19,14 @@ from ssmith.core.progress import Progress, silent
 from ssmith.core.rows import Rows, as_rows
 from ssmith.families import LTILayer, Site, model_digest, sites
 from ssmith.families.mamba2.grouped import GroupedLayer
+from ssmith.families.registry import find_selective
+from ssmith.spine.choice import choose
 from ssmith.spine.depth import BLOCK, plan_blocks
-from ssmith.spine.grouped import plan_grouped
+from ssmith.spine.grouped import choose_cut, plan_grouped
 from ssmith.spine.losses import loss_on
 from ssmith.spine.lti import StatePlanner, method_of
 from ssmith.spine.reach import share_that_reaches
-from ssmith.spine.selective import plan_selective
+from ssmith.spine.selective import can_refit, plan_selective
 from ssmith.spine.tables import METHODS, plan_by_table
 from ssmith.surgery import prune_
 from ssmith.units import unit_named
@@ -87,6 +89,19 @@ def plan(
             work = copy.deepcopy(work)
             prune_(work, found[-1])
     return _joined(found)
+
+
+def label_of(model: nn.Module, budgets: Sequence[Budget]) -> str:
+    """Return what meets some budgets that go together, in words; raises for what has no meaning."""
+    ((kind, group),) = _groups(model, budgets)
+    if kind == LTI:
+        return method_of(group[0], has_data=True).label
+    if kind == GROUPED:
+        return choose_cut(group[0]).label
+    if kind == TABLE:
+        return METHODS.get(spelled(group[0].method), METHODS["magnitude"])
+    layers = find_selective(model).values()
+    return choose(group, refits=all(map(can_refit, layers))).label
 
 
 def _groups(model: nn.Module, budgets: Sequence[Budget]) -> list[tuple[str, list[Budget]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,8 +20,8 @@ from ssmith.core.receipt import Receipt
 from ssmith.core.rows import Rows
 from ssmith.evaluation.parity import max_difference
 from ssmith.families import LTILayer, sites
+from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.masks import masks_of
-from ssmith.families.registry import find_selective
 from ssmith.jobs.pilot.config import PilotConfig
 from ssmith.spine.lti import StateMethod, StatePlanner, method_of
 
@@ -41,6 +42,7 @@ _BASELINES = {
     "weight": ("wanda", "sparsegpt", "magnitude"),
     "entry and weight": ("sparsessm", "magnitude"),
 }
+_GROUPED_BASELINES = ("ghost", "magnitude", "random")
 _LTI_SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _LTI_BASELINES = (
     "last", "aire", "hinf-global", "hinf-uniform", "lamp", "magnitude-global",
@@ -88,6 +90,12 @@ class Cutter:
     config: PilotConfig
     _planners: dict[str, StatePlanner] = field(default_factory=dict, init=False)
 
+    @cached_property
+    def grouped(self) -> bool:
+        """Whether states are those of Mamba-2's groups."""
+        views = [site.view() for site in sites(self.dense).values()]
+        return any(isinstance(view, GroupedLayer) for view in views)
+
     @property
     def fitted(self) -> bool:
         """Whether layers are S5 or S4D, whose statistics serve every sparsity."""
@@ -98,6 +106,8 @@ class Cutter:
         units, group = " and ".join(self.config.units), self.config.group
         if self.fitted:
             return _LTI_SPARSITIES, _LTI_BASELINES
+        if self.grouped:
+            return _SPARSITIES["state"], _GROUPED_BASELINES
         patterns = () if group is None else tuple(gone / group for gone in range(1, group))
         return patterns or _SPARSITIES[units], _BASELINES[units]
 
@@ -118,15 +128,14 @@ class Cutter:
     def label(self, method: str) -> str:
         """Return what a method is called in plots and tables."""
         budgets = self.budgets(method, (self.config.sparsities or (0.5,))[0])
-        if self.fitted:
-            return self._method(budgets[0]).label
-        return spine.choose(budgets, refits=self._refits()).label
+        return spine.label_of(self.dense, budgets)
 
     def check(self) -> None:
         """Raise what any cut of the sweep would raise for its settings, before any work."""
-        if self.fitted and self.config.units != ("state",):
+        if (self.fitted or self.grouped) and self.config.units != ("state",):
             units = ", ".join(self.config.units)
-            raise InputError(f"units are {units} of S5 and S4D layers", allowed="state")
+            of = "Mamba-2" if self.grouped else "S5 and S4D"
+            raise InputError(f"units are {units} of {of} layers", allowed="state")
         for name in self.methods().values():
             if self.calibration is None and self.needs_rows(name):
                 raise InputError(
@@ -134,8 +143,7 @@ class Cutter:
                     next_step="give data with a train split, or rows for 'calibration'",
                 )
             for sparsity in self.config.sparsities or ():
-                if not self.fitted:
-                    spine.choose(self.budgets(name, sparsity), refits=self._refits())
+                spine.label_of(self.dense, self.budgets(name, sparsity))
 
     def needs_rows(self, method: str) -> bool:
         """Return whether a method is fitted to rows."""
@@ -175,7 +183,7 @@ class Cutter:
                 "criterion": {**plan.cuts[0].method, "name": self.label(method)},
                 "refit": plan.facts.get("refit"),
             },
-            masked=masked if whole else None,
+            masked=masked if whole and plan.cuts[0].semantics == "remove" else None,
         )
 
     def budgets(self, method: str, sparsity: float, terms: str = "") -> list[Budget]:
@@ -193,7 +201,8 @@ class Cutter:
                     "group goes with state", allowed="entry, weight or both",
                     next_step="states are cut by shares: leave group out",
                 )  # fmt: skip
-            how = ("C" + terms if terms else AUTO) if made_up else NONE
+            refitted = "O" if self.grouped else "C" + terms
+            how = (refitted if terms else AUTO) if made_up else NONE
             return [Budget("state", amount, method=method, compensate=how, seed=seed)]
         found = []
         if "entry" in units:
@@ -213,9 +222,6 @@ class Cutter:
 
     def _method(self, budget: Budget) -> StateMethod:
         return method_of(budget, has_data=True)
-
-    def _refits(self) -> bool:
-        return all(map(spine.can_refit, find_selective(self.dense).values()))
 
     def _amount(self, sparsity: float) -> Amount:
         group = self.config.group
