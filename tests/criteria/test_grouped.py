@@ -10,7 +10,7 @@ from helpers.grouped import FAMILIES, by_steps, gain_of
 from ssmith.calibrate.grouped import FIRST, sample_states
 from ssmith.calibrate.shards import added
 from ssmith.criteria import by_name
-from ssmith.criteria.grouped import GHOST, Balanced, GroupEnergy, GroupGreedy, UniQL
+from ssmith.criteria.grouped import GHOST, BalancedGroups, GroupEnergy, GroupGreedy, UniQL
 from ssmith.families.mamba2.family import MAMBA2
 from ssmith.families.mamba2.grouped import GroupedLayer
 
@@ -134,7 +134,7 @@ def objective(K, Q, P, M):
 @pytest.mark.parametrize("kept", [1, 3, 5])
 def test_a_balanced_basis_is_the_best_there_is(kept):
     K, Q, sums = random_statistics()
-    basis = Balanced().basis(sums, kept)
+    basis = BalancedGroups().basis(sums, kept)
     for group in range(2):
         P, M = basis.write[group].T, basis.read[group]
         sigma = basis.values[group]
@@ -154,7 +154,7 @@ def test_a_balanced_basis_is_the_best_there_is(kept):
 
 def test_a_group_that_was_silent_keeps_some_of_its_states_as_they_are():
     sums = {key: torch.zeros_like(value) for key, value in random_statistics()[2].items()}
-    basis = Balanced().basis(sums, 2)
+    basis = BalancedGroups().basis(sums, 2)
     for group in range(2):
         product = basis.read[group] @ basis.write[group].T
         assert torch.allclose(product, torch.eye(2, dtype=product.dtype))
@@ -163,7 +163,7 @@ def test_a_group_that_was_silent_keeps_some_of_its_states_as_they_are():
 def test_statistics_of_a_balanced_basis_weigh_by_what_reads_and_what_it_costs():
     layer = layer_of("bamba")
     hidden = inputs(layer)
-    sums = gathered(Balanced(stride=4), layer, hidden)
+    sums = gathered(BalancedGroups(stride=4), layer, hidden)
     found = list(metrics(layer, hidden, 4))
     metric = sum(K * C.pow(2).sum(-1)[:, None, None] for K, C in found)
     trace = [K.diagonal(dim1=1, dim2=2).sum(-1) for K, _ in found]

@@ -10,7 +10,7 @@ from ssmith.core.names import spelled, unknown_name
 from ssmith.criteria.aire import AIRE
 from ssmith.criteria.grouped import (
     GHOST,
-    Balanced,
+    BalancedGroups,
     GroupActivity,
     GroupEnergy,
     GroupGreedy,
@@ -68,7 +68,7 @@ _KNOWN: Mapping[Kind, Mapping[str, Any]] = {
         "random": RandomEntries(),
     },
     "grouped": {
-        "balanced": Balanced(),
+        "balanced": BalancedGroups(),
         "gram-greedy": GroupGreedy(),
         "output-energy": GroupEnergy(),
         "ghost": GHOST(),

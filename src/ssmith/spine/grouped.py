@@ -25,7 +25,7 @@ from ssmith.core.rows import Rows
 from ssmith.core.selective import BlockRecord, Statistics, Totals
 from ssmith.core.settings import to_mapping
 from ssmith.criteria import by_name, with_settings
-from ssmith.criteria.grouped import Balanced, GroupCriterion
+from ssmith.criteria.grouped import BalancedGroups, GroupCriterion
 from ssmith.families import Site, model_digest
 from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
 from ssmith.spine.compensate import RECOVERY, stability_of
@@ -64,7 +64,7 @@ class GroupCut:
     @property
     def semantics(self) -> str:
         """What becomes of a state that is cut."""
-        return "project" if isinstance(self.criterion, Balanced) else "remove"
+        return "project" if isinstance(self.criterion, BalancedGroups) else "remove"
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict: what was asked for and what chooses."""
@@ -154,7 +154,7 @@ def _cut_(
 ) -> BlockRecord:
     before = layer.g * layer.n
     facts: dict[str, Any] = {"before": before, "after": before - layer.g * removed}
-    if isinstance(criterion, Balanced):
+    if isinstance(criterion, BalancedGroups):
         kept = layer.n - removed
         basis = criterion.basis(totals.sums, kept)
         facts["energy kept"] = basis.kept
@@ -173,7 +173,7 @@ def _cut_(
     return BlockRecord(layer=layer.name, stage=STATE, keep={STATE: keep}, facts=facts)
 
 
-def _distance(criterion: Balanced, halves: tuple[Statistics, Statistics], kept: int) -> float:
+def _distance(criterion: BalancedGroups, halves: tuple[Statistics, Statistics], kept: int) -> float:
     """Return how far apart the projections are that two halves of the data lead to.
 
     ``‖Π_a − Π_b‖ / √(2r)``: 0 where they are the same, 1 where they share no direction.

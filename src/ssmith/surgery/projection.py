@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from ssmith.core.layers import STATE
+from ssmith.families import Site
 from ssmith.families.mamba2.family import MAMBA2, PROJECT
 from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.parts.hooks import MAPS, PER_STATE
@@ -14,8 +15,8 @@ from ssmith.families.parts.hooks import MAPS, PER_STATE
 
 def cut_states_(layer: GroupedLayer, keep: Bool[Tensor, "g n"], semantics: str = "remove") -> None:
     """Remove states of each group, as many from all; see `project_` for those that are mixed."""
-    (table,) = (item for item in MAMBA2.couplings(layer.module) if item.unit == STATE)
-    MAMBA2.cut_(layer.module, table, keep, "shrink", semantics)
+    site = Site(name=layer.name, module=layer.module, family=MAMBA2)
+    site.cut_(site.coupling(STATE), keep, "shrink", semantics)
 
 
 @torch.no_grad()

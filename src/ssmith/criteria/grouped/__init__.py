@@ -1,13 +1,13 @@
 """Criteria for the states of groups: which of Mamba-2's, or which basis of them, matter."""
 
-from ssmith.criteria.grouped.balanced import Balanced
+from ssmith.criteria.grouped.balanced import BalancedGroups
 from ssmith.criteria.grouped.energies import GroupEnergy, GroupGreedy
 from ssmith.criteria.grouped.protocol import GroupCriterion
 from ssmith.criteria.grouped.rivals import GHOST, GroupActivity, UniQL
 
 __all__ = [
     "GHOST",
-    "Balanced",
+    "BalancedGroups",
     "GroupActivity",
     "GroupCriterion",
     "GroupEnergy",

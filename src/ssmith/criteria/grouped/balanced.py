@@ -44,7 +44,7 @@ class GroupBasis:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Balanced(GroupCriterion):
+class BalancedGroups(GroupCriterion):
     """Balanced truncation: fewer states in a basis of their own, each a mixture of all.
 
     Replacing the read-out ``C`` by ``P M C`` costs the output ``E[Cᵀ(I−PM)ᵀ K (I−PM) C]``. With K
