@@ -84,7 +84,13 @@ def test_jumps_and_uneven_steps():
 
 
 def test_axes_that_may_be_swapped_and_labels_that_are_rare():
-    assert kinds(recordings([noise(6, 40), noise(5, 40)])) == ["swapped-axes"]
+    rows = (np.arange(6) + 2, np.arange(5) + 8)
+    assert kinds(recordings([noise(6, 40), noise(5, 40)], rows=rows)) == ["swapped-axes"]
+    assert not kinds(recordings([noise(6, 40), noise(5, 40)]))
+    values = noise(50, 2)
+    values[:, 1] = np.arange(50)
+    found = plausibility(recordings([values]))
+    assert [item.kind for item in found] == ["counter"] and "'b' counts" in found[0].message
     labels = tuple(np.array([["rare" if place == 0 else "usual"]]) for place in range(43))
     made = recordings([noise(20, 2, seed=place) for place in range(43)], labels=labels,
                       targets=("state",))  # fmt: skip
@@ -143,3 +149,16 @@ def test_windows_never_reach_from_one_split_into_the_next(tmp_path, by):
             for step in range(int(start), int(stop)):
                 assert seen.setdefault((machine, step), name) == name
     assert {*seen.values()} == {"train", "validation", "selection", "test"}
+
+
+def test_no_step_is_forecast_in_two_splits(tmp_path):
+    path = plant.write(tmp_path / "p.csv", [row[1:4] for row in plant.rows(1, 200)],
+                       plant.NAMES[1:4])  # fmt: skip
+    config = PrepareConfig(task="forecasting", time="ts", horizon=(1, 3), window=30)
+    data = prepare(path, config).data
+    seen = {}
+    for name, rows in data.splits.items():
+        for stop in rows.columns["stop"]:
+            for step in (int(stop), int(stop) + 2):
+                assert seen.setdefault(step, name) == name
+    assert max(seen) == 199 and len(data.split("validation")) == 18

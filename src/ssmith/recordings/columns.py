@@ -184,8 +184,10 @@ def _read_text(path: Path) -> Columns:
     head = content[:_SAMPLE].decode("utf-8", "ignore")
     line = next((line for line in head.splitlines() if line.strip()), "")
     separator = max(_SEPARATORS, key=lambda item: (line.count(item), item == ","))
-    header = [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
-    twice = [name for name, count in Counter(header).items() if count > 1 or not name]
+    cells = next(csv.reader([line], delimiter=separator), [])
+    # Tables that count their rows give that column no name.
+    header = [name.strip() or f"column {place}" for place, name in enumerate(cells, 1)]
+    twice = [name for name, count in Counter(header).items() if count > 1]
     if not header or twice:
         raise DataError(
             f"{path.name} has columns {', '.join(map(repr, header)) or 'none'}",

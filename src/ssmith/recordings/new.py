@@ -19,6 +19,9 @@ from ssmith.recordings.read import read_new
 from ssmith.recordings.recording import Labels, Recordings, finding
 from ssmith.recordings.targets import is_number
 
+_MOST = 3
+"""Channels out of range that are told one by one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NewRows:
@@ -108,20 +111,25 @@ def _new_targets(
 
 
 def _beyond(found: Recordings, preparation: Preparation) -> tuple[Finding, ...]:
-    """Return a finding for each channel with values far outside of what training saw."""
-    said = []
+    """Return a finding for each of the first channels with values far from what training saw."""
+    said, others = [], []
     for place, channel in enumerate(preparation.channels):
-        count, first = 0, ""
-        for recording, values in enumerate(found.values):
-            bad = channel.is_beyond(values[:, place])
-            if bad.any() and not count:
-                first = place_of(found, recording, int(np.flatnonzero(bad)[0]))
-            count += int(bad.sum())
-        if count:
-            text = (
-                f"channel {channel.name!r} is far outside {channel.low:g} to {channel.high:g}"
-                f"{' ' * bool(channel.unit)}{channel.unit}, which training saw, at "
-                f"{number_of(count, 'step')}, the first {first}"
-            )
-            said.append(finding("out-of-range", text))
+        bad = [np.flatnonzero(channel.is_beyond(item[:, place])) for item in found.values]
+        count = sum(map(len, bad))
+        if not count:
+            continue
+        others.append(channel.name)
+        if len(others) > _MOST:
+            continue
+        recording = next(number for number, steps in enumerate(bad) if len(steps))
+        first = place_of(found, recording, int(bad[recording][0]))
+        text = (
+            f"channel {channel.name!r} is far outside {channel.low:g} to {channel.high:g}"
+            f"{' ' * bool(channel.unit)}{channel.unit}, which training saw, at "
+            f"{number_of(count, 'step')}, the first {first}"
+        )
+        said.append(finding("out-of-range", text))
+    if len(others) > _MOST:
+        text = f"{len(others) - _MOST} more channels as well: {', '.join(others[_MOST:])}"
+        said.append(finding("out-of-range", text))
     return tuple(said)

@@ -25,7 +25,7 @@ _MANY_CHANNELS = 16
 def plausibility(recordings: Recordings) -> tuple[Finding, ...]:
     """Return what looks wrong in recordings as they were read.
 
-    Values that stand for a gap, times among the channels, channels that are constant, stand still,
+    Values that stand for a gap, times and counters among the channels, channels that stand still,
     are cut off at an end, repeat another or give the label away; steps that are not even, jumps in
     time; axes that may be swapped; labels that are rare.
 
@@ -41,7 +41,8 @@ def plausibility(recordings: Recordings) -> tuple[Finding, ...]:
     found += _repeated(recordings, values)
     found += _of_times(recordings)
     longest = max(recordings.lengths)
-    if 1 < longest < values.shape[1] and values.shape[1] >= _MANY_CHANNELS:
+    in_table = recordings.rows is not None
+    if in_table and 1 < longest < values.shape[1] and values.shape[1] >= _MANY_CHANNELS:
         found.append(finding(
             "swapped-axes",
             f"{number_of(values.shape[1], 'channel')} over {number_of(longest, 'step')}: if steps "
@@ -61,6 +62,12 @@ def _of_channel(
     low, high = float(seen.min()), float(seen.max())
     if low == high:
         yield finding("constant", f"{called} is {low:g} at all {len(seen):,} steps: leave it out")
+        return
+    if all(len(item) > 2 and np.ptp(np.diff(item[:, channel])) == 0 for item in recordings.values):
+        yield finding(
+            "counter",
+            f"{called} counts the steps: leave it out: --ignore {recordings.channels[channel]!r}",
+        )
         return
     for message, mark in of_channel(torch.from_numpy(seen), called):
         where = ""

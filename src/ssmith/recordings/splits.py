@@ -14,7 +14,7 @@ from ssmith.core.seeds import generator
 from ssmith.core.sequences import SPLITS
 from ssmith.core.words import number_of
 from ssmith.data.splitting import FRACTIONS, quotas
-from ssmith.recordings.cut import Spans
+from ssmith.recordings.cut import AHEAD, Spans
 from ssmith.recordings.recording import Recordings
 
 DROPPED = ""
@@ -66,7 +66,7 @@ def splits_of(
         groups = recordings.groups or recordings.names
         found = _by_group(recordings, rows, config, strata, groups)
     else:
-        found = _by_time(recordings, rows)
+        found = _by_time(recordings, rows, config)
     _check(recordings, found)
     return found
 
@@ -87,11 +87,15 @@ def _check(recordings: Recordings, found: list[str]) -> None:
         )
 
 
-def _by_time(recordings: Recordings, rows: Spans) -> list[str]:
-    """Split each recording along its time; what reaches over a border is in no split."""
+def _by_time(recordings: Recordings, rows: Spans, config: PrepareConfig) -> list[str]:
+    """Split each recording along its time; what reaches over a border is in no split.
+
+    A forecast may start from what was known before its split; what it predicts may not.
+    """
+    begins = rows.stop if config.task in AHEAD else rows.start
     ends = np.cumsum([FRACTIONS[name] for name in SPLITS])
     found = []
-    for recording, start, reach in zip(rows.recording, rows.start, rows.reach, strict=True):
+    for recording, start, reach in zip(rows.recording, begins, rows.reach, strict=True):
         borders = np.round(ends * recordings.lengths[recording]).astype(int)
         first = int(np.searchsorted(borders, start, side="right"))
         inside = first < len(SPLITS) and reach <= borders[first]
