@@ -32,7 +32,12 @@ def test_costs_are_rendered_from_what_is_stored(benchmark):
 def test_what_a_watch_found_is_rendered_from_what_is_stored(benchmark):
     rows = stored("watch")["rows"]
     assert benchmark("watch").table(rows) + "\n" == page("watch")
-    assert benchmark("watch").loss_table(rows) + "\n" == page("watch_loss")
+    assert all(row["evidently"] is not None and row["looks"] for row in rows)
+    told = stored("watch_curve")["rows"]
+    curve = benchmark("watch_curve")
+    assert curve.table(told) + "\n" == page("watch_loss")
+    # At least as often as it promises.
+    assert sum(map(curve.inside, told)) >= sum(row["level"] for row in told)
 
 
 def test_the_losses_of_criteria_are_rendered_from_what_is_stored(benchmark):
