@@ -26,6 +26,7 @@ from ssmith.evaluation.metrics import Outcomes
 from ssmith.evaluation.perplexity import bits, window_losses
 from ssmith.families import SequenceModel, model_digest
 from ssmith.families.hf import accelerate_, new_mamba, restore_
+from ssmith.jobs.train.promises import with_intervals
 from ssmith.jobs.train.recipe import Recipe, Texts
 from ssmith.recordings import prepare
 from ssmith.tune.training import Training, fit, fit_language_, launched
@@ -137,6 +138,9 @@ def train(
         progress=progress,
     )
     model = model.to("cpu").eval()
+    if read.preparation is not None:
+        part = loaded.split("validation")
+        model.preparation = with_intervals(model, part, read.preparation)
     return Trained(model=model, recipe=recipe, seed=seed, training=training, data=loaded)
 
 
