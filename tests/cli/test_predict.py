@@ -103,4 +103,5 @@ def test_a_stream_that_breaks_off_keeps_its_state(place, ssmith, monkeypatch):
     monkeypatch.setattr("sys.stdin", lines())
     ended = ssmith("predict", "model", "--stream", "--state", "state")
     assert ended.code == 130
+    assert "every line that was answered is in state" in ended.err
     assert (place / "state").is_file()

@@ -141,6 +141,8 @@ def test_what_was_fitted_before_a_change_is_told(table):
     found = predict(model, table)
     assert (found.columns["volt high"] - found.columns["volt low"] == 10).all()
     assert found.findings == ()
+    with pytest.raises(InputError, match=r"0\.7.*0\.9"):
+        predict(model, table, PredictConfig(decide=DecisionConfig(level=0.7)))
     with torch.no_grad():
         model.head.bias.add_(1.0)
     assert [item.kind for item in predict(model, table).findings] == ["fitted-before"]

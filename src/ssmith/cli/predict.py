@@ -31,6 +31,7 @@ def add(subparsers: flags.Subparsers) -> None:
         about="answer new data: labels with probabilities, numbers with intervals",
         example="ssmith predict embedded:power-s4d --data embedded:power --out predictions.csv",
         run=run,
+        kept=kept,
     )
     command.model()
     command.add("--data", "new data of the kind the model was trained on, labelled or not; of "
@@ -54,6 +55,13 @@ def add(subparsers: flags.Subparsers) -> None:
     command.add("--state", "file of all sources' states: gone on from if it is there, written at "
                 "the end", kind=Path, in_recipe=False)  # fmt: skip
     command.settings("ssmith.serving.stepping:StreamConfig", under="steps")
+
+
+def kept(arguments: argparse.Namespace) -> str:
+    """Say what an interrupted run leaves."""
+    if getattr(arguments, "state", None) is not None:
+        return f"every line that was answered is in {arguments.state}"
+    return "nothing was written"
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:

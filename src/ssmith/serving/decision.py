@@ -139,6 +139,11 @@ def kept_decision(model: nn.Module, config: DecisionConfig) -> Decision:
     residuals = preparation.residuals if preparation else {}
     named = tuple(item.name for item in preparation.targets) if preparation else ()
     widths = next((w for level, w in residuals.items() if float(level) == config.level), ())
+    if residuals and not widths:
+        raise InputError(
+            f"level is {config.level:g}", allowed=f"{', '.join(residuals)}, as fitted at training",
+            next_step="choose one of these, or fit it now on labelled rows: calibrate",
+        )  # fmt: skip
     return Decision(
         answers=_named(answers), targets=named or _targets(answers), thresholds=thresholds,
         widths=tuple(widths), level=config.level, preparation=preparation,
