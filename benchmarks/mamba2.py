@@ -118,6 +118,8 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     for method, share, seed in tasks(1 if options.quick else options.seeds, quick=options.quick):
         name = f"g{options.groups}-{steps}-{method.replace(' ', '_')}-{share:g}-{seed}.json"
         path = PLACE / f"{'quick-' * options.quick}{name}"
+        if options.render and not path.is_file():
+            continue
         if not path.is_file():
             model = copy.deepcopy(dense)
             budget = Budget("state", share, seed=seed, **METHODS[method])
@@ -176,6 +178,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="calibration seeds")
     parser.add_argument("--steps", type=int, default=1200, help="training steps")
     parser.add_argument("--groups", type=int, default=1, help="groups of heads")
+    parser.add_argument("--render", action="store_true", help="only from rows that are there")
     options = parser.parse_args()
     rows = measure(options)
     if not options.quick:
@@ -188,7 +191,9 @@ def main() -> None:
         if (found := increase(rows, method, share, text))
     }
     for text in TEXTS:
-        both = [increase(rows, method, 0.75, text)[0] for method in QUICK]
+        both = [found[0] for method in QUICK if (found := increase(rows, method, 0.75, text))]
+        if len(both) < len(QUICK):
+            continue
         summary[f"balanced against GHOST, 0.75, {text}"] = round(both[0] / both[1], 3)
     record("mamba2", {"rows": rows}, summary, quick=options.quick)
 
