@@ -8,8 +8,11 @@ import json
 import shlex
 import shutil
 from argparse import Namespace
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from fuzz.seed import Read, Seed
@@ -20,12 +23,15 @@ from ssmith.calibrate.store import DirectoryStore
 from ssmith.cli.main import _as_ours, main, parser
 from ssmith.cli.output import Output
 from ssmith.cli.recipe import resolve
+from ssmith.core.files import read_json
+from ssmith.core.preparation import Preparation, PrepareConfig
 from ssmith.core.receipt import Receipt
 from ssmith.core.selective import BlockRecord
 from ssmith.cycle import read_cycle
 from ssmith.dashboard.reading import read_story
 from ssmith.dashboard.site import render
 from ssmith.families.state import SiteState
+from ssmith.recordings import new_rows, prepare
 from ssmith.release.evidence import read_paper
 from ssmith.release.keys import read_key
 from ssmith.release.line import Line
@@ -62,7 +68,10 @@ def kept(root: Path) -> dict[str, Seed]:
     for command in _MADE:
         assert _run(words(command, place), place) in (0, 1), command
     (place / "r.yaml").write_text(json.dumps(_CUT))
-    return {**_commands(place), **_receipts(place), **_lines(root, place), **_states(root, place)}
+    return {
+        **_commands(place), **_receipts(place), **_lines(root, place), **_states(root, place),
+        **_recordings(root, place),
+    }  # fmt: skip
 
 
 def _commands(place: Path) -> dict[str, Seed]:
@@ -121,6 +130,36 @@ def _lines(root: Path, place: Path) -> dict[str, Seed]:
         "own.key": Seed(place / "own.key", key),
         "paper": Seed(place / "small" / "receipt.json", read_paper),
     }
+
+
+def _recordings(root: Path, place: Path) -> dict[str, Seed]:
+    """Tables and sounds, and how rows were made of them."""
+    whole = PrepareConfig()
+    config = PrepareConfig(task="classification", sequence="name", label="y", time="t")
+    made = prepare(place / "table.csv", config).preparation
+    (root / "preparation.json").write_text(json.dumps(made.as_dict()))
+
+    def preparation(path: Path) -> object:
+        return new_rows(Preparation.from_dict(read_json(path), path.name), place / "table.csv")
+
+    found = {
+        "table.csv": Seed(place / "table.csv", lambda path: prepare(path, config)),
+        "preparation": Seed(root / "preparation.json", preparation),
+    }
+    if find_spec("soundfile"):
+        found["sounds"] = Seed(_sounds(root / "sounds"), lambda path: prepare(path, whole))
+    return found
+
+
+def _sounds(place: Path) -> Path:
+    """Make a directory of short sounds of two kinds."""
+    place.mkdir()
+    for number in range(8):
+        label = place / "ab"[number % 2]
+        label.mkdir(exist_ok=True)
+        wave = np.sin(np.arange(1600) * (1 + number % 2) / 10)
+        import_module("soundfile").write(label / f"{number}.wav", wave, 8000)
+    return place
 
 
 def _states(root: Path, place: Path) -> dict[str, Seed]:

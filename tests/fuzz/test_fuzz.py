@@ -5,7 +5,7 @@ import torch
 
 from fuzz.run import FINE, run
 
-CASES = 66 * 5
+CASES = 69 * 5
 
 
 @pytest.mark.filterwarnings("ignore")

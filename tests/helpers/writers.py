@@ -171,7 +171,7 @@ def make_start(
     (place / "cycle.toml").write_text(_CYCLE)
     (place / "any.toml").write_text('[promote]\nmax_loss = "any"\nparity = false\n')
     (place / "policy.toml").write_text("[promote]\nproof = true\n")
-    steps = [f"{n},{t},{n * t % 7},{'ab'[n % 2]}" for n in range(24) for t in range(8)]
+    steps = [f"{n},{t},{n * t % 101},{'ab'[n % 2]}" for n in range(24) for t in range(8)]
     (place / "table.csv").write_text("\n".join(["name,t,v,y", *steps]))
     api.save(tiny_model(), place / "series")
     save_npz(tiny_data(count=40), place / "data.npz")
