@@ -20,7 +20,7 @@ from typing import Any
 from kills import Killer, ended, start, start_all, state
 
 ROOM = "512m"
-SHARES = (0.0, 0.15, 0.5, 0.85)
+SHARES = (0.0, 0.6)
 _PAGE = 4096
 _BAD_OUTPUT = 2
 

@@ -58,7 +58,7 @@ FINE = (
     "not killed in time",
 )
 OF_TEXT = {"model", "old"}
-FEWEST = 6
+ASKED, FEWEST = 20, 6
 _FILES = sorted((ROOT / "src" / "ssmith").rglob("*.py"))
 SOURCES = hashlib.sha256(b"".join(item.read_bytes() for item in _FILES)).hexdigest()[:12]
 """Of the code that was killed."""
@@ -323,13 +323,18 @@ def _keep(out: Path, label: str, found: dict[str, Any]) -> None:
     held = json.loads(out.read_text()) if out.is_file() else {}
     forms = {**held.get("forms", {}), label: found}
     ends = sum((Counter(item["ends"]) for item in forms.values()), Counter())
-    write_json(out, {"tries": sum(ends.values()), "ends": ends, "forms": forms})
+    few = {name: len(item["tries"]) for name, item in forms.items() if len(item["tries"]) < ASKED}
+    content = {
+        "tries": sum(ends.values()), "ends": ends, "forms": forms, "asked_of_each": ASKED,
+        "fewer_for_want_of_time": few, "not_tried": sorted(set(CASES) - set(forms)),
+    }  # fmt: skip
+    write_json(out, content)
     os.close(lock)
 
 
 if __name__ == "__main__":
     own = argparse.ArgumentParser(description=__doc__)
-    own.add_argument("--points", type=int, default=20)
+    own.add_argument("--points", type=int, default=ASKED)
     own.add_argument("--seed", type=int, default=0)
     own.add_argument(
         "--budget", type=float, default=math.inf,

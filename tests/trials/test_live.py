@@ -311,3 +311,33 @@ def test_language_models_are_tried_on_texts_and_resumed(place, ssmith):
     for row in ({"x": "a"}, {"x": [1, 999]}, {"x": 3}):
         with pytest.raises(DataError, match="two tokens"):
             LiveTrial.of(old, new, LiveConfig(bound=8.0)).rows([row])
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        (("counts",), 3, "counts is 3"),
+        (("counts", "rows"), "x", "counts.rows is 'x'"),
+        (("units",), {"m": [1.0]}, "m holds 1 numbers"),
+        (("losses",), [0.0], "losses holds 1 numbers"),
+        (("offsets",), {"a.jsonl": -1}, "the offset of a.jsonl"),
+        (("waiting",), {"r": {"unit": None, "old": 1, "new": [], "arm": 0}}, "old is 1"),
+        (("waiting",), {"r": {"unit": None, "old": [0.1], "new": [0.1], "arm": 0}}, "answers of 1"),
+        (("test", "count"), "x", "count is 'x'"),
+        (("test", "above"), [1.0], "1 and"),
+        (("test", "config", "cells"), 10**9, "capitals"),
+        (("config", "share"), "half", "share is 'half'"),
+    ],
+)
+def test_a_damaged_state_is_refused_by_its_key(path, value, named):
+    one = trial()
+    one.rows(records(4))
+    content = json.loads(json.dumps(one.as_dict()))
+    trial().resume(content)
+    section = content
+    for key in path[:-1]:
+        section = section[key]
+    section[path[-1]] = value
+    with pytest.raises(ArtefactError) as caught:
+        trial().resume(content)
+    assert named in str(caught.value)

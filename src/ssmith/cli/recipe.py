@@ -44,7 +44,8 @@ def resolve(arguments: argparse.Namespace) -> None:
                 or f"see `{command.parser.prog} --help`; an example: `{command.example}`",
             )
     arguments.content = content
-    if getattr(arguments, "overwrite", False) and getattr(arguments, "out", "") is None:
+    places = [getattr(arguments, name, "") for name in ("out", "plan_out")]
+    if getattr(arguments, "overwrite", False) and not any(places) and None in places:
         raise InputError("--overwrite without --out", next_step="say what is to be replaced")
     if content and not command.free and not any(flag.setting for flag in command.flags):
         from ssmith.core.settings import check_keys
