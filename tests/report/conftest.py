@@ -1,11 +1,19 @@
-"""Synthetic receipts: accepted, refused, nearly empty, and one with a two-axis grid."""
+"""Synthetic receipts: accepted, refused, nearly empty, with a two-axis grid; and made ones."""
 
+import json
 import math
 import random
 
 import pytest
+import torch
 
+from helpers.toy import tiny_data, tiny_model
+from ssmith import api
+from ssmith.cli.main import main
 from ssmith.core.receipt import Receipt
+from ssmith.data import save_npz
+from ssmith.trials.follow import follow
+from ssmith.trials.live import LiveConfig
 
 METHODS = {
     "LAST": 0.78,
@@ -314,3 +322,36 @@ def empty():
     return Receipt(
         action="pilot", model={"name": "untitled"}, method={}, seed=None, versions=VERSIONS
     )
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """A receipt of every kind, as the commands write them."""
+    place = tmp_path_factory.mktemp("made")
+    api.save(tiny_model(seed=2), place / "old")
+    api.save(tiny_model(seed=1), place / "new")
+    save_npz(tiny_data(), place / "data.npz")
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(12, 5, 2, generator=draw).tolist()
+    rows = [{"x": item, "y": "abc"[k % 3], "m": k % 4} for k, item in enumerate(x)]
+    (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data, fast = ("--data", place / "data.npz"), ("--speed-seconds", "0.01")
+    tune = ("--method", "parameters:D", "--steps", "4", *data)
+    pilot = ("--at", "0.5", "--baselines", "random", "--refine", "0", "--max-loss", "0.9")
+    commands = {
+        "prune": ("prune", place / "old", "--cut", "state=0.5", "--method", "last"),
+        "tune": ("tune", place / "old", *tune),
+        "merge": ("merge", place / "tune"),
+        "compare": ("compare", place / "old", place / "new", *data, *fast),
+        "audit": ("audit", place / "old", place / "new", *data),
+        "canary": ("canary", place / "old", "--requests", "6"),
+        "pilot": ("pilot", place / "old", *data, *pilot, *fast),
+    }
+    for kind, words in commands.items():
+        assert main([str(item) for item in (*words, "--out", place / kind, "--quiet")]) in (0, 1)
+    found = {kind: Receipt.load(place / kind / "receipt.json") for kind in commands}
+    for mode, unit in (("shadow", None), ("ab", "m")):
+        config = LiveConfig(mode=mode, unit=unit, tolerance=0.3)
+        names = (str(place / "old"), str(place / "new"))
+        found[mode], _ = follow(names, str(place / "rows.jsonl"), place / mode, config)
+    return found

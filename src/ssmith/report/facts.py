@@ -122,7 +122,7 @@ def provenance(receipt: Receipt) -> list[tuple[str, list[Fact]]]:
     model, data, method = receipt.model, receipt.data, receipt.method
     counts = mapping(data, "counts")
     split = ", ".join(f"{printable(name)} {_plain(size)}" for name, size in counts.items())
-    return [
+    groups = [
         (
             "Model",
             [
@@ -157,6 +157,7 @@ def provenance(receipt: Receipt) -> list[tuple[str, list[Fact]]]:
             ],
         ),
     ]
+    return [(title, facts) for title, facts in groups if title != "Data" or data]
 
 
 def raw_json(receipt: Receipt) -> str:

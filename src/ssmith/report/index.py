@@ -11,11 +11,12 @@ from urllib.parse import quote
 from ssmith.core.files import write_text
 from ssmith.core.receipt import Receipt
 from ssmith.report.costs import read_memory
+from ssmith.report.kinds import summary_of
 from ssmith.report.look import pair, printable, text
 from ssmith.report.losing import losing_cases, tuned_difference, tuned_measures
 from ssmith.report.numbers import count, seconds, significant
 from ssmith.report.schema import check
-from ssmith.report.summary import BigNumber, Summary, cost_number, read_summary
+from ssmith.report.summary import BigNumber, Summary, cost_number, usual_numbers
 from ssmith.report.template import fill
 
 Row = tuple[str, Path, Receipt]
@@ -118,13 +119,12 @@ def write_index(
 
 def _entry(row: Row, directory: Path) -> IndexEntry:
     name, report, receipt = row
-    summary = read_summary(receipt)
-    removed, quality, size, latency = summary.numbers
+    removed, quality, size, latency = usual_numbers(receipt)
     memory = cost_number("Peak memory", read_memory(receipt)[0])
     return IndexEntry(
         name=printable(name),
         link=_link(report, directory),
-        summary=summary,
+        summary=summary_of(receipt),
         numbers=[removed, quality, size, memory, latency, _cost(receipt)],
         losing=losing_cases(receipt),
     )

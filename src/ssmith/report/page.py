@@ -9,7 +9,6 @@ from typing import Any
 from ssmith.core.directories import refuse_strangers
 from ssmith.core.files import write_text
 from ssmith.core.receipt import Receipt
-from ssmith.report.behaviour import behaviour_rows, moves
 from ssmith.report.costs import read_memory, read_size, read_speed
 from ssmith.report.curves import read_curves
 from ssmith.report.facts import (
@@ -21,6 +20,7 @@ from ssmith.report.facts import (
     saving_facts,
     speed_facts,
 )
+from ssmith.report.kinds import ALL, kind_of, seen_in, summary_of
 from ssmith.report.layers import read_layers, shared_threshold
 from ssmith.report.look import items, text
 from ssmith.report.numbers import difference_format
@@ -30,29 +30,14 @@ from ssmith.report.plot_layers import kept_plot, score_plots
 from ssmith.report.plot_quality import quality_plots
 from ssmith.report.quality import read_quality
 from ssmith.report.schema import check
-from ssmith.report.summary import read_summary
 from ssmith.report.template import fill
-from ssmith.report.tuned import measure_row, measures, tuned_facts, tuned_numbers, tuned_plot
+from ssmith.report.tuned import measure_row, measures, tuned_facts, tuned_plots
 
 PLOTS = re.compile(
-    r"(quality|quality-narrow|quality-near|layers|costs|training|scores-\d+)\.(svg|csv)"
+    r"(quality|quality-narrow|quality-near|layers|costs|training|training-narrow|scores-\d+)\.(svg|csv)"
 )
 """Names of the plots beside a page."""
 _MARK = '<meta name="generator" content="ssmith">'
-
-_SECTIONS = (
-    "why", "learned", "curves", "quality", "layers", "scores", "speed", "parity", "saving",
-    "behaviour",
-)  # fmt: skip
-_MEASURED = ("quality", "speed", "parity", "saving")
-_CANNOT = {
-    "pilot": ("learned",),
-    "tune": ("why", "curves", "layers", "scores", *_MEASURED),
-    "compare": ("why", "learned", "curves", "layers", "scores", "parity", "saving"),
-    "audit": ("why", "learned", "curves", "layers", "scores", *_MEASURED),
-    "prune": ("why", "learned", "curves", *_MEASURED),
-}
-"""Sections that a receipt of some kind can never fill; those of another kind stand as they are."""
 
 
 def write_report(receipt: Receipt, directory: Path) -> Path:
@@ -104,11 +89,9 @@ def _plots(receipt: Receipt) -> dict[str, list[Plot]]:
     curves = read_curves(receipt)
     layers = read_layers(receipt)
     costs = [*read_speed(receipt), *read_memory(receipt), *read_size(receipt)]
-    kept, cost, learned = kept_plot(layers), cost_plot(costs), None
-    if receipt.action == "tune":
-        learned = tuned_plot(receipt)
+    kept, cost = kept_plot(layers), cost_plot(costs)
     return {
-        "learned": [learned] if learned else [],
+        "learned": tuned_plots(receipt) if "learned" in kind_of(receipt).sections else [],
         "quality": quality_plots(curves) if curves else [],
         "scores": score_plots(layers),
         "layers": [kept] if kept else [],
@@ -119,18 +102,17 @@ def _plots(receipt: Receipt) -> dict[str, list[Plot]]:
 def _context(receipt: Receipt, plots: dict[str, list[Plot]]) -> dict[str, Any]:
     layers = read_layers(receipt)
     curves = read_curves(receipt)
+    # A cut that no score decided has none; a pilot says what it did not measure.
+    filled = {"layers": layers, "scores": plots["scores"]}
+    filled = {name: found for name, found in filled.items() if found}
     return {
-        "summary": read_summary(
-            receipt, tuned_numbers(receipt) if receipt.action == "tune" else None
-        ),
+        "summary": summary_of(receipt),
         "shown": [
             name
-            for name in _SECTIONS
-            if name not in _CANNOT.get(receipt.action, ())
-            and (name != "behaviour" or receipt.action == "audit")
+            for name in ALL
+            if name in kind_of(receipt).sections and (name in filled or receipt.action != "prune")
         ],
-        "behaviour": behaviour_rows(receipt),
-        "moves": moves(receipt),
+        "seen": seen_in(receipt),
         "tuned": [measure_row(receipt, name) for name in measures(receipt)],
         "tuned_facts": tuned_facts(receipt),
         "plots": plots,

@@ -7,10 +7,12 @@ from typing import Any
 
 from ssmith.report.plot import ACCENT, INK, SOFT, Plot, canvas, render, table_csv
 
-_WIDTH, _HEIGHT = 620.0, 320.0
+_WIDTH, _NARROW, _HEIGHT = 620.0, 380.0, 320.0
 
 
-def training_plot(losses: Sequence[float], looks: Sequence[dict[str, Any]], best: int) -> Plot:
+def training_plot(
+    losses: Sequence[float], looks: Sequence[dict[str, Any]], best: int, *, narrow: bool = False
+) -> Plot:
     """Draw a training run.
 
     Args:
@@ -18,6 +20,7 @@ def training_plot(losses: Sequence[float], looks: Sequence[dict[str, Any]], best
         looks: per look at the validation split: ``step`` and ``validation`` with its ``loss``, and
             where ``losses`` is empty, ``train_loss``.
         best: the step whose weights were kept.
+        narrow: for a phone.
 
     Returns:
         The plot with its data.
@@ -25,9 +28,10 @@ def training_plot(losses: Sequence[float], looks: Sequence[dict[str, Any]], best
     Raises:
         MissingExtraError: if matplotlib is not installed.
     """
+    width = _NARROW if narrow else _WIDTH
     seen = {int(look["step"]): float(look["validation"]["loss"]) for look in looks}
-    with canvas(_WIDTH, _HEIGHT) as figure:
-        axes = figure.add_axes((64 / _WIDTH, 48 / _HEIGHT, 1 - 84 / _WIDTH, 1 - 78 / _HEIGHT))
+    with canvas(width, _HEIGHT) as figure:
+        axes = figure.add_axes((64 / width, 48 / _HEIGHT, 1 - 84 / width, 1 - 78 / _HEIGHT))
         learned = dict(enumerate(losses, start=1)) or {
             int(look["step"]): look["train_loss"] for look in looks if look.get("train_loss")
         }
@@ -46,7 +50,10 @@ def training_plot(losses: Sequence[float], looks: Sequence[dict[str, Any]], best
         rows = [(step, learned.get(step), seen.get(step)) for step in steps]
         alt = f"Training and validation loss over {max(steps)} steps; step {best} was kept."
         return render(
-            figure, name="training", alt=alt, data=table_csv(("step", "train", "validation"), rows)
+            figure,
+            name="training-narrow" if narrow else "training",
+            alt=alt,
+            data=table_csv(("step", "train", "validation"), rows),
         )
 
 

@@ -16,16 +16,20 @@ from ssmith.report.numbers import (
     quality_format,
 )
 
-_UNJUDGED = (
-    "Measured, and held against no tolerance. To have a cut accepted or refused, run ssmith pilot "
-    "with --max-loss."
-)
 
-_BADGES = {"tune": "Tuned", "prune": "Pruned", "compare": "Compared"}
-_HEADLINES = {
-    "tune": "Tuned, and measured before and after on rows that it did not learn.",
-    "prune": "Cut, and not measured. To see what it is worth, run ssmith compare or ssmith pilot.",
-}
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How something stands.
+
+    Args:
+        badge: in one word.
+        headline: in one sentence.
+        passed: whether it is good; None if nothing says.
+    """
+
+    badge: str
+    headline: str
+    passed: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,27 +92,34 @@ class Summary:
     numbers: list[BigNumber]
 
 
-def read_summary(receipt: Receipt, numbers: list[BigNumber] | None = None) -> Summary:
-    """Return the first screen of a receipt, with its own numbers where its kind has others."""
+def read_summary(
+    receipt: Receipt, usual: Standing, numbers: list[BigNumber] | None = None
+) -> Summary:
+    """Return the first screen of a receipt.
+
+    ``usual`` is how it stands without a verdict; ``numbers`` are its own, where it has others.
+    """
     accepted = flag(receipt.verdict, "accepted")
-    badge = {True: "Accepted", False: "Refused", None: _BADGES.get(receipt.action, "Not judged")}[
-        accepted
-    ]
+    badge = {True: "Accepted", False: "Refused", None: usual.badge}[accepted]
     return Summary(
         title=text(receipt.model, "name") or "Unnamed model",
         subtitle=_subtitle(receipt),
         badge=badge,
-        tone=_tone(accepted),
-        headline=text(receipt.verdict, "headline") or _HEADLINES.get(receipt.action, _UNJUDGED),
+        tone=_tone(usual.passed if accepted is None else accepted),
+        headline=text(receipt.verdict, "headline") or usual.headline,
         gates=[_gate(entry) for entry in items(receipt.verdict, "reasons")],
-        numbers=numbers
-        or [
-            removed_number(receipt),
-            quality_number(receipt),
-            cost_number("File size", read_size(receipt)[0]),
-            cost_number("Latency per batch", read_speed(receipt)[0]),
-        ],
+        numbers=numbers or usual_numbers(receipt),
     )
+
+
+def usual_numbers(receipt: Receipt) -> list[BigNumber]:
+    """Return what is removed, quality, file size and latency."""
+    return [
+        removed_number(receipt),
+        quality_number(receipt),
+        cost_number("File size", read_size(receipt)[0]),
+        cost_number("Latency per batch", read_speed(receipt)[0]),
+    ]
 
 
 def removed_number(receipt: Receipt) -> BigNumber:

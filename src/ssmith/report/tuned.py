@@ -68,9 +68,9 @@ def measure_row(receipt: Receipt, name: str) -> tuple[str, str, str, str]:
     """Return name, before, after and difference of one measure, in words."""
     return (
         printable(name).replace("_", " "),
-        _with_interval(receipt.quality, name, "before", shown=_plain),
-        _with_interval(receipt.quality, name, "after", shown=_plain),
-        _with_interval(receipt.quality, name, "difference", shown=lambda v: signed(v, _plain)),
+        with_interval(receipt.quality, name, "before", shown=_plain),
+        with_interval(receipt.quality, name, "after", shown=_plain),
+        with_interval(receipt.quality, name, "difference", shown=lambda v: signed(v, _plain)),
     )
 
 
@@ -78,7 +78,8 @@ def _plain(value: float | int) -> str:
     return significant(value, 4)
 
 
-def _with_interval(section: dict[str, Any], *keys: str, shown: Any) -> str:
+def with_interval(section: Any, *keys: str, shown: Any) -> str:
+    """Return an estimate with its interval, in words."""
     value = number(section, *keys, "value")
     if value is None:
         return NOT_MEASURED
@@ -109,13 +110,14 @@ def tuned_facts(receipt: Receipt) -> list[Fact]:
     return found
 
 
-def tuned_plot(receipt: Receipt) -> Plot | None:
-    """Return the curve of a tuning, or None if the receipt holds no look."""
+def tuned_plots(receipt: Receipt) -> list[Plot]:
+    """Return the curve of a tuning, wide and narrow; none if the receipt holds no look."""
     looks = [
         {"step": step, "validation": {"loss": loss}, "train_loss": number(look, "train_loss")}
         for look in items(receipt.details, "looks")
         if (step := number(look, "step")) is not None
         and (loss := number(look, "validation", "loss")) is not None
     ]
-    best = number(receipt.details, "best_step")
-    return training_plot([], looks, int(best or 0)) if looks else None
+    best = int(number(receipt.details, "best_step") or 0)
+    both = (False, True) if looks else ()
+    return [training_plot([], looks, best, narrow=narrow) for narrow in both]
