@@ -3,11 +3,13 @@ import json
 import pytest
 import torch
 
+from helpers.toy import tiny_data
 from ssmith import api
 from ssmith.cli.main import COMMANDS
 from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt
 from ssmith.criteria import KINDS, by_name, names
+from ssmith.data import save_npz
 from ssmith.jobs.pilot import PilotConfig
 
 FAST = ("--speed-seconds", "0.01")
@@ -328,3 +330,30 @@ def test_prune_refits_on_data(place, ssmith):
     receipt = ended.document["receipt"]
     assert receipt["removed"]["state"]["after"] == 6
     assert receipt["data"]["counts"] == {"rows": 12}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("eval", "model"),
+        ("compare", "model", "model", *FAST),
+        ("audit", "model", "model"),
+        ("tune", "model", *TUNING, "--out", "tuned"),
+        ("prune", "model", "--cut", "state=0.5", "--method", "state-obs", "--out", "small"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_values_that_look_like_gaps_are_told_by_every_command(place, ssmith, words):
+    data = tiny_data()
+    data.splits["train"].x[0, 0, 0] = -9999.0
+    save_npz(data, place / "gap.npz")
+    ended = ssmith(*words, "--data", "gap.npz")
+    assert ended.code == 0, ended.err
+    assert "warning: channel 0 is -9999 at 1 step" in ended.out
+
+
+def test_an_audit_of_few_rows_says_that_it_has_no_interval(place, ssmith):
+    save_npz(tiny_data(count=3), place / "few.npz")
+    ended = ssmith("audit", "model", "model", "--data", "few.npz")
+    assert ended.code == 0, ended.err
+    assert "no interval" in ended.out

@@ -40,7 +40,10 @@ def actions():
 
 
 def words_on(page):
-    return unescape(re.sub(r"<[^>]+>|\s+", " ", page.read_text(encoding="utf-8")))
+    text = re.sub(
+        r"<style>.*?</style>|<[^>]+>", " ", page.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+    return " ".join(unescape(text).split())
 
 
 def test_no_kind_is_forgotten(made):

@@ -60,6 +60,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     else:
         _show(output, details)
     _examples(output, details["examples"])
+    output.findings(found.receipt.findings)
     if arguments.out is not None:
         output.line(f"receipt: {arguments.out / RECEIPT}")
         output.line(f"report: {arguments.out / 'report.html'}")
@@ -126,10 +127,11 @@ def _examples(output: Output, examples: list[dict[str, Any]]) -> None:
 
 
 def _share(found: dict[str, Any]) -> str:
-    return f"{found['value']:.2%} [{found['low']:.2%}, {found['high']:.2%}]"
+    return _number(found, ".2%")
 
 
-def _number(found: dict[str, Any]) -> str:
-    if found["low"] is None:
-        return f"{found['value']:.4g} [{found['interval']}]"
-    return f"{found['value']:.4g} [{found['low']:.4g}, {found['high']:.4g}]"
+def _number(found: dict[str, Any], form: str = ".4g") -> str:
+    low, high = found["low"], found["high"]
+    if low is None or high is None:
+        return f"{found['value']:{form}} [{found['interval']}]"
+    return f"{found['value']:{form}} [{low:{form}}, {high:{form}}]"

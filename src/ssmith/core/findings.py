@@ -10,6 +10,7 @@ GRAVE = (
     "leak",
     "emptied",
     "few-rows",
+    "suspicious-values",
     "unstable",
     "below-floor",
     "direct-part-lost",

@@ -26,6 +26,7 @@ from ssmith.core.receipt import Receipt
 from ssmith.core.rows import Rows
 from ssmith.core.text import ALL
 from ssmith.core.tokens import TokenWindows
+from ssmith.core.told import told_of
 from ssmith.core.unit import Mode
 from ssmith.core.words import number_of, span
 from ssmith.evaluation.resident import ResidentPeak, resident_peak
@@ -138,12 +139,12 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
         model = made.model
         if made.report is not None:
             say(made.said)
-        rows = windows or _rows(task.config.calibration, model, directory)
+        rows, read = _rows(task.config.calibration, model, directory, windows)
         plan = _plan(task, model, rows, progress)
         portable = artefact.portable(model, plan, task.config.mode)
         receipt = api.prune_(model, plan, task.config.mode)
         say(f"portable: {portable}")
-    receipt = _told(task, receipt, rows, peak, needed)
+    receipt = _told(task, receipt, rows, peak, needed, read=read)
     if made.report is not None:
         merged = {"digest": plan.model_digest, "said": made.said}
         receipt = dataclasses.replace(
@@ -193,14 +194,20 @@ def _plan(task: PruneTask, model: nn.Module, rows: Rows | None, progress: Progre
     )  # fmt: skip
 
 
-def _rows(calibration: Calibration, model: Any, directory: Path) -> Rows | None:
+def _rows(
+    calibration: Calibration, model: Any, directory: Path, windows: TokenWindows | None
+) -> tuple[Rows | None, list[dict[str, Any]]]:
+    """Return the rows to calibrate on, and what must be known of how they were read."""
     if calibration.data is None:
-        return None
-    if is_language_model(read_any_config(directory)):
-        return _windows(calibration, directory, model)
+        return None, []
+    if windows is not None or is_language_model(read_any_config(directory)):
+        found = windows or _windows(calibration, directory, model)
+        return found, told_of(found.details)
     if calibration.split == ALL:
-        return calibration.draw(every_row(model, str(directory), calibration.data, labelled=False))
-    return calibration.draw(api.load_data(calibration.data, model, needs=(calibration.split,)))
+        loaded = every_row(model, str(directory), calibration.data, labelled=False)
+    else:
+        loaded = api.load_data(calibration.data, model, needs=(calibration.split,))
+    return calibration.draw(loaded), told_of(loaded.details)
 
 
 def _windows(calibration: Calibration, directory: Path, model: Any) -> TokenWindows:
@@ -284,7 +291,8 @@ def _from_disk(
             digest=blocks.digest(), progress=progress,
         )  # fmt: skip
     say(f"portable: {artefact.portable(blocks.skeleton, plan)}")
-    receipt = _told(task, surgery.receipt_of(blocks.skeleton, plan), windows, peak, needed)
+    receipt = surgery.receipt_of(blocks.skeleton, plan)
+    receipt = _told(task, receipt, windows, peak, needed, read=told_of(windows.details))
     if task.out is not None and Group.current().rank == 0:
         assembly = Assembly(blocks=blocks, states=states, parent=plan.model_digest)
         with new_directory(task.out, overwrite=task.overwrite, sealed=True) as scratch:
@@ -298,6 +306,8 @@ def _told(
     rows: Rows | None,
     peak: ResidentPeak,
     needed: Preflight | None,
+    *,
+    read: list[dict[str, Any]],
 ) -> Receipt:
     """Return a receipt that names source, rows and command, and the memory it took."""
     memory = {} if needed is None else {"estimated": needed.as_dict()}
@@ -307,6 +317,7 @@ def _told(
         data=receipt.data if rows is None else dict(rows.describe()),
         method={**receipt.method, "command": list(task.command)},
         memory={**memory, "measured": peak.as_dict()},
+        findings=[*read, *receipt.findings],
     )
 
 

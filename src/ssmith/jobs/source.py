@@ -22,6 +22,7 @@ from ssmith.core.sequences import SPLITS, SequenceData, Sequences, shared_rows
 from ssmith.core.text import ALL, Text
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.core.tokens import TokenWindows
+from ssmith.core.told import told_of
 from ssmith.data import check_fits, find_tokenizer, load_text, load_whole
 from ssmith.families import answers_of, directory_of, vocabulary_of
 
@@ -176,7 +177,12 @@ class Source:
         return part.take(order[:count].to(part.x.device))
 
     def findings(self) -> list[dict[str, Any]]:
-        """Return what must be known of the data: rows that are in more than one split."""
+        """Return what must be known of the data: rows in several splits, and how it was read."""
+        details = getattr(self.data, "details", {})
+        return [*self.copies(), *told_of(details)]
+
+    def copies(self) -> list[dict[str, Any]]:
+        """Return what must be known of rows that are in more than one split."""
         if not isinstance(self.data, SequenceData):
             return []
         return [item.as_dict() for item in shared_rows(self.data)]

@@ -236,7 +236,7 @@ class _Run:
             changes=costs.changes(),
             removed=made.done.removed,
             own=own,
-            copies=" ".join(item["message"] for item in subject.source.findings()),
+            copies=" ".join(item["message"] for item in subject.source.copies()),
         )
         section = comparison.as_dict(split="test", own=None if own is None else own.as_dict())
         return {

@@ -13,6 +13,7 @@ from ssmith.core.errors import MissingExtraError
 from ssmith.core.files import to_json
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.settings import to_mapping, to_yaml
+from ssmith.core.told import told_of
 from ssmith.jobs.outputs import RECEIPT, RECIPE
 from ssmith.jobs.tuning.choice import Election
 from ssmith.jobs.tuning.config import TuneConfig
@@ -77,7 +78,10 @@ class Tuned:
                 "stored_parameters": report.stored,
                 "share": report.share,
             },
-            findings=[finding.as_dict() for finding in report.findings],
+            findings=[
+                *told_of(self.data.get("details", {})),
+                *(finding.as_dict() for finding in report.findings),
+            ],
             details={
                 "adapter": report.as_dict(),
                 "choice": None if self.choice is None else to_mapping(self.choice),
