@@ -40,9 +40,8 @@ def actions():
 
 
 def words_on(page):
-    text = re.sub(
-        r"<style>.*?</style>|<[^>]+>", " ", page.read_text(encoding="utf-8"), flags=re.DOTALL
-    )
+    content = page.read_text(encoding="utf-8")
+    text = re.sub(r"<style>.*?</style>|<[^>]+>", " ", content, flags=re.DOTALL)
     return " ".join(unescape(text).split())
 
 
