@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     from ssmith.jobs.outputs import RECEIPT
     from ssmith.trials.audit import AuditConfig, audit
 
-    check_out(arguments, arguments.old, arguments.new, arguments.data)
+    check_out(arguments, arguments.old, arguments.new, arguments.data, page=True)
     config = config_of(AuditConfig, arguments)
     with output.progress() as progress:
         found = audit(
