@@ -14,6 +14,7 @@ from ssmith.report.summary import BigNumber, Standing
 from ssmith.report.tuned import with_interval
 
 _MOST = 20
+_COUNTED = ("leaks", "passed", "requests", "cancelled", "worst", "ties")
 _SHOWN = ("mean", "interval", "decision", "rows", "units", "counts", "disagreement", "count")
 
 
@@ -86,7 +87,7 @@ def see_canary(receipt: Receipt) -> Seen:
             if local
             else _number("Ties within rounding", number(found, "ties"), count),
         ],
-        facts=_facts({key: found[key] for key in found if key not in ("leaks", "passed")}),
+        facts=_facts({key: found[key] for key in found if key not in _COUNTED}),
         tables=_tables("What leaked", (), [[text(item, "text")] for item in leaks]),
         standing=None
         if passed is None
