@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ssmith.core.receipt import Receipt
 from ssmith.report.costs import read_size
 from ssmith.report.seen import (
-    Seen,
+    Sight,
     see_audit,
     see_canary,
     see_merge,
@@ -43,7 +43,7 @@ class Kind:
     standing: Standing
     sections: tuple[str, ...]
     numbers: Callable[[Receipt], list[BigNumber]] | None = None
-    seen: Callable[[Receipt], Seen] | None = None
+    seen: Callable[[Receipt], Sight] | None = None
 
 
 def kind_of(receipt: Receipt) -> Kind:
@@ -52,7 +52,7 @@ def kind_of(receipt: Receipt) -> Kind:
     return KINDS.get(receipt.action, usual)
 
 
-def seen_in(receipt: Receipt) -> Seen | None:
+def seen_in(receipt: Receipt) -> Sight | None:
     """Return what a receipt says that only its kind does; None if its kind has nothing such."""
     see = kind_of(receipt).seen
     return None if see is None else see(receipt)

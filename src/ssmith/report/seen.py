@@ -19,7 +19,7 @@ _SHOWN = ("mean", "interval", "decision", "rows", "units", "counts", "disagreeme
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class SeenRows:
     """A table.
 
     Args:
@@ -34,7 +34,7 @@ class Rows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class Sight:
     """What was seen.
 
     Args:
@@ -46,16 +46,16 @@ class Seen:
 
     numbers: list[BigNumber]
     facts: list[Fact] = field(default_factory=list)
-    tables: list[Rows] = field(default_factory=list)
+    tables: list[SeenRows] = field(default_factory=list)
     standing: Standing | None = None
 
 
-def see_merge(receipt: Receipt) -> Seen:
+def see_merge(receipt: Receipt) -> Sight:
     """Read what was written into a model, and how much an output changed by it."""
     merge = mapping(receipt.details, "merge")
     written, held = items(merge, "merged"), items(merge, "held")
     largest = number(merge, "output_size")
-    return Seen(
+    return Sight(
         numbers=[
             _number("Tensors written", float(len(written)), count),
             _number("Offsets held beside them", float(len(held)), count),
@@ -69,7 +69,7 @@ def see_merge(receipt: Receipt) -> Seen:
     )  # fmt: skip
 
 
-def see_canary(receipt: Receipt) -> Seen:
+def see_canary(receipt: Receipt) -> Sight:
     """Read whether a request leaked into another one."""
     found, passed = receipt.details, flag(receipt.details, "passed")
     leaks = items(found, "leaks")
@@ -78,7 +78,7 @@ def see_canary(receipt: Receipt) -> Seen:
         False: "A request was not answered as it is alone.",
     }
     local = "worst" in found
-    return Seen(
+    return Sight(
         numbers=[
             _number("Requests", number(found, "requests"), count),
             _number("Cancelled", number(found, "cancelled"), count),
@@ -97,7 +97,7 @@ def see_canary(receipt: Receipt) -> Seen:
     )  # fmt: skip
 
 
-def see_trial(receipt: Receipt) -> Seen:
+def see_trial(receipt: Receipt) -> Sight:
     """Read how a trial on a stream of rows stands."""
     found = receipt.details
     ends = {end: number(found, "interval", end) for end in ("low", "high")}
@@ -105,12 +105,12 @@ def see_trial(receipt: Receipt) -> Seen:
     numbers = [
         BigNumber(label="Decision", before="", value=text(found, "decision"), note=""),
         _estimate("Loss of the new model", mean, "loss", shown=lambda v: significant(v, 3)),
-        _number("Rows", number(found, "rows"), count),
+        _number("SeenRows", number(found, "rows"), count),
         _estimate("Answers that differ", found, "disagreement", shown=percent)
         if "disagreement" in found
         else _number("Units", number(found, "units"), count),
     ]
-    return Seen(
+    return Sight(
         # Before the first decision there may be no loss to speak of.
         numbers=[item for item in numbers if item.value],
         facts=_facts({key: value for key, value in found.items() if key not in _SHOWN})
@@ -118,7 +118,7 @@ def see_trial(receipt: Receipt) -> Seen:
     )
 
 
-def see_audit(receipt: Receipt) -> Seen:
+def see_audit(receipt: Receipt) -> Sight:
     """Read what a new model does differently, in whole and by group."""
     found = receipt.details
     examples = [
@@ -145,23 +145,23 @@ def see_audit(receipt: Receipt) -> Seen:
     moves = [
         [f"{text(m, 'from')} → {text(m, 'to')}", text(m, "rows")] for m in items(found, "moves")
     ]
-    return Seen(
+    return Sight(
         numbers=[
             _estimate("Answers that changed", whole, "changed", shown=percent),
             _estimate(f"Loss of {metric}", whole, "loss", shown=form),
             _number("Became wrong", number(whole, "broken"), count)
             if classes
             else _number("Counts as another answer", number(found, "moved"), significant),
-            _number("Rows", number(whole, "rows"), count),
+            _number("SeenRows", number(whole, "rows"), count),
         ],
         facts=_facts({f"change at quantile {k}": v for k, v in mapping(found, "sizes").items()}),
         tables=[*groups, *_tables("What became what", ("rows",), moves), *shown],
     )
 
 
-def _text_audit(found: dict[str, Any], shown: list[Rows]) -> Seen:
+def _text_audit(found: dict[str, Any], shown: list[SeenRows]) -> Sight:
     answers = mapping(found, "answers")
-    return Seen(
+    return Sight(
         numbers=[
             _estimate("Greedy tokens that agree", found, "agreement", shown=percent),
             _estimate("KL(old ‖ new) per token, nats", found, "divergence", shown=significant),
@@ -199,7 +199,7 @@ def _facts(values: dict[str, Any]) -> list[Fact]:
     return [Fact(label=key.replace("_", " "), value=value) for key, value in said.items() if value]
 
 
-def _tables(title: str, columns: tuple[str, ...], rows: list[list[str]]) -> list[Rows]:
+def _tables(title: str, columns: tuple[str, ...], rows: list[list[str]]) -> list[SeenRows]:
     """Return a table of the first rows, or none if there is no row."""
     more = f" (the first {_MOST} of {len(rows)})" if len(rows) > _MOST else ""
-    return [Rows(title=title + more, columns=columns, rows=rows[:_MOST])] if rows else []
+    return [SeenRows(title=title + more, columns=columns, rows=rows[:_MOST])] if rows else []
