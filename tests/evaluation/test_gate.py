@@ -292,6 +292,17 @@ def test_a_model_that_guesses_is_never_accepted(value):
     assert "no better than always naming the most frequent class" in reason(found, "base")["text"]
 
 
+@pytest.mark.parametrize("waived", [True, False])
+def test_what_was_measured_on_copies_is_accepted_only_if_that_is_waived(waived):
+    evidence = Evidence(
+        comparison=compared(980, 3, 1, 16), parity=PARITY, changes=(FILE, BATCH), removed=REMOVED,
+        copies="15 inputs are in more than one split",
+    )  # fmt: skip
+    found = judge(evidence, Limits(allow_copies=waived)).as_dict()
+    assert found["accepted"] == waived
+    assert reason(found, "copies") == {"gate": "copies", "passed": waived, "text": evidence.copies}
+
+
 @pytest.mark.parametrize("sure", [True, False])
 def test_a_time_that_had_not_settled_is_no_gain(sure):
     found = verdict(changes=(SAME_FILE, dataclasses.replace(BATCH, sure=sure)))

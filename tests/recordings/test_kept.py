@@ -1,13 +1,16 @@
 """What a model knows of its data is kept through everything that is done to it."""
 
 import pytest
+import torch
 
 from ssmith import api, spine
 from ssmith.core.budget import Budget
 from ssmith.core.errors import ArtefactError
 from ssmith.core.preparation import FILE
 from ssmith.core.settings import to_mapping
+from ssmith.jobs.source import every_row
 from ssmith.jobs.train import Recipe, save_trained, train
+from ssmith.recordings import new_rows
 
 MODEL = {"family": "s5", "width": 8, "states": [4]}
 
@@ -33,6 +36,12 @@ def test_the_rows_of_a_model_are_those_it_was_trained_on(model, table):
     data = api.load_data(table, loaded)
     assert data.classes == loaded.preparation.classes
     assert data.split("test").x.shape[1:] == (12, 2)
+
+
+def test_every_row_of_new_data_is_made_as_those_of_the_training(model, table):
+    loaded = api.load(model)
+    found = every_row(loaded, str(model), str(table), labelled=True).split("all")
+    assert torch.equal(found.x, new_rows(loaded.preparation, table).rows.x)
 
 
 def test_a_preparation_of_another_model_is_refused(model):

@@ -52,7 +52,6 @@ class PrepareConfig:
         group: column of what must not be in two splits: a plant, a patient, a speaker.
         split: column that names the split: train, validation, selection or test.
         channels: columns that the model reads; all that are nothing else if empty.
-        known: channels whose future is known when a forecast is made (calendar, plan).
         ignore: columns that are left out.
         step: time between steps after resampling, in seconds or units of ``time``.
         window: steps of a row, where recordings are cut; None: chosen from the data.
@@ -81,7 +80,6 @@ class PrepareConfig:
     group: str | None = None
     split: str | None = None
     channels: tuple[str, ...] = ()
-    known: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     step: float | None = None
     window: int | None = None

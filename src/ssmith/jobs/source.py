@@ -15,7 +15,8 @@ from ssmith.artefact.configs import read_any_config
 from ssmith.artefact.tuned import head_of, lineage
 from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.directories import FORMAT
-from ssmith.core.errors import InputError, ModelError, UnsupportedError
+from ssmith.core.errors import DataError, InputError, ModelError, UnsupportedError
+from ssmith.core.preparation import Preparation
 from ssmith.core.rows import Rows, as_rows
 from ssmith.core.seeds import permutation
 from ssmith.core.sequences import SPLITS, SequenceData, Sequences, shared_rows
@@ -24,7 +25,8 @@ from ssmith.core.tokenizer import Tokenizer
 from ssmith.core.tokens import TokenWindows
 from ssmith.core.told import told_of
 from ssmith.data import check_fits, find_tokenizer, load_text, load_whole
-from ssmith.families import answers_of, directory_of, vocabulary_of
+from ssmith.families import SequenceModel, answers_of, directory_of, vocabulary_of
+from ssmith.recordings import new_rows
 
 _LENGTH = 2048
 _OF_TEXT = ("length", "stride", "windows", "field")
@@ -235,6 +237,8 @@ def every_row(loaded: nn.Module, model: str, data: str, *, labelled: bool) -> Se
             f"{model} does not say what it reads and predicts",
             allowed="sequence models and language models; others from Python",
         )
+    if isinstance(loaded, SequenceModel) and loaded.preparation is not None:
+        return _every_prepared(loaded.preparation, data, labelled=labelled)
     found = load_whole(
         data, task=answers.task, outputs=answers.outputs, classes=answers.classes,
         labelled=labelled,
@@ -244,6 +248,22 @@ def every_row(loaded: nn.Module, model: str, data: str, *, labelled: bool) -> Se
         task=answers.task,
     )  # fmt: skip
     return found
+
+
+def _every_prepared(preparation: Preparation, data: str, *, labelled: bool) -> SequenceData:
+    """Return all rows of recordings, made as those of the training were."""
+    found = new_rows(preparation, data)
+    lacks = int((~found.labelled).sum())
+    if labelled and lacks:
+        raise DataError(
+            f"{lacks} of {len(found.rows)} rows of {data} have no label that the model knows",
+            allowed=", ".join(preparation.classes) or "numbers",
+        )
+    return SequenceData(
+        name=Path(data).stem, task=preparation.model_task, splits={ALL: found.rows},
+        classes=preparation.classes, source=f"file {Path(data).name}",
+        sha256=found.rows.fingerprint,
+    )  # fmt: skip
 
 
 def reads_text(model: str) -> bool:
