@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -102,3 +103,22 @@ def test_an_imbalanced_set_is_balanced_and_its_own_rows_decide(place):
     settings = ChoiceConfig(lr=0.01, epochs=1)
     assert chosen_recipe("x", rare, None, settings).fit["balance"] == 1.0
     assert chosen_recipe("x", data, None, settings).fit["balance"] == 0.0
+
+
+def test_a_model_of_a_rare_class_that_learned_nothing_is_told(place, capsys):
+    draw = np.random.default_rng(0)
+    rows = ["sequence,a,b,label"]
+    for number in range(172):
+        label = "usual" if number % 43 else "rare"
+        rows += [f"s{number},{a:.3f},{b:.3f},{label}" for a, b in draw.normal(size=(4, 2))]
+    (place / "rare.csv").write_text("\n".join(rows))
+    done = ended(
+        capsys, "train", "--data", "rare.csv", "--task", "classification", "--epochs", "1",
+        "--lr", "1e-6", "--width", "4", "--states", "2", "--layers", "1", "--out", "m", "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    found = done.document["validation"]
+    assert "weak-model" in [item["kind"] for item in found["findings"]]
+    balanced = found["measures"][0]
+    assert balanced["name"] == "balanced accuracy"
+    assert abs(balanced["value"] - balanced["naive"]) < 0.3
