@@ -171,6 +171,11 @@ def test_keys_are_for_their_owner(tmp_path):
     assert read_key(path).id == called
     with pytest.raises(OutputExistsError, match="is there already"):
         make_key(path)
+    before = path.read_bytes()
+    (tmp_path / "own.key.pub").unlink()
+    assert make_key(path) == called
+    assert (tmp_path / "own.key.pub").read_text().strip() == called
+    assert path.read_bytes() == before
     path.chmod(0o640)
     with pytest.raises(ArtefactError, match="can be read by others") as caught:
         read_key(path)

@@ -44,6 +44,8 @@ class Key:
 def make_key(path: Path) -> str:
     """Make a key: the private half, which nobody else may read, and beside it the public one.
 
+    Where something ended between the two halves, the missing one is made of the private one.
+
     Args:
         path: of the private half; the other has ``.pub`` at its end.
 
@@ -55,13 +57,18 @@ def make_key(path: Path) -> str:
         ArtefactError: if the disk refuses.
         MissingExtraError: if the package that makes keys is not installed.
     """
+    public = path.with_name(path.name + ".pub")
+    if path.is_file() and not os.path.lexists(public):
+        called = read_key(path).id
+        with in_our_words(public, after="the private half is whole"):
+            write_new(public, f"{called}\n".encode(), 0o666)
+        return called
     private = _ed25519().Ed25519PrivateKey.generate()
     forms = _forms()
     content = private.private_bytes(
         forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption()
     )
     called = _id_of(private.public_key())
-    public = path.with_name(path.name + ".pub")
     for place in (path, public):
         if os.path.lexists(place):
             raise OutputExistsError(
