@@ -300,6 +300,7 @@ def test_quiet_prints_nothing(place, ssmith, name):
         "inspect": ("model",),
         "prune": ("model", "--cut", "state=0.5", "--out", "other"),
         "eval": ("model", "--data", "data.npz"),
+        "predict": ("model", "--data", "data.npz"),
         "compare": ("model", "small", "--data", "data.npz", *FAST),
         "audit": ("model", "small", "--data", "data.npz"),
         "canary": ("model", "--requests", "4"),

@@ -65,6 +65,7 @@ WRITES = {
         "compare": "compare series small --data data.npz --speed-seconds 0.001 --out out",
     },
     "data": {"data": "data table.csv --sequence name --label y --time t --report out"},
+    "predict": {"predict": "predict series --data data.npz --out out.csv"},
     "report": {"report": "report small/receipt.json --out out"},
     "audit": {
         "audit": "audit series small --data data.npz --out out",

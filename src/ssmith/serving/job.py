@@ -91,13 +91,7 @@ class Answered:
 
 
 def answer(asked: AnswerPlaces, config: AnswerConfig, progress: Progress = silent) -> Answered:
-    """Answer a file, and write the answers where they are wanted.
-
-    Raises:
-        InputError: if there is no such data, or a setting says nothing about this model.
-        DataError: if the data does not fit the model.
-        OutputExistsError: if something is where answers are to go.
-    """
+    """Answer a file, and write the answers where they are wanted."""
     if asked.out is not None:
         check_suffix(asked.out)
     for place in (asked.out, asked.pictures):
