@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 
 from ssmith.cli import (
@@ -81,8 +82,9 @@ example:
 """
 
 
+@cache
 def parser() -> ArgumentParser:
-    """Return the parser of the whole command line."""
+    """Return the parser of the whole command line, the same for all."""
     main_parser = ArgumentParser(
         prog="ssmith",
         description="Prune, tune and ship state space models, with a receipt for every step.",
