@@ -12,7 +12,7 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.layers import Finding
 from ssmith.core.seeds import generator
 from ssmith.families.hf import accelerate_, restore_
-from ssmith.families.hf.engine import runs_on_engine
+from ssmith.families.hf.engine import needs_engine, runs_on_engine
 from ssmith.families.parts.hooks import SLOT
 from ssmith.tune.adapters.method import Method
 from ssmith.tune.adapters.part import Alias, Placement
@@ -106,7 +106,7 @@ def detach_(model: nn.Module, name: str) -> None:
         for key, parameter in model.named_parameters():
             parameter.requires_grad_(key in registry.trained_before)
         set_registry(model, None)
-        if registry.accelerated:
+        if registry.accelerated and not any(map(needs_engine, model.modules())):
             restore_(model)
 
 
