@@ -1,5 +1,6 @@
 """Directories that are ours are whole or absent; nobody else's file is ever lost."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ssmith.core.directories import (
     write_manifest,
 )
 from ssmith.core.errors import ArtefactError, OutputExistsError
+from ssmith.core.files import writing
 
 
 class Stopped(BaseException):
@@ -128,6 +130,19 @@ def test_the_umask_says_who_may_read_a_directory(tmp_path, mask):
         os.umask(before)
     modes = [item.stat().st_mode & 0o777 for item in (path, path / "deep", path / "deep/weights")]
     assert modes == [0o777 & ~mask, 0o777 & ~mask, 0o666 & ~mask]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (errno.ENOSPC, "free space"), (errno.EFBIG, "free space"),
+        (errno.EROFS, "is read-only"), (errno.EACCES, "permission"), (errno.EIO, "check the disk"),
+    ],
+)  # fmt: skip
+def test_a_disk_that_refuses_is_met_by_its_own_cure(tmp_path, code, said):
+    for writer in (writing, new_directory):
+        with pytest.raises(ArtefactError, match=said), writer(tmp_path / "out"):
+            raise OSError(code, os.strerror(code))
 
 
 FULL = [OSError(28, "No space left"), SafetensorError("I/O error: No space left (os error 28)")]

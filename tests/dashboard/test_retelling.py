@@ -7,9 +7,11 @@ import pytest
 from helpers.lines import Shelf, receipt, relaxed
 from ssmith.dashboard.language import Language
 from ssmith.dashboard.retelling import retell
+from ssmith.evaluation.changes import Change
 from ssmith.evaluation.metrics import ACCURACY
 from ssmith.release.consent import change_policy
 from ssmith.release.promotion import promote, rules_for
+from ssmith.release.verify import verify
 from ssmith.watch.curve import Loss
 from ssmith.watch.cut import CutCosts, SiteCost
 from ssmith.watch.drift import Drifted
@@ -88,6 +90,58 @@ def test_rules_are_retold(tmp_path):
         assert left(rule.asked) == set(), rule.asked
         if rule.name != "verdict" and not re.fullmatch(r"[\d.]+ ?%", rule.found):
             assert left(rule.found) == set(), rule.found
+
+
+def test_what_a_check_found_and_where_a_version_came_from_are_retold(tmp_path):
+    shelf = Shelf(tmp_path, relaxed())
+    first = promote(shelf.line, shelf.add("one"), reason="the first").entry
+    version = shelf.line.version(str(first.version))
+    kept = next(item for item in version.path.iterdir() if item.is_file())
+    kept.chmod(0o644)
+    kept.write_bytes(kept.read_bytes() + b"!")
+    (version.path / "new").write_text("x")
+    (tmp_path / "line" / "scrap").write_text("x")
+    (tmp_path / "line" / "live").unlink()
+    checked = verify(shelf.line)
+    assert {fault.where.split("/")[0] for fault in checked.faults} == {"versions", "scrap", "live"}
+    for fault in checked.faults:
+        # The names of directories stay.
+        assert left(re.sub(r"versions/[0-9a-f]+", "1", fault.text)) == set(), fault
+    ends = [way.end for way in checked.lineage]
+    assert ends
+    for text in (*ends, f"a model with digest {6 * '1'}, which is not in this line"):
+        assert left(text) == set(), text
+    assert left(f"{3 * '2'} ({6 * '1'}) ← {3 * '3'} ({6 * '4'}) ← {ends[0]}") == set()
+
+
+def test_a_headline_is_retold():
+    file = Change(name="file", before=100, after=78, kind="size")
+    state = Change(name="state per sequence", before=100, after=51, kind="memory")
+    text = f"50 % of state removed; accuracy 97.7 % → 90.1 %; {file.text}; {state.text}"
+    told = retell(JAPANESE, text)
+    assert left(text) == set(), told
+    assert told.index("50 %") < told.index("97.7 %") < told.index("22 %") < told.index("49 %")
+    assert left(f"No gain: neither size, memory nor time fell by 5 %; {text}") == set()
+    assert left(f"Not accepted (quality): {text}") == {"quality"}
+
+
+def test_a_refused_time_is_retold():
+    times = "the time of one batch still changed by 20 % or more from one call to the next after "
+    times += "4 calls (0.083 s) of warming up, and may hold part of that; repeat it on a machine "
+    times += "with nothing else to do, or for longer"
+    assert left(f"speed is not compared: {times}") <= {"the", "time", "one", "batch"}
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [(1.2, "at release: 1.2 times"), (0.8, "on part of the rows, though less on average: 0.8")],
+)
+def test_a_cut_that_costs_less_on_average_is_not_said_to_cost_more(times, said):
+    site = SiteCost(now=0.05, at_release=0.06, times=(times, 0.7, 1.3))
+    costs = CutCosts(sites={"a": site}, disagree=0.1, disagree_high=0.1, disagree_at_release=0.0)
+    (finding,) = of_cut([drift("a", "cost", "cut")], costs, ACCURACY, Commands())
+    assert said in finding.what
+    assert left(finding.what) == set()
 
 
 def test_what_nobody_knows_stays_as_it_is():

@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from ssmith.core.errors import ArtefactError, OutputExistsError, SsmithError
-from ssmith.core.files import aside, hold, is_scrap, read_json, sha256_file, sweep, write_json
+from ssmith.core.files import aside, cure, hold, is_scrap, read_json, sha256_file, sweep, write_json
 
 MANIFEST = "manifest.json"
 FORMAT = "ssmith-model"
@@ -182,7 +182,7 @@ def new_directory(path: Path, *, overwrite: bool = False, sealed: bool = False) 
 def _refused(what: str, error: Exception) -> ArtefactError:
     return ArtefactError(
         f"{what}: {getattr(error, 'strerror', None) or error}",
-        next_step="free space or choose another output; nothing was changed",
+        next_step=f"{cure(error)}, or choose another output; nothing was changed",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -23,6 +24,18 @@ _ALIKE = 0.7
 _MARK = ".ssmith-"
 _ASIDE = f"{_MARK}old-"
 _SCRAP = re.compile(r"\..+\.ssmith-(old-)?[0-9a-f]{8}")
+
+
+def cure(error: Exception) -> str:
+    """Return what to do about a disk that refuses; libraries that hide the number lack space."""
+    code = error.errno if isinstance(error, OSError) else errno.ENOSPC
+    if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free space on the disk"
+    if code == errno.EROFS:
+        return "the disk is read-only: mount it for writing, or work on a copy"
+    if code in (errno.EACCES, errno.EPERM):
+        return "ask for permission to write there"
+    return "check the disk"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -62,7 +75,7 @@ def writing(path: Path) -> Iterator[BinaryIO]:
             raise
         raise ArtefactError(
             f"cannot write {path}: {error.strerror or error}",
-            next_step="free space or choose another output; nothing was changed",
+            next_step=f"{cure(error)}, or choose another output; nothing was changed",
         ) from error
     finally:
         # A failure or an interrupt leaves no scrap, nor does one that cannot be removed hide why.

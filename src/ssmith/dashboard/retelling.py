@@ -14,6 +14,7 @@ from ssmith.dashboard.language import Language, mark
 PATTERNS = (
     # Sentences stand side by side: none of those below has such a mark in it.
     mark("{first}; {second}"),
+    mark("{first} ← {second}"),
     # What rules ask for.
     mark("every file is as it was added"),
     mark("the verdict of its own receipt is yes"),
@@ -83,6 +84,60 @@ PATTERNS = (
     # What an audit, a canary and a trial found.
     mark("{share} of {count} answers changed"),
     mark("{agree} of greedy tokens agree, {share} of {count} prompts are answered otherwise"),
+    # What a check found, and where a version came from.
+    mark("made from no other"),
+    mark("of another tool, which names no parent"),
+    mark("a model with digest {digest}, which is not in this line"),
+    mark("exported from line {line}, which says: {said}"),
+    mark("exported from line {line}, made from no other"),
+    mark("itself: it goes in a circle"),
+    mark("is missing"),
+    mark("was changed"),
+    mark("was added"),
+    mark("has {found} bytes, and had {size}"),
+    mark("cannot be read: {why}"),
+    mark("does not point to the base"),
+    mark("is {shown}, and the log says {wanted}"),
+    mark("is not what the log says"),
+    mark("no entry names it"),
+    mark("does not belong to a line"),
+    mark("is no manifest"),
+    mark("does not speak of the version that rests on it"),
+    mark("names other numbers, or another parent, than its entry"),
+    mark("version {digest} was not added before"),
+    mark("goes back to a version that was never live"),
+    mark("promotes although {rules} did not hold"),
+    mark("{action} needs signatures of {count} keys, and has those of {names}"),
+    mark("no entry has the digest {digest}: entries were cut off, or written anew"),
+    mark("its end is missing: the log is cut off"),
+    mark("the log is empty"),
+    mark("it was changed ({error})"),
+    mark("it does not follow the entry before: one was changed, removed or moved"),
+    mark("it says it is entry {entry}"),
+    mark("it is older than the entry before"),
+    mark("{action} cannot stand here"),
+    mark("the signature of {key} does not hold"),
+    mark("it says that it is signed by somebody who did not sign it"),
+    mark("Not accepted ({gates}): {what}"),
+    mark("No gain: neither size, memory nor time fell by {share}"),
+    mark("{what} as fast as before"),
+    mark("{what} as before"),
+    mark("{share} of {unit} removed"),
+    mark("nothing removed"),
+    mark("Nothing was cut: {why}"),
+    mark("{metric} {before} → {after}"),
+    mark("{what} {share} lower"),
+    mark("{what} {share} higher"),
+    mark("{what} {share} smaller"),
+    mark("{what} {share} larger"),
+    mark("{what} {times}× faster"),
+    mark("{what} {times}× slower"),
+    mark("the cut costs more than at release on part of the rows, though less on average: {site}"),
+    mark(
+        "{what} still changed by {share} % or more from one call to the next af"
+        "ter {calls} calls ({seconds} s) of warming up, and may hold part of that"
+    ),
+    mark("repeat it on a machine with nothing else to do, or for longer"),
     # What stands side by side in these.
     mark("[{low}, {high}]"),
     mark("{first} ({second})"),
@@ -123,10 +178,20 @@ PATTERNS = (
     mark("perplexity"),
     mark("mean absolute error"),
     mark("rmse"),
+    mark("state per sequence"),
+    mark("state"),
+    mark("heads"),
+    mark("channels"),
+    mark("layers"),
+    mark("file"),
+    mark("memory"),
+    mark("nobody"),
+    mark("no link"),
     mark("{value} points"),
     mark("{first}: {second}"),
 )
 """In the order in which they are tried: sentences, then what stands in them."""
+_NUMBERS = ("share", "before", "times")
 _HOLE = re.compile(r"\\\{(\w+)\\\}")
 
 
@@ -149,11 +214,17 @@ def retell(language: Language, text: str) -> str | None:
     return None
 
 
+def _place(hole: re.Match[str]) -> str:
+    # A name before a number may be of several words, and a number begins with no letter.
+    start = r"[^A-Za-z\s]" if hole[1] in _NUMBERS else "."
+    return rf"(?P<{hole[1]}>{start}.*?)"
+
+
 @cache
 def _compiled() -> tuple[tuple[str, re.Pattern[str]], ...]:
     found = []
     for pattern in PATTERNS:
         # Greedy in none of its places: the first sign that ends one ends it.
-        words = _HOLE.sub(r"(?P<\1>.+?)", re.escape(pattern))
+        words = _HOLE.sub(_place, re.escape(pattern))
         found.append((pattern, re.compile(words, re.DOTALL)))
     return tuple(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ssmith.core.errors import ArtefactError, SsmithError
-from ssmith.core.files import read_json, sha256_file
+from ssmith.core.files import cure, read_json, sha256_file
 
 PREFIX = "sha256:"
 _BLOCK = 1 << 20
@@ -134,15 +133,5 @@ def in_our_words(place: Path, *, after: str = "nothing was changed") -> Iterator
             raise
         where = error.filename if isinstance(error.filename, str) else place
         raise ArtefactError(
-            f"{where}: {error.strerror or error}", next_step=f"{_cure(error)}; {after}"
+            f"{where}: {error.strerror or error}", next_step=f"{cure(error)}; {after}"
         ) from error
-
-
-def _cure(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "free space on the disk"
-    if error.errno == errno.EROFS:
-        return "the disk is read-only: mount it for writing, or work on a copy"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "ask for permission to write there"
-    return "check the disk"
