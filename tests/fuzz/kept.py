@@ -183,7 +183,9 @@ def _states(root: Path, place: Path) -> dict[str, Seed]:
     held = store(root / "work")
     held.open()
     held.write(1, "0", [torch.ones(2, 3)])
-    state = SiteState(tensors={"w": torch.ones(3)}, masks={"m": torch.ones(3)}, fills={"m": 0.0})
+    state = SiteState(
+        tensors={"w": torch.ones(3)}, masks={"m": torch.ones(3).bool()}, fills={"m": 0.0}
+    )
     record = BlockRecord(
         layer="a", stage="s", keep={"state": torch.ones(3).bool()}, facts={"steps": 1.0}
     )
