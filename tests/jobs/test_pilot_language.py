@@ -10,6 +10,7 @@ from jobs.language import QUICK, trained, write_text
 from jobs.toy import contents
 from ssmith import api
 from ssmith.core.errors import ArtefactError, InputError, SsmithError, UnsupportedError
+from ssmith.families import ssm_sites
 from ssmith.jobs.pilot import pilot
 from ssmith.jobs.train import save_trained
 
@@ -191,11 +192,24 @@ def test_what_the_model_has_not_is_refused_before_the_first_file(start, tmp_path
     assert not (tmp_path / "out").exists()
 
 
-def test_mamba_2_is_refused_before_the_first_file(tmp_path, place):
+@pytest.mark.parametrize("unit", ["entry", "weight"])
+def test_what_mamba_2_has_not_is_refused_before_the_first_file(tmp_path, place, unit):
     tiny("mamba2", vocab_size=256).save_pretrained(tmp_path / "mamba2")
-    with pytest.raises(UnsupportedError, match="one number per head"):
-        pilot(str(tmp_path / "mamba2"), str(place / "squares.txt"), tmp_path / "out", QUICK)
+    config = dataclasses.replace(QUICK, units=(unit,))
+    with pytest.raises(UnsupportedError, match=f"has no {unit} that can be cut"):
+        pilot(str(tmp_path / "mamba2"), str(place / "squares.txt"), tmp_path / "out", config)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("method", ["auto", "balanced"])
+def test_a_pilot_cuts_the_states_of_mamba_2(tmp_path, place, method):
+    tiny("mamba2", vocab_size=256, state_size=8).save_pretrained(tmp_path / "mamba2")
+    config = dataclasses.replace(QUICK, method=method, sparsities=(0.5,))
+    done = pilot(str(tmp_path / "mamba2"), str(place / "squares.txt"), tmp_path / "out", config)
+    assert done.removed["state"]["after"] * 2 == done.removed["state"]["before"]
+    assert done.parity["passed"]
+    loaded = api.load(tmp_path / "out" / "model")
+    assert {site.view().n for site in ssm_sites(loaded).values()} == {4}
 
 
 def test_stages_are_files(start, tmp_path):

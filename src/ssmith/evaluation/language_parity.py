@@ -46,7 +46,8 @@ def stock_difference(model: nn.Module, ids: Int64[Tensor, "b l"]) -> float:
     own = ENGINE_ONLY & {name.rpartition(".")[2] for name, _ in model.named_buffers()}
     if own:
         raise UnsupportedError(
-            f"the model holds {min(own)}, which transformers' own code does not know",
+            f"the model holds {min(own)}: transformers' own code knows neither offsets nor "
+            "projected states",
             next_step="run it with ssmith",
         )
     given = ids.to(place_of(model))

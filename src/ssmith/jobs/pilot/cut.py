@@ -132,10 +132,9 @@ class Cutter:
 
     def check(self) -> None:
         """Raise what any cut of the sweep would raise for its settings, before any work."""
-        if (self.fitted or self.grouped) and self.config.units != ("state",):
+        if self.fitted and self.config.units != ("state",):
             units = ", ".join(self.config.units)
-            of = "Mamba-2" if self.grouped else "S5 and S4D"
-            raise InputError(f"units are {units} of {of} layers", allowed="state")
+            raise InputError(f"units are {units} of S5 and S4D layers", allowed="state")
         for name in self.methods().values():
             if self.calibration is None and self.needs_rows(name):
                 raise InputError(
