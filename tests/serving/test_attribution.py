@@ -34,7 +34,9 @@ def test_gradients_add_up_and_are_captum_s(model, baseline):
     )[0]
     # The norms of transformers round to float32 inside a float64 model.
     assert (found.values - wanted).abs().max() < 1e-7
-    assert abs(found.gap) < 1e-3 * max(1.0, abs(found.output - found.at_nothing))
+    # Of a norm close to silence the path is steep: few points miss most of it.
+    many = attribute(model, x, AttributionConfig(baseline=baseline, points=512), output=1)
+    assert abs(many.gap) < 1e-4 * max(1.0, abs(many.output - many.at_nothing))
 
 
 @pytest.mark.parametrize("width", [1, 5])
