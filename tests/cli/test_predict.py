@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ssmith import api
+from ssmith.serving import AttributionConfig, attribute
 
 
 def test_a_file_is_answered_and_scored(place, ssmith):
@@ -53,6 +54,27 @@ def test_answers_are_taken_apart(place, ssmith):
     table = (place / "why" / "row-0.csv").read_text().splitlines()
     assert table[0] == "step,channel,value,adds"
     assert len(table) == 1 + 2 * int(np.load("data.npz")["lengths"][0])
+
+
+def test_gradients_that_do_not_add_up_are_told(place, ssmith):
+    pytest.importorskip("matplotlib")
+    model, data = api.load("model"), np.load("data.npz")
+    missed = {}
+    for points in (1, 64):
+        found = ssmith(
+            "predict", "model", "--data", "data.npz", "--explain", f"why-{points}",
+            "--explain-rows", "0,1,2,3,4,5", "--explain-points", str(points), "--json",
+        ).document  # fmt: skip
+        told = {item["message"].partition(":")[0] for item in found["findings"]
+                if item["kind"] == "attribution"}  # fmt: skip
+        missed[points] = set()
+        for row in range(6):
+            x = torch.from_numpy(data["x"][row, : int(data["lengths"][row])]).float()
+            parts = attribute(model, x, AttributionConfig(points=points))
+            if abs(parts.gap) > 0.05 * abs(parts.output - parts.at_nothing):
+                missed[points].add(f"row {row}")
+        assert told == missed[points]
+    assert len(missed[1]) > len(missed[64])
 
 
 @pytest.mark.parametrize(

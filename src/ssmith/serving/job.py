@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from ssmith import api
 from ssmith.core.checks import check_integer
 from ssmith.core.directories import new_directory, refuse_existing
 from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.layers import Finding
 from ssmith.core.progress import Progress, silent
 from ssmith.jobs.outputs import refuse_own_input
 from ssmith.jobs.source import reads_text, tokenizer_for
 from ssmith.serving.answering import PredictConfig, Predictions, decide, predict
-from ssmith.serving.attribution import AttributionConfig, attribute
+from ssmith.serving.attribution import Attribution, AttributionConfig, attribute
 from ssmith.serving.columns import Column
 from ssmith.serving.decision import Decision, DecisionConfig
 from ssmith.serving.picture import draw, write_picture
@@ -27,6 +28,8 @@ from ssmith.serving.texts import answer_texts
 from ssmith.serving.writing import check_suffix, table_writer
 
 _ROWS_AT_ONCE = 65536
+_MISSED = 0.05
+"""Of what the steps of a row should add up to: gradients that miss more are told."""
 _OF_TEXT = ("field", "generate")
 
 
@@ -134,9 +137,9 @@ def _rows(
         if getattr(config, name) is not None:
             raise InputError(f"{name} is for language models", next_step="leave it out")
     found = predict(model, asked.data, _predicting(config), progress=progress)
-    if asked.pictures is not None:
-        _explain(model, found, asked, config)
-    return Answered(columns=found.columns, summary=found.summary())
+    missed = () if asked.pictures is None else _explain(model, found, asked, config)
+    told = replace(found, findings=(*found.findings, *missed))
+    return Answered(columns=found.columns, summary=told.summary())
 
 
 def _texts(
@@ -164,10 +167,10 @@ def _predicting(config: AnswerConfig) -> PredictConfig:
 
 def _explain(
     model: nn.Module, found: Predictions, asked: AnswerPlaces, config: AnswerConfig
-) -> None:
-    """Write a picture and a table for each row that is asked for."""
+) -> tuple[Finding, ...]:
+    """Write a picture and a table for each row that is asked for; return what these do not show."""
     assert asked.pictures is not None
-    names = _channel_names(model, found)
+    names, missed = _channel_names(model, found), list[Finding]()
     with new_directory(asked.pictures, overwrite=asked.overwrite) as scratch:
         for place in config.explain_rows:
             if place >= len(found):
@@ -182,6 +185,20 @@ def _explain(
             title = f"row {place}: what each step adds to {said}"
             plot = draw(parts, x, names=names, title=title, name=f"row-{place}")
             write_picture(scratch, plot)
+            missed += _missed(parts, place)
+    return tuple(missed)
+
+
+def _missed(parts: Attribution, place: int) -> list[Finding]:
+    """Return a finding where gradients at too few points do not add up."""
+    whole = parts.output - parts.at_nothing
+    if parts.config.method == "occlusion" or not abs(parts.gap) > _MISSED * abs(whole):
+        return []
+    message = (
+        f"row {place}: gradients at {parts.config.points} points add up to "
+        f"{whole + parts.gap:.3g}, and should to {whole:.3g}; give more with --explain-points"
+    )
+    return [Finding(layer="", kind="attribution", message=message)]
 
 
 def _channel_names(model: nn.Module, found: Predictions) -> Sequence[str]:
