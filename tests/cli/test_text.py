@@ -31,7 +31,10 @@ REFUSED = [
         "own_max_loss is",
     ),
     (("pilot", "mamba", "--data", "ids.npy", "--cut", "heads", "--out", "o"), "unit is 'heads'"),
-    (("pilot", "mamba2", "--data", "ids.npy", "--out", "o"), "one number per head"),
+    (
+        ("pilot", "mamba2", "--data", "ids.npy", "--cut", "entry", "--out", "o"),
+        "has no entry that can be cut",
+    ),
     (("pilot", "mamba", "--data", "ids.npy", "--out", "o"), "64 samples of 1024 tokens do not fit"),
     (
         ("pilot", "model", "--data", "data.npz", "--cut", "entry", "--out", "o"),
