@@ -135,7 +135,7 @@ def _lines(root: Path, place: Path) -> dict[str, Seed]:
 def _recordings(root: Path, place: Path) -> dict[str, Seed]:
     """Tables and sounds, and how rows were made of them."""
     whole = PrepareConfig()
-    config = PrepareConfig(task="classification", sequence="name", label="y", time="t")
+    config = PrepareConfig(task="classification", sequence="name", label=("y",), time="t")
     made = prepare(place / "table.csv", config).preparation
     (root / "preparation.json").write_text(json.dumps(made.as_dict()))
 

@@ -27,6 +27,7 @@ from ssmith.families import (
     sync_depth_,
 )
 from ssmith.families.hf.engine import accelerate_, needs_engine
+from ssmith.families.parts.hooks import PER_STATE
 from ssmith.families.registry import mixers
 from ssmith.units import unit_named
 
@@ -299,7 +300,8 @@ def _write_(
     old = owner._buffers.get(last) if old is None else old
     if old is None:
         like: Tensor = next(module.parameters())
-        owner.register_buffer(last, value.to(like.device))
+        added = _over_masked(owner, last, value.to(like.device), masked)
+        owner.register_buffer(last, added)
         return
     placed = value.to(old.device)
     for coupling, keep in reversed(masked):
@@ -312,6 +314,19 @@ def _write_(
             next_step="make the plan for this model",
         )
     old.copy_(placed)
+
+
+def _over_masked(
+    owner: Any, name: str, value: Tensor, masked: list[tuple[Coupling, Tensor]]
+) -> Tensor:
+    """Return a tensor that comes with a cut as a masked layer holds it: zero at silent states."""
+    grid: Tensor | None = owner._parameters.get("A_log")
+    if name not in PER_STATE or grid is None:
+        return value
+    for coupling, keep in reversed(masked):
+        if value.shape != grid.shape and coupling.of("A_log"):
+            value = spread(coupling, "A_log", value, keep, value.new_zeros(grid.shape))
+    return value
 
 
 def _sizes(model: nn.Module) -> dict[str, int]:
