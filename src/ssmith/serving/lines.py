@@ -14,6 +14,7 @@ from ssmith.core.errors import DataError, SsmithError
 from ssmith.serving.columns import answers_in
 from ssmith.serving.decision import Decision
 from ssmith.serving.stepping import ONE, ModelStream, StepAnswers
+from ssmith.serving.writing import plain_row
 
 _SEPARATORS = (",", ";", "\t", "|")
 _GAPS = ("", "na", "n/a", "nan", "null", "none", "?", "-")
@@ -153,7 +154,7 @@ class LineServer:
             return found | {"waiting": self._named(~np.isfinite(np.array(values)))}
         self.served.answered += 1
         columns = answers_in(self.decision, said.outputs)
-        found |= {name: _plain(column[0]) for name, column in columns.items()}
+        found |= plain_row({name: column[0] for name, column in columns.items()})
         if bool(said.held.any()):
             found["held"] = self._named(said.held[0].numpy())
         prepared = self.stream.preparation
@@ -191,7 +192,3 @@ def _cell(value: Any, where: str) -> float:
     elif isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     raise DataError(f"{where} is {value!r:.50}", allowed="a number, or nothing for a gap")
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ssmith.core.errors import InputError
-from ssmith.core.files import writing
+from ssmith.core.files import finite_or_none, writing
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 Put = Callable[[Mapping[str, Any]], None]
@@ -75,7 +74,7 @@ def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return finite_or_none(value) if isinstance(value, float) else value
 
 
 def _plain(values: Any) -> Any:
