@@ -25,7 +25,7 @@ from ssmith.core.rows import Rows
 from ssmith.core.selective import BlockRecord, Statistics, Totals
 from ssmith.core.settings import to_mapping
 from ssmith.criteria import by_name, with_settings
-from ssmith.criteria.grouped import BalancedGroups, GroupCriterion
+from ssmith.criteria.grouped import BalancedGroups, GroupCriterion, StateScores
 from ssmith.families import Site, model_digest
 from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
 from ssmith.spine.compensate import RECOVERY, stability_of
@@ -153,24 +153,36 @@ def _cut_(
     criterion: GroupCriterion, layer: GroupedLayer, totals: Totals, removed: int
 ) -> BlockRecord:
     before = layer.g * layer.n
-    facts: dict[str, Any] = {"before": before, "after": before - layer.g * removed}
     if isinstance(criterion, BalancedGroups):
-        kept = layer.n - removed
-        basis = criterion.basis(totals.sums, kept)
-        facts["energy kept"] = basis.kept
-        if totals.halves is not None:
-            facts["distance of halves"] = _distance(criterion, totals.halves, kept)
-        keep = project_(layer, basis.write, basis.read)
+        keep, found = _project_(criterion, layer, totals, layer.n - removed)
+    elif isinstance(criterion, StateScores):
+        keep, found = _remove_(criterion, layer, totals, removed)
     else:
-
-        def chosen(sums: Statistics) -> tuple[Float64[Tensor, "g n"], Bool[Tensor, "g n"]]:
-            scores = criterion.scores(sums)
-            return scores, keep_largest(scores, removed)
-
-        keep = chosen(totals.sums)[1]
-        facts["stability"] = stability_of(totals, chosen)
-        cut_states_(layer, keep)
+        raise NotImplementedError(f"{type(criterion).__name__} neither scores nor projects")
+    facts = {"before": before, "after": before - layer.g * removed, **found}
     return BlockRecord(layer=layer.name, stage=STATE, keep={STATE: keep}, facts=facts)
+
+
+def _project_(
+    criterion: BalancedGroups, layer: GroupedLayer, totals: Totals, kept: int
+) -> tuple[Bool[Tensor, "g n"], dict[str, Any]]:
+    basis = criterion.basis(totals.sums, kept)
+    facts = {"energy kept": basis.kept}
+    if totals.halves is not None:
+        facts["distance of halves"] = _distance(criterion, totals.halves, kept)
+    return project_(layer, basis.write, basis.read), facts
+
+
+def _remove_(
+    criterion: StateScores, layer: GroupedLayer, totals: Totals, removed: int
+) -> tuple[Bool[Tensor, "g n"], dict[str, Any]]:
+    def chosen(sums: Statistics) -> tuple[Float64[Tensor, "g n"], Bool[Tensor, "g n"]]:
+        scores = criterion.scores(sums)
+        return scores, keep_largest(scores, removed)
+
+    keep = chosen(totals.sums)[1]
+    cut_states_(layer, keep)
+    return keep, {"stability": stability_of(totals, chosen)}
 
 
 def _distance(criterion: BalancedGroups, halves: tuple[Statistics, Statistics], kept: int) -> float:

@@ -136,7 +136,7 @@ def _planner(model: nn.Module, budget: Budget) -> str:
     """Return which planner meets a budget; raises if there is none."""
     if budget.unit == BLOCK:
         return BLOCK
-    chosen = [site for site in sites(model).values() if _has(site, budget)]
+    chosen = _chosen(model, budget).values()
     if not chosen:
         there = {coupling.unit for site in sites(model).values() for coupling in site.couplings}
         raise UnsupportedError(
@@ -165,6 +165,11 @@ def _kind(site: Site, budget: Budget) -> str:
     return MIXER if view is not None and budget.unit in SELECTIVE else TABLE
 
 
+def _chosen(model: nn.Module, budget: Budget) -> dict[str, Site]:
+    """Return the sites that a budget cuts."""
+    return {name: site for name, site in sites(model).items() if _has(site, budget)}
+
+
 def _has(site: Site, budget: Budget) -> bool:
     return any(
         coupling.unit == budget.unit
@@ -187,17 +192,18 @@ def _decide(
     progress: Progress,
 ) -> Plan:
     budget = budgets[0]
-    there = {name: site for name, site in sites(model).items() if _has(site, budget)}
     unseen = rows is None and spelled(budget.method) == AUTO
     if kind == TABLE or (kind == GROUPED and unseen):
-        return plan_by_table(there, budget, model_digest(model))
+        return plan_by_table(_chosen(model, budget), budget, model_digest(model))
     if kind == GROUPED:
         if rows is None:
             raise InputError(
                 f"states of Mamba-2 are cut by {budget.method} on data, and there is none",
                 allowed=f"data, or the methods {' and '.join(METHODS)}",
             )
-        return plan_grouped(model, there, budget, rows, config=config, progress=progress)
+        return plan_grouped(
+            model, _chosen(model, budget), budget, rows, config=config, progress=progress
+        )
     if kind == MIXER:
         if rows is None:
             raise InputError(

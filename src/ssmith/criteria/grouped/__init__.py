@@ -2,7 +2,7 @@
 
 from ssmith.criteria.grouped.balanced import BalancedGroups
 from ssmith.criteria.grouped.energies import GroupEnergy, GroupGreedy
-from ssmith.criteria.grouped.protocol import GroupCriterion
+from ssmith.criteria.grouped.protocol import GroupCriterion, StateScores
 from ssmith.criteria.grouped.rivals import GHOST, GroupActivity, UniQL
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "GroupCriterion",
     "GroupEnergy",
     "GroupGreedy",
+    "StateScores",
     "UniQL",
 ]

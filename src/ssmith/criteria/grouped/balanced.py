@@ -68,10 +68,6 @@ class BalancedGroups(GroupCriterion):
             "metric energy": metric.sum(0),
         }
 
-    def scores(self, sums: Statistics) -> Float64[Tensor, "g n"]:
-        """Return σ² of each direction: how much of the objective it holds."""
-        return self.basis(sums, sums["metric"].shape[-1]).values.square()
-
     def basis(self, sums: Statistics, kept: int) -> GroupBasis:
         """Return the best basis of so many states for each group."""
         K = sums["metric"] / sums["read energy"].clamp(min=1e-300)[:, None, None]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssmith.core.grouped import StateSample
 from ssmith.core.selective import Statistics
-from ssmith.criteria.grouped.protocol import GroupCriterion
+from ssmith.criteria.grouped.protocol import StateScores
 
 
 def state_metric(sample: StateSample) -> Float64[Tensor, "b g n n"]:
@@ -24,7 +24,7 @@ def state_metric(sample: StateSample) -> Float64[Tensor, "b g n n"]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupEnergy(GroupCriterion):
+class GroupEnergy(StateScores):
     """Energy that each state alone gives to the layer's output: ``Σ_t K_jj C_j²``.
 
     Source: GHOST's score (arXiv 2602.11408), with the gate, the norm and ``out_proj`` in the

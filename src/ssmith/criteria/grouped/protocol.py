@@ -16,7 +16,7 @@ from ssmith.core.selective import Statistics
 
 @dataclass(frozen=True, kw_only=True)
 class GroupCriterion(ABC):
-    """Says how much each state of each group matters to one layer; settings are its fields.
+    """Says what stays of the states of each group of one layer; settings are its fields.
 
     Args:
         stride: steps from one that is looked at to the next, ≥ 1.
@@ -31,6 +31,10 @@ class GroupCriterion(ABC):
     @abstractmethod
     def gather(self, sample: StateSample) -> Statistics:
         """Return what one step of some rows says: sums over rows that count."""
+
+
+class StateScores(GroupCriterion):
+    """Says how much each state matters: those that stay, stay as they are."""
 
     @abstractmethod
     def scores(self, sums: Statistics) -> Float64[Tensor, "g n"]:

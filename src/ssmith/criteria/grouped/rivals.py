@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ssmith.core.grouped import StateSample
 from ssmith.core.selective import Statistics
-from ssmith.criteria.grouped.protocol import GroupCriterion
+from ssmith.criteria.grouped.protocol import StateScores
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Energy(GroupCriterion):
+class _Energy(StateScores):
     stride: int = 1
 
     def scores(self, sums: Statistics) -> Float64[Tensor, "g n"]:
@@ -50,7 +50,7 @@ class GroupActivity(_Energy):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UniQL(GroupCriterion):
+class UniQL(StateScores):
     """``Σ_heads √E[Δ² B_j²] · √E[C_j²]``: what goes in times what reads, without the recurrence.
 
     Source: UniQL (arXiv 2512.03383), whose square roots of matrices leave just this.
