@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ from ssmith.cycle.renewing import Renewed
 from ssmith.release.adding import keep, keep_profile
 from ssmith.release.begin import init
 from ssmith.release.case import Rule
+from ssmith.release.line import Line
 from ssmith.release.policy import Policy, Promote
 from ssmith.release.promotion import promote
 
@@ -59,8 +61,13 @@ def world(line, tmp_path, monkeypatch):
         content = receipt(SMALL, accepted=world.accepted)
         return keep(into, artefact, papers=[paper(content, tmp_path)])
 
+    def written(action, reason, **details):
+        live = Line.open(line.path)
+        live.record(action, version=live.version("newest"), reason=reason, details=details)
+
     def audited(*_, **__):
         world.calls.append("audit")
+        written("audit", "2 % changed")
         return SimpleNamespace(headline="2 % changed")
 
     monkeypatch.setattr(steps, "Watch", Watch)
@@ -69,6 +76,7 @@ def world(line, tmp_path, monkeypatch):
 
     def asked(*_, **__):
         world.calls.append("canary")
+        written("canary", "200 requests", passed=world.clean)
         return SimpleNamespace(details={"passed": world.clean}), "200 requests"
 
     monkeypatch.setattr(steps, "audit_behaviour", audited)
@@ -187,8 +195,9 @@ def test_killed_at_any_step_it_goes_on_behind_what_it_had_finished(
     found = go(line, tmp_path)
     assert found.resumed
     assert found.last.passed
-    # A look that was written down is not spent twice, and nothing finished is done again.
-    assert sum(entry.action in ("watch", "alarm") for entry in line.entries()) == 1
+    # What was written down is not spent twice, and nothing finished is done again.
+    actions = Counter(entry.action for entry in line.entries())
+    assert [actions[name] for name in ("alarm", "audit", "canary")] == [1, 1, 1]
     assert told(line) == ["begin", *EVERY]
     finished = EVERY[: EVERY.index(step)]
     assert not {"watch", "renew", "profile", "audit", "canary"} & set(finished) & set(world.calls)

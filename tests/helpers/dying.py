@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ssmith.cli.main import main
+from ssmith.release import change
 
 CHANGES = {
     "os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.symlink", "os.link", "os.truncate",
@@ -42,6 +43,18 @@ def start(
             stream.flush()
             os._exit(code)
     return child
+
+
+def dies_entering(patched: Any, when: str) -> None:
+    """Let forks die right before or behind the moment at which an entry is in a line's log."""
+    real = change.append
+
+    def deadly(path: Path, content: bytes) -> None:
+        if when == "behind":
+            real(path, content)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    patched.setattr(change, "append", deadly)
 
 
 class Told:

@@ -1,6 +1,11 @@
 import json
+import shlex
+import signal
 from pathlib import Path
 
+import pytest
+
+from helpers.dying import dies_entering, ended, start
 from ssmith.release.line import Line
 
 
@@ -44,3 +49,25 @@ def test_a_canary_settles_what_the_policy_asks_for(place, ssmith):
     assert (entry.action, entry.details["passed"]) == ("canary", True)
     assert ssmith("release", "promote", "line", digest, "--reason", "now").code == 0
     assert json.loads(json.dumps(dict(entry.details)))["requests"] == 12
+
+
+@pytest.mark.parametrize("when", ["before", "behind"])
+@pytest.mark.parametrize(
+    "command", ["canary new --requests 6 --longest 4", "audit old new --data data.npz"]
+)
+def test_killed_as_it_is_entered_it_stands_in_the_line_once(
+    place, ssmith, monkeypatch, command, when
+):
+    make_line(ssmith)
+    words = [*shlex.split(command), "--line", "line", "--out", "out"]
+    with monkeypatch.context() as patched:
+        dies_entering(patched, when)
+        assert ended(start(words, place, place / "said.txt")) == -signal.SIGKILL
+    assert (place / "out" / "receipt.json").is_file()
+    there = len(Line.open("line").entries())
+    assert there == (3 if when == "behind" else 2)
+    if when == "before":
+        assert ssmith(*words, "--overwrite").code == 0
+    (entry,) = Line.open("line").entries()[2:]
+    kept = json.loads((place / "out" / "receipt.json").read_text())
+    assert Line.open("line").receipt(entry.receipts[0]) == kept

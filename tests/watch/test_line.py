@@ -3,11 +3,13 @@
 import json
 import shlex
 import shutil
+import signal
 
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from helpers import dying
 from helpers.command import ended
 from ssmith import api
 from ssmith.cli.main import main
@@ -69,6 +71,20 @@ def test_looks_add_up_and_a_profile_begins_anew(watch):
         assert watch("--data", "same.npz", "--json").document["number"] == number
     assert watch("--take", "--data", "data.npz", "--quiet", "--sample", "100").code == 0
     assert watch("--data", "same.npz", "--json").document["number"] == 1
+
+
+@pytest.mark.parametrize("when", ["before", "behind"])
+def test_a_look_that_is_killed_as_it_is_entered_counts_once(watch, place, monkeypatch, when):
+    words = ["watch", "line", "--data", "same.npz", "--prometheus", "watch.prom"]
+    before = len(Line.open("line").entries())
+    with monkeypatch.context() as patched:
+        dying.dies_entering(patched, when)
+        child = dying.start(words, place, place / "said.txt")
+        assert dying.ended(child) == -signal.SIGKILL
+    assert "ssmith_watch_looks" in (place / "watch.prom").read_text()
+    spent = len(Line.open("line").entries()) - before
+    assert spent == (when == "behind")
+    assert watch("--data", "same.npz", "--json").document["number"] == spent + 1
 
 
 def test_the_official_parser_reads_the_metrics(watch, place):

@@ -48,10 +48,10 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             arguments.data,
             config,
             line=arguments.line,
+            keep=lambda receipt: write_out(arguments, config, receipt, page=True),
             command=arguments.command_line,
             progress=progress,
         )
-    write_out(arguments, config, found.receipt, page=True)
     output.result(found.receipt.as_dict())
     output.line(found.headline)
     details = found.receipt.details

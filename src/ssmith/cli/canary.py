@@ -41,10 +41,10 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             arguments.candidate,
             job,
             line=arguments.line,
+            keep=lambda receipt: write_out(arguments, job, receipt),
             command=arguments.command_line,
             progress=progress,
         )
-    write_out(arguments, job, receipt)
     output.result(receipt.as_dict())
     passed: bool = receipt.details["passed"]
     output.line(f"{'passed' if passed else 'LEAK'}: {headline}")

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,8 +149,7 @@ def watching(asked: Asked, output: Output) -> int:
     watch = Watch(line=asked.line, version=asked.version, parent=asked.parent, config=asked.config)
     if asked.every is not None:
         return _again_and_again(watch, asked, asked.every, output)
-    found = watch.look(asked.data, labels=asked.labels)
-    _export(found, asked)
+    found = watch.look(asked.data, labels=asked.labels, keep=partial(_export, asked))
     output.result(found.receipt)
     _show(found, output)
     return 1 if found.look.alarm else 0
@@ -190,8 +190,7 @@ def _again_and_again(watch: Watch, asked: Asked, every: float, output: Output) -
         time.sleep(max(0.0, due - time.monotonic()))
         due, done = due + every, done + 1
         try:
-            found = watch.look(asked.data, labels=asked.labels)
-            _export(found, asked)
+            found = watch.look(asked.data, labels=asked.labels, keep=partial(_export, asked))
         except Exception as error:
             message = one_line(f"this look failed: {error}")
             print(message, file=sys.stderr, flush=True)
@@ -204,7 +203,7 @@ def _again_and_again(watch: Watch, asked: Asked, every: float, output: Output) -
     return 1 if alarm else 0
 
 
-def _export(found: Watched, asked: Asked) -> None:
+def _export(asked: Asked, found: Watched) -> None:
     if asked.prometheus is not None:
         from ssmith.watch.prometheus import write_metrics
 

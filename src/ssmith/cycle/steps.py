@@ -90,6 +90,11 @@ class Round:
                 return Done(**{item: told[item] for item in names})
         return None
 
+    def written(self, *actions: str) -> Entry | None:
+        """Return what a killed run has written down of a step, so that it is not spent twice."""
+        own = self.line.entries()[self.begun.index + 1 :]
+        return next((entry for entry in own if entry.action in actions), None)
+
 
 def verify(here: Round) -> Done:
     """Check the log and every file; nothing is built on a damaged line."""
@@ -112,10 +117,8 @@ def watch(here: Round) -> Done:
     if here.live.profile is None:
         return Done(name="watch", passed=False, stops=True, text="the live version has no profile",
                     next_step=f"ssmith watch {place} --take --data DATA")  # fmt: skip
-    # A look that a killed run has written down is not spent twice.
-    for entry in here.line.entries()[here.begun.index + 1 :]:
-        if entry.action in ("watch", "alarm"):
-            return _watched(entry.action == "alarm", entry.reason)
+    if entry := here.written("watch", "alarm"):
+        return _watched(entry.action == "alarm", entry.reason)
     found = Watch(line=here.line, version=here.live, config=here.config.watch)
     look = found.look(data, labels=here.config.labels).look
     return _watched(look.alarm, look.headline)
@@ -164,6 +167,8 @@ def audit(here: Round) -> Done:
     """Say which answers change from the live version to the new one."""
     if here.config.audit is None or here.live is None:
         return Done(name="audit", passed=True, text="left out", version=here.new.digest)
+    if entry := here.written("audit"):
+        return Done(name="audit", passed=True, text=entry.reason, version=here.new.digest)
     found = audit_behaviour(
         str(here.live.path), str(here.new.path), here.config.renew.data, here.config.audit,
         line=str(here.line.path), command=here.command, progress=here.progress,
@@ -175,11 +180,15 @@ def canary(here: Round) -> Done:
     """Interleave requests to the new version; a leak ends the cycle."""
     if here.config.canary is None:
         return Done(name="canary", passed=True, text="left out", version=here.new.digest)
-    receipt, headline = run_canary(
-        str(here.new.path), here.config.canary, line=str(here.line.path), command=here.command,
-        progress=here.progress,
-    )  # fmt: skip
-    passed = receipt.details["passed"] is True
+    if entry := here.written("canary"):
+        seen, headline = entry.details, entry.reason
+    else:
+        receipt, headline = run_canary(
+            str(here.new.path), here.config.canary, line=str(here.line.path),
+            command=here.command, progress=here.progress,
+        )  # fmt: skip
+        seen = receipt.details
+    passed = seen["passed"] is True
     return Done(
         name="canary", passed=passed, stops=not passed, text=headline, version=here.new.digest,
         next_step="" if passed else f"ssmith canary {here.new.path}",

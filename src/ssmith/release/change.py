@@ -135,6 +135,7 @@ def recover(root: Path) -> None:
         if tail.endswith(b"\n") and digest_of(tail[:-1]) == plan["entry"]:
             for source, place in plan["exchanged"]:
                 if os.path.lexists(root / source):
+                    (root / place).parent.mkdir(parents=True, exist_ok=True)
                     (root / source).rename(root / place)
         else:
             _put_back(root, plan)

@@ -182,6 +182,7 @@ class Line:
         receipts: Sequence[Mapping[str, Any]] = (),
         reason: str = "",
         details: Mapping[str, Any] | None = None,
+        beside: Mapping[str, bytes] | None = None,
         key: Key | None = None,
     ) -> Entry:
         """Write down what was found out about a version.
@@ -192,6 +193,7 @@ class Line:
             receipts: what it rests on, JSON-ready; kept in the line.
             reason: in words.
             details: small plain facts.
+            beside: files of the line that are replaced with the entry.
             key: that signs it.
 
         Returns:
@@ -208,6 +210,8 @@ class Line:
         digest = None if about is None else self.version(about).digest
         with self.change(action) as writing:
             kept = tuple(writing.keep_receipt(item) for item in receipts)
+            for place, content in (beside or {}).items():
+                writing.staged.replace(place, content)
             return writing.record(
                 action, version=digest, receipts=kept, reason=reason, details=details or {}, key=key
             )

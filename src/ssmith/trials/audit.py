@@ -20,7 +20,7 @@ from ssmith.evaluation.behaviour_text import TextBehaviour, text_behaviour_of
 from ssmith.families import answers_of
 from ssmith.jobs.compare import check_alike
 from ssmith.jobs.source import RowsConfig, open_source, reads_text
-from ssmith.trials.recording import record, refuse_unknown
+from ssmith.trials.recording import Keep, nowhere, record, refuse_unknown
 
 ACTION = "audit"
 
@@ -105,6 +105,7 @@ def audit(
     config: AuditConfig,
     *,
     line: str | None = None,
+    keep: Keep = nowhere,
     command: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Audited:
@@ -116,6 +117,7 @@ def audit(
         data: their data (see `ssmith.load_data`, `ssmith.load_text`).
         config: what to look at.
         line: directory of the line that is to know; None for none.
+        keep: keeps the receipt, before the line is written.
         command: the command line to repeat it, for the receipt.
         progress: told after each part.
 
@@ -155,6 +157,7 @@ def audit(
         details=found.as_dict(),
     )
     audited = Audited(behaviour=found, receipt=receipt)
+    keep(receipt)
     if line is not None:
         record(
             line,

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ssmith.core.errors import InputError
+from ssmith.core.receipt import Receipt
 from ssmith.release.line import Line
 from ssmith.release.log import Entry
 from ssmith.release.version import Version
+
+Keep = Callable[[Receipt], None]
+"""What keeps a receipt before the line knows of it.
+
+The entry comes last: where it is missing, the same command can be given again, and what was seen
+once stands in the line once.
+"""
+
+
+def nowhere(_: Receipt) -> None:
+    """Keep nothing."""
 
 
 def version_of(line: Line, tensors: str, name: str) -> Version:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ssmith.release.version import Version, short, trail_of
 from ssmith.watch.findings import Commands
 from ssmith.watch.look import LookFound, WatchConfig, look
 from ssmith.watch.profile import Profile, ProfileConfig, take
-from ssmith.watch.stream import Stream
+from ssmith.watch.stream import FILE, Stream
 from ssmith.watch.subject import WINDOW, WatchSubject, open_subject
 
 STREAMS = "watch"
@@ -102,14 +103,12 @@ class Watched:
         look: what was found.
         version: digest of the version.
         name: of the line.
-        entry: index of its entry in the log.
         receipt: what is kept of it.
     """
 
     look: LookFound
     version: str
     name: str
-    entry: int
     receipt: dict[str, Any]
 
 
@@ -143,12 +142,16 @@ class Watch:
         self.subject = open_subject(self.line, self.version, self.parent)
         self._streams = self.line.path / STREAMS / place.name
 
-    def look(self, spec: str, *, labels: bool = False) -> Watched:
+    def look(
+        self, spec: str, *, labels: bool = False, keep: Callable[[Watched], None] = lambda _: None
+    ) -> Watched:
         """Look at new rows, and write down what was found: ``alarm``, or ``watch``.
 
         Args:
             spec: the rows; read anew at every look.
             labels: whether they are labelled, and count.
+            keep: keeps what was found elsewhere, before the line is written: the entry comes last,
+                so that what a kill leaves undone can be done again.
 
         Returns:
             What was found.
@@ -175,20 +178,22 @@ class Watch:
             "profile": self._streams.name, "data": rows.describe(), "settings": asdict(self.config),
             "versions": versions(), **found.as_dict(),
         }  # fmt: skip
-        entry = self.line.record(
+        watched = Watched(
+            look=found, version=self.version.digest, name=self.line.name, receipt=receipt
+        )
+        keep(watched)
+        # Counted with the entry: a look that could not be written down has not been spent.
+        counts = f"{STREAMS}/{self._streams.name}/{FILE}"
+        self.line.record(
             "alarm" if found.alarm else "watch", version=self.version, receipts=(receipt,),
             reason=found.headline,
             details={
                 "alarms": [item.kind for item in found.findings if item.alarm],
                 "rows": found.rows, "data": spec,
             },
+            beside={counts: stream.content()},
         )  # fmt: skip
-        # After the entry: a look that could not be written down has not been spent.
-        stream.save(self._streams)
-        return Watched(
-            look=found, version=self.version.digest, name=self.line.name, entry=entry.index,
-            receipt=receipt,
-        )  # fmt: skip
+        return watched
 
     def _commands(self, spec: str, *, labels: bool) -> Commands:
         trail, text = trail_of(self.line.entries()), self.subject.is_text

@@ -14,7 +14,6 @@ from safetensors import safe_open
 from safetensors.torch import save as to_safetensors
 
 from ssmith.core.errors import ArtefactError
-from ssmith.core.files import write_bytes
 from ssmith.watch.sketch import Counts
 
 FILE = "stream.safetensors"
@@ -84,8 +83,8 @@ class Stream:
             found.append(block.joined(found[-1]) if found else block)
         return found
 
-    def save(self, directory: Path) -> None:
-        """Write the stream atomically."""
+    def content(self) -> bytes:
+        """Return the stream as its file holds it."""
         facts = [{"since": b.since, "looks": b.looks, "rows": b.rows} for b in self.blocks]
         tensors = {
             f"{place}/{name}": torch.from_numpy(counts)
@@ -94,7 +93,7 @@ class Stream:
         }
         whole = {"looks": self.looks, "blocks": facts, "memory": self.memory}
         about = {name: json.dumps(value) for name, value in whole.items()}
-        write_bytes(directory / FILE, to_safetensors(tensors, metadata=about))
+        return to_safetensors(tensors, metadata=about)
 
     @classmethod
     def load(cls, directory: Path) -> Stream:

@@ -14,7 +14,7 @@ from ssmith.core.settings import to_mapping
 from ssmith.trials.canary.interleave import CanaryConfig, CanaryRun
 from ssmith.trials.canary.local import canary_of
 from ssmith.trials.canary.server import ServerCanary, ServerConfig, server_canary
-from ssmith.trials.recording import record, refuse_unknown
+from ssmith.trials.recording import Keep, nowhere, record, refuse_unknown
 
 ACTION = "canary"
 
@@ -35,6 +35,7 @@ def run_canary(
     job: CanaryJob,
     *,
     line: str | None = None,
+    keep: Keep = nowhere,
     command: Sequence[str] = (),
     progress: Progress = silent,
 ) -> tuple[Receipt, str]:
@@ -45,6 +46,7 @@ def run_canary(
             into the line, or None.
         job: how requests are interleaved, and where.
         line: directory of the line that is to know; None for none.
+        keep: keeps the receipt, before the line is written.
         command: the command line to repeat it.
         progress: told how many requests are done.
 
@@ -80,6 +82,7 @@ def run_canary(
         versions=versions(),
         details=seen.as_dict(),
     )
+    keep(receipt)
     if line is not None and digest is not None:
         details: dict[str, Any] = {
             "requests": seen.requests,
