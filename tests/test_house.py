@@ -1,6 +1,7 @@
 """The rules of the house that a machine can check: who imports whom, sizes, and who prints."""
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -126,6 +127,18 @@ def test_rooms_import_only_what_they_may():
         for name, line in imports(path)
         if room_of(name) not in {room_of(module), *MAY_IMPORT[room_of(module)]}
     ]
+
+
+def test_the_list_of_rooms_is_whole_and_its_arrows_point_down():
+    readme = (ROOT.parents[1] / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)(?:/|\.py)` \|", readme, re.M)
+    assert sorted(listed) == sorted(MAY_IMPORT)
+    up = [
+        f"{room} -> {other}"
+        for place, room in enumerate(listed)
+        for other in sorted(MAY_IMPORT[room] & set(listed[:place]))
+    ]
+    assert up == []
 
 
 def test_the_catalogue_reads_the_spine_and_what_it_returns():

@@ -56,23 +56,28 @@ class _Scan(torch.autograd.Function):
 
 
 def _scan(A_bar: Tensor, Bu: Tensor, x0: Tensor, reverse: bool) -> Tensor:
+    """Scan where the steps lie: backwards in time, chunks and their steps are taken from the end."""
     b, length, s = Bu.shape
     width = max(1, math.isqrt(length))
     chunks = -(-length // width)
     padding = chunks * width - length
-    source = Bu.flip(1) if reverse else Bu
-    x = torch.nn.functional.pad(source, (0, 0, 0, padding)) if padding else source.clone()
+    ends = (padding, 0) if reverse else (0, padding)
+    x = torch.nn.functional.pad(Bu, (0, 0, *ends)) if padding else Bu.clone()
     x = x.view(b, chunks, width, s)
-    for t in range(1, width):
-        x[:, :, t].addcmul_(x[:, :, t - 1], A_bar)
     # Repeated multiplication, not exp(t·log λ): exact zeros stay zeros and λ may be 0.
     powers = A_bar.expand(width, s).cumprod(dim=0)
+    steps, order, rest, last = range(1, width), range(chunks), slice(-1), -1
+    back = -1
+    if reverse:
+        steps, order, rest, last = range(width - 2, -1, -1), order[::-1], slice(1, None), 0
+        powers, back = powers.flip(0), 1
+    for t in steps:
+        x[:, :, t].addcmul_(x[:, :, t + back], A_bar)
     carry = x0
-    for j in range(chunks):
+    for j in order:
         # The carry enters the last step of the chunk first, so that the next chunk can start.
         incoming = carry
-        carry = torch.addcmul(x[:, j, -1], incoming, powers[-1])
-        x[:, j, :-1].addcmul_(incoming.unsqueeze(1), powers[:-1])
-        x[:, j, -1] = carry
-    states = x.view(b, chunks * width, s)[:, :length]
-    return states.flip(1) if reverse else states
+        carry = torch.addcmul(x[:, j, last], incoming, powers[last])
+        x[:, j, rest].addcmul_(incoming.unsqueeze(1), powers[rest])
+        x[:, j, last] = carry
+    return x.view(b, chunks * width, s).narrow(1, ends[0], length)
