@@ -67,11 +67,19 @@ def test_pages_show_the_numbers_of_their_receipts(made, tmp_path):
     whole = made["audit"].details["whole"]
     assert f"{100 * whole['changed']['value']:.1f} %" in pages["audit"]
     assert all(f"By {name}" in pages["audit"] for name in made["audit"].details["groups"])
+    assert f"Rows {whole['rows']}" in pages["audit"]
     assert "Passed" in pages["canary"]
     assert "Requests 6" in pages["canary"]
     assert "Tensors written 2" in pages["merge"]
     assert f"Decision {made['shadow'].details['decision']}" in pages["shadow"]
     assert "What was learned" in pages["tune"]
+
+
+@pytest.mark.parametrize("groups", [0.5, [1], {"label": 0.5}, {"label": [0.5, None]}])
+def test_groups_that_are_none_leave_the_rest_of_an_audit(made, tmp_path, groups):
+    damaged = replace(made["audit"], details={**made["audit"].details, "groups": groups})
+    said = words_on(write_report(damaged, tmp_path))
+    assert f"Rows {made['audit'].details['whole']['rows']}" in said
 
 
 def test_a_leak_is_the_verdict_of_a_canary(made, tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 
 from ssmith.core.receipt import Receipt
 from ssmith.report.facts import Fact
-from ssmith.report.look import flag, items, mapping, number, text
+from ssmith.report.look import flag, items, mapping, number, printable, text
 from ssmith.report.numbers import count, percent, quality_format, significant
 from ssmith.report.summary import BigNumber, Standing
 from ssmith.report.tuned import with_interval
@@ -105,7 +105,7 @@ def see_trial(receipt: Receipt) -> Sight:
     numbers = [
         BigNumber(label="Decision", before="", value=text(found, "decision"), note=""),
         _estimate("Loss of the new model", mean, "loss", shown=lambda v: significant(v, 3)),
-        _number("SeenRows", number(found, "rows"), count),
+        _number("Rows", number(found, "rows"), count),
         _estimate("Answers that differ", found, "disagreement", shown=percent)
         if "disagreement" in found
         else _number("Units", number(found, "units"), count),
@@ -137,9 +137,11 @@ def see_audit(receipt: Receipt) -> Sight:
     columns = ("rows", "changed", f"loss of {metric}", *more)
     groups = [
         table
-        for column, listed in mapping(found, "groups").items()
+        for column in mapping(found, "groups")
         for table in _tables(
-            f"By {column}", columns, [_group(item, form, classes=classes) for item in listed]
+            f"By {printable(column)}",
+            columns,
+            [_group(item, form, classes=classes) for item in items(found, "groups", column)],
         )
     ]
     moves = [
@@ -152,7 +154,7 @@ def see_audit(receipt: Receipt) -> Sight:
             _number("Became wrong", number(whole, "broken"), count)
             if classes
             else _number("Counts as another answer", number(found, "moved"), significant),
-            _number("SeenRows", number(whole, "rows"), count),
+            _number("Rows", number(whole, "rows"), count),
         ],
         facts=_facts({f"change at quantile {k}": v for k, v in mapping(found, "sizes").items()}),
         tables=[*groups, *_tables("What became what", ("rows",), moves), *shown],

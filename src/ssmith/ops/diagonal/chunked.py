@@ -56,7 +56,7 @@ class _Scan(torch.autograd.Function):
 
 
 def _scan(A_bar: Tensor, Bu: Tensor, x0: Tensor, reverse: bool) -> Tensor:
-    """Scan where the steps lie: backwards in time, chunks and their steps are taken from the end."""
+    """Scan where the steps lie: backwards in time, chunks are taken from the end."""
     b, length, s = Bu.shape
     width = max(1, math.isqrt(length))
     chunks = -(-length // width)
