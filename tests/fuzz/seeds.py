@@ -33,7 +33,7 @@ from ssmith.report import write_report
 from ssmith.tune.training.checkpoint import (
     Checkpoint,
     Facts,
-    Look,
+    ValidationLook,
     read_checkpoint,
     write_checkpoint,
 )
@@ -196,7 +196,7 @@ def _settings(root: Path) -> dict[str, Seed]:
     receipt = sm.prune_(model, plan)
     (root / "receipt.json").write_text(receipt.to_json())
     weights = {"w": torch.ones(3)}
-    look = Look(step=2, train_loss=1.0, validation={"loss": 1.0}, score=(-1.0,))
+    look = ValidationLook(step=2, train_loss=1.0, validation={"loss": 1.0}, score=(-1.0,))
     facts = Facts(identity={"seed": 0}, looks=(look,))
     write_checkpoint(
         root / "run.safetensors",

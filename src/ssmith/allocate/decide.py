@@ -12,7 +12,7 @@ from ssmith.allocate.pool import LayerPool, pools_of
 from ssmith.allocate.ranking import keep_over_layers, keep_within_layers
 from ssmith.core.budget import Budget
 from ssmith.core.errors import InputError, PlanError
-from ssmith.core.layers import STATE, Finding
+from ssmith.core.layers import Finding
 from ssmith.core.plan import Cut
 from ssmith.core.scores import Scores
 
@@ -36,7 +36,7 @@ def allocate(scores: Scores, budget: Budget) -> tuple[Cut, tuple[Finding, ...]]:
     rank, where one global threshold was drawn. Protected units and floors that need more than the
     budget keeps are a `PlanError`.
     """
-    _check(scores)
+    _check(scores, budget)
     pools = pools_of(scores, budget.min_per_layer)
     total = sum(pool.size for pool in pools)
     present = sum(pool.available for pool in pools)
@@ -62,9 +62,9 @@ def allocate(scores: Scores, budget: Budget) -> tuple[Cut, tuple[Finding, ...]]:
     return cut, scores.findings + _findings(pools, keep, wanted, present, budget)
 
 
-def _check(scores: Scores) -> None:
-    if scores.unit != STATE:
-        raise InputError(f"scores are of {scores.unit!r}", allowed=f"scores of {STATE!r}")
+def _check(scores: Scores, budget: Budget) -> None:
+    if scores.unit != budget.unit:
+        raise InputError(f"scores are of {scores.unit!r}", allowed=f"scores of {budget.unit!r}")
     if not sum(values.numel() for values in scores.values.values()):
         raise InputError("there is no unit to allocate", next_step="score a layer with states")
     for layer, values in scores.values.items():

@@ -34,7 +34,7 @@ from ssmith.families.registry import find_selective
 from ssmith.jobs.merge import whole
 from ssmith.jobs.outputs import RECEIPT, RECIPE
 from ssmith.jobs.source import Calibration, every_row
-from ssmith.spine.planning import SELECTIVE
+from ssmith.spine.choice import SELECTIVE
 
 # Of the memory that is left, for weights and what a pass adds to them.
 _USABLE = 0.8

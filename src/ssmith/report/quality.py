@@ -19,7 +19,7 @@ from ssmith.report.summary import difference_text
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quality:
+class QualityRows:
     """The quality section.
 
     Args:
@@ -33,7 +33,7 @@ class Quality:
     agreement: tuple[str, str, str, str] | None
 
 
-def read_quality(receipt: Receipt) -> Quality:
+def read_quality(receipt: Receipt) -> QualityRows:
     """Return the quality section of a receipt."""
     quality = receipt.quality
     rows = []
@@ -46,7 +46,7 @@ def read_quality(receipt: Receipt) -> Quality:
     if own:
         rows.append(_own(own))
     rows += [_task(row) for row in items(quality, "lm_eval")]
-    return Quality(rows=rows, notes=_notes(quality), agreement=_agreement(quality))
+    return QualityRows(rows=rows, notes=_notes(quality), agreement=_agreement(quality))
 
 
 def _estimate(quality: dict[str, Any], side: str, shown: Format) -> str:

@@ -18,6 +18,8 @@ from ssmith.criteria.selective import Scoring, SelectiveCriterion
 from ssmith.criteria.weights import WeightCriterion
 from ssmith.families.mamba.units import PROJECTIONS
 
+SELECTIVE = ("state", "entry", "weight")
+"""Units of selective layers that methods with data know, in the order of a pass."""
 AFTER_REFIT = "refit-greedy"
 WITHOUT_REFIT = "gram-greedy"
 OFFSETS = frozenset("Dhy")
@@ -149,7 +151,7 @@ def _described(
 def choose(budgets: Sequence[Budget], *, refits: bool) -> Choice:
     """Return what budgets ask of selective layers."""
     units = [budget.unit for budget in budgets]
-    known = [unit for unit in ("state", "entry", "weight") if unit in units]
+    known = [unit for unit in SELECTIVE if unit in units]
     if units != known:
         raise UnsupportedError(
             f"selective layers are cut by {', '.join(units)}",

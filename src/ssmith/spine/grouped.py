@@ -34,6 +34,8 @@ from ssmith.spine.tables import removed_counts
 from ssmith.surgery import new_values
 from ssmith.surgery.projection import cut_states_, project_
 
+OF_GROUPS = (STATE,)
+"""Units of Mamba-2's groups that methods with data know."""
 USUAL = "gram-greedy"
 """The best that stock code opens."""
 RIDGE = 1e-3

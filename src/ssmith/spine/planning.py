@@ -12,7 +12,6 @@ from torch import nn
 from ssmith.calibrate import PassConfig
 from ssmith.core.budget import AUTO, Budget, Target
 from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.core.layers import STATE
 from ssmith.core.names import spelled
 from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress, silent
@@ -20,9 +19,9 @@ from ssmith.core.rows import Rows, as_rows
 from ssmith.families import LTILayer, Site, model_digest, sites
 from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.registry import find_selective
-from ssmith.spine.choice import choose
+from ssmith.spine.choice import SELECTIVE, choose
 from ssmith.spine.depth import BLOCK, plan_blocks
-from ssmith.spine.grouped import choose_cut, plan_grouped
+from ssmith.spine.grouped import OF_GROUPS, choose_cut, plan_grouped
 from ssmith.spine.losses import loss_on
 from ssmith.spine.lti import StatePlanner, method_of
 from ssmith.spine.reach import share_that_reaches
@@ -33,8 +32,6 @@ from ssmith.units import unit_named
 
 LTI, MIXER, GROUPED, TABLE = "lti", "selective", "grouped", "table"
 """Which planner knows a unit of a layer; blocks have one of their own."""
-SELECTIVE = ("state", "entry", "weight")
-"""Units of selective layers that methods with data know."""
 
 
 def plan(
@@ -77,7 +74,7 @@ def plan(
     config = run or PassConfig()
     wanted = [_reached(model, budget, rows) for budget in wanted]
     work, found = model, list[Plan]()
-    if any(budget.unit == BLOCK for budget in wanted[1:]):
+    if any(unit_named(budget.unit).whole for budget in wanted[1:]):
         raise InputError(
             "blocks are to go after other units", allowed="a budget of blocks as the first one",
             next_step="give it first: what is left is then cut on what the fewer blocks hand on",
@@ -134,7 +131,7 @@ def _joined(found: Sequence[Plan]) -> Plan:
 
 def _planner(model: nn.Module, budget: Budget) -> str:
     """Return which planner meets a budget; raises if there is none."""
-    if budget.unit == BLOCK:
+    if unit_named(budget.unit).whole:
         return BLOCK
     chosen = _chosen(model, budget).values()
     if not chosen:
@@ -161,7 +158,8 @@ def _kind(site: Site, budget: Budget) -> str:
     if isinstance(view, LTILayer):
         return LTI
     if isinstance(view, GroupedLayer):
-        return GROUPED if budget.unit == STATE and spelled(budget.method) not in METHODS else TABLE
+        measured = budget.unit in OF_GROUPS and spelled(budget.method) not in METHODS
+        return GROUPED if measured else TABLE
     return MIXER if view is not None and budget.unit in SELECTIVE else TABLE
 
 

@@ -20,6 +20,7 @@ class Unit:
         semantics: what a cut one does, the default first.
         modes: how it can be cut anywhere, the default first.
         whole: whether it is a whole block, which goes before anything is cut in those that stay.
+        listed: whether receipts tell of each one what became of it; there are too many of others.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Unit:
     semantics: tuple[str, ...] = ("remove",)
     modes: tuple[Mode, ...] = MODES
     whole: bool = False
+    listed: bool = True
 
     def check_semantics(self, value: str) -> None:
         """Raise `InputError` unless a cut unit of this kind can mean that."""
@@ -57,6 +59,7 @@ UNITS: Mapping[str, Unit] = {
             about="one number in the weight of a projection",
             semantics=("zero",),
             modes=("mask",),
+            listed=False,
         ),
         Unit(name="channel", plural="channels", about="one inner channel of a layer"),
         Unit(name="head", plural="heads", about="one head of a Mamba-2 layer, with its channels"),

@@ -24,6 +24,7 @@ from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.masks import masks_of
 from ssmith.jobs.pilot.config import PilotConfig
 from ssmith.spine.lti import StateMethod, StatePlanner, method_of
+from ssmith.units import unit_named
 
 AUTO_WITHOUT_DATA = "auto-data-free"
 CANDIDATES = ("state-obs", "balanced", "aire", "last")
@@ -172,7 +173,7 @@ class Cutter:
             plan=plan,
             done=done,
             layers=[
-                _row(name, keep, scores.get(name, ()), shown=cut.unit != "weight")
+                _row(name, keep, scores.get(name, ()), shown=unit_named(cut.unit).listed)
                 for cut in plan.cuts
                 for name, keep in cut.keep.items()
             ],

@@ -1,6 +1,6 @@
 """Training: one loop with exact checkpoints, for whole models, adapters and heads."""
 
-from ssmith.tune.training.checkpoint import Look, averaged, looks_as_json
+from ssmith.tune.training.checkpoint import ValidationLook, averaged, looks_as_json
 from ssmith.tune.training.config import FitConfig, LanguageFitConfig, TrainingConfig
 from ssmith.tune.training.loop import Training
 from ssmith.tune.training.objectives import (
@@ -20,12 +20,12 @@ __all__ = [
     "FitConfig",
     "LanguageFitConfig",
     "LanguageObjective",
-    "Look",
     "Objective",
     "Rate",
     "RateGroup",
     "Training",
     "TrainingConfig",
+    "ValidationLook",
     "Work",
     "averaged",
     "fit",

@@ -24,7 +24,7 @@ _LOSSES = "losses"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class ValidationLook:
     """A look at the validation split.
 
     ``train_loss`` is the mean since the look before; larger scores are better.
@@ -49,7 +49,7 @@ class Facts:
     """
 
     identity: dict[str, Any]
-    looks: tuple[Look, ...] = ()
+    looks: tuple[ValidationLook, ...] = ()
     since: tuple[float, float] = (0.0, 0.0)
     seconds: float = 0.0
     tokens: float = 0.0
@@ -155,7 +155,7 @@ def read_checkpoint(
     return Checkpoint(losses=losses, **groups, facts=facts)
 
 
-def looks_as_json(looks: Sequence[Look]) -> list[dict[str, Any]]:
+def looks_as_json(looks: Sequence[ValidationLook]) -> list[dict[str, Any]]:
     """Return looks as JSON holds them."""
     return [to_mapping(look) for look in looks]
 

@@ -20,7 +20,7 @@ from ssmith.tune.training.batches import Batches
 from ssmith.tune.training.checkpoint import (
     Checkpoint,
     Facts,
-    Look,
+    ValidationLook,
     read_checkpoint,
     write_checkpoint,
     write_curve,
@@ -90,7 +90,7 @@ class Training:
     best_step: int
     steps: int
     losses: list[float]
-    looks: list[Look]
+    looks: list[ValidationLook]
     stopped_early: bool
     processes: int = 1
     seconds: float = field(default=0.0, compare=False)
@@ -116,7 +116,7 @@ class _Run:
         self.optimizer = Optimizers(loop.groups, loop.betas)
         self.identity = as_json({**loop.identity, "processes": loop.processes.count})
         self.losses: list[float] = []
-        self.looks: list[Look] = []
+        self.looks: list[ValidationLook] = []
         self.best: dict[str, Tensor] = {}
         self.seconds = 0.0
         self.tokens = 0.0
@@ -216,7 +216,7 @@ class _Run:
         if not all(map(math.isfinite, [*means.values(), *score])):
             where = f"at step {len(self.losses)}"
             raise NumericalError(f"the validation result became {means} {where}", next_step=_LOWER)
-        look = Look(step=len(self.losses), train_loss=loss, validation=means, score=score)
+        look = ValidationLook(step=len(self.losses), train_loss=loss, validation=means, score=score)
         self.looks.append(look)
         self.since = [0.0, 0.0]
         if not self.loop.keep_last and since_best(self.looks) == 0:
@@ -266,7 +266,7 @@ class _Run:
         return ", ".join(words)
 
 
-def since_best(looks: Sequence[Look]) -> int:
+def since_best(looks: Sequence[ValidationLook]) -> int:
     """Return how many looks ago the best one was (0 for none)."""
     if not looks:
         return 0
