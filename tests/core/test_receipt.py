@@ -1,6 +1,8 @@
 """Receipts, inspections, modes and sequences: the nouns that carry facts."""
 
+import dataclasses
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import torch
@@ -21,7 +23,23 @@ def test_a_receipt_comes_back_as_it_went(tmp_path):
     receipt = make_receipt(removed={"states": {"before": 4, "after": 2}}, findings=[{"kind": "x"}])
     receipt.save(tmp_path / "receipt.json")
     assert Receipt.load(tmp_path / "receipt.json") == receipt
-    assert json.loads(receipt.to_json())["receipt_version"] == 1
+    assert json.loads(receipt.to_json())["receipt_version"] == 2
+
+
+def test_a_receipt_says_when_and_is_the_same_whenever_it_was_written():
+    begun = datetime.now(UTC) - timedelta(milliseconds=1)
+    receipt = make_receipt()
+    assert begun <= datetime.fromisoformat(receipt.time) <= datetime.now(UTC)
+    again = dataclasses.replace(receipt, time="2026-01-01T00:00:00.000Z")
+    assert again == receipt
+    assert Receipt.from_json(again.as_dict()).time == again.time
+
+
+def test_a_receipt_of_the_first_version_says_no_time():
+    content = {**make_receipt().as_dict(), "receipt_version": 1}
+    del content["time"]
+    assert Receipt.from_json(content).time is None
+    assert Receipt.from_json(content).as_dict()["receipt_version"] == 2
 
 
 def test_what_was_not_measured_is_empty():
@@ -34,10 +52,12 @@ def test_what_was_not_measured_is_empty():
     [
         lambda content: content.pop("seed"),
         lambda content: content.update(extra=1),
-        lambda content: content.update(receipt_version=2),
+        lambda content: content.update(receipt_version=3),
         lambda content: content.pop("receipt_version"),
+        lambda content: content.pop("time"),
+        lambda content: content.update(time=5),
     ],
-    ids=range(4),
+    ids=range(6),
 )
 def test_another_receipt_is_refused(change):
     content = make_receipt().as_dict()

@@ -8,7 +8,7 @@ from ssmith.release.adding import Artefact, keep
 from ssmith.release.begin import init
 from ssmith.release.evidence import read_paper
 from ssmith.release.manifest import manifest_of
-from ssmith.release.moments import now
+from ssmith.release.moments import now, written
 from ssmith.release.policy import policy_from
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -69,6 +69,7 @@ def receipt(of, *, before="dense", loss=0.0, upper=None, accepted=True, parity=T
         },
         "parity": {} if parity is None else {"passed": parity},
         "verdict": {"accepted": accepted, "headline": "half of it removed"},
+        "time": written(START),
         **more,
     }
 

@@ -30,7 +30,16 @@ class Clock:
         self.now = datetime(2026, month, day, hour, tzinfo=UTC)
 
 
-def receipt(after, *, accepted=True, quality=0.9806, low=-0.0111, removed=171, size=214_390):
+def receipt(
+    after,
+    *,
+    accepted=True,
+    quality=0.9806,
+    low=-0.0111,
+    removed=171,
+    size=214_390,
+    time="2026-03-02T08:00:00Z",
+):
     """What a pilot would write of a model cut from the dense one."""
     return Receipt(
         action="pilot",
@@ -63,6 +72,7 @@ def receipt(after, *, accepted=True, quality=0.9806, low=-0.0111, removed=171, s
         findings=[{"layer": "", "kind": "unsettled", "message": "times had not settled"}],
         details={"layers": [{"name": f"blocks.{place}.ssm", "grid": [64], "before": 64,
                              "after": removed // 4} for place in range(4)]},
+        time=time,
     ).as_dict()  # fmt: skip
 
 
@@ -131,7 +141,7 @@ def make_year(root, models):
     third = keep(
         line, model(models / "tiny", TINY, parent=DENSE, size=1000), reason="nine tenths removed",
         papers=[paper(receipt(TINY, accepted=False, quality=0.951, low=-0.05, removed=25,
-                              size=103_000), models)],
+                              size=103_000, time="2026-05-10T08:00:00Z"), models)],
     )  # fmt: skip
     line.record("canary", version=third, reason="200 of 200 requests as if alone",
                 details={"requests": 200, "passed": True})  # fmt: skip

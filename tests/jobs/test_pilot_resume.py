@@ -73,7 +73,7 @@ def untimed(files):
 def without_times(content):
     """A receipt without its measured times and what follows from them."""
     receipt = json.loads(content)
-    for name in ("speed", "saving", "verdict"):
+    for name in ("speed", "saving", "verdict", "time"):
         receipt.pop(name)
     receipt["findings"] = [item for item in receipt["findings"] if item["kind"] != "unsettled"]
     return receipt

@@ -9,6 +9,7 @@ from ssmith.core.errors import ArtefactError, InputError
 from ssmith.release.adding import keep_papers
 from ssmith.release.consent import change_policy
 from ssmith.release.line import Line
+from ssmith.release.moments import written
 from ssmith.release.policy import policy_from
 from ssmith.release.promotion import promote, rollback, rules_for
 from ssmith.release.version import short
@@ -153,14 +154,37 @@ def test_a_verdict_on_other_data_or_an_old_one_does_not_count(tmp_path):
     # The same paper once more is as old as it was; a new one is not.
     keep_papers(shelf.line, small, [paper(tmp_path / "again.json", receipt("small"))])
     assert failed(rules_for(shelf.line, shelf.line.version("newest"))) == {"verdict_age_days"}
-    newer = receipt("small", seed=1)
+    newer = receipt("small", time=written(shelf.clock.now - timedelta(days=6)))
     keep_papers(shelf.line, small, [paper(tmp_path / "newer.json", newer)])
     assert failed(rules_for(shelf.line, shelf.line.version("newest"))) == set()
+    # Nor is an old one that is brought today; by a clock that was ahead, it is as old as its entry.
+    for name, time, wrong in (
+        ("old", written(shelf.clock.now - timedelta(days=366)), {"verdict_age_days"}),
+        ("ahead", written(shelf.clock.now + timedelta(days=366)), set()),
+    ):
+        keep_papers(shelf.line, small, [paper(tmp_path / name, receipt("small", time=time))])
+        assert failed(rules_for(shelf.line, shelf.line.version("newest"))) == wrong
+    shelf.clock.now += timedelta(days=8)
+    assert failed(rules_for(shelf.line, shelf.line.version("newest"))) == {"verdict_age_days"}
     other = Shelf(
         tmp_path / "b", policy_from({"promote": {"data": "sha256:" + 64 * "e"}}, where="policy")
     )
     version = other.add("small", receipt("small"))
     assert failed(rules_for(other.line, version)) == {"data"}
+
+
+@pytest.mark.parametrize("time", [None, 5, "yesterday", "2026-01-01T00:00:00"])
+def test_a_verdict_that_does_not_say_when_it_was_given_is_not_young(tmp_path, time):
+    content = receipt("small", time=time)
+    if time is None:
+        del content["time"]
+    shelf, small = judged(tmp_path, content, {"verdict_age_days": 7})
+    (rule,) = (item for item in rules_for(shelf.line, small) if not item.passed)
+    assert rule.name == "verdict_age_days"
+    assert "does not say when" in rule.found and rule.settle.startswith("ssmith compare")
+    # Where nobody asks for an age, nobody asks for a time.
+    shelf, small = judged(tmp_path / "any", content, {"verdict_age_days": "any"})
+    assert not failed(rules_for(shelf.line, small))
 
 
 def test_without_a_verdict_only_the_first_original_goes_live(tmp_path):

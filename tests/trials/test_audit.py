@@ -24,7 +24,7 @@ def test_an_audit_says_what_changed_and_keeps_it(place, ssmith):
     assert "answers changed" in ended.out
     receipt = json.loads((place / "page" / "receipt.json").read_text())
     assert receipt["action"] == "audit"
-    assert abs((datetime.now(UTC) - datetime.fromisoformat(receipt["method"]["made"])).days) < 1
+    assert abs((datetime.now(UTC) - datetime.fromisoformat(receipt["time"])).days) < 1
     page = (place / "page" / "report.html").read_text(encoding="utf-8")
     assert "By machine" in page and "m1" in page
     models = [api.load(name) for name in ("old", "new")]

@@ -13,7 +13,14 @@ from ssmith.core.errors import ArtefactError
 from ssmith.core.files import read_json, to_json, write_text
 from ssmith.core.settings import typed
 
-RECEIPT_VERSION = 1
+RECEIPT_VERSION = 2
+_TIMELESS = 1
+"""Version of receipts that do not say when they were made."""
+
+
+def moment() -> str:
+    """Return the time in UTC, so finely that no two runs have the same."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +44,8 @@ class Receipt:
         verdict: accepted or not, headline, reasons.
         findings: everything that was excepted, with its reason.
         details: further measurements of this action (curves, scores per layer).
+        time: when the action ended, in UTC, ISO 8601; None where nobody has said. Of no account
+            for whether two receipts say the same.
     """
 
     action: str
@@ -55,6 +64,7 @@ class Receipt:
     verdict: dict[str, Any] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+    time: str | None = field(default_factory=moment, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict, with the receipt's own version."""
@@ -71,12 +81,15 @@ class Receipt:
     @classmethod
     def from_json(cls, content: Any) -> Receipt:
         """Build a receipt from parsed JSON."""
+        if isinstance(content, dict) and content.get("receipt_version") == _TIMELESS:
+            content = {"time": None, **content, "receipt_version": RECEIPT_VERSION}
         names = {item.name for item in fields(cls)}
         if not isinstance(content, dict) or set(content) != names | {"receipt_version"}:
             raise ArtefactError("not a receipt", allowed=f"exactly the keys {sorted(names)}")
         if content["receipt_version"] != RECEIPT_VERSION:
             raise ArtefactError(
-                f"receipt version is {content['receipt_version']!r}", allowed=str(RECEIPT_VERSION)
+                f"receipt version is {content['receipt_version']!r}",
+                allowed=f"{_TIMELESS} or {RECEIPT_VERSION}",
             )
         plain = {name: content[name] for name in names}
         return typed(cls, plain, where="the receipt", next_step="restore it from its source")
@@ -85,11 +98,6 @@ class Receipt:
     def load(cls, path: str | Path) -> Receipt:
         """Read a receipt (see `from_json` for errors)."""
         return cls.from_json(read_json(Path(path)))
-
-
-def moment() -> str:
-    """Return the time in UTC, for receipts of what is not done the same way twice."""
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def versions() -> dict[str, str]:

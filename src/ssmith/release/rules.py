@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from ssmith.core.errors import InputError
@@ -13,7 +14,7 @@ from ssmith.release.case import BYTES, ROUNDING, Case, Rule
 from ssmith.release.disk import hex_of
 from ssmith.release.log import Entry
 from ssmith.release.manifest import faults, kept_manifest
-from ssmith.release.moments import parsed
+from ssmith.release.moments import moment_of, parsed
 from ssmith.release.policy import ANY
 from ssmith.release.version import VERSIONS, Version
 
@@ -136,15 +137,28 @@ def _age(case: Case) -> Rule | None:
     most = case.policy.verdict_age_days
     if ANY in (most, case.policy.max_loss) or case.judged is None:
         return None
-    days = (case.now - parsed(case.judged[0].time)).total_seconds() / 86400
-    passed = days <= float(most)
+    entry, receipt = case.judged
+    made = _when(receipt.get("time"))
+    found, passed = "its receipt does not say when it was made", False
+    if made is not None:
+        # Whatever the clock showed there, it was made before it was brought.
+        days = (case.now - min(made, parsed(entry.time))).total_seconds() / 86400
+        found, passed = f"{days:.1f} days ago", days <= float(most)
     return Rule(
         name="verdict_age_days",
         asked=f"compared within {float(most):g} days",
-        found=f"{days:.1f} days ago",
+        found=found,
         passed=passed,
         settle="" if passed else case.compare,
     )
+
+
+def _when(said: Any) -> datetime | None:
+    """Return the time that a receipt gives; None if it gives none with its time zone."""
+    try:
+        return moment_of(said) if isinstance(said, str) else None
+    except InputError:
+        return None
 
 
 _RULES: tuple[Callable[[Case], Rule | None], ...] = (

@@ -10,7 +10,7 @@ from torch import nn
 
 from ssmith import api
 from ssmith.core.progress import Progress, silent
-from ssmith.core.receipt import Receipt, moment, versions
+from ssmith.core.receipt import Receipt, versions
 from ssmith.core.rows import Rows
 from ssmith.core.settings import to_mapping
 from ssmith.core.tokens import TokenWindows
@@ -149,7 +149,7 @@ def audit(
             "digest_before": seen[0].digest,
             "digest_after": seen[1].digest,
         },
-        method={"command": list(command), "settings": to_mapping(config), "made": moment()},
+        method={"command": list(command), "settings": to_mapping(config)},
         seed=config.behaviour.seed,
         versions=versions(),
         data={**source.describe(rows), "split": split},

@@ -13,7 +13,7 @@ from ssmith import api
 from ssmith.core.errors import ArtefactError
 from ssmith.core.files import write_json
 from ssmith.core.progress import Progress, silent
-from ssmith.core.receipt import Receipt, moment, versions
+from ssmith.core.receipt import Receipt, versions
 from ssmith.core.settings import read_typed, to_mapping
 from ssmith.trials.live import LiveConfig, LiveTrial
 from ssmith.trials.recording import record, refuse_unknown
@@ -89,7 +89,7 @@ def follow(
         model={
             "name": " → ".join(names), "digest_before": digests[0], "digest_after": digests[1]
         },
-        method={"command": list(command), "settings": to_mapping(config), "made": moment()},
+        method={"command": list(command), "settings": to_mapping(config)},
         seed=None,
         versions=versions(),
         details=found,

@@ -66,6 +66,7 @@ def make_receipt(
             *_without_data(config),
         ],
         details={"curve": curve.as_dict(), "layers": sections.get("layers", [])},
+        time=sections["time"],
     )
 
 

@@ -15,7 +15,7 @@ from ssmith.core.curve import Curve
 from ssmith.core.errors import InputError
 from ssmith.core.files import write_text
 from ssmith.core.progress import Progress, part_of, silent
-from ssmith.core.receipt import Receipt, versions
+from ssmith.core.receipt import Receipt, moment, versions
 from ssmith.core.sequences import Sequences
 from ssmith.core.threshold import Threshold
 from ssmith.evaluation import (
@@ -25,6 +25,7 @@ from ssmith.evaluation import (
     OwnComparison,
     OwnMetric,
     Task,
+    Verdict,
     compare_own,
     estimate_saving,
     judge,
@@ -123,8 +124,9 @@ def pilot(
         progress=progress,
     )
     curve = sweep.run()
-    sections: dict[str, Any] = {"verdict": nothing_fits(curve).as_dict()}
-    if curve.point is not None:
+    if curve.point is None:
+        sections = directory.cached("measured", lambda: _judged(nothing_fits(curve)))
+    else:
         sections = _Run(sweep=sweep, own=settings.own()).cut_and_judge(curve)
     receipt = make_receipt({**identity, "command": first}, subject.about(), curve, sections)
     receipt.save(directory.out / RECEIPT)
@@ -134,6 +136,11 @@ def pilot(
     directory.close()
     progress("report", 1, 1)
     return receipt
+
+
+def _judged(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict and when it was given, which a run that is resumed does not change."""
+    return {"verdict": verdict.as_dict(), "time": moment()}
 
 
 def _refuse_early(out: Path, model: object, data: object, config: PilotConfig) -> None:
@@ -255,7 +262,7 @@ class _Run:
                 path=costs.speed.path,
                 sure=costs.speed.per_batch.sure,
             ),
-            "verdict": judge(evidence, config.limits()).as_dict(),
+            **_judged(judge(evidence, config.limits())),
         }
 
     def _compared(self, left: nn.Module) -> tuple[Comparison, OwnComparison | None]:

@@ -9,7 +9,7 @@ from typing import Any
 from ssmith import api
 from ssmith.core.errors import InputError
 from ssmith.core.progress import Progress, silent
-from ssmith.core.receipt import Receipt, moment, versions
+from ssmith.core.receipt import Receipt, versions
 from ssmith.core.settings import to_mapping
 from ssmith.trials.canary.interleave import CanaryConfig, CanaryRun
 from ssmith.trials.canary.local import canary_of
@@ -77,7 +77,7 @@ def run_canary(
     receipt = Receipt(
         action=ACTION,
         model={"name": name, "digest_after": digest},
-        method={"command": list(command), "settings": to_mapping(job), "made": moment()},
+        method={"command": list(command), "settings": to_mapping(job)},
         seed=job.seed,
         versions=versions(),
         details=seen.as_dict(),
