@@ -14,7 +14,7 @@ from ssmith.release.adding import keep
 from ssmith.release.begin import init
 from ssmith.release.policy import Policy, Promote
 from ssmith.release.promotion import promote, rollback
-from ssmith.watch.service import STREAMS
+from ssmith.release.version import COUNTS
 
 
 def at(month, day):
@@ -120,7 +120,7 @@ def test_a_damaged_log_is_told_and_not_hidden(tmp_path, place):
 
 def test_what_a_watch_counts_is_no_damage(tmp_path):
     line, _ = make_year(tmp_path / "line", tmp_path / "models")
-    (line.path / STREAMS / "0123").mkdir(parents=True)
+    (line.path / COUNTS / "0123").mkdir(parents=True)
     assert health_of(read_story(line.path)) == HEALTHY
 
 

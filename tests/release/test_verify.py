@@ -32,7 +32,10 @@ def whole(tmp_path_factory):
     (shelf.place / "profile").mkdir()
     (shelf.place / "profile" / "inputs.json").write_text('{"quantiles": [0, 1]}')
     keep_profile(line, small, shelf.place / "profile")
-    line.record("watch", version=small, receipts=({"action": "watch"},), details={"alarm": False})
+    line.record(
+        "watch", version=small, receipts=({"action": "watch"},), details={"alarm": False},
+        beside={"watch/1f/stream.safetensors": bytes(range(99))},
+    )  # fmt: skip
     change_policy(line, relaxed(flips="2%"), reason="June")
     rollback(line)
     return line
@@ -62,7 +65,7 @@ def test_a_flipped_byte_in_any_file_is_named(line):
     draw = random.Random(0)
     # The base of the adapter counts as well, and what a version shares with none.
     assert {item.parts[len(line.path.parts)] for item in places(line)} == {
-        "line.json", "log.jsonl", "manifests", "profiles", "receipts", "versions",
+        "line.json", "log.jsonl", "manifests", "profiles", "receipts", "versions", "watch",
     }  # fmt: skip
     for path in places(line):
         content = path.read_bytes()
@@ -101,7 +104,7 @@ def test_what_was_removed_added_or_pointed_elsewhere_is_named(line):
     for new in (
         line.path / "mine", line.path / "versions" / "x", line.path / "receipts" / "x.json",
         line.path / "manifests" / "x.json", line.path / "profiles" / "x", room / "x",
-        room / "deep" / "x",
+        room / "deep" / "x", line.path / "watch" / "1f" / "x",
     ):  # fmt: skip
         new.write_text("new")
         assert new.relative_to(line.path).as_posix() in {it.where for it in verify(line).faults}

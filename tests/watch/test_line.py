@@ -178,8 +178,10 @@ def test_a_version_that_was_not_cut_is_watched_without_the_cut(watch):
 def test_a_damaged_profile_and_a_damaged_stream_are_named(watch, place):
     watch("--data", "same.npz")
     stream = next((place / "line" / "watch").rglob("stream.safetensors"))
-    stream.write_bytes(b"no")
-    assert "delete it" in watch("--data", "same.npz").err
+    whole = stream.read_bytes()
+    for damage in (b"no", whole[:-1] + bytes([whole[-1] ^ 1])):
+        stream.write_bytes(damage)
+        assert "delete it" in watch("--data", "same.npz").err
     stream.unlink()
     profile = next((place / "line" / "profiles").rglob("profile.safetensors"))
     profile.chmod(0o644)

@@ -137,6 +137,7 @@ def recover(root: Path) -> None:
                 if os.path.lexists(root / source):
                     (root / place).parent.mkdir(parents=True, exist_ok=True)
                     (root / source).rename(root / place)
+                    settle((root / place).parent)
         else:
             _put_back(root, plan)
         (root / JOURNAL).unlink()

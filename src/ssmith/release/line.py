@@ -14,7 +14,7 @@ from ssmith.core.errors import ArtefactError, InputError
 from ssmith.release import change as changes
 from ssmith.release import lock, log, moments
 from ssmith.release.change import LOG, Change
-from ssmith.release.disk import in_our_words
+from ssmith.release.disk import digest_of, in_our_words
 from ssmith.release.keys import Key
 from ssmith.release.log import Entry
 from ssmith.release.moments import Clock
@@ -23,6 +23,7 @@ from ssmith.release.version import Version, find, live_in, receipt_of
 from ssmith.release.writing import ABOUT, FORMAT_VERSION, LIVE_LINK, Writing, us
 
 NEWEST = "newest"
+COUNTED = "counts"
 _TRIES, _PAUSE = 100, 0.02
 
 
@@ -193,7 +194,8 @@ class Line:
             receipts: what it rests on, JSON-ready; kept in the line.
             reason: in words.
             details: small plain facts.
-            beside: files of the line that are replaced with the entry.
+            beside: files of the line that take the place of earlier ones with the entry, which
+                names their digests; by their path below the line.
             key: that signs it.
 
         Returns:
@@ -210,10 +212,12 @@ class Line:
         digest = None if about is None else self.version(about).digest
         with self.change(action) as writing:
             kept = tuple(writing.keep_receipt(item) for item in receipts)
+            facts = dict(details or {})
             for place, content in (beside or {}).items():
                 writing.staged.replace(place, content)
+                facts.setdefault(COUNTED, {})[place] = digest_of(content)
             return writing.record(
-                action, version=digest, receipts=kept, reason=reason, details=details or {}, key=key
+                action, version=digest, receipts=kept, reason=reason, details=facts, key=key
             )
 
     @contextmanager
@@ -283,6 +287,15 @@ def policy_at(entries: Sequence[Entry]) -> Policy:
     """Return the policy that holds after some entries."""
     said = [item.details["policy"] for item in entries if item.action in ("init", "policy")]
     return policy_from(said[-1], where="the policy in the log")
+
+
+def counted_in(entries: Sequence[Entry]) -> dict[str, str]:
+    """Return the digests of the files of counts, by their path below the line, as they are last."""
+    return {
+        place: digest
+        for entry in entries
+        for place, digest in entry.details.get(COUNTED, {}).items()
+    }
 
 
 def log_of(root: Path) -> bytes:

@@ -17,16 +17,14 @@ from ssmith.release.change import LOG
 from ssmith.release.disk import file_digest, hex_of
 from ssmith.release.evidence import of_version
 from ssmith.release.keys import short_key, signed_by
-from ssmith.release.line import Line, log_of, policy_at
+from ssmith.release.line import Line, counted_in, log_of, policy_at
 from ssmith.release.lineage import Lineage, lineage_of
 from ssmith.release.log import LIVE, Entry
 from ssmith.release.manifest import MANIFESTS, faults, kept_manifest
-from ssmith.release.version import PROFILES, RECEIPTS, VERSIONS, Version, live_in, short
+from ssmith.release.version import COUNTS, PROFILES, RECEIPTS, VERSIONS, Version, live_in, short
 from ssmith.release.writing import ABOUT, LIVE_LINK, about
 
 _ROOMS = (VERSIONS, MANIFESTS, RECEIPTS, PROFILES)
-_COUNTS = "watch"
-"""Directory of what a watch has counted from look to look, which no entry names."""
 _TRIES, _PAUSE = 5, 0.2
 
 
@@ -127,7 +125,7 @@ def _places(root: Path) -> list[Fault]:
     found: list[Fault] = []
     for _ in range(_TRIES):
         before = log_of(root)
-        found = [*_live(root), *_strangers(root)]
+        found = [*_live(root), *_strangers(root), *_counts(root)]
         if not found or (before == log_of(root) and not changes.has_leftovers(root)):
             break
         time.sleep(_PAUSE)
@@ -168,9 +166,23 @@ def _strangers(root: Path) -> Iterator[Fault]:
             yield Fault(where=f"{room}/{name}", text="no entry names it")
         for name in sorted(known[room] - there[room]):
             yield Fault(where=f"{room}/{name}", text="is missing")
-    own = {LOG, ABOUT, LIVE_LINK, lock.LOCK, changes.STAGING, changes.JOURNAL, _COUNTS, *_ROOMS}
+    own = {LOG, ABOUT, LIVE_LINK, lock.LOCK, changes.STAGING, changes.JOURNAL, COUNTS, *_ROOMS}
     for name in sorted({item.name for item in root.iterdir()} - own):
         yield Fault(where=name, text="does not belong to a line")
+
+
+def _counts(root: Path) -> Iterator[Fault]:
+    """Check what looks have counted, which the newest look names."""
+    said = counted_in(log.read(log_of(root))[0])
+    files = (item for item in (root / COUNTS).rglob("*") if not item.is_dir())
+    there = {item.relative_to(root).as_posix() for item in files}
+    for name in sorted(there - said.keys()):
+        yield Fault(where=name, text="no entry names it")
+    for name, digest in said.items():
+        if name not in there:
+            yield Fault(where=name, text="is missing")
+        elif file_digest(root / name) != digest:
+            yield Fault(where=name, text="was changed")
 
 
 def _manifest_of(root: Path, digest: str) -> Any:

@@ -12,7 +12,7 @@ from ssmith.core.errors import InputError
 from ssmith.release.disk import PREFIX, hex_of, kept_json
 from ssmith.release.log import LIVE, Entry
 
-VERSIONS, RECEIPTS, PROFILES = "versions", "receipts", "profiles"
+VERSIONS, RECEIPTS, PROFILES, COUNTS = "versions", "receipts", "profiles", "watch"
 _DIGEST = re.compile(r"(sha256:)?[0-9a-f]{1,64}")
 _SHORT = 12
 _LEAST = 4

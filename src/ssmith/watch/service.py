@@ -12,16 +12,13 @@ from ssmith.core.checks import check_integer
 from ssmith.core.errors import InputError
 from ssmith.core.receipt import moment, versions
 from ssmith.release.adding import keep_profile
-from ssmith.release.line import Line
-from ssmith.release.version import Version, short, trail_of
+from ssmith.release.line import Line, counted_in
+from ssmith.release.version import COUNTS, Version, short, trail_of
 from ssmith.watch.findings import Commands
 from ssmith.watch.look import LookFound, WatchConfig, look
 from ssmith.watch.profile import Profile, ProfileConfig, take
 from ssmith.watch.stream import FILE, Stream
 from ssmith.watch.subject import WINDOW, WatchSubject, open_subject
-
-STREAMS = "watch"
-"""Directory of a line that holds, by profile, the counts of looks so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +137,7 @@ class Watch:
             )
         self.profile = Profile.load(place)
         self.subject = open_subject(self.line, self.version, self.parent)
-        self._streams = self.line.path / STREAMS / place.name
+        self._counts = f"{COUNTS}/{place.name}/{FILE}"
 
     def look(
         self, spec: str, *, labels: bool = False, keep: Callable[[Watched], None] = lambda _: None
@@ -169,21 +166,20 @@ class Watch:
         # Every window of text has its labels in it.
         task = promised if labels or self.subject.is_text else None
         found, stream = look(
-            self.profile, self.subject.pair(task), rows, Stream.load(self._streams),
+            self.profile, self.subject.pair(task), rows, self._counted(),
             time=moment(), config=self.config, commands=self._commands(spec, labels=labels),
             promised=promised,
         )  # fmt: skip
         receipt = {
             "action": "watch", "line": self.line.name, "version": self.version.digest,
-            "profile": self._streams.name, "data": rows.describe(), "settings": asdict(self.config),
-            "versions": versions(), **found.as_dict(),
+            "profile": Path(self._counts).parent.name, "data": rows.describe(),
+            "settings": asdict(self.config), "versions": versions(), **found.as_dict(),
         }  # fmt: skip
         watched = Watched(
             look=found, version=self.version.digest, name=self.line.name, receipt=receipt
         )
         keep(watched)
         # Counted with the entry: a look that could not be written down has not been spent.
-        counts = f"{STREAMS}/{self._streams.name}/{FILE}"
         self.line.record(
             "alarm" if found.alarm else "watch", version=self.version, receipts=(receipt,),
             reason=found.headline,
@@ -191,9 +187,15 @@ class Watch:
                 "alarms": [item.kind for item in found.findings if item.alarm],
                 "rows": found.rows, "data": spec,
             },
-            beside={counts: stream.content()},
+            beside={self._counts: stream.content()},
         )  # fmt: skip
         return watched
+
+    def _counted(self) -> Stream:
+        """Return what earlier looks counted, as the newest of them left it."""
+        with self.line.change("watch"):
+            digest = counted_in(self.line.entries()).get(self._counts)
+            return Stream.load(self.line.path / self._counts, digest)
 
     def _commands(self, spec: str, *, labels: bool) -> Commands:
         trail, text = trail_of(self.line.entries()), self.subject.is_text

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save as to_safetensors
 
 from ssmith.core.errors import ArtefactError
+from ssmith.release.disk import file_digest
 from ssmith.watch.sketch import Counts
 
 FILE = "stream.safetensors"
@@ -96,22 +97,24 @@ class Stream:
         return to_safetensors(tensors, metadata=about)
 
     @classmethod
-    def load(cls, directory: Path) -> Stream:
+    def load(cls, file: Path, digest: str | None) -> Stream:
         """Read a stream; an empty one where there is none yet.
 
         Args:
-            directory: of the profile.
+            file: that keeps it.
+            digest: that it had when it was kept; None if nobody has said.
 
         Returns:
             The stream.
 
         Raises:
-            ArtefactError: if the file is not one.
+            ArtefactError: if the file is not one, or was changed.
         """
-        file = directory / FILE
         if not file.exists():
             return cls()
         try:
+            if digest not in (None, file_digest(file)):
+                raise ValueError("it was changed")
             with safe_open(file, framework="pt") as held:
                 about, names = held.metadata(), held.keys()
                 tensors = {name: held.get_tensor(name).numpy() for name in names}
