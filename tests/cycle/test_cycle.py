@@ -12,6 +12,7 @@ from helpers.pages import ROOT
 from helpers.year import DENSE, SMALL, model, paper, receipt
 from ssmith.cli.main import main
 from ssmith.core.errors import ArtefactError, InputError
+from ssmith.core.receipt import moment
 from ssmith.cycle import CycleConfig, Renew, read_cycle, run_cycle, steps
 from ssmith.cycle.renewing import Renewed
 from ssmith.release.adding import keep, keep_profile
@@ -58,7 +59,7 @@ def world(line, tmp_path, monkeypatch):
         return Renewed(directory=tmp_path, accepted=world.accepted, headline="made anew")
 
     def added(into, made):
-        content = receipt(SMALL, accepted=world.accepted)
+        content = receipt(SMALL, accepted=world.accepted, time=moment())
         return keep(into, artefact, papers=[paper(content, tmp_path)])
 
     def written(action, reason, **details):

@@ -211,7 +211,7 @@ def test_overwriting_starts_afresh(finished, copy_of, start, quick):
     left = contents(out)
     assert set(left) == {
         "receipt.json", "stages/run.json", "stages/baseline.json", "stages/sweep-last-0.95.json",
-        "manifest.json",
+        "stages/measured.json", "manifest.json",
     }  # fmt: skip
 
 
