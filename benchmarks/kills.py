@@ -53,7 +53,6 @@ CASES = {label: command for forms in WRITES.values() for label, command in forms
 FINE = (
     "equal",
     "done before the kill",
-    "refused by name",
     "not killed in time",
 )
 OF_TEXT = {"model", "old"}
@@ -203,6 +202,9 @@ class Killer:
         if code == 2 and "already exists" in self.said.read_text():
             given = [*self.words, "--overwrite"]
             code = ended(start(given, self.place, self.said))
+        if code == 2 and self.is_whole():
+            # Refused, as it is done: what was killed is finished by whoever comes next.
+            return "done before the kill", ""
         if code != self.codes[0]:
             lines = self.said.read_text().splitlines()
             why = next((line[:300] for line in lines if "error:" in line), "")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import ssmith
+from ssmith.core.errors import ArtefactError
 from ssmith.report import write_report
 from ssmith.report.kinds import ALL, KINDS, kind_of
 from ssmith.trials.live import MODES
@@ -70,6 +71,7 @@ def test_pages_show_the_numbers_of_their_receipts(made, tmp_path):
     assert f"Rows {whole['rows']}" in pages["audit"]
     assert "Passed" in pages["canary"]
     assert "Requests 6" in pages["canary"]
+    assert f"Rows {whole['rows']}" in pages["audit"]
     assert "Tensors written 2" in pages["merge"]
     assert f"Decision {made['shadow'].details['decision']}" in pages["shadow"]
     assert "What was learned" in pages["tune"]
@@ -93,3 +95,19 @@ def test_a_leak_is_the_verdict_of_a_canary(made, tmp_path):
 def test_an_unknown_kind_shows_every_section_that_receipts_share(accepted):
     unknown = replace(accepted, action="another")
     assert set(kind_of(unknown).sections) == set(ALL) - {"seen"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value", "said"),
+    [
+        ("audit", "groups", {"class": 2.5}, "details.groups.class is 2.5"),
+        ("audit", "groups", {"class": [{"rows": "many"}]}, "details.groups.class[0].rows is"),
+        ("audit", "moves", 3, "details.moves is 3"),
+        ("canary", "requests", "all", "details.requests is 'all'"),
+        ("shadow", "interval", [1, 2], "details.interval is [1, 2]"),
+    ],
+)
+def test_what_a_kind_alone_shows_is_of_its_type(made, tmp_path, kind, key, value, said):
+    damaged = replace(made[kind], details={**made[kind].details, key: value})
+    with pytest.raises(ArtefactError, match=re.escape(said)):
+        write_report(damaged, tmp_path)

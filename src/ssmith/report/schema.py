@@ -69,6 +69,17 @@ _OF_TUNE = {
     "details": "best_step steps looks.[].step looks.[].train_loss looks.[].validation.loss",
 }
 _OF_CUTS = {"details.layers.[]": "before after scores.[]"}
+_CHANGED = "rows broken mended changed.value changed.low changed.high loss.value loss.low loss.high"
+_OF_TRIAL = {"details": "mean rows units interval.low interval.high"}
+_OF_KIND = {
+    "tune": _OF_TUNE, "pilot": _OF_CUTS, "prune": _OF_CUTS, "shadow": _OF_TRIAL, "ab": _OF_TRIAL,
+    "canary": {"details": "requests cancelled worst ties"},
+    "merge": {"details.merge": "difference output_size"},
+    "audit": {
+        "details": "moved moves.[].rows sizes.* answers.prompts",
+        "details.whole": _CHANGED, "details.groups.*.[]": _CHANGED,
+    },
+}  # fmt: skip
 
 
 def check(receipt: Receipt) -> None:
@@ -81,16 +92,13 @@ def check(receipt: Receipt) -> None:
         ArtefactError: if a value is of another type; it names the key.
     """
     content = receipt.as_dict()
-    numbers = dict(_NUMBERS)
+    numbers = _NUMBERS | _OF_KIND.get(receipt.action, {})
     if receipt.action == "tune":
         content["quality"] = {
             name: value
             for name, value in receipt.quality.items()
             if not isinstance(value, dict) or "after" in value
         }
-        numbers |= _OF_TUNE
-    if receipt.action in ("pilot", "prune"):
-        numbers |= _OF_CUTS
     for table, kinds in ((numbers, _NUMBER), (_FLAGS, _FLAG), (_TEXTS, _TEXT)):
         for place, names in table.items():
             for name in names.split():
@@ -138,7 +146,8 @@ def _found(section: Any, steps: list[str], path: str) -> Iterator[tuple[str, Any
         return
     names = list(section) if first == _ANY else [first] if first in section else []
     for name in names:
-        if first == _ANY and rest and not isinstance(section[name], dict):
+        fact = first == _ANY and bool(rest) and rest[0] != _ITEM
+        if fact and not isinstance(section[name], dict):
             # A fact that stands beside what is measured.
             continue
         yield from _found(section[name], rest, f"{path}.{name}" if path else name)
