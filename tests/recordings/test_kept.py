@@ -8,10 +8,15 @@ from ssmith.core.budget import Budget
 from ssmith.core.errors import ArtefactError
 from ssmith.core.preparation import FILE
 from ssmith.core.settings import to_mapping
+from ssmith.evaluation import predict
 from ssmith.jobs.source import every_row
 from ssmith.jobs.train import Recipe, save_trained, train
+from ssmith.jobs.tuning import TuneConfig, fine_tune
 from ssmith.recordings import new_rows
+from ssmith.tune.adapters import StateOffset
+from ssmith.tune.training import TrainingConfig
 
+TWO_STEPS = TrainingConfig(steps=2, batch_size=8, evaluate_every=2)
 MODEL = {"family": "s5", "width": 8, "states": [4]}
 
 
@@ -49,3 +54,27 @@ def test_a_preparation_of_another_model_is_refused(model):
     path.write_text(path.read_text().replace('"fine"', '"fine", "odd"'))
     with pytest.raises(ArtefactError, match=r"3 outputs.*restore"):
         api.load(model)
+
+
+def test_tuning_reads_recordings_as_the_model_does(model, table, tmp_path):
+    other = tmp_path / "other.csv"
+    # Another order of columns is found by name: the rows are the same ones.
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    other.write_text("\n".join(",".join(reversed(row)) for row in rows))
+    data = api.load_data(table, api.load(model))
+    for path in (table, other):
+        config = TuneConfig(methods=(StateOffset(form="y"),), data=str(path), training=TWO_STEPS)
+        found = fine_tune(model, config, out=tmp_path / path.stem).data
+        assert found["sha256"] == data.sha256
+    tuned = api.load(tmp_path / "other")
+    assert tuned.preparation == api.load(model).preparation
+    assert not torch.equal(predict(tuned, data.split("test")),
+                           predict(api.load(model), data.split("test")))  # fmt: skip
+
+
+def test_tuning_on_other_labels_makes_them_the_classes(model, table, tmp_path):
+    other = tmp_path / "other.csv"
+    other.write_text(table.read_text().replace("failing", "broken"))
+    config = TuneConfig(methods=(StateOffset(form="y"),), data=str(other), training=TWO_STEPS)
+    fine_tune(model, config, out=tmp_path / "tuned")
+    assert api.load(tmp_path / "tuned").preparation.classes == ("broken", "fine")

@@ -130,9 +130,10 @@ def _repeated(recordings: Recordings, values: NDArray[np.float64]) -> Iterator[F
     ])  # fmt: skip
     kinds = len(np.unique(labels))
     for place, name in enumerate(recordings.channels):
-        different = np.unique(values[:, place])
+        if not 1 < kinds == len(np.unique(values[:, place])):
+            continue
         pairs = {*zip(values[:, place].tolist(), labels.tolist(), strict=True)}
-        if 1 < kinds == len(different) == len(pairs):
+        if kinds == len(pairs):
             yield finding(
                 "label-copy",
                 f"channel {name!r} says the label {recordings.targets[0]!r} itself, in "

@@ -80,12 +80,15 @@ def prepare_recordings(
     return _made(recordings, config, None, classes)
 
 
-def prepared_as(preparation: Preparation, source: str | Path) -> SequenceData:
+def prepared_as(
+    preparation: Preparation, source: str | Path, *, renew: bool = False
+) -> SequenceData:
     """Return a labelled source in splits, cut and scaled as the rows of a model were.
 
     Args:
         preparation: of the model.
         source: of the kind it was trained on; the same source has the same splits.
+        renew: whether it may have other labels than the model, which are the classes then.
 
     Returns:
         The rows.
@@ -102,7 +105,11 @@ def prepared_as(preparation: Preparation, source: str | Path) -> SequenceData:
             allowed=f"a column {', '.join(config.label)}",
             next_step="use `ssmith predict` for data without labels",
         )
-    return _made(filled(found, config), config, preparation, preparation.classes or None).data
+    classes = preparation.classes or None
+    if renew and classes and found.labels is not None:
+        seen = {str(label) for item in found.labels for label in item.ravel()}
+        classes = classes if seen - {""} <= set(classes) else None
+    return _made(filled(found, config), config, preparation, classes).data
 
 
 def _made(

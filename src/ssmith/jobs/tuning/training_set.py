@@ -22,6 +22,7 @@ from ssmith.families.heads import HeadConfig
 from ssmith.families.hf import accelerate_
 from ssmith.families.registry import mixers
 from ssmith.jobs.tuning.config import TuneConfig
+from ssmith.recordings import prepared_as
 from ssmith.tune.training import AnswerObjective, LanguageObjective, Objective, rows_of
 
 
@@ -43,8 +44,12 @@ class TrainingSet:
 
 def training_set(model: nn.Module, config: TuneConfig) -> TrainingSet:
     """Load the data of a tuning job as rows for a model, and the teacher if there is one."""
-    kind = _kind(config.data)
-    if kind == "series":
+    prepared = model.preparation if isinstance(model, SequenceModel) else None
+    kind = "recordings" if prepared else _kind(config.data)
+    if prepared is not None:
+        # Cut and scaled as the rows that the model has learned; labels may be others.
+        found = _from_series(prepared_as(prepared, config.data, renew=True), config)
+    elif kind == "series":
         seed = config.examples.seed
         found = _from_series(
             load_data(config.data, seed=seed, needs=("train", "validation")), config
