@@ -52,6 +52,20 @@ def test_folders_are_labels_and_files_recordings(folder):
     assert all(name.startswith(data.classes[int(y)]) for name, y in named)
 
 
+def test_the_topmost_folder_is_the_label_and_a_split_may_stand_above_or_below(folder, tmp_path):
+    for split, kept in (("train", "0145"), ("validation", "23")):
+        for path in sorted(folder.rglob("*.*")):
+            if path.stem in kept:
+                label = path.parent.name
+                inside = (label, split) if label == "low" else (split, label)
+                place = tmp_path.joinpath("deep", *inside, f"day {path.stem}", path.name)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(place)
+    data = prepare(tmp_path / "deep", PrepareConfig(task="classification")).data
+    assert data.classes == ("high", "low")
+    assert {name: len(part) for name, part in data.splits.items()} == {"train": 8, "validation": 4}
+
+
 def test_a_folder_without_labels_is_new_data_of_the_same_kind(folder, tmp_path):
     preparation = prepare(folder, PrepareConfig()).preparation
     bare = tmp_path / "bare"

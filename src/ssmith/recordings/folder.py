@@ -38,8 +38,8 @@ def entries_of(path: Path, suffixes: Sequence[str]) -> list[Item]:
 
     Returns:
         With a table of labels (``labels.csv`` with ``file``, ``label``, and if wanted ``group`` and
-        ``split``) those that it names. Else all; the label is the folder a file lies in, and the
-        split the one above that, where it has the name of one.
+        ``split``) those that it names. Else all; the label is the topmost folder a file lies in
+        that has no split's name, and the split the topmost one that has.
 
     Raises:
         DataError: if there is none, or a table names one that is not there.
@@ -93,7 +93,8 @@ def _placed(folder: Path, item: Path) -> Item:
     return Item(
         path=item,
         name=item.relative_to(folder).as_posix(),
-        label="/".join(named),
+        # Folders further down are how it is kept: a speaker, a day.
+        label=named[0] if named else "",
         split=above[0] if above else "",
     )
 
