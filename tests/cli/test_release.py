@@ -165,11 +165,15 @@ def test_export_and_keys(place, ssmith, line):
     assert made.code == 0
     called = made.document["key"]
     (place / "signed.toml").write_text(
-        LOOSE + f'signers = {{ at_least = 1, keys = ["{called}"] }}\n'
+        LOOSE + f'override = true\nsigners = {{ at_least = 1, keys = ["{called}"] }}\n'
     )
     assert ssmith("release", "policy", "line", "--set", "signed.toml").code == 0
     first = short(line.versions()[0].digest)
     assert ssmith("release", "promote", "line", first).code == 1
+    over = ssmith("release", "promote", "line", first, "--override", "--reason", "now")
+    assert over.code == 1
+    assert "an override never stands for signers: settle that as said above" in over.out
+    assert "signers would be settled by: ssmith release sign line" in over.out
     signed = ssmith("release", "sign", "line", first, "--key", "own.key")
     assert signed.code == 0
     assert "signatures: 1, asked: 1" in signed.out

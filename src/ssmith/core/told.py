@@ -23,16 +23,15 @@ def told_of(details: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = [("suspicious-values", item) for item in details.get("suspicions", ())]
     begin = details.get("before_each_row", "")
     if begin not in _NOTHING:
-        message = f"each row begins with {begin}, as the model's own tokenizer begins a text"
-        found.append(("begin", f"{message}; it is read and never scored"))
+        begun = f"each row begins with {begin}, as the model's own tokenizer begins a text; "
+        found.append(("begin", f"{begun}it is read and never scored"))
     ignored = details.get("keys_ignored", {})
     if ignored:
-        listed = ", ".join(f"{name} ({count})" for name, count in ignored.items())
-        message = f"keys of the data that say nothing here were passed over: {listed}"
-        found.append(("keys-ignored", f"{message}; rename those that were meant"))
+        keys = ", ".join(f"{name} ({count})" for name, count in ignored.items())
+        passed = f"keys of the data that say nothing here were passed over: {keys}; "
+        found.append(("keys-ignored", f"{passed}rename those that were meant"))
     separator = details.get("separated_by")
     if separator:
-        point = details.get("decimal_point")
-        message = f"the table was read with {separator!r} between cells"
-        found.append(("table", f"{message}, decimal point {point!r}"))
+        read = f"the table was read with {separator!r} between cells, decimal point "
+        found.append(("table", f"{read}{details.get('decimal_point')!r}"))
     return [Finding(layer="", kind=kind, message=message).as_dict() for kind, message in found]

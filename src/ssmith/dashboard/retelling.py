@@ -10,11 +10,16 @@ import re
 from functools import cache
 
 from ssmith.dashboard.language import Language, mark
+from ssmith.dashboard.patterns import CARDS, PARTS, SAID, WHOLE
 
 PATTERNS = (
+    mark("{first}. {second}"),
+    mark("{text}."),
+    *WHOLE,
     # Sentences stand side by side: none of those below has such a mark in it.
     mark("{first}; {second}"),
     mark("{first} ← {second}"),
+    *SAID,
     # What rules ask for.
     mark("every file is as it was added"),
     mark("the verdict of its own receipt is yes"),
@@ -138,6 +143,7 @@ PATTERNS = (
         "ter {calls} calls ({seconds} s) of warming up, and may hold part of that"
     ),
     mark("repeat it on a machine with nothing else to do, or for longer"),
+    *CARDS,
     # What stands side by side in these.
     mark("[{low}, {high}]"),
     mark("{first} ({second})"),
@@ -188,10 +194,11 @@ PATTERNS = (
     mark("nobody"),
     mark("no link"),
     mark("{value} points"),
+    *PARTS,
     mark("{first}: {second}"),
 )
 """In the order in which they are tried: sentences, then what stands in them."""
-_NUMBERS = ("share", "before", "times")
+_NUMBERS = ("share", "before", "times", "count", "low", "value")
 _HOLE = re.compile(r"\\\{(\w+)\\\}")
 
 
@@ -211,7 +218,9 @@ def retell(language: Language, text: str) -> str | None:
             parts = found.groupdict()
             held = {name: retell(language, part) or part for name, part in parts.items()}
             return language.say(pattern).format(**held)
-    return None
+    # At the beginning of a sentence.
+    lower = text[:1].lower() + text[1:]
+    return None if lower == text else retell(language, lower)
 
 
 def _place(hole: re.Match[str]) -> str:

@@ -137,12 +137,7 @@ def allowed_loss(comparison: Comparison, max_loss: float | int | str) -> float:
 
 def _quality(comparison: Comparison, limits: Limits) -> Reason:
     allowed = allowed_loss(comparison, limits.max_loss)
-
-    def show(loss: float | int) -> str:
-        return _loss_text(comparison, loss, allowed)
-
-    level = f"{100 * comparison.difference.level:g} %"
-    lower, upper = comparison.loss_lower_bound, comparison.loss_upper_bound
+    upper = comparison.loss_upper_bound
     noun, before = comparison.metric.counted, comparison.before
     within = comparison.loss <= allowed + _ROUNDING
     proven = upper is not None and upper <= allowed + _ROUNDING
@@ -151,7 +146,7 @@ def _quality(comparison: Comparison, limits: Limits) -> Reason:
     text = (
         f"{comparison.metric.name} {value_text(comparison, before.value)} → "
         f"{value_text(comparison, comparison.after.value)} on {comparison.count} {noun}{copies}: "
-        f"loss {show(comparison.loss)}, allowed "
+        f"loss {_loss_text(comparison, comparison.loss, allowed)}, allowed "
         f"{_loss_text(comparison, allowed, comparison.loss)}{_counts(comparison, allowed)} "
         f"({comparison.p_test}: p = {comparison.p:.2g}). "
     )
@@ -159,19 +154,26 @@ def _quality(comparison: Comparison, limits: Limits) -> Reason:
     text += (
         "" if said.startswith(_loss_text(comparison, allowed, allowed)) else f"Allowed: {said}. "
     )
-    if upper is None or lower is None:
-        text += f"{comparison.difference.method.capitalize()}, so nothing is proven."
-    elif not within and lower <= 0:
-        text += f"Models that are equally good can differ by so much by chance ({level})."
-    elif not within:
-        text += f"The true loss is at least {show(lower)} ({level} sure)"
-        text += "." if lower > allowed else ", so chance alone could explain the excess."
-    elif proven:
-        text += f"Proven: the true loss is at most {show(upper)} ({level} sure)."
-    else:
-        text += f"Not proven: the true loss may be up to {show(upper)} ({level} sure). "
-        text += _needed(comparison, allowed)
+    text += _sure(comparison, allowed, within=within, proven=proven)
     return Reason(gate="quality", passed=within and (proven or not limits.proof), text=text)
+
+
+def _sure(comparison: Comparison, allowed: float, *, within: bool, proven: bool) -> str:
+    """Return what the interval says of a loss."""
+    level = f"{100 * comparison.difference.level:g} %"
+    lower, upper = comparison.loss_lower_bound, comparison.loss_upper_bound
+    if upper is None or lower is None:
+        return f"{comparison.difference.method.capitalize()}, so nothing is proven."
+    if not within and lower <= 0:
+        return f"Models that are equally good can differ by so much by chance ({level})."
+    if not within:
+        least = f"The true loss is at least {_loss_text(comparison, lower, allowed)} ({level} sure)"
+        return f"{least}{'.' if lower > allowed else ', so chance alone could explain the excess.'}"
+    most = _loss_text(comparison, upper, allowed)
+    if proven:
+        return f"Proven: the true loss is at most {most} ({level} sure)."
+    needed = _needed(comparison, allowed)
+    return f"Not proven: the true loss may be up to {most} ({level} sure). {needed}"
 
 
 def _counts(comparison: Comparison, allowed: float) -> str:

@@ -70,13 +70,11 @@ def canary(case: Case) -> Rule | None:
     count = 0 if entry is None else int(entry.details.get("requests", 0))
     clean = entry is not None and entry.details.get("passed") is True
     passed = clean and count >= asked.requests
-    found = (
-        _NOTHING if entry is None else f"{count} requests, " + ("none" if clean else "some leaked")
-    )
+    told = f"{count} requests, {'all equal' if clean else 'some leaked'}"
     return Rule(
         name="canary",
         asked=f"{asked.requests} interleaved requests, each equal to its run alone",
-        found=found if not clean else f"{count} requests, all equal",
+        found=_NOTHING if entry is None else told,
         passed=passed,
         settle=""
         if passed

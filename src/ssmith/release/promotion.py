@@ -31,6 +31,13 @@ class Outcome:
     rules: tuple[Rule, ...] = ()
     entry: Entry | None = None
 
+    @property
+    def never_waived(self) -> tuple[str, ...]:
+        """Names of the rules that do not hold, and that no override stands for."""
+        return tuple(
+            rule.name for rule in self.rules if not rule.passed and rule.name in NEVER_WAIVED
+        )
+
 
 def promote(
     line: Line,

@@ -114,19 +114,13 @@ def of_cut(
     sites = {name: site for name, site in costs.sites.items() if site.now is not None}
     drifted = {item.place for item in own} & sites.keys()
     worst = max(drifted, key=lambda name: _times(sites[name]), default="")
-    what = "the model answers differently from the one it was cut from more often than at release"
-    if worst:
-        # A drift is found where larger costs are more frequent, whatever their mean does.
-        less = 0 < _times(sites[worst]) <= 1
-        what = "the cut costs more than at release"
-        what += " on part of the rows, though less on average" if less else ""
-        what += f": {_site_words(worst, sites[worst])}"
+    what = _cut_words(worst, sites.get(worst))
     size: dict[str, Any] = {}
     if costs.loss is not None and metric is not None:
         size = {**costs.loss.as_dict(), "unit": unit_of(metric), "metric": metric.name}
-        what += f"; that points to {loss_words(costs.loss, metric)}"
-        if costs.beyond > 0.05:
-            what += f", or more: {costs.beyond:.0%} of the rows cost more than any at release"
+        beyond = f", or more: {costs.beyond:.0%} of the rows cost more than any at release"
+        more = beyond if costs.beyond > 0.05 else ""
+        what += f"; that points to {loss_words(costs.loss, metric)}{more}"
     what += f"; answers differ from the dense model's {_disagreement(costs, metric)}"
     first = own[0]
     refitted = any(
@@ -246,17 +240,32 @@ def _times(site: SiteCost) -> float:
 
 
 def _site_words(name: str, site: SiteCost) -> str:
-    words = ""
+    shares = f"({100 * (site.now or 0):.2g} % of it, {100 * (site.at_release or 0):.2g} % then)"
+    words = f"{name} {shares}"
     if site.times is not None:
         value, low, high = site.times
-        words = f"{value:.3g} times as much of {name}'s output on a row [{low:.3g}, {high:.3g}]"
-    words += f" ({100 * (site.now or 0):.2g} % of it, {100 * (site.at_release or 0):.2g} % then)"
+        times = f"{value:.3g} times as much of {name}'s output on a row [{low:.3g}, {high:.3g}]"
+        words = f"{times} {shares}"
     if site.removed is not None and site.removed_at_release is not None:
         words += (
             f"; what was removed would now carry {100 * site.removed:.3g} % of its output, "
             f"{100 * site.removed_at_release:.3g} % at release"
         )
     return words
+
+
+def _cut_words(name: str, site: SiteCost | None) -> str:
+    """Return where the cut costs more; of none, that answers differ more often."""
+    if site is None:
+        return (
+            "the model answers differently from the one it was cut from more often than at release"
+        )
+    words = _site_words(name, site)
+    # A drift is found where larger costs are more frequent, whatever their mean does.
+    if 0 < _times(site) <= 1:
+        on = "on part of the rows, though less on average"
+        return f"the cut costs more than at release {on}: {words}"
+    return f"the cut costs more than at release: {words}"
 
 
 def _disagreement(costs: CutCosts, metric: Metric | None) -> str:

@@ -70,7 +70,7 @@ def promote(arguments: argparse.Namespace, output: Output) -> int:
     found = go_live(line, version, reason=arguments.reason, override=arguments.override, key=key)
     output.result({
         "promoted": found.promoted, "version": version.digest,
-        "rules": [asdict(rule) for rule in found.rules],
+        "rules": [asdict(rule) for rule in found.rules], "never_waived": found.never_waived,
         "entry": None if found.entry is None else entry_as_dict(found.entry),
     })  # fmt: skip
     if found.entry is None:
@@ -82,6 +82,12 @@ def promote(arguments: argparse.Namespace, output: Output) -> int:
         f"{words[found.entry.action]}: {short(version.digest)} {version.name}, "
         f"entry {found.entry.index}"
     )
+    if arguments.override and not found.promoted:
+        names = ", ".join(found.never_waived)
+        output.line(
+            f"an override never stands for {names}: settle that as said above, then give the same "
+            "command again"
+        )
     return 0 if found.promoted else 1
 
 

@@ -219,8 +219,10 @@ def _idle(proof: dict[str, float]) -> list[Finding]:
     silent = [key for key, norm in proof.items() if norm == 0.0]
     if not silent:
         return []
-    text = f"{len(silent)} tensors got no gradient in the proof, first {silent[0]}: the base "
-    text += "model's own gets none either"
+    text = (
+        f"{len(silent)} tensors got no gradient in the proof, first {silent[0]}: the base model's "
+        "own gets none either"
+    )
     return [Finding(layer="", kind="idle", message=text)]
 
 
