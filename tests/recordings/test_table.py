@@ -131,6 +131,23 @@ TIMES = (
 )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("numbers", "seconds"),
+    [
+        ((20240228, 20240229, 20240301), (1709078400, 1709164800, 1709251200)),
+        ((19580329, 19580405), (-371174400, -370569600)),
+        # No dates: there is no 30th of February, no 13th month, no half a day.
+        ((20240229, 20240230), (20240229, 20240230)),
+        ((20241301, 20240101), (20241301, 20240101)),
+        ((20240101.5, 20240102), (20240101.5, 20240102)),
+    ],
+)
+def test_numbers_of_year_month_and_day_are_dates(tmp_path, numbers, seconds):
+    path = tmp_path / "dates.csv"
+    path.write_text("date,x\n" + "".join(f"{number},1\n" for number in numbers))
+    assert read_columns(path).times("date").tolist() == list(map(float, seconds))
+
+
 @pytest.mark.parametrize("text", TIMES)
 def test_times_are_seconds_since_1970(tmp_path, text):
     path = tmp_path / "t.csv"

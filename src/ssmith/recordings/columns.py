@@ -299,11 +299,25 @@ def _stamps(values: Any) -> Any | None:
     return None
 
 
+def _dates(values: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Return numbers such as 20260131 as seconds since 1970, or None if one is no such date."""
+    if values.min() < 1700_01_01 or values.max() > 2200_12_31 or (values % 1).any():
+        return None
+    year, month, day = values // 10_000, values // 100 % 100, values % 100
+    if not ((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all():
+        return None
+    months = (12 * (year - 1970) + month - 1).astype(np.int64).astype("datetime64[M]")
+    days = months.astype("datetime64[D]") + (day - 1).astype(np.int64)
+    return None if (days.astype("datetime64[M]") != months).any() else days.astype(float) * 86_400
+
+
 def _seconds(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return numbers as they are, or in seconds where they are smaller units since 1970."""
+    """Return numbers as they are; in seconds where they are dates, or smaller units since 1970."""
     seen = values[np.isfinite(values)]
     if not len(seen):
         return values
+    if len(seen) == len(values) and (dates := _dates(values)) is not None:
+        return dates
     for low, high, unit in _EPOCHS:
         if low <= seen.min() and seen.max() <= high:
             return values / unit
