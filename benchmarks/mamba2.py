@@ -15,7 +15,9 @@ import copy
 import math
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,12 +70,11 @@ def built(*, groups: int, quick: bool) -> Any:
     return model
 
 
-def trained_model(text: Any, *, groups: int, steps: int, quick: bool) -> nn.Module:
-    """Return the model, trained now or earlier."""
-    place = PLACE / f"model-g{groups}{'-quick' * quick}-{steps}"
+def trained_model(text: Any, place: Path, make: Callable[[], Any], steps: int) -> nn.Module:
+    """Return the model that lies at a place, or train a new one."""
     if place.is_dir():
         return api.load(place)
-    model = built(groups=groups, quick=quick)
+    model = make()
     ids = text.sample(max(64, BATCH * steps // 4), LENGTH, seed=0).ids
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.05)
     draw = generator(0, "batches")
@@ -108,7 +109,9 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     like = api.load(BYTES)
     steps = 40 if options.quick else options.steps
     source = api.load_text(TEXTS["Python"], like)
-    dense = trained_model(source, groups=options.groups, steps=steps, quick=options.quick)
+    place = PLACE / f"model-g{options.groups}{'-quick' * options.quick}-{steps}"
+    make = partial(built, groups=options.groups, quick=options.quick)
+    dense = trained_model(source, place, make, steps)
     held = {
         name: api.load_text(spec, like).windows(LENGTH).spread(8 if options.quick else HELD)
         for name, spec in TEXTS.items()

@@ -47,7 +47,7 @@ def test_any_unit_of_a_hybrid_is_cut_and_runs(unit):
 
 def test_what_the_baselines_do_not_know_is_refused():
     model = build("bamba")
-    with pytest.raises(InputError, match="no method 'last' for head"):
+    with pytest.raises(InputError, match="no method 'last' for heads"):
         sm.plan(model, sm.Budget("head", 0.5, method="last"))
     with pytest.raises(InputError, match="scope is 'global'"):
         sm.plan(model, sm.Budget("head", 0.5, scope="global"))

@@ -25,9 +25,10 @@ from ssmith.core.trees import place_of
 from ssmith.families.lti import LTILayer
 from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
 from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
+from ssmith.families.output import OutputMap, OutputParts
 
-Mixer = SelectiveLayer | GroupedLayer
-Parts = MixerParts | GroupedParts
+Mixer = SelectiveLayer | GroupedLayer | OutputMap
+Parts = MixerParts | GroupedParts | OutputParts
 
 DENSE = "dense-"
 
@@ -174,7 +175,7 @@ class PartRun:
 
     def _parts(self, layer: Mixer, stage: Stage, flow: Flow, key: str) -> Parts:
         """Return what flows through a mixer, and keep what is not to be computed again."""
-        if isinstance(layer, GroupedLayer) or not stage.keeps:
+        if not isinstance(layer, SelectiveLayer) or not stage.keeps:
             return layer.parts(flow.given, flow.valid)
         branches = layer.branches(flow.given)
         if key and not flow.moved:
@@ -245,8 +246,8 @@ class PartRun:
     def _joined(self, layer: Mixer, stage: Stage, flows: Sequence[Flow]) -> Parts:
         """Return what flows through a mixer in all batches together."""
         flow = joined([flow.sorted() for flow in flows], layer.name)
-        flow = replace(flow, given=flow.given.to(layer.mixer.A_log.device))
-        if isinstance(layer, GroupedLayer) or not stage.keeps:
+        flow = replace(flow, given=flow.given.to(place_of(layer.module)))
+        if not isinstance(layer, SelectiveLayer) or not stage.keeps:
             return layer.parts(flow.given, flow.valid)
         branches = layer.branches(flow.given)
         if not flow.moved and len(flows) == len(self._named()) and self.kept.fits(branches):

@@ -7,6 +7,7 @@ what the one before returns; whatever else blocks are given, they are all given 
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -210,19 +211,17 @@ class ReadBlocks:
 
 @torch.no_grad()
 def passage_of(
-    model: nn.Module, rows: Rows, sites: Collection[str] | None = None
+    model: nn.Module,
+    rows: Rows,
+    sites: Collection[str] | Mapping[str, nn.Module] | None = None,
 ) -> Chain | Network:
     """Find the way of some rows through a network, by a forward pass over the first of them.
 
-    It is a chain of blocks where the network is one, else the whole network; ``sites`` are those in
-    question, all of the network's if None.
+    It is a chain of blocks where the network is one and no site is part of two of them, else the
+    whole network; ``sites`` are those in question, all of the network's if None. A mapping names
+    modules that are no sites, but what one of a site's units flows into.
     """
-    found = measurable(model)
-    if sites is not None:
-        unknown = sorted(set(sites) - set(found))
-        if unknown:
-            raise InputError(f"there is no site {unknown[0]}", allowed=", ".join(found))
-        found = {name: found[name] for name in found if name in sites}
+    found = dict(sites) if isinstance(sites, Mapping) else _chosen(model, sites)
     blocks = blocks_of(model, found)
     trace = Trace()
     with evaluating(model), engaged(model), trace.watching(model, blocks):
@@ -235,7 +234,8 @@ def passage_of(
             next_step="leave it out, or give rows that reach it",
         )  # fmt: skip
     order = sorted(found, key=lambda name: calls[name][0].place)
-    if not blocks or trace.flows is None or trace.names != blocks:
+    chained = blocks and trace.names == blocks and not _stand_twice(model, found)
+    if not chained or trace.flows is None:
         return Network(model=model, rows=rows, sites=tuple(order))
     parts = tuple(
         Segment(name=name, sites=tuple(site for site in order if inside(site, name)))
@@ -243,3 +243,19 @@ def passage_of(
     )
     numbers = {name: len(own) for name, own in calls.items()}
     return Chain(model=model, rows=rows, parts=parts, calls=numbers, flows=trace.flows)
+
+
+def _chosen(model: nn.Module, sites: Collection[str] | None) -> dict[str, nn.Module]:
+    found = measurable(model)
+    if sites is None:
+        return found
+    unknown = sorted(set(sites) - set(found))
+    if unknown:
+        raise InputError(f"there is no site {unknown[0]}", allowed=", ".join(found))
+    return {name: found[name] for name in found if name in sites}
+
+
+def _stand_twice(model: nn.Module, sites: Mapping[str, nn.Module]) -> bool:
+    """Return whether a site stands in several places of a network under different names."""
+    times = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
+    return any(times[id(site)] > 1 for site in sites.values())

@@ -14,6 +14,7 @@ from ssmith.families import LTILayer, ssm_sites
 from ssmith.families.hf.engine import engine
 from ssmith.families.mamba.selective import SelectiveLayer
 from ssmith.families.mamba2.grouped import GroupedLayer
+from ssmith.families.output import OutputMap
 from ssmith.families.registry import family_of, mixers
 
 
@@ -29,7 +30,7 @@ class LTIView:
         return self.layer.modes(self.name)
 
 
-View = LTIView | SelectiveLayer | GroupedLayer
+View = LTIView | SelectiveLayer | GroupedLayer | OutputMap
 
 
 def measurable(model: nn.Module) -> dict[str, nn.Module]:
@@ -48,6 +49,8 @@ def measurable(model: nn.Module) -> dict[str, nn.Module]:
 
 def view_of(name: str, module: nn.Module) -> View:
     """Return a site as stages see it."""
+    if isinstance(module, nn.Linear):
+        return OutputMap(name, module)
     family = family_of(module)
     view = None if family is None else family.view(name, module)
     if view is None:

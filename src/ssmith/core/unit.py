@@ -100,6 +100,8 @@ class Coupling:
             derive another value; empty where stock configurations cannot say it.
         per_block: as many units must go from each of so many equal parts (heads per group).
         least: fewest that may stay.
+        output: dotted name of the linear layer that alone reads what the units give, each by its
+            own columns; empty where something else reads it as well.
         renorms: norms that average over the unit.
         modes: how it can be cut; the first one is what happens unless told.
         notes: what a user must know before cutting.
@@ -113,6 +115,7 @@ class Coupling:
     config_keys: Mapping[str, int | Fraction] = field(default_factory=dict)
     per_block: int = 1
     least: int = 1
+    output: str = ""
     renorms: tuple[Renorm, ...] = ()
     modes: tuple[Mode, ...] = MODES
     notes: tuple[str, ...] = ()
@@ -124,6 +127,11 @@ class Coupling:
         for size in self.grid:
             count *= size
         return count
+
+    def columns(self) -> Int64[Tensor, "u w"]:
+        """Return which columns of the output map read each unit."""
+        (found,) = (item for item in self.of(f"{self.output}.weight") if item.dim == 1)
+        return found.places(torch.arange(self.count))
 
     def of(self, parameter: str) -> tuple[Slice, ...]:
         """Return the slices of one parameter, by axis."""

@@ -20,6 +20,7 @@ from ssmith.criteria.hinf import Hinf
 from ssmith.criteria.lamp import LAMP
 from ssmith.criteria.last import LAST
 from ssmith.criteria.magnitude import Magnitude
+from ssmith.criteria.outputs import ColumnEnergy, ColumnOBS
 from ssmith.criteria.random import Random
 from ssmith.criteria.selective import (
     FastestDecay,
@@ -36,11 +37,12 @@ from ssmith.criteria.state_obs import StateOBS
 from ssmith.criteria.weights import OBS, RandomWeights, Wanda, WeightMagnitude
 
 T = TypeVar("T")
-Kind = Literal["lti", "selective", "grouped", "weight"]
+Kind = Literal["lti", "selective", "grouped", "output", "weight"]
 KINDS: Mapping[Kind, str] = {
     "lti": "states of S5 and S4D",
     "selective": "states and entries of selective layers",
     "grouped": "states of Mamba-2's groups",
+    "output": "heads, their channels, neurons and attention groups",
     "weight": "weights",
 }
 """What is scored, in words."""
@@ -75,6 +77,7 @@ _KNOWN: Mapping[Kind, Mapping[str, Any]] = {
         "uniql": UniQL(),
         "state-energy": GroupActivity(),
     },
+    "output": {"obs": ColumnOBS(), "output-energy": ColumnEnergy()},
     "weight": {
         "obs": OBS(),
         "sparsegpt": OBS(refit=0),

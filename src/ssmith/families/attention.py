@@ -34,6 +34,7 @@ def tables(layer: Any) -> tuple[Coupling, ...]:
                 *slices_of(layer, "o_proj.weight", dim=1, width=queries * width, silent=0.0),
             ),
             sizes=existing(layer, sizes),
+            output="o_proj",
             config_keys={"num_key_value_heads": 1, "num_attention_heads": queries, "head_dim": 0},
         ),
     )

@@ -66,6 +66,7 @@ def tables(module: Any) -> tuple[Coupling, ...]:
             slices=(*slices, *slices_of(module, f"{out}.weight", dim=1, silent=0.0)),
             sizes=sizes | counts | {f"{out}.in_features": 1},
             config_keys={key: 1} if key else {},
+            output=out,
         ),
     )
 

@@ -59,6 +59,7 @@ class Naming:
             slices=tuple(
                 replace(item, parameter=self.name(item.parameter)) for item in table.slices
             ),
+            output=self.name(table.output),
             sizes={self.name(size): amount for size, amount in table.sizes.items()} | further,
             renorms=tuple(replace(item, norm=self.name(item.norm)) for item in table.renorms),
         )

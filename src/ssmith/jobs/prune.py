@@ -35,6 +35,7 @@ from ssmith.jobs.merge import whole
 from ssmith.jobs.outputs import RECEIPT, RECIPE
 from ssmith.jobs.source import Calibration, every_row
 from ssmith.spine.choice import SELECTIVE
+from ssmith.spine.outputs import OUTPUT_UNITS
 
 # Of the memory that is left, for weights and what a pass adds to them.
 _USABLE = 0.8
@@ -177,7 +178,7 @@ def _check_kind(task: PruneTask, *, reads_text: bool, by_block: bool) -> None:
 
 
 def _by_block(task: PruneTask) -> bool:
-    return all(budget.unit in SELECTIVE for budget in task.config.cuts)
+    return all(budget.unit in (*SELECTIVE, *OUTPUT_UNITS) for budget in task.config.cuts)
 
 
 def _plan(task: PruneTask, model: nn.Module, rows: Rows | None, progress: Progress) -> Plan:

@@ -26,6 +26,7 @@ from ssmith.core.selective import BlockRecord, Statistics, Totals
 from ssmith.core.settings import to_mapping
 from ssmith.criteria import by_name, with_settings
 from ssmith.criteria.grouped import BalancedGroups, GroupCriterion, StateScores
+from ssmith.criteria.outputs import with_ridge
 from ssmith.families import Site, model_digest
 from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
 from ssmith.spine.compensate import RECOVERY, stability_of
@@ -38,8 +39,6 @@ OF_GROUPS = (STATE,)
 """Units of Mamba-2's groups that methods with data know."""
 USUAL = "gram-greedy"
 """The best that stock code opens."""
-RIDGE = 1e-3
-"""Of the mean second moment of what the output map is given."""
 _ALLOWED: dict[str, tuple[Any, ...]] = {
     "scope": (AUTO, "uniform"), "min_per_layer": (0,), "ties": ("exact",),
     "semantics": (None, "remove", "project"),
@@ -141,7 +140,7 @@ def stages_of(cut: GroupCut, layer: GroupedLayer, removed: int) -> Sequence[Stag
         collect=lambda view, parts: _gathered(cut.criterion, view, parts),
         apply=lambda view, totals: _cut_(cut.criterion, view, totals, removed),
     )
-    return [first, _output_stage(layer)] if cut.refits else [first]
+    return [first, output_stage(layer)] if cut.refits else [first]
 
 
 def _gathered(criterion: GroupCriterion, layer: GroupedLayer, parts: GroupedParts) -> Statistics:
@@ -197,7 +196,7 @@ def _distance(criterion: BalancedGroups, halves: tuple[Statistics, Statistics], 
     return float((gap.square().sum() / (2 * kept * len(gap))).sqrt())
 
 
-def _output_stage(layer: GroupedLayer) -> Stage:
+def output_stage(layer: GroupedLayer) -> Stage:
     """Return the stage that fits a cut layer's output map to what the layer gave before.
 
     Both are given what reaches the layer now, behind the layers that are cut.
@@ -205,13 +204,12 @@ def _output_stage(layer: GroupedLayer) -> Stage:
     dense = GroupedLayer(layer.name, copy.deepcopy(layer.mixer))
 
     def collect(cut: GroupedLayer, parts: GroupedParts) -> Statistics:
-        weight = cut.mixer.out_proj.weight.double()
         own = cut.features(parts).double()
         old = dense.features(dense.parts(parts.hidden, parts.valid)).double()
+        lacking = _through(dense, old) - _through(cut, own)
         if parts.valid is not None:
-            own, old = (item * parts.valid.unsqueeze(-1) for item in (own, old))
-        own, old = own.flatten(0, 1), old.flatten(0, 1)
-        lacking = (old - own) @ weight.mT
+            own, lacking = (item * parts.valid.unsqueeze(-1) for item in (own, lacking))
+        own, lacking = own.flatten(0, 1), lacking.flatten(0, 1)
         return {
             "gram": own.mT @ own, "lacking": lacking.mT @ own,
             "energy": lacking.square().sum(),
@@ -228,13 +226,15 @@ def _output_stage(layer: GroupedLayer) -> Stage:
     return Stage(name=RECOVERY, collect=collect, apply=apply)
 
 
+def _through(layer: GroupedLayer, features: Float64[Tensor, "b l e"]) -> Float64[Tensor, "b l m"]:
+    weight: Tensor = layer.mixer.out_proj.weight
+    return features @ weight.double().mT
+
+
 def _output_change(
     gram: Float64[Tensor, "e e"], lacking: Float64[Tensor, "m e"], energy: float
 ) -> tuple[Float64[Tensor, "m e"], float]:
     """Return the best change of an output map, and the squared error it leaves."""
-    ridge = RIDGE * float(gram.diagonal().mean()) * torch.eye(len(gram), dtype=gram.dtype)
-    if not float(gram.diagonal().sum()):
-        return torch.zeros_like(lacking), energy
-    change = torch.linalg.solve(gram + ridge, lacking.mT).mT
+    change = torch.linalg.solve(with_ridge(gram), lacking.mT).mT
     after = energy - 2 * float((change * lacking).sum()) + float(((change @ gram) * change).sum())
     return change, max(after, 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,21 +17,27 @@ from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress, silent
 from ssmith.core.rows import Rows, as_rows
 from ssmith.families import LTILayer, Site, model_digest, sites
+from ssmith.families.mamba.selective import SelectiveLayer
 from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.registry import find_selective
 from ssmith.spine.choice import SELECTIVE, choose
 from ssmith.spine.depth import BLOCK, plan_blocks
-from ssmith.spine.grouped import OF_GROUPS, choose_cut, plan_grouped
+from ssmith.spine.grouped import OF_GROUPS, GroupCut, choose_cut, plan_grouped
 from ssmith.spine.losses import loss_on
 from ssmith.spine.lti import StatePlanner, method_of
+from ssmith.spine.outputs import OutputCut, choose_output_cut, plan_outputs
 from ssmith.spine.reach import share_that_reaches
 from ssmith.spine.selective import can_refit, plan_selective
 from ssmith.spine.tables import METHODS, plan_by_table
 from ssmith.surgery import prune_
 from ssmith.units import unit_named
 
-LTI, MIXER, GROUPED, TABLE = "lti", "selective", "grouped", "table"
+LTI, MIXER, GROUPED, OUTPUT, TABLE = "lti", "selective", "grouped", "output", "table"
 """Which planner knows a unit of a layer; blocks have one of their own."""
+_MEASURED: dict[str, tuple[Callable[[Budget], GroupCut | OutputCut], Callable[..., Plan]]] = {
+    GROUPED: (choose_cut, plan_grouped), OUTPUT: (choose_output_cut, plan_outputs),
+}  # fmt: skip
+"""What a budget is read as, and who meets it, where tables alone are a baseline."""
 
 
 def plan(
@@ -93,8 +99,8 @@ def label_of(model: nn.Module, budgets: Sequence[Budget]) -> str:
     ((kind, group),) = _groups(model, budgets)
     if kind == LTI:
         return method_of(group[0], has_data=True).label
-    if kind == GROUPED:
-        return choose_cut(group[0]).label
+    if kind in _MEASURED:
+        return _MEASURED[kind][0](group[0]).label
     if kind == TABLE:
         return METHODS.get(spelled(group[0].method), METHODS["magnitude"])
     layers = find_selective(model).values()
@@ -157,10 +163,14 @@ def _kind(site: Site, budget: Budget) -> str:
     view = site.view()
     if isinstance(view, LTILayer):
         return LTI
-    if isinstance(view, GroupedLayer):
-        measured = budget.unit in OF_GROUPS and spelled(budget.method) not in METHODS
-        return GROUPED if measured else TABLE
-    return MIXER if view is not None and budget.unit in SELECTIVE else TABLE
+    if isinstance(view, SelectiveLayer) and budget.unit in SELECTIVE:
+        return MIXER
+    if spelled(budget.method) in METHODS:
+        return TABLE
+    if isinstance(view, GroupedLayer) and budget.unit in OF_GROUPS:
+        return GROUPED
+    read = any(item.output for item in site.couplings if item.unit == budget.unit)
+    return OUTPUT if read else TABLE
 
 
 def _chosen(model: nn.Module, budget: Budget) -> dict[str, Site]:
@@ -190,18 +200,20 @@ def _decide(
     progress: Progress,
 ) -> Plan:
     budget = budgets[0]
+    known = kind in _MEASURED
     unseen = rows is None and spelled(budget.method) == AUTO
-    if kind == TABLE or (kind == GROUPED and unseen):
+    if kind == TABLE or (known and unseen):
         return plan_by_table(_chosen(model, budget), budget, model_digest(model))
-    if kind == GROUPED:
+    if known:
+        choice, measured = _MEASURED[kind]
+        choice(budget)
         if rows is None:
             raise InputError(
-                f"states of Mamba-2 are cut by {budget.method} on data, and there is none",
+                f"{budget.unit} is cut by {budget.method} on data, and there is none",
                 allowed=f"data, or the methods {' and '.join(METHODS)}",
             )
-        return plan_grouped(
-            model, _chosen(model, budget), budget, rows, config=config, progress=progress
-        )
+        there = _chosen(model, budget)
+        return measured(model, there, budget, rows, config=config, progress=progress)
     if kind == MIXER:
         if rows is None:
             raise InputError(

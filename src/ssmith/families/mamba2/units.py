@@ -159,6 +159,7 @@ def _head(mixer: Any) -> Coupling:
             mixer, {"head": 1, "inner": p, "expand": Fraction(p, _width(mixer))}
         ),
         per_block=g,
+        output="out_proj",
         renorms=_renorms(mixer),
     )  # fmt: skip
 
@@ -185,6 +186,7 @@ def _head_dim(mixer: Any) -> Coupling:
             {"head_dim": Fraction(1, h), "inner": 1, "expand": Fraction(1, _width(mixer))},
         ),
         per_block=h,
+        output="out_proj",
         renorms=_renorms(mixer),
     )  # fmt: skip
 

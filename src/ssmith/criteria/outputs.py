@@ -1,0 +1,177 @@
+"""Scores of units that one linear layer alone reads: heads, channels of heads, neurons, attention.
+
+Removing a unit takes its columns R out of the output map W. With S the second moment of what the
+map is given, the least that costs the output, after the columns that stay have made up for it, is
+``tr(W_R ((S⁻¹)_RR)⁻¹ W_Rᵀ)``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float64, Int64
+from torch import Tensor
+
+RIDGE = 1e-3
+"""Of the mean second moment of what the output map is given."""
+_TURNS = 128
+"""At most so many times costs are computed anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputCriterion(ABC):
+    """Says how much each unit matters that one output map reads."""
+
+    label: ClassVar[str]
+
+    @abstractmethod
+    def scores(
+        self,
+        gram: Float64[Tensor, "e e"],
+        weight: Float64[Tensor, "m e"],
+        columns: Int64[Tensor, "u w"],
+        *,
+        parts: int,
+        removed: int,
+    ) -> Float64[Tensor, "u"]:
+        """Return a score of every unit, larger is kept longer.
+
+        Args:
+            gram: sum of f fᵀ over the steps, f being what the map is given.
+            weight: of the map.
+            columns: of each unit.
+            parts: equal parts of the units, each of which loses as many.
+            removed: that many.
+
+        Returns:
+            Scores; the smallest of each part go.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnEnergy(OutputCriterion):
+    """Energy that each unit alone gives to the output, column by column: ``E[f²] ‖W‖²``.
+
+    Source: Wanda's score (arXiv 2306.11695), squared and summed over the columns of a unit.
+    """
+
+    label: ClassVar[str] = "Energy at the output"
+
+    def scores(
+        self,
+        gram: Float64[Tensor, "e e"],
+        weight: Float64[Tensor, "m e"],
+        columns: Int64[Tensor, "u w"],
+        *,
+        parts: int,
+        removed: int,
+    ) -> Float64[Tensor, "u"]:
+        return (gram.diagonal() * weight.square().sum(0))[columns].sum(-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnOBS(OutputCriterion):
+    """Greedy removal by what the output loses after the columns that stay have made up for it.
+
+    Of the units whose part may lose more, those that cost least go, a 128th of all at a time; then
+    W and S⁻¹ are what they are without them.
+
+    Source: Optimal Brain Surgeon (Hassibi and Stork, 1993) on coupled columns, as in ZipLM (arXiv
+        2302.04089).
+    Differs: parts that must stay equal have quotas; which channels go is each head's own matter.
+    """
+
+    label: ClassVar[str] = "OBS on the output map"
+
+    def scores(
+        self,
+        gram: Float64[Tensor, "e e"],
+        weight: Float64[Tensor, "m e"],
+        columns: Int64[Tensor, "u w"],
+        *,
+        parts: int,
+        removed: int,
+    ) -> Float64[Tensor, "u"]:
+        rest, inverse = weight.clone(), torch.linalg.inv(with_ridge(gram))
+        gone = torch.zeros(parts, len(columns) // parts, dtype=torch.bool, device=gram.device)
+        place = torch.zeros(len(columns), dtype=torch.float64, device=gram.device)
+        most = -(-removed * parts // _TURNS)
+        for turn in range(removed * parts):
+            left = removed - gone.sum(1)
+            if not int(left.sum()):
+                break
+            costs = _costs(rest, inverse, columns).view_as(gone)
+            free = ~gone & _cheapest(costs.masked_fill(gone, torch.inf), left)
+            ranked = costs.masked_fill(~free, torch.inf).flatten().argsort(stable=True)
+            now = ranked[: min(most, int(left.sum()))]
+            gone.view(-1)[now], place[now] = True, float(turn)
+            _remove_(rest, inverse, columns[now].flatten())
+        costs = _costs(rest, inverse, columns)
+        stays = ~gone.flatten()
+        order = costs.masked_fill(~stays, -1.0).argsort(stable=True).argsort(stable=True)
+        return torch.where(stays, removed * parts + order.double(), place)
+
+
+def with_ridge(gram: Float64[Tensor, "e e"]) -> Float64[Tensor, "e e"]:
+    """Return a Gram with a small multiple of its mean on the diagonal; ones where all is zero."""
+    mean = float(gram.diagonal().mean())
+    eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    return gram + (RIDGE * mean if mean else 1.0) * eye
+
+
+def made_up(
+    gram: Float64[Tensor, "e e"], weight: Float64[Tensor, "m e"], stays: Bool[Tensor, "e"]
+) -> Float64[Tensor, "m e"]:
+    """Return the output map whose columns that stay make up best for the others, which are zero.
+
+    ``W_K + W_R S_RK S_KK⁻¹``: what stays is not shrunk where nothing goes.
+    """
+    full = with_ridge(gram)
+    own, across = full[stays][:, stays], full[~stays][:, stays]
+    found = torch.zeros_like(weight)
+    found[:, stays] = weight[:, stays] + torch.linalg.solve(own, (weight[:, ~stays] @ across).mT).mT
+    return found
+
+
+def lost(
+    gram: Float64[Tensor, "e e"], old: Float64[Tensor, "m e"], new: Float64[Tensor, "m e"]
+) -> float:
+    """Return the squared error of the output, summed over the steps of the Gram."""
+    change = old - new
+    return max(float(((change @ gram) * change).sum()), 0.0)
+
+
+def _costs(
+    weight: Float64[Tensor, "m e"], inverse: Float64[Tensor, "e e"], columns: Int64[Tensor, "u w"]
+) -> Float64[Tensor, "u"]:
+    """Return what the removal of each unit costs; those that are gone cost nothing."""
+    if columns.shape[1] == 1:
+        flat = columns.flatten()
+        return weight[:, flat].square().sum(0) / inverse.diagonal()[flat].clamp(min=1e-300)
+    blocks = inverse[columns.unsqueeze(2), columns.unsqueeze(1)]
+    # A block that is gone is zero; what it is taken to be does not matter, as its weights are too.
+    empty = blocks.diagonal(dim1=1, dim2=2).sum(1) == 0
+    blocks = blocks + empty[:, None, None] * torch.eye(columns.shape[1], dtype=blocks.dtype)
+    own = weight[:, columns].movedim(1, 0)
+    found: Tensor = (torch.linalg.solve(blocks, own.mT) * own.mT).sum((1, 2))
+    return found
+
+
+def _cheapest(costs: Float64[Tensor, "p u"], left: Int64[Tensor, "p"]) -> Bool[Tensor, "p u"]:
+    """Return the cheapest of each part, as many as may still go from it."""
+    rank = costs.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
+    return rank < left.unsqueeze(1)
+
+
+def _remove_(
+    weight: Float64[Tensor, "m e"], inverse: Float64[Tensor, "e e"], columns: Int64[Tensor, "r"]
+) -> None:
+    """Take columns out of a map and of the inverse Gram; what stays makes up for them."""
+    moved = torch.linalg.solve(inverse[columns][:, columns], inverse[columns])
+    weight -= weight[:, columns] @ moved
+    inverse -= inverse[:, columns] @ moved
+    weight[:, columns] = 0.0
+    inverse[columns], inverse[:, columns] = 0.0, 0.0

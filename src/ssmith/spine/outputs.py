@@ -1,0 +1,194 @@
+"""Plans for units that one output map alone reads: heads, their channels, neurons, attention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor, nn
+
+from ssmith.calibrate import PassConfig, Stage, passage_of, run_pass
+from ssmith.core.budget import AUTO, NONE, Budget
+from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.names import spelled
+from ssmith.core.pattern import keep_largest
+from ssmith.core.plan import Cut, Plan
+from ssmith.core.progress import Progress
+from ssmith.core.rows import Rows
+from ssmith.core.selective import BlockRecord, Statistics, Totals
+from ssmith.core.settings import to_mapping
+from ssmith.core.unit import Coupling
+from ssmith.criteria import by_name, with_settings
+from ssmith.criteria.outputs import OutputCriterion, lost, made_up
+from ssmith.families import Site, model_digest
+from ssmith.families.mamba2.grouped import GroupedLayer
+from ssmith.spine.compensate import stability_of
+from ssmith.spine.grouped import output_stage
+from ssmith.spine.selective import facts_of, findings_of, refuse_adapters
+from ssmith.spine.tables import removed_counts
+from ssmith.surgery import new_values
+
+OUTPUT_UNITS = ("head", "head_dim", "neuron", "kv_group")
+"""Units that methods with data know where one output map alone reads them."""
+USUAL = "obs"
+_ALLOWED: dict[str, tuple[Any, ...]] = {
+    "scope": (AUTO, "uniform"), "min_per_layer": (0,), "ties": ("exact",),
+    "semantics": (None, "remove"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputCut:
+    """A cut of units of output maps, with nothing left to choose.
+
+    ``refits`` says whether the columns that stay make up for those that went.
+    """
+
+    budget: Budget
+    method: str
+    criterion: OutputCriterion
+    refits: bool
+
+    @property
+    def label(self) -> str:
+        """What cuts, in words."""
+        return self.criterion.label + (", output maps refitted" if self.refits else "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict: what was asked for and what chooses."""
+        method = {"name": self.method, "label": self.label, "terms": "O" if self.refits else ""}
+        return {
+            "budget": self.budget.as_dict(),
+            "method": {**method, **to_mapping(self.criterion)},
+        }
+
+
+def choose_output_cut(budget: Budget) -> OutputCut:
+    """Return what a budget asks of units of output maps."""
+    named = spelled(budget.method)
+    method = USUAL if named == AUTO else named
+    criterion = with_settings(by_name(method, "output"), method, budget.settings, budget.seed)
+    budget.refuse_beside(_ALLOWED, of=f"{budget.unit} of these layers")
+    if budget.pattern is not None:
+        raise InputError(f"sparsity is {budget.pattern}", allowed="a share or a count")
+    if budget.compensate not in (AUTO, NONE, ("O",)):
+        raise InputError(
+            f"compensate is {budget.compensate!r} for {budget.unit}",
+            allowed="auto, none, or O: the output map",
+        )
+    refits = budget.terms == {"O"} or (budget.compensate == AUTO and method == USUAL)
+    return OutputCut(budget=budget, method=method, criterion=criterion, refits=refits)
+
+
+def plan_outputs(
+    model: nn.Module,
+    there: Mapping[str, Site],
+    budget: Budget,
+    rows: Rows,
+    *,
+    config: PassConfig,
+    progress: Progress,
+) -> Plan:
+    """Decide which heads, channels of heads, neurons or attention groups of some layers go."""
+    refuse_adapters(model)
+    cut, digest = choose_output_cut(budget), model_digest(model)
+    tables = {name: site.coupling(budget.unit) for name, site in there.items()}
+    counts = removed_counts(tables, budget)
+    owners = {_place(site, tables[name]): name for name, site in there.items()}
+    if config.work_dir is not None and not config.identity:
+        config = replace(config, identity={"model": digest, "cuts": {budget.unit: cut.as_dict()}})
+    found = run_pass(
+        passage_of(model, rows, {place: model.get_submodule(place) for place in owners}),
+        lambda view: _stages(cut, there[owners[view.name]], view, counts[owners[view.name]]),
+        config,
+        progress=progress,
+        what=f"pruning {budget.unit}",
+    )
+    keep = {item.layer: item.keep[budget.unit].cpu() for item in found.records if item.keep}
+    cuts = (Cut(unit=budget.unit, keep=keep, **cut.as_dict()),)
+    after = {
+        name: _after(found.states[place].tensors, tables[name], keep[name], inner=place != name)
+        for place, name in owners.items()
+    }
+    return Plan(
+        cuts=cuts, values=new_values(model, cuts, after), model_digest=digest,
+        facts=facts_of(found.records), findings=findings_of(found.records),
+    )  # fmt: skip
+
+
+def _place(site: Site, table: Coupling) -> str:
+    """Return the module that a pass watches: a Mamba-2 mixer, or the output map of other layers."""
+    if isinstance(site.view(), GroupedLayer):
+        return site.name
+    if not isinstance(site.module.get_submodule(table.output), nn.Linear):
+        raise UnsupportedError(
+            f"{site.name}.{table.output} is no plain linear layer",
+            allowed="layers whose output map is one", next_step="choose the method magnitude",
+        )  # fmt: skip
+    return f"{site.name}.{table.output}" if site.name else table.output
+
+
+def _after(
+    tensors: Mapping[str, Tensor], table: Coupling, keep: Bool[Tensor, "..."], *, inner: bool
+) -> dict[str, Tensor]:
+    """Return a site's tensors after the cut, from those of what the pass watched."""
+    if not inner:
+        return dict(tensors)
+    parameter = f"{table.output}.weight"
+    weight = tensors["weight"]
+    stays = table.stays(parameter, 1, keep.flatten(), weight.shape[1])
+    return {parameter: weight[:, stays].contiguous()}
+
+
+def _stages(cut: OutputCut, site: Site, view: Any, removed: int) -> Sequence[Stage]:
+    """Return what is done to one layer.
+
+    A Mamba-2 mixer is cut in the pass, as its norm averages over what stays; what that changes is
+    fitted to as well. Of other layers the columns are emptied, which is the same.
+    """
+    stage = Stage(name=cut.budget.unit, collect=_gram_of, apply=partial(_cut_, cut, site, removed))
+    if isinstance(view, GroupedLayer) and cut.refits:
+        return [stage, output_stage(view)]
+    return [stage]
+
+
+def _gram_of(view: Any, parts: Any) -> Statistics:
+    features = view.features(parts).double()
+    if parts.valid is not None:
+        features = features * parts.valid.unsqueeze(-1)
+    flat = features.flatten(0, -2)
+    return {"gram": flat.mT @ flat}
+
+
+def _cut_(cut: OutputCut, site: Site, removed: int, view: Any, totals: Totals) -> BlockRecord:
+    """Choose, and write the output map; see `_stages`."""
+    unit, whole = cut.budget.unit, isinstance(view, GroupedLayer)
+    table = site.coupling(unit)
+    linear: Any = view.module.get_submodule(table.output) if whole else view.module
+    weight, gram = linear.weight.detach().double(), totals.sums["gram"]
+    columns = table.columns().to(weight.device)
+
+    def chosen(sums: Statistics) -> tuple[Float64[Tensor, "u"], Bool[Tensor, "u"]]:
+        scores = cut.criterion.scores(
+            sums["gram"], weight, columns, parts=table.per_block, removed=removed
+        )
+        return scores, keep_largest(scores.view(table.per_block, -1), removed).flatten()
+
+    keep = chosen(totals.sums)[1]
+    stays = torch.ones(weight.shape[1], dtype=torch.bool, device=weight.device)
+    stays[columns[~keep].flatten()] = False
+    new = made_up(gram, weight, stays) if cut.refits else weight * stays
+    grid = keep.view(table.grid).cpu()
+    facts = {
+        "before": table.count, "after": int(keep.sum()),
+        "error": {"before": lost(gram, weight, weight * stays), "after": lost(gram, weight, new)},
+        "stability": stability_of(totals, chosen),
+    }  # fmt: skip
+    linear.weight.copy_(new)
+    if whole:
+        replace(site, module=view.module).cut_(table, grid, "shrink")
+    return BlockRecord(layer=site.name, stage=unit, keep={unit: grid}, facts=facts)

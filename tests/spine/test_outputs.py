@@ -1,0 +1,140 @@
+"""Heads, their channels, neurons and attention groups by data, in every family that has them."""
+
+import copy
+
+import pytest
+import torch
+
+import ssmith as sm
+from helpers.every_unit import CASES, build
+from helpers.selective import windows_of
+from ssmith.calibrate import PassConfig
+from ssmith.core.errors import ArtefactError, InputError
+from ssmith.families import sites
+from ssmith.families.hf.double import in_double
+from ssmith.families.hf.engine import engine
+from ssmith.spine.outputs import OUTPUT_UNITS
+
+pytest.importorskip("transformers")
+FORMS = [
+    (name, unit)
+    for name, unit in CASES
+    if any(item.output for site in sites(build(name)).values() for item in site.couplings
+           if item.unit == unit)
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return windows_of(4, 20)
+
+
+@torch.no_grad()
+def logits(model, rows):
+    with in_double(model) as wide, engine(wide):
+        return wide(input_ids=rows.batch(range(4)).inputs.ids).logits
+
+
+def cut_by(model, plan, mode="shrink"):
+    cut = copy.deepcopy(model)
+    sm.prune_(cut, plan, mode)
+    return cut
+
+
+def test_the_units_that_are_known_are_those_of_the_tables():
+    assert {unit for _, unit in FORMS} == set(OUTPUT_UNITS)
+
+
+@pytest.mark.parametrize(("name", "unit"), FORMS)
+def test_a_plan_is_complete_and_better_than_by_energy_alone(name, unit, rows):
+    dense, error = build(name), {}
+    for method in ("obs", "output-energy"):
+        plan = sm.plan(dense, sm.Budget(unit, 0.5, method=method), rows)
+        small = logits(cut_by(dense, plan), rows)
+        torch.testing.assert_close(
+            logits(cut_by(dense, plan, "mask"), rows), small, rtol=0, atol=1e-9
+        )
+        # The first layer that is cut is given the same by both.
+        error[method] = plan.facts["stages"][0]["error"]["after"]
+        assert bool(plan.values) == (method == "obs")
+    assert error["obs"] < error["output-energy"]
+
+
+@pytest.mark.parametrize("unit", OUTPUT_UNITS)
+def test_a_refit_lowers_the_error_of_any_choice(unit, rows):
+    dense = build("bamba")
+    for method in ("obs", "output-energy"):
+        errors = []
+        for compensate in ("none", ("O",)):
+            plan = sm.plan(dense, sm.Budget(unit, 0.5, method=method, compensate=compensate), rows)
+            change = logits(cut_by(dense, plan), rows) - logits(dense, rows)
+            errors.append(float(change.square().mean()))
+        assert errors[1] < errors[0], method
+
+
+@pytest.mark.parametrize("name", ["bamba", "nemotron_h"])
+def test_values_are_the_output_map_on_what_the_pass_saw(name, rows):
+    """The first layer that is cut sees dense inputs: its new columns are least squares there."""
+    dense = build(name)
+    plan = sm.plan(dense, sm.Budget("neuron", 0.5), rows)
+    layer, keep = next(iter(plan.cuts[0].keep.items()))
+    path = next(key for key in plan.values if key.startswith(f"{layer}."))
+    linear, seen = dense.get_submodule(path.removesuffix(".weight")), []
+    hook = linear.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.no_grad(), engine(dense):
+        dense(input_ids=rows.batch(range(4)).inputs.ids)
+    hook.remove()
+    f = seen[0].flatten(0, 1)
+    ridge = 1e-3 * float((f * f).sum(0).mean())
+    S = f.mT @ f + ridge * torch.eye(f.shape[1], dtype=f.dtype)
+    wanted = (linear.weight.detach() @ S)[:, keep] @ torch.linalg.inv(S[keep][:, keep])
+    torch.testing.assert_close(plan.values[path], wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_padding_counts_for_nothing():
+    model = build("nemotron_h")
+    loader = [{"input_ids": torch.randint(1, 60, (2, 12), generator=torch.manual_seed(s))}
+              for s in range(2)]  # fmt: skip
+    padded = []
+    for batch in loader:
+        ids = torch.cat([batch["input_ids"], torch.full((2, 5), 7)], dim=1)
+        padded.append({"input_ids": ids, "valid": torch.arange(17).expand(2, -1) < 12})
+
+    def forward(net, batch):
+        return net(input_ids=batch["input_ids"])
+
+    budget = sm.Budget("neuron", 0.5)
+    plain = sm.plan(model, budget, sm.rows(loader, forward=forward))
+    same = sm.plan(
+        model, budget, sm.rows(padded, forward=forward, valid=lambda batch: batch["valid"])
+    )
+    for name, value in plain.values.items():
+        torch.testing.assert_close(same.values[name], value, rtol=1e-9, atol=1e-11)
+
+
+def test_a_kept_pass_goes_on_to_the_same_plan(tmp_path, rows):
+    model, budget = build("bamba"), sm.Budget("head_dim", 0.5)
+    whole = sm.plan(model, budget, rows)
+    config = PassConfig(work_dir=tmp_path / "work")
+    first = sm.plan(model, budget, rows, run=config)
+    again = sm.plan(model, budget, rows, run=config)
+    for other in (first, again):
+        assert all(torch.equal(other.values[key], whole.values[key]) for key in whole.values)
+        assert all(torch.equal(other.cuts[0].keep[k], v) for k, v in whole.cuts[0].keep.items())
+    with pytest.raises(ArtefactError, match=r"sparsity was 0.5 and is 0.25"):
+        sm.plan(model, sm.Budget("head_dim", 0.25), rows, run=config)
+
+
+def test_what_has_no_meaning_is_refused(rows):
+    model = build("bamba")
+    for budget, said in [
+        (sm.Budget("neuron", 0.5, method="ghost"), "no method 'ghost'"),
+        (sm.Budget("neuron", 0.5, compensate=("C",)), "compensate"),
+        (sm.Budget("neuron", 0.001), "none"),
+        (sm.Budget("head", 1), "multiples of 2"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            sm.plan(model, budget, rows)
+    with pytest.raises(InputError, match="there is none"):
+        sm.plan(model, sm.Budget("neuron", 0.5, method="obs"))
+    assert sm.plan(model, sm.Budget("neuron", 0.5)).findings[0].kind == "baseline"
