@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 import re
+import signal
 import tarfile
 
 import pytest
@@ -174,3 +175,16 @@ def test_a_policy_is_printed_as_it_is_read(tmp_path):
     ):
         (tmp_path / "policy.toml").write_text(policy.as_toml())
         assert read_policy(tmp_path / "policy.toml") == policy
+
+
+def test_what_a_killed_archive_leaves_is_swept_by_the_next_one(shelf, tmp_path, monkeypatch):
+    version, out = adapter_of(shelf), tmp_path / "shared" / "out.tar"
+    child = os.fork()
+    if child == 0:
+        # Tests clean up after themselves in the parent alone.
+        monkeypatch.setattr(tarfile.TarFile, "addfile", lambda *_: os.kill(os.getpid(), 9))
+        export(shelf.line, version, out)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert [item.name.startswith(".out.tar.") for item in out.parent.iterdir()] == [True]
+    export(shelf.line, version, out)
+    assert [item.name for item in out.parent.iterdir()] == ["out.tar"]

@@ -156,34 +156,38 @@ def new_directory(path: Path, *, overwrite: bool = False, sealed: bool = False) 
     """
     refuse_existing(path, overwrite=overwrite)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, scratch = hold(path, _new_directory)
-    except OSError as error:
-        raise _refused(f"cannot write beside {path}", error) from error
-    try:
-        yield scratch
-        if not sealed:
-            write_manifest(scratch)
-        _settle(scratch)
-        _swap_in(scratch, path)
+        with beside(path) as scratch:
+            try:
+                yield scratch
+                if not sealed:
+                    write_manifest(scratch)
+            except ArtefactError as error:
+                # Users do not know the scratch directory.
+                what = error.what.replace(str(scratch), str(path))
+                raise ArtefactError(
+                    what, allowed=error.allowed, next_step=error.next_step
+                ) from error
+            _settle(scratch)
+            _swap_in(scratch, path)
     except (OSError, SafetensorError) as error:
-        if isinstance(error, ArtefactError):
-            # Users do not know the scratch directory.
-            what = error.what.replace(str(scratch), str(path))
-            raise ArtefactError(what, allowed=error.allowed, next_step=error.next_step) from error
         if isinstance(error, SsmithError):
             raise
-        raise _refused(f"cannot write {path}", error) from error
+        raise ArtefactError(
+            f"cannot write {path}: {getattr(error, 'strerror', None) or error}",
+            next_step=f"{cure(error)}, or choose another output; nothing was changed",
+        ) from error
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """Yield a directory beside ``path`` that is gone afterwards; `sweep` removes a killed one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, scratch = hold(path, _new_directory)
+    try:
+        yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         os.close(descriptor)
-
-
-def _refused(what: str, error: Exception) -> ArtefactError:
-    return ArtefactError(
-        f"{what}: {getattr(error, 'strerror', None) or error}",
-        next_step=f"{cure(error)}, or choose another output; nothing was changed",
-    )
 
 
 def _new_directory(place: Path) -> int:

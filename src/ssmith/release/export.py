@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import tarfile
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from ssmith.core.directories import new_directory, refuse_existing, write_manifest
+from ssmith.core.directories import beside, new_directory, refuse_existing, write_manifest
 from ssmith.core.errors import ArtefactError, InputError
 from ssmith.core.files import read_json, to_json
 from ssmith.release.disk import hex_of, in_our_words, write_new
@@ -48,16 +47,13 @@ def export(line: Line, version: Version, out: Path, *, overwrite: bool = False) 
             _fill(line, version, scratch)
         return out
     refuse_existing(out, overwrite=overwrite)
-    with in_our_words(out, after="nothing was written"):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
-            inside = Path(place) / "whole"
-            inside.mkdir()
-            _fill(line, version, inside)
-            write_manifest(inside)
-            packed = Path(place) / out.name
-            _pack(inside, packed, out.name.removesuffix(ARCHIVE))
-            packed.replace(out)
+    with in_our_words(out, after="nothing was written"), beside(out) as place:
+        inside, packed = place / "whole", place / out.name
+        inside.mkdir()
+        _fill(line, version, inside)
+        write_manifest(inside)
+        _pack(inside, packed, out.name.removesuffix(ARCHIVE))
+        packed.replace(out)
     return out
 
 
