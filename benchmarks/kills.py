@@ -60,8 +60,8 @@ ASKED, FEWEST = 20, 6
 _FILES = sorted((ROOT / "src" / "ssmith").rglob("*.py"))
 SOURCES = hashlib.sha256(b"".join(item.read_bytes() for item in _FILES)).hexdigest()[:12]
 """Of the code that was killed."""
-TIMED = {"speed", "saving", "verdict", "findings", "changes"}
-"""Keys of receipts under which all may hang on what was timed."""
+TIMED = {"speed", "saving", "verdict", "findings", "changes", "measured"}
+"""Keys of receipts under which all may hang on what was timed, or measured of the machine."""
 _LINE = "line.json"
 
 State = dict[str, Any]

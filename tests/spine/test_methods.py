@@ -6,6 +6,7 @@ import torch
 import ssmith as sm
 from helpers.models import Kind, make_model
 from helpers.parts import make_part
+from ssmith.calibrate import PassConfig
 from ssmith.core.errors import InputError
 from ssmith.criteria import LAST, Hinf, Magnitude, Random, StateOBS
 from ssmith.evaluation import predict
@@ -192,3 +193,18 @@ def test_planning_leaves_model_and_mode_alone(model, part):
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert bool(torch.isfinite(predict(model.float(), part)).all())
+
+
+def test_rows_pass_as_many_at_a_time_as_is_said_and_decide_the_same(model, part):
+    seen = []
+    for layer in model.modules():
+        layer.register_forward_pre_hook(
+            lambda _, given: seen.append(len(given[0])) if given else None
+        )
+    usual = sm.plan(model, states(method="state-obs"), part)
+    assert max(seen) == len(LENGTHS)
+    seen.clear()
+    found = sm.plan(model, states(method="state-obs"), part, run=PassConfig(batch_size=3))
+    assert max(seen) == 3
+    for first, second in zip(usual.cuts, found.cuts, strict=True):
+        assert all(torch.equal(first.keep[name], second.keep[name]) for name in first.keep)

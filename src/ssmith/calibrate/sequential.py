@@ -99,7 +99,7 @@ class _Pass:
         self._store = store_of(config, passage)
         self._reference, self._meter = reference, meter
         self._names = sites_in(passage)
-        self._batched = list(_batches(self._group, passage.rows, config.batch_size))
+        self._batched = list(_batches(self._group, passage.rows, config.at_once()))
         self._done = self._names[: self._store.finished()]
         self._records: list[BlockRecord] = []
 

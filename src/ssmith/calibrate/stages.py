@@ -51,7 +51,7 @@ class PassConfig:
     """How a pass runs; but for ``order``, nothing here changes what it decides.
 
     Args:
-        batch_size: rows per forward pass, ≥ 1.
+        batch_size: rows per forward pass, ≥ 1; 4 if None, of sequences that S5 and S4D read 64.
         work_dir: keep activations and finished sites here, and go on from what it holds; None to
             keep all in memory.
         kept_gb: memory, in 10⁹ bytes, for what flows inside a site, where a cut leaves it as it is;
@@ -65,7 +65,7 @@ class PassConfig:
             only measures.
     """
 
-    batch_size: int = 4
+    batch_size: int | None = None
     work_dir: Path | None = None
     kept_gb: float = 1.0
     order: Order = "sequential"
@@ -73,9 +73,14 @@ class PassConfig:
     lasting: bool = True
 
     def __post_init__(self) -> None:
-        check_integer("batch_size", self.batch_size, at_least=1)
+        if self.batch_size is not None:
+            check_integer("batch_size", self.batch_size, at_least=1)
         check_number("kept_gb", self.kept_gb, at_least=0)
         check_choice("order", self.order, get_args(Order))
+
+    def at_once(self, usual: int = 4) -> int:
+        """Return how many rows run in one forward pass."""
+        return self.batch_size or usual
 
     @property
     def kept_bytes(self) -> int:

@@ -6,7 +6,7 @@ from ssmith.criteria.hinf import Hinf
 from ssmith.criteria.lamp import LAMP
 from ssmith.criteria.last import LAST
 from ssmith.criteria.magnitude import Magnitude
-from ssmith.criteria.names import KINDS, by_name, names, with_settings
+from ssmith.criteria.names import KINDS, by_name, names, unknown_method, with_settings
 from ssmith.criteria.random import Random
 from ssmith.criteria.state_obs import StateOBS
 
@@ -22,5 +22,6 @@ __all__ = [
     "StateOBS",
     "by_name",
     "names",
+    "unknown_method",
     "with_settings",
 ]

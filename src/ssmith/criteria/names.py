@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any, Literal, TypeVar
 
+from ssmith.core.errors import InputError
 from ssmith.core.names import spelled, unknown_name
 from ssmith.criteria.aire import AIRE
 from ssmith.criteria.grouped import (
@@ -103,8 +104,18 @@ def by_name(name: str, kind: Kind = "lti") -> Any:
     """
     known, key = _KNOWN[kind], spelled(name)
     if key not in known:
-        raise unknown_name(f"there is no method {name!r} for {KINDS[kind]}", key, known)
+        raise unknown_method(name, KINDS[kind], known)
     return known[key]
+
+
+def unknown_method(name: str, of: str, known: Iterable[str]) -> InputError:
+    """Return the error of a method that there is not, or that is one for something else."""
+    said, key, there = f"there is no method {name!r} for {of}", spelled(name), list(known)
+    others = [KINDS[kind] for kind, methods in _KNOWN.items() if key in methods]
+    if others:
+        step = f"{key} is a method for {' and for '.join(others)}: cut these, or choose another one"
+        return InputError(said, allowed=", ".join(there), next_step=step)
+    return unknown_name(said, key, there)
 
 
 def with_settings(criterion: T, name: str, settings: Mapping[str, Any], seed: int) -> T:

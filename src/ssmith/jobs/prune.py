@@ -20,6 +20,7 @@ from ssmith.calibrate.shards import Group
 from ssmith.core.budget import Budget
 from ssmith.core.directories import new_directory
 from ssmith.core.errors import InputError
+from ssmith.core.names import spelled
 from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt
@@ -51,7 +52,7 @@ class PruneConfig:
         cuts: budgets, met in order; empty where a plan is given.
         mode: ``shrink`` or ``mask`` for all units; each unit's own way if None.
         calibration: on which rows.
-        batch_size: rows per forward pass, ≥ 1.
+        batch_size: rows per forward pass, ≥ 1; 4 if None, of sequences that S5 and S4D read 64.
         kept_gb: memory for what is held of a block between two looks at it, in 10⁹ bytes; 1 if
             None.
         from_disk: read blocks one by one; None to do so if the model would fill the memory.
@@ -60,7 +61,7 @@ class PruneConfig:
     cuts: tuple[Budget, ...] = ()
     mode: Mode | None = None
     calibration: Calibration = field(default_factory=Calibration)
-    batch_size: int = 4
+    batch_size: int | None = None
     kept_gb: float | None = None
     from_disk: bool | None = None
 
@@ -169,6 +170,14 @@ def _check_kind(task: PruneTask, *, reads_text: bool, by_block: bool) -> None:
         "from_disk": task.config.from_disk or None,
         "work_dir": task.work_dir,
     }
+    if task.config.calibration.data is None and task.plan is None:
+        drawn = any(spelled(budget.method) == "random" for budget in task.config.cuts)
+        unread = {"batch_size": task.config.batch_size, "seed": task.config.calibration.seed}
+        for name, value in unread.items():
+            if value and not (name == "seed" and drawn):
+                raise InputError(
+                    f"{name} without data", next_step="name the rows as well, or leave it out"
+                )
     named = [name for name, value in given.items() if value is not None]
     if named and task.plan is None and not by_block:
         raise InputError(
@@ -253,7 +262,7 @@ def _needed(
 
     def estimate(*, from_disk: bool) -> Preflight:
         return preflight(
-            sizes, windows, batch_size=len(windows) if choice.lockstep else run.batch_size,
+            sizes, windows, batch_size=len(windows) if choice.lockstep else run.at_once(),
             kept_bytes=round(run.kept_gb * 1e9), on_disk=run.work_dir is not None,
             blocks_from_disk=from_disk, statistics=spine.summed_numbers(choice, layer),
         )  # fmt: skip

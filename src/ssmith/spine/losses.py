@@ -14,10 +14,12 @@ from ssmith.evaluation.perplexity import window_losses
 from ssmith.evaluation.predict import over_batches, tensor_of
 from ssmith.families import answers_of
 
-BATCH_SIZE = 64
+BATCH_SIZE, WINDOWS = 64, 8
 
 
-def loss_on(model: nn.Module, rows: Rows | None) -> Callable[[nn.Module], float]:
+def loss_on(
+    model: nn.Module, rows: Rows | None, batch_size: int | None = None
+) -> Callable[[nn.Module], float]:
     """Return how a cut model's loss is measured: no label is read.
 
     Of windows of text it is the perplexity; of anything else, how far outputs are from the dense
@@ -30,13 +32,16 @@ def loss_on(model: nn.Module, rows: Rows | None) -> Callable[[nn.Module], float]
             next_step="give rows of the kind the model was trained on",
         )
     if isinstance(rows, TokenWindows):
-        return lambda other: math.exp(float(window_losses(other, rows).sum()) / rows.scored)
+        size = batch_size or WINDOWS
+        return lambda other: math.exp(
+            float(window_losses(other, rows, batch_size=size).sum()) / rows.scored
+        )
 
     def outputs_of(other: nn.Module) -> list[Tensor]:
         def run(batch: Batch) -> Tensor:
             return tensor_of(rows.forward(other, batch)).cpu()
 
-        return over_batches(other, rows, run, BATCH_SIZE)
+        return over_batches(other, rows, run, batch_size or BATCH_SIZE)
 
     dense = outputs_of(model)
     classes = is_classifier(model)

@@ -15,11 +15,11 @@ from ssmith.core.compensation import Compensation, Poles, RefitConfig
 from ssmith.core.errors import InputError
 from ssmith.core.layers import Finding
 from ssmith.core.moments import Moments
-from ssmith.core.names import spelled, unknown_name
+from ssmith.core.names import spelled
 from ssmith.core.plan import Cut, Plan
 from ssmith.core.rows import Rows
 from ssmith.core.scores import Scores
-from ssmith.criteria import Criterion, StateOBS, by_name, names, with_settings
+from ssmith.criteria import Criterion, StateOBS, by_name, names, unknown_method, with_settings
 from ssmith.spine.losses import is_classifier
 from ssmith.spine.measured import loss_curves
 from ssmith.spine.refit import BATCH_SIZE, refit_by_layer, refit_white
@@ -101,7 +101,7 @@ def method_of(budget: Budget, *, has_data: bool) -> StateMethod:
         poles, criterion = REDUCTIONS[name][0], by_name("state-obs")
     elif name not in names():
         known = (*names(), *REDUCTIONS)
-        raise unknown_name(f"there is no method {budget.method!r} for states", name, known)
+        raise unknown_method(budget.method, "states of S5 and S4D", known)
     else:
         criterion = by_name(name)
     criterion = _with_settings(criterion, name, budget)
@@ -172,6 +172,7 @@ class StatePlanner:
     model: nn.Module
     method: StateMethod
     rows: Rows | None
+    batch_size: int = BATCH_SIZE
 
     def __post_init__(self) -> None:
         if self.rows is None and self.method.needs_data:
@@ -193,7 +194,10 @@ class StatePlanner:
         if "sensitivity" not in self.method.criterion.needs:
             return None
         return calibrate.measure_sensitivity(
-            self.model, self._part, centred=is_classifier(self.model)
+            self.model,
+            self._part,
+            centred=is_classifier(self.model),
+            batch_size=self.batch_size,
         )
 
     @cached_property
@@ -205,7 +209,7 @@ class StatePlanner:
             return {modes.layer: calibrate.white_moments(modes) for modes in layers}
         if not (method.criterion.needs or method.measured or method.refit == "once"):
             return None
-        found = calibrate.measure_moments(self.model, self._part, batch_size=BATCH_SIZE)
+        found = calibrate.measure_moments(self.model, self._part, batch_size=self.batch_size)
         if self.sensitivity is None:
             return found
         return calibrate.with_sensitivity(self.model, found, self.sensitivity)
@@ -262,5 +266,5 @@ class StatePlanner:
             self.model, cut, self._part, self.method.config,
             # States are chosen again in each layer, on what the cut layers hand on.
             criterion=criterion if isinstance(criterion, StateOBS) else None,
-            sensitivity=self.sensitivity,
+            sensitivity=self.sensitivity, batch_size=self.batch_size,
         )  # fmt: skip

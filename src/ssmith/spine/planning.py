@@ -27,6 +27,7 @@ from ssmith.spine.losses import loss_on
 from ssmith.spine.lti import StatePlanner, method_of
 from ssmith.spine.outputs import OutputCut, choose_output_cut, plan_outputs
 from ssmith.spine.reach import share_that_reaches
+from ssmith.spine.refit import BATCH_SIZE
 from ssmith.spine.selective import can_refit, plan_selective
 from ssmith.spine.tables import METHODS, plan_by_table
 from ssmith.surgery import prune_
@@ -222,12 +223,14 @@ def _decide(
             )
         return plan_selective(model, budgets, rows, config, progress)
     if kind == BLOCK:
-        loss, seen = loss_on(model, rows), "" if rows is None else rows.fingerprint
+        loss = loss_on(model, rows, config.batch_size)
+        seen = "" if rows is None else rows.fingerprint
         return plan_blocks(
             model, budget, loss, identity={"model": model_digest(model), "rows": seen},
             work_dir=config.work_dir, progress=progress,
         )  # fmt: skip
-    return StatePlanner(model, method_of(budget, has_data=rows is not None), rows).plan(budget)
+    method, size = method_of(budget, has_data=rows is not None), config.at_once(BATCH_SIZE)
+    return StatePlanner(model, method, rows, size).plan(budget)
 
 
 def _reached(model: nn.Module, budget: Budget, rows: Rows | None) -> Budget:

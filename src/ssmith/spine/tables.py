@@ -12,11 +12,12 @@ from ssmith.allocate.ranking import apportion
 from ssmith.core.budget import AUTO, NONE, Budget
 from ssmith.core.errors import InputError
 from ssmith.core.layers import Finding
-from ssmith.core.names import spelled, unknown_name
+from ssmith.core.names import spelled
 from ssmith.core.pattern import keep_largest
 from ssmith.core.plan import Cut, Plan
 from ssmith.core.seeds import generator
 from ssmith.core.unit import Coupling
+from ssmith.criteria import unknown_method
 from ssmith.families import Site
 
 _ALLOWED: dict[str, tuple[Any, ...]] = {
@@ -43,7 +44,7 @@ def plan_by_table(sites: dict[str, Site], budget: Budget, digest: str) -> Plan:
         message = f"{budget.unit} is cut by magnitude, a baseline: nothing was measured on data"
         findings = (Finding(layer="", kind="baseline", message=message),)
     if method not in METHODS:
-        raise unknown_name(f"there is no method {method!r} for {budget.unit}", method, METHODS)
+        raise unknown_method(method, f"{budget.unit} of these layers", METHODS)
     budget.refuse_beside(_ALLOWED, of=f"{budget.unit} of these layers")
     if budget.pattern is not None:
         raise InputError(f"sparsity is {budget.pattern}", allowed="a share or a count")
