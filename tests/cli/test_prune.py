@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.tiny_hybrids import tiny_hybrid
 from helpers.tiny_mamba import tiny
 from ssmith import api
 from ssmith.core.files import read_json
@@ -283,3 +284,12 @@ def test_a_text_may_stand_under_another_key(place, ssmith):
     asked = ("--cut", "entry=0.5", "--out", "small")
     assert prune(ssmith, "mamba", *asked, data="lines.jsonl").code == 2
     assert prune(ssmith, "mamba", *asked, "--field", "line", data="lines.jsonl").code == 0
+
+
+def test_the_command_refuses_before_it_reads_any_data(ssmith, tmp_path):
+    tiny_hybrid("bamba").save_pretrained(tmp_path / "model")
+    cut = ("prune", tmp_path / "model", "--cut", "state=0.5", "--out", tmp_path / "out")
+    ended = ssmith(*cut, "--method", "balanced", "--target", "stock", "--data", "/no/such/text")
+    assert ended.code == 2
+    assert "stock would not open the result" in ended.err
+    assert not (tmp_path / "out").exists()

@@ -32,8 +32,16 @@ _ADDS = "no; it has offsets that stock transformers does not know, and only ssmi
 
 def portable(model: nn.Module, plan: Plan, mode: Mode | None = None) -> str:
     """Return where a model that is cut by a plan will open, tried without its weights."""
+    return sized(model, plan, mode)[1]
+
+
+def sized(model: nn.Module, plan: Plan, mode: Mode | None = None) -> tuple[nn.Module, str]:
+    """Return a model as a plan cuts it, without its weights, and where it will open.
+
+    A model that is none of transformers' is returned as it is.
+    """
     if not is_language_model(model):
-        return of_other(model)
+        return model, of_other(model)
     trial = _without_weights(model)
     before, norms = stock_configs(trial), []
     for cut in plan.cuts:
@@ -48,8 +56,9 @@ def portable(model: nn.Module, plan: Plan, mode: Mode | None = None) -> str:
                 sync_depth_(trial)
                 before = stock_configs(trial)
     sync_config_(trial, before)
-    added = sorted(set(plan.values) - set(model.state_dict()))
-    return by_trial(trial, sites_in(trial), added, norms)[1]
+    made = set(plan.values) | set(trial.state_dict())
+    added = sorted(made - set(model.state_dict()))
+    return trial, by_trial(trial, sites_in(trial), added, norms)[1]
 
 
 def by_trial(

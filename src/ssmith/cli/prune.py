@@ -57,7 +57,7 @@ def add(subparsers: flags.Subparsers) -> None:
     known = settings_of(_BUDGET)
     for name, (flag, metavar) in PER_CUT.items():
         command.add(f"--{flag}", in_words(known[name]), metavar=metavar, many=True)
-    command.settings(_CONFIG, ("mode",))
+    command.settings(_CONFIG, ("mode", "target"))
     command.group("calibration")
     command.settings("ssmith.jobs.source:Calibration", under="calibration")
     command.settings(_CONFIG, ("batch_size", "kept_gb", "from_disk"))

@@ -13,11 +13,13 @@ from torch import nn
 from ssmith import api, artefact, spine, surgery
 from ssmith.artefact.blockwise import Assembly, DirectoryBlocks
 from ssmith.artefact.configs import is_language_model, is_read_by_block, read_any_config
+from ssmith.artefact.openers import OPENERS, Opener, check_opens
 from ssmith.artefact.tuned import lineage
 from ssmith.calibrate import PassConfig
 from ssmith.calibrate.preflight import BlockSizes, Preflight, free_memory, preflight
 from ssmith.calibrate.shards import Group
 from ssmith.core.budget import Budget
+from ssmith.core.checks import check_choice
 from ssmith.core.directories import new_directory
 from ssmith.core.errors import InputError
 from ssmith.core.names import spelled
@@ -51,6 +53,8 @@ class PruneConfig:
     Args:
         cuts: budgets, met in order; empty where a plan is given.
         mode: ``shrink`` or ``mask`` for all units; each unit's own way if None.
+        target: what must open the result: ``engine`` (ssmith), ``stock`` transformers,
+            ``llama.cpp`` or ``vllm``; a cut that it does not open is refused.
         calibration: on which rows.
         batch_size: rows per forward pass, ≥ 1; 4 if None, of sequences that S5 and S4D read 64.
         kept_gb: memory for what is held of a block between two looks at it, in 10⁹ bytes; 1 if
@@ -60,10 +64,14 @@ class PruneConfig:
 
     cuts: tuple[Budget, ...] = ()
     mode: Mode | None = None
+    target: Opener = "engine"
     calibration: Calibration = field(default_factory=Calibration)
     batch_size: int | None = None
     kept_gb: float | None = None
     from_disk: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("target", self.target, OPENERS)
 
     def run(self, work_dir: Path | None) -> PassConfig:
         """Return how a pass runs, with or without a working directory."""
@@ -141,11 +149,17 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
         model = made.model
         if made.report is not None:
             say(made.said)
+        target, mode = task.config.target, task.config.mode
+        if target != "engine":
+            check_opens(target, model, spine.outline(model, task.config.cuts), mode)
         rows, read = _rows(task.config.calibration, model, directory, windows)
         plan = _plan(task, model, rows, progress)
-        portable = artefact.portable(model, plan, task.config.mode)
-        receipt = api.prune_(model, plan, task.config.mode)
+        portable = artefact.portable(model, plan, mode)
+        note = check_opens(target, model, plan, mode)
+        receipt = api.prune_(model, plan, mode)
         say(f"portable: {portable}")
+        if note:
+            say(f"note: {note}")
     receipt = _told(task, receipt, rows, peak, needed, read=read)
     if made.report is not None:
         merged = {"digest": plan.model_digest, "said": made.said}
@@ -301,6 +315,8 @@ def _from_disk(
             digest=blocks.digest(), progress=progress,
         )  # fmt: skip
     say(f"portable: {artefact.portable(blocks.skeleton, plan)}")
+    if note := check_opens(task.config.target, blocks.skeleton, plan):
+        say(f"note: {note}")
     receipt = surgery.receipt_of(blocks.skeleton, plan)
     receipt = _told(task, receipt, windows, peak, needed, read=told_of(windows.details))
     if task.out is not None and Group.current().rank == 0:

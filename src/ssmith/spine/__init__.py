@@ -1,7 +1,7 @@
 """The spine: the only room where two verbs meet."""
 
 from ssmith.spine.choice import choose
-from ssmith.spine.planning import label_of, plan
+from ssmith.spine.planning import label_of, outline, plan
 from ssmith.spine.selective import can_refit, check_windows, plan_from_disk
 from ssmith.spine.sizes import summed_numbers
 
@@ -10,6 +10,7 @@ __all__ = [
     "check_windows",
     "choose",
     "label_of",
+    "outline",
     "plan",
     "plan_from_disk",
     "summed_numbers",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float64
@@ -52,6 +52,8 @@ class OutputCut:
     method: str
     criterion: OutputCriterion
     refits: bool
+
+    semantics: ClassVar[str] = "remove"
 
     @property
     def label(self) -> str:

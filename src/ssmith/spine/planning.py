@@ -108,6 +108,25 @@ def label_of(model: nn.Module, budgets: Sequence[Budget]) -> str:
     return choose(group, refits=all(map(can_refit, layers))).label
 
 
+def outline(model: nn.Module, budgets: Sequence[Budget]) -> Plan:
+    """Return a plan of the sizes that budgets lead to if all layers lose alike, by chance.
+
+    Nothing is measured: it says what will open the result. Units that are only masked, whole blocks
+    and targets are left out.
+    """
+    cuts = []
+    for budget in budgets:
+        unit = unit_named(budget.unit)
+        if "shrink" not in unit.modes or unit.whole or isinstance(budget.sparsity, Target):
+            continue
+        kind = _planner(model, budget)
+        like = Budget(budget.unit, budget.sparsity, method="random")
+        (cut,) = plan_by_table(_chosen(model, budget), like, "").cuts
+        choice = _MEASURED[kind][0](budget) if kind in _MEASURED else None
+        cuts.append(cut if choice is None else replace(cut, semantics=choice.semantics))
+    return Plan(cuts=tuple(cuts), model_digest="")
+
+
 def _groups(model: nn.Module, budgets: Sequence[Budget]) -> list[tuple[str, list[Budget]]]:
     """Return budgets that are met together, by planner: those of selective layers share a pass."""
     found: list[tuple[str, list[Budget]]] = []
