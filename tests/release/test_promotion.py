@@ -48,6 +48,12 @@ def test_promote_and_rollback_exchange_one_link(shelf):
     assert actions(line) == ["init", *3 * ["add"], *3 * ["promote"], *4 * ["rollback"]]
 
 
+def test_a_line_without_versions_says_how_to_add_one(shelf):
+    for name in ("newest", "abcd"):
+        with pytest.raises(InputError, match="holds no version; next: ssmith release add"):
+            shelf.line.version(name)
+
+
 def test_what_was_live_is_known_for_every_time(shelf):
     line = shelf.line
     first, second = shelf.add("one"), shelf.add("two")

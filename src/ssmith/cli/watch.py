@@ -157,14 +157,7 @@ def watching(asked: Asked, output: Output) -> int:
 
 def _version_of(line: Line, given: str | None) -> Version:
     """Return the version that is meant."""
-    if given is not None:
-        return line.version(given)
-    live, there = line.live, line.versions()
-    if live is None and not there:
-        raise InputError(
-            f"{line.path} holds no version", next_step=f"ssmith release add {line.path} MODEL"
-        )
-    return there[-1] if live is None else live
+    return line.version(given or ("newest" if line.live is None else "live"))
 
 
 def _take(asked: Asked, given: Mapping[str, Any], output: Output) -> int:

@@ -40,7 +40,10 @@ def sign(line: Line, target: Version | Policy, key: Key, *, reason: str = "") ->
             )
         about_policy = isinstance(target, Policy)
         if key.id in approvals(writing.before, target.digest, keys):
-            raise InputError(f"the key {key.id} has signed this already", next_step="promote it")
+            raise InputError(
+                f"the key {key.id} has signed this already",
+                next_step="promote it, or let another key sign as well",
+            )
         return writing.record(
             "sign",
             version=None if about_policy else target.digest,

@@ -157,7 +157,11 @@ class Line:
             return live
         added = {item.version: item for item in self.entries() if item.action == "add"}
         digests = [digest for digest in added if digest is not None]
-        if prefix == NEWEST and digests:
+        if not digests:
+            raise InputError(
+                f"{self.path} holds no version", next_step=f"ssmith release add {self.path} MODEL"
+            )
+        if prefix == NEWEST:
             return self._version(added[digests[-1]])
         return self._version(added[find(digests, prefix, where=str(self.path))])
 

@@ -171,4 +171,4 @@ def find(digests: Sequence[str], prefix: str, *, where: str) -> str:
 
 
 def _shown(digests: Sequence[str]) -> str:
-    return ", ".join(map(short, digests)) if digests else "none: there is none yet"
+    return ", ".join(map(short, digests))
