@@ -152,6 +152,16 @@ def test_every_rule_refuses_and_lets_pass(tmp_path, said, settings, wrong):
     assert (shelf.line.live == small) == (not wrong)
 
 
+def test_a_receipt_of_tuning_is_no_comparison(tmp_path):
+    number = {"value": 0.1, "low": 0.0, "high": 0.2}
+    both = {"before": number, "after": number, "difference": number}
+    tuned = {**receipt("small"), "action": "tune", "quality": {"loss": both, "accuracy": both}}
+    shelf, small = judged(tmp_path, tuned, {})
+    (rule,) = (item for item in rules_for(shelf.line, small) if not item.passed)
+    assert (rule.name, rule.found) == ("max_loss", "no comparison")
+    assert rule.settle.startswith("ssmith compare")
+
+
 def test_a_verdict_on_other_data_or_an_old_one_does_not_count(tmp_path):
     shelf, small = judged(tmp_path, receipt("small"), {"verdict_age_days": 7})
     assert failed(rules_for(shelf.line, small)) == set()

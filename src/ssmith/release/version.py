@@ -45,7 +45,8 @@ class Version:
         for entry in reversed(self.evidence):
             for digest in reversed(entry.receipts):
                 found = receipt_of(self.root, digest)
-                if "loss" in found.get("quality", {}):
+                # One of tuning names its metrics themselves there, and a loss may be one of them.
+                if {"loss", "metric"} <= found.get("quality", {}).keys():
                     # To bring it again does not make it any younger.
                     first = next(item for item in self.evidence if digest in item.receipts)
                     return first, found
