@@ -72,11 +72,11 @@ def test_a_removal_that_was_killed_measures_nothing_twice(tmp_path, monkeypatch)
     _, wanted, _ = dropped(model, 2)
     measured, real, patience = [], window_losses, [4, 4, 99, 99]
 
-    def counting(model, given):
+    def counting(model, given, **size):
         measured.append(1)
         if len(measured) == patience[0]:
             raise KeyboardInterrupt
-        return real(model, given)
+        return real(model, given, **size)
 
     monkeypatch.setattr(losses, "window_losses", counting)
     found = None

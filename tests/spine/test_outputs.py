@@ -118,11 +118,20 @@ def test_a_kept_pass_goes_on_to_the_same_plan(tmp_path, rows):
     config = PassConfig(work_dir=tmp_path / "work")
     first = sm.plan(model, budget, rows, run=config)
     again = sm.plan(model, budget, rows, run=config)
-    for other in (first, again):
-        assert all(torch.equal(other.values[key], whole.values[key]) for key in whole.values)
-        assert all(torch.equal(other.cuts[0].keep[k], v) for k, v in whole.cuts[0].keep.items())
+    assert first.diff(whole) == again.diff(whole) == ()
     with pytest.raises(ArtefactError, match=r"sparsity was 0.5 and is 0.25"):
         sm.plan(model, sm.Budget("head_dim", 0.25), rows, run=config)
+
+
+def test_several_cuts_go_on_in_one_place(tmp_path, rows):
+    model, config = build("bamba"), PassConfig(work_dir=tmp_path / "work")
+    budgets = [sm.Budget("state", 0.5), sm.Budget("neuron", 0.5), sm.Budget("head", 0.5)]
+    whole = sm.plan(model, budgets, rows)
+    assert sm.plan(model, budgets, rows, run=config).diff(whole) == ()
+    assert sm.plan(model, budgets, rows, run=config).diff(whole) == ()
+    assert {item.name for item in (tmp_path / "work").iterdir()} == {"cut-1", "cut-2", "cut-3"}
+    with pytest.raises(InputError, match="nothing is measured that could be kept"):
+        sm.plan(model, sm.Budget("neuron", 0.5, method="random"), rows, run=config)
 
 
 def test_what_has_no_meaning_is_refused(rows):

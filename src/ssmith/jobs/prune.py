@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,7 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
     """
     *adapters, directory = lineage(artefact.locate(task.model))
     content = read_any_config(directory)
-    by_block = is_read_by_block(content) and _by_block(task)
+    by_block = is_read_by_block(content) and _units_in(task, SELECTIVE)
     _check_kind(task, reads_text=is_language_model(content), by_block=by_block)
     if adapters and task.config.from_disk:
         raise InputError(
@@ -179,11 +179,6 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
 def _check_kind(task: PruneTask, *, reads_text: bool, by_block: bool) -> None:
     """Refuse settings that say nothing about what is to be done."""
     task.config.calibration.check_kind(text=reads_text)
-    given = {
-        "kept_gb": task.config.kept_gb,
-        "from_disk": task.config.from_disk or None,
-        "work_dir": task.work_dir,
-    }
     if task.config.calibration.data is None and task.plan is None:
         drawn = any(spelled(budget.method) == "random" for budget in task.config.cuts)
         unread = {"batch_size": task.config.batch_size, "seed": task.config.calibration.seed}
@@ -192,16 +187,26 @@ def _check_kind(task: PruneTask, *, reads_text: bool, by_block: bool) -> None:
                 raise InputError(
                     f"{name} without data", next_step="name the rows as well, or leave it out"
                 )
+    if task.plan is not None or by_block:
+        return
+    given = {"kept_gb": task.config.kept_gb, "from_disk": task.config.from_disk or None}
     named = [name for name, value in given.items() if value is not None]
-    if named and task.plan is None and not by_block:
+    if named:
         raise InputError(
             f"{named[0]} is for cuts of state, entry and weight of Mamba language models",
             next_step="leave it out",
         )
+    resumed = reads_text and _units_in(task, (*SELECTIVE, *OUTPUT_UNITS))
+    if task.work_dir is not None and not resumed:
+        raise InputError(
+            "work_dir is for cuts of language models that are made layer by layer",
+            allowed=f"cuts of {', '.join((*SELECTIVE, *OUTPUT_UNITS))}",
+            next_step="leave it out: this plan is made at once",
+        )
 
 
-def _by_block(task: PruneTask) -> bool:
-    return all(budget.unit in (*SELECTIVE, *OUTPUT_UNITS) for budget in task.config.cuts)
+def _units_in(task: PruneTask, known: Collection[str]) -> bool:
+    return all(budget.unit in known for budget in task.config.cuts)
 
 
 def _plan(task: PruneTask, model: nn.Module, rows: Rows | None, progress: Progress) -> Plan:

@@ -87,8 +87,14 @@ def plan(
             next_step="give it first: what is left is then cut on what the fewer blocks hand on",
         )  # fmt: skip
     groups = _groups(model, wanted)
+    if config.work_dir and all(_by_table(kind, group[0], rows) for kind, group in groups):
+        raise InputError(
+            "work_dir is given, and nothing is measured that could be kept there",
+            next_step="leave it out, or choose a method that reads data",
+        )
     for number, (kind, group) in enumerate(groups):
-        found.append(_decide(work, kind, group, rows, config=config, progress=progress))
+        own = _within(config, number) if len(groups) > 1 else config
+        found.append(_decide(work, kind, group, rows, config=own, progress=progress))
         if number + 1 < len(groups):
             work = copy.deepcopy(work)
             prune_(work, found[-1])
@@ -106,6 +112,13 @@ def label_of(model: nn.Module, budgets: Sequence[Budget]) -> str:
         return METHODS.get(spelled(group[0].method), METHODS["magnitude"])
     layers = find_selective(model).values()
     return choose(group, refits=all(map(can_refit, layers))).label
+
+
+def _within(config: PassConfig, number: int) -> PassConfig:
+    """Return a pass with a working directory of its own."""
+    if config.work_dir is None:
+        return config
+    return replace(config, work_dir=config.work_dir / f"cut-{number + 1}")
 
 
 def outline(model: nn.Module, budgets: Sequence[Budget]) -> Plan:
@@ -210,6 +223,12 @@ def _short(target: str) -> str:
     return target.removesuffix(".weight")
 
 
+def _by_table(kind: str, budget: Budget, rows: Rows | None) -> bool:
+    """Return whether a table alone decides: by name, or as no method is named and no data given."""
+    unseen = rows is None and spelled(budget.method) == AUTO
+    return kind == TABLE or (kind in _MEASURED and unseen)
+
+
 def _decide(
     model: nn.Module,
     kind: str,
@@ -220,11 +239,9 @@ def _decide(
     progress: Progress,
 ) -> Plan:
     budget = budgets[0]
-    known = kind in _MEASURED
-    unseen = rows is None and spelled(budget.method) == AUTO
-    if kind == TABLE or (known and unseen):
+    if _by_table(kind, budget, rows):
         return plan_by_table(_chosen(model, budget), budget, model_digest(model))
-    if known:
+    if kind in _MEASURED:
         choice, measured = _MEASURED[kind]
         choice(budget)
         if rows is None:
