@@ -171,8 +171,10 @@ def _cut_(cut: OutputCut, site: Site, removed: int, view: Any, totals: Totals) -
     unit, whole = cut.budget.unit, isinstance(view, GroupedLayer)
     table = site.coupling(unit)
     linear: Any = view.module.get_submodule(table.output) if whole else view.module
-    weight, gram = linear.weight.detach().double(), totals.sums["gram"]
-    columns = table.columns().to(weight.device)
+    gram = totals.sums["gram"]
+    weight, columns = (
+        item.to(gram.device) for item in (linear.weight.detach().double(), table.columns())
+    )
 
     def chosen(sums: Statistics) -> tuple[Float64[Tensor, "u"], Bool[Tensor, "u"]]:
         scores = cut.criterion.scores(
