@@ -96,11 +96,13 @@ def tuned_table(rows: list[Row], task: str) -> list[str]:
     models = own(rows, task, "dense")
     cells = [shown(task, [row[name] for row in models]) for name in ("target", "source")]
     lines.append(f"| *nothing* | 0 | {cells[0]} | {cells[1]} |")
-    for row in own(rows, task, "plain"):
-        if row["learned"] == "target":
-            for name, reached in row["reached"].items():
-                there = shown(task, [reached["target"]])
-                lines.append(f"| *{name} on the same rows* | | {there} | |")
+    known, learned = ({row["learned"]: row["reached"] for row in own(rows, task, "plain")}[where]
+                      for where in ("source", "target"))  # fmt: skip
+    for name, reached in learned.items():
+        # What learns nothing is the same on both.
+        if reached != known[name]:
+            there = shown(task, [reached["target"]])
+            lines.append(f"| *{name} on the same rows* | | {there} | |")
     return lines
 
 

@@ -5,7 +5,7 @@ with how to get it, and nothing is measured without all of it. For three trainin
 model beside plain methods on simple features, the model with 30 to 90 % of its states removed and
 nothing trained again, and the whole model tuned on few rows of another domain (other voices,
 another scanner, the other wrist, another season). Every tuning method gets the same steps and
-the same five rates on the first seed, of which the validation split chooses. Nothing is chosen on
+the same six rates on the first seed, of which the validation split chooses. Nothing is chosen on
 test rows.
 
 What is measured is kept, and a killed run goes on there. Quick: one small task made on the fly.
@@ -65,7 +65,7 @@ METHODS: dict[str, list[Any]] = {
     "full, state spaces": ["full-ssm"],
     "full": ["full"],
 }
-RATES = (1e-3, 5e-3, 2.5e-2, 0.125, 0.625)
+RATES = (1e-3, 5e-3, 2.5e-2, 0.125, 0.625, 3.125)
 STEPS, BATCH, ROWS = 100, 32, {"train": 256, "validation": 128}
 Row = dict[str, Any]
 
@@ -264,9 +264,9 @@ def laid_out(domains: tuple[Domain, ...]) -> None:
         command = [sys.executable, str(RECIPES / f"{program}.py"), "--out", str(CACHE / program)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            lacks.append(f"{program}: {done.stderr.strip().splitlines()[-1]}")
+            lacks.append(f"{program}: {done.stderr.strip()}")
     if lacks:
-        raise SystemExit("data is missing\n" + "\n".join(lacks))
+        raise SystemExit("Data is missing, and nothing was measured.\n" + "\n".join(lacks))
 
 
 def size(model: torch.nn.Module) -> int:

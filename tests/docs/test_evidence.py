@@ -48,6 +48,16 @@ def test_the_speed_of_shrunk_layers_is_rendered_from_what_is_stored(benchmark):
     assert benchmark("lti_speed").table(stored("lti_speed")) == page("lti_speed")
 
 
+def test_what_was_measured_outside_of_text_is_rendered_from_what_is_stored(benchmark):
+    table = benchmark("domain_table")
+    rows = stored("domains")["rows"]
+    assert table.table(rows) == page("domains")
+    assert stored("domains")["summary"] == table.summary(rows)
+    for task in table.tasks(rows):
+        runs = [*table.final(rows, task).values(), table.own(rows, task, "dense")]
+        assert all(len({row["seed"] for row in run}) == len(run) == 3 for run in runs)
+
+
 def test_what_is_not_measured_is_said(benchmark):
     assert benchmark("samples").table([]) == "No row is measured yet.\n"
     row = {"cut": "columns 50 %, refitted", "value": 4, "seed": 0, "bits_per_byte": 1.6}
