@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,8 @@ from ssmith.core.errors import DataError, InputError
 from ssmith.core.preparation import Preparation, PrepareConfig
 from ssmith.recordings import new_rows, prepare, prepared_as
 from ssmith.recordings.columns import read_columns
+from ssmith.recordings.plausible import plausibility
+from ssmith.recordings.read import read
 
 
 def test_rows_are_windows_scaled_by_the_training_rows(table, config):
@@ -222,3 +225,37 @@ def test_what_is_wrong_is_named_with_a_cure(table, config, changes, error):
 def test_a_column_has_one_role():
     with pytest.raises(InputError, match="column 'a' has two roles"):
         PrepareConfig(time="a", label=("a",))
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("1_000", "p.csv row 9, column 'v': '1_000' is not a number"),
+        ("abc", "p.csv row 9, column 'v': 'abc' is not a number"),
+        ("2026-01-31 12:00:00", "p.csv row 9, column 'v': '2026-01-31 12:00:00' is not a number"),
+    ],
+)
+def test_one_cell_among_numbers_is_named_with_its_row(tmp_path, cell, said):
+    lines = ["v,label", *(f"{cell if row == 7 else row},a" for row in range(20))]
+    (tmp_path / "p.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=re.escape(said)):
+        read(tmp_path / "p.csv", PrepareConfig())
+
+
+@pytest.mark.parametrize(
+    ("cell", "holds"), [("2026-01-{:02}", "times"), ("31.01.20{:02}", "times"), ("x{}", "words")]
+)
+def test_a_column_of_no_numbers_is_called_what_it_is(tmp_path, cell, holds):
+    lines = ["when,v,label", *(f"{cell.format(row)},{row},a" for row in range(10, 20))]
+    (tmp_path / "p.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=f"column 'when' holds {holds}, no numbers"):
+        read(tmp_path / "p.csv", PrepareConfig())
+
+
+@pytest.mark.parametrize(("encoding", "said"), [("shift_jis", True), ("utf-8", False)])
+def test_an_encoding_that_is_guessed_is_said(tmp_path, encoding, said):
+    lines = ["温度,label", *(f"{row % 7},{'ab'[row % 2]}" for row in range(20))]
+    (tmp_path / "p.csv").write_bytes("\n".join(lines).encode(encoding))
+    found, _ = read(tmp_path / "p.csv", PrepareConfig())
+    told = [item.message for item in plausibility(found) if item.kind == "encoding"]
+    assert ["iconv -f SHIFT_JIS -t UTF-8 p.csv" in item for item in told] == [True] * said

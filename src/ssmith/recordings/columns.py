@@ -26,6 +26,7 @@ TABLES = (*CSV, ".txt", *ARROW, *JSON)
 _SEPARATORS = (",", ";", "\t", "|")
 _GAPS = ("", " ", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?", "-")
 _SAMPLE = 1 << 16
+GUESSED = "cp1252"
 # Seconds, milliseconds, microseconds and nanoseconds since 1970, for times from 2001 to 2100.
 _EPOCHS = tuple((unit * 9.8e8, unit * 4.2e9, unit) for unit in (1.0, 1e3, 1e6, 1e9))
 _FORMS = ("%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M")
@@ -120,10 +121,26 @@ class Columns:
         except DataError:
             return False
 
+    def holds(self, name: str) -> str:
+        """Return what a column that is not numeric holds: numbers for the most part, times, words.
+
+        A column without a value counts as one of words.
+        """
+        cells = [str(cell) for cell in self.texts(name) if cell]
+        if 2 * sum(map(_reads, cells)) > len(cells):
+            return "numbers"
+        try:
+            known = np.isfinite(self.times(name)).any()
+        except DataError:
+            return "words"
+        return "times" if known else "words"
+
     def _refused(self, name: str) -> NDArray[np.float64]:
         for row, text in enumerate(self.texts(name)):
             try:
-                float(text.replace(",", ".") if self.comma else text or "nan")
+                # Python reads 1_000 as a number, and nothing else does.
+                cell = str(text).replace("_", "?") or "nan"
+                float(cell.replace(",", ".") if self.comma else cell)
             except ValueError as error:
                 raise DataError(
                     f"{self.where(row)}, column {name!r}: {str(text)!r} is not a number",
@@ -217,7 +234,7 @@ def _decoded(path: Path) -> tuple[bytes, str]:
     try:
         content.decode("utf-8")
     except UnicodeDecodeError:
-        return content.decode("cp1252", "replace").encode(), "cp1252"
+        return content.decode(GUESSED, "replace").encode(), GUESSED
     return content, "utf-8"
 
 
@@ -271,7 +288,7 @@ def _units(table: Any) -> dict[str, str]:
 @cache
 def _reads(text: str) -> bool:
     try:
-        float(text.strip().replace(",", "."))
+        float(text.strip().replace(",", ".").replace("_", "?"))
     except ValueError:
         return False
     return True

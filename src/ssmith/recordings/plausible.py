@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ssmith.core.layers import Finding
 from ssmith.core.words import number_of
 from ssmith.data.suspicions import of_channel
+from ssmith.recordings.columns import GUESSED
 from ssmith.recordings.fill import place_of
 from ssmith.recordings.recording import Recordings, finding
 
@@ -40,6 +41,13 @@ def plausibility(recordings: Recordings) -> tuple[Finding, ...]:
              for item in _of_channel(recordings, values[:, channel], channel)]  # fmt: skip
     found += _repeated(recordings, values)
     found += _of_times(recordings)
+    if recordings.details.get("encoding") == GUESSED:
+        name = recordings.path.name
+        found.append(finding(
+            "encoding",
+            f"{name} is no UTF-8 and was read as {GUESSED.upper()}: if names look wrong, convert "
+            f"it: iconv -f SHIFT_JIS -t UTF-8 {name}",
+        ))  # fmt: skip
     longest = max(recordings.lengths)
     in_table = recordings.rows is not None
     if in_table and 1 < longest < values.shape[1] and values.shape[1] >= _MANY_CHANNELS:

@@ -92,8 +92,12 @@ def _channels(columns: Columns, config: PrepareConfig) -> tuple[str, ...]:
     names = [name for name in columns.names if name not in left]
     words = [name for name in names if not columns.is_numeric(name)]
     if words:
+        holds = columns.holds(words[0])
+        if holds == "numbers":
+            # Raises at the first cell that is none.
+            columns.numbers(words[0])
         raise DataError(
-            f"{columns.path.name}, column {words[0]!r} holds words, no numbers",
+            f"{columns.path.name}, column {words[0]!r} holds {holds}, no numbers",
             allowed="numbers in channels",
             next_step=f"say what it is: --sequence, --time, --label, --group or "
             f"--ignore {','.join(words)}",
