@@ -8,7 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from helpers.tiny_mamba import tiny, tokens
+from helpers.toy import tiny_data, tiny_model
 from ssmith import api
+from ssmith.data import save_npz
+from ssmith.jobs.pilot.config import PilotConfig
+from ssmith.jobs.pilot.subject import open_subject
 
 pytest.importorskip("transformers")
 FAMILIES = {
@@ -192,3 +196,19 @@ def test_an_untied_model_without_its_head_is_refused(place, ssmith, capsys):
     ended = ssmith("inspect", "dense")
     assert ended.code == 2
     assert "lm_head.weight" in ended.err
+
+
+def test_a_pilot_of_an_adapter_cuts_what_it_makes_of_its_base(tmp_path, ssmith, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    api.save(tiny_model(), "base")
+    save_npz(tiny_data(count=40), Path("data.npz"))
+    tune = ("tune", "base", "--method", "lora", "--data", "data.npz", "--rate", "0.3")
+    assert ssmith(*tune, "--steps", "2", "--out", "A").code == 0
+    assert ssmith("merge", "A", "--out", "M").code == 0
+    config = PilotConfig(max_loss="1 points")
+    subject = open_subject("A", "data.npz", config, None, "")
+    merged, own = api.load("M"), subject.model.state_dict()
+    assert all(torch.equal(value, own[name]) for name, value in merged.state_dict().items())
+    assert own.keys() == merged.state_dict().keys()
+    # It is the adapter that the result was made from.
+    assert subject.identity(None)["model"]["digest"] == api.inspect(api.load("A")).digest

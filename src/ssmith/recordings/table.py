@@ -99,7 +99,9 @@ def _channels(columns: Columns, config: PrepareConfig) -> tuple[str, ...]:
         raise DataError(
             f"{columns.path.name}, column {words[0]!r} holds {holds}, no numbers",
             allowed="numbers in channels",
-            next_step=f"say what it is: --sequence, --time, --label, --group or "
+            next_step=f"say what it is: --time {words[0]}, or --ignore {words[0]}"
+            if holds == "times"
+            else f"say what it is: --sequence, --time, --label, --group or "
             f"--ignore {','.join(words)}",
         )
     if not names:

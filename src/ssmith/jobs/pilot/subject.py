@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ssmith import api, families
+from ssmith import families
 from ssmith.artefact import locate
 from ssmith.core.errors import InputError
 from ssmith.core.rows import Rows
@@ -19,6 +19,7 @@ from ssmith.core.text import Text
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation import Task, task_of
 from ssmith.families import answers_of, model_digest
+from ssmith.jobs.merge import whole
 from ssmith.jobs.pilot.config import PilotConfig
 from ssmith.jobs.source import Source, open_source, reads_text
 
@@ -31,7 +32,8 @@ class Subject:
     """What a pilot is about.
 
     The place is the model's directory, None of a network in memory; ``own_task`` says what good
-    means, the usual one if None.
+    means, the usual one if None; ``digest`` is of what was loaded, the model's own if empty: an
+    adapter is merged into its base.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Subject:
     source: Source
     config: PilotConfig
     own_task: Task | None
+    digest: str = ""
 
     @cached_property
     def selection(self) -> Rows:
@@ -102,7 +105,7 @@ class Subject:
             if calibration is not None:
                 data["calibration"] = calibration.describe()
         return {
-            "model": {"name": self.name, "digest": model_digest(self.model)},
+            "model": {"name": self.name, "digest": self.digest or model_digest(self.model)},
             "data": data,
         }
 
@@ -121,12 +124,13 @@ def open_subject(
         known = name or type(model).__name__
         return Subject(known, model, None, Source(data=data), config, task)
     if not isinstance(data, str):
-        loaded = api.load(model)
-        return Subject(model, loaded, locate(model), Source(data=data), config, task)
+        made = whole(model)
+        rows = Source(data=data)
+        return Subject(model, made.model, locate(model), rows, config, task, made.digest)
     text = reads_text(model)
     config.check_kind(text=text, sequences=not text)
-    loaded = api.load(model)
+    made = whole(model)
     recovers = config.recover is not None
     needs = ("train", "validation") * recovers + ("selection", "test")
-    source = open_source(loaded, model, data, config.field, needs=needs)
-    return Subject(model, loaded, locate(model), source, config, task)
+    source = open_source(made.model, model, data, config.field, needs=needs)
+    return Subject(model, made.model, locate(model), source, config, task, made.digest)
