@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import os
@@ -257,6 +258,16 @@ def test_a_model_that_is_worse_is_found_and_the_code_is_one(place, ssmith):
     )
     assert other.code == 0
     assert "within: the new model loses no more" in other.out
+
+
+def test_where_classes_are_called_by_numbers_a_label_is_a_name():
+    found, row = trial(), {"x": [[1.0, 2.0]]}
+    found.answers = dataclasses.replace(found.answers, classes=("1", "2", "3"))
+    assert [found._target(label) for label in (1, "3", 2)] == [[0.0], [2.0], [1.0]]
+    with pytest.raises(DataError, match="label 0; allowed: 1, 2, 3"):
+        found.rows([{**row, "y": 0}])
+    # Where they are not, it may be an index as well.
+    assert trial()._target(2) == [2.0]
 
 
 def test_what_does_not_fit_is_refused(place, ssmith):

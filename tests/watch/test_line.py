@@ -172,6 +172,7 @@ def test_a_version_that_was_not_cut_is_watched_without_the_cut(watch):
     found = watch("--data", "changed.npz", "--json", version=dense).document
     assert found["cut"] is None and found["alarm"]
     assert found["left"] == {"cut": "the version was not cut"}
+    assert not any("the cut" in item["what"] for item in found["findings"])
     assert {item["kind"] for item in found["findings"]} <= {"input", "output"}
 
 

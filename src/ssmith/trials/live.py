@@ -245,8 +245,9 @@ class LiveTrial:
         new = self.config.mode == "ab" and has_new(row["unit"], self.config.key, self.config.share)
         row["arm"] = int(new)
         self._count("rows")
-        self._count("rows of the new model", int(new))
-        if self.config.mode == "shadow":
+        if self.config.mode == "ab":
+            self._count("rows of the new model", int(new))
+        else:
             self._count("disagreements", int(self._differ(row["old"], row["new"])))
         answer: list[float] = row["new" if new else "old"]
         return answer
@@ -283,7 +284,9 @@ class LiveTrial:
                 raise DataError(f"label {label!r}", allowed=f"{self.answers.outputs} numbers")
             return [float(item) for item in flat]
         classes = self.answers.classes
-        index = classes.index(str(label)) if str(label) in classes else label
+        # Where classes are called by numbers, a number is a name: 1 may be that of the first.
+        named = any(name.lstrip("-").isdecimal() for name in classes)
+        index = classes.index(str(label)) if str(label) in classes else None if named else label
         if not isinstance(index, int) or not 0 <= index < self.answers.outputs:
             raise DataError(f"label {label!r}", allowed=", ".join(classes) or "a class index")
         return [float(index)]

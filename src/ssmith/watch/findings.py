@@ -139,14 +139,14 @@ def of_cut(
 
 
 def of_drifts(
-    kind: str, drifts: Sequence[Drifted], *, cut: bool, can: Commands
+    kind: str, drifts: Sequence[Drifted], *, cut: bool | None, can: Commands
 ) -> list[WatchFinding]:
     """Return what is to be said of inputs, or of answers.
 
     Args:
         kind: input or output.
         drifts: all of them.
-        cut: whether the cut costs more as well.
+        cut: whether the cut costs more as well; None if none is watched.
         can: what can be done.
 
     Returns:
@@ -223,7 +223,7 @@ def sure_of(drift: Drifted) -> str:
     )
 
 
-def _drift_words(own: Sequence[Drifted], *, cut: bool) -> str:
+def _drift_words(own: Sequence[Drifted], *, cut: bool | None) -> str:
     first = own[0]
     others = ", ".join(item.what for item in own[1:4])
     what = (
@@ -232,7 +232,7 @@ def _drift_words(own: Sequence[Drifted], *, cut: bool) -> str:
     )
     if others:
         what += f"; so do {others}"
-    return what if cut else f"{what}; the cut costs no more than at release"
+    return f"{what}; the cut costs no more than at release" if cut is False else what
 
 
 def _times(site: SiteCost) -> float:

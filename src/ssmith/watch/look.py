@@ -165,10 +165,11 @@ def look(
     drifted = any(item.kind == "cut" and item.alarm for item in drifts)
     costs = costs_now(profile, seen, refits(pair, sample) if drifted else {}, metric)
     own = findings.of_cut(drifts, costs, metric, can)
+    cut = None if costs is None else bool(own)
     found = [
         *own,
-        *findings.of_drifts("output", drifts, cut=bool(own), can=can),
-        *findings.of_drifts("input", drifts, cut=bool(own), can=can),
+        *findings.of_drifts("output", drifts, cut=cut, can=can),
+        *findings.of_drifts("input", drifts, cut=cut, can=can),
     ]
     memory = dict(after.memory)
     quality = None
