@@ -191,6 +191,11 @@ def test_compare_with_an_own_metric_that_prints(place, ssmith):
     assert own["higher_is_better"] is False
     assert own["difference"]["value"] == 0
     assert "hello" in ended.err
+    alone = ssmith("eval", "model", "--data", "data.npz", "--own-metric", "mine.py:worst", "--json")
+    (measure,) = [item for item in alone.document["measures"] if item["name"] == "mine.py:worst"]
+    assert measure["value"] == own["before"]
+    # One class always is a one among zeros.
+    assert measure["naive"] == 1
 
 
 def pilot(*more):

@@ -1,5 +1,6 @@
 """A model from data alone: what is chosen is written down, and gives the same model."""
 
+import csv
 import json
 
 import numpy as np
@@ -122,3 +123,27 @@ def test_a_model_of_a_rare_class_that_learned_nothing_is_told(place, capsys):
     balanced = found["measures"][0]
     assert balanced["name"] == "balanced accuracy"
     assert abs(balanced["value"] - balanced["naive"]) < 0.3
+
+
+def test_a_wanted_rate_of_false_alarms_is_kept_with_the_model(place, capsys):
+    wish = ("--positive", "failing", "--false-alarms", "0.2")
+    done = ended(capsys, "train", "--data", "plant.csv", *GIVEN, *wish, "--out", "one")
+    assert done.code == 0, done
+    model = api.load("one")
+    part = api.load_data("plant.csv", model).split("validation")
+    limit = model.preparation.thresholds["failing"]
+    with torch.no_grad():
+        alarms = model(part.x, part.lengths).softmax(-1)[part.y == 1, 0] >= limit
+    # The next lower one of its probabilities would allow more than one in five.
+    assert alarms.double().mean() <= 0.2 < (alarms.sum() + 1) / (len(alarms) + 1) + 0.1
+    assert ended(capsys, "predict", "one", "--data", "plant.csv", "--out", "said.csv").code == 0
+    rows = list(csv.DictReader((place / "said.csv").read_text().splitlines()))
+    for row in rows:
+        assert (row["label"] == "failing") == (float(row["p failing"]) >= limit)
+    assert ended(capsys, "train", "one/recipe.json", "--out", "two").code == 0
+    assert api.load("two").preparation == model.preparation
+    done = ended(
+        capsys, "train", "--data", "plant.csv", *GIVEN, "--positive", "x", "--recall", "0.5",
+        "--out", "three",
+    )  # fmt: skip
+    assert done.code == 2 and "failing, fine" in done.err

@@ -202,8 +202,8 @@ def test_an_own_metric_from_a_file_is_reported(start, quick, tmp_path, shelf):
 
 
 def test_an_own_metric_can_refuse(start, quick, tmp_path):
-    # The first call is for the model as it is, the second for the cut one.
-    body = "alarms.calls += 1; return float(alarms.calls == 1)"
+    # Each split has a call for the model as it is, then one for the cut one: selection and test.
+    body = "alarms.calls += 1; return float(alarms.calls < 4)"
     metric = own_file(tmp_path, body, after="alarms.calls = 0")
     receipt = start(
         quick(own_metric=metric, own_max_loss="0.5 absolute", baselines=(), sparsities=(0.25,))
@@ -211,6 +211,20 @@ def test_an_own_metric_can_refuse(start, quick, tmp_path):
     assert receipt.quality["own"]["difference"]["value"] == -1.0
     assert not receipt.verdict["accepted"]
     assert receipt.verdict["headline"].startswith("Not accepted (own metric)")
+
+
+def test_an_own_metric_steers_the_sweep(start, quick, tmp_path):
+    # Of the selection split: the model as it is, a quarter cut, and half of it cut.
+    body = "alarms.calls += 1; return float(alarms.calls != 3)"
+    metric = own_file(tmp_path, body, after="alarms.calls = 0")
+    how = {"own_metric": metric, "own_max_loss": "0.5 absolute", "max_loss": "99 points"}
+    receipt = start(quick(baselines=(), sparsities=(0.25, 0.5), refine=0, **how))
+    curve = receipt.details["curve"]
+    (points,) = curve["methods"].values()
+    assert [bool(point["refused"]) for point in points] == [False, True]
+    assert "loss 1, allowed 0.5" in points[1]["refused"]
+    assert curve["point"]["sparsity"] == 0.25
+    assert "own-metric" in [item["kind"] for item in receipt.findings]
 
 
 def test_price_and_load_give_the_saving(start, quick):

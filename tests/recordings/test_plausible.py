@@ -60,6 +60,9 @@ def test_a_channel_that_says_nothing_or_too_much():
     ]  # fmt: skip
     assert "'c' is a copy of 'a'" in found[1].message
     assert "'d' says the label 'state' itself" in found[2].message
+    # What is forecast is a channel as well, and says nothing but itself.
+    ahead = recordings([noise(200, 2)], labels=(noise(200, 2)[:, :1].astype(str),), targets=("a",))
+    assert not kinds(ahead)
 
 
 def test_a_sensor_that_stands_still_or_is_cut_off():

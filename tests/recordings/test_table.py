@@ -178,6 +178,15 @@ def test_quantities_are_scaled_and_come_back(table, config):
     back = made.preparation.targets_back(train.y.numpy())
     assert 380 < back.min() < back.max() < 420
     assert made.preparation.names == ("temp",)
+    # Of a window the mean of all its steps.
+    means = prepare(table, replace(asked, window_label="mean"))
+    part = means.data.split("train")
+    volts = {(row[0], row[1]): row[3] for row in plant.rows()}
+    name, start, stop = (part.columns[key][0] for key in ("name", "start", "stop"))
+    want = np.mean([volts[name, step] for step in range(int(start), int(stop))])
+    assert means.preparation.targets_back(part.y.numpy())[0, 0] == pytest.approx(want)
+    with pytest.raises(InputError, match="window_label is mean"):
+        replace(config, window_label="mean")
 
 
 @pytest.mark.parametrize("cell", ["", "NA", "nan", "-9999"])

@@ -12,17 +12,18 @@ import torch
 from helpers.adapting import disturb_
 from helpers.toy import tiny_data, tiny_model
 from recordings import plant
-from ssmith import adapters, api, spine
+from ssmith import adapters, api, evaluation, spine
 from ssmith.core.budget import Budget
 from ssmith.core.errors import ArtefactError, DataError, InputError, ModelError
 from ssmith.core.preparation import PrepareConfig
 from ssmith.core.sequences import Sequences
 from ssmith.data import save_npz
+from ssmith.evaluation.wishes import DecisionConfig
 from ssmith.families import Answers, SequenceConfig, SequenceModel, model_digest
 from ssmith.recordings import prepare
 from ssmith.serving import PredictConfig, predict
 from ssmith.serving.columns import columns_of, score
-from ssmith.serving.decision import Decision, DecisionConfig, fitted_decision, kept_decision
+from ssmith.serving.decision import Decision, fitted_decision, kept_decision
 from ssmith.serving.rows import AskedRows
 from ssmith.serving.writing import table_writer
 
@@ -148,7 +149,7 @@ def test_what_was_fitted_before_a_change_is_told(table):
     assert [item.kind for item in predict(model, table).findings] == ["fitted-before"]
 
 
-def test_an_anomaly_is_what_lies_beyond_its_forecast(table):
+def test_an_anomaly_is_what_lies_farther_from_its_forecast_than_usual_rows(table):
     config = PrepareConfig(
         task="anomaly", sequence="machine", time="ts", ignore=("state", "plant"), window=8,
         stride=8,
@@ -160,11 +161,18 @@ def test_an_anomaly_is_what_lies_beyond_its_forecast(table):
     truth = np.stack([found.columns[f"target {name}"] for name in found.decision.targets], axis=1)
     wanted = np.sqrt((((values - truth) / spread) ** 2).mean(1))
     assert np.allclose(found.columns["anomaly score"], wanted, equal_nan=True)
-    past = (np.abs(values - truth) > np.array(found.decision.widths)).any(1)
     known = found.rows.labelled.numpy()
     said = np.array(found.columns["anomaly"], dtype=object)
-    assert said[known].tolist() == past[known].tolist()
+    limit = found.decision.thresholds["anomaly score"]
+    assert said[known].tolist() == (wanted[known] >= limit).tolist()
     assert set(said[~known]) == {None}
+    # Of the rows it was fitted on, one in five may pass it at most.
+    often = PredictConfig(calibrate=str(table), decide=DecisionConfig(false_alarms=0.2))
+    part = api.load_data(table, model).split("validation")
+    rows = AskedRows(rows=part, labelled=torch.ones(len(part)).bool(), names={})
+    looser = fitted_decision(model, often.decide, rows, evaluation.predict(model, part))
+    marked = columns_of(looser, evaluation.predict(model, part), rows)["anomaly"]
+    assert 0.2 - 2 / len(part) <= np.mean(marked) <= 0.2
 
 
 def asked(y):
@@ -227,6 +235,9 @@ def test_wishes_that_say_nothing_are_refused(tmp_path):
     wish = PredictConfig(decide=DecisionConfig(positive="a", recall=0.5))
     with pytest.raises(DataError, match="without rows"):
         predict(tiny_model(), data, wish)
+    alone = PredictConfig(calibrate=str(data), decide=DecisionConfig(false_alarms=0.1))
+    with pytest.raises(InputError, match="without a class"):
+        predict(tiny_model(), data, alone)
     with pytest.raises(ModelError, match="Linear"):
         predict(torch.nn.Linear(1, 1), data)
 

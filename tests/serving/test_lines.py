@@ -9,8 +9,9 @@ import torch
 from helpers.models import Kind, make_model
 from ssmith.core.errors import DataError
 from ssmith.core.preparation import Preparation, PrepareConfig, Scaled
+from ssmith.evaluation.wishes import DecisionConfig
 from ssmith.serving import stream
-from ssmith.serving.decision import DecisionConfig, kept_decision
+from ssmith.serving.decision import kept_decision
 from ssmith.serving.lines import LineServer
 
 

@@ -42,7 +42,7 @@ def add(subparsers: flags.Subparsers) -> None:
     command.settings(
         "ssmith.serving.job:AnswerConfig", but=("decide", "take_apart", "steps", "explain_rows")
     )
-    command.settings("ssmith.serving.decision:DecisionConfig", under="decide")
+    command.settings("ssmith.evaluation.wishes:DecisionConfig", under="decide")
     command.group("what answers rest on")
     command.add("--explain", "directory for a picture and a table of each row that is taken apart",
                 kind=Path, metavar="DIR", in_recipe=False)  # fmt: skip

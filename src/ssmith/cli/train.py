@@ -57,6 +57,11 @@ def add(subparsers: flags.Subparsers) -> None:
     command.settings("ssmith.jobs.train.recipe:Recipe", ("data",))
     command.group("recordings", "what is in the columns, and how they become rows")
     command.settings("ssmith.core.preparation:PrepareConfig", under="prepare", called=flags.PREPARE)
+    command.group("decisions", "fitted on the validation rows, and kept with the model")
+    command.settings(
+        "ssmith.evaluation.wishes:DecisionConfig", ("positive", "recall", "false_alarms"),
+        under="decide",
+    )  # fmt: skip
     command.group("model", "what is chosen from the data unless it is said, without a recipe")
     command.settings("ssmith.jobs.train.choice:ChoiceConfig", under="choice")
 
@@ -142,10 +147,10 @@ def _recipe(
     arguments: argparse.Namespace, progress: Progress
 ) -> tuple[Recipe, TrainingRows | None]:
     """Return the recipe that was given, or one that is chosen for data, which is read for it."""
-    from dataclasses import fields
+    from dataclasses import fields, replace
 
     from ssmith.core.settings import from_mapping
-    from ssmith.jobs.train import ChoiceConfig, Recipe, chosen_recipe, rows_for
+    from ssmith.jobs.train import ChoiceConfig, Recipe, check_wish, chosen_recipe, rows_for
 
     names = {"choice", *(item.name for item in fields(Recipe))}
     given = given_settings(arguments, names, of="a training")
@@ -170,7 +175,8 @@ def _recipe(
         given.setdefault("prepare", {})
     plain = from_mapping(Recipe, {**given, "model": {}, "fit": {}}, where=where)
     rows = rows_for(plain)
+    check_wish(plain.wish(), rows.preparation)
     recipe = chosen_recipe(
         str(plain.data), rows.data, rows.preparation, chosen, seed=arguments.seed, progress=progress
     )
-    return recipe, rows
+    return replace(recipe, decide=plain.decide), rows

@@ -26,6 +26,7 @@ class Point:
         why: why there is no value.
         recovered: whether the cut model was recovered before it was measured.
         validation: what the recovery did to its validation loss.
+        refused: why it is not within what may be lost, whatever its value: by the own metric.
     """
 
     sparsity: float
@@ -36,6 +37,7 @@ class Point:
     why: str = ""
     recovered: bool = False
     validation: dict[str, Any] = field(default_factory=dict)
+    refused: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,7 @@ class Limit:
         Points are of rising sparsity.
         """
         for count, point in enumerate(points):
-            if point.value is None:
+            if point.value is None or point.refused:
                 return count
             loss = self.dense - point.value if self.higher_is_better else point.value - self.dense
             if loss > self.tolerance + _ROUNDING:
@@ -97,16 +99,16 @@ class Curve(AsDict):
         return from_mapping(cls, content, where="curve")
 
     def failed(self) -> list[dict[str, Any]]:
-        """Return one finding for each point that could not be measured."""
+        """Return one finding for each point that could not be measured, or was refused."""
         return [
             Finding(
                 layer="",
-                kind="not-measured",
-                message=f"{label}, {point.sparsity:g} removed: {point.why}",
+                kind="own-metric" if point.refused else "not-measured",
+                message=f"{label}, {point.sparsity:g} removed: {point.refused or point.why}",
             ).as_dict()
             for label, points in self.methods.items()
             for point in points
-            if point.value is None
+            if point.value is None or point.refused
         ]
 
 

@@ -22,7 +22,7 @@ Purpose = Literal[
     "classification", "multi-label", "per-step", "regression", "forecasting", "anomaly"
 ]
 """What a model is for; several purposes share a kind of head (see `Preparation.model_task`)."""
-Rule = Literal["last", "majority"]
+Rule = Literal["last", "majority", "mean"]
 SplitRule = Literal["file", "group", "time", "draw"]
 FILE = "preparation.json"
 """Where a saved model keeps it."""
@@ -56,7 +56,8 @@ class PrepareConfig:
         step: time between steps after resampling, in seconds or units of ``time``.
         window: steps of a row, where recordings are cut; None: chosen from the data.
         stride: steps between the starts of rows; half a window if None.
-        window_label: label of a row: that of its last step, or the most frequent one.
+        window_label: label of a row: that of its last step, the most frequent one, or of numbers
+            the mean.
         horizon: steps ahead that are forecast, e.g. 1,6,24.
         missing: values that stand for a gap, e.g. -9999; empty cells are gaps as well.
         gaps: a gap takes the last value before it, or the file is refused.
@@ -104,6 +105,8 @@ class PrepareConfig:
         check_choice("scale", self.scale, ("standard", "none"))
         check_choice("features", self.features, ("bands", "wave"))
         check_choice("pixels", self.pixels, ("row", "pixel", "patch"))
+        if self.window_label == "mean" and self.task not in (None, "regression"):
+            raise InputError(f"window_label is mean for {self.task}", allowed="last, majority")
         if self.by is not None:
             check_choice("by", self.by, get_args(SplitRule))
         for name in ("window", "stride", "rate"):

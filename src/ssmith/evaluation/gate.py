@@ -13,7 +13,7 @@ from ssmith.core.threshold import Scale, Threshold
 from ssmith.evaluation.changes import Change, percent
 from ssmith.evaluation.comparison import Comparison
 from ssmith.evaluation.naive import scale_of
-from ssmith.evaluation.own import OwnComparison
+from ssmith.evaluation.own import OwnComparison, OwnMetric
 from ssmith.evaluation.parity import ParityReport
 
 # A loss equal to the tolerance passes, also after rounding of the last bit.
@@ -254,14 +254,19 @@ def _own(own: OwnComparison, max_loss: float | int | str | None) -> Reason:
             passed=True,
             text=f"{text}; reported, not judged: no tolerance given.",
         )
+    passed, said = within_own(own.metric, own.before, own.after, max_loss)
+    return Reason(gate="own metric", passed=passed, text=f"{text}; {said}.")
+
+
+def within_own(
+    metric: OwnMetric, before: float, after: float, max_loss: float | int | str
+) -> tuple[bool, str]:
+    """Return whether the loss of an own metric is within what is allowed, and that in words."""
     threshold = Threshold.read(max_loss, "own_max_loss")
-    scale = Scale(metric=own.metric.name, dense=own.before)
-    allowed = threshold.loss(scale)
-    return Reason(
-        gate="own metric",
-        passed=own.loss <= allowed + _ROUNDING,
-        text=f"{text}; loss {own.loss:.4g}, allowed {allowed:.4g} ({threshold.said(scale)}).",
-    )
+    scale = Scale(metric=metric.name, dense=before)
+    loss, allowed = metric.loss(before, after), threshold.loss(scale)
+    said = f"loss {loss:.4g}, allowed {allowed:.4g} ({threshold.said(scale)})"
+    return loss <= allowed + _ROUNDING, said
 
 
 def _headline(evidence: Evidence, failed: list[str], min_gain: float) -> str:

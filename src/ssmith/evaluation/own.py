@@ -66,6 +66,10 @@ class OwnMetric:
             )
         return float(result)
 
+    def loss(self, before: float, after: float) -> float:
+        """Return how much worse a value is (negative: better)."""
+        return before - after if self.higher_is_better else after - before
+
 
 def own_metric(text: str, *, higher_is_better: bool = True) -> OwnMetric:
     """Find a user's metric. The file or module is imported, so its code runs.
@@ -147,8 +151,7 @@ class OwnComparison:
     @property
     def loss(self) -> float:
         """How much worse the second model is (negative: better)."""
-        difference = self.after - self.before
-        return -difference if self.metric.higher_is_better else difference
+        return self.metric.loss(self.before, self.after)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the ``own`` part of the quality section of a receipt."""

@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import nn
+from torch.nn import functional
+
 from ssmith import api
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import InputError
-from ssmith.core.sequences import SequenceData
+from ssmith.core.rows import Rows
+from ssmith.core.sequences import SequenceData, Sequences
+from ssmith.evaluation import own_metric, predict
 from ssmith.evaluation.harness import HarnessConfig, check_harness, harness_config, run_tasks
 from ssmith.evaluation.measures import Measure
 from ssmith.jobs.source import RowsConfig, open_source, reads_text, tokenizer_for
@@ -22,6 +27,7 @@ class EvaluateConfig:
     Args:
         rows: on which rows.
         metric: name of a task; the usual one of the model if None.
+        own_metric: the user's own metric, ``"module:function"`` or ``"file.py:function"``.
         lm_eval: tasks of lm-eval to run as well: names it knows, or paths of YAML files.
         lm_eval_limit: documents of each of these tasks at most, the first ones; None for all.
         few_shot: solved examples before each question; None for each task's own number.
@@ -30,6 +36,7 @@ class EvaluateConfig:
 
     rows: RowsConfig = field(default_factory=RowsConfig)
     metric: str | None = None
+    own_metric: str | None = None
     lm_eval: tuple[str, ...] = ()
     lm_eval_limit: int | None = None
     few_shot: int | None = None
@@ -62,6 +69,8 @@ def evaluate(model: str, data: str | None, config: EvaluateConfig) -> dict[str, 
     if harness is not None and not text:
         raise InputError("lm_eval is for language models", next_step="leave it out")
     check_harness(harness)
+    if config.own_metric is not None and (text or data is None):
+        raise InputError("own_metric is for models of classes or numbers", next_step="leave it out")
     loaded = api.load(model)
     tasks = []
     if harness is not None:
@@ -79,6 +88,8 @@ def evaluate(model: str, data: str | None, config: EvaluateConfig) -> dict[str, 
     also: list[Measure] = []
     if isinstance(source.data, SequenceData):
         also = [*measured(loaded, source.data, split)]
+    if config.own_metric is not None:
+        also.append(_own(loaded, rows, config))
     return {
         "model": model,
         "measures": [item.as_dict() for item in also],
@@ -97,3 +108,23 @@ def evaluate(model: str, data: str | None, config: EvaluateConfig) -> dict[str, 
         ),
         "lm_eval": tasks,
     }
+
+
+def _own(model: nn.Module, rows: Rows, config: EvaluateConfig) -> Measure:
+    """Return the user's own metric, beside what it makes of the same answer to all rows."""
+    assert config.own_metric is not None
+    metric = own_metric(config.own_metric)
+    if not isinstance(rows, Sequences):
+        raise InputError("own_metric reads sequences", next_step="leave it out")
+    outputs = predict(model, rows, config.rows.batch_size or 64)
+    same, answer = outputs.mean(0).expand_as(outputs), "the mean of all answers always"
+    if not rows.y.is_floating_point():
+        usual = rows.y.bincount(minlength=outputs.shape[1]).argmax()
+        same = functional.one_hot(usual, outputs.shape[1]).to(outputs).expand_as(outputs)
+        answer = "the most frequent class always"
+    try:
+        naive = metric(same, rows.y)
+    except InputError:
+        # A metric may have no value where all answers are the same, as a correlation has not.
+        naive = None
+    return Measure(name=metric.name, value=metric(outputs, rows.y), naive=naive, answer=answer)

@@ -105,7 +105,7 @@ def labels_of(recordings: Recordings, rows: Spans, config: PrepareConfig) -> Lab
     for recording, start, stop in zip(rows.recording, rows.start, rows.stop, strict=True):
         here = recordings.labels[recording]
         steps = here if len(here) == 1 else here[start:stop]
-        found.append(_majority(steps) if config.window_label == "majority" else steps[-1])
+        found.append(_RULES[config.window_label](steps))
     return np.stack(found)
 
 
@@ -145,12 +145,32 @@ def _spans(
         yield most - window, most
 
 
+def is_number(text: str) -> bool:
+    """Return whether a text is a finite number."""
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False
+
+
 def _majority(steps: Labels) -> Labels:
     rows = Counter(map(tuple, steps.tolist()))
     # The later one of two that are as frequent.
     most = max(rows.values())
     last = next(row for row in reversed(steps.tolist()) if rows[tuple(row)] == most)
     return np.array(last, dtype=steps.dtype)
+
+
+def _mean(steps: Labels) -> Labels:
+    """Return the mean over the steps that have numbers; a word stays, and is refused later."""
+    known = steps[(steps != "").all(1)]
+    words = [row for row in known if not all(map(is_number, row.tolist()))]
+    if words or not len(known):
+        return np.asarray(words[0] if words else steps[-1])
+    return np.array([repr(item) for item in known.astype(np.float64).mean(0).tolist()])
+
+
+_RULES = {"last": lambda steps: steps[-1], "majority": _majority, "mean": _mean}
 
 
 def _usual_run(labels: tuple[Labels, ...] | None) -> int:

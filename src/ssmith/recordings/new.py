@@ -13,11 +13,10 @@ from ssmith.core.preparation import Preparation
 from ssmith.core.sequences import Sequences
 from ssmith.core.words import number_of
 from ssmith.recordings.blocks import columns_of, scaled_steps, steps_of
-from ssmith.recordings.cut import AHEAD, Spans, cut, labels_of, later_values
+from ssmith.recordings.cut import AHEAD, Spans, cut, is_number, labels_of, later_values
 from ssmith.recordings.fill import filled, place_of
 from ssmith.recordings.read import read_new
 from ssmith.recordings.recording import Labels, Recordings, finding
-from ssmith.recordings.targets import is_number
 
 _MOST = 3
 """Channels out of range that are told one by one."""

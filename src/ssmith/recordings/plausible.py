@@ -138,6 +138,9 @@ def _repeated(recordings: Recordings, values: NDArray[np.float64]) -> Iterator[F
     ])  # fmt: skip
     kinds = len(np.unique(labels))
     for place, name in enumerate(recordings.channels):
+        if name in recordings.targets:
+            # What is forecast is read as well.
+            continue
         if not 1 < kinds == len(np.unique(values[:, place])):
             continue
         pairs = {*zip(values[:, place].tolist(), labels.tolist(), strict=True)}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ssmith.core.errors import DataError
 from ssmith.core.preparation import PrepareConfig
-from ssmith.recordings.cut import AHEAD, Spans, later_values
+from ssmith.recordings.cut import AHEAD, Spans, is_number, later_values
 from ssmith.recordings.fill import place_of
 from ssmith.recordings.recording import Labels, Recordings
 
@@ -88,11 +88,3 @@ def _numbers(recordings: Recordings, rows: Spans, labels: Labels) -> NDArray[np.
             next_step="correct it, or ask for --task classification",
         )
     return np.asarray(found)
-
-
-def is_number(text: str) -> bool:
-    """Return whether a text is a finite number."""
-    try:
-        return bool(np.isfinite(float(text)))
-    except ValueError:
-        return False

@@ -15,10 +15,10 @@ from ssmith.core.errors import DataError
 from ssmith.core.layers import Finding
 from ssmith.core.progress import Progress, silent
 from ssmith.core.sequences import Sequences
+from ssmith.evaluation.wishes import DecisionConfig
 from ssmith.serving.columns import Column, columns_of, score
 from ssmith.serving.decision import (
     Decision,
-    DecisionConfig,
     fitted_before,
     fitted_decision,
     kept_decision,
@@ -124,9 +124,9 @@ def decide(model: nn.Module, config: PredictConfig) -> Decision:
     """Return what is said of a model's outputs: as fitted at training, or on labelled rows now."""
     wish = config.decide
     if config.calibrate is None:
-        if wish.positive is not None:
+        if wish.wants_threshold:
             raise DataError(
-                f"a threshold of {wish.positive!r} without rows to fit it on",
+                f"a threshold of {wish.positive or 'anomalies'!r} without rows to fit it on",
                 allowed="calibrate=DATA, labelled rows that the model has not learned from",
                 next_step="name the data it was trained on: its validation split is taken",
             )

@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssmith.evaluation.intervals import Estimate, wilson
+from ssmith.evaluation.wishes import SCORE, anomaly_scores
 from ssmith.serving.decision import Decision, Numbers
 from ssmith.serving.rows import AskedRows
 
 Column = NDArray[Any] | list[Any]
-LABEL, PROBABILITY, TARGET, SCORE, ANOMALY = (
-    "label", "probability", "target", "anomaly score", "anomaly",
-)  # fmt: skip
+LABEL, PROBABILITY, TARGET, ANOMALY = "label", "probability", "target", "anomaly"
 _JOIN = ";"
 
 
@@ -25,7 +24,7 @@ def columns_of(decision: Decision, outputs: Tensor, rows: AskedRows) -> dict[str
     found |= answers_in(decision, outputs)
     if bool(rows.labelled.any()):
         found |= _truth(decision, rows)
-    if is_anomaly(decision):
+    if decision.finds_anomalies:
         found |= anomalies(decision, outputs, rows)
     return found
 
@@ -70,27 +69,21 @@ def score(decision: Decision, outputs: Tensor, rows: AskedRows) -> dict[str, Any
     return found | {"balanced_accuracy": float(np.mean(recalls)), "classes": classes}
 
 
-def is_anomaly(decision: Decision) -> bool:
-    """Return whether the model forecasts so that what differs from it is found."""
-    return decision.preparation is not None and decision.preparation.task == "anomaly"
-
-
 def anomalies(decision: Decision, outputs: Tensor, rows: AskedRows) -> dict[str, Column]:
-    """Return how far what came is from what was forecast, in spreads of the training rows.
+    """Return how far what came is from what was expected, in spreads of the training rows.
 
-    Past the interval of any forecast it is an anomaly; nothing is said where what came is unknown.
+    Past its threshold it is an anomaly; nothing is said where what came is unknown.
     """
     assert decision.preparation is not None
-    spread = np.array([item.std for item in decision.preparation.targets])
-    misses = np.abs(decision.numbers(outputs) - decision.truth(rows.rows.y))
+    given, truth = decision.numbers(outputs), decision.truth(rows.rows.y)
     known = rows.labelled.numpy()
-    scores = np.where(known, np.sqrt(((misses / spread) ** 2).mean(1)), np.nan)
-    if not decision.widths:
+    scores = np.where(known, anomaly_scores(given, truth, decision.preparation), np.nan)
+    limit = decision.thresholds.get(SCORE)
+    if limit is None:
         return {SCORE: scores}
-    past = np.atleast_1d((misses > np.array(decision.widths)).any(1))
     return {
         SCORE: scores,
-        ANOMALY: [bool(p) if k else None for p, k in zip(past, known, strict=True)],
+        ANOMALY: [bool(s >= limit) if k else None for s, k in zip(scores, known, strict=True)],
     }
 
 

@@ -10,53 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ssmith.core.checks import check_number
 from ssmith.core.errors import InputError
 from ssmith.core.layers import Finding
-from ssmith.core.names import unknown_name
 from ssmith.core.preparation import FITTED_ON, Preparation
 from ssmith.evaluation import conformal
+from ssmith.evaluation.wishes import (
+    DecisionConfig,
+    anomaly_scores,
+    anomaly_threshold,
+    class_threshold,
+)
 from ssmith.families import Answers, model_digest
 from ssmith.serving.rows import AskedRows, asked_of, preparation_of
 from ssmith.tune.adapters import adapters_of
 
 Numbers = NDArray[np.float64]
 _HALF = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecisionConfig:
-    """What is wanted of answers; fitted on labelled rows that the model has not learned from.
-
-    Args:
-        level: share of new rows that an interval covers, in (0, 1).
-        positive: class whose threshold is fitted.
-        recall: share of its rows that are to be given it.
-        false_alarms: or the share of other rows that may be given it.
-
-    Raises:
-        InputError: if a value is out of its domain, or the wishes do not go together.
-    """
-
-    level: float = 0.9
-    positive: str | None = None
-    recall: float | None = None
-    false_alarms: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("level", "recall", "false_alarms"):
-            if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), above=0, below=1)
-        wishes = [name for name in ("recall", "false_alarms") if getattr(self, name) is not None]
-        if len(wishes) > 1:
-            raise InputError(
-                "recall and false_alarms together", allowed="one of them: a threshold keeps one"
-            )
-        if (self.positive is None) != (not wishes):
-            raise InputError(
-                f"positive is {self.positive!r} with {wishes[0] if wishes else 'no wish'}",
-                allowed="positive=CLASS with one of recall and false_alarms",
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +52,11 @@ class Decision:
     def gives_classes(self) -> bool:
         """Whether the answer is a class, or several."""
         return self.answers.task in ("classification", "multi-label")
+
+    @property
+    def finds_anomalies(self) -> bool:
+        """Whether the model forecasts so that what differs from it is found."""
+        return self.preparation is not None and self.preparation.task == "anomaly"
 
     def shares(self, outputs: Tensor) -> Numbers:
         """Return the probability of each class (n, k)."""
@@ -125,7 +99,9 @@ class Decision:
             return {**found, "classes": list(self.answers.classes),
                     "thresholds": dict(self.thresholds)}  # fmt: skip
         widths = dict(zip(self.targets, self.widths, strict=False))
-        return {**found, "targets": list(self.targets), "level": self.level, "half_widths": widths}
+        limits = {"thresholds": dict(self.thresholds)} if self.thresholds else {}
+        return {**found, "targets": list(self.targets), "level": self.level,
+                "half_widths": widths, **limits}  # fmt: skip
 
     def _back(self, values: Numbers) -> Numbers:
         has = self.preparation is not None and bool(self.preparation.targets)
@@ -179,28 +155,23 @@ def fitted_decision(
     known = rows.labelled
     outputs, truth = outputs[known], plain.truth(rows.rows.y[known])
     made: dict[str, Any] = {}
+    fitted: dict[str, float] = {}
     if not plain.gives_classes:
-        made["widths"] = conformal.half_widths(plain.numbers(outputs), truth, config.level)
+        given = plain.numbers(outputs)
+        made["widths"] = conformal.half_widths(given, truth, config.level)
+        if plain.finds_anomalies and plain.preparation:
+            scores = anomaly_scores(given, truth, plain.preparation)
+            fitted = anomaly_threshold(config, scores)
     elif config.positive is not None:
-        made["thresholds"] = {
-            **plain.thresholds, config.positive: _threshold(plain, config, outputs, truth)
-        }  # fmt: skip
+        shares = plain.shares(outputs)
+        fitted = class_threshold(config, plain.answers.classes, shares, truth)
+    if config.wants_threshold and not fitted:
+        raise InputError(
+            "recall or false_alarms without a class that is looked for",
+            allowed="--positive CLASS, of models of classes; false alarms alone of anomalies",
+        )
+    made["thresholds"] = {**plain.thresholds, **fitted}
     return Decision(**{**vars(plain), **made})
-
-
-def _threshold(
-    plain: Decision, config: DecisionConfig, outputs: Tensor, truth: NDArray[Any]
-) -> float:
-    names = plain.answers.classes
-    if config.positive not in names:
-        raise unknown_name(f"positive is {config.positive!r}", str(config.positive), list(names))
-    place = names.index(config.positive)
-    single = plain.answers.task == "classification"
-    is_class = truth == place if single else truth[:, place] > _HALF
-    shares = plain.shares(outputs)[:, place]
-    if config.recall is not None:
-        return conformal.for_recall(shares, is_class, config.recall)
-    return conformal.for_false_alarms(shares, is_class, float(config.false_alarms or 0))
 
 
 def _named(answers: Answers) -> Answers:

@@ -69,7 +69,8 @@ class PilotConfig(AsDict, MeasuringConfig):
         recover_steps: optimiser steps of each recovery, ≥ 1.
         recover_rate: its learning rate; None for the starting rate of each method.
         distill_weight: share of the dense model in the loss, in [0, 1]; the rest is the data.
-        own_max_loss: the same of the own metric; None reports it without judging.
+        own_max_loss: the same of the own metric, in the sweep and in the verdict; None reports it
+            without judging.
         seed: of calibration, of resampling and of random pruning.
         batch_size: rows per forward pass, also when timed; 64, of text 8 if None.
         lm_eval: tasks of lm-eval that both models answer as well, reported and not judged.

@@ -23,7 +23,6 @@ from ssmith.evaluation import (
     Estimate,
     Evidence,
     OwnComparison,
-    OwnMetric,
     Task,
     Verdict,
     compare_own,
@@ -121,13 +120,14 @@ def pilot(
         recovery=recovery,
         directory=directory,
         measure=measure,
+        own=settings.own(),
         progress=progress,
     )
     curve = sweep.run()
     if curve.point is None:
         sections = directory.cached("measured", lambda: _judged(nothing_fits(curve)))
     else:
-        sections = _Run(sweep=sweep, own=settings.own()).cut_and_judge(curve)
+        sections = _Run(sweep=sweep).cut_and_judge(curve)
     receipt = make_receipt({**identity, "command": first}, subject.about(), curve, sections)
     receipt.save(directory.out / RECEIPT)
     write_report(receipt, directory.out)
@@ -192,7 +192,6 @@ class _Run:
     """The part of a pilot behind the choice."""
 
     sweep: Sweep
-    own: OwnMetric | None
 
     @property
     def config(self) -> PilotConfig:
@@ -267,7 +266,8 @@ class _Run:
 
     def _compared(self, left: nn.Module) -> tuple[Comparison, OwnComparison | None]:
         """Compare on the test split; nothing before this looks at it."""
-        subject, config, own = self.sweep.subject, self.config, None
+        sweep, config, own = self.sweep, self.config, None
+        subject = sweep.subject
         comparison = api.compare(
             subject.model,
             left,
@@ -276,12 +276,12 @@ class _Run:
             seed=config.seed,
             batch_size=config.batch_size,
         )
-        if self.own is not None and isinstance(subject.test, Sequences):
+        if sweep.own is not None and isinstance(subject.test, Sequences):
             both = [
                 predict(model, subject.test, config.batch_size or 1)
                 for model in (subject.model, left)
             ]
-            own = compare_own(self.own, both[0], both[1], subject.test.y, seed=config.seed)
+            own = compare_own(sweep.own, both[0], both[1], subject.test.y, seed=config.seed)
         return comparison, own
 
     def _tasks(self, left: nn.Module) -> dict[str, Any]:

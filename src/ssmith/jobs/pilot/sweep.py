@@ -12,9 +12,11 @@ from torch import nn
 from ssmith.core.curve import Curve, Limit, Point, between
 from ssmith.core.errors import NumericalError, PlanError
 from ssmith.core.progress import Progress, part_of, silent
+from ssmith.core.sequences import Sequences
 from ssmith.core.settings import from_mapping, to_mapping
 from ssmith.core.threshold import Threshold
-from ssmith.evaluation import Estimate
+from ssmith.evaluation import Estimate, OwnMetric, predict
+from ssmith.evaluation.gate import within_own
 from ssmith.evaluation.naive import Naive, scale_of
 from ssmith.jobs.pilot.cut import Cutter, Made
 from ssmith.jobs.pilot.directory import RunDirectory
@@ -29,7 +31,8 @@ Measure = Callable[[Any], Estimate]
 class Sweep:
     """Measures cuts, and chooses one.
 
-    Points are kept in the directory and measured on the selection split.
+    Points are kept in the directory and measured on the selection split; a tolerance of the user's
+    own metric is kept there as well.
     """
 
     subject: Subject
@@ -37,6 +40,7 @@ class Sweep:
     recovery: Recovery | None
     directory: RunDirectory
     measure: Measure
+    own: OwnMetric | None
     progress: Progress
 
     def run(self) -> Curve:
@@ -105,6 +109,19 @@ class Sweep:
         self.progress("dense model", 1, 1, f"allowed: {threshold.said(scale)}")
         return found
 
+    def _refused(self, left: nn.Module) -> str:
+        """Return why the own metric lets no cut go further, empty if it does or is not judged."""
+        own, most, rows = self.own, self.cutter.config.own_max_loss, self.subject.selection
+        if own is None or most is None or not isinstance(rows, Sequences):
+            return ""
+
+        def value(model: nn.Module) -> float:
+            return own(predict(model, rows, self.cutter.config.batch_size or 1), rows.y)
+
+        dense = self.directory.cached("baseline-own", lambda: value(self.subject.model))
+        passed, said = within_own(own, dense, value(left), most)
+        return "" if passed else f"{own.name}: {said}"
+
     def _baseline(self) -> dict[str, Any]:
         found = self.measure(self.subject.model)
         naive = None if found.naive is None else to_mapping(found.naive)
@@ -154,7 +171,8 @@ class Sweep:
                 made, left, done = self.cut(name, sparsity, progress, recovered=recovered)
                 validation = {} if done is None else done.validation
                 point = replace(point, removed=made.removed, validation=validation)
-                return to_mapping(replace(point, **self.measure(left).as_dict()))
+                refused = self._refused(left)
+                return to_mapping(replace(point, refused=refused, **self.measure(left).as_dict()))
             except (PlanError, NumericalError) as error:
                 return to_mapping(replace(point, why=error.what))
 

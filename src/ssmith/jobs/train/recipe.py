@@ -12,6 +12,7 @@ from ssmith.core.files import to_json
 from ssmith.core.preparation import PrepareConfig
 from ssmith.core.sequences import SequenceData
 from ssmith.core.settings import from_mapping, read_settings, to_mapping
+from ssmith.evaluation.wishes import DecisionConfig
 from ssmith.families import SequenceConfig
 from ssmith.families.hf import MambaSize
 from ssmith.tune.training import FitConfig, LanguageFitConfig
@@ -59,6 +60,7 @@ class Recipe:
         kind: what is trained.
         prepare: settings of `PrepareConfig` for data that is recordings, which are cut and scaled;
             None for data that is taken as it is.
+        decide: settings of `DecisionConfig` for the thresholds that are kept with the model.
         title: headline of the model's card.
         notes: sentences for the card.
 
@@ -71,6 +73,7 @@ class Recipe:
     fit: dict[str, Any]
     kind: Literal["sequence", "language"] = "sequence"
     prepare: dict[str, Any] | None = None
+    decide: dict[str, Any] = field(default_factory=dict)
     title: str = ""
     notes: tuple[str, ...] = ()
 
@@ -89,6 +92,7 @@ class Recipe:
             self.texts()
         else:
             self.fit_config(0)
+        self.wish()
 
     @classmethod
     def load(cls, path: Path) -> Recipe:
@@ -134,6 +138,10 @@ class Recipe:
     def prepare_config(self) -> PrepareConfig:
         """Return how recordings become rows."""
         return from_mapping(PrepareConfig, self.prepare, where="prepare")
+
+    def wish(self) -> DecisionConfig:
+        """Return what is wanted of the answers."""
+        return from_mapping(DecisionConfig, self.decide, where="decide")
 
     def fit_config(self, seed: int) -> FitConfig:
         """Return the training settings of a sequence model, with a seed."""

@@ -26,7 +26,7 @@ from ssmith.evaluation.metrics import Outcomes
 from ssmith.evaluation.perplexity import bits, window_losses
 from ssmith.families import SequenceModel, model_digest
 from ssmith.families.hf import accelerate_, new_mamba, restore_
-from ssmith.jobs.train.promises import with_intervals
+from ssmith.jobs.train.promises import check_wish, with_promises
 from ssmith.jobs.train.recipe import Recipe, Texts
 from ssmith.recordings import prepare
 from ssmith.tune.training import Training, fit, fit_language_, launched
@@ -120,6 +120,7 @@ def train(
         return _train_language(recipe, seed, torch.device(device), checkpoint, progress)
     read = rows or rows_for(recipe)
     loaded = read.data
+    check_wish(recipe.wish(), read.preparation)
     config = recipe.fit_config(seed)
     if start is None:
         with seeded(seed, "initial values"):
@@ -140,7 +141,7 @@ def train(
     model = model.to("cpu").eval()
     if read.preparation is not None:
         part = loaded.split("validation")
-        model.preparation = with_intervals(model, part, read.preparation)
+        model.preparation = with_promises(model, part, read.preparation, recipe.wish())
     return Trained(model=model, recipe=recipe, seed=seed, training=training, data=loaded)
 
 
