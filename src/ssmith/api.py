@@ -99,8 +99,9 @@ def load_data(
         MissingExtraError: if a named set needs a package that is not installed.
     """
     config = families.answers_of(model)
-    if isinstance(model, SequenceModel) and model.preparation is not None:
-        return prepared_as(model.preparation, spec)
+    preparation = families.preparation_of(model)
+    if preparation is not None:
+        return prepared_as(preparation, spec)
     if recordings is not None:
         classes = (config.classes or None) if config else None
         return prepare(spec, recordings, classes=classes).data

@@ -11,8 +11,8 @@ from ssmith.core.errors import ArtefactError, ModelError
 from ssmith.core.files import read_json
 from ssmith.families.registry import MIXERS
 
-KINDS = ("sequence", "network")
-"""Models of our format: ours, and networks that their own class opens."""
+KINDS = ("sequence", "headed", "network")
+"""Models of our format: ours, a Mamba under a head, and networks that their own class opens."""
 HF_MODEL_TYPES = tuple(mixer.model_type for _, mixer in MIXERS.values())
 """``model_type`` of the Hugging Face models that are opened."""
 

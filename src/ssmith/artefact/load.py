@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ from torch import nn
 
 from ssmith.artefact import hugging_face, mamba_ssm, restore, tuned
 from ssmith.artefact.configs import HF_MODEL_TYPES, check_config, read_any_config, unknown
+from ssmith.artefact.layout import CONFIG
 from ssmith.artefact.locate import locate
 from ssmith.artefact.restore import Build
 from ssmith.artefact.sidecar import SIDECAR, Sidecar
@@ -18,7 +20,12 @@ from ssmith.core.errors import ArtefactError, InputError, UnsupportedError
 from ssmith.core.files import read_json
 from ssmith.core.preparation import FILE as PREPARATION
 from ssmith.core.preparation import Preparation
-from ssmith.families import SequenceConfig, SequenceModel
+from ssmith.core.settings import typed
+from ssmith.families import HeadConfig, SequenceConfig, SequenceModel, new_task_model
+from ssmith.families.hf import MambaSize
+
+_AGAIN = "restore it from its source"
+_MOST_CUT = 256
 
 
 def load(
@@ -67,7 +74,8 @@ def load(
             next_step="load it without build",
         )
     if content.get("format") == FORMAT:
-        return _sequence(directory, content).eval()
+        made = _headed if content["kind"] == "headed" else _sequence
+        return made(directory, content).eval()
     if content.get("model_type") in HF_MODEL_TYPES:
         return _language_model(directory, content).eval()
     if "model_type" not in content and {"d_model", "n_layer"} <= content.keys():
@@ -94,7 +102,22 @@ def _sequence(directory: Path, content: dict[str, Any]) -> nn.Module:
     return model
 
 
-def _preparation(directory: Path, config: SequenceConfig) -> Preparation | None:
+def _headed(directory: Path, content: dict[str, Any]) -> nn.Module:
+    """Return a Mamba under a head, as it was made before it was cut, and then cut and filled."""
+    where = str(directory / CONFIG)
+    size = typed(MambaSize, content.get("size"), where=f"{where}: size", next_step=_AGAIN)
+    head = typed(HeadConfig, content.get("head"), where=f"{where}: head", next_step=_AGAIN)
+    shapes = [shape for path in files_of(directory) for shape in shapes_in(path).values()]
+    # What was cut was there when it was made: a bound far above any share that is left.
+    named = size.layers * size.width * size.expand * (size.states + size.conv)
+    named += (head.outputs + (head.channels or 0) + size.vocabulary) * size.width
+    check_size(named, _MOST_CUT * sum(map(math.prod, shapes)), directory)
+    made = new_task_model(size, head, preparation=_preparation(directory, head))
+    restore.restore_(made, Sidecar.read(directory), directory)
+    return made
+
+
+def _preparation(directory: Path, config: SequenceConfig | HeadConfig) -> Preparation | None:
     """Return how a model's rows are made, as its file says, or None if it has none."""
     path = directory / PREPARATION
     if not path.is_file():

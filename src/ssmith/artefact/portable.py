@@ -15,7 +15,15 @@ from ssmith.artefact.sidecar import SiteFacts, sites_in
 from ssmith.core.optional import require
 from ssmith.core.plan import Plan
 from ssmith.core.unit import Mode
-from ssmith.families import Site, chain_of, sites, stock_configs, sync_config_, sync_depth_
+from ssmith.families import (
+    Site,
+    TaskModel,
+    chain_of,
+    sites,
+    stock_configs,
+    sync_config_,
+    sync_depth_,
+)
 from ssmith.families.masks import masks_of, remove_mask_
 from ssmith.families.parts.hooks import MAPS
 from ssmith.families.parts.stock import is_stock, stock_of
@@ -102,7 +110,8 @@ def is_language_model(model: Any) -> bool:
 
 def of_other(model: nn.Module) -> str:
     """Return the sentence for a model that is none of transformers'."""
-    return OWN if hasattr(model, "current_config") else BY_CLASS
+    made = isinstance(model, TaskModel) and model.size is not None
+    return OWN if made or hasattr(model, "current_config") else BY_CLASS
 
 
 def _without_weights(model: nn.Module) -> nn.Module:

@@ -19,7 +19,8 @@ from ssmith.core.errors import UnsupportedError
 from ssmith.core.files import write_bytes, write_json, write_text
 from ssmith.core.optional import require
 from ssmith.core.preparation import FILE as PREPARATION
-from ssmith.families import SequenceModel, directory_of
+from ssmith.core.settings import to_mapping
+from ssmith.families import SequenceModel, TaskModel, directory_of, preparation_of
 from ssmith.families.masks import reapply_masks_
 from ssmith.families.parts.stock import stock_of
 from ssmith.families.registry import tensors_digest
@@ -84,8 +85,9 @@ def save(
         else:
             write_bytes(scratch / WEIGHTS, packed(plain))
             write_json(scratch / CONFIG, _config(model, facts or {}))
-            if isinstance(model, SequenceModel) and model.preparation is not None:
-                write_json(scratch / PREPARATION, model.preparation.as_dict())
+            preparation = preparation_of(model)
+            if preparation is not None:
+                write_json(scratch / PREPARATION, preparation.as_dict())
             text = card(sidecar, facts or {}, hub=("ssmith", _task(model)), about=_about(model))
         sidecar.write(scratch)
         write_text(scratch / CARD, text)
@@ -145,6 +147,9 @@ def _config(model: nn.Module, facts: Mapping[str, Any]) -> dict[str, Any]:
     content = {"format": FORMAT, "version": FORMAT_VERSION, "facts": dict(facts)}
     if isinstance(model, SequenceModel):
         return content | {"kind": "sequence", "config": model.current_config().as_dict()}
+    if isinstance(model, TaskModel) and model.size is not None:
+        made = {"size": to_mapping(model.size), "head": to_mapping(model.head_config)}
+        return content | {"kind": "headed", **made}
     return content | {"kind": "network"}
 
 

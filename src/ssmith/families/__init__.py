@@ -3,7 +3,16 @@
 from ssmith.families.chain import chain_of, sync_depth_, without_block
 from ssmith.families.coupling import spread, weigh
 from ssmith.families.family import Site
-from ssmith.families.heads import Answers, HeadConfig, TaskModel, answers_of, renew_head_, with_head
+from ssmith.families.heads import (
+    Answers,
+    HeadConfig,
+    TaskModel,
+    answers_of,
+    new_task_model,
+    preparation_of,
+    renew_head_,
+    with_head,
+)
 from ssmith.families.hf import directory_of, hf_facts, vocabulary_of
 from ssmith.families.lti import LTILayer, LTIOptions
 from ssmith.families.registry import (
@@ -43,6 +52,8 @@ __all__ = [
     "hf_facts",
     "model_digest",
     "modes_of",
+    "new_task_model",
+    "preparation_of",
     "renew_head_",
     "scan_of",
     "sites",

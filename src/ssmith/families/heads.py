@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.errors import DataError, InputError, ModelError, UnsupportedError
+from ssmith.core.preparation import Preparation
 from ssmith.core.sequences import Task
+from ssmith.families.hf.create import MambaSize, new_mamba
 from ssmith.families.sequence import SequenceConfig, SequenceModel
 
 POOLINGS = ("mean", "last")
@@ -64,7 +66,8 @@ class TaskModel(nn.Module):
     """A Hugging Face backbone, pooled over valid steps, with a linear head in float32.
 
     The backbone keeps the name it has in the language model, so that adapters made for one fit
-    the other.
+    the other. ``size`` is that of a backbone made for the head (see `new_task_model`), and
+    ``preparation`` how its rows are made of recordings; None where there is none.
     """
 
     def __init__(
@@ -81,6 +84,8 @@ class TaskModel(nn.Module):
         base_config: Any = model.config
         self.config: Any = base_config
         self.head_config = config
+        self.size: MambaSize | None = None
+        self.preparation: Preparation | None = None
         self.add_module(self.backbone_name, backbone)
         like = next(backbone.parameters())
         width = int(base_config.hidden_size)
@@ -169,6 +174,28 @@ def with_head(
     if isinstance(model, TaskModel):
         raise ModelError("the model has a head", next_step="give the language model it stands on")
     return TaskModel(model, config, generator).train(model.training)
+
+
+def new_task_model(
+    size: MambaSize,
+    config: HeadConfig,
+    *,
+    seed: int = 0,
+    preparation: Preparation | None = None,
+) -> TaskModel:
+    """Build a Mamba with a head, of random weights; one of a series has two tokens it never reads.
+
+    The same size, head and seed give the same weights, so that both are all that a file says.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    made = with_head(new_mamba(size, seed=seed), config, draw)
+    made.size, made.preparation = size, preparation
+    return made
+
+
+def preparation_of(model: nn.Module | None) -> Preparation | None:
+    """Return how a model's rows are made of recordings; None where they come as they are."""
+    return model.preparation if isinstance(model, SequenceModel | TaskModel) else None
 
 
 def renew_head_(

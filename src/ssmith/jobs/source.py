@@ -25,7 +25,7 @@ from ssmith.core.tokenizer import Tokenizer
 from ssmith.core.tokens import TokenWindows
 from ssmith.core.told import told_of
 from ssmith.data import check_fits, find_tokenizer, load_text, load_whole
-from ssmith.families import SequenceModel, answers_of, directory_of, vocabulary_of
+from ssmith.families import answers_of, directory_of, preparation_of, vocabulary_of
 from ssmith.recordings import new_rows
 
 _LENGTH = 2048
@@ -237,8 +237,9 @@ def every_row(loaded: nn.Module, model: str, data: str, *, labelled: bool) -> Se
             f"{model} does not say what it reads and predicts",
             allowed="sequence models and language models; others from Python",
         )
-    if isinstance(loaded, SequenceModel) and loaded.preparation is not None:
-        return _every_prepared(loaded.preparation, data, labelled=labelled)
+    preparation = preparation_of(loaded)
+    if preparation is not None:
+        return _every_prepared(preparation, data, labelled=labelled)
     found = load_whole(
         data, task=answers.task, outputs=answers.outputs, classes=answers.classes,
         labelled=labelled,

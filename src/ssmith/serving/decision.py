@@ -20,8 +20,8 @@ from ssmith.evaluation.wishes import (
     anomaly_threshold,
     class_threshold,
 )
-from ssmith.families import Answers, model_digest
-from ssmith.serving.rows import AskedRows, asked_of, preparation_of
+from ssmith.families import Answers, model_digest, preparation_of
+from ssmith.serving.rows import AskedRows, asked_of
 from ssmith.tune.adapters import adapters_of
 
 Numbers = NDArray[np.float64]

@@ -16,6 +16,7 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.layers import Finding
 from ssmith.core.progress import Progress, silent
 from ssmith.evaluation.wishes import DecisionConfig
+from ssmith.families import preparation_of
 from ssmith.jobs.outputs import refuse_own_input
 from ssmith.jobs.source import reads_text, tokenizer_for
 from ssmith.serving.answering import PredictConfig, Predictions, decide, predict
@@ -23,7 +24,6 @@ from ssmith.serving.attribution import Attribution, AttributionConfig, attribute
 from ssmith.serving.columns import Column
 from ssmith.serving.decision import Decision
 from ssmith.serving.picture import draw, write_picture
-from ssmith.serving.rows import preparation_of
 from ssmith.serving.stepping import ModelStream, StreamConfig
 from ssmith.serving.texts import answer_texts
 from ssmith.serving.writing import check_suffix, table_writer

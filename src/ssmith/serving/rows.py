@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from ssmith import data
 from ssmith.core.errors import DataError, ModelError
 from ssmith.core.layers import Finding
-from ssmith.core.preparation import Preparation
 from ssmith.core.sequences import SequenceData, Sequences
 from ssmith.core.text import ALL
-from ssmith.families import Answers, SequenceModel, answers_of
+from ssmith.families import Answers, answers_of, preparation_of
 from ssmith.recordings import new_rows
 
 ROW = "row"
@@ -39,11 +38,6 @@ class AskedRows:
     labelled: Bool[Tensor, "n"]
     names: Mapping[str, tuple[str, ...]]
     findings: tuple[Finding, ...] = ()
-
-
-def preparation_of(model: nn.Module) -> Preparation | None:
-    """Return how a model's rows are made of recordings; None where they come as they are."""
-    return model.preparation if isinstance(model, SequenceModel) else None
 
 
 def asked_of(model: nn.Module) -> Answers:

@@ -15,9 +15,15 @@ from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.errors import DataError, InputError, UnsupportedError
 from ssmith.core.running import evaluating
 from ssmith.core.trees import dtype_of, place_of
-from ssmith.families import SequenceModel, answers_of, model_digest, vocabulary_of
+from ssmith.families import (
+    SequenceModel,
+    TaskModel,
+    answers_of,
+    model_digest,
+    preparation_of,
+    vocabulary_of,
+)
 from ssmith.families.steps import State, steps_of
-from ssmith.serving.rows import preparation_of
 from ssmith.serving.saved import SavedStream, read_stream, write_stream
 
 Missing = Literal["hold", "skip", "refuse"]
@@ -331,6 +337,8 @@ def stream(
 
 
 def _answers_by_mean(model: nn.Module) -> bool:
+    if isinstance(model, TaskModel):
+        return model.head_config.pooling == "mean"
     return isinstance(model, SequenceModel) and model.config.pooling == "mean"
 
 

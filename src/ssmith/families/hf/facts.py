@@ -25,12 +25,13 @@ def hf_facts(model: nn.Module) -> dict[str, Any]:
     config: Any = getattr(model, "config", None)
     if not hasattr(config, "model_type"):
         return {}
+    channels = getattr(getattr(model, "head_config", None), "channels", None)
     kinds = layer_kinds(model)
     counts = [f"{list(kinds.values()).count(kind)} {kind}" for kind in KINDS]
     facts = {
         "model type": config.model_type,
         "layers": ", ".join(counts),
-        "input": f"{config.vocab_size} token ids",
+        "input": f"{config.vocab_size} token ids" if channels is None else f"{channels} channels",
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
     }
     left = mixers(model)[1]

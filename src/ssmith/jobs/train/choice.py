@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,13 +12,14 @@ from ssmith.core.checks import check_choice, check_integer, check_number
 from ssmith.core.errors import NumericalError
 from ssmith.core.preparation import Preparation
 from ssmith.core.progress import Progress, silent
-from ssmith.core.seeds import generator, seeded
 from ssmith.core.sequences import SequenceData
 from ssmith.core.settings import to_mapping
-from ssmith.families import SequenceModel
-from ssmith.jobs.train.recipe import Recipe
+from ssmith.families import TaskModel
+from ssmith.families.hf import engine
+from ssmith.jobs.train.recipe import MAMBA, Recipe
 from ssmith.tune.training import FitConfig, fit
 
+_TITLES = {"s5": "S5", "s4d": "S4D", MAMBA: "Mamba"}
 _RATES = (1e-3, 4e-3, 1e-2)
 _TRIED_ROWS, _TRIED_EPOCHS = 512, 3
 _STEPS = 1500
@@ -34,14 +36,15 @@ class ChoiceConfig:
         family: of its layers.
         width: of the model; from the rows and channels if None.
         layers: of state spaces.
-        states: of each layer (S5), or of each channel (S4D); from the length of the rows if None.
+        states: of each layer (S5), or of each channel (S4D, Mamba); from the length of the rows if
+            None.
         epochs: most passes over the training rows; from their number if None.
         lr: learning rate; the best of three that are tried if None.
         balance: 1 for all classes alike, 0 for all rows alike; None: 1 where one class is twice as
             frequent as the mean, else 0.
     """
 
-    family: Literal["s5", "s4d"] = "s5"
+    family: Literal["s5", "s4d", "mamba"] = "s5"
     width: int | None = None
     layers: int = 2
     states: int | None = None
@@ -50,7 +53,7 @@ class ChoiceConfig:
     balance: float | None = None
 
     def __post_init__(self) -> None:
-        check_choice("family", self.family, ("s5", "s4d"))
+        check_choice("family", self.family, ("s5", "s4d", MAMBA))
         check_integer("layers", self.layers, at_least=1)
         for name in ("width", "states", "epochs"):
             if getattr(self, name) is not None:
@@ -98,7 +101,7 @@ def chosen_recipe(
         model=_sizes(data, config),
         fit=fitting,
         prepare=None if preparation is None else _given(preparation.config),
-        title=f"{data.name}, {config.family.upper()}",
+        title=f"{data.name}, {_TITLES[config.family]}",
         notes=("Sizes and settings were chosen from the data.",),
     )
     rate = config.lr or _tried(recipe, data, seed, progress)
@@ -113,13 +116,17 @@ def _sizes(data: SequenceData, config: ChoiceConfig) -> dict[str, Any]:
     longest = int(part.lengths.max())
     states = config.states or (max(16, min(64, 2 ** round(math.log2(max(16, longest / 2)))))
                                if config.family == "s5" else 16)  # fmt: skip
+    # A forecast starts from the end of what is known; a class is one of the whole.
+    pooling = "mean" if data.task == "classification" else "last"
+    if config.family == MAMBA:
+        return {"family": MAMBA, "width": width, "layers": config.layers, "states": states,
+                "pooling": pooling}  # fmt: skip
     found: dict[str, Any] = {
         "family": config.family,
         "width": width,
         "states": [states] * config.layers,
         "dropout": 0.1,
-        # A forecast starts from the end of what is known; a class is one of the whole.
-        "pooling": "mean" if data.task == "classification" else "last",
+        "pooling": pooling,
     }
     if config.family == "s4d":
         return {**found, "initialisation": "lin"}
@@ -145,12 +152,12 @@ def _tried(recipe: Recipe, data: SequenceData, seed: int, progress: Progress) ->
     few = replace(data, splits={"train": part}, sha256="")
     found: dict[float, float] = {}
     for place, rate in enumerate(_RATES):
-        with seeded(seed, "initial values"):
-            model = SequenceModel(recipe.model_config(data), generator(seed, "state space"))
+        model = recipe.new_model(data, seed)
         settings: Mapping[str, Any] = {**recipe.fit, "epochs": _TRIED_EPOCHS, "lr": rate}
         config = FitConfig(**{**settings, "ssm_lr": min(rate, 1e-3), "seed": seed})
         try:
-            losses = fit(model, few, config, lambda model: (0.0,)).losses
+            with engine(model) if isinstance(model, TaskModel) else nullcontext():
+                losses = fit(model, few, config, lambda model: (0.0,)).losses
         except NumericalError:
             continue
         last = losses[-max(1, len(losses) // 4) :]

@@ -10,7 +10,7 @@ from ssmith.core.preparation import Preparation
 from ssmith.core.sequences import SequenceData, Sequences
 from ssmith.evaluation import predict
 from ssmith.evaluation.measures import Measure, Numbers, of_classes, of_labels, of_numbers
-from ssmith.families import SequenceModel
+from ssmith.families import preparation_of
 
 _NEARLY = 1.1
 _LATER = ("forecasting", "anomaly")
@@ -31,7 +31,7 @@ def measured(model: nn.Module, data: SequenceData, split: str) -> tuple[Measure,
     if split not in data.splits or not len(data.splits[split]):
         return ()
     part = data.split(split)
-    preparation = model.preparation if isinstance(model, SequenceModel) else None
+    preparation = preparation_of(model)
     outputs = predict(model, part).double().numpy()
     if data.task == "classification":
         return of_classes(outputs, part.y.numpy(), data.classes)

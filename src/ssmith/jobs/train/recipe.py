@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ssmith.core.errors import InputError
 from ssmith.core.files import to_json
 from ssmith.core.preparation import PrepareConfig
+from ssmith.core.seeds import generator, seeded
 from ssmith.core.sequences import SequenceData
 from ssmith.core.settings import from_mapping, read_settings, to_mapping
 from ssmith.evaluation.wishes import DecisionConfig
-from ssmith.families import SequenceConfig
+from ssmith.families import (
+    HeadConfig,
+    SequenceConfig,
+    SequenceModel,
+    TaskModel,
+    new_task_model,
+)
 from ssmith.families.hf import MambaSize
 from ssmith.tune.training import FitConfig, LanguageFitConfig
 
@@ -47,6 +54,12 @@ class Texts:
             )
 
 
+MAMBA = "mamba"
+"""Family of sequence models that are a Mamba of transformers under a head."""
+_UNREAD = 2
+"""Tokens of a model that reads a series: it has an embedding of them, and never looks at it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything a training run depends on but its seed.
@@ -54,8 +67,8 @@ class Recipe:
     Args:
         data: for a sequence model ``embedded:NAME`` or a file (see `ssmith.load_data`), for a
             language model settings of `Texts`.
-        model: settings of `SequenceConfig` but those the data decides; of `MambaSize` but the
-            vocabulary, which is bytes.
+        model: settings of `SequenceConfig` but those the data decides; of a language model, and
+            with the family ``mamba``, of `MambaSize` but the vocabulary, which is bytes.
         fit: settings of `FitConfig` or `LanguageFitConfig` but the seed.
         kind: what is trained.
         prepare: settings of `PrepareConfig` for data that is recordings, which are cut and scaled;
@@ -122,17 +135,21 @@ class Recipe:
         """Return the size of a language model."""
         return from_mapping(MambaSize, self.model, where="model", decided={"vocabulary": 256})
 
+    def new_model(self, data: SequenceData, seed: int) -> SequenceModel | TaskModel:
+        """Return an untrained sequence model for a data set."""
+        if self.model.get("family") != MAMBA:
+            with seeded(seed, "initial values"):
+                return SequenceModel(self.model_config(data), generator(seed, "state space"))
+        asked = {name: value for name, value in self.model.items() if name != "family"}
+        pooling = asked.pop("pooling", "mean")
+        size = from_mapping(MambaSize, asked, where="model", decided={"vocabulary": _UNREAD})
+        if data.vocabulary is not None:
+            size = replace(size, vocabulary=max(_UNREAD, data.vocabulary))
+        return new_task_model(size, HeadConfig(**_answered(data), pooling=pooling), seed=seed)
+
     def model_config(self, data: SequenceData) -> SequenceConfig:
         """Return the configuration of a sequence model for a data set."""
-        part = data.split("train")
-        targets = part.y[0].numel() if len(part) else 1
-        decided = {
-            "task": data.task,
-            "classes": data.classes,
-            "outputs": len(data.classes) if data.task == "classification" else targets,
-            "channels": None if data.vocabulary is not None else part.x.shape[2],
-            "vocabulary": data.vocabulary,
-        }
+        decided = {**_answered(data), "vocabulary": data.vocabulary}
         return from_mapping(SequenceConfig, self.model, where="model", decided=decided)
 
     def prepare_config(self) -> PrepareConfig:
@@ -150,3 +167,15 @@ class Recipe:
     def language_fit(self, seed: int) -> LanguageFitConfig:
         """Return the training settings of a language model, with a seed."""
         return from_mapping(LanguageFitConfig, self.fit, where="fit", decided={"seed": seed})
+
+
+def _answered(data: SequenceData) -> dict[str, Any]:
+    """Return what a data set says of a model: what it reads and answers."""
+    part = data.split("train")
+    targets = part.y[0].numel() if len(part) else 1
+    return {
+        "task": data.task,
+        "classes": data.classes,
+        "outputs": len(data.classes) if data.task == "classification" else targets,
+        "channels": None if data.vocabulary is not None else part.x.shape[2],
+    }

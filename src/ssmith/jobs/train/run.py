@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.layers import Finding
 from ssmith.core.preparation import Preparation
 from ssmith.core.progress import Progress, silent
-from ssmith.core.seeds import generator, seeded
 from ssmith.core.sequences import SequenceData
 from ssmith.core.settings import to_mapping
 from ssmith.core.text import Text, TokenStream
@@ -24,8 +24,8 @@ from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation import TASKS, default_task, predict
 from ssmith.evaluation.metrics import Outcomes
 from ssmith.evaluation.perplexity import bits, window_losses
-from ssmith.families import SequenceModel, model_digest
-from ssmith.families.hf import accelerate_, new_mamba, restore_
+from ssmith.families import SequenceModel, TaskModel, model_digest
+from ssmith.families.hf import accelerate_, engine, new_mamba, restore_
 from ssmith.jobs.train.promises import check_wish, with_promises
 from ssmith.jobs.train.recipe import Recipe, Texts
 from ssmith.recordings import prepare
@@ -122,22 +122,20 @@ def train(
     loaded = read.data
     check_wish(recipe.wish(), read.preparation)
     config = recipe.fit_config(seed)
-    if start is None:
-        with seeded(seed, "initial values"):
-            model = SequenceModel(recipe.model_config(loaded), generator(seed, "state space"))
-    else:
-        model = copy.deepcopy(start)
+    model = recipe.new_model(loaded, seed) if start is None else copy.deepcopy(start)
     model.preparation = read.preparation
     origin = {} if start is None else {"start": model_digest(start)}
-    training = fit(
-        model.to(torch.device(device)),
-        loaded,
-        config,
-        _validator(loaded, balanced=config.balance > 0),
-        checkpoint=checkpoint,
-        facts={"model": model.config.as_dict(), **origin},
-        progress=progress,
-    )
+    said = to_mapping(model.size) if isinstance(model, TaskModel) else model.config.as_dict()
+    with engine(model) if isinstance(model, TaskModel) else nullcontext():
+        training = fit(
+            model.to(torch.device(device)),
+            loaded,
+            config,
+            _validator(loaded, balanced=config.balance > 0),
+            checkpoint=checkpoint,
+            facts={"model": said, **origin},
+            progress=progress,
+        )
     model = model.to("cpu").eval()
     if read.preparation is not None:
         part = loaded.split("validation")

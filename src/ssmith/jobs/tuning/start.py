@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +169,8 @@ def _own(saved: tuple[Method, ...]) -> tuple[Method, ...]:
 def _answers(model: nn.Module, head: HeadConfig) -> bool:
     """Return whether a model answers by itself what a head would."""
     if isinstance(model, TaskModel):
-        return model.head_config == head
+        # How it pools is a setting of a new head.
+        return bool(replace(head, pooling=model.head_config.pooling) == model.head_config)
     if not isinstance(model, SequenceModel):
         return False
     own = model.config
