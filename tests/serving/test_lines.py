@@ -1,6 +1,7 @@
 """Lines in, answers out: tables and JSON, gaps, errors that do not end the stream."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from ssmith.core.preparation import Preparation, PrepareConfig, Scaled
 from ssmith.evaluation.wishes import DecisionConfig
 from ssmith.serving import stream
 from ssmith.serving.decision import kept_decision
-from ssmith.serving.lines import LineServer
+from ssmith.serving.lines import LineServer, waiting
 
 
 def server(model, config=None):
@@ -96,3 +97,49 @@ def test_the_order_counts_where_no_names_are_known():
     assert first["p 0"] == second["p 0"]
     with pytest.raises(DataError, match="2 channels"):
         list(server(model).answers(["one,two,three", "1,2,3"]))
+
+
+def test_steps_that_waited_are_taken_together_and_answered_in_their_order():
+    lines = [
+        f'{{"machine": "m{number % 3}", "hot": {30 + number}, "wet": 0.5}}' for number in range(9)
+    ]
+    lines[4:4] = ["rubbish", '{"machine": "m1", "hot": null, "wet": 0.4}']
+    alone, together = server(prepared()), server(prepared())
+    taken = []
+    step = together.stream.step
+    together.stream.step = lambda *given: taken.append(len(given[0])) or step(*given)
+    one = list(alone.answers(lines))
+    several = list(together.answers_to([lines[:1], lines[1:]]))
+    assert [item.get("machine") for item in several] == [item.get("machine") for item in one]
+    assert [item["line"] for item in several] == [*range(1, 12)]
+    for first, second in zip(one, several, strict=True):
+        assert first.get("held") == second.get("held") and first.get("step") == second.get("step")
+        assert ("error" in first) == ("error" in second)
+        if "p a" in first:
+            assert first["p a"] == pytest.approx(second["p a"], abs=1e-6)
+    assert vars(alone.served) == vars(together.served)
+    # A line that has waited alone, then as many as name different sources, up to the bad one.
+    assert taken == [1, 3, 1, 3, 2, 1] or (sum(taken) == 10 and max(taken) == 3)
+
+
+def test_lines_that_came_while_others_were_answered_come_together():
+    more = threading.Event()
+
+    def lines():
+        yield "a"
+        more.wait(10)
+        yield from "bcd"
+
+    found = waiting(lines())
+    assert next(found) == ["a"]
+    more.set()
+    assert "".join(line for some in found for line in some) == "bcd"
+
+    def broken():
+        yield "a"
+        raise KeyboardInterrupt
+
+    found = waiting(broken())
+    assert next(found) == ["a"]
+    with pytest.raises(KeyboardInterrupt):
+        next(found)

@@ -154,7 +154,7 @@ def _interval(item: dict[str, Any]) -> str:
 
 def _stream(arguments: argparse.Namespace, config: AnswerConfig, output: Output) -> int:
     from ssmith.serving.job import serve
-    from ssmith.serving.lines import LineServer
+    from ssmith.serving.lines import LineServer, waiting
 
     for name in ("data", "out", "explain", "overwrite"):
         if getattr(arguments, name):
@@ -165,7 +165,7 @@ def _stream(arguments: argparse.Namespace, config: AnswerConfig, output: Output)
     stream, decision = serve(arguments.model, config, arguments.state)
     server = LineServer(stream=stream, decision=decision)
     try:
-        for said in server.answers(sys.stdin):
+        for said in server.answers_to(waiting(sys.stdin)):
             if not output.quiet:
                 print(json.dumps(said, ensure_ascii=False, allow_nan=False), flush=True)
     finally:

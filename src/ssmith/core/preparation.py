@@ -26,6 +26,8 @@ Rule = Literal["last", "majority", "mean"]
 SplitRule = Literal["file", "group", "time", "draw"]
 FILE = "preparation.json"
 """Where a saved model keeps it."""
+INTERVAL = "time since the step before"
+"""Channel of how long each step lasted, the last one, as a multiple of the usual step."""
 FITTED_ON = "fitted_on"
 """Fact: digest of the tensors of the model whose outputs thresholds and residuals are of."""
 _HEADS: dict[str, Task] = {
@@ -54,11 +56,16 @@ class PrepareConfig:
         channels: columns that the model reads; all that are nothing else if empty.
         ignore: columns that are left out.
         step: time between steps after resampling, in seconds or units of ``time``.
+        intervals: whether the model reads how long each step lasted, ``measured`` by ``time``: S5
+            multiplies its Δ by it, other families have it as a channel; or takes steps as ``even``.
+            None: measured where steps are uneven and ``step`` does not make them even.
         window: steps of a row, where recordings are cut; None: chosen from the data.
         stride: steps between the starts of rows; half a window if None.
         window_label: label of a row: that of its last step, the most frequent one, or of numbers
             the mean.
         horizon: steps ahead that are forecast, e.g. 1,6,24.
+        known: channels that are known ahead, as a calendar is: what they are at each horizon is
+            read as well. Rows after the last one with any other value say it.
         missing: values that stand for a gap, e.g. -9999; empty cells are gaps as well.
         gaps: a gap takes the last value before it, or the file is refused.
         scale: each channel to mean 0 and variance 1 by the training rows, or not at all.
@@ -83,10 +90,12 @@ class PrepareConfig:
     channels: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     step: float | None = None
+    intervals: Literal["even", "measured"] | None = None
     window: int | None = None
     stride: int | None = None
     window_label: Rule = "last"
     horizon: tuple[int, ...] = (1,)
+    known: tuple[str, ...] = ()
     missing: tuple[float, ...] = ()
     gaps: Literal["hold", "refuse"] = "hold"
     scale: Literal["standard", "none"] = "standard"
@@ -107,6 +116,12 @@ class PrepareConfig:
         check_choice("pixels", self.pixels, ("row", "pixel", "patch"))
         if self.window_label == "mean" and self.task not in (None, "regression"):
             raise InputError(f"window_label is mean for {self.task}", allowed="last, majority")
+        if self.intervals is not None:
+            check_choice("intervals", self.intervals, ("even", "measured"))
+        if self.intervals == "measured" and self.time is None:
+            raise InputError("intervals are measured without a time", next_step="name it: --time")
+        if self.intervals == "measured" and self.step is not None:
+            raise InputError("intervals are measured, and step makes them even", allowed="one")
         if self.by is not None:
             check_choice("by", self.by, get_args(SplitRule))
         for name in ("window", "stride", "rate"):
@@ -118,6 +133,10 @@ class PrepareConfig:
             check_number("step", self.step, above=0)
         for ahead in self.horizon:
             check_integer("horizon", ahead, at_least=1)
+        if self.known and self.task not in (None, "forecasting"):
+            raise InputError(
+                f"known is {', '.join(self.known)} for {self.task}", allowed="forecasting"
+            )
         if not self.horizon:
             raise InputError("horizon is empty", allowed="steps ahead, e.g. 1,6,24")
         self._check_roles()
@@ -133,6 +152,10 @@ class PrepareConfig:
         twice = sorted({name for name in roles if roles.count(name) > 1})
         if twice:
             raise InputError(f"column {twice[0]!r} has two roles", allowed="one")
+
+    def ahead_names(self) -> tuple[str, ...]:
+        """Return the channels of what is known ahead, horizon by horizon: ``price +6``."""
+        return tuple(f"{name} +{ahead}" for ahead in self.horizon for name in self.known)
 
     def plain_columns(self) -> tuple[str, ...]:
         """Return the columns that are no channels and no labels."""
@@ -209,34 +232,46 @@ class Preparation:
         """Names of the channels, in the model's order."""
         return tuple(item.name for item in self.channels)
 
-    def places(self, columns: Sequence[str], where: str) -> list[int]:
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the channels that recordings have, which others are made of."""
+        made = (INTERVAL, *self.config.ahead_names())
+        return tuple(name for name in self.names if name not in made)
+
+    def places(self, columns: Sequence[str], where: str, *, made: bool = False) -> list[int]:
         """Return where each channel stands among columns, matched by name.
 
         Args:
             columns: names of what new data holds.
             where: the data, for errors.
+            made: whether channels that are made of others are made later, what is known ahead.
 
         Returns:
-            One place for each channel of the model.
+            One place for each channel of the model, but how long steps lasted.
 
         Raises:
             DataError: if a channel is missing.
         """
-        lacks = [name for name in self.names if name not in columns]
+        wanted = self.columns if made else [name for name in self.names if name != INTERVAL]
+        lacks = [name for name in wanted if name not in columns]
         if lacks:
             raise DataError(
                 f"{where} lacks {_listed(lacks)} that the model reads; it has {_listed(columns)}",
                 allowed=f"{_listed(self.names)}, in any order",
                 next_step=meant(lacks[0], columns) or "rename or add the columns",
             )
-        return [list(columns).index(name) for name in self.names]
+        return [list(columns).index(name) for name in wanted]
 
     def scaled(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Return values of the channels, in the model's order on the last axis, as it reads them.
 
-        A gap (NaN) stays one.
+        A gap (NaN) stays one; a step that has none before it is as long as usual.
         """
-        return _scaled(values, self.channels)
+        found = _scaled(values, self.channels)
+        if self.channels and self.channels[-1].name == INTERVAL:
+            last = found[..., -1]
+            last[np.isnan(last)] = 1
+        return found
 
     def targets_back(self, outputs: NDArray[Any]) -> NDArray[np.float64]:
         """Return what a model of quantities predicts, one output on the last axis each, unscaled.

@@ -106,6 +106,18 @@ class LTILayer(nn.Module, ABC):
         state.
         """
 
+    def varied(
+        self,
+        u: Float[Tensor, "b l m"],
+        widths: Float[Tensor, "b l"],
+        state: Complex[Tensor, "b s"] | None = None,
+        lengths: Int64[Tensor, "b"] | None = None,
+    ) -> tuple[Float[Tensor, "b l m"], Complex[Tensor, "b s"]]:
+        """Run as `scan` does over steps of other widths: Δ of each is multiplied by its own."""
+        raise UnsupportedError(
+            f"steps of other widths in {self.family}", allowed="s5 that runs forwards"
+        )
+
     @abstractmethod
     def step(
         self,

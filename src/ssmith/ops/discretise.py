@@ -28,8 +28,8 @@ def phi1(z: Complex[Tensor, "..."]) -> Complex[Tensor, "..."]:
 
 
 def discretise(
-    A: Complex[Tensor, "s"], dt: Float[Tensor, "s"], method: Discretisation
-) -> tuple[Complex[Tensor, "s"], Complex[Tensor, "s"]]:
+    A: Complex[Tensor, "s"], dt: Float[Tensor, "*w s"], method: Discretisation
+) -> tuple[Complex[Tensor, "*w s"], Complex[Tensor, "*w s"]]:
     """Discretise ``x' = A x + B u`` for diagonal A.
 
     Zero-order hold: ``A_bar = exp(AΔ)``, ``B_bar = (A_bar − 1)/A · B``.

@@ -180,6 +180,16 @@ def read_columns(path: Path) -> Columns:
     return _read_text(path)
 
 
+def time_of(text: str) -> float:
+    """Return one time as `Columns.times` does: seconds since 1970, or the number; else NaN."""
+    lib = import_module("pyarrow")
+    table = lib.table({"time": lib.array([text], lib.string())})
+    try:
+        return float(Columns(path=Path("line"), table=table, comma=True).times("time")[0])
+    except DataError:
+        return float("nan")
+
+
 def is_table(path: Path) -> bool:
     """Return whether a path's name says that it holds a table."""
     return is_dataset(path) if path.is_dir() else suffix_of(path) in TABLES

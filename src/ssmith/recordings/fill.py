@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ssmith.core.errors import DataError
 from ssmith.core.preparation import PrepareConfig
 from ssmith.core.words import number_of
+from ssmith.recordings.ahead import with_known
 from ssmith.recordings.recording import Recordings, finding
 
 Series = NDArray[np.float64]
@@ -21,7 +22,8 @@ def filled(recordings: Recordings, config: PrepareConfig) -> Recordings:
     """Return recordings on their own steps, without gaps.
 
     Values of ``missing`` become gaps; with ``step`` there is one row every so many units of time,
-    the mean of what falls into it and of labels the last; a gap then takes the last value before
+    the mean of what falls into it and of labels the last; what is known ahead becomes channels of
+    its own (see `with_known`); a gap then takes the last value before
     it, at the beginning the first one after it.
 
     Args:
@@ -37,6 +39,7 @@ def filled(recordings: Recordings, config: PrepareConfig) -> Recordings:
     found = marked(recordings, config)
     if config.step is not None:
         found = _resampled(found, config.step)
+    found = with_known(found, config)
     gaps = [np.isnan(item) for item in found.values]
     total = sum(int(item.sum()) for item in gaps)
     if not total:

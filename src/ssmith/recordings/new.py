@@ -15,6 +15,7 @@ from ssmith.core.words import number_of
 from ssmith.recordings.blocks import columns_of, scaled_steps, steps_of
 from ssmith.recordings.cut import AHEAD, Spans, cut, is_number, labels_of, later_values
 from ssmith.recordings.fill import filled, place_of
+from ssmith.recordings.intervals import with_intervals
 from ssmith.recordings.read import read_new
 from ssmith.recordings.recording import Labels, Recordings, finding
 
@@ -54,7 +55,7 @@ def new_rows(preparation: Preparation, source: str | Path | Recordings) -> NewRo
     config = preparation.config
     found = source if isinstance(source, Recordings) else read_new(Path(source), config)
     found = by_name(found, preparation)
-    found = filled(found, config)
+    found = with_intervals(filled(found, config), config)
     rows = cut(found, config, to_end=True)
     labels = labels_of(found, rows, config)
     y, labelled = _new_targets(found, rows, labels, preparation)
@@ -74,14 +75,14 @@ def new_rows(preparation: Preparation, source: str | Path | Recordings) -> NewRo
 
 def by_name(found: Recordings, preparation: Preparation) -> Recordings:
     """Return recordings with the model's channels in its order; others are told."""
-    places = preparation.places(found.channels, found.path.name)
-    extra = [name for name in found.channels if name not in preparation.names]
+    places = preparation.places(found.channels, found.path.name, made=True)
+    extra = [name for name in found.channels if name not in preparation.columns]
     said = found.findings
     if extra:
         text = f"{found.path.name} has columns that the model does not read: {', '.join(extra)}"
         said = (*said, finding("unread-columns", text))
     values = tuple(item[:, places] for item in found.values)
-    return replace(found, channels=preparation.names, values=values, findings=said)
+    return replace(found, channels=preparation.columns, values=values, findings=said)
 
 
 def _new_targets(

@@ -14,11 +14,12 @@ from ssmith.core.words import number_of
 from ssmith.data.suspicions import of_channel
 from ssmith.recordings.columns import GUESSED
 from ssmith.recordings.fill import place_of
+from ssmith.recordings.intervals import are_uneven
 from ssmith.recordings.recording import Recordings, finding
 
 _STUCK, _STUCK_SHARE = 50, 0.2
 _SATURATED, _DIFFERENT = 0.02, 20
-_JUMP, _UNEVEN = 5.0, 0.1
+_JUMP = 5.0
 _RARE, _IMBALANCE = 4, 20
 _MANY_CHANNELS = 16
 
@@ -173,11 +174,12 @@ def _of_times(recordings: Recordings) -> Iterator[Finding]:
             "filled",
         )
     even = every[~jumps]
-    if len(even) and float(even.std()) > _UNEVEN * float(even.mean()):
+    if are_uneven(recordings):
         yield finding(
             "uneven-steps",
-            f"steps last {even.min():g} to {even.max():g}, {usual:g} in the middle, and the model "
-            f"takes them as even: with --step {usual:g} they are made so",
+            f"steps last {even.min():g} to {even.max():g}, {usual:g} in the middle: a model reads "
+            f"how long each was (S5 as its \N{GREEK CAPITAL LETTER DELTA}, others as a channel); "
+            f"--step {usual:g} makes them even, --intervals even takes them so",
         )
 
 

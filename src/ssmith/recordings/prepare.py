@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ssmith.core.errors import DataError, InputError
 from ssmith.core.layers import Finding
-from ssmith.core.preparation import Preparation, PrepareConfig, Scaled
+from ssmith.core.preparation import INTERVAL, Preparation, PrepareConfig, Scaled
 from ssmith.core.sequences import SequenceData, shared_rows
 from ssmith.core.words import number_of
 from ssmith.data.assemble import assemble
@@ -24,6 +24,7 @@ from ssmith.recordings.blocks import columns_of, scaled_steps, steps_of, valid_s
 from ssmith.recordings.copies import near_copies
 from ssmith.recordings.cut import AHEAD, Spans, chosen_window, cut, labels_of
 from ssmith.recordings.fill import filled, marked
+from ssmith.recordings.intervals import with_chosen, with_intervals
 from ssmith.recordings.new import by_name
 from ssmith.recordings.plausible import plausibility
 from ssmith.recordings.read import read, read_new
@@ -74,9 +75,12 @@ def prepare_recordings(
     """Do the same with recordings that were read (see `prepare`)."""
     config = _with_task(recordings, config)
     said = plausibility(marked(recordings, config))
+    config = replace(config, channels=recordings.channels)
     recordings = filled(replace(recordings, findings=(*recordings.findings, *said)), config)
+    config = with_chosen(recordings, config)
+    recordings = with_intervals(recordings, config)
     config = chosen_window(recordings, config)
-    config = replace(config, by=rule_of(recordings, config), channels=recordings.channels)
+    config = replace(config, by=rule_of(recordings, config))
     return _made(recordings, config, None, classes)
 
 
@@ -97,8 +101,8 @@ def prepared_as(
         InputError: if there is no such source.
         DataError: if a channel or the label is missing, or the source is malformed.
     """
-    found = by_name(read_new(Path(source), preparation.config), preparation)
     config = preparation.config
+    found = by_name(read_new(Path(source), config), preparation)
     if found.labels is None and config.task not in AHEAD:
         raise DataError(
             f"{found.path.name} has no label",
@@ -109,7 +113,8 @@ def prepared_as(
     if renew and classes and found.labels is not None:
         seen = {str(label) for item in found.labels for label in item.ravel()}
         classes = classes if seen - {""} <= set(classes) else None
-    return _made(filled(found, config), config, preparation, classes).data
+    found = with_intervals(filled(found, config), config)
+    return _made(found, config, preparation, classes).data
 
 
 def _made(
@@ -237,6 +242,12 @@ def _columns_scaled(
     found = []
     for place, name in enumerate(names):
         values = seen[:, place]
+        if name == INTERVAL:
+            # As a multiple of the usual step: a model multiplies its own by it.
+            known = values[np.isfinite(values)]
+            low, usual, high = map(float, np.quantile(known, (0, 0.5, 1)))
+            found.append(Scaled(name=name, low=low, high=high, std=usual or 1.0))
+            continue
         low, high = float(values.min()), float(values.max())
         # Equal numbers have a spread of rounding alone.
         plain = config.scale == "none"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ssmith.core.errors import DataError, SsmithError
+from ssmith.recordings.columns import time_of
 from ssmith.serving.columns import answers_in
 from ssmith.serving.decision import Decision
 from ssmith.serving.stepping import ONE, ModelStream, StepAnswers
@@ -20,6 +23,8 @@ _SEPARATORS = (",", ";", "\t", "|")
 _GAPS = ("", "na", "n/a", "nan", "null", "none", "?", "-")
 _NO_CHANNELS = ("sequence", "time", "label", "split", "group", "id")
 _X = "x"
+_AT_ONCE = 4096
+"""Most lines that are answered together."""
 
 
 @dataclass(kw_only=True)
@@ -37,6 +42,17 @@ class Served:
     answered: int = 0
     waiting: int = 0
     refused: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """What one line says."""
+
+    number: int
+    source: str
+    values: Any
+    time: float
+    named: Mapping[str, Any]
 
 
 @dataclass(kw_only=True)
@@ -61,17 +77,59 @@ class LineServer:
 
         A header that lacks a channel ends it all: `DataError`.
         """
-        for number, line in enumerate(lines, start=1):
-            text = line.strip().removeprefix("\ufeff")
-            if not text or self._is_header(text):
-                continue
-            self.served.lines += 1
-            try:
-                yield {"line": number, **self._answer(self._fields(text))}
-            except SsmithError as error:
-                self.served.refused += 1
-                said = {"message": error.what, "allowed": error.allowed}
-                yield {"line": number, "error": said}
+        return self.answers_to([line] for line in lines)
+
+    def answers_to(self, waiting: Iterable[Sequence[str]]) -> Iterator[dict[str, Any]]:
+        """Yield the same of lines that come several at a time.
+
+        Those of different sources take their step together.
+        """
+        number = 0
+        for lines in waiting:
+            together: list[_Step] = []
+            for line in lines:
+                number += 1
+                text = line.strip().removeprefix("\ufeff")
+                if not text or self._is_header(text):
+                    continue
+                self.served.lines += 1
+                try:
+                    step = self._step(number, self._fields(text))
+                except SsmithError as error:
+                    yield from self._taken(together)
+                    together = []
+                    yield self._refused(number, error)
+                    continue
+                if any(step.source == other.source for other in together):
+                    yield from self._taken(together)
+                    together = []
+                together.append(step)
+            yield from self._taken(together)
+
+    def _taken(self, steps: Sequence[_Step]) -> Iterator[dict[str, Any]]:
+        """Take the steps of different sources together; one by one if one of them is refused."""
+        if not steps:
+            return
+        times = [step.time for step in steps] if self.stream.reads_intervals else None
+        try:
+            said = self.stream.step(
+                [step.values for step in steps], [step.source for step in steps], times
+            )
+        except SsmithError as error:
+            if len(steps) == 1:
+                yield self._refused(steps[0].number, error)
+                return
+            for step in steps:
+                yield from self._taken([step])
+            return
+        columns = answers_in(self.decision, said.outputs) if bool(said.taken.any()) else {}
+        for place, step in enumerate(steps):
+            answer = {name: column[place] for name, column in columns.items()}
+            yield {"line": step.number, **step.named, **self._said(said, place, step, answer)}
+
+    def _refused(self, number: int, error: SsmithError) -> dict[str, Any]:
+        self.served.refused += 1
+        return {"line": number, "error": {"message": error.what, "allowed": error.allowed}}
 
     def _is_header(self, text: str) -> bool:
         """Take the first line of a table as its header."""
@@ -107,17 +165,21 @@ class LineServer:
             raise DataError(f"{len(cells)} cells", allowed=f"{len(self._header)}, as the header")
         return dict(zip(self._header, cells, strict=True))
 
-    def _answer(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+    def _step(self, number: int, fields: Mapping[str, Any]) -> _Step:
         prepared = self.stream.preparation
         config = None if prepared is None else prepared.config
         sequence = (config.sequence if config is not None else None) or "sequence"
         time = (config.time if config is not None else None) or "time"
-        source = str(fields[sequence]) if sequence in fields else ONE
-        values = self._values(fields)
-        said = self.stream.step([values], [source])
-        found = {sequence: source} if sequence in fields else {}
-        found |= {time: fields[time]} if time in fields else {}
-        return found | self._said(said, values)
+        named = {name: fields[name] for name in (sequence, time) if name in fields}
+        if sequence in named:
+            named[sequence] = str(named[sequence])
+        when = float("nan")
+        if self.stream.reads_intervals:
+            when = time_of(str(named.get(time, "")))
+        return _Step(
+            number=number, source=named.get(sequence, ONE), values=self._values(fields), time=when,
+            named=named,
+        )  # fmt: skip
 
     def _values(self, fields: Mapping[str, Any]) -> Any:
         if _X in fields and self.stream.preparation is None:
@@ -147,19 +209,20 @@ class LineServer:
             )
         return left
 
-    def _said(self, said: StepAnswers, values: Any) -> dict[str, Any]:
-        found: dict[str, Any] = {"step": int(said.steps[0])}
-        if not bool(said.taken[0]):
+    def _said(
+        self, said: StepAnswers, place: int, step: _Step, answer: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {"step": int(said.steps[place])}
+        if not bool(said.taken[place]):
             self.served.waiting += 1
-            return found | {"waiting": self._named(~np.isfinite(np.array(values)))}
+            return found | {"waiting": self._named(~np.isfinite(np.array(step.values)))}
         self.served.answered += 1
-        columns = answers_in(self.decision, said.outputs)
-        found |= plain_row({name: column[0] for name, column in columns.items()})
-        if bool(said.held.any()):
-            found["held"] = self._named(said.held[0].numpy())
+        found |= plain_row(answer)
+        if bool(said.held[place].any()):
+            found["held"] = self._named(said.held[place].numpy())
         prepared = self.stream.preparation
         if prepared is not None:
-            pairs = zip(prepared.channels, values, strict=True)
+            pairs = zip(prepared.channels, step.values, strict=False)
             beyond = [bool(one.is_beyond(np.array([value]))[0]) for one, value in pairs]
             if any(beyond):
                 found["out of range"] = self._named(np.array(beyond))
@@ -168,7 +231,37 @@ class LineServer:
     def _named(self, which: Any) -> list[str]:
         prepared = self.stream.preparation
         names = [str(place) for place in range(len(which))] if prepared is None else prepared.names
-        return [name for name, on in zip(names, which, strict=True) if on]
+        return [name for name, on in zip(names, which, strict=False) if on]
+
+
+def waiting(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Yield lines as they come, in one list those that have come while others were answered."""
+    arrived: queue.Queue[str | BaseException | None] = queue.Queue(2 * _AT_ONCE)
+
+    def read() -> None:
+        try:
+            for line in lines:
+                arrived.put(line)
+        except BaseException as error:
+            # Raised again where the answers are asked for.
+            arrived.put(error)
+        arrived.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        together: list[str] = []
+        item = arrived.get()
+        while isinstance(item, str):
+            together.append(item)
+            if len(together) == _AT_ONCE or arrived.empty():
+                break
+            item = arrived.get_nowait()
+        if together:
+            yield together
+        if isinstance(item, BaseException):
+            raise item
+        if item is None:
+            return
 
 
 def _number(text: str) -> float | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ from ssmith.serving.saved import SavedStream, read_stream, write_stream
 Missing = Literal["hold", "skip", "refuse"]
 ONE = "source"
 """Name of the source where only one is stepped."""
-_VALUES, _KNOWN, _STEPS = "values", "known", "steps"
+_VALUES, _KNOWN, _STEPS, _TIME = "values", "known", "steps", "time"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +105,19 @@ class ModelStream:
         self._state: State = {name: value[:0] for name, value in example.items()}
 
     @property
+    def reads_intervals(self) -> bool:
+        """Whether the model reads how long each step lasted."""
+        prepared = self.preparation
+        return prepared is not None and prepared.config.intervals == "measured"
+
+    @property
     def sources(self) -> tuple[str, ...]:
         """Names of all sources, in order of their first step."""
         return tuple(self._slots)
 
-    def step(self, values: Any, sources: Sequence[str] | None = None) -> StepAnswers:
+    def step(
+        self, values: Any, sources: Sequence[str] | None = None, times: Any = None
+    ) -> StepAnswers:
         """Take one step.
 
         Args:
@@ -116,6 +125,8 @@ class ModelStream:
                 tokens. Plain units: a model that was trained on recordings scales them.
                 NaN where a value is missing.
             sources: whose steps these are, each at most once; None for a single one.
+            times: of the steps, in units of the training's; asked of a model that reads how long
+                steps last, in place of that channel.
 
         Returns:
             The answers, in the same order.
@@ -125,6 +136,7 @@ class ModelStream:
                 source has taken a step then.
             InputError: if sources are named twice, or not as many as there are steps.
         """
+        values, late = self._with_widths(values, sources, times)
         x = self._read(values, single=sources is None)
         names = (ONE,) if sources is None else tuple(map(str, sources))
         if len(names) != len(x) or len(set(names)) != len(names):
@@ -134,6 +146,10 @@ class ModelStream:
             )
         x, held, ready = self._filled(x, names)
         index = self._index(names)
+        if late is not None:
+            # A step that is left out lasts on in the next one.
+            taken = index[ready]
+            self._own[_TIME][taken] = late[ready]
         return self._take(x, names, index, held, ready)
 
     def forget(self, sources: Sequence[str]) -> None:
@@ -205,6 +221,36 @@ class ModelStream:
             gone = torch.isin(x, torch.tensor(self.preparation.config.missing, dtype=x.dtype))
             x = torch.from_numpy(self.preparation.scaled(x.masked_fill(gone, torch.nan).numpy()))
         return x.to(place_of(self.model), dtype_of(self.model))
+
+    def _with_widths(
+        self, values: Any, sources: Sequence[str] | None, times: Any
+    ) -> tuple[Any, Tensor | None]:
+        """Return values with the time since the step before as a last channel, and the times."""
+        if not self.reads_intervals:
+            return values, None
+        single = sources is None
+        given = np.atleast_1d(np.asarray(np.nan if times is None else times, dtype=np.float64))
+        rows = np.asarray(values, dtype=np.float64)
+        rows = rows[None] if single else rows
+        if rows.ndim != 2 or len(given) != len(rows) or not np.isfinite(given).all():
+            raise DataError(
+                f"times are {times!r:.50}", allowed="a time for each step, in the units of the "
+                "recordings that the model was trained on",
+            )  # fmt: skip
+        names = [ONE] if sources is None else [*map(str, sources)]
+        widths = np.full(len(rows), np.nan)
+        for row, name in enumerate(names[: len(rows)]):
+            slot = self._slots.get(name)
+            if slot is not None and int(self._own[_STEPS][slot]):
+                widths[row] = given[row] - float(self._own[_TIME][slot])
+        if (widths < 0).any():
+            row = int((widths < 0).argmax())
+            raise DataError(
+                f"{names[row]} is at {given[row]:g}, before its last step",
+                allowed="steps in order of time",
+            )
+        made = np.column_stack([rows, widths])
+        return made[0] if single else made, torch.from_numpy(given)
 
     def _wanted(self) -> str:
         if self.channels is None:
@@ -301,6 +347,8 @@ class ModelStream:
         found = {_STEPS: torch.zeros(count, dtype=torch.int64, device=device)}
         if self.channels is not None:
             found[_VALUES] = self._zeros(count)
+            if self.reads_intervals:
+                found[_TIME] = torch.zeros(count, dtype=torch.float64, device=device)
             found[_KNOWN] = torch.zeros(count, self.channels, dtype=torch.bool, device=device)
         return found
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ssmith.core.compensation import Readout
 from ssmith.families.lti import CLIP_RE, Discrete, LTILayer, LTIOptions, last_valid
 from ssmith.families.s5.init import block_diagonal_hippo, log_steps
-from ssmith.ops.diagonal import diagonal_scan
+from ssmith.ops.diagonal import diagonal_scan, varied_scan
 from ssmith.ops.discretise import discretise, undiscretise
 
 
@@ -104,6 +104,27 @@ class S5Layer(LTILayer):
         if lengths is not None:
             last = last_valid(states, lengths, state)
         return y, last
+
+    def varied(
+        self,
+        u: Float[Tensor, "b l m"],
+        widths: Float[Tensor, "b l"],
+        state: Complex[Tensor, "b s"] | None = None,
+        lengths: Int64[Tensor, "b"] | None = None,
+    ) -> tuple[Float[Tensor, "b l m"], Complex[Tensor, "b s"]]:
+        self._refuse_bidirectional("steps of other widths")
+        Lambda, dt = self._continuous()
+        A_bar, gain = discretise(Lambda, dt * widths[..., None], self.options.discretisation)
+        B, C = torch.view_as_complex(self.get_parameter("B")), self._readouts()[0]
+        if self.state_mask is not None:
+            on = self.state_mask.to(A_bar.real.dtype)
+            A_bar, gain, C = A_bar * on, gain * on, C * on
+        Bu = gain * _input_map(u, _input_weight(B))
+        states = varied_scan(A_bar, Bu, state)
+        read = _read_out(states, _output_weight(self._readout_factor() * C))
+        y = torch.addcmul(read, self.get_parameter("D"), u)
+        steps = widths.new_full((len(u),), u.shape[1], dtype=torch.int64)
+        return y, last_valid(states, steps if lengths is None else lengths, state)
 
     def step(
         self,

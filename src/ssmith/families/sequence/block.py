@@ -26,10 +26,16 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, u: Float[Tensor, "b l m"], valid: Bool[Tensor, "b l 1"] | None
+        self,
+        u: Float[Tensor, "b l m"],
+        valid: Bool[Tensor, "b l 1"] | None,
+        widths: Float[Tensor, "b l"] | None = None,
     ) -> Float[Tensor, "b l m"]:
         """Run over whole sequences; ``valid`` is False at padded steps."""
-        return u + self._after(self.ssm(_clear(self.norm(u), valid)))
+        cleared = _clear(self.norm(u), valid)
+        if widths is not None:
+            return u + self._after(self.ssm.varied(cleared, widths)[0])
+        return u + self._after(self.ssm(cleared))
 
     def scan(
         self,
@@ -38,15 +44,28 @@ class Block(nn.Module):
         lengths: Int64[Tensor, "b"],
         valid: Bool[Tensor, "b l 1"],
         discrete: Discrete,
+        *,
+        widths: Float[Tensor, "b l"] | None = None,
     ) -> tuple[Float[Tensor, "b l m"], Complex[Tensor, "b s"]]:
         """Run over sequences from a state, and return the state to continue from."""
-        y, state = self.ssm.scan(_clear(self.norm(u), valid), state, lengths, discrete)
+        cleared = _clear(self.norm(u), valid)
+        if widths is not None:
+            y, state = self.ssm.varied(cleared, widths, state, lengths)
+        else:
+            y, state = self.ssm.scan(cleared, state, lengths, discrete)
         return u + self._after(y), state
 
     def step(
-        self, u: Float[Tensor, "b m"], state: Complex[Tensor, "b s"], discrete: Discrete
+        self,
+        u: Float[Tensor, "b m"],
+        state: Complex[Tensor, "b s"],
+        discrete: Discrete,
+        widths: Float[Tensor, "b"] | None = None,
     ) -> tuple[Float[Tensor, "b m"], Complex[Tensor, "b s"]]:
         """Run one time step."""
+        if widths is not None:
+            one, state = self.ssm.varied(self.norm(u)[:, None], widths[:, None], state)
+            return u + self._after(one[:, 0]), state
         y, state = self.ssm.step(self.norm(u), state, discrete)
         return u + self._after(y), state
 

@@ -30,6 +30,8 @@ class SequenceConfig:
         task: what the head predicts.
         classes: names of the classes in output order, so that data can be matched to them.
         pooling: ``"mean"`` over valid steps or ``"last"`` valid step.
+        intervals: whether the last channel is how long each step was, as a multiple of the usual
+            one, which every layer multiplies its Δ by (S5 that runs forwards).
         activation: ``"gelu"``, ``"half_glu"`` or ``"full_glu"`` after each state space.
         dropout: probability in [0, 1), in training only.
         blocks: HiPPO blocks of S5's initialisation.
@@ -46,6 +48,7 @@ class SequenceConfig:
     task: Task = "classification"
     classes: tuple[str, ...] = ()
     pooling: Pooling = "mean"
+    intervals: bool = False
     activation: Activation = "half_glu"
     dropout: float = 0.0
     blocks: int = 1
@@ -72,6 +75,13 @@ class SequenceConfig:
         check_integer("blocks", self.blocks, at_least=1)
         check_number("dropout", self.dropout, at_least=0, below=1)
         self._check_states()
+        forwards = self.family == "s5" and not self.options.bidirectional
+        if self.intervals and not (forwards and (self.channels or 0) > 1):
+            raise InputError(
+                f"intervals of steps in {self.family} of {self.channels} channels",
+                allowed="s5 that runs forwards, of another channel beside them",
+                next_step="leave intervals out: their channel is read as any other",
+            )
         if self.classes and len(self.classes) != self.outputs:
             raise InputError(
                 f"{len(self.classes)} classes for {self.outputs} outputs", allowed="one per output"

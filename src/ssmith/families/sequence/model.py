@@ -51,7 +51,8 @@ class SequenceModel(nn.Module):
         self.config = config
         self.preparation = preparation
         if config.vocabulary is None:
-            self.encoder: nn.Module = nn.Linear(config.channels or 1, config.width)
+            read = (config.channels or 1) - config.intervals
+            self.encoder: nn.Module = nn.Linear(read, config.width)
         else:
             self.encoder = nn.Embedding(config.vocabulary, config.width)
         self.blocks = nn.ModuleList(
@@ -74,9 +75,10 @@ class SequenceModel(nn.Module):
         self._check(x)
         steps = _steps(x, lengths)
         valid = None if lengths is None else _valid(steps, x.shape[1])
+        x, widths = self._apart(x)
         u = self._encode(x, valid)
         for block in self._blocks():
-            u = block(u, valid)
+            u = block(u, valid, widths)
         if self.config.pooling == "mean":
             kept = u if valid is None else u * valid
             return self._answer(kept.sum(1), steps)
@@ -107,12 +109,13 @@ class SequenceModel(nn.Module):
         self._check(x)
         steps = _steps(x, lengths)
         valid = _valid(steps, x.shape[1])
+        x, widths = self._apart(x)
         u = self._encode(x, valid)
         layers: list[Tensor] = []
         for block, start, discrete in zip(
             self._blocks(), state.layers, state.discrete, strict=True
         ):
-            u, last = block.scan(u, start, steps, valid, discrete)
+            u, last = block.scan(u, start, steps, valid, discrete, widths=widths)
             layers.append(last)
         if self.config.pooling == "mean":
             pooled = state.pooled + (u * valid).sum(1)
@@ -129,12 +132,13 @@ class SequenceModel(nn.Module):
         It is over everything seen so far; bidirectional models cannot.
         """
         self._check(x, "batch")
+        x, widths = self._apart(x)
         u = self.encoder(x)
         layers: list[Tensor] = []
         for block, start, discrete in zip(
             self._blocks(), state.layers, state.discrete, strict=True
         ):
-            u, last = block.step(u, start, discrete)
+            u, last = block.step(u, start, discrete, widths)
             layers.append(last)
         pooled = state.pooled + u if self.config.pooling == "mean" else u
         new = replace(state, layers=tuple(layers), pooled=pooled, count=state.count + 1)
@@ -167,6 +171,10 @@ class SequenceModel(nn.Module):
             x = x.masked_fill(~(valid if x.ndim == 3 else valid.squeeze(-1)), 0)
         encoded: Tensor = self.encoder(x)
         return encoded
+
+    def _apart(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what is encoded, and how long each step was where the last channel says it."""
+        return (x[..., :-1], x[..., -1].clamp(min=0)) if self.config.intervals else (x, None)
 
     def _check(self, x: Tensor, axes: str = "batch, length") -> None:
         config = self.config

@@ -98,7 +98,7 @@ def chosen_recipe(
     }
     recipe = Recipe(
         data=source,
-        model=_sizes(data, config),
+        model=_sizes(data, config, preparation),
         fit=fitting,
         prepare=None if preparation is None else _given(preparation.config),
         title=f"{data.name}, {_TITLES[config.family]}",
@@ -109,7 +109,9 @@ def chosen_recipe(
     return replace(recipe, fit={**recipe.fit, **rates})
 
 
-def _sizes(data: SequenceData, config: ChoiceConfig) -> dict[str, Any]:
+def _sizes(
+    data: SequenceData, config: ChoiceConfig, preparation: Preparation | None
+) -> dict[str, Any]:
     part = data.split("train")
     channels = part.x.shape[2] if part.x.ndim == 3 else 0
     width = config.width or (64 if len(part) >= 1000 or channels > 16 else 32)
@@ -130,7 +132,8 @@ def _sizes(data: SequenceData, config: ChoiceConfig) -> dict[str, Any]:
     }
     if config.family == "s4d":
         return {**found, "initialisation": "lin"}
-    return {**found, "blocks": math.gcd(8, states)}
+    measured = preparation is not None and preparation.config.intervals == "measured"
+    return {**found, "blocks": math.gcd(8, states), **({"intervals": True} if measured else {})}
 
 
 def _balance(data: SequenceData) -> float:
