@@ -17,7 +17,14 @@ from ssmith.core.text import Text
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.core.tokens import TokenWindows
 from ssmith.data import find_tokenizer, is_series, keys_of, load_data, load_examples
-from ssmith.families import SequenceModel, answers_of, directory_of, vocabulary_of
+from ssmith.families import (
+    SequenceModel,
+    TaskModel,
+    answers_of,
+    directory_of,
+    preparation_of,
+    vocabulary_of,
+)
 from ssmith.families.heads import HeadConfig
 from ssmith.families.hf import accelerate_
 from ssmith.families.registry import mixers
@@ -44,7 +51,7 @@ class TrainingSet:
 
 def training_set(model: nn.Module, config: TuneConfig) -> TrainingSet:
     """Load the data of a tuning job as rows for a model, and the teacher if there is one."""
-    prepared = model.preparation if isinstance(model, SequenceModel) else None
+    prepared = preparation_of(model)
     kind = "recordings" if prepared else _kind(config.data)
     if prepared is not None:
         # Cut and scaled as the rows that the model has learned; labels may be others.
@@ -54,7 +61,7 @@ def training_set(model: nn.Module, config: TuneConfig) -> TrainingSet:
         found = _from_series(
             load_data(config.data, seed=seed, needs=("train", "validation")), config
         )
-    elif isinstance(model, SequenceModel):
+    elif isinstance(model, SequenceModel | TaskModel):
         raise UnsupportedError(
             f"{config.data} is text, and the model is a sequence model of series or token ids",
             allowed="embedded:NAME, or series in .npz, .csv, .ts, .jsonl or .parquet",
