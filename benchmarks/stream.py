@@ -1,7 +1,8 @@
 """One step of many sources at a time, against running the whole window anew, and a plain loop.
 
 The plain loop is what somebody writes around `SequenceModel.step` for one source after another;
-the whole window is what somebody does whose model has no steps.
+the whole window is what somebody does whose model has no steps. The rival of the same width is two
+GRU cells of torch, which have a state as well.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ssmith.families import LTIOptions, SequenceConfig, SequenceModel
 from ssmith.serving import stream
 
 CHANNELS = 4
-FULL, QUICK = (256, (1, 100, 2000)), (64, (1, 200))
+FULL, QUICK = (256, (1, 100, 5000)), (64, (1, 200))
 """Steps of a window, and numbers of sources."""
 
 
@@ -58,8 +59,15 @@ def row(family: str, sources: int, window: int, seconds: float) -> dict[str, Any
         for place, state in enumerate(states):
             model.step(x[place, 1:2], state)
 
+    gru, hidden = torch.nn.GRUCell(CHANNELS, 64), torch.zeros(sources, 64)
+    second, head = torch.nn.GRUCell(64, 64), torch.nn.Linear(64, 4)
+
+    def recurrent() -> Any:
+        return head(second(gru(x[:, 1], hidden), hidden))
+
     whole = time_pair(lambda: model(x), step, seconds=seconds)
     plain = time_pair(one_by_one, step, seconds=seconds)
+    rival = time_pair(recurrent, step, seconds=seconds)
     # The loop is timed on a hundred sources at most, and grows with their number.
     loop = plain.medians[0] * sources / len(states)
     return {
@@ -68,7 +76,10 @@ def row(family: str, sources: int, window: int, seconds: float) -> dict[str, Any
         "steps_per_second": round(sources / whole.medians[1]),
         "whole_over_step": whole.medians[0] / whole.medians[1],
         "loop_over_step": loop / plain.medians[1],
+        "gru_over_step": rival.medians[0] / rival.medians[1],
+        "gru_steps_per_second": round(sources / rival.medians[0]),
         "whole": whole.as_dict(),
+        "gru": rival.as_dict(),
         "loop": plain.as_dict(),
     }
 
@@ -90,6 +101,10 @@ def main() -> None:
         "steps_per_second": {item["family"]: item["steps_per_second"] for item in most},
         "whole_over_step": {
             item["family"]: finite_or_none(round(item["whole_over_step"], 1)) for item in most
+        },
+        "gru_steps_per_second": {item["family"]: item["gru_steps_per_second"] for item in most},
+        "gru_over_step": {
+            item["family"]: finite_or_none(round(item["gru_over_step"], 2)) for item in most
         },
         "loop_over_step": {
             item["family"]: finite_or_none(round(item["loop_over_step"], 1)) for item in most
