@@ -70,7 +70,7 @@ def test_cut_or_tuned_and_saved_it_answers_as_before(place, model):
     api.save(loaded, place / "cut")
     assert torch.equal(predict(api.load(place / "cut"), data).outputs, cut.outputs)
     tuned = api.load(model)
-    adapters.attach_(tuned, adapters.StateOffset("h"), prove=False)
+    adapters.attach_(tuned, adapters.StateOffset(form="h"), prove=False)
     api.save_adapter(tuned, place / "tuned", base=str(model))
     assert torch.allclose(predict(api.load(place / "tuned"), data).outputs, before.outputs)
 

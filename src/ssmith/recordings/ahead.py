@@ -17,9 +17,6 @@ def with_known(recordings: Recordings, config: PrepareConfig) -> Recordings:
     """Return recordings with what is known ahead beside each step, up to the last step that has it.
 
     Rows at the end of a recording that hold nothing but what is known ahead are no steps of it.
-
-    Raises:
-        DataError: if what is known ahead is no channel, or nowhere reaches as far as the horizon.
     """
     if not config.known:
         return recordings
