@@ -227,6 +227,20 @@ def test_an_own_metric_steers_the_sweep(start, quick, tmp_path):
     assert "own-metric" in [item["kind"] for item in receipt.findings]
 
 
+@pytest.mark.parametrize("waived", [False, True])
+def test_what_is_judged_on_copies_of_training_rows_is_refused_unless_waived(
+    start, quick, tmp_path, waived
+):
+    data = toy()
+    copied = data.split("train").first(15)
+    save_npz(dataclasses.replace(data, splits={**data.splits, "test": copied}), tmp_path / "c.npz")
+    how = {"baselines": (), "sparsities": (0.25,), "max_loss": "99 points", "min_gain": 0.001}
+    receipt = start(quick(allow_copies=waived, **how), data=tmp_path / "c.npz")
+    gate = next(item for item in receipt.verdict["reasons"] if item["gate"] == "copies")
+    assert "15 inputs" in gate["text"] and gate["passed"] == waived
+    assert ("copies" in receipt.verdict["headline"].partition(")")[0]) != waived
+
+
 def test_price_and_load_give_the_saving(start, quick):
     how = quick(
         price_per_hour=2.5, currency="EUR", sequences_per_day=4e6, baselines=(), sparsities=(0.25,)
