@@ -53,7 +53,7 @@ def test_rows_that_say_nothing_but_what_is_known_are_ahead(tmp_path):
 
 
 def test_what_is_no_channel_or_no_forecast_is_refused(tmp_path):
-    with pytest.raises(InputError, match="forecasting alone"):
+    with pytest.raises(InputError, match="known is price"):
         PrepareConfig(task="regression", known=("price",))
     table = write(tmp_path / "a.csv", 60)
     wrong = PrepareConfig(task="forecasting", label=("load",), known=("cost",), window=8)
