@@ -146,3 +146,9 @@ def test_a_cut_that_costs_less_on_average_is_not_said_to_cost_more(times, said):
 
 def test_what_nobody_knows_stays_as_it_is():
     assert retell(JAPANESE, "the head of quality agreed") is None
+    # Nor are marks changed between words that stay; beside one that is known, they are.
+    assert (
+        retell(JAPANESE, "Winter or summer, from 24 hours (of power). Three layers; small: 2.")
+        is None
+    )
+    assert retell(JAPANESE, "0.9 (Wilson, 110 sequences)") == "0.9（Wilson、系列 110 件）"

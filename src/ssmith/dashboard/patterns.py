@@ -228,6 +228,10 @@ SAID = (
         "leave these steps out or fill them in"
     ),
     mark(
+        "{file} is no UTF-8 and was read as {encoding}: if names look wrong, convert it: "
+        "iconv -f SHIFT_JIS -t UTF-8 {name}"
+    ),
+    mark(
         "{channel} lies between {low} and {high}, as times since 1970 do: if it is the "
         "time of a step, call its column time or drop it"
     ),
@@ -258,6 +262,10 @@ PARTS = (
     mark("{count} recordings"),
     mark("sequences"),
     mark("windows"),
+    mark("train {count}"),
+    mark("validation {count}"),
+    mark("selection {count}"),
+    mark("test {count}"),
     mark("train"),
     mark("validation"),
     mark("selection"),

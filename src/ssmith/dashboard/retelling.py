@@ -7,7 +7,7 @@ catalogue; what stands in its places is retold in turn, and what no pattern know
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 
 from ssmith.dashboard.language import Language, mark
 from ssmith.dashboard.patterns import CARDS, PARTS, SAID, WHOLE
@@ -199,9 +199,11 @@ PATTERNS = (
 )
 """In the order in which they are tried: sentences, then what stands in them."""
 _NUMBERS = ("share", "before", "times", "count", "low", "value")
+_HOLES, _SAID = re.compile(r"\{\w+\}"), re.compile("[A-Za-z]")
 _HOLE = re.compile(r"\\\{(\w+)\\\}")
 
 
+@lru_cache(maxsize=4096)
 def retell(language: Language, text: str) -> str | None:
     """Return what a program said in English in another language.
 
@@ -216,8 +218,11 @@ def retell(language: Language, text: str) -> str | None:
         found = compiled.fullmatch(text)
         if found is not None:
             parts = found.groupdict()
-            held = {name: retell(language, part) or part for name, part in parts.items()}
-            return language.say(pattern).format(**held)
+            told = {name: retell(language, part) for name, part in parts.items()}
+            # Marks alone make no sentence of ours of what somebody else has written.
+            if _SAID.search(_HOLES.sub("", pattern)) or any(told.values()):
+                held = {name: told[name] or part for name, part in parts.items()}
+                return language.say(pattern).format(**held)
     # At the beginning of a sentence.
     lower = text[:1].lower() + text[1:]
     return None if lower == text else retell(language, lower)
