@@ -169,6 +169,27 @@ def test_a_kill_between_any_two_files_loses_nothing(tmp_path, monkeypatch):
         assert torch.equal(model.state_dict()[name], value), name
 
 
+@pytest.mark.parametrize("dropped", [1, 4])
+def test_what_a_kill_left_of_what_is_dropped_is_swept(tmp_path, monkeypatch, dropped):
+    windows, config = windows_of(3, 12), PassConfig(batch_size=1, work_dir=tmp_path / "w")
+    real, seen = Path.unlink, []
+
+    def dying(path, **how):
+        if path.name.startswith("flow-") and path.exists():
+            if len(seen) == dropped:
+                raise KeyboardInterrupt
+            seen.append(path.name)
+        real(path, **how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", dying)
+        with pytest.raises(KeyboardInterrupt):
+            pruned(windows, config)
+    assert list((tmp_path / "w").glob("flow-*"))
+    pruned(windows, config)
+    assert not list((tmp_path / "w").glob("flow-*"))
+
+
 def test_a_directory_of_another_pass_is_refused(tmp_path):
     pruned(windows_of(2, 8), PassConfig(work_dir=tmp_path / "w", identity={"cut": "x"}))
     with pytest.raises(ArtefactError, match='cut was "x" and is "y"'):

@@ -109,7 +109,11 @@ class _Pass:
         last = max(index for index, part in enumerate(parts) if part.sites)
         for site in self._done:
             self._records += self._store.outcome(site)[1]
-        for index in range(self._begin(done), last + 1):
+        begin = self._begin(done)
+        for index in range(begin):
+            # A run that was killed as it dropped them has left some that nobody reads again.
+            self._store.drop(index, self._flowing())
+        for index in range(begin, last + 1):
             self._part(index, parts[index], last=index == last)
         # What became of the sites is read when the first process has written it.
         self._group.gather("done")
