@@ -16,7 +16,7 @@ from ssmith.data.series import read_series
 from ssmith.data.ts_file import TS, read_ts_series
 from ssmith.recordings.arff import ARFF, read_arff
 from ssmith.recordings.audio import SOUND, read_sound
-from ssmith.recordings.columns import TABLES, is_table, read_columns
+from ssmith.recordings.columns import TABLES, Columns, is_table, read_columns
 from ssmith.recordings.cut import AHEAD
 from ssmith.recordings.folder import holds
 from ssmith.recordings.images import IMAGES, read_images
@@ -24,6 +24,7 @@ from ssmith.recordings.matlab import MAT, read_mat
 from ssmith.recordings.recording import Recordings
 from ssmith.recordings.sequences import of_raw
 from ssmith.recordings.table import mapped, of_table
+from ssmith.recordings.tables import files_in, read_tables
 
 NPZ = ".npz"
 ALLOWED = (*TABLES, NPZ, TS, ARFF, MAT, *SOUND, *IMAGES)
@@ -34,7 +35,8 @@ def read(path: Path, config: PrepareConfig) -> tuple[Recordings, PrepareConfig]:
 
     Args:
         path: a table: ``.csv``, ``.tsv``, ``.txt``, ``.parquet``, ``.arrow``, ``.jsonl``, packed
-            (``.gz``) or not, or the directory of a data set; one step a row. Or a folder of sound,
+            (``.gz``) or not, or the directory of a data set; one step a row. Or a folder of such
+            tables: each a recording, or of other rates, aligned by time. Or a folder of sound,
             or images, with a folder for each label, or a table ``labels.csv``; or a file of whole
             sequences: ``.npz``, ``.ts``, ``.arff``, ``.mat``, records with ``x`` and ``y``.
         config: what its columns are.
@@ -50,8 +52,8 @@ def read(path: Path, config: PrepareConfig) -> tuple[Recordings, PrepareConfig]:
     if _is_whole(path):
         found = _whole(path, labelled=True)
         return found, replace(config, label=found.targets)
-    if is_table(path):
-        columns = read_columns(path)
+    columns = _columns(path, config)
+    if columns is not None:
         config = mapped(config, columns.names)
         return of_table(columns, config, labelled=bool(config.label)), config
     if holds(path, SOUND):
@@ -67,8 +69,8 @@ def read_new(path: Path, config: PrepareConfig) -> Recordings:
     require_there(path)
     if _is_whole(path):
         return _whole(path, labelled=False)
-    if is_table(path):
-        columns = read_columns(path)
+    columns = _columns(path, config)
+    if columns is not None:
         # Which columns are channels is decided by their names, not by what is left over.
         left = {*config.plain_columns()}
         left |= set() if config.task in AHEAD else {*config.label}
@@ -85,6 +87,15 @@ def read_new(path: Path, config: PrepareConfig) -> Recordings:
     if holds(path, IMAGES):
         return read_images(path, config)
     raise _no_reader(path)
+
+
+def _columns(path: Path, config: PrepareConfig) -> Columns | None:
+    """Return a table, or those of a folder without sound and images as one; None if it is none."""
+    if is_table(path):
+        return read_columns(path)
+    if holds(path, (*SOUND, *IMAGES)) or not files_in(path):
+        return None
+    return read_tables(path, config)
 
 
 def _whole(path: Path, *, labelled: bool) -> Recordings:
