@@ -9,7 +9,9 @@ from ssmith.cli import flags
 from ssmith.cli.output import Output
 from ssmith.cli.recipe import given_settings
 
-SOURCE_HELP = "a table (.csv, .parquet, .jsonl, …), a folder of tables, sound or images, .npz, .ts, .arff, .mat"
+SOURCE_HELP = (
+    "a table (.csv, .parquet, …), a folder of tables, sound or images, .npz, .ts, .arff, .mat"
+)
 
 
 def add(subparsers: flags.Subparsers) -> None:
