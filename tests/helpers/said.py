@@ -96,6 +96,8 @@ def sentences(file, node, depth=0):
         return _returned(file, node.func, deeper)
     if isinstance(node, ast.Attribute):
         return _returned(file, node, deeper)
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Call):
+        return _returned(file, node.value.func, deeper, node.slice)
     return {HOLE}
 
 
@@ -137,6 +139,9 @@ def _assigned(node):
         return []
     if isinstance(targets[0], ast.Tuple) and isinstance(value, ast.Tuple):
         return list(zip(targets[0].elts, value.elts, strict=False))
+    if isinstance(targets[0], ast.Tuple) and isinstance(value, ast.Call):
+        parts = (ast.Subscript(value, ast.Constant(place)) for place in itertools.count())
+        return list(zip(targets[0].elts, parts, strict=False))
     return [(targets[0], value)]
 
 
@@ -167,7 +172,7 @@ def _given(function, place, name, depth):
     return found or {HOLE}
 
 
-def _returned(file, called, depth):
+def _returned(file, called, depth, place=None):
     """What helpers of the same file return, and methods and properties of one or two classes."""
     if isinstance(called, ast.Attribute):
         found = METHODS.get(called.attr, [])
@@ -177,6 +182,9 @@ def _returned(file, called, depth):
     said = set()
     for where, function in functions:
         for item in ast.walk(function):
-            if isinstance(item, ast.Return) and item.value is not None:
-                said |= sentences(where, item.value, depth)
+            value = item.value if isinstance(item, ast.Return) else None
+            if isinstance(value, ast.Tuple) and isinstance(place, ast.Constant):
+                value = value.elts[place.value]
+            if value is not None:
+                said |= sentences(where, value, depth)
     return said - {""} or {HOLE}

@@ -220,9 +220,10 @@ SAID = (
     mark("labels are as rare as 1:{ratio} ({labels}): accuracy says little"),
     mark("see balanced accuracy, and what always naming the most frequent one reaches"),
     mark(
-        "steps last {low} to {high}, {middle} in the middle, and the model takes them as "
-        "even: with --step {step} they are made so"
+        "steps last {low} to {high}, {middle} in the middle: a model reads how long each "
+        "was (S5 as its Δ, others as a channel)"
     ),
+    mark("--step {step} makes them even, --intervals even takes them so"),
     mark(
         "{channel} is {value} at {steps}, far from all others: if it stands for a gap, "
         "leave these steps out or fill them in"
