@@ -126,7 +126,11 @@ def complex_product(
 def mean_of(layer: str, sums: Mapping[str, Tensor], steps: int) -> Moments:
     """Turn sums into moments."""
     if not steps:
-        raise DataError("there is no valid step to calibrate on", next_step="check the lengths")
+        raise DataError(
+            "there is no valid step to calibrate on",
+            next_step="check the lengths; a model that reads how long steps lasted is cut without "
+            "data: --method last, or aire",
+        )
     means = {name: value / steps for name, value in sums.items()}
     if not all(bool(torch.isfinite(value).all()) for value in means.values()):
         raise NumericalError(
