@@ -16,7 +16,7 @@ LOOKS = ("watch", "alarm")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Site:
+class SiteLook:
     """What the cut of one layer costs.
 
     Args:
@@ -37,7 +37,7 @@ class Site:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class LookFinding:
     """One thing that a look found.
 
     Args:
@@ -106,8 +106,8 @@ class Look:
 
     entry: Entry
     rows: int
-    findings: tuple[Finding, ...] = ()
-    sites: tuple[Site, ...] = ()
+    findings: tuple[LookFinding, ...] = ()
+    sites: tuple[SiteLook, ...] = ()
     loss: tuple[float, float, float] | None = None
     drifts: tuple[Drift, ...] = ()
     metric: str = ""
@@ -165,10 +165,10 @@ def _look(entry: Entry, receipt: Mapping[str, Any]) -> Look:
     )
 
 
-def _site(name: str, site: Any) -> Site:
+def _site(name: str, site: Any) -> SiteLook:
     ends = [number({"end": end}, "end") for end in items(site, "times")]
     whole = len(ends) == 3 and None not in ends
-    return Site(
+    return SiteLook(
         name=name,
         times=(ends[0] or 0.0, ends[1] or 0.0, ends[2] or 0.0) if whole else None,
         now=number(site, "now"),
@@ -178,8 +178,8 @@ def _site(name: str, site: Any) -> Site:
     )
 
 
-def _finding(item: Any) -> Finding:
-    return Finding(
+def _finding(item: Any) -> LookFinding:
+    return LookFinding(
         kind=text(item, "kind"),
         alarm=flag(item, "alarm") is True,
         what=text(item, "what"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from ssmith.core.errors import InputError, OutputExistsError
 from ssmith.release import change as changes
 from ssmith.release import lock, moments
-from ssmith.release.change import LOG, Change
+from ssmith.release.change import LOG, Staged
 from ssmith.release.disk import in_our_words, plain
 from ssmith.release.keys import Key
 from ssmith.release.line import Line, sweep
@@ -59,7 +59,7 @@ def init(
         with lock.writing(root, wait=wait, who=f"init by {us()}"):
             changes.recover(root)
             _refuse_occupied(root)
-            writing = Writing(staged=Change(root=root, size=0), before=(), clock=clock)
+            writing = Writing(staged=Staged(root=root, size=0), before=(), clock=clock)
             writing.staged.replace(ABOUT, about(called, policy))
             details = {"name": called, "policy": policy.as_plain(), "format": FORMAT_VERSION}
             writing.record("init", reason=reason, details=details, key=key)

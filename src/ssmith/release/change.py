@@ -24,7 +24,7 @@ STAGING = ".ssmith-staging"
 
 
 @dataclass
-class Change:
+class Staged:
     """What is to become of a line, under its lock.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any
 from ssmith.core.errors import ArtefactError, InputError
 from ssmith.release import change as changes
 from ssmith.release import lock, log, moments
-from ssmith.release.change import LOG, Change
+from ssmith.release.change import LOG, Staged
 from ssmith.release.disk import digest_of, in_our_words
 from ssmith.release.keys import Key
 from ssmith.release.log import Entry
@@ -243,7 +243,7 @@ class Line:
             lock.writing(self.path, wait=self.wait, who=f"{what} by {us()}"),
         ):
             changes.recover(self.path)
-            staged = Change(root=self.path, size=(self.path / LOG).stat().st_size)
+            staged = Staged(root=self.path, size=(self.path / LOG).stat().st_size)
             try:
                 yield Writing(staged=staged, before=self.entries(), clock=self.clock)
             finally:

@@ -12,7 +12,7 @@ from typing import Any
 from ssmith.core.errors import ArtefactError
 from ssmith.core.files import to_json
 from ssmith.release import log, moments
-from ssmith.release.change import Change
+from ssmith.release.change import Staged
 from ssmith.release.disk import canonical, digest_of, hex_of, plain
 from ssmith.release.keys import Key
 from ssmith.release.log import Entry
@@ -36,7 +36,7 @@ class Writing:
         clock: what time it is.
     """
 
-    staged: Change
+    staged: Staged
     before: tuple[Entry, ...]
     clock: Clock
 
