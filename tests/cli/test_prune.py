@@ -293,3 +293,12 @@ def test_the_command_refuses_before_it_reads_any_data(ssmith, tmp_path):
     assert ended.code == 2
     assert "stock would not open the result" in ended.err
     assert not (tmp_path / "out").exists()
+
+
+def test_data_that_nobody_reads_are_told_of(ssmith):
+    cut = ("prune", "embedded:vowels-s5", "--cut", "state=0.5", "--data", "embedded:vowels")
+    unread = ssmith(*cut, "--dry-run", "--method", "last")
+    assert "note: the data are not read" in unread.out + unread.err
+    read = ssmith(*cut, "--samples", "16", "--dry-run", "--method", "state-obs")
+    assert read.code == unread.code == 0
+    assert "not read" not in read.out + read.err

@@ -153,6 +153,8 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
         if target != "engine":
             check_opens(target, model, spine.outline(model, task.config.cuts), mode)
         rows, read = _rows(task.config.calibration, model, directory, windows)
+        if rows is not None and not spine.reads_data(model, task.config.cuts):
+            say("note: the data are not read: what was asked for is decided by the weights alone")
         plan = _plan(task, model, rows, progress)
         portable = artefact.portable(model, plan, mode)
         note = check_opens(target, model, plan, mode)

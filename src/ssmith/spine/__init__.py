@@ -1,7 +1,7 @@
 """The spine: the only room where two verbs meet."""
 
 from ssmith.spine.choice import choose
-from ssmith.spine.planning import label_of, outline, plan
+from ssmith.spine.planning import label_of, outline, plan, reads_data
 from ssmith.spine.selective import can_refit, check_windows, plan_from_disk
 from ssmith.spine.sizes import summed_numbers
 
@@ -13,5 +13,6 @@ __all__ = [
     "outline",
     "plan",
     "plan_from_disk",
+    "reads_data",
     "summed_numbers",
 ]

@@ -223,6 +223,14 @@ def _short(target: str) -> str:
     return target.removesuffix(".weight")
 
 
+def reads_data(model: nn.Module, budgets: Sequence[Budget]) -> bool:
+    """Return whether any of some budgets is met by what data say."""
+    return any(
+        method_of(group[0], has_data=True).needs_data if kind == LTI else kind != TABLE
+        for kind, group in _groups(model, budgets)
+    )
+
+
 def _by_table(kind: str, budget: Budget, rows: Rows | None) -> bool:
     """Return whether a table alone decides: by name, or as no method is named and no data given."""
     unseen = rows is None and spelled(budget.method) == AUTO
