@@ -77,13 +77,6 @@ def test_pages_show_the_numbers_of_their_receipts(made, tmp_path):
     assert "What was learned" in pages["tune"]
 
 
-@pytest.mark.parametrize("groups", [0.5, [1], {"label": 0.5}, {"label": [0.5, None]}])
-def test_groups_that_are_none_leave_the_rest_of_an_audit(made, tmp_path, groups):
-    damaged = replace(made["audit"], details={**made["audit"].details, "groups": groups})
-    said = words_on(write_report(damaged, tmp_path))
-    assert f"Rows {made['audit'].details['whole']['rows']}" in said
-
-
 def test_a_leak_is_the_verdict_of_a_canary(made, tmp_path):
     leaking = {**made["canary"].details, "passed": False, "leaks": [{"text": "3 leaked into 4"}]}
     said = words_on(write_report(replace(made["canary"], details=leaking), tmp_path))
