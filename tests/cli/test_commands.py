@@ -210,6 +210,10 @@ def test_pilot_accepts_then_resumes_then_refuses(place, ssmith):
     assert text.code == 0, text.err
     assert text.out.startswith("accepted: ")
     receipt = (place / "pilot" / "receipt.json").read_bytes()
+    # What it left names the model it was made from, and is followed there.
+    verified = ssmith("verify", "pilot")
+    assert verified.code == 0
+    assert "not checked" not in verified.out
     assert ssmith(*pilot("--max-loss", "0.99")).code == 2
     again = ssmith(*pilot("--max-loss", "0.99", "--resume", "--json"))
     assert again.code == 0

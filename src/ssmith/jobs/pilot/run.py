@@ -209,7 +209,7 @@ class _Run:
         )
         made.plan.save(out)
         # Written anew also by a resumed run: the same bytes, and never half of them.
-        save_cut(left, made, out / MODEL)
+        save_cut(left, made, out / MODEL, name=sweep.subject.name)
         sweep.progress("cut", 1, 1, kept_words(made))
         measured = sweep.directory.cached("measured", lambda: self._measured(made, left))
         sweep.progress("compare", 1, 1, str(measured["verdict"]["headline"]))
