@@ -59,7 +59,7 @@ def test_interrupted_pilot_goes_on(place, ssmith, monkeypatch):
 
 
 def test_interrupted_pilot_before_its_first_stage(place, ssmith, monkeypatch):
-    monkeypatch.setattr("ssmith.jobs.pilot.subject.model_digest", interrupt)
+    monkeypatch.setattr("ssmith.jobs.merge.model_digest", interrupt)
     ended = ssmith(*PILOT)
     assert ended.err == "error: interrupted; nothing was written.\n"
     assert not (place / "pilot").exists()
