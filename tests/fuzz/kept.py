@@ -177,7 +177,7 @@ def _states(root: Path, place: Path) -> dict[str, Seed]:
         return flows, [held.outcome(site) for site in sites[: held.finished()]]
 
     def profiled(path: Path) -> object:
-        return Profile.load(path).files(), Stream.load(path).windows()
+        return Profile.load(path).files(), Stream.load(path, None).windows()
 
     (root / "work").mkdir()
     held = store(root / "work")
