@@ -1,6 +1,7 @@
 """Signatures: who agreed, how many, and that nobody can agree for another."""
 
 import base64
+import errno
 import json
 import os
 
@@ -8,7 +9,7 @@ import pytest
 
 from helpers.lines import Shelf, relaxed
 from ssmith.core.errors import ArtefactError, InputError, MissingExtraError, OutputExistsError
-from ssmith.release import log
+from ssmith.release import disk, log
 from ssmith.release.consent import change_policy, sign
 from ssmith.release.keys import check_id, make_key, read_key, signed_by
 from ssmith.release.line import Line
@@ -213,3 +214,19 @@ def test_without_the_extra_unsigned_lines_work(tmp_path, monkeypatch, keys):
         verify(signed.line)
     with pytest.raises(MissingExtraError, match=r"ssmith\[sign\]"):
         make_key(tmp_path / "new.key")
+
+
+def test_a_disk_that_is_full_behind_the_private_half_leaves_no_half(tmp_path, monkeypatch):
+    real = disk.write_all
+
+    def full(descriptor, content):
+        if not content.startswith(b"-----"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor, content)
+
+    monkeypatch.setattr(disk, "write_all", full)
+    with pytest.raises(ArtefactError, match="no key was made"):
+        make_key(tmp_path / "own.key")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    assert make_key(tmp_path / "own.key")

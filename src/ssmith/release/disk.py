@@ -49,8 +49,17 @@ def hex_of(digest: str) -> str:
 
 
 def write_new(path: Path, content: bytes, mode: int = 0o666) -> None:
-    """Write a file that is not there, with the permissions that the umask leaves of ``mode``."""
-    _write(path, content, os.O_EXCL, mode)
+    """Write a file that is not there, with the permissions that the umask leaves of ``mode``.
+
+    What cannot be written whole is not left there.
+    """
+    try:
+        _write(path, content, os.O_EXCL, mode)
+    except FileExistsError:
+        raise
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def append(path: Path, content: bytes) -> None:
