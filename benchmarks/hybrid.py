@@ -10,22 +10,17 @@ standard error over windows (of the mean over seeds). Quick: a smaller model, fe
 from __future__ import annotations
 
 import argparse
-import copy
-import statistics
-import sys
 from typing import Any
 
 import torch
 
-from mamba2 import BYTES, LENGTH, SAMPLES, TEXTS, increase, trained_model
+from mamba2 import BYTES, LENGTH, SAMPLES, TEXTS, Subject, increase, row_of, trained_model
 from record import RESULTS, record
-from ssmith import api, spine
+from ssmith import api
 from ssmith.core.budget import Budget
-from ssmith.core.files import read_json, write_json, write_text
+from ssmith.core.files import write_text
 from ssmith.core.optional import require
-from ssmith.evaluation.perplexity import window_losses
 from ssmith.families.hf.engine import accelerate_
-from ssmith.surgery import prune_
 from trained import CACHE
 
 PLACE = CACHE.parent / "hybrid"
@@ -64,34 +59,16 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     source = api.load_text(TEXTS["Python"], like)
     place = PLACE / f"model{'-quick' * quick}-{steps}"
     dense = trained_model(source, place, lambda: built(quick=quick), steps)
-    held = {
-        name: api.load_text(spec, like).windows(LENGTH).spread(8 if quick else HELD)
-        for name, spec in TEXTS.items()
-    }
-    base = {name: window_losses(dense, windows) for name, windows in held.items()}
+    subject = Subject.of(dense, source, like, windows=8 if quick else HELD)
     rows = []
     for unit, share in CUTS[:1] if quick else CUTS:
         for method in list(METHODS)[:3] if quick else METHODS:
             for seed in range(1 if quick or method == "magnitude" else options.seeds):
                 name = f"{unit}-{share:g}-{method.replace(', ', '_')}-{seed}-{steps}.json"
                 path = PLACE / f"{'quick-' * quick}{name}"
-                if not path.is_file():
-                    model = copy.deepcopy(dense)
-                    budget = Budget(unit, share, seed=seed, **METHODS[method])
-                    windows = source.sample(8 if quick else SAMPLES, LENGTH, seed=seed)
-                    prune_(model, spine.plan(dense, budget, windows))
-                    lost = {
-                        text: ((window_losses(model, own) - base[text]) / LENGTH).tolist()
-                        for text, own in held.items()
-                    }
-                    dense_nats = {text: float(base[text].mean()) / LENGTH for text in held}
-                    row = {"unit": unit, "share": share, "method": method, "seed": seed}
-                    write_json(path, {**row, "lost": lost, "dense": dense_nats})
-                    shown = {
-                        text: f"{100 * statistics.mean(item):.2f}" for text, item in lost.items()
-                    }
-                    print(f"{unit} {share:g}, {method}, seed {seed}: {shown} %", file=sys.stderr)
-                rows.append(read_json(path))
+                about = {"unit": unit, "share": share, "method": method}
+                budget = Budget(unit, share, seed=seed, **METHODS[method])
+                rows.append(subject.row(path, budget, 8 if quick else SAMPLES, about))
     return rows
 
 
@@ -117,8 +94,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines += ["", f"| {text}: removed | " + " | ".join(names) + " |", "|---" * 6 + "|"]
         for method in METHODS:
             cells = [cell(rows, cut, method, text) for cut in CUTS]
-            shown = [f"{item[0]:.2f} ± {item[1]:.2f}" if item else "not measured" for item in cells]
-            lines.append(f"| {method} | " + " | ".join(shown) + " |")
+            lines.append(row_of(method, cells))
     return "\n".join(lines) + "\n"
 
 

@@ -16,12 +16,13 @@ import math
 import statistics
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from record import RESULTS, record
 from ssmith import api, spine
@@ -95,6 +96,42 @@ def trained_model(text: Any, place: Path, make: Callable[[], Any], steps: int) -
     return model
 
 
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A dense model, the text it is calibrated on, windows of others, and its losses there."""
+
+    dense: nn.Module
+    source: Any
+    held: dict[str, Any]
+    base: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, dense: nn.Module, source: Any, like: Any, *, windows: int) -> Subject:
+        held = {
+            name: api.load_text(spec, like).windows(LENGTH).spread(windows)
+            for name, spec in TEXTS.items()
+        }
+        base = {name: window_losses(dense, own) for name, own in held.items()}
+        return cls(dense=dense, source=source, held=held, base=base)
+
+    def row(self, path: Path, budget: Budget, samples: int, about: dict[str, Any]) -> Any:
+        """Return what a cut costs on every window; read where it was measured earlier."""
+        if not path.is_file():
+            model = copy.deepcopy(self.dense)
+            windows = self.source.sample(samples, LENGTH, seed=budget.seed)
+            prune_(model, spine.plan(self.dense, budget, windows))
+            lost = {
+                text: ((window_losses(model, own) - self.base[text]) / LENGTH).tolist()
+                for text, own in self.held.items()
+            }
+            dense = {text: float(own.mean()) / LENGTH for text, own in self.base.items()}
+            row = {**about, "seed": budget.seed, "lost": lost, "dense": dense}
+            write_json(path, row)
+            shown = {text: f"{100 * statistics.mean(item):.2f}" for text, item in lost.items()}
+            print(f"{about}, seed {budget.seed}: {shown} %", file=sys.stderr)
+        return read_json(path)
+
+
 def tasks(seeds: int, *, quick: bool) -> Iterator[tuple[str, float, int]]:
     """Yield method, share and calibration seed of every row."""
     for seed in range(seeds):
@@ -112,32 +149,16 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     place = PLACE / f"model-g{options.groups}{'-quick' * options.quick}-{steps}"
     make = partial(built, groups=options.groups, quick=options.quick)
     dense = trained_model(source, place, make, steps)
-    held = {
-        name: api.load_text(spec, like).windows(LENGTH).spread(8 if options.quick else HELD)
-        for name, spec in TEXTS.items()
-    }
-    base = {name: window_losses(dense, windows) for name, windows in held.items()}
+    subject = Subject.of(dense, source, like, windows=8 if options.quick else HELD)
     rows = []
     for method, share, seed in tasks(1 if options.quick else options.seeds, quick=options.quick):
         name = f"g{options.groups}-{steps}-{method.replace(' ', '_')}-{share:g}-{seed}.json"
         path = PLACE / f"{'quick-' * options.quick}{name}"
         if options.render and not path.is_file():
             continue
-        if not path.is_file():
-            model = copy.deepcopy(dense)
-            budget = Budget("state", share, seed=seed, **METHODS[method])
-            count = 8 if options.quick else SAMPLES
-            prune_(model, spine.plan(dense, budget, source.sample(count, LENGTH, seed=seed)))
-            row: dict[str, Any] = {"method": method, "share": share, "seed": seed}
-            row["lost"] = {
-                text: ((window_losses(model, windows) - base[text]) / LENGTH).tolist()
-                for text, windows in held.items()
-            }
-            row["dense"] = {text: float(base[text].mean()) / LENGTH for text in held}
-            write_json(path, row)
-            lost = {text: f"{100 * statistics.mean(row['lost'][text]):.2f}" for text in held}
-            print(f"{method}, {share:g}, seed {seed}: {lost} %", file=sys.stderr)
-        rows.append(read_json(path))
+        budget = Budget("state", share, seed=seed, **METHODS[method])
+        count = 8 if options.quick else SAMPLES
+        rows.append(subject.row(path, budget, count, {"method": method, "share": share}))
     return rows
 
 
@@ -149,6 +170,12 @@ def increase(rows: list[dict[str, Any]], method: str, share: float, text: str) -
     means = torch.tensor(own, dtype=torch.float64).mean(0)
     mean, error = float(means.mean()), float(means.std()) / len(means) ** 0.5
     return [100 * math.expm1(mean), 100 * math.exp(mean) * error]
+
+
+def row_of(name: str, cells: list[list[float]]) -> str:
+    """Render a row of increases and their standard errors."""
+    shown = [f"{cell[0]:.2f} ± {cell[1]:.2f}" if cell else "not measured" for cell in cells]
+    return f"| {name} | " + " | ".join(shown) + " |"
 
 
 def table(rows: list[dict[str, Any]], groups: int) -> str:
@@ -170,8 +197,7 @@ def table(rows: list[dict[str, Any]], groups: int) -> str:
         lines.append("|---" * (1 + len(SHARES)) + "|")
         for method in METHODS:
             cells = [increase(rows, method, share, text) for share in SHARES]
-            shown = [f"{cell[0]:.2f} ± {cell[1]:.2f}" if cell else "not measured" for cell in cells]
-            lines.append(f"| {method} | " + " | ".join(shown) + " |")
+            lines.append(row_of(method, cells))
     return "\n".join(lines) + "\n"
 
 
