@@ -64,7 +64,7 @@ def outputs(model):
 def test_loaded_is_saved(name, unit, mode, alike, tmp_path):
     model = BUILDS[name]()
     plan = plan_of(model, unit, alike=alike)
-    said = portable(model, plan, mode)
+    said = portable(model, plan, mode)[1]
     prune_(model, plan, mode)
     path = save(model, tmp_path / "small", parent=plan.model_digest, extra_files=plan.files())
     loaded = load(path)

@@ -217,7 +217,7 @@ def test_a_plan_of_blocks_and_states_is_saved_and_opened(tmp_path):
         }),
     )  # fmt: skip
     plan = Plan(cuts=cuts, model_digest=model_digest(dense))
-    assert portable(dense, plan) == "no; ssmith opens it, given the class of the network: " + (
+    assert portable(dense, plan)[1] == "no; ssmith opens it, given the class of the network: " + (
         "load(path, build=…)"
     )
     model = copy.deepcopy(dense)

@@ -39,7 +39,7 @@ def logits(model, ids, *, stock=False):
 def saved(name, place, *budgets):
     model = tiny(name, num_hidden_layers=3)
     plan = spine.plan(model, budgets, windows_of(4, 12))
-    said = artefact.portable(model, plan)
+    said = artefact.portable(model, plan)[1]
     surgery.prune_(model, plan)
     artefact.save(model, place, parent=plan.model_digest, extra_files=plan.files())
     # What the tables said before the cut is what a trial shows after it.

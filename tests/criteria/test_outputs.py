@@ -5,7 +5,11 @@ import itertools
 import pytest
 import torch
 
-from ssmith.criteria.outputs import RIDGE, ColumnEnergy, ColumnOBS, lost, made_up
+from ssmith.criteria.outputs import RIDGE, ColumnEnergy, ColumnOBS, OutputUnits, lost, made_up
+
+
+def asked(gram, weight, columns, parts, removed):
+    return OutputUnits(gram=gram, weight=weight, columns=columns, parts=parts, removed=removed)
 
 
 def problem(seed, width, rows=4, steps=60):
@@ -51,7 +55,7 @@ def test_obs_is_greedy_by_the_least_error_that_is_left(units, width, parts, seed
     gram, weight = problem(seed, units * width)
     columns = torch.arange(units * width).view(units, width)
     removed = units // parts // 2
-    scores = ColumnOBS().scores(gram, weight, columns, parts=parts, removed=removed)
+    scores = ColumnOBS().scores(asked(gram, weight, columns, parts, removed))
     by_part = scores.view(parts, -1)
     order = by_part.argsort(1)[:, removed:] + torch.arange(parts)[:, None] * (units // parts)
     assert set(order.flatten().tolist()) == greedy(gram, weight, columns, parts, removed)
@@ -60,7 +64,7 @@ def test_obs_is_greedy_by_the_least_error_that_is_left(units, width, parts, seed
 def test_the_first_cost_is_that_of_the_best_single_removal():
     gram, weight = problem(5, 9)
     columns = torch.arange(9).view(3, 3)
-    scores = ColumnOBS().scores(gram, weight, columns, parts=1, removed=1)
+    scores = ColumnOBS().scores(asked(gram, weight, columns, 1, 1))
     costs = [best_cost(gram, weight, columns[unit].tolist())[0] for unit in range(3)]
     assert int(scores.argmin()) == costs.index(min(costs))
 
@@ -81,7 +85,7 @@ def test_the_energy_of_a_unit_is_that_of_its_columns():
     f = torch.randn(11, 6, generator=draw, dtype=torch.float64)
     weight = torch.randn(3, 6, generator=draw, dtype=torch.float64)
     columns = torch.tensor([[0, 3], [1, 4], [2, 5]])
-    scores = ColumnEnergy().scores(f.mT @ f, weight, columns, parts=1, removed=1)
+    scores = ColumnEnergy().scores(asked(f.mT @ f, weight, columns, 1, 1))
     wanted = [
         sum(float((f[:, [c]] @ weight[:, [c]].mT).square().sum()) for c in unit)
         for unit in columns.tolist()
@@ -93,7 +97,7 @@ def test_what_was_never_given_anything_goes_first_and_changes_nothing():
     gram, weight = problem(3, 8)
     gram[[2, 5]], gram[:, [2, 5]] = 0.0, 0.0
     columns = torch.arange(8).view(8, 1)
-    scores = ColumnOBS().scores(gram, weight, columns, parts=1, removed=2)
+    scores = ColumnOBS().scores(asked(gram, weight, columns, 1, 2))
     assert set(scores.argsort()[:2].tolist()) == {2, 5}
     silent = made_up(torch.zeros_like(gram), weight, scores > scores.sort().values[1])
     assert torch.isfinite(silent).all()

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from ssmith.artefact.portable import YES, sized
+from ssmith.artefact.portable import YES, portable
 from ssmith.core.errors import UnsupportedError
 from ssmith.core.plan import Plan
 from ssmith.core.unit import Mode
@@ -19,8 +19,10 @@ _ON_CUDA, _HEADS, _CONV = (128, 256), 16, 128
 """State sizes, and divisors of head width and of channels, that llama.cpp's CUDA kernels take."""
 
 
-def check_opens(opener: Opener, model: nn.Module, plan: Plan, mode: Mode | None = None) -> str:
-    """Raise unless a program will open what a plan makes of a model.
+def check_opens(
+    opener: Opener, model: nn.Module, plan: Plan, mode: Mode | None = None
+) -> tuple[str, str]:
+    """Return where a model will open that a plan cuts; raise unless a program is one of these.
 
     Args:
         opener: ``engine`` is ssmith, which opens everything; ``stock`` is transformers;
@@ -31,14 +33,15 @@ def check_opens(opener: Opener, model: nn.Module, plan: Plan, mode: Mode | None 
         mode: as for `prune_`.
 
     Returns:
-        What else a user must know of that program, empty if nothing.
+        Where it opens (see `portable`), and what else a user must know of the program, empty if
+        nothing.
 
     Raises:
         UnsupportedError: if it will not open there; says why.
     """
+    trial, said = portable(model, plan, mode)
     if opener == "engine":
-        return ""
-    trial, said = sized(model, plan, mode)
+        return said, ""
     reason = "" if said == YES else said
     if opener == "llama.cpp" and not reason:
         reason = _not_converted(trial)
@@ -49,8 +52,8 @@ def check_opens(opener: Opener, model: nn.Module, plan: Plan, mode: Mode | None 
             next_step="choose another unit, method or mode, or leave --target out",
         )
     if opener == "vllm":
-        return "vLLM reads the configuration that stock transformers reads; it was not run here"
-    return _beside_cuda(trial) if opener == "llama.cpp" else ""
+        return said, "vLLM reads the configuration of stock transformers; it was not run here"
+    return said, _beside_cuda(trial) if opener == "llama.cpp" else ""
 
 
 def _not_converted(model: Any) -> str:

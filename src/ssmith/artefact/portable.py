@@ -38,12 +38,7 @@ _PROJECTS = (
 _ADDS = "no; it has offsets that stock transformers does not know, and only ssmith opens it"
 
 
-def portable(model: nn.Module, plan: Plan, mode: Mode | None = None) -> str:
-    """Return where a model that is cut by a plan will open, tried without its weights."""
-    return sized(model, plan, mode)[1]
-
-
-def sized(model: nn.Module, plan: Plan, mode: Mode | None = None) -> tuple[nn.Module, str]:
+def portable(model: nn.Module, plan: Plan, mode: Mode | None = None) -> tuple[nn.Module, str]:
     """Return a model as a plan cuts it, without its weights, and where it will open.
 
     A model that is none of transformers' is returned as it is.

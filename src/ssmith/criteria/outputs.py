@@ -22,33 +22,38 @@ _TURNS = 128
 
 
 @dataclass(frozen=True, kw_only=True)
+class OutputUnits:
+    """Units that one output map reads, and what it is given.
+
+    Args:
+        gram: sum of f fᵀ over the steps, f being what the map is given.
+        weight: of the map.
+        columns: of each unit.
+        parts: equal parts of the units, each of which loses as many.
+        removed: that many.
+    """
+
+    gram: Float64[Tensor, "e e"]
+    weight: Float64[Tensor, "m e"]
+    columns: Int64[Tensor, "u w"]
+    parts: int
+    removed: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutputCriterion(ABC):
-    """Says how much each unit matters that one output map reads."""
+    """Says how much each unit matters that one output map reads.
+
+    ``semantics`` and ``refits`` are those of criteria for groups.
+    """
 
     label: ClassVar[str]
+    semantics: ClassVar[str] = "remove"
+    refits: ClassVar[bool] = False
 
     @abstractmethod
-    def scores(
-        self,
-        gram: Float64[Tensor, "e e"],
-        weight: Float64[Tensor, "m e"],
-        columns: Int64[Tensor, "u w"],
-        *,
-        parts: int,
-        removed: int,
-    ) -> Float64[Tensor, "u"]:
-        """Return a score of every unit, larger is kept longer.
-
-        Args:
-            gram: sum of f fᵀ over the steps, f being what the map is given.
-            weight: of the map.
-            columns: of each unit.
-            parts: equal parts of the units, each of which loses as many.
-            removed: that many.
-
-        Returns:
-            Scores; the smallest of each part go.
-        """
+    def scores(self, units: OutputUnits) -> Float64[Tensor, "u"]:
+        """Return a score of every unit; the smallest of each part go."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +65,9 @@ class ColumnEnergy(OutputCriterion):
 
     label: ClassVar[str] = "Energy at the output"
 
-    def scores(
-        self,
-        gram: Float64[Tensor, "e e"],
-        weight: Float64[Tensor, "m e"],
-        columns: Int64[Tensor, "u w"],
-        *,
-        parts: int,
-        removed: int,
-    ) -> Float64[Tensor, "u"]:
-        return (gram.diagonal() * weight.square().sum(0))[columns].sum(-1)
+    def scores(self, units: OutputUnits) -> Float64[Tensor, "u"]:
+        energy = units.gram.diagonal() * units.weight.square().sum(0)
+        return energy[units.columns].sum(-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,19 +83,13 @@ class ColumnOBS(OutputCriterion):
     """
 
     label: ClassVar[str] = "OBS on the output map"
+    refits: ClassVar[bool] = True
 
-    def scores(
-        self,
-        gram: Float64[Tensor, "e e"],
-        weight: Float64[Tensor, "m e"],
-        columns: Int64[Tensor, "u w"],
-        *,
-        parts: int,
-        removed: int,
-    ) -> Float64[Tensor, "u"]:
-        rest, inverse = weight.clone(), torch.linalg.inv(with_ridge(gram))
-        gone = torch.zeros(parts, len(columns) // parts, dtype=torch.bool, device=gram.device)
-        place = torch.zeros(len(columns), dtype=torch.float64, device=gram.device)
+    def scores(self, units: OutputUnits) -> Float64[Tensor, "u"]:
+        columns, parts, removed = units.columns, units.parts, units.removed
+        rest, inverse = units.weight.clone(), torch.linalg.inv(with_ridge(units.gram))
+        gone = torch.zeros(parts, len(columns) // parts, dtype=torch.bool, device=rest.device)
+        place = torch.zeros(len(columns), dtype=torch.float64, device=rest.device)
         most = -(-removed * parts // _TURNS)
         for turn in range(removed * parts):
             left = removed - gone.sum(1)

@@ -156,12 +156,9 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
         if rows is not None and not spine.reads_data(model, task.config.cuts):
             say("note: the data are not read: what was asked for is decided by the weights alone")
         plan = _plan(task, model, rows, progress)
-        portable = artefact.portable(model, plan, mode)
-        note = check_opens(target, model, plan, mode)
+        portable, note = check_opens(target, model, plan, mode)
         receipt = api.prune_(model, plan, mode)
-        say(f"portable: {portable}")
-        if note:
-            say(f"note: {note}")
+        _say_where(portable, note, say)
     receipt = _told(task, receipt, rows, peak, needed, read=read)
     if made.report is not None:
         merged = {"digest": plan.model_digest, "said": made.said}
@@ -176,6 +173,12 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
             facts=_card(plan), extra_files=_files(task, plan, receipt),
         )  # fmt: skip
     return Pruned(plan=plan, receipt=receipt)
+
+
+def _say_where(portable: str, note: str, say: Say) -> None:
+    say(f"portable: {portable}")
+    if note:
+        say(f"note: {note}")
 
 
 def _check_kind(task: PruneTask, *, reads_text: bool, by_block: bool) -> None:
@@ -321,9 +324,8 @@ def _from_disk(
             blocks, task.config.cuts, windows, run, skeleton=blocks.skeleton,
             digest=blocks.digest(), progress=progress,
         )  # fmt: skip
-    say(f"portable: {artefact.portable(blocks.skeleton, plan)}")
-    if note := check_opens(task.config.target, blocks.skeleton, plan):
-        say(f"note: {note}")
+    portable, note = check_opens(task.config.target, blocks.skeleton, plan)
+    _say_where(portable, note, say)
     receipt = surgery.receipt_of(blocks.skeleton, plan)
     receipt = _told(task, receipt, windows, peak, needed, read=told_of(windows.details))
     if task.out is not None and Group.current().rank == 0:

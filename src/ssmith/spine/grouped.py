@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,22 +13,19 @@ from torch import Tensor, nn
 from ssmith.calibrate import PassConfig, Stage, passage_of, run_pass
 from ssmith.calibrate.grouped import sample_states
 from ssmith.calibrate.shards import added
-from ssmith.core.budget import AUTO, NONE, Budget
-from ssmith.core.errors import InputError
+from ssmith.core.budget import Budget
 from ssmith.core.layers import STATE
-from ssmith.core.names import spelled
 from ssmith.core.pattern import keep_largest
 from ssmith.core.plan import Cut, Plan
 from ssmith.core.progress import Progress
 from ssmith.core.rows import Rows
 from ssmith.core.selective import BlockRecord, Statistics, Totals
-from ssmith.core.settings import to_mapping
-from ssmith.criteria import by_name, with_settings
 from ssmith.criteria.grouped import BalancedGroups, GroupCriterion, StateScores
 from ssmith.criteria.outputs import with_ridge
 from ssmith.families import Site, model_digest
 from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
 from ssmith.spine.compensate import RECOVERY, stability_of
+from ssmith.spine.layered import LayerCut, kept_for, read_cut
 from ssmith.spine.selective import facts_of, findings_of, refuse_adapters
 from ssmith.spine.tables import removed_counts
 from ssmith.surgery import new_values
@@ -39,67 +35,11 @@ OF_GROUPS = (STATE,)
 """Units of Mamba-2's groups that methods with data know."""
 USUAL = "gram-greedy"
 """The best that stock code opens."""
-_ALLOWED: dict[str, tuple[Any, ...]] = {
-    "scope": (AUTO, "uniform"), "min_per_layer": (0,), "ties": ("exact",),
-    "semantics": (None, "remove", "project"),
-}  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class GroupCut:
-    """A cut of the states of groups, with nothing left to choose.
-
-    ``refits`` says whether output maps make up for what went.
-    """
-
-    budget: Budget
-    method: str
-    criterion: GroupCriterion
-    refits: bool
-
-    @property
-    def label(self) -> str:
-        """What cuts, in words."""
-        return self.criterion.label + (", output maps refitted" if self.refits else "")
-
-    @property
-    def semantics(self) -> str:
-        """What becomes of a state that is cut."""
-        return "project" if isinstance(self.criterion, BalancedGroups) else "remove"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict: what was asked for and what chooses."""
-        terms = "O" if self.refits else ""
-        method = {"name": self.method, "label": self.label, "terms": terms}
-        return {
-            "budget": self.budget.as_dict(),
-            "method": {**method, **to_mapping(self.criterion)},
-        }
-
-
-def choose_cut(budget: Budget) -> GroupCut:
+def choose_cut(budget: Budget) -> LayerCut[GroupCriterion]:
     """Return what a budget asks of the states of groups."""
-    named = spelled(budget.method)
-    method = USUAL if named == AUTO else named
-    criterion: GroupCriterion = by_name(method, "grouped")
-    criterion = with_settings(criterion, method, budget.settings, budget.seed)
-    of = f"{STATE} of Mamba-2's groups"
-    budget.refuse_beside(_ALLOWED, of=of)
-    if budget.pattern is not None:
-        raise InputError(f"sparsity is {budget.pattern}", allowed="a share or a count")
-    if budget.compensate not in (AUTO, NONE, ("O",)):
-        raise InputError(
-            f"compensate is {budget.compensate!r} for {of}",
-            allowed="auto, none, or O: the output map",
-        )
-    refits = budget.terms == {"O"} or (budget.compensate == AUTO and named == AUTO)
-    found = GroupCut(budget=budget, method=method, criterion=criterion, refits=refits)
-    if budget.semantics not in (None, found.semantics):
-        raise InputError(
-            f"semantics is {budget.semantics!r} for {method}", allowed=found.semantics,
-            next_step="the method balanced projects states, the others remove them",
-        )  # fmt: skip
-    return found
+    return read_cut(budget, "grouped", usual=USUAL, of=f"{STATE} of Mamba-2's groups")
 
 
 def plan_grouped(
@@ -115,8 +55,7 @@ def plan_grouped(
     refuse_adapters(model)
     cut, digest = choose_cut(budget), model_digest(model)
     counts = removed_counts({name: site.coupling(STATE) for name, site in there.items()}, budget)
-    if config.work_dir is not None and not config.identity:
-        config = replace(config, identity={"model": digest, "cuts": {STATE: cut.as_dict()}})
+    config = kept_for(config, digest, {STATE: cut.as_dict()})
     found = run_pass(
         passage_of(model, rows, list(there)),
         lambda layer: stages_of(cut, layer, counts[layer.name]),
@@ -133,7 +72,7 @@ def plan_grouped(
     )  # fmt: skip
 
 
-def stages_of(cut: GroupCut, layer: GroupedLayer, removed: int) -> Sequence[Stage]:
+def stages_of(cut: LayerCut[GroupCriterion], layer: GroupedLayer, removed: int) -> Sequence[Stage]:
     """Return what is done to one layer: its states, then its output map."""
     first = Stage(
         name=STATE,

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor, nn
 
 from ssmith.calibrate import PassConfig, Stage, passage_of, run_pass
-from ssmith.core.budget import AUTO, NONE, Budget
-from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.core.names import spelled
+from ssmith.core.budget import Budget
+from ssmith.core.errors import UnsupportedError
 from ssmith.core.pattern import keep_largest
 from ssmith.core.plan import Cut, Plan
 from ssmith.core.progress import Progress
 from ssmith.core.rows import Rows
 from ssmith.core.selective import BlockRecord, Statistics, Totals
-from ssmith.core.settings import to_mapping
 from ssmith.core.unit import Coupling
-from ssmith.criteria import by_name, with_settings
-from ssmith.criteria.outputs import OutputCriterion, lost, made_up
+from ssmith.criteria.outputs import OutputCriterion, OutputUnits, lost, made_up
 from ssmith.families import Site, model_digest
 from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.spine.compensate import stability_of
 from ssmith.spine.grouped import output_stage
+from ssmith.spine.layered import LayerCut, kept_for, read_cut
 from ssmith.spine.selective import facts_of, findings_of, refuse_adapters
 from ssmith.spine.tables import removed_counts
 from ssmith.surgery import new_values
@@ -35,55 +33,11 @@ from ssmith.surgery import new_values
 OUTPUT_UNITS = ("head", "head_dim", "neuron", "kv_group")
 """Units that methods with data know where one output map alone reads them."""
 USUAL = "obs"
-_ALLOWED: dict[str, tuple[Any, ...]] = {
-    "scope": (AUTO, "uniform"), "min_per_layer": (0,), "ties": ("exact",),
-    "semantics": (None, "remove"),
-}  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class OutputCut:
-    """A cut of units of output maps, with nothing left to choose.
-
-    ``refits`` says whether the columns that stay make up for those that went.
-    """
-
-    budget: Budget
-    method: str
-    criterion: OutputCriterion
-    refits: bool
-
-    semantics: ClassVar[str] = "remove"
-
-    @property
-    def label(self) -> str:
-        """What cuts, in words."""
-        return self.criterion.label + (", output maps refitted" if self.refits else "")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict: what was asked for and what chooses."""
-        method = {"name": self.method, "label": self.label, "terms": "O" if self.refits else ""}
-        return {
-            "budget": self.budget.as_dict(),
-            "method": {**method, **to_mapping(self.criterion)},
-        }
-
-
-def choose_output_cut(budget: Budget) -> OutputCut:
+def choose_output_cut(budget: Budget) -> LayerCut[OutputCriterion]:
     """Return what a budget asks of units of output maps."""
-    named = spelled(budget.method)
-    method = USUAL if named == AUTO else named
-    criterion = with_settings(by_name(method, "output"), method, budget.settings, budget.seed)
-    budget.refuse_beside(_ALLOWED, of=f"{budget.unit} of these layers")
-    if budget.pattern is not None:
-        raise InputError(f"sparsity is {budget.pattern}", allowed="a share or a count")
-    if budget.compensate not in (AUTO, NONE, ("O",)):
-        raise InputError(
-            f"compensate is {budget.compensate!r} for {budget.unit}",
-            allowed="auto, none, or O: the output map",
-        )
-    refits = budget.terms == {"O"} or (budget.compensate == AUTO and method == USUAL)
-    return OutputCut(budget=budget, method=method, criterion=criterion, refits=refits)
+    return read_cut(budget, "output", usual=USUAL, of=f"{budget.unit} of these layers")
 
 
 def plan_outputs(
@@ -101,8 +55,7 @@ def plan_outputs(
     tables = {name: site.coupling(budget.unit) for name, site in there.items()}
     counts = removed_counts(tables, budget)
     owners = {_place(site, tables[name]): name for name, site in there.items()}
-    if config.work_dir is not None and not config.identity:
-        config = replace(config, identity={"model": digest, "cuts": {budget.unit: cut.as_dict()}})
+    config = kept_for(config, digest, {budget.unit: cut.as_dict()})
     found = run_pass(
         passage_of(model, rows, {place: model.get_submodule(place) for place in owners}),
         lambda view: _stages(cut, there[owners[view.name]], view, counts[owners[view.name]]),
@@ -146,7 +99,7 @@ def _after(
     return {parameter: weight[:, stays].contiguous()}
 
 
-def _stages(cut: OutputCut, site: Site, view: Any, removed: int) -> Sequence[Stage]:
+def _stages(cut: LayerCut[OutputCriterion], site: Site, view: Any, removed: int) -> Sequence[Stage]:
     """Return what is done to one layer.
 
     A Mamba-2 mixer is cut in the pass, as its norm averages over what stays; what that changes is
@@ -166,7 +119,9 @@ def _gram_of(view: Any, parts: Any) -> Statistics:
     return {"gram": flat.mT @ flat}
 
 
-def _cut_(cut: OutputCut, site: Site, removed: int, view: Any, totals: Totals) -> BlockRecord:
+def _cut_(
+    cut: LayerCut[OutputCriterion], site: Site, removed: int, view: Any, totals: Totals
+) -> BlockRecord:
     """Choose, and write the output map; see `_stages`."""
     unit, whole = cut.budget.unit, isinstance(view, GroupedLayer)
     table = site.coupling(unit)
@@ -176,10 +131,12 @@ def _cut_(cut: OutputCut, site: Site, removed: int, view: Any, totals: Totals) -
         item.to(gram.device) for item in (linear.weight.detach().double(), table.columns())
     )
 
+    units = OutputUnits(
+        gram=gram, weight=weight, columns=columns, parts=table.per_block, removed=removed
+    )
+
     def chosen(sums: Statistics) -> tuple[Float64[Tensor, "u"], Bool[Tensor, "u"]]:
-        scores = cut.criterion.scores(
-            sums["gram"], weight, columns, parts=table.per_block, removed=removed
-        )
+        scores = cut.criterion.scores(replace(units, gram=sums["gram"]))
         return scores, keep_largest(scores.view(table.per_block, -1), removed).flatten()
 
     keep = chosen(totals.sums)[1]

@@ -22,10 +22,11 @@ from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.registry import find_selective
 from ssmith.spine.choice import SELECTIVE, choose
 from ssmith.spine.depth import BLOCK, plan_blocks
-from ssmith.spine.grouped import OF_GROUPS, GroupCut, choose_cut, plan_grouped
+from ssmith.spine.grouped import OF_GROUPS, choose_cut, plan_grouped
+from ssmith.spine.layered import LayerCut
 from ssmith.spine.losses import loss_on
 from ssmith.spine.lti import StatePlanner, method_of
-from ssmith.spine.outputs import OutputCut, choose_output_cut, plan_outputs
+from ssmith.spine.outputs import choose_output_cut, plan_outputs
 from ssmith.spine.reach import share_that_reaches
 from ssmith.spine.refit import BATCH_SIZE
 from ssmith.spine.selective import can_refit, plan_selective
@@ -35,7 +36,7 @@ from ssmith.units import unit_named
 
 LTI, MIXER, GROUPED, OUTPUT, TABLE = "lti", "selective", "grouped", "output", "table"
 """Which planner knows a unit of a layer; blocks have one of their own."""
-_MEASURED: dict[str, tuple[Callable[[Budget], GroupCut | OutputCut], Callable[..., Plan]]] = {
+_MEASURED: dict[str, tuple[Callable[[Budget], LayerCut[Any]], Callable[..., Plan]]] = {
     GROUPED: (choose_cut, plan_grouped), OUTPUT: (choose_output_cut, plan_outputs),
 }  # fmt: skip
 """What a budget is read as, and who meets it, where tables alone are a baseline."""

@@ -38,6 +38,7 @@ from ssmith.families.parts.hooks import SLOT
 from ssmith.families.registry import find_selective
 from ssmith.families.state import SiteState
 from ssmith.spine.choice import Choice, choose
+from ssmith.spine.layered import kept_for
 from ssmith.spine.losses import loss_on
 from ssmith.spine.shares import CostSurvey
 from ssmith.spine.states import Counts, stages_of
@@ -61,9 +62,8 @@ def plan_selective(
     choice = choose(budgets, refits=all(map(can_refit, layers.values())))
     if isinstance(rows, TokenWindows):
         check_windows(rows, vocabulary_of(model), choice)
-    if config.work_dir is not None and not config.identity:
-        asked = {"model": model_digest(model), "cuts": choice.as_dict()}
-        config = replace(config, identity=asked)
+    digest = model_digest(model)
+    config = kept_for(config, digest, choice.as_dict())
 
     def measure(part: Rows) -> Callable[[SelectiveLayer], float]:
         loss = loss_on(model, part)
@@ -83,7 +83,7 @@ def plan_selective(
     cuts = cuts_of(found.records, choice)
     after = {name: state.tensors for name, state in found.states.items()}
     values = new_values(model, cuts, after)
-    return _plan(choice, layers, found, cuts=cuts, values=values, digest=model_digest(model))
+    return _plan(choice, layers, found, cuts=cuts, values=values, digest=digest)
 
 
 def plan_from_disk(

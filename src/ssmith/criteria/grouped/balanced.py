@@ -57,6 +57,7 @@ class BalancedGroups(GroupCriterion):
     """
 
     label: ClassVar[str] = "Balanced truncation"
+    semantics: ClassVar[str] = "project"
 
     def gather(self, sample: StateSample) -> Statistics:
         K, C = state_metric(sample), sample.C.double() * sample.valid[:, None, None]

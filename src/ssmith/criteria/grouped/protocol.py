@@ -18,11 +18,16 @@ from ssmith.core.selective import Statistics
 class GroupCriterion(ABC):
     """Says what stays of the states of each group of one layer; settings are its fields.
 
+    ``semantics`` is what becomes of a state that is cut, ``refits`` whether the choice counts on a
+    refit of the output map.
+
     Args:
         stride: steps from one that is looked at to the next, ≥ 1.
     """
 
     label: ClassVar[str]
+    semantics: ClassVar[str] = "remove"
+    refits: ClassVar[bool] = False
     stride: int = 8
 
     def __post_init__(self) -> None:
