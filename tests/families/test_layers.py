@@ -115,6 +115,24 @@ def test_steps_are_the_scan(kind):
 
 
 @pytest.mark.parametrize("kind", ONE_WAY, ids=str)
+def test_a_step_into_memory_that_is_given_is_the_step(kind, monkeypatch):
+    # Pieces of a row or two, and a last one that is shorter.
+    monkeypatch.setattr("ssmith.families.s4d.layer._AT_ONCE", 40)
+    layer = make_layer(kind)
+    u = random_series(5, 2, WIDTH)
+    before = layer.scan(u[:, :1])[1].detach()
+    expected, last = layer.scan(u[:, 1:], before)
+    kept, room = before.clone(), torch.full_like(before, torch.nan)
+    with torch.no_grad():
+        found, same = layer.step(u[:, 1], before, out=room)
+    assert same.data_ptr() == room.data_ptr()
+    assert_close("paths", found, expected[:, 0])
+    assert_close("paths", room, last)
+    assert torch.equal(before, kept)
+    assert_close("paths", layer.step(u[:, 1], before)[0], expected[:, 0])
+
+
+@pytest.mark.parametrize("kind", ONE_WAY, ids=str)
 def test_a_start_state_is_the_recurrences(kind):
     layer = make_layer(kind)
     u = random_series(2, 5, WIDTH)

@@ -124,8 +124,12 @@ class LTILayer(nn.Module, ABC):
         u: Float[Tensor, "b m"],
         state: Complex[Tensor, "b s"],
         discrete: Discrete | None = None,
+        out: Complex[Tensor, "b s"] | None = None,
     ) -> tuple[Float[Tensor, "b m"], Complex[Tensor, "b s"]]:
-        """Run one time step; equals `scan` step by step. Bidirectional layers need the future."""
+        """Run one time step; equals `scan` step by step. Bidirectional layers need the future.
+
+        ``out``, which is not ``state``, becomes the new state; without gradients.
+        """
 
     @abstractmethod
     def _modal(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:

@@ -28,7 +28,8 @@ _NEXT = "run whole sequences with `sm.predict`"
 class Steps(ABC):
     """A model that is run step by step.
 
-    Rows of a state may be taken apart and joined in any order between steps.
+    Rows of a state may be taken apart and joined in any order between steps. A state that was
+    given belongs to the steps: a later one may be written over it.
     """
 
     @abstractmethod
@@ -74,6 +75,8 @@ class _SequenceSteps(Steps):
                 next_step=f"train with bidirectional=False, or {_NEXT}",
             )
         self.model, self.constants = model, model.initial_state(0)
+        # Taking new memory for every step costs more than the step.
+        self._spare: tuple[Tensor, ...] = ()
 
     def first(self, x: Tensor) -> Stepped:
         like = self.constants
@@ -89,10 +92,14 @@ class _SequenceSteps(Steps):
         before = replace(
             self.constants, layers=layers, pooled=state[_POOLED], count=state[_COUNT]
         )  # fmt: skip
-        return self._step(x, before)
+        stepped = self._step(x, before)
+        self._spare = layers
+        return stepped
 
     def _step(self, x: Tensor, before: ModelState) -> Stepped:
-        out, after = self.model.step(x, before)
+        same = [item.shape for item in self._spare] == [item.shape for item in before.layers]
+        spare, self._spare = (self._spare if same else ()), ()
+        out, after = self.model.step(x, before, spare)
         layers = {f"layer {place}": layer for place, layer in enumerate(after.layers)}
         return out, {**layers, _POOLED: after.pooled, _COUNT: after.count}
 

@@ -13,6 +13,9 @@ from ssmith.families.lti import CLIP_RE, Discrete, Initialisation, LTILayer, LTI
 from ssmith.families.s4d.init import eigenvalues
 from ssmith.ops.discretise import discretise, undiscretise
 
+_AT_ONCE = 1 << 17
+"""States that a step takes together."""
+
 
 class S4DLayer(LTILayer):
     """One SISO diagonal system per channel, B fixed to ones and merged into C.
@@ -134,10 +137,28 @@ class S4DLayer(LTILayer):
         u: Float[Tensor, "b m"],
         state: Complex[Tensor, "b s"],
         discrete: Discrete | None = None,
+        out: Complex[Tensor, "b s"] | None = None,
     ) -> tuple[Float[Tensor, "b m"], Complex[Tensor, "b s"]]:
         self._refuse_bidirectional("step mode")
         run = discrete or self.discretise()
-        new = run.A_bar * state + run.B_bar * u[:, self.channel]
+        if out is None and not torch.is_grad_enabled():
+            out = torch.empty_like(state)
+        if out is None or u.device.type != "cpu":
+            return self._stepped(u, state, run, out)
+        # A state of every channel is large: what fits into the cache is read from memory once.
+        rows = max(1, _AT_ONCE // max(1, state.shape[1]))
+        pieces = zip(u.split(rows), state.split(rows), out.split(rows), strict=True)
+        return torch.cat([self._stepped(a, b, run, c)[0] for a, b, c in pieces]), out
+
+    def _stepped(
+        self,
+        u: Float[Tensor, "b m"],
+        state: Complex[Tensor, "b s"],
+        run: Discrete,
+        out: Complex[Tensor, "b s"] | None,
+    ) -> tuple[Float[Tensor, "b m"], Complex[Tensor, "b s"]]:
+        new: Tensor = torch.mul(run.A_bar, state, out=out)
+        new.add_(run.B_bar * u.index_select(1, self.channel))
         terms = (run.C * new).real
         return self._sum_states(terms) + self.get_parameter("D") * u, new
 

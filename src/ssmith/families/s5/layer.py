@@ -131,10 +131,11 @@ class S5Layer(LTILayer):
         u: Float[Tensor, "b m"],
         state: Complex[Tensor, "b s"],
         discrete: Discrete | None = None,
+        out: Complex[Tensor, "b s"] | None = None,
     ) -> tuple[Float[Tensor, "b m"], Complex[Tensor, "b s"]]:
         self._refuse_bidirectional("step mode")
         run = discrete or self.discretise()
-        new = torch.addcmul(_input_map(u, run.B_bar), state, run.A_bar)
+        new: Tensor = torch.addcmul(_input_map(u, run.B_bar), state, run.A_bar, out=out)
         return torch.addcmul(_read_out(new, run.C), u, self.get_parameter("D")), new
 
     @torch.no_grad()

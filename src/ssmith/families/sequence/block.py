@@ -61,12 +61,13 @@ class Block(nn.Module):
         state: Complex[Tensor, "b s"],
         discrete: Discrete,
         widths: Float[Tensor, "b"] | None = None,
+        out: Complex[Tensor, "b s"] | None = None,
     ) -> tuple[Float[Tensor, "b m"], Complex[Tensor, "b s"]]:
-        """Run one time step."""
+        """Run one time step; ``out`` becomes the new state where steps are as wide as usual."""
         if widths is not None:
             one, state = self.ssm.varied(self.norm(u)[:, None], widths[:, None], state)
             return u + self._after(one[:, 0]), state
-        y, state = self.ssm.step(self.norm(u), state, discrete)
+        y, state = self.ssm.step(self.norm(u), state, discrete, out)
         return u + self._after(y), state
 
     def _after(self, y: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:

@@ -125,20 +125,25 @@ class SequenceModel(nn.Module):
         return self._answer(new.pooled, new.count), new
 
     def step(
-        self, x: Float[Tensor, "b c"] | Int64[Tensor, "b"], state: ModelState
+        self,
+        x: Float[Tensor, "b c"] | Int64[Tensor, "b"],
+        state: ModelState,
+        out: Sequence[Complex[Tensor, "b _"]] = (),
     ) -> tuple[Float[Tensor, "b o"], ModelState]:
         """Take one time step; return the answer so far and the new state.
 
-        It is over everything seen so far; bidirectional models cannot.
+        It is over everything seen so far; bidirectional models cannot. ``out`` may name a tensor
+        for each layer, other than its state, that the new one is written to; without gradients.
         """
         self._check(x, "batch")
         x, widths = self._apart(x)
         u = self.encoder(x)
         layers: list[Tensor] = []
-        for block, start, discrete in zip(
-            self._blocks(), state.layers, state.discrete, strict=True
+        places: Sequence[Tensor | None] = out or [None] * len(self.blocks)
+        for block, start, discrete, place in zip(
+            self._blocks(), state.layers, state.discrete, places, strict=True
         ):
-            u, last = block.step(u, start, discrete, widths)
+            u, last = block.step(u, start, discrete, widths, place)
             layers.append(last)
         pooled = state.pooled + u if self.config.pooling == "mean" else u
         new = replace(state, layers=tuple(layers), pooled=pooled, count=state.count + 1)

@@ -143,8 +143,9 @@ def _lti_step(
     u: Float[Tensor, "b m"],
     state: Complex[Tensor, "b s"],
     discrete: Discrete | None = None,
+    out: Complex[Tensor, "b s"] | None = None,
 ) -> tuple[Float[Tensor, "b m"], Complex[Tensor, "b s"]]:
-    y, last = plain_class(type(self)).step(self, u, state, discrete)
+    y, last = plain_class(type(self)).step(self, u, state, discrete, out)
     return _with_offset(self, y), last
 
 
