@@ -54,7 +54,9 @@ def add(subparsers: flags.Subparsers) -> None:
         kind=Path,
         in_recipe=False,
     )
-    command.settings("ssmith.jobs.train.recipe:Recipe", ("data",))
+    command.settings(
+        "ssmith.jobs.train.recipe:Recipe", ("data", "own_metric", "own_lower_is_better")
+    )
     command.group("recordings", "what is in the columns, and how they become rows")
     command.settings("ssmith.core.preparation:PrepareConfig", under="prepare", called=flags.PREPARE)
     command.group("decisions", "fitted on the validation rows, and kept with the model")
@@ -116,7 +118,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         epochs = len(training.looks)
         best = training.best_step * epochs // training.steps
         document |= {"best_epoch": best, "epochs": epochs}
-        output.line(f"best epoch {best} of {epochs}")
+        own = recipe.own()
+        output.line(f"best epoch {best} of {epochs}{'' if own is None else f', by {own.said}'}")
         document["validation"] = _quality(trained, output)
     output.findings(item.as_dict() for item in findings)
     output.result(document)
@@ -136,7 +139,7 @@ def _quality(trained: Trained, output: Output) -> dict[str, Any]:
     output.line(f"validation, {found}")
     if found.naive is not None:
         output.line(f"{found.naive.answer}: {found.naive.value:.4g}")
-    others = measured(trained.model, data, "validation")
+    others = measured(trained.model, data, "validation", trained.recipe.own())
     for item in others:
         output.line(f"{item.name}: {item.text}")
     output.findings(item.as_dict() for item in found.findings())
@@ -174,9 +177,11 @@ def _recipe(
     if not str(given["data"]).startswith(EMBEDDED):
         given.setdefault("prepare", {})
     plain = from_mapping(Recipe, {**given, "model": {}, "fit": {}}, where=where)
+    plain.own()
     rows = rows_for(plain)
     check_wish(plain.wish(), rows.preparation)
     recipe = chosen_recipe(
         str(plain.data), rows.data, rows.preparation, chosen, seed=arguments.seed, progress=progress
     )
-    return replace(recipe, decide=plain.decide), rows
+    said = {name: getattr(plain, name) for name in ("decide", "own_metric", "own_lower_is_better")}
+    return replace(recipe, **said), rows

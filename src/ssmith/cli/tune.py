@@ -16,7 +16,18 @@ from ssmith.core.words import number_of
 if TYPE_CHECKING:
     from ssmith.jobs.tuning import TuneConfig, Tuned
 
-_JOB = ("methods", "rank", "alpha", "targets", "data", "teacher", "distill_weight", "merge")
+_JOB = (
+    "methods",
+    "rank",
+    "alpha",
+    "targets",
+    "data",
+    "teacher",
+    "distill_weight",
+    "merge",
+    "own_metric",
+    "own_lower_is_better",
+)
 _TRAINING = (
     "rate",
     "steps",
@@ -137,7 +148,9 @@ def _show(arguments: argparse.Namespace, output: Output, done: Tuned) -> None:
     if cut:
         output.line("cut: " + ", ".join(f"{name} {count}" for name, count in cut.items()))
     stopped = ", stopped early" if training.stopped_early else ""
-    output.line(f"best step {training.best_step} of {training.steps}{stopped}")
+    own = done.config.own()
+    by = "" if own is None else f", by {own.said}"
+    output.line(f"best step {training.best_step} of {training.steps}{stopped}{by}")
     if "why_null" in quality:
         output.line(f"not judged: {quality['why_null']}")
     else:

@@ -6,7 +6,16 @@ from ssmith.evaluation.gate import Evidence, Limits, Reason, Verdict, judge
 from ssmith.evaluation.intervals import Estimate
 from ssmith.evaluation.memory import Memory, measure_memory
 from ssmith.evaluation.metrics import Metric, Outcomes
-from ssmith.evaluation.own import OwnComparison, OwnMetric, compare_own, own_metric
+from ssmith.evaluation.own import (
+    OwnComparison,
+    OwnMetric,
+    OwnMetricConfig,
+    answers_of_own,
+    compare_own,
+    in_own_units,
+    measured_own,
+    own_metric,
+)
 from ssmith.evaluation.parity import ParityReport, check, forward_difference, step_vs_scan
 from ssmith.evaluation.path_rows import PathParity, PathParityConfig
 from ssmith.evaluation.paths import check_paths
@@ -32,6 +41,7 @@ __all__ = [
     "Outcomes",
     "OwnComparison",
     "OwnMetric",
+    "OwnMetricConfig",
     "ParityReport",
     "PathParity",
     "PathParityConfig",
@@ -43,6 +53,7 @@ __all__ = [
     "Task",
     "Timing",
     "Verdict",
+    "answers_of_own",
     "check",
     "check_paths",
     "collect_changes",
@@ -52,9 +63,11 @@ __all__ = [
     "estimate_saving",
     "evaluate",
     "forward_difference",
+    "in_own_units",
     "judge",
     "measure_memory",
     "measure_speed",
+    "measured_own",
     "named_task",
     "outcomes_of",
     "own_metric",

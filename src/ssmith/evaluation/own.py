@@ -15,10 +15,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
+from ssmith.core.checks import check_flag
 from ssmith.core.errors import DataError, InputError, SsmithError
+from ssmith.core.rows import Rows
+from ssmith.core.sequences import Sequences
 from ssmith.evaluation.intervals import check_level, quantile, resample
+from ssmith.evaluation.measures import Measure
+from ssmith.evaluation.predict import predict
+from ssmith.families import preparation_of
 
 _SIGNATURE = "a function (outputs: np.ndarray, y: np.ndarray) -> float"
 _MAY_BE_UNDEFINED = 0.1
@@ -66,9 +73,100 @@ class OwnMetric:
             )
         return float(result)
 
+    @property
+    def said(self) -> str:
+        """Its name and direction."""
+        return f"{self.name}, {'higher' if self.higher_is_better else 'lower'} is better"
+
+    def score(self, value: float) -> float:
+        """Return a value as one that is better the larger it is."""
+        return value if self.higher_is_better else -value
+
     def loss(self, before: float, after: float) -> float:
         """Return how much worse a value is (negative: better)."""
         return before - after if self.higher_is_better else after - before
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnMetricConfig:
+    """What the user measures besides.
+
+    Args:
+        own_metric: the user's own metric, ``"module:function"`` or ``"file.py:function"``.
+        own_lower_is_better: direction of the own metric.
+    """
+
+    own_metric: str | None = None
+    own_lower_is_better: bool = False
+
+    def __post_init__(self) -> None:
+        check_flag("own_lower_is_better", self.own_lower_is_better)
+        if self.own_lower_is_better and self.own_metric is None:
+            raise InputError(
+                "own_lower_is_better without own_metric",
+                next_step="name the metric, or leave its direction out",
+            )
+
+    def own(self) -> OwnMetric | None:
+        """Return the user's own metric, if there is one; its code is imported."""
+        if self.own_metric is None:
+            return None
+        return own_metric(self.own_metric, higher_is_better=not self.own_lower_is_better)
+
+    def check_own(self, *, answers: bool) -> None:
+        """Refuse an own metric where nothing answers for whole rows."""
+        if self.own_metric is not None and not answers:
+            raise InputError(
+                "own_metric is for models of classes or numbers", next_step="leave it out"
+            )
+
+    def own_facts(self) -> dict[str, str]:
+        """Return what a result depends on: a file's content by its digest, a module by its name."""
+        if self.own_metric is None:
+            return {}
+        path = Path(self.own_metric.rpartition(":")[0])
+        content = path.read_bytes() if path.is_file() else b""
+        return {"own_metric": self.own_metric, "code": hashlib.sha256(content).hexdigest()}
+
+
+def answers_of_own(model: nn.Module, rows: Rows, batch_size: int = 64) -> tuple[Tensor, Tensor]:
+    """Return outputs and targets as an own metric gets them: quantities in their own units."""
+    if not isinstance(rows, Sequences):
+        raise InputError("own_metric reads sequences", next_step="leave it out")
+    return in_own_units(model, predict(model, rows, batch_size), rows.y)
+
+
+def in_own_units(model: nn.Module, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what a model answers and should have answered, unscaled where they are quantities."""
+    preparation = preparation_of(model)
+    if preparation is None or not preparation.targets:
+        return outputs, y
+    said, truth = (
+        torch.from_numpy(preparation.targets_back(item.reshape(len(item), -1).cpu().numpy()))
+        for item in (outputs, y)
+    )
+    return said, truth.reshape(y.shape)
+
+
+def measured_own(metric: OwnMetric, outputs: Tensor, y: Tensor) -> Measure:
+    """Return an own metric, beside what it makes of the same answer to all rows."""
+    same, answer = outputs.mean(0).expand_as(outputs), "the mean of all answers always"
+    if not y.is_floating_point():
+        usual = y.bincount(minlength=outputs.shape[1]).argmax()
+        same = functional.one_hot(usual, outputs.shape[1]).to(outputs).expand_as(outputs)
+        answer = "the most frequent class always"
+    try:
+        naive = metric(same, y)
+    except InputError:
+        # A metric may have no value where all answers are the same, as a correlation has not.
+        naive = None
+    return Measure(
+        name=metric.name,
+        value=metric(outputs, y),
+        naive=naive,
+        answer=answer,
+        higher_is_better=metric.higher_is_better,
+    )
 
 
 def own_metric(text: str, *, higher_is_better: bool = True) -> OwnMetric:

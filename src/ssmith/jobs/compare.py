@@ -10,14 +10,13 @@ from torch import nn
 
 from ssmith import api
 from ssmith.artefact import locate
-from ssmith.core.errors import InputError, ModelError
+from ssmith.core.errors import ModelError
 from ssmith.core.inspection import Inspection
 from ssmith.core.layers import STATE
 from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.rows import Rows
-from ssmith.core.sequences import Sequences
-from ssmith.evaluation import OwnMetric, compare_own, predict
+from ssmith.evaluation import OwnMetric, answers_of_own, compare_own
 from ssmith.families import answers_of, vocabulary_of
 from ssmith.jobs.measuring import MeasuringConfig
 from ssmith.jobs.pilot.costs import measure_costs
@@ -39,6 +38,7 @@ class CompareConfig(MeasuringConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.speed()
 
 
@@ -54,8 +54,7 @@ def compare(
     """Compare two models; nothing is judged and nothing is written."""
     text, split = reads_text(before), config.rows.split
     config.rows.check_kind(text=text)
-    if config.own_metric is not None and text:
-        raise InputError("own_metric is for models of classes or numbers", next_step="leave it out")
+    config.check_own(answers=not text)
     own = config.own()
     models = api.load(before), api.load(after)
     check_alike(models, (before, after))
@@ -124,10 +123,8 @@ def check_alike(models: tuple[nn.Module, nn.Module], names: tuple[str, str]) -> 
 def _own_section(
     own: OwnMetric, models: tuple[nn.Module, nn.Module], rows: Rows, size: int, seed: int
 ) -> dict[str, Any]:
-    if not isinstance(rows, Sequences):
-        raise InputError("own_metric reads sequences", next_step="leave it out")
-    outputs = [predict(model, rows, size) for model in models]
-    return compare_own(own, outputs[0], outputs[1], rows.y, seed=seed).as_dict()
+    (before, y), (after, _) = (answers_of_own(model, rows, size) for model in models)
+    return compare_own(own, before, after, y, seed=seed).as_dict()
 
 
 def _removed(found: tuple[Inspection, Inspection]) -> dict[str, Any]:

@@ -5,15 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
-from torch.nn import functional
-
 from ssmith import api
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import InputError
-from ssmith.core.rows import Rows
-from ssmith.core.sequences import SequenceData, Sequences
-from ssmith.evaluation import own_metric, predict
+from ssmith.core.sequences import SequenceData
+from ssmith.evaluation import own_metric
 from ssmith.evaluation.harness import HarnessConfig, check_harness, harness_config, run_tasks
 from ssmith.evaluation.measures import Measure
 from ssmith.jobs.source import RowsConfig, open_source, reads_text, tokenizer_for
@@ -85,11 +81,12 @@ def evaluate(model: str, data: str | None, config: EvaluateConfig) -> dict[str, 
     found = api.evaluate(
         loaded, rows, config.metric, seed=config.seed, batch_size=config.rows.batch_size
     )
-    also: list[Measure] = []
+    also: tuple[Measure, ...] = ()
     if isinstance(source.data, SequenceData):
-        also = [*measured(loaded, source.data, split)]
-    if config.own_metric is not None:
-        also.append(_own(loaded, rows, config))
+        own = None if config.own_metric is None else own_metric(config.own_metric)
+        also = measured(loaded, source.data, split, own)
+    elif config.own_metric is not None:
+        raise InputError("own_metric reads sequences", next_step="leave it out")
     return {
         "model": model,
         "measures": [item.as_dict() for item in also],
@@ -108,23 +105,3 @@ def evaluate(model: str, data: str | None, config: EvaluateConfig) -> dict[str, 
         ),
         "lm_eval": tasks,
     }
-
-
-def _own(model: nn.Module, rows: Rows, config: EvaluateConfig) -> Measure:
-    """Return the user's own metric, beside what it makes of the same answer to all rows."""
-    assert config.own_metric is not None
-    metric = own_metric(config.own_metric)
-    if not isinstance(rows, Sequences):
-        raise InputError("own_metric reads sequences", next_step="leave it out")
-    outputs = predict(model, rows, config.rows.batch_size or 64)
-    same, answer = outputs.mean(0).expand_as(outputs), "the mean of all answers always"
-    if not rows.y.is_floating_point():
-        usual = rows.y.bincount(minlength=outputs.shape[1]).argmax()
-        same = functional.one_hot(usual, outputs.shape[1]).to(outputs).expand_as(outputs)
-        answer = "the most frequent class always"
-    try:
-        naive = metric(same, rows.y)
-    except InputError:
-        # A metric may have no value where all answers are the same, as a correlation has not.
-        naive = None
-    return Measure(name=metric.name, value=metric(outputs, rows.y), naive=naive, answer=answer)

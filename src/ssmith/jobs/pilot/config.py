@@ -113,6 +113,7 @@ class PilotConfig(AsDict, MeasuringConfig):
     sequences_per_day: float = 1e6
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for unit in self.units:
             check_choice("unit", unit, UNITS)
         if self.units not in [(unit,) for unit in UNITS] + [("entry", "weight")]:
@@ -122,8 +123,7 @@ class PilotConfig(AsDict, MeasuringConfig):
             )
         check_choice("compensate", self.compensate, (AUTO, NONE))
         self._check_numbers()
-        for name in ("proof", "own_lower_is_better"):
-            check_flag(name, getattr(self, name))
+        check_flag("proof", self.proof)
         self.limits()
         self.recovery()
         self.harness()

@@ -25,10 +25,10 @@ from ssmith.evaluation import (
     OwnComparison,
     Task,
     Verdict,
+    answers_of_own,
     compare_own,
     estimate_saving,
     judge,
-    predict,
 )
 from ssmith.evaluation.harness import check_harness, compare_tasks, run_tasks
 from ssmith.evaluation.naive import scale_of
@@ -277,11 +277,10 @@ class _Run:
             batch_size=config.batch_size,
         )
         if sweep.own is not None and isinstance(subject.test, Sequences):
-            both = [
-                predict(model, subject.test, config.batch_size or 1)
-                for model in (subject.model, left)
-            ]
-            own = compare_own(sweep.own, both[0], both[1], subject.test.y, seed=config.seed)
+            size = config.batch_size or 1
+            before, y = answers_of_own(subject.model, subject.test, size)
+            after, _ = answers_of_own(left, subject.test, size)
+            own = compare_own(sweep.own, before, after, y, seed=config.seed)
         return comparison, own
 
     def _tasks(self, left: nn.Module) -> dict[str, Any]:

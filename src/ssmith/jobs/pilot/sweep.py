@@ -15,7 +15,7 @@ from ssmith.core.progress import Progress, part_of, silent
 from ssmith.core.sequences import Sequences
 from ssmith.core.settings import from_mapping, to_mapping
 from ssmith.core.threshold import Threshold
-from ssmith.evaluation import Estimate, OwnMetric, predict
+from ssmith.evaluation import Estimate, OwnMetric, answers_of_own
 from ssmith.evaluation.gate import within_own
 from ssmith.evaluation.naive import Naive, scale_of
 from ssmith.jobs.pilot.cut import Cutter, Made
@@ -116,7 +116,7 @@ class Sweep:
             return ""
 
         def value(model: nn.Module) -> float:
-            return own(predict(model, rows, self.cutter.config.batch_size or 1), rows.y)
+            return own(*answers_of_own(model, rows, self.cutter.config.batch_size or 1))
 
         dense = self.directory.cached("baseline-own", lambda: value(self.subject.model))
         passed, said = within_own(own, dense, value(left), most)

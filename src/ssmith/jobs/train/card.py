@@ -70,7 +70,7 @@ def _of_sequences(trained: Trained, data: SequenceData) -> tuple[dict[str, Any],
     for split in ("validation", "selection", "test"):
         table[f"{name}, {split}"] = _measured(trained, data, split)
     split = "test" if "test" in data.splits else "validation"
-    found = measured(trained.model, data, split)
+    found = measured(trained.model, data, split, trained.recipe.own())
     table |= {f"{item.name}, {split}": item.text for item in found}
     recipe = trained.recipe
     # How long it took is no property of the model: the same training gives the same bytes.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ssmith.core.preparation import Preparation
 from ssmith.core.sequences import SequenceData, Sequences
-from ssmith.evaluation import predict
+from ssmith.evaluation import OwnMetric, answers_of_own, measured_own, predict
 from ssmith.evaluation.measures import Measure, Numbers, of_classes, of_labels, of_numbers
 from ssmith.families import preparation_of
 
@@ -16,7 +16,9 @@ _NEARLY = 1.1
 _LATER = ("forecasting", "anomaly")
 
 
-def measured(model: nn.Module, data: SequenceData, split: str) -> tuple[Measure, ...]:
+def measured(
+    model: nn.Module, data: SequenceData, split: str, own: OwnMetric | None = None
+) -> tuple[Measure, ...]:
     """Return measures of a model on a split.
 
     Args:
@@ -24,12 +26,20 @@ def measured(model: nn.Module, data: SequenceData, split: str) -> tuple[Measure,
         data: the residuals of its validation split are the spread around predictions of others; a
             seasonal forecast has the season that is best on its training split.
         split: to measure on.
+        own: the user's own metric, which comes last.
 
     Returns:
         Measures; none for a split that is not there.
     """
     if split not in data.splits or not len(data.splits[split]):
         return ()
+    usual = _usual(model, data, split)
+    if own is None:
+        return usual
+    return *usual, measured_own(own, *answers_of_own(model, data.split(split)))
+
+
+def _usual(model: nn.Module, data: SequenceData, split: str) -> tuple[Measure, ...]:
     part = data.split(split)
     preparation = preparation_of(model)
     outputs = predict(model, part).double().numpy()

@@ -13,6 +13,7 @@ from ssmith.core.preparation import PrepareConfig
 from ssmith.core.seeds import generator, seeded
 from ssmith.core.sequences import SequenceData
 from ssmith.core.settings import from_mapping, read_settings, to_mapping
+from ssmith.evaluation import OwnMetricConfig
 from ssmith.evaluation.wishes import DecisionConfig
 from ssmith.families import (
     HeadConfig,
@@ -61,8 +62,10 @@ _UNREAD = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(OwnMetricConfig):
     """Everything a training run depends on but its seed.
+
+    The user's own metric, if there is one, chooses the epoch that is kept and stops the training.
 
     Args:
         data: for a sequence model ``embedded:NAME`` or a file (see `ssmith.load_data`), for a
@@ -91,12 +94,13 @@ class Recipe:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.data, str) != (self.kind == "sequence"):
             raise InputError(
                 f"data is {self.data!r} in a recipe of kind {self.kind!r}",
                 allowed="a name or a file for 'sequence', a mapping for 'language'",
             )
-
+        self.check_own(answers=self.kind == "sequence")
         if self.prepare is not None:
             self.prepare_config()
         if self.kind == "language":

@@ -21,7 +21,7 @@ from ssmith.core.sequences import SequenceData
 from ssmith.core.settings import to_mapping
 from ssmith.core.text import Text, TokenStream
 from ssmith.core.tokens import TokenWindows
-from ssmith.evaluation import TASKS, default_task, predict
+from ssmith.evaluation import TASKS, OwnMetric, default_task, in_own_units, predict
 from ssmith.evaluation.metrics import Outcomes
 from ssmith.evaluation.perplexity import bits, window_losses
 from ssmith.families import SequenceModel, TaskModel, model_digest
@@ -81,8 +81,9 @@ def train(
 ) -> Trained:
     """Train a model; the same recipe and seed give the same weights on the same machine.
 
-    For a sequence model the validation split stops the training and picks the epoch; a language
-    model has the weights of its last step. Selection and test are not read.
+    For a sequence model the validation split stops the training and picks the epoch, by the
+    recipe's own metric if it has one; a language model has the weights of its last step. Selection
+    and test are not read.
 
     Args:
         recipe: data, model and settings.
@@ -131,9 +132,9 @@ def train(
             model.to(torch.device(device)),
             loaded,
             config,
-            _validator(loaded, balanced=config.balance > 0),
+            _validator(loaded, recipe.own(), balanced=config.balance > 0),
             checkpoint=checkpoint,
-            facts={"model": said, **origin},
+            facts={"model": said, **origin, **recipe.own_facts()},
             progress=progress,
         )
     model = model.to("cpu").eval()
@@ -216,7 +217,7 @@ def validation_windows(text: Text, length: int) -> TokenWindows:
 
 
 def _validator(
-    loaded: SequenceData, *, balanced: bool
+    loaded: SequenceData, own: OwnMetric | None, *, balanced: bool
 ) -> Callable[[nn.Module], tuple[float, float]]:
     part = loaded.split("validation")
     weights = 1 / part.y.bincount().double()[part.y] if balanced else None
@@ -232,6 +233,8 @@ def _validator(
         first, second = (
             item.metric.value(found) for item, found in zip((task, finer), seen, strict=True)
         )
+        if own is not None:
+            return (own.score(own(*in_own_units(model, outputs, part.y))), -second)
         return (first if task.metric.higher_is_better else -first, -second)
 
     return validate

@@ -8,6 +8,7 @@ from typing import Any
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
 from ssmith.data import ExamplesConfig
+from ssmith.evaluation import OwnMetricConfig
 from ssmith.evaluation.generation import GenerationConfig
 from ssmith.families.heads import POOLINGS
 from ssmith.tune.adapters import Method
@@ -19,8 +20,11 @@ _WHOLE = ("all-linear", "official")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuneConfig:
+class TuneConfig(OwnMetricConfig):
     """A tuning job.
+
+    The user's own metric, if there is one, chooses the step that is kept and the method that
+    ``auto`` becomes, and stops the training.
 
     Args:
         methods: what is trained together, at least one.
@@ -66,6 +70,7 @@ class TuneConfig:
     merge: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.methods:
             raise InputError("methods is empty", allowed="at least one, e.g. state-offset-h")
         for name in _SHARED:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ssmith.core.progress import Progress
 from ssmith.core.tokenizer import Tokenizer
+from ssmith.evaluation import OwnMetric, compare_own
 from ssmith.evaluation.generation import (
     GenerationConfig,
     Judged,
@@ -57,6 +58,20 @@ def compare_measures(
             gaps = None if draws is None else draws[:, 0] - draws[:, 1]
             found[name]["difference"] = _interval(values[0] - values[1], gaps)
     return found
+
+
+def judged_own(own: OwnMetric, said: Sequence[tuple[Tensor, Tensor]], seed: int) -> dict[str, Any]:
+    """Return an own metric of the answers after, and where there are any, of those before."""
+    after, y = said[0]
+    if len(said) == 1:
+        return {"after": _interval(own(after, y), None)}
+    found = compare_own(own, said[1][0], after, y, seed=seed)
+    gap = {"value": found.after - found.before, "low": found.low, "high": found.high}
+    return {
+        "after": _interval(found.after, None),
+        "before": _interval(found.before, None),
+        "difference": gap,
+    }
 
 
 def answer(

@@ -15,7 +15,7 @@ from ssmith.core.progress import Progress, silent
 from ssmith.jobs.tuning.groups import rate_groups
 from ssmith.jobs.tuning.training_set import TrainingSet
 from ssmith.tune import adapters
-from ssmith.tune.training import Training, TrainingConfig, Work, join_processes, train_
+from ssmith.tune.training import Own, Training, TrainingConfig, Work, join_processes, train_
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ class Lesson:
         checkpoint: file to go on from and to write; None for none.
         warm_up: the same for the warm-up.
         keep_last: end with the last weights instead of those that validate best.
+        own: see `Work`.
         progress: told how far it is.
     """
 
@@ -40,6 +41,7 @@ class Lesson:
     checkpoint: Path | None = None
     warm_up: Path | None = None
     keep_last: bool = False
+    own: Own | None = None
     progress: Progress = silent
 
     def total_steps(self) -> int:
@@ -95,6 +97,7 @@ def _work(
         groups=groups,
         read=lambda: adapters.state(model, name),
         write=lambda tensors: adapters.load_state_(model, name, tensors),
+        own=lesson.own,
         checkpoint=checkpoint,
         identity={
             "data": data.sha256,

@@ -8,23 +8,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from ssmith import api
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.progress import Progress, silent
 from ssmith.core.running import evaluating
 from ssmith.core.settings import to_mapping
 from ssmith.core.tokenizer import Tokenizer
+from ssmith.evaluation import OwnMetric, in_own_units
 from ssmith.evaluation.generation import GenerationConfig
 from ssmith.families.heads import TaskModel
 from ssmith.jobs.tuning.choice import choose
 from ssmith.jobs.tuning.config import TuneConfig
-from ssmith.jobs.tuning.judging import answer, check_judge, compare_measures
+from ssmith.jobs.tuning.judging import answer, check_judge, compare_measures, judged_own
 from ssmith.jobs.tuning.learning import Lesson, learn_
 from ssmith.jobs.tuning.record import Tuned
 from ssmith.jobs.tuning.start import Job, prepared
 from ssmith.tune import adapters
 from ssmith.tune.adapters.merge import HELD, check_mergeable
-from ssmith.tune.training import is_main_process, row_measures
+from ssmith.tune.training import (
+    AnswerObjective,
+    Own,
+    is_main_process,
+    row_answers,
+    row_measures,
+)
 from ssmith.tune.training.checkpoint import check_place
 
 NAME = "default"
@@ -69,7 +78,9 @@ def fine_tune(
     if checkpoints is not None:
         for name in (LAST, WARM_UP):
             check_place(checkpoints / name)
+    own = config.own()
     job = prepared(spec, config)
+    config.check_own(answers=isinstance(job.data.objective, AnswerObjective))
     few = job.data.objective.collate(job.data.rows["train"][:2])
     batch = {name: value for name, value in few.items() if name not in ("labels", "target")}
     lesson = Lesson(
@@ -80,9 +91,11 @@ def fine_tune(
             "base": job.digest,
             "settings": to_mapping(config),
             "from": None if job.start is None else job.start.sha256,
+            **config.own_facts(),
         },
         checkpoint=_file(checkpoints, LAST),
         warm_up=_file(checkpoints, WARM_UP),
+        own=None if own is None else _scored(own, job.model),
         progress=progress,
     )
     methods, choice = choose(job.model, job.methods, lesson, checkpoints)
@@ -176,6 +189,16 @@ def _save(job: Job, tuned: Tuned, out: Path, *, overwrite: bool) -> None:
     )
 
 
+def _scored(own: OwnMetric, model: nn.Module) -> Own:
+    """Return the user's metric as what chooses a step."""
+
+    def scored(outputs: Tensor, y: Tensor) -> tuple[float, float]:
+        value = own(*in_own_units(model, outputs, y))
+        return value, own.score(value)
+
+    return scored
+
+
 def _file(checkpoints: Path | None, name: str) -> Path | None:
     return None if checkpoints is None else checkpoints / name
 
@@ -186,13 +209,23 @@ def _judge(job: Job, config: TuneConfig) -> dict[str, Any]:
     if not rows:
         return {"why_null": "the data has no test split"}
     size, seed = config.training.batch_size, config.training.seed
-    before = None
+    before, own = None, config.own()
+    said: list[tuple[Tensor, Tensor]] = []
+
+    def measure() -> Tensor:
+        if own is not None:
+            answers = row_answers(job.model, objective, rows, size)
+            said.append(in_own_units(job.model, *answers))
+        return row_measures(job.model, objective, rows, size)
+
     with evaluating(job.model):
-        after = row_measures(job.model, objective, rows, size)
+        after = measure()
         if not job.fresh_head:
             with _before(job):
-                before = row_measures(job.model, objective, rows, size)
+                before = measure()
     found = compare_measures(after, before, objective.names, seed)
+    if own is not None:
+        found[own.said] = judged_own(own, said, seed)
     return {"split": "test", "count": len(rows), "interval": "bootstrap over rows", **found}
 
 

@@ -7,12 +7,13 @@ from ssmith.tune.training.objectives import (
     AnswerObjective,
     LanguageObjective,
     Objective,
+    row_answers,
     row_measures,
     rows_of,
 )
 from ssmith.tune.training.processes import is_main_process, join_processes, launched
 from ssmith.tune.training.rates import DATA_SETS, Rate, helped_by_muon, starting_rate
-from ssmith.tune.training.runs import RateGroup, Work, fit, fit_language_, train_
+from ssmith.tune.training.runs import Own, RateGroup, Work, fit, fit_language_, train_
 
 __all__ = [
     "DATA_SETS",
@@ -21,6 +22,7 @@ __all__ = [
     "LanguageFitConfig",
     "LanguageObjective",
     "Objective",
+    "Own",
     "Rate",
     "RateGroup",
     "Training",
@@ -35,6 +37,7 @@ __all__ = [
     "join_processes",
     "launched",
     "looks_as_json",
+    "row_answers",
     "row_measures",
     "rows_of",
     "starting_rate",

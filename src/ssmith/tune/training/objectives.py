@@ -230,6 +230,21 @@ def row_measures(
     return torch.cat(parts)
 
 
+@torch.no_grad()
+def row_answers(
+    model: nn.Module, objective: Objective, rows: Sequence[Any], batch_size: int
+) -> tuple[Float[Tensor, "n o"], Tensor]:
+    """Return what a model answers to each row, on the CPU, and what it should."""
+    device = next(model.parameters()).device
+    answers, targets = [], []
+    for start in range(0, len(rows), batch_size):
+        batch = objective.collate(rows[start : start + batch_size])
+        targets.append(batch["target"])
+        moved = {name: value.to(device) for name, value in batch.items()}
+        answers.append(_answers(model, moved).cpu())
+    return torch.cat(answers), torch.cat(targets)
+
+
 def rows_of(part: Sequences) -> list[tuple[Tensor, Tensor]]:
     """Return sequences as pairs of a series without its padding, and its target."""
     return [(part.x[i, :length], part.y[i]) for i, length in enumerate(part.lengths.tolist())]

@@ -26,6 +26,7 @@ from ssmith.tune.training.objectives import (
     Batch,
     LanguageObjective,
     Objective,
+    row_answers,
     row_measures,
 )
 from ssmith.tune.training.processes import Processes, join_processes
@@ -168,6 +169,10 @@ class RateGroup:
     optimizer: str = "adamw"
 
 
+Own = Callable[[Tensor, Tensor], tuple[float, float]]
+"""Answers and targets of all validation rows → a value, and how good it is: larger is better."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """What is tuned, on what, and where it is kept.
@@ -178,6 +183,7 @@ class Work:
         read: returns the tuned tensors as they are now; ``write`` puts such tensors back.
         checkpoint: file to go on from and to write at each look; None for neither.
         keep_last: end with the last weights instead of those that validated best.
+        own: what goes before the objective's own score (`AnswerObjective`); None for that alone.
         identity: JSON-ready facts a checkpoint must share to be resumed.
     """
 
@@ -190,6 +196,7 @@ class Work:
     write: Callable[[Mapping[str, Tensor]], None]
     checkpoint: Path | None = None
     keep_last: bool = False
+    own: Own | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress = silent
 
@@ -258,9 +265,17 @@ def _validator(work: Work, processes: Processes) -> Validate:
         bf16 = config.precision == "bfloat16"
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             sums = row_measures(model, objective, rows, config.batch_size).sum(0)
+            # A metric of the user's is of all rows at once: every process takes them all.
+            answers = None
+            if work.own is not None:
+                answers = row_answers(model, objective, work.validation, config.batch_size)
         sums = processes.sum_(sums.to(device)).cpu()
         means = dict(zip(objective.names, (sums[:-1] / sums[-1]).tolist(), strict=True))
-        return means, objective.score(means)
+        score = objective.score(means)
+        if work.own is None or answers is None:
+            return means, score
+        value, good = work.own(*answers)
+        return {"own_metric": value, **means}, (good, *score)
 
     return validate
 
