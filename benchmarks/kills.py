@@ -41,7 +41,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import ssmith  # noqa: E402
 from helpers.dying import ended, start  # noqa: E402
-from helpers.writers import WRITES, make_start, words  # noqa: E402
+from helpers.writers import TOGETHER, WRITES, make_start, words  # noqa: E402
 from ssmith.core.directories import MANIFEST, listed_in, manifest_of  # noqa: E402
 from ssmith.core.files import is_scrap, write_json  # noqa: E402
 from ssmith.release import verify as release_verify  # noqa: E402
@@ -147,11 +147,12 @@ class Killer:
         self.label, self.begin = label, begin
         self.place, self.said = room / "place", room / "said.txt"
         self.words = words(CASES[label], begin)
+        self.processes = 2 if label in TOGETHER else 1
         self.whole, self.codes = [], []
         for _ in range(2):
             self.clear()
             begun = time.monotonic()
-            self.codes.append(ended(start(self.words, self.place, self.said)))
+            self.codes.append(ended(self.start(self.words)))
             self.seconds = time.monotonic() - begun
             self.whole.append(state(self.place))
             # Receipts tell seconds: two runs within one would have the same by chance.
@@ -159,6 +160,10 @@ class Killer:
         text = self.said.read_text()
         assert self.codes in ([0, 0], [1, 1]), f"{label}: {self.codes} {text}"
         self.events: list[str] = json.loads(text.splitlines()[-1])
+
+    def start(self, command: list[str], kill_at: int | None = None) -> int:
+        """Start the command, in as many processes as the form has; return the first one's id."""
+        return start(command, self.place, self.said, kill_at, self.processes)
 
     def clear(self) -> None:
         """Begin anew."""
@@ -176,9 +181,7 @@ class Killer:
     def kill(self, how: str, at: float) -> dict[str, Any]:
         """Kill the command at a moment, give it again, and say how that ended."""
         self.clear()
-        child = start(
-            self.words, self.place, self.said, int(at) if how == "operation" else None
-        )  # fmt: skip
+        child = self.start(self.words, int(at) if how == "operation" else None)
         if how == "time":
             time.sleep(at)
             os.kill(child, signal.SIGKILL)
@@ -198,10 +201,10 @@ class Killer:
         if self.is_whole():
             return "done before the kill", ""
         given = self.words
-        code = ended(start(given, self.place, self.said))
+        code = ended(self.start(given))
         if code == 2 and "already exists" in self.said.read_text():
             given = [*self.words, "--overwrite"]
-            code = ended(start(given, self.place, self.said))
+            code = ended(self.start(given))
         if code == 2 and self.is_whole():
             # Refused, as it is done: what was killed is finished by whoever comes next.
             return "done before the kill", ""

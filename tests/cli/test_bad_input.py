@@ -444,3 +444,30 @@ def test_a_json_error_has_the_parts_of_the_message(place, ssmith):
     found = ssmith("prune", "model", "--cut", "state=1.5", "--out", "small", "--json").document
     assert found["error"]["kind"] == "InputError"
     assert found["error"]["allowed"].startswith("a share to remove in [0, 1)")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        PILOT,
+        (*EVAL, "data.npz"),
+        ("merge", "model", "--out", "m"),
+        (*PRUNE, "--sweep", "samples=1"),
+    ],
+    ids=["pilot", "eval", "merge", "sweep"],
+)
+def test_what_several_processes_do_not_share_is_refused_in_each(place, ssmith, monkeypatch, words):
+    before = listing(place)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    ended = ssmith(*words)
+    assert ended.code == 2
+    assert f"ssmith {words[0]}" in ended.err
+    assert "in 2 processes; allowed: one process" in ended.err
+    assert listing(place) == before
+
+
+def test_a_count_of_processes_that_is_none_is_said(place, ssmith, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    ended = ssmith(*PILOT)
+    assert ended.code == 2
+    assert "the environment says WORLD_SIZE=two" in ended.err

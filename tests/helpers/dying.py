@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
+import socket
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ CHANGES = {
     "os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.symlink", "os.link", "os.truncate",
     "os.chmod", "shutil.rmtree",
 }  # fmt: skip
+PR_SET_PDEATHSIG = 1
+"""Of Linux: dies when the process that made it does, as a launcher sees to."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
@@ -26,23 +29,50 @@ def start(
     place: Path,
     said: Path,
     kill_at: int | None = None,
-    environment: Mapping[str, str] | None = None,
+    processes: int = 1,
 ) -> int:
-    """Run a command line in a fork that tells of its operations on files; return its id."""
+    """Run a command line in a fork that tells of its operations on files; return its id.
+
+    Of several processes, as a launcher starts them, it is the first one: the others die with it.
+    """
     child = os.fork()
     if child == 0:
         os.chdir(place)
-        os.environ.update(environment or {})
+        others = _others(processes, command, said)
         told = Told(place, kill_at)
         with said.open("w") as stream, contextlib.redirect_stdout(stream):
             sys.stderr = stream
             sys.addaudithook(told)
             code = main(command)
             told.ends = True
+            if code == 0:
+                code = max(map(ended, others), default=0)
             stream.write("\n" + json.dumps(told.events))
             stream.flush()
             os._exit(code)
     return child
+
+
+def _others(processes: int, command: list[str], said: Path) -> list[int]:
+    """Start the other processes of a group, and join it as its first one."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = str(found.getsockname()[1])
+    given = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes)}
+    os.environ.update(given | {"RANK": "0", "LOCAL_RANK": "0"})
+    children = []
+    for rank in range(1, processes):
+        child = os.fork()
+        if child == 0:
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            os.environ.update({"RANK": str(rank), "LOCAL_RANK": str(rank)})
+            with said.with_name(f"{said.name}-{rank}").open("w") as stream:
+                sys.stdout = sys.stderr = stream
+                code = main(command)
+                stream.flush()
+                os._exit(code)
+        children.append(child)
+    return children
 
 
 def dies_entering(patched: Any, when: str) -> None:

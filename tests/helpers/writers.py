@@ -43,12 +43,14 @@ WRITES = {
         "tune with muon": f"{_AUTO} lora:out_proj --optimizer muon",
         "tune and merge": f"{_AUTO} state-offset-h --merge ssmith",
         "tune from a teacher": f"{_AUTO} lora:out_proj --teacher model",
+        "tune in two processes": f"{_AUTO} lora:out_proj",
         "tune series": "tune series --method state-offset-y --data data.npz --steps 6 "
         "--checkpoints work --out out",
     },
     "merge": {"merge": "merge adapter --out out"},
     "prune": {
         "prune with a working directory": f"{_CUT} --work-dir work --out out",
+        "prune in two processes": f"{_CUT} --work-dir work --out out",
         "prune over an earlier output": f"{_CUT} --out old --overwrite",
         "prune in a sweep": f"{_CUT} --sweep state=0.25,0.5 --out out",
         "prune into a plan": f"{_CUT} --dry-run --plan-out out.json",
@@ -100,6 +102,9 @@ WRITES = {
     "release key": {"release key": "release key --out out.key"},
 }
 """Of each command, the forms in which it is killed; ``VERSION`` is the one that is not live."""
+
+TOGETHER = {"tune in two processes", "prune in two processes"}
+"""Forms that two processes share, as a launcher starts them; the first one is killed."""
 
 _LANGUAGE = {
     "kind": "language",

@@ -7,10 +7,8 @@ import contextlib
 import hashlib
 import importlib
 import json
-import os
 import pkgutil
 import signal
-import socket
 import sys
 from pathlib import Path
 
@@ -31,37 +29,10 @@ LATE = {"tune": 0.3, "prune": 0.6}
 """Share of the operations on files after which the process is killed: some is done by then."""
 
 
-def group(size, words, place, kill_at=None):
+def run(processes, words, place, kill_at=None):
     """Run a command line in so many processes, the first of which may die; return how it ended."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    alone = {"WORLD_SIZE": "1", "RANK": "0"}
-    children = [
-        start(
-            words.split(),
-            place,
-            place / f"said-{rank}",
-            kill_at if rank == 0 else None,
-            alone
-            if size == 1
-            else {
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": str(size),
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-            },
-        )
-        for rank in range(size)
-    ]
-    code = ended(children[0])
-    for child in children[1:]:
-        if code == -signal.SIGKILL:
-            # As a launcher does where one of its processes has died.
-            os.kill(child, signal.SIGKILL)
-        ended(child)
-    return code, (place / "said-0").read_text()
+    said = place / "said"
+    return ended(start(words.split(), place, said, kill_at, processes)), said.read_text()
 
 
 def left(place):
@@ -91,17 +62,19 @@ def main(root):
                 importlib.import_module(module.name)
     found = {}
     for name, words in (("tune", TUNE), ("prune", PRUNE)):
-        place = made(root, name)
-        code, said = group(1, words, place)
-        assert code == 0, said
-        operations = len(json.loads(said.splitlines()[-1]))
-        found[f"{name} undisturbed"] = {"code": code, "left": left(place)}
-        for first, second in ((1, 2), (2, 1)):
+        operations = {}
+        for count in (1, 2):
+            place = made(root, f"{name}-{count}")
+            code, said = run(count, words, place)
+            assert code == 0, said
+            operations[count] = len(json.loads(said.splitlines()[-1]))
+            found[f"{name} undisturbed {count}"] = {"left": left(place)}
+        for first, second in ((1, 2), (2, 1), (2, 2)):
             place = made(root, f"{name}-{first}-{second}")
-            code, _ = group(first, words, place, int(LATE[name] * operations))
+            code, _ = run(first, words, place, int(LATE[name] * operations[first]))
             assert code == -signal.SIGKILL
             assert any((place / "work").iterdir())
-            code, said = group(second, words, place)
+            code, said = run(second, words, place)
             found[f"{name} {first} {second}"] = {"code": code, "said": said, "left": left(place)}
     print(json.dumps(found))
 

@@ -10,7 +10,6 @@ import pytest
 
 pytest.importorskip("transformers")
 SCRIPT = Path(__file__).with_name("in_groups.py")
-WAYS = ("1 2", "2 1")
 
 
 @pytest.fixture(scope="module")
@@ -24,18 +23,26 @@ def found(tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["1 2", "2 1", "2 2"])
 def test_pruning_goes_on_in_any_number_of_processes_with_the_same_bytes(found, way):
     ended = found[f"prune {way}"]
     assert ended["code"] == 0, ended["said"]
-    assert ended["left"] == found["prune undisturbed"]["left"]
+    assert ended["left"] == found["prune undisturbed 1"]["left"]
+    assert ended["left"] == found["prune undisturbed 2"]["left"]
     assert "model.safetensors" in ended["left"]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["1 2", "2 1"])
 def test_tuning_in_another_number_of_processes_is_refused_by_the_key(found, way):
     ended = found[f"tune {way}"]
     was, now = way.split()
     assert ended["code"] == 2, ended["said"]
     assert f"processes was {was} and is {now}" in ended["said"]
     assert ended["left"] == {}
+
+
+def test_tuning_in_two_processes_goes_on_with_the_same_bytes(found):
+    ended = found["tune 2 2"]
+    assert ended["code"] == 0, ended["said"]
+    assert ended["left"] == found["tune undisturbed 2"]["left"]
+    assert "adapter_model.safetensors" in ended["left"]

@@ -17,6 +17,7 @@ from torch import Tensor, distributed
 from torch.nn import functional
 
 from ssmith.core.errors import InputError
+from ssmith.core.launch import together
 from ssmith.core.selective import Statistics, Totals
 
 SHARDS = 8
@@ -58,7 +59,7 @@ class Group:
         device = _device()
         mine = torch.tensor(list(text.encode()), dtype=torch.uint8, device=device)
         found = [torch.empty_like(mine) for _ in range(self.size)]
-        distributed.all_gather(found, mine)
+        together(distributed.all_gather, found, mine)
         return [bytes(item.cpu().tolist()).decode() for item in found]
 
     def share(self, tensors: Sequence[Tensor]) -> list[list[Tensor]]:
@@ -71,7 +72,7 @@ class Group:
         longest = max(int(size) for size in self.gather(f"{len(mine):20}"))
         mine = functional.pad(mine, (0, longest - len(mine))).to(_device())
         found = [torch.empty_like(mine) for _ in range(self.size)]
-        distributed.all_gather(found, mine)
+        together(distributed.all_gather, found, mine)
         return [_cut(part.cpu(), json.loads(text)) for part, text in zip(found, texts, strict=True)]
 
 
@@ -119,7 +120,7 @@ class ShardSum:
             names = sorted(sums)
             flat = torch.cat([sums[name].reshape(-1) for name in names]).to(_device())
             parts = [torch.empty_like(flat) for _ in range(group.size)]
-            distributed.all_gather(parts, flat)
+            together(distributed.all_gather, parts, flat)
             for rank, part in enumerate(parts):
                 pieces = part.cpu().split([sums[name].numel() for name in names])
                 found = {

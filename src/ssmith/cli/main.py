@@ -39,6 +39,7 @@ from ssmith.cli.flags import ArgumentParser
 from ssmith.cli.output import Output, one_line, print_json
 from ssmith.cli.recipe import resolve
 from ssmith.core.errors import ArtefactError, InputError, SsmithError
+from ssmith.core.launch import is_main_process, refuse_processes
 
 COMMANDS = {
     "data": data,
@@ -63,6 +64,8 @@ COMMANDS = {
     "cycle": cycle,
     "list": list_names,
 }
+SHARED = ("prune", "tune")
+"""Commands whose work several processes share."""
 BUG = 70
 INTERRUPTED = 130
 # 128 + SIGPIPE, as a shell counts it.
@@ -111,9 +114,13 @@ def main(argv: Sequence[str]) -> int:
     try:
         if "--verbose" in argv[:2]:
             return _version(argv)
+        if not is_main_process():
+            # Of several processes the first one speaks.
+            output = Output(as_json=False, quiet=True)
         _suggest_command(argv)
         parser().parse_args(argv, arguments)
         resolve(arguments)
+        _refuse_side_by_side(arguments)
         arguments.command_line = ("ssmith", *argv)
         with output.captured(), _based(arguments):
             return int(arguments.run(arguments, output))
@@ -126,6 +133,13 @@ def main(argv: Sequence[str]) -> int:
         if "--debug" in argv:
             traceback.print_exc()
         return _fail(_as_ours(error), output, arguments)
+
+
+def _refuse_side_by_side(arguments: argparse.Namespace) -> None:
+    """Refuse to run, once for each process of a launcher, what these do not share."""
+    name = arguments.command
+    if name not in SHARED or getattr(arguments, "sweep", None) is not None:
+        refuse_processes(f"ssmith {name}" + (" --sweep" if name in SHARED else ""))
 
 
 @contextmanager

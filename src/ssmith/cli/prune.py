@@ -93,13 +93,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if arguments.sweep is not None:
         return _sweep(arguments, output, task)
     with joined() as group:
-        # Of several processes the first one speaks.
-        said = output if group.rank == 0 else Output(as_json=False, quiet=True)
-        with said.progress() as progress:
-            done = prune(task, say=said.line, progress=progress)
-    if group.rank > 0:
-        return 0
-    if arguments.plan_out is not None:
+        with output.progress() as progress:
+            done = prune(task, say=output.line, progress=progress)
+    if arguments.plan_out is not None and group.rank == 0:
         done.plan.save(arguments.plan_out)
     _show(output, done, out, arguments.plan_out)
     return 0

@@ -125,10 +125,6 @@ def _config(arguments: argparse.Namespace) -> TuneConfig:
 
 
 def _show(arguments: argparse.Namespace, output: Output, done: Tuned) -> None:
-    from ssmith.jobs.tuning import is_main_process
-
-    if not is_main_process():
-        return
     training, quality = done.training, done.receipt.quality
     output.result({"adapter": str(arguments.out), "receipt": done.receipt.as_dict()})
     if done.start is not None:

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from helpers.tuning import language_work
-from ssmith.tune.training import is_main_process, train_
+from ssmith.core.launch import is_main_process
+from ssmith.tune.training import train_
 
 place, out = Path(sys.argv[1]), Path(sys.argv[2])
 kill_at = int(sys.argv[3]) if len(sys.argv) > 3 else None

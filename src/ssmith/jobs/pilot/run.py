@@ -14,6 +14,7 @@ from ssmith.core.budget import AUTO
 from ssmith.core.curve import Curve
 from ssmith.core.errors import InputError
 from ssmith.core.files import write_text
+from ssmith.core.launch import refuse_processes
 from ssmith.core.progress import Progress, part_of, silent
 from ssmith.core.receipt import Receipt, moment, versions
 from ssmith.core.sequences import Sequences
@@ -90,6 +91,7 @@ def pilot(
     Raises:
         SsmithError: for bad input; nothing is written then.
     """
+    refuse_processes("a pilot")
     directory, settings = RunDirectory(Path(out)), config or PilotConfig()
     _refuse_early(directory.out, model, data, settings)
     subject = open_subject(model, data, settings, task, name)

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from ssmith import api, data
-from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.errors import InputError
+from ssmith.core.launch import refuse_processes
 from ssmith.core.layers import Finding
 from ssmith.core.preparation import Preparation
 from ssmith.core.progress import Progress, silent
@@ -29,7 +30,7 @@ from ssmith.families.hf import accelerate_, engine, new_mamba, restore_
 from ssmith.jobs.train.promises import check_wish, with_promises
 from ssmith.jobs.train.recipe import Recipe, Texts
 from ssmith.recordings import prepare
-from ssmith.tune.training import Training, fit, fit_language_, launched
+from ssmith.tune.training import Training, fit, fit_language_
 from ssmith.tune.training.checkpoint import check_place
 
 _VALIDATION_WINDOWS = 64
@@ -106,12 +107,7 @@ def train(
     """
     if checkpoint is not None:
         check_place(checkpoint)
-    if launched() > 1:
-        raise UnsupportedError(
-            f"training from a recipe in {launched()} processes",
-            allowed="one process",
-            next_step="start it without torchrun; `ssmith tune` shares steps between processes",
-        )
+    refuse_processes("training from a recipe")
     if recipe.kind == "language":
         if start is not None:
             raise InputError(

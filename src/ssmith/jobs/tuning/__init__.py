@@ -4,6 +4,5 @@ from ssmith.jobs.tuning.config import TuneConfig
 from ssmith.jobs.tuning.record import Tuned
 from ssmith.jobs.tuning.run import fine_tune
 from ssmith.jobs.tuning.start import methods_in
-from ssmith.tune.training import is_main_process
 
-__all__ = ["TuneConfig", "Tuned", "fine_tune", "is_main_process", "methods_in"]
+__all__ = ["TuneConfig", "Tuned", "fine_tune", "methods_in"]

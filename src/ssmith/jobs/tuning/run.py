@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ssmith import api
 from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.launch import is_main_process
 from ssmith.core.progress import Progress, silent
 from ssmith.core.running import evaluating
 from ssmith.core.settings import to_mapping
@@ -30,7 +31,6 @@ from ssmith.tune.adapters.merge import HELD, check_mergeable
 from ssmith.tune.training import (
     AnswerObjective,
     Own,
-    is_main_process,
     row_answers,
     row_measures,
 )

@@ -11,7 +11,7 @@ from ssmith.tune.training.objectives import (
     row_measures,
     rows_of,
 )
-from ssmith.tune.training.processes import is_main_process, join_processes, launched
+from ssmith.tune.training.processes import join_processes
 from ssmith.tune.training.rates import DATA_SETS, Rate, helped_by_muon, starting_rate
 from ssmith.tune.training.runs import Own, RateGroup, Work, fit, fit_language_, train_
 
@@ -33,9 +33,7 @@ __all__ = [
     "fit",
     "fit_language_",
     "helped_by_muon",
-    "is_main_process",
     "join_processes",
-    "launched",
     "looks_as_json",
     "row_answers",
     "row_measures",

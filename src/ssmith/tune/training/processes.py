@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, distributed
 
 from ssmith.core.errors import InputError
+from ssmith.core.launch import launched, together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class Processes:
     def sum_(self, values: Tensor) -> Tensor:
         """Return the sum over all processes, written into ``values``."""
         if self.count > 1:
-            distributed.all_reduce(values)
+            together(distributed.all_reduce, values)
         return values
 
     def total(self, value: float, device: torch.device) -> float:
@@ -41,16 +42,6 @@ def join_processes(device: str) -> Processes:
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+        together(distributed.init_process_group, "nccl" if device == "cuda" else "gloo")
         atexit.register(distributed.destroy_process_group)
     return Processes(rank=distributed.get_rank(), count=distributed.get_world_size())
-
-
-def launched() -> int:
-    """Return how many processes a launcher started; 1 without one."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_main_process() -> bool:
-    """Return whether this process is the one that writes and prints."""
-    return int(os.environ.get("RANK", "0")) == 0
