@@ -92,9 +92,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     )  # fmt: skip
     if arguments.sweep is not None:
         return _sweep(arguments, output, task)
-    with joined() as group:
-        with output.progress() as progress:
-            done = prune(task, say=output.line, progress=progress)
+    with joined() as group, output.progress() as progress:
+        done = prune(task, say=output.line, progress=progress)
     if arguments.plan_out is not None and group.rank == 0:
         done.plan.save(arguments.plan_out)
     _show(output, done, out, arguments.plan_out)
