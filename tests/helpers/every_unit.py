@@ -19,16 +19,24 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mamba": {"state_size": 6},
     "falcon_mamba": {"state_size": 6},
     "mamba2": {"num_heads": 4, "head_dim": 8, "n_groups": 2, "state_size": 6},
-    "jamba": _ATTENTION | {"mamba_d_state": 6},
+    "jamba": _ATTENTION | {"mamba_d_state": 6, "num_experts": 4},
     "zamba": {"mamba_d_state": 6, "n_mamba_heads": 4},
     "zamba2": {"mamba_d_state": 6, "n_mamba_heads": 4, "mamba_headdim": 8, "mamba_ngroups": 2},
     "bamba": _BAMBA | _ATTENTION,
     "falcon_h1": _BAMBA | _ATTENTION | {"mamba_d_ssm": 32},
-    "granitemoehybrid": _BAMBA | _ATTENTION,
-    "nemotron_h": _ATTENTION | {
-        "mamba_num_heads": 4, "mamba_head_dim": 8, "n_groups": 2, "ssm_state_size": 6,
+    "granitemoehybrid": _BAMBA | _ATTENTION | {"num_local_experts": 4},
+    "nemotron_h": _ATTENTION
+    | {
+        "mamba_num_heads": 4,
+        "mamba_head_dim": 8,
+        "n_groups": 2,
+        "ssm_state_size": 6,
         "head_dim": 4,
     },
+}
+_MOE = {
+    "layers_block_type": ["linear_attention", "moe", "mlp", "moe"], "n_routed_experts": 4,
+    "moe_intermediate_size": 10, "moe_shared_expert_intermediate_size": 12,
 }  # fmt: skip
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon_h1 normed": ("falcon_h1", {"mamba_rms_norm": True, "mamba_norm_before_gate": False}),
@@ -38,6 +46,21 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "mamba2 with biases": ("mamba2", {"use_bias": True}),
     "mamba with biases": ("mamba", {"use_bias": True}),
+    "nemotron_h with experts": ("nemotron_h", _MOE),
+    "nemotron_h with groups": (
+        "nemotron_h",
+        _MOE
+        | {
+            "n_routed_experts": 8,
+            "n_group": 2,
+            "topk_group": 1,
+            "num_experts_per_tok": 2,
+            "moe_latent_size": 6,
+            "mlp_bias": True,
+            "norm_topk_prob": False,
+            "routed_scaling_factor": 1.5,
+        },
+    ),
 }
 MODELS = (*SETTINGS, *VARIANTS)
 

@@ -57,13 +57,15 @@ def test_every_family_has_its_units():
     found = {name: set(units_of(name)) for name in MODELS}
     hybrid = {"state", "head", "head_dim", "neuron"}
     assert found["mamba2"] == {"state", "head", "head_dim"}
-    assert all(hybrid | {"kv_group"} == found[name] for name in ("bamba", "granitemoehybrid"))
-    assert all(hybrid | {"kv_group"} == found[name] for name in ("falcon_h1", "nemotron_h"))
+    attends = hybrid | {"kv_group"}
+    assert all(attends == found[name] for name in ("bamba", "falcon_h1", "nemotron_h"))
+    assert found["granitemoehybrid"] == attends | {"expert"}
+    assert found["nemotron_h with experts"] == hybrid | {"expert"}
     assert found["zamba2"] == hybrid
     # The block that holds its neurons stands in several places.
     assert found["zamba"] == {"state", "head"}
     assert found["mamba"] == found["falcon_mamba"] == {"state", "channel"}
-    assert found["jamba"] == {"state", "channel", "kv_group", "neuron"}
+    assert found["jamba"] == {"state", "channel", "kv_group", "neuron", "expert"}
 
 
 @pytest.mark.parametrize(("name", "unit"), CASES)
@@ -113,7 +115,9 @@ def test_what_goes_is_what_was_weighed(name, unit):
         keep = some(coupling, 0)
         said = weigh(site.module, coupling, int((~keep).sum()))
         gone += said["parameters"]
-        assert said["bytes"] == 8 * said["parameters"]
+        # The bias by which a router chooses is saved, and not learned.
+        beside = int((~keep).sum()) if "e_score_correction_bias" in str(coupling) else 0
+        assert said["bytes"] == 8 * (said["parameters"] + beside)
         site.cut_(coupling, keep)
     assert gone
     assert sum(parameter.numel() for parameter in model.parameters()) == before - gone

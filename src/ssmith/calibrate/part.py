@@ -26,8 +26,9 @@ from ssmith.families.lti import LTILayer
 from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
 from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
 from ssmith.families.output import OutputMap, OutputParts
+from ssmith.families.routed import ExpertLayer
 
-Mixer = SelectiveLayer | GroupedLayer | OutputMap
+Mixer = SelectiveLayer | GroupedLayer | ExpertLayer | OutputMap
 Parts = MixerParts | GroupedParts | OutputParts
 
 DENSE = "dense-"

@@ -16,6 +16,7 @@ from ssmith.families.mamba.selective import SelectiveLayer
 from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.output import OutputMap
 from ssmith.families.registry import family_of, mixers
+from ssmith.families.routed import ExpertLayer
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class LTIView:
         return self.layer.modes(self.name)
 
 
-View = LTIView | SelectiveLayer | GroupedLayer | OutputMap
+View = LTIView | SelectiveLayer | GroupedLayer | ExpertLayer | OutputMap
 
 
 def measurable(model: nn.Module) -> dict[str, nn.Module]:

@@ -29,6 +29,7 @@ _OTHER_WORDS = {
     "num_layers": "block", "heads": "head", "num_heads": "head", "mamba_num_heads": "head",
     "mamba_head_dim": "head_dim", "neurons": "neuron", "intermediate_size": "neuron",
     "ffn_hidden_size": "neuron", "channels": "channel", "kv_groups": "kv_group",
+    "experts": "expert", "num_experts": "expert", "num_local_experts": "expert",
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 from ssmith.core.errors import InputError
 from ssmith.core.names import spelled, unknown_name
 from ssmith.criteria.aire import AIRE
+from ssmith.criteria.experts import REAP, ExpertEnergy, ExpertUse
 from ssmith.criteria.grouped import (
     GHOST,
     BalancedGroups,
@@ -38,12 +39,13 @@ from ssmith.criteria.state_obs import StateOBS
 from ssmith.criteria.weights import OBS, RandomWeights, Wanda, WeightMagnitude
 
 T = TypeVar("T")
-Kind = Literal["lti", "selective", "grouped", "output", "weight"]
+Kind = Literal["lti", "selective", "grouped", "output", "expert", "weight"]
 KINDS: Mapping[Kind, str] = {
     "lti": "states of S5 and S4D",
     "selective": "states and entries of selective layers",
     "grouped": "states of Mamba-2's groups",
     "output": "heads, their channels, neurons and attention groups",
+    "expert": "experts of mixtures",
     "weight": "weights",
 }
 """What is scored, in words."""
@@ -79,6 +81,7 @@ _KNOWN: Mapping[Kind, Mapping[str, Any]] = {
         "state-energy": GroupActivity(),
     },
     "output": {"obs": ColumnOBS(), "output-energy": ColumnEnergy()},
+    "expert": {"reap": REAP(), "output-energy": ExpertEnergy(), "use": ExpertUse()},
     "weight": {
         "obs": OBS(),
         "sparsegpt": OBS(refit=0),

@@ -20,21 +20,24 @@ from ssmith.families.lti import LTILayer
 from ssmith.families.mamba.selective import SelectiveLayer
 from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.parts.stock import Engine
+from ssmith.families.routed import ExpertLayer
 
 Kind = Literal["ssm", "attention", "mlp"]
 KINDS: tuple[Kind, ...] = ("ssm", "attention", "mlp")
-View = LTILayer | SelectiveLayer | GroupedLayer
+View = LTILayer | SelectiveLayer | GroupedLayer | ExpertLayer
 
 
 class Family(ABC):
     """What layers of one kind are made of, and how they are cut: by their tables, if nothing else.
 
-    ``engine`` says how the engine runs its mixers; None where it does not.
+    ``engine`` says how the engine runs its mixers; None where it does not. ``holds_layers`` says
+    whether layers inside of one are sites of their own, not part of it.
     """
 
     name: str
     kind: Kind = "ssm"
     engine: Engine | None = None
+    holds_layers: bool = False
 
     @abstractmethod
     def owns(self, module: nn.Module) -> bool:

@@ -15,6 +15,7 @@ from ssmith.core.errors import ModelError, UnsupportedError
 from ssmith.core.layers import LayerInfo, Modes
 from ssmith.families.attention import ATTENTION
 from ssmith.families.diagonal import S4D, S5
+from ssmith.families.experts import EXPERTS
 from ssmith.families.family import Family, Site
 from ssmith.families.feedforward import MLP
 from ssmith.families.lti import LTILayer
@@ -26,7 +27,7 @@ from ssmith.families.parts.stock import Engine, Mixer, is_stock, kind_of
 from ssmith.families.zamba.family import ZAMBA
 from ssmith.ops.backends import Op
 
-FAMILIES: tuple[Family, ...] = (S5, S4D, MAMBA, MAMBA2, ZAMBA, ATTENTION, MLP)
+FAMILIES: tuple[Family, ...] = (S5, S4D, MAMBA, MAMBA2, ZAMBA, ATTENTION, EXPERTS, MLP)
 """Every family; the first one that owns a module has it."""
 MIXERS: Mapping[str, tuple[Engine, Mixer]] = {
     kind: (family.engine, mixer)
@@ -45,13 +46,16 @@ def family_of(module: nn.Module) -> Family | None:
 def sites(model: nn.Module) -> dict[str, Site]:
     """Return every layer of a network that a family owns, by its dotted name, in its order.
 
-    A layer inside of one of them is part of it. Layers whose weights are elsewhere (offloaded by
-    accelerate) are none. May be empty.
+    A layer inside of one of them is part of it, unless its family holds layers. Layers whose
+    weights are elsewhere (offloaded by accelerate) are none. May be empty.
     """
     found: dict[str, Site] = {}
     places = _places(model)
     for name, part in model.named_modules():
-        inside = any(name.startswith(f"{outer}.") for outer in found)
+        inside = any(
+            name.startswith(f"{outer}.") and not site.family.holds_layers
+            for outer, site in found.items()
+        )
         family = None if inside else family_of(part)
         if family is not None and not _is_offloaded(part):
             found[name] = Site(
@@ -166,8 +170,13 @@ StockConfig = Mapping[str, Mapping[str, Fraction]]
 
 
 def stock_configs(model: nn.Module) -> StockConfig:
-    """Return by site what a stock configuration says of it."""
-    return {name: site.family.stock_config(site.module) for name, site in sites(model).items()}
+    """Return by site what a stock configuration says of it, and of a layer inside of it."""
+    found = sites(model)
+    return {
+        name: site.family.stock_config(site.module)
+        for name, site in found.items()
+        if not any(name.startswith(f"{outer}.") for outer in found)
+    }
 
 
 def sync_config_(model: nn.Module, before: StockConfig) -> None:

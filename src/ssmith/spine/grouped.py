@@ -10,25 +10,24 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor, nn
 
-from ssmith.calibrate import PassConfig, Stage, passage_of, run_pass
+from ssmith.calibrate import PassConfig, Stage
 from ssmith.calibrate.grouped import sample_states
 from ssmith.calibrate.shards import added
 from ssmith.core.budget import Budget
 from ssmith.core.layers import STATE
 from ssmith.core.pattern import keep_largest
-from ssmith.core.plan import Cut, Plan
+from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress
 from ssmith.core.rows import Rows
 from ssmith.core.selective import BlockRecord, Statistics, Totals
 from ssmith.criteria.grouped import BalancedGroups, GroupCriterion, StateScores
 from ssmith.criteria.outputs import with_ridge
-from ssmith.families import Site, model_digest
+from ssmith.families import Site
 from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
 from ssmith.spine.compensate import RECOVERY, stability_of
-from ssmith.spine.layered import LayerCut, kept_for, read_cut
-from ssmith.spine.selective import facts_of, findings_of, refuse_adapters
+from ssmith.spine.layered import LayerCut, read_cut
+from ssmith.spine.passes import LayerPass
 from ssmith.spine.tables import removed_counts
-from ssmith.surgery import new_values
 from ssmith.surgery.projection import cut_states_, project_
 
 OF_GROUPS = (STATE,)
@@ -52,24 +51,13 @@ def plan_grouped(
     progress: Progress,
 ) -> Plan:
     """Decide which states of some layers go, or what they are mixed into."""
-    refuse_adapters(model)
-    cut, digest = choose_cut(budget), model_digest(model)
+    cut = choose_cut(budget)
     counts = removed_counts({name: site.coupling(STATE) for name, site in there.items()}, budget)
-    config = kept_for(config, digest, {STATE: cut.as_dict()})
-    found = run_pass(
-        passage_of(model, rows, list(there)),
-        lambda layer: stages_of(cut, layer, counts[layer.name]),
-        config,
-        progress=progress,
-        what="pruning blocks",
-    )
-    keep = {item.layer: item.keep[STATE].cpu() for item in found.records if item.keep}
-    cuts = (Cut(unit=STATE, keep=keep, semantics=cut.semantics, **cut.as_dict()),)
-    after = {name: state.tensors for name, state in found.states.items()}
-    return Plan(
-        cuts=cuts, values=new_values(model, cuts, after), model_digest=digest,
-        facts=facts_of(found.records), findings=findings_of(found.records),
+    work = LayerPass(
+        model=model, rows=rows, modules={name: site.module for name, site in there.items()},
+        config=config, progress=progress, what="pruning blocks",
     )  # fmt: skip
+    return work.plan(cut, lambda layer: stages_of(cut, layer, counts[layer.name]))
 
 
 def stages_of(cut: LayerCut[GroupCriterion], layer: GroupedLayer, removed: int) -> Sequence[Stage]:

@@ -12,6 +12,7 @@ from ssmith.core.errors import InputError
 from ssmith.core.names import spelled
 from ssmith.core.settings import to_mapping
 from ssmith.criteria import by_name, with_settings
+from ssmith.criteria.experts import ExpertCriterion
 from ssmith.criteria.grouped import GroupCriterion
 from ssmith.criteria.names import Kind
 from ssmith.criteria.outputs import OutputCriterion
@@ -22,7 +23,7 @@ _ALLOWED: Mapping[str, tuple[Any, ...]] = {
 }  # fmt: skip
 
 
-C = TypeVar("C", bound=GroupCriterion | OutputCriterion)
+C = TypeVar("C", bound=GroupCriterion | OutputCriterion | ExpertCriterion)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +61,14 @@ def kept_for(config: PassConfig, digest: str, cuts: Mapping[str, Any]) -> PassCo
     return replace(config, identity={"model": digest, "cuts": dict(cuts)})
 
 
-def read_cut(budget: Budget, kind: Kind, *, usual: str, of: str) -> LayerCut[Any]:
+def read_cut(
+    budget: Budget, kind: Kind, *, usual: str, of: str, fits: bool = True
+) -> LayerCut[Any]:
     """Return what a budget asks of units that criteria of a kind know.
 
-    ``usual`` is the method if none is named, ``of`` what is cut, in words. Without a word on it
-    output maps are refitted by the usual choice, and by criteria that count on it.
+    ``usual`` is the method if none is named, ``of`` what is cut, in words; ``fits`` says whether an
+    output map could make up for it. Without a word on it that is refitted by the usual choice, and
+    by criteria that count on it.
     """
     named = spelled(budget.method)
     method = usual if named == AUTO else named
@@ -72,12 +76,12 @@ def read_cut(budget: Budget, kind: Kind, *, usual: str, of: str) -> LayerCut[Any
     budget.refuse_beside(_ALLOWED, of=of)
     if budget.pattern is not None:
         raise InputError(f"sparsity is {budget.pattern}", allowed="a share or a count")
-    if budget.compensate not in (AUTO, NONE, ("O",)):
+    if budget.compensate not in (AUTO, NONE, *([("O",)] if fits else [])):
         raise InputError(
             f"compensate is {budget.compensate!r} for {of}",
-            allowed="auto, none, or O: the output map",
+            allowed="auto, none, or O: the output map" if fits else "auto or none",
         )
-    counted_on = named == AUTO or criterion.refits
+    counted_on = fits and (named == AUTO or criterion.refits)
     refits = budget.terms == {"O"} or (budget.compensate == AUTO and counted_on)
     if budget.semantics not in (None, criterion.semantics):
         raise InputError(

@@ -11,24 +11,23 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor, nn
 
-from ssmith.calibrate import PassConfig, Stage, passage_of, run_pass
+from ssmith.calibrate import PassConfig, Stage
 from ssmith.core.budget import Budget
 from ssmith.core.errors import UnsupportedError
 from ssmith.core.pattern import keep_largest
-from ssmith.core.plan import Cut, Plan
+from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress
 from ssmith.core.rows import Rows
 from ssmith.core.selective import BlockRecord, Statistics, Totals
 from ssmith.core.unit import Coupling
 from ssmith.criteria.outputs import OutputCriterion, OutputUnits, lost, made_up
-from ssmith.families import Site, model_digest
+from ssmith.families import Site
 from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.spine.compensate import stability_of
 from ssmith.spine.grouped import output_stage
-from ssmith.spine.layered import LayerCut, kept_for, read_cut
-from ssmith.spine.selective import facts_of, findings_of, refuse_adapters
+from ssmith.spine.layered import LayerCut, read_cut
+from ssmith.spine.passes import LayerPass, Masks, Tensors
 from ssmith.spine.tables import removed_counts
-from ssmith.surgery import new_values
 
 OUTPUT_UNITS = ("head", "head_dim", "neuron", "kv_group")
 """Units that methods with data know where one output map alone reads them."""
@@ -50,29 +49,24 @@ def plan_outputs(
     progress: Progress,
 ) -> Plan:
     """Decide which heads, channels of heads, neurons or attention groups of some layers go."""
-    refuse_adapters(model)
-    cut, digest = choose_output_cut(budget), model_digest(model)
+    cut = choose_output_cut(budget)
     tables = {name: site.coupling(budget.unit) for name, site in there.items()}
     counts = removed_counts(tables, budget)
     owners = {_place(site, tables[name]): name for name, site in there.items()}
-    config = kept_for(config, digest, {budget.unit: cut.as_dict()})
-    found = run_pass(
-        passage_of(model, rows, {place: model.get_submodule(place) for place in owners}),
-        lambda view: _stages(cut, there[owners[view.name]], view, counts[owners[view.name]]),
-        config,
-        progress=progress,
-        what=f"pruning {budget.unit}",
-    )
-    keep = {item.layer: item.keep[budget.unit].cpu() for item in found.records if item.keep}
-    cuts = (Cut(unit=budget.unit, keep=keep, **cut.as_dict()),)
-    after = {
-        name: _after(found.states[place].tensors, tables[name], keep[name], inner=place != name)
-        for place, name in owners.items()
-    }
-    return Plan(
-        cuts=cuts, values=new_values(model, cuts, after), model_digest=digest,
-        facts=facts_of(found.records), findings=findings_of(found.records),
+    work = LayerPass(
+        model=model, rows=rows, modules={place: model.get_submodule(place) for place in owners},
+        config=config, progress=progress, what=f"pruning {budget.unit}",
     )  # fmt: skip
+
+    def after(place: str, tensors: Tensors, keep: Masks) -> tuple[str, Tensors]:
+        name = owners[place]
+        return name, _after(tensors, tables[name], keep[name], inner=place != name)
+
+    return work.plan(
+        cut,
+        lambda view: _stages(cut, there[owners[view.name]], view, counts[owners[view.name]]),
+        after,
+    )
 
 
 def _place(site: Site, table: Coupling) -> str:

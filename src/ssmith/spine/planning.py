@@ -20,8 +20,10 @@ from ssmith.families import LTILayer, Site, model_digest, sites
 from ssmith.families.mamba.selective import SelectiveLayer
 from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.registry import find_selective
+from ssmith.families.routed import ExpertLayer
 from ssmith.spine.choice import SELECTIVE, choose
 from ssmith.spine.depth import BLOCK, plan_blocks
+from ssmith.spine.experts import choose_expert_cut, plan_experts
 from ssmith.spine.grouped import OF_GROUPS, choose_cut, plan_grouped
 from ssmith.spine.layered import LayerCut
 from ssmith.spine.losses import loss_on
@@ -35,9 +37,11 @@ from ssmith.surgery import prune_
 from ssmith.units import unit_named
 
 LTI, MIXER, GROUPED, OUTPUT, TABLE = "lti", "selective", "grouped", "output", "table"
+EXPERT = "expert"
 """Which planner knows a unit of a layer; blocks have one of their own."""
 _MEASURED: dict[str, tuple[Callable[[Budget], LayerCut[Any]], Callable[..., Plan]]] = {
     GROUPED: (choose_cut, plan_grouped), OUTPUT: (choose_output_cut, plan_outputs),
+    EXPERT: (choose_expert_cut, plan_experts),
 }  # fmt: skip
 """What a budget is read as, and who meets it, where tables alone are a baseline."""
 
@@ -203,6 +207,8 @@ def _kind(site: Site, budget: Budget) -> str:
         return TABLE
     if isinstance(view, GroupedLayer) and budget.unit in OF_GROUPS:
         return GROUPED
+    if isinstance(view, ExpertLayer):
+        return EXPERT
     read = any(item.output for item in site.couplings if item.unit == budget.unit)
     return OUTPUT if read else TABLE
 

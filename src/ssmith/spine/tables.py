@@ -68,7 +68,21 @@ def plan_by_table(sites: dict[str, Site], budget: Budget, digest: str) -> Plan:
 
 
 def removed_counts(tables: dict[str, Coupling], budget: Budget) -> dict[str, int]:
-    """Return how many units each layer loses from each of its parts."""
+    """Return how many units each layer loses from each of its parts; raise if too few are left."""
+    found = _removed_counts(tables, budget)
+    for name, gone in found.items():
+        table = tables[name]
+        left = table.count - gone * table.per_block
+        if left < table.least:
+            raise InputError(
+                f"{left} {table.unit} would be left in {name}",
+                allowed="; ".join((f"at least {table.least}", *table.notes)),
+                next_step="remove fewer",
+            )
+    return found
+
+
+def _removed_counts(tables: dict[str, Coupling], budget: Budget) -> dict[str, int]:
     sizes = [table.count // table.per_block for table in tables.values()]
     if isinstance(budget.sparsity, int):
         parts = {table.per_block for table in tables.values()}

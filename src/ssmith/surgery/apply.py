@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -72,10 +72,10 @@ def prune_(
     work = _sites_of(model, rest)
     for site in work:
         # On a copy first: what does not fit, leaves the model as it is.
-        _cut_site_(site.copied(), rest, mode)
+        _cut_site_(site.copied(), mode)
     there = stock_configs(model)
     for site in work:
-        _cut_site_(site, rest, mode, counts)
+        _cut_site_(site, mode, counts)
     sync_config_(model, there)
     sizes.append(_sizes(model))
     if any(map(needs_engine, mixers(model)[0].values())):
@@ -172,7 +172,7 @@ def _without_blocks_(
     there = chain_of(trial)
     there.cut_(coupling, keep, mode)
     for work in _sites_of(trial, rest):
-        _cut_site_(work, rest, mode)
+        _cut_site_(work, mode)
     site.cut_(coupling, keep, mode)
     sync_depth_(model)
     counts["block"] = [coupling.count, int(keep.sum())]
@@ -191,7 +191,7 @@ def new_values(
     found = {}
     for work in _sites_of(dense, plan):
         trial = work.copied()
-        _cut_site_(trial, plan, None)
+        _cut_site_(trial, None)
         own = trial.site.module.state_dict()
         for name, value in after.get(work.site.name, {}).items():
             there: Tensor | None = own.get(name)
@@ -206,10 +206,11 @@ def new_values(
 
 @dataclass(frozen=True)
 class _Work:
-    """One site with what is to be done to it: in order, what of which cut."""
+    """One site with what is to be done to it: in order, what of which cut; then its new values."""
 
     site: Site
     steps: tuple[tuple[Cut, str, Bool[Tensor, "..."]], ...]
+    values: Mapping[str, Tensor] = field(default_factory=dict)
 
     def copied(self) -> _Work:
         site = Site(
@@ -217,7 +218,7 @@ class _Work:
             module=copy.deepcopy(self.site.module),
             family=self.site.family,
         )
-        return _Work(site, self.steps)
+        return replace(self, site=site)
 
 
 def _sites_of(model: nn.Module, plan: Plan) -> list[_Work]:
@@ -226,27 +227,33 @@ def _sites_of(model: nn.Module, plan: Plan) -> list[_Work]:
     steps: dict[str, list[tuple[Cut, str, Tensor]]] = {}
     for cut in plan.cuts:
         for name, keep in cut.keep.items():
-            owners = [site for site in there if name == site or name.startswith(f"{site}.")]
-            if not owners:
+            owner = _owner(name, there)
+            if owner is None:
                 raise PlanError(
                     f"the plan cuts {cut.unit} of {name}, which the model does not have",
                     allowed=", ".join(there) or "a model with layers that can be cut",
                     next_step="make the plan for this model",
                 )
-            owner = max(owners, key=len)
             steps.setdefault(owner, []).append((cut, name.removeprefix(owner).lstrip("."), keep))
-    for name in plan.values:
-        if not any(name.startswith(f"{site}.") for site in steps):
+    values: dict[str, dict[str, Tensor]] = {}
+    for name, value in plan.values.items():
+        owner = _owner(name, there)
+        if owner not in steps:
             raise PlanError(
                 f"the plan has a new value for {name}, and cuts nothing there",
                 allowed=f"values below {', '.join(steps)}",
             )
-    return [_Work(there[name], tuple(found)) for name, found in steps.items()]
+        values.setdefault(owner, {})[name.removeprefix(owner).lstrip(".")] = value
+    return [_Work(there[name], tuple(own), values.get(name, {})) for name, own in steps.items()]
 
 
-def _cut_site_(
-    work: _Work, plan: Plan, mode: Mode | None, counts: dict[str, list[int]] | None = None
-) -> None:
+def _owner(name: str, there: Iterable[str]) -> str | None:
+    """Return the innermost site that something in a network belongs to."""
+    owners = [site for site in there if name == site or name.startswith(f"{site}.")]
+    return max(owners, key=len, default=None)
+
+
+def _cut_site_(work: _Work, mode: Mode | None, counts: dict[str, list[int]] | None = None) -> None:
     """Cut one site, and write its values."""
     masked: list[tuple[Coupling, Tensor]] = []
     for cut, target, keep in work.steps:
@@ -267,10 +274,8 @@ def _cut_site_(
             work.site.cut_(coupling, full, way, cut.semantics)
         if way == "mask" and coupling.modes[0] == "shrink":
             masked.append((coupling, full))
-    prefix = f"{work.site.name}."
-    for name, value in plan.values.items():
-        if name.startswith(prefix):
-            _write_(work.site.module, name.removeprefix(prefix), value, masked)
+    for name, value in work.values.items():
+        _write_(work.site.module, name, value, masked)
 
 
 def _laid_out(

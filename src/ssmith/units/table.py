@@ -66,6 +66,12 @@ UNITS: Mapping[str, Unit] = {
         Unit(name="head_dim", plural="head widths", about="one channel of one head"),
         Unit(name="neuron", plural="neurons", about="one hidden neuron of a feed-forward layer"),
         Unit(
+            name="expert",
+            plural="experts",
+            about="an expert of a mixture, with the router's row for it",
+            modes=("shrink",),
+        ),
+        Unit(
             name="kv_group",
             plural="attention groups",
             about="a key-value head of attention with the query heads that read it",

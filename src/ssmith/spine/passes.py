@@ -1,0 +1,66 @@
+"""A pass that cuts one kind of unit layer by layer, and the plan of what it decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from ssmith.calibrate import PassConfig, passage_of, run_pass
+from ssmith.calibrate.stages import Stages
+from ssmith.core.plan import Cut, Plan
+from ssmith.core.progress import Progress
+from ssmith.core.rows import Rows
+from ssmith.families import model_digest
+from ssmith.spine.layered import LayerCut, kept_for
+from ssmith.spine.selective import facts_of, findings_of, refuse_adapters
+from ssmith.surgery import new_values
+
+Tensors = Mapping[str, Tensor]
+Masks = Mapping[str, Bool[Tensor, "..."]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerPass:
+    """A pass over some modules of a model, each of which is cut behind those before it.
+
+    ``modules`` are what the pass watches, sites or what stands in them; ``what`` is told of it.
+    """
+
+    model: nn.Module
+    rows: Rows
+    modules: Mapping[str, nn.Module]
+    config: PassConfig
+    progress: Progress
+    what: str
+
+    def plan(
+        self,
+        cut: LayerCut[Any],
+        stages: Stages,
+        after: Callable[[str, Tensors, Masks], tuple[str, Tensors]] | None = None,
+    ) -> Plan:
+        """Run it, and return what was decided.
+
+        ``after`` says which site a module's tensors belong to, and what the site's own are then,
+        given which of its units stay; None where modules are sites.
+        """
+        refuse_adapters(self.model)
+        unit, digest = cut.budget.unit, model_digest(self.model)
+        found = run_pass(
+            passage_of(self.model, self.rows, self.modules), stages,
+            kept_for(self.config, digest, {unit: cut.as_dict()}),
+            progress=self.progress, what=self.what,
+        )  # fmt: skip
+        keep = {item.layer: item.keep[unit].cpu() for item in found.records if item.keep}
+        cuts = (Cut(unit=unit, keep=keep, semantics=cut.semantics, **cut.as_dict()),)
+        made: dict[str, Tensors] = {name: state.tensors for name, state in found.states.items()}
+        if after is not None:
+            made = dict(after(name, tensors, keep) for name, tensors in made.items())
+        return Plan(
+            cuts=cuts, values=new_values(self.model, cuts, made), model_digest=digest,
+            facts=facts_of(found.records), findings=findings_of(found.records),
+        )  # fmt: skip

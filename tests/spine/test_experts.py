@@ -1,0 +1,167 @@
+"""Experts by what they give where the router sends tokens, against loops over the formulas."""
+
+import copy
+
+import pytest
+import torch
+from torch.nn import functional
+
+import ssmith as sm
+from helpers.every_unit import build
+from helpers.selective import windows_of
+from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.families import sites
+from ssmith.families.hf.double import in_double
+
+pytest.importorskip("transformers")
+MODELS = ["granitemoehybrid", "jamba", "nemotron_h with experts", "nemotron_h with groups"]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return windows_of(4, 20)
+
+
+@torch.no_grad()
+def logits(model, rows):
+    with in_double(model) as wide:
+        return wide(input_ids=rows.batch(range(4)).inputs.ids, use_cache=False).logits
+
+
+def layers_of(model):
+    """Name, module and router of every mixture of experts."""
+    for name, site in sites(model).items():
+        if any(table.unit == "expert" for table in site.couplings):
+            router = getattr(site.module, "router", None) or site.module.gate
+            yield name, site.module, router
+
+
+def first_layer(model, rows):
+    """Return the first mixture, what it is given by the dense model, and its router."""
+    name, layer, router = next(layers_of(model))
+    seen = []
+    hook = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    logits_ = model(input_ids=rows.batch(range(4)).inputs.ids, use_cache=False).logits
+    hook.remove()
+    assert torch.isfinite(logits_).all()
+    return name, layer, router, seen[0].flatten(0, 1)
+
+
+def by_hand(layer, router, tokens, number):
+    """What one expert says of some tokens, from its weights."""
+    experts = layer.experts
+    if hasattr(experts, "gate_up_proj"):
+        gate, up = (tokens @ experts.gate_up_proj[number].mT).chunk(2, -1)
+        return functional.silu(gate) * up @ experts.down_proj[number].mT
+    latent = isinstance(layer.fc1_latent_proj, torch.nn.Linear)
+    inner = layer.fc1_latent_proj(tokens) if latent else tokens
+    given = functional.relu(inner @ experts.up_proj[number].mT).square()
+    given = given @ experts.down_proj[number].mT
+    return given @ layer.fc2_latent_proj.weight.mT if latent else given
+
+
+def scores_by_hand(layer, router, tokens):
+    """REAP's mean, the energy and the use of each expert, token by token."""
+    _, weights, chosen = router(tokens)
+    given = [[] for _ in range(router.num_experts)]
+    for token, (own, into) in enumerate(zip(weights, chosen, strict=True)):
+        for g, expert in zip(own, into.tolist(), strict=True):
+            given[expert].append(float(g * by_hand(layer, router, tokens[token], expert).norm()))
+    return {
+        "reap": [sum(item) / max(len(item), 1) for item in given],
+        "output-energy": [sum(value**2 for value in item) for item in given],
+        "use": [len(item) for item in given],
+    }
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_experts_that_score_least_go_and_the_router_chooses_among_the_others(name, rows):
+    dense = build(name)
+    with torch.no_grad():
+        place, layer, router, tokens = first_layer(dense, rows)
+        wanted = scores_by_hand(layer, router, tokens)
+    parts = getattr(router, "num_group", 1)
+    for method, scores in wanted.items():
+        plan = sm.plan(dense, sm.Budget("expert", 0.5, method=method), rows)
+        # The first mixture is given what it is given in the dense model.
+        keep = plan.cuts[0].keep[place].view(parts, -1)
+        by_part = torch.tensor(scores, dtype=torch.float64).view(parts, -1)
+        assert keep.sum(1).tolist() == [keep.shape[1] // 2] * parts
+        least = by_part.masked_fill(~keep, torch.inf).amin(1)
+        assert bool((least >= by_part.masked_fill(keep, -torch.inf).amax(1)).all()), method
+        assert not plan.values
+    small = copy.deepcopy(dense)
+    sm.prune_(small, plan)
+    for layer_name, _, own in layers_of(dense):
+        gone = ~plan.cuts[0].keep[layer_name]
+        forget_(own, gone)
+    torch.testing.assert_close(logits(small, rows), logits(dense, rows), rtol=0, atol=1e-10)
+
+
+def forget_(router, gone):
+    """Let a router of the dense model choose as if some experts were not there."""
+    usual, route = functional.linear, type(router).forward
+
+    def forward(tokens):
+        def linear(x, weight):
+            return usual(x, weight).masked_fill(gone, -torch.inf)
+
+        functional.linear = linear
+        try:
+            return route(router, tokens)
+        finally:
+            functional.linear = usual
+
+    router.forward = forward
+
+
+def test_padding_is_sent_nowhere():
+    model = build("granitemoehybrid")
+    loader = [{"input_ids": torch.randint(1, 60, (2, 12), generator=torch.manual_seed(0))}]
+    padded = [{
+        "input_ids": torch.cat([loader[0]["input_ids"], torch.full((2, 5), 7)], dim=1),
+        "valid": torch.arange(17).expand(2, -1) < 12,
+    }]  # fmt: skip
+
+    def forward(net, batch):
+        return net(input_ids=batch["input_ids"])
+
+    budget = sm.Budget("expert", 0.25)
+    plain = sm.plan(model, budget, sm.rows(loader, forward=forward))
+    same = sm.plan(
+        model, budget, sm.rows(padded, forward=forward, valid=lambda batch: batch["valid"])
+    )
+    kept = [[item["use kept"] for item in plan.facts["stages"]] for plan in (plain, same)]
+    assert same.cuts[0].keep.keys() == plain.cuts[0].keep.keys()
+    assert kept[0] == pytest.approx(kept[1], rel=1e-12)
+
+
+def test_what_the_router_needs_stays(rows):
+    model = build("nemotron_h with groups")
+    with pytest.raises(InputError, match=r"2 expert would be left .* at least 4; the router sends"):
+        sm.plan(model, sm.Budget("expert", 0.75), rows)
+    with pytest.raises(InputError, match="2 expert would be left"):
+        sm.plan(model, sm.Budget("expert", 0.75, method="random"))
+    with pytest.raises(InputError, match="allowed: auto or none"):
+        sm.plan(model, sm.Budget("expert", 0.5, compensate=("O",)), rows)
+    plan = sm.plan(model, sm.Budget("expert", 0.5), rows)
+    with pytest.raises(UnsupportedError, match="cannot be cut by mode='mask'"):
+        sm.prune_(model, plan, "mask")
+
+
+def test_experts_and_the_layer_beside_them_are_cut_together(rows, tmp_path):
+    model = build("nemotron_h with experts", torch.float32)
+    plan = sm.plan(model, [sm.Budget("expert", 0.25), sm.Budget("neuron", 0.5)], rows)
+    plan.save(tmp_path / "plan.json")
+    sm.prune_(model, sm.Plan.load(tmp_path / "plan.json"))
+    config = model.config
+    assert config.n_routed_experts == 3
+    assert config.moe_shared_expert_intermediate_size == 6
+    assert config.intermediate_size == 12
+    model.save_pretrained(tmp_path / "model")
+    again = type(model).from_pretrained(tmp_path / "model").eval()
+    again.config._experts_implementation = model.config._experts_implementation
+    ids = rows.batch(range(4)).inputs.ids
+    with torch.no_grad():
+        out = [item(input_ids=ids, use_cache=False).logits for item in (model, again)]
+    assert torch.equal(*out)
