@@ -45,7 +45,7 @@ def portable(model: nn.Module, plan: Plan, mode: Mode | None = None) -> tuple[nn
     """
     if not is_language_model(model):
         return model, of_other(model)
-    trial = _without_weights(model)
+    trial = without_weights(model)
     before, norms = stock_configs(trial), []
     for cut in plan.cuts:
         for name, keep in cut.keep.items():
@@ -109,7 +109,7 @@ def of_other(model: nn.Module) -> str:
     return OWN if made or hasattr(model, "current_config") else BY_CLASS
 
 
-def _without_weights(model: nn.Module) -> nn.Module:
+def without_weights(model: nn.Module) -> nn.Module:
     """Return a copy whose parameters have shapes and no memory, and no masks."""
     empty = {
         id(item): nn.Parameter(item.detach().to("meta"), requires_grad=item.requires_grad)

@@ -50,7 +50,8 @@ def add(subparsers: flags.Subparsers) -> None:
     command.add(
         "--cut",
         "what goes: a share (state=0.5), a count (block=1), N:M to keep (weight=2:4), or what the "
-        "model is to weigh (state=parameters:0.7, bytes:…, state_bytes:…, step_time:…)",
+        "model is to weigh (state=parameters:0.7, bytes:…, state_bytes:…, step_time:…); several "
+        "units can share that (neuron+head_dim=parameters:0.7)",
         metavar="UNIT=AMOUNT",
         many=True,
     )
@@ -170,6 +171,13 @@ def _show(output: Output, done: Pruned, out: Path | None, plan_file: Path | None
             for name, mask in cut.keep.items()
         ],
     )
+    for shared in plan.facts.get("across", ()):
+        output.line(f"{shared['quantity']}: {shared['before']:,} → {shared['after']:,}, of which")
+        output.table(
+            ("unit", "layers", "removed", "gives"),
+            [(item["unit"], item["layers"], item["share"], item["gives"])
+             for item in shared["units"]],
+        )  # fmt: skip
     for unit, facts in plan.facts.get("stability", {}).items():
         output.line(
             f"stability of {unit} over two halves of the text, least stable layer: rank "

@@ -65,7 +65,8 @@ class Budget:
     """How much of one kind of unit goes.
 
     Args:
-        unit: what is cut: ``"state"``, ``"entry"`` (of A_log), ``"weight"``, ``"block"``, …
+        unit: what is cut: ``"state"``, ``"entry"`` (of A_log), ``"weight"``, ``"block"``, …; with
+            a `Target` several of them, ``"neuron+head_dim"``, each as far as it costs least.
         sparsity: a share to remove in [0, 1), a count to remove (an integer ≥ 1; of weights, in
             each target), ``"2:4"`` to keep two of every four neighbours, or a `Target`.
         method: what chooses, by name (see ``ssmith list``); ``"auto"``: the best known for this
@@ -73,7 +74,8 @@ class Budget:
         settings: settings of the method that differ from its defaults.
         scope: how sites share the budget. ``"uniform"``: all lose the same share; ``"global"``:
             scores are compared over the model; ``"cost"``: where the output loses least;
-            ``"measured"``: by the model's measured loss; ``"sensitivity"`` and
+            ``"measured"``: by the model's measured loss (of several units: each layer by itself,
+            not all of them alike); ``"sensitivity"`` and
             ``"sensitivity-trace"``: weights by SparseSSM's ranks; ``"auto"``: as the method is
             defined.
         targets: sites or weights that are cut, with ``*`` and ``?``; all if empty.
@@ -103,12 +105,23 @@ class Budget:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sparsity", _amount(self.unit, self.sparsity))
+        if len(self.units) > 1 and not isinstance(self.sparsity, Target):
+            raise InputError(
+                f"{self.sparsity} of {self.unit}",
+                allowed="what the model is to weigh, where several units share it",
+                next_step=f"{self.unit}=parameters:0.8, or an amount for each unit",
+            )
         object.__setattr__(self, "compensate", _terms(self.compensate))
         object.__setattr__(self, "targets", tuple(self.targets))
         check_choice("scope", self.scope, get_args(Scope))
         check_integer("min_per_layer", self.min_per_layer, at_least=0)
         check_choice("ties", self.ties, get_args(Ties))
         check_integer("seed", self.seed, at_least=0)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The units that share it."""
+        return tuple(self.unit.split("+"))
 
     @property
     def share(self) -> float:

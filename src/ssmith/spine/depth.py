@@ -65,7 +65,8 @@ def plan_blocks(
     trials = Trials.open(work_dir, identity or {})
 
     def measured(gone: Sequence[int]) -> float:
-        return trials.loss(gone, lambda: loss(work))
+        # Whichever of them went first, the model is the same.
+        return trials.loss(",".join(map(str, sorted(gone))), lambda: loss(work))
 
     steps: list[dict[str, Any]] = [{"loss": measured(())}]
     tries, done = sum(total - gone for gone in range(wanted)), 0
@@ -101,7 +102,7 @@ class _Kept:
 
 @dataclass(frozen=True)
 class Trials:
-    """Perplexities by the blocks that were left out.
+    """Losses by what was cut: the blocks that were left out, or how much of which unit.
 
     They depend on the ``identity``, and are kept at the ``path``, or in memory only.
     """
@@ -131,10 +132,8 @@ class Trials:
         trials._write()
         return trials
 
-    def loss(self, gone: Sequence[int], measure: Callable[[], float]) -> float:
-        """Return the perplexity without some blocks, measured unless it was before."""
-        # Whichever of them went first, the model is the same.
-        key = ",".join(str(block) for block in sorted(gone))
+    def loss(self, key: str, measure: Callable[[], float]) -> float:
+        """Return the loss of a cut, measured unless it was before."""
         if key not in self.found:
             self.found[key] = measure()
             self._write()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from ssmith.core.errors import InputError
@@ -15,6 +16,21 @@ from ssmith.evaluation.predict import over_batches, tensor_of
 from ssmith.families import answers_of
 
 BATCH_SIZE, WINDOWS = 64, 8
+HELD_OUT = 0.25
+"""Share of the calibration rows that losses are measured on, where cuts are fitted to others."""
+
+
+def held_out(rows: Rows) -> tuple[Rows, Rows]:
+    """Return rows to fit to, and rows to measure losses on."""
+    held = max(round(HELD_OUT * len(rows)), 1)
+    if held >= len(rows):
+        raise InputError(
+            f"{len(rows)} calibration rows",
+            allowed="at least 2",
+            next_step="a quarter of them is held out to measure losses on",
+        )
+    order = torch.arange(len(rows))
+    return rows.take(order[:-held]), rows.take(order[-held:])
 
 
 def loss_on(

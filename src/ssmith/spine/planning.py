@@ -21,6 +21,7 @@ from ssmith.families.mamba.selective import SelectiveLayer
 from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.registry import find_selective
 from ssmith.families.routed import ExpertLayer
+from ssmith.spine.across import Across, sites_with
 from ssmith.spine.choice import SELECTIVE, choose
 from ssmith.spine.depth import BLOCK, plan_blocks
 from ssmith.spine.experts import choose_expert_cut, plan_experts
@@ -80,11 +81,15 @@ def plan(
     wanted = [budgets] if isinstance(budgets, Budget) else list(budgets)
     if not wanted:
         raise InputError("there is no budget", allowed='one or more, e.g. Budget("state", 0.5)')
-    for budget in wanted:
-        unit_named(budget.unit)
+    for unit in (unit for budget in wanted for unit in budget.units):
+        unit_named(unit)
     rows = None if data is None else as_rows(data)
     config = run or PassConfig()
-    wanted = [_reached(model, budget, rows) for budget in wanted]
+    across = Across(model=model, rows=rows, config=config, progress=progress, decide=plan)
+    for budget in wanted:
+        alone = len(budget.units) == 1
+        across.met.extend([_reached(model, budget, rows)] if alone else across.shared(budget))
+    wanted = across.met
     work, found = model, list[Plan]()
     if any(unit_named(budget.unit).whole for budget in wanted[1:]):
         raise InputError(
@@ -98,12 +103,12 @@ def plan(
             next_step="leave it out, or choose a method that reads data",
         )
     for number, (kind, group) in enumerate(groups):
-        own = _within(config, number) if len(groups) > 1 else config
+        own = _within(config, number) if len(groups) > 1 or across.facts else config
         found.append(_decide(work, kind, group, rows, config=own, progress=progress))
         if number + 1 < len(groups):
             work = copy.deepcopy(work)
             prune_(work, found[-1])
-    return _joined(found)
+    return _joined(found, across.facts)
 
 
 def label_of(model: nn.Module, budgets: Sequence[Budget]) -> str:
@@ -134,12 +139,14 @@ def outline(model: nn.Module, budgets: Sequence[Budget]) -> Plan:
     """
     cuts = []
     for budget in budgets:
+        if isinstance(budget.sparsity, Target):
+            continue
         unit = unit_named(budget.unit)
-        if "shrink" not in unit.modes or unit.whole or isinstance(budget.sparsity, Target):
+        if "shrink" not in unit.modes or unit.whole:
             continue
         kind = _planner(model, budget)
         like = Budget(budget.unit, budget.sparsity, method="random")
-        (cut,) = plan_by_table(_chosen(model, budget), like, "").cuts
+        (cut,) = plan_by_table(sites_with(model, budget), like, "").cuts
         choice = _MEASURED[kind][0](budget) if kind in _MEASURED else None
         cuts.append(cut if choice is None else replace(cut, semantics=choice.semantics))
     return Plan(cuts=tuple(cuts), model_digest="")
@@ -157,10 +164,10 @@ def _groups(model: nn.Module, budgets: Sequence[Budget]) -> list[tuple[str, list
     return found
 
 
-def _joined(found: Sequence[Plan]) -> Plan:
+def _joined(found: Sequence[Plan], across: Sequence[Any]) -> Plan:
     """Return plans that follow one another as one plan for the model of the first."""
     values: dict[str, Any] = {}
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = {"across": list(across)} if across else {}
     for part in found:
         values |= part.values
         facts |= part.facts
@@ -177,7 +184,7 @@ def _planner(model: nn.Module, budget: Budget) -> str:
     """Return which planner meets a budget; raises if there is none."""
     if unit_named(budget.unit).whole:
         return BLOCK
-    chosen = _chosen(model, budget).values()
+    chosen = sites_with(model, budget).values()
     if not chosen:
         there = {coupling.unit for site in sites(model).values() for coupling in site.couplings}
         raise UnsupportedError(
@@ -213,26 +220,9 @@ def _kind(site: Site, budget: Budget) -> str:
     return OUTPUT if read else TABLE
 
 
-def _chosen(model: nn.Module, budget: Budget) -> dict[str, Site]:
-    """Return the sites that a budget cuts."""
-    return {name: site for name, site in sites(model).items() if _has(site, budget)}
-
-
-def _has(site: Site, budget: Budget) -> bool:
-    return any(
-        coupling.unit == budget.unit
-        and (budget.wants(site.name) or budget.wants(f"{site.name}.{_short(coupling.target)}"))
-        for coupling in site.couplings
-    )
-
-
-def _short(target: str) -> str:
-    return target.removesuffix(".weight")
-
-
 def reads_data(model: nn.Module, budgets: Sequence[Budget]) -> bool:
     """Return whether any of some budgets is met by what data say."""
-    return any(
+    return any(len(budget.units) > 1 for budget in budgets) or any(
         method_of(group[0], has_data=True).needs_data if kind == LTI else kind != TABLE
         for kind, group in _groups(model, budgets)
     )
@@ -255,7 +245,7 @@ def _decide(
 ) -> Plan:
     budget = budgets[0]
     if _by_table(kind, budget, rows):
-        return plan_by_table(_chosen(model, budget), budget, model_digest(model))
+        return plan_by_table(sites_with(model, budget), budget, model_digest(model))
     if kind in _MEASURED:
         choice, measured = _MEASURED[kind]
         choice(budget)
@@ -264,7 +254,7 @@ def _decide(
                 f"{budget.unit} is cut by {budget.method} on data, and there is none",
                 allowed=f"data, or the methods {' and '.join(METHODS)}",
             )
-        there = _chosen(model, budget)
+        there = sites_with(model, budget)
         return measured(model, there, budget, rows, config=config, progress=progress)
     if kind == MIXER:
         if rows is None:

@@ -12,6 +12,7 @@ from torch import nn
 
 from ssmith.core.budget import Budget, Target
 from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.layers import STATE
 from ssmith.evaluation.step_time import step_seconds
 from ssmith.families import LTILayer, Site, sites, weigh
 from ssmith.families.mamba.selective import SelectiveLayer
@@ -34,7 +35,8 @@ def share_that_reaches(model: nn.Module, budget: Budget, target: Target, rows: A
     measure = _measure(model, target, budget.unit, there)
     most = target.of(measure({}))
     total = sum(site.coupling(budget.unit).count for site in there.values())
-    low, high = 0, total - len(there)
+    tables = [site.coupling(budget.unit) for site in there.values()]
+    low, high = 0, total - sum(max(table.least, table.per_block) for table in tables)
     if measure(counts(high / total)) > most:
         raise InputError(
             f"{target} cannot be reached by cutting {budget.unit}",
@@ -91,13 +93,11 @@ def _measure(
     if target.quantity == "step_time":
         return lambda counts: step_seconds(_cut(model, unit, counts))
     if target.quantity == "state_bytes":
-        each = {name: _state_bytes(site) for name, site in there.items()}
-        dense = sum(each[name] * site.coupling(unit).count for name, site in there.items())
+        held = {name: state_bytes(site) for name, site in there.items()}
+        each = {name: held[name] / site.coupling(unit).count for name, site in there.items()}
+        dense = sum(held.values())
         return lambda counts: dense - sum(each[name] * gone for name, gone in counts.items())
-    whole: dict[str, Any] = {
-        "parameters": sum(item.numel() for item in model.parameters()),
-        "bytes": sum(item.numel() * item.element_size() for item in model.state_dict().values()),
-    }
+    whole = {"parameters": parameters(model), "bytes": weight_bytes(model)}
 
     def left(counts: Counts) -> float:
         gone = [
@@ -109,17 +109,25 @@ def _measure(
     return left
 
 
-def _state_bytes(site: Site) -> int:
-    """Return the bytes one state of a layer takes of a sequence's state: float32, or complex."""
+def parameters(model: nn.Module) -> int:
+    """Return how many a model has."""
+    return sum(item.numel() for item in model.parameters())
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Return the bytes of all that is saved of a model."""
+    return sum(item.numel() * item.element_size() for item in model.state_dict().values())
+
+
+def state_bytes(site: Site) -> int:
+    """Return the bytes of a layer's state of one sequence: float32 at least, or complex."""
     view = site.view()
     size = next(site.module.parameters()).element_size()
     if isinstance(view, LTILayer):
-        return 2 * size
-    if isinstance(view, SelectiveLayer):
+        return 2 * size * site.coupling(STATE).count
+    if isinstance(view, SelectiveLayer | GroupedLayer):
         # The engine carries it in float32 at least.
-        return view.e * max(size, 4)
-    if isinstance(view, GroupedLayer):
-        return view.e // view.g * max(size, 4)
+        return view.e * view.n * max(size, 4)
     raise UnsupportedError(
         f"the state of {site.name} is not counted by units of {site.family.name}",
         allowed="a target in parameters or bytes",

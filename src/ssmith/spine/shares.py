@@ -25,6 +25,7 @@ from ssmith.criteria.weights.sensitivity import Measure as Kind
 from ssmith.criteria.weights.sensitivity import sensitivity
 from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
 from ssmith.spine.choice import Choice, States, Weights
+from ssmith.spine.losses import held_out
 from ssmith.spine.states import Counts, entry_costs_stage, state_costs_stage
 from ssmith.spine.weights import Shares, cut_of, write_
 
@@ -36,8 +37,6 @@ RANKED = ("in_proj", "out_proj")
 REACH = (0.5, 1.0, 1.5)
 """Losses are measured at these multiples of the sparsity asked for."""
 MOST = 0.95
-HELD_OUT = 0.25
-"""Share of the calibration rows that losses are measured on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,21 +151,13 @@ class CostSurvey:
         return shares
 
     def _by_loss(self, cut: Weights) -> Shares:
-        measure, rows = self.measure, self.rows
+        measure = self.measure
         if measure is None:
             raise UnsupportedError(
                 "losses of a model that is not in memory as a whole cannot be measured",
                 allowed="scope uniform, cost, sensitivity or sensitivity-trace",
             )
-        held = max(round(HELD_OUT * len(rows)), 1)
-        if held >= len(rows):
-            raise InputError(
-                f"{len(rows)} calibration rows",
-                allowed="at least 2",
-                next_step="a quarter of them is held out to measure losses on",
-            )
-        order = torch.arange(len(rows))
-        fitted, unseen = rows.take(order[:-held]), rows.take(order[-held:])
+        fitted, unseen = held_out(self.rows)
         stage = _curves_stage(cut, measure(unseen))
         return _along_curves(cut, self.run(stage, "surveying weights", fitted))
 
