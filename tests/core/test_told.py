@@ -21,6 +21,13 @@ def test_how_data_was_read_is_told_where_it_could_be_meant_otherwise():
         assert words in said
 
 
+def test_the_unit_of_errors_is_told_where_targets_were_scaled():
+    [found] = told_of({"scaling": {"targets": {"yield": 0.0009, "flag": 1.0}}})
+    assert found["kind"] == "scaled-targets"
+    assert "standard deviations of the targets (yield 0.0009)" in found["message"]
+    assert told_of({"scaling": {"by": "none", "targets": {"yield": 1.0}}}) == []
+
+
 def test_what_was_read_as_it_stands_is_not_told():
     assert told_of({}) == []
     assert told_of({"before_each_row": "nothing", "keys_ignored": {}, "suspicions": []}) == []

@@ -89,7 +89,10 @@ def test_jumps_and_uneven_steps():
 def test_axes_that_may_be_swapped_and_labels_that_are_rare():
     rows = (np.arange(6) + 2, np.arange(5) + 8)
     assert kinds(recordings([noise(6, 40), noise(5, 40)], rows=rows)) == ["swapped-axes"]
-    assert not kinds(recordings([noise(6, 40), noise(5, 40)]))
+    [found] = plausibility(recordings([noise(6, 40), noise(5, 40)], path=Path("a.npz")))
+    assert "40 channels over 6 steps" in found.message and "swap its axes" in found.message
+    # Short sounds have as many bands as we give them.
+    assert not kinds(recordings([noise(6, 40), noise(5, 40)], path=Path("sounds")))
     values = noise(50, 2)
     values[:, 1] = np.arange(50)
     found = plausibility(recordings([values]))

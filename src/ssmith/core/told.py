@@ -7,6 +7,7 @@ from typing import Any
 
 from ssmith.core.layers import Finding
 
+_SHOWN = 4
 _NOTHING = ("", "nothing")
 
 
@@ -18,7 +19,7 @@ def told_of(details: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     Returns:
         Values that look like something else than they were taken for, what stands before each row
-        of text, keys that were passed over, and how a table was separated.
+        of text, keys that were passed over, how a table was separated, and what errors are measured in.
     """
     found = [("suspicious-values", item) for item in details.get("suspicions", ())]
     begin = details.get("before_each_row", "")
@@ -34,4 +35,12 @@ def told_of(details: Mapping[str, Any]) -> list[dict[str, Any]]:
     if separator:
         read = f"the table was read with {separator!r} between cells, decimal point "
         found.append(("table", f"{read}{details.get('decimal_point')!r}"))
+    scaled = {
+        name: std for name, std in details.get("scaling", {}).get("targets", {}).items() if std != 1
+    }
+    if scaled:
+        shown = ", ".join(f"{name} {std:.4g}" for name, std in list(scaled.items())[:_SHOWN])
+        more = ", …" if len(scaled) > _SHOWN else ""
+        measured = f"errors are measured in standard deviations of the targets ({shown}{more}); "
+        found.append(("scaled-targets", f"{measured}a tolerance that is absolute is read so too"))
     return [Finding(layer="", kind=kind, message=message).as_dict() for kind, message in found]

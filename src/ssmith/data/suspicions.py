@@ -10,6 +10,7 @@ from torch import Tensor
 from ssmith.core.words import number_of
 from ssmith.data.pool import valid_steps
 
+_MANY_CHANNELS = 16
 _MARKS = (-9999.0, -999.0, -99.0, 9999.0, 99999.0, -32768.0)
 # Seconds, milliseconds and microseconds since 1970, for times from 2001 to 2100.
 _EPOCHS = tuple((unit * 9.8e8, unit * 4.2e9) for unit in (1.0, 1e3, 1e6))
@@ -24,12 +25,22 @@ def suspicions(
     for place in range(x.shape[2]):
         called = f"channel {names[place]!r}" if names else f"channel {place}"
         found += [message for message, _ in of_channel(seen[:, place], called)]
-    if 1 < x.shape[1] < x.shape[2] and x.shape[2] >= 16:
-        found.append(
-            f"{number_of(x.shape[2], 'channel')} over {number_of(x.shape[1], 'step')}: if steps "
-            "come last in the file, swap its axes: (sequences, steps, channels) is what is read"
-        )
+    if may_be_swapped(x.shape[1], x.shape[2]):
+        found.append(swapped(x.shape[1], x.shape[2]))
     return found
+
+
+def may_be_swapped(steps: int, channels: int) -> bool:
+    """Return whether there are so many more channels than steps that these may be those."""
+    return channels >= _MANY_CHANNELS and 1 < steps < channels
+
+
+def swapped(steps: int, channels: int) -> str:
+    """Return what to do where an array has its axes in another order."""
+    return (
+        f"{number_of(channels, 'channel')} over {number_of(steps, 'step')}: if steps "
+        "come last in the file, swap its axes: (sequences, steps, channels) is what is read"
+    )
 
 
 def of_channel(values: Float[Tensor, "s"], called: str) -> list[tuple[str, float | None]]:

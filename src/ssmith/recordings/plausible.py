@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ssmith.core.layers import Finding
 from ssmith.core.words import number_of
-from ssmith.data.suspicions import of_channel
+from ssmith.data.suspicions import may_be_swapped, of_channel, swapped
 from ssmith.recordings.columns import GUESSED
 from ssmith.recordings.fill import place_of
 from ssmith.recordings.intervals import are_uneven
@@ -21,7 +21,7 @@ _STUCK, _STUCK_SHARE = 50, 0.2
 _SATURATED, _DIFFERENT = 0.02, 20
 _JUMP = 5.0
 _RARE, _IMBALANCE = 4, 20
-_MANY_CHANNELS = 16
+_ARRAYS = (".npz", ".mat", ".json", ".jsonl")
 
 
 def plausibility(recordings: Recordings) -> tuple[Finding, ...]:
@@ -49,15 +49,22 @@ def plausibility(recordings: Recordings) -> tuple[Finding, ...]:
             f"{name} is no UTF-8 and was read as {GUESSED.upper()}: if names look wrong, convert "
             f"it: iconv -f SHIFT_JIS -t UTF-8 {name}",
         ))  # fmt: skip
-    longest = max(recordings.lengths)
-    in_table = recordings.rows is not None
-    if in_table and 1 < longest < values.shape[1] and values.shape[1] >= _MANY_CHANNELS:
-        found.append(finding(
+    return (*found, *_of_axes(recordings), *_of_labels(recordings))
+
+
+def _of_axes(recordings: Recordings) -> Iterator[Finding]:
+    """Yield a finding where steps may stand as channels; what we make of sound has its order."""
+    steps, channels = max(recordings.lengths), len(recordings.channels)
+    if not may_be_swapped(steps, channels):
+        return
+    if recordings.rows is not None:
+        yield finding(
             "swapped-axes",
-            f"{number_of(values.shape[1], 'channel')} over {number_of(longest, 'step')}: if steps "
+            f"{number_of(channels, 'channel')} over {number_of(steps, 'step')}: if steps "
             "stand in columns, turn the table: a row is a step",
-        ))  # fmt: skip
-    return (*found, *_of_labels(recordings))
+        )
+    elif recordings.path.suffix in _ARRAYS:
+        yield finding("swapped-axes", swapped(steps, channels))
 
 
 def _of_channel(

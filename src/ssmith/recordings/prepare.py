@@ -272,4 +272,5 @@ def _scaling(preparation: Preparation) -> dict[str, Any]:
         "by": "train, per channel" if preparation.config.scale == "standard" else "none",
         "mean": [item.mean for item in preparation.channels],
         "std": [item.std for item in preparation.channels],
+        "targets": {item.name: item.std for item in preparation.targets},
     }
