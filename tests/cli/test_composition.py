@@ -212,3 +212,16 @@ def test_a_pilot_of_an_adapter_cuts_what_it_makes_of_its_base(tmp_path, ssmith, 
     assert own.keys() == merged.state_dict().keys()
     # It is the adapter that the result was made from.
     assert subject.identity(None)["model"]["digest"] == api.inspect(api.load("A")).digest
+
+
+def test_an_adapter_whose_base_moved_says_how_to_name_it(place, ssmith):
+    tune = ("tune", "model", "--method", "lora", "--data", "data.npz", "--steps", "1")
+    assert ssmith(*tune, "--out", "A").code == 0
+    Path("model").rename("moved")
+    cut = ("prune", "A", "--cut", "state=1", "--out", "P")
+    for words in (("inspect", "A"), ("merge", "A", "--out", "M"), cut):
+        ended = ssmith(*words)
+        assert ended.code == 2
+        assert "A is an adapter of a base that is not there" in ended.err
+        assert "--base MODEL" in ended.err
+    assert ssmith("inspect", "A", "--base", "moved").code == 0

@@ -5,10 +5,12 @@ import json
 import pytest
 import torch
 
+from helpers.texts import BEGIN, save_tokenizer
 from helpers.tiny_mamba import NAMES, tiny
 from ssmith import adapters, api
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.settings import from_mapping, read_settings
+from ssmith.jobs.source import tokenizer_for
 from ssmith.jobs.tuning import TuneConfig, fine_tune
 from ssmith.jobs.tuning.training_set import training_set
 from ssmith.tune.adapters import LoRA, StateOffset, from_plain, methods_of
@@ -279,3 +281,28 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_loaded(place, 
     job = config(["bitfit"], "pairs.jsonl", training={**TRAINING, "device": "cuda"})
     with pytest.raises(InputError, match="device 'cuda' is not there"):
         fine_tune("nothing-of-this-name", job)
+
+
+def test_what_was_trained_outlives_a_judgement_that_fails(place, monkeypatch):
+    def failing(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("ssmith.jobs.tuning.run._judge", failing)
+    with pytest.raises(ZeroDivisionError):
+        fine_tune("mamba", config(["bitfit"], "pairs.jsonl"), out=place / "tuned")
+    monkeypatch.undo()
+    monkeypatch.chdir(place)
+    held = json.loads((place / "tuned" / "receipt.json").read_text())
+    assert held["quality"] == {"why_null": "judging did not end; the adapter is whole"}
+    whole = fine_tune("mamba", config(["bitfit"], "pairs.jsonl"))
+    assert torch.equal(outputs(api.load("tuned")), outputs(whole.model))
+
+
+def test_an_adapter_reads_with_the_tokenizer_of_its_base(place):
+    tiny("mamba", vocab_size=320).save_pretrained("base")
+    save_tokenizer("base")
+    fine_tune("base", config(["lora:out_proj"], "pairs.jsonl"), out=place / "tuned")
+    own = tokenizer_for(api.load("base"), "base")
+    through = tokenizer_for(api.load("tuned"), "tuned")
+    assert through.encode("this, then") == own.encode("this, then")
+    assert through.begin == own.begin == (BEGIN,)

@@ -14,7 +14,7 @@ from ssmith.artefact.adapter_config import CONFIG, AdapterConfig
 from ssmith.artefact.adapters import base_digest, load_adapter_
 from ssmith.artefact.layout import CONFIG as MODEL_CONFIG
 from ssmith.artefact.locate import locate
-from ssmith.core.errors import ArtefactError
+from ssmith.core.errors import ArtefactError, InputError
 from ssmith.core.settings import typed
 from ssmith.families import SequenceModel
 from ssmith.families.examples import example_batch
@@ -92,10 +92,11 @@ def lineage(directory: Path) -> list[Path]:
 
     Raises:
         ArtefactError: if an adapter is its own base, itself or through others.
+        InputError: if a base is not where its adapter says.
     """
     found = [directory]
     while is_adapter(found[-1]):
-        base = locate(base_of(found[-1]))
+        base = _located(found[-1])
         if base.resolve() in [item.resolve() for item in found]:
             way = "" if base.resolve() == found[-1].resolve() else f" by way of {found[-1]}"
             raise ArtefactError(
@@ -105,6 +106,19 @@ def lineage(directory: Path) -> list[Path]:
             )
         found.append(base)
     return found
+
+
+def _located(adapter: Path) -> Path:
+    """Return where the base of an adapter lies."""
+    named = base_of(adapter)
+    try:
+        return locate(named)
+    except InputError as error:
+        raise InputError(
+            f"{adapter} is an adapter of a base that is not there: {error.what}",
+            allowed=error.allowed,
+            next_step="say where its base lies now: --base MODEL, or `with ssmith.api.based_on(…):`",
+        ) from error
 
 
 def head_of(directory: Path) -> HeadConfig | None:

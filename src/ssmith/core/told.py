@@ -19,7 +19,7 @@ def told_of(details: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     Returns:
         Values that look like something else than they were taken for, what stands before each row
-        of text, keys that were passed over, how a table was separated, and what errors are measured in.
+        of text, keys that were passed over, how a table was separated, and the unit of errors.
     """
     found = [("suspicious-values", item) for item in details.get("suspicions", ())]
     begin = details.get("before_each_row", "")

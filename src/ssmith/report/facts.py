@@ -127,11 +127,11 @@ def provenance(receipt: Receipt) -> list[tuple[str, list[Fact]]]:
             "Model",
             [
                 _fact(model, "name", "name"),
-                _fact(model, "family", "family"),
-                _fact(model, "task", "task"),
-                Fact(label="layers", value=_layers(model)),
+                # What a receipt of this kind does not hold is no gap in it.
+                *_known(model, "family", "task"),
+                *([Fact(label="layers", value=_layers(model))] if model.get("layers") else []),
                 _fact(model, "digest_before", "digest before", code=True),
-                _fact(model, "digest_after", "digest after", code=True),
+                *_known(model, "digest_after", code=True),
             ],
         ),
         (
@@ -172,6 +172,13 @@ def _fact(section: dict[str, Any], key: str, label: str, *, code: bool = False) 
     return Fact(label=label, value=_value(section, key, missing="not recorded"), code=code)
 
 
+def _known(section: dict[str, Any], *keys: str, code: bool = False) -> list[Fact]:
+    """Return facts of the keys that a section has."""
+    return [
+        _fact(section, key, key.replace("_", " "), code=code) for key in keys if section.get(key)
+    ]
+
+
 def _value(section: dict[str, Any], key: str, missing: str = NOT_MEASURED) -> str:
     value = section.get(key)
     return missing if value is None or value == "" else _plain(value)
@@ -179,11 +186,7 @@ def _value(section: dict[str, Any], key: str, missing: str = NOT_MEASURED) -> st
 
 def _layers(model: dict[str, Any]) -> str:
     value = model.get("layers")
-    return (
-        str(len(value))
-        if isinstance(value, list | dict)
-        else _value(model, "layers", "not recorded")
-    )
+    return str(len(value)) if isinstance(value, list | dict) else _plain(value)
 
 
 def _settings(section: dict[str, Any], prefix: str = "") -> list[Fact]:
