@@ -117,7 +117,7 @@ def _located(adapter: Path) -> Path:
         raise InputError(
             f"{adapter} is an adapter of a base that is not there: {error.what}",
             allowed=error.allowed,
-            next_step="say where its base lies now: --base MODEL, or `with ssmith.api.based_on(…):`",
+            next_step="say where its base lies now: --base MODEL, or ssmith.api.based_on(MODEL)",
         ) from error
 
 
