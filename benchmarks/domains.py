@@ -143,15 +143,18 @@ class Task:
         return sm.load(path)
 
     def value(self, model: torch.nn.Module, part: Sequences) -> float:
-        """Return the accuracy, or the mean absolute error in the target's own units."""
-        outputs = predict(model, part)
-        if not self.preparation.targets:
-            return float((outputs.argmax(1) == part.y).double().mean())
-        said, truth = (
-            self.preparation.targets_back(item.reshape(len(part), -1).numpy())
-            for item in (outputs, part.y)
-        )
-        return float(np.abs(said - truth).mean())
+        return value_of(model, part, self.preparation)
+
+
+def value_of(model: torch.nn.Module, part: Sequences, preparation: Preparation | None) -> float:
+    """Return the accuracy, or the mean absolute error in the target's own units."""
+    outputs = predict(model, part)
+    if preparation is None or not preparation.targets:
+        return float((outputs.argmax(1) == part.y).double().mean())
+    said, truth = (
+        preparation.targets_back(item.reshape(len(part), -1).numpy()) for item in (outputs, part.y)
+    )
+    return float(np.abs(said - truth).mean())
 
 
 def measure_dense(task: Task, target: SequenceData, seeds: tuple[int, ...]) -> None:

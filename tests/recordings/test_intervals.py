@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from ssmith import adapters
 from ssmith.core.errors import DataError, InputError
 from ssmith.core.preparation import INTERVAL, PrepareConfig
 from ssmith.families import LTIOptions, SequenceConfig, SequenceModel
@@ -92,6 +93,31 @@ def test_step_by_step_with_its_times_it_is_the_whole(uneven, tmp_path):
     with pytest.raises(DataError, match="before its last step"):
         served.step([[1.0]], ["m0"], [0.0])
     assert new_rows(made.preparation, uneven).rows.x.shape[2] == 2
+
+
+def test_padding_may_hold_anything_and_adapters_are_heeded(uneven, tmp_path):
+    made = prepare(uneven, PrepareConfig(**HOW))
+    model = model_of(made, intervals=True).eval()
+    with torch.no_grad():
+        x, lengths = made.data.split("train").x[:4], torch.tensor([20, 13, 7, 20])
+        nothing = torch.full((4, 9, 2), torch.nan)
+        found = model(torch.cat([x, nothing], dim=1), lengths)
+        alone = torch.cat([model(x[i : i + 1, :n]) for i, n in enumerate(lengths.tolist())])
+        torch.testing.assert_close(found, alone, atol=1e-5, rtol=0)
+        for method in ("state-offset-y", "initial-state"):
+            adapters.attach_(model, adapters.from_plain(method), name="one")
+            for value in adapters.state(model, "one").values():
+                value.fill_(0.5)
+            tuned = model(x)
+            assert (tuned - model(x, torch.full((4,), 20))).abs().max() < 1e-5
+            with adapters.disabled(model):
+                assert (tuned - model(x)).abs().max() > 1e-3
+            # Step by step from where a sequence starts, offsets are heeded as well.
+            state = model.initial_state(4)
+            for step in range(20):
+                answer, state = model.step(x[:, step], state)
+            torch.testing.assert_close(answer, tuned, atol=1e-5, rtol=0)
+            adapters.detach_(model, "one")
 
 
 def test_only_what_can_takes_it_as_its_step():

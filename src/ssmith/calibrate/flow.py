@@ -22,8 +22,9 @@ from ssmith.families.parts.padding import Padding
 class Flow:
     """What flows through a site in one call.
 
-    ``wanted`` is what it should give, ``valid`` says which steps count (None: all do), ``moved``
-    whether they stand in another order than in the network.
+    ``wanted`` is what it should give, ``valid`` says which steps count (None: all do), ``widths``
+    how wide they are (None: as usual), ``moved`` whether they stand in another order than in the
+    network.
     """
 
     given: Float[Tensor, "b l m"]
@@ -31,6 +32,7 @@ class Flow:
     output: Float[Tensor, "b l m"] | None = None
     valid: Bool[Tensor, "b l"] | None = None
     wanted: Float[Tensor, "b l m"] | None = None
+    widths: Float[Tensor, "b l"] | None = None
     moved: bool = False
 
     def recording(self) -> Recording:
@@ -42,6 +44,7 @@ class Flow:
         return Recording(
             u=u, y=y.cpu(), wanted=(y if self.wanted is None else self.wanted).cpu(),
             valid=torch.ones(u.shape[:2], dtype=torch.bool) if valid is None else valid.cpu(),
+            widths=None if self.widths is None else self.widths.cpu(),
         )  # fmt: skip
 
     def sorted(self) -> Flow:
@@ -70,7 +73,14 @@ def flows_of(
     """Return what flows through a site in one batch."""
     outputs = [None] * len(calls) if wanted is None else [call.output for call in wanted]
     return [
-        Flow(given=call.given, mask=call.mask, output=call.output, valid=mask, wanted=output)
+        Flow(
+            given=call.given,
+            mask=call.mask,
+            output=call.output,
+            valid=mask,
+            wanted=output,
+            widths=call.widths,
+        )
         for call, mask, output in zip(calls, valid_of(valid, site, calls), outputs, strict=True)
     ]
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Complex128, Float64
+from jaxtyping import Complex128, Float, Float64
 from torch import Tensor
 
 from ssmith.calibrate.record import Recording, respond
-from ssmith.calibrate.sums import complex_product
+from ssmith.calibrate.sums import complex_product, varied
 from ssmith.core.gramian import complex_rows
 from ssmith.core.layers import Modes
-from ssmith.ops.diagonal import diagonal_scan
+from ssmith.ops.diagonal import diagonal_scan, varied_scan
 
 STEPS = 12
 """Conjugate gradient steps; each lowers the error, and few of them are most of the gain."""
@@ -46,7 +46,9 @@ def fit_inputs(
     least = SETTLED * power
     for _ in range(steps):
         moved = replace(modes, B_bar=scale * direction)
-        change = [respond(moved, item.u) * item.valid.unsqueeze(-1) for item in recordings]
+        change = [
+            respond(moved, item.u, item.widths) * item.valid.unsqueeze(-1) for item in recordings
+        ]
         curvature = float(sum((item * item).sum() for item in change))
         if not power > least or not curvature > 0:
             break
@@ -67,12 +69,27 @@ def _adjoint(
     C_back = None if modes.C_back is None else modes.C_back.conj().mT
     total = torch.zeros(2 * modes.count, recordings[0].u.shape[-1], dtype=torch.float64)
     for item, e in zip(recordings, errors, strict=True):
-        back = diagonal_scan(A, complex_product(e, C), reverse=True)[0]
+        back = _returned(modes, A, complex_product(e, C), item.widths)
         if C_back is not None:
             back = back + diagonal_scan(A, complex_product(e, C_back))[0]
         total = total + torch.view_as_real(back).flatten(-2).flatten(0, 1).mT @ item.u.flatten(0, 1)
     factor = 2.0 if modes.conjugate else 1.0
     return complex_rows(factor * total) * modes.present.unsqueeze(-1)
+
+
+def _returned(
+    modes: Modes,
+    A: Complex128[Tensor, "s"],
+    errors: Complex128[Tensor, "b l s"],
+    widths: Float[Tensor, "b l"] | None,
+) -> Complex128[Tensor, "b l s"]:
+    """Return what errors of the states say of what each step took in, backwards in time."""
+    if widths is None:
+        return diagonal_scan(A, errors, reverse=True)[0]
+    A_bar, gain = (item.conj().resolve_conj() for item in varied(modes, widths))
+    # What comes back to a step has decayed over the one after it.
+    found = varied_scan(A_bar.flip(1).roll(1, 1), errors.flip(1)).flip(1)
+    return gain * found
 
 
 def _preconditioner(modes: Modes, recordings: Sequence[Recording]) -> Tensor:

@@ -49,7 +49,8 @@ def measure_moments(
         for name, total in sums.items():
             for flow in flows_of(name, own[name], batch.valid, other.get(name)):
                 record = flow.recording()
-                total.add(record.u, record.valid, record.missing() if other else None)
+                missing = record.missing() if other else None
+                total.add(record.u, record.valid, missing, record.widths)
     return {name: total.result() for name, total in sums.items()}
 
 

@@ -21,13 +21,14 @@ class Call:
     """A site, called once.
 
     ``place`` is its number among all calls of a pass, ``mask`` the ``attention_mask`` it was called
-    with, ``output`` None where it was not asked for.
+    with, ``output`` None where it was not asked for, ``widths`` those of uneven steps.
     """
 
     place: int
     given: Float[Tensor, "b l m"]
     mask: Tensor | None = None
     output: Float[Tensor, "b l m"] | None = None
+    widths: Float[Tensor, "b l"] | None = None
 
 
 class _ReachedError(BaseException):
@@ -60,9 +61,10 @@ def observe(
 
             def before(_: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
                 given = next(tensors_in((args, kwargs)))
-                mask = kwargs.get("attention_mask")
+                mask, widths = kwargs.get("attention_mask"), kwargs.get("widths")
                 place = sum(map(len, calls.values()))
-                calls[name].append(Call(place=place, given=given.detach(), mask=mask))
+                call = Call(place=place, given=given.detach(), mask=mask, widths=widths)
+                calls[name].append(call)
                 if not outputs:
                     reached(name)
 

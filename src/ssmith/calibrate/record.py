@@ -24,13 +24,15 @@ from ssmith.core.moments import Moments
 class Recording:
     """Some sequences as one layer sees them, in the model's own type.
 
-    ``wanted`` is the output wanted of it; ``valid`` is True at the steps that count.
+    ``wanted`` is the output wanted of it; ``valid`` is True at the steps that count; ``widths`` are
+    those of uneven steps.
     """
 
     u: Float[Tensor, "b l m"]
     y: Float[Tensor, "b l m"]
     wanted: Float[Tensor, "b l m"]
     valid: Bool[Tensor, "b l"]
+    widths: Float[Tensor, "b l"] | None = None
 
     def double(self) -> Recording:
         """Return a copy in double precision."""
@@ -43,6 +45,7 @@ class Recording:
             y=self.y[index],
             wanted=self.wanted[index],
             valid=self.valid[index],
+            widths=None if self.widths is None else self.widths[index],
         )
 
     def missing(self) -> Float64[Tensor, "b l m"]:
@@ -57,13 +60,17 @@ class Recording:
         ``states`` are those of these modes on this input, where they are known already.
         """
         u = self.u.double()
-        own = read(modes, states_of(modes, u) if states is None else states, u.shape[-1])
+        if states is None:
+            states = states_of(modes, u, self.widths)
+        own = read(modes, states, u.shape[-1])
         return (self.wanted - D * u - own) * self.valid.unsqueeze(-1)
 
 
-def respond(modes: Modes, u: Float64[Tensor, "b l m"]) -> Float64[Tensor, "b l m"]:
+def respond(
+    modes: Modes, u: Float64[Tensor, "b l m"], widths: Float[Tensor, "b l"] | None = None
+) -> Float64[Tensor, "b l m"]:
     """Return what a layer's states add to its output."""
-    return read(modes, states_of(modes, u), u.shape[-1])
+    return read(modes, states_of(modes, u, widths), u.shape[-1])
 
 
 def read(modes: Modes, states: States, width: int) -> Float64[Tensor, "b l m"]:
@@ -89,11 +96,11 @@ def moments_of_record(
     sums = sums_for(modes)
     for item in recordings:
         if not isinstance(sums, StateSums):
-            sums.add(item.u, item.valid, item.residual(modes, D))
+            sums.add(item.u, item.valid, item.residual(modes, D), item.widths)
             continue
         for index in sums.blocks(item.u):
             some = item.take(index).double()
-            states = states_of(modes, some.u)
+            states = states_of(modes, some.u, some.widths)
             sums.add_states(states, some.u, some.valid, some.residual(modes, D, states))
     return sums.result()
 
@@ -102,5 +109,5 @@ def moments_between(modes: Modes, recordings: Sequence[Recording]) -> Moments:
     """Return the moments of a layer as it ran, from correlations where they suffice."""
     sums = sums_for(modes)
     for item in recordings:
-        sums.add(item.u, item.valid, item.missing())
+        sums.add(item.u, item.valid, item.missing(), item.widths)
     return sums.result()

@@ -69,7 +69,10 @@ class CorrelationSums:
         u: Float[Tensor, "b l m"],
         valid: Bool[Tensor, "b l"],
         lacking: Float[Tensor, "b l m"] | None,
+        widths: Float[Tensor, "b l"] | None = None,
     ) -> None:
+        # No SISO layer reads widths: its steps are even.
+        del widths
         on = valid.cpu().unsqueeze(-1)
         rows = self._channels(u.double().cpu() * on)
         e = torch.zeros_like(rows)

@@ -14,7 +14,8 @@ from ssmith.core.errors import DataError, NumericalError
 from ssmith.core.layers import Modes
 from ssmith.core.layout import Layout
 from ssmith.core.moments import Moments
-from ssmith.ops.diagonal import diagonal_scan
+from ssmith.ops.diagonal import diagonal_scan, varied_scan
+from ssmith.ops.discretise import discretise, undiscretise
 
 ROWS = 2**22
 """Complex numbers of state that are held at once; longer batches are cut into fewer sequences."""
@@ -32,6 +33,7 @@ class Sums(Protocol):
         u: Float[Tensor, "b l m"],
         valid: Bool[Tensor, "b l"],
         lacking: Float[Tensor, "b l m"] | None,
+        widths: Float[Tensor, "b l"] | None = None,
     ) -> None:
         """Add the steps of some sequences."""
 
@@ -56,11 +58,13 @@ class StateSums:
         u: Float[Tensor, "b l m"],
         valid: Bool[Tensor, "b l"],
         lacking: Float[Tensor, "b l m"] | None,
+        widths: Float[Tensor, "b l"] | None = None,
     ) -> None:
         for index in self.blocks(u):
             given = u[index].double().cpu()
             rest = None if lacking is None else lacking[index].double().cpu()
-            self.add_states(states_of(self.modes, given), given, valid[index].cpu(), rest)
+            states = states_of(self.modes, given, None if widths is None else widths[index])
+            self.add_states(states, given, valid[index].cpu(), rest)
 
     def blocks(self, u: Float[Tensor, "b l m"]) -> tuple[Int64[Tensor, "_"], ...]:
         """Return which sequences are taken together, so that their states fit into memory."""
@@ -105,14 +109,34 @@ def accumulate(sums: dict[str, Tensor], found: Mapping[str, Tensor]) -> None:
         sums[name] = before + (pad(value, (0, -missing)) if missing < 0 else value)
 
 
-def states_of(modes: Modes, u: Float[Tensor, "b l m"]) -> States:
-    """Return a layer's states on sequences, and those of the backward branch if it has one."""
+def states_of(
+    modes: Modes, u: Float[Tensor, "b l m"], widths: Float[Tensor, "b l"] | None = None
+) -> States:
+    """Return a layer's states on sequences, and those of the backward branch if it has one.
+
+    ``widths`` are those of uneven steps, which no layer reads that has a backward branch.
+    """
     B = modes.B_bar * modes.present.unsqueeze(-1)
     Bu = complex_product(u, B.mT) if modes.channel is None else u[..., modes.channel] * B[:, 0]
+    if widths is not None:
+        A_bar, gain = varied(modes, widths.cpu())
+        return varied_scan(A_bar, gain * Bu), None
     front = diagonal_scan(modes.A_bar, Bu)[0]
     if modes.C_back is None:
         return front, None
     return front, diagonal_scan(modes.A_bar, Bu, reverse=True)[0]
+
+
+def varied(
+    modes: Modes, widths: Float[Tensor, "b l"]
+) -> tuple[Complex128[Tensor, "b l s"], Complex128[Tensor, "b l s"]]:
+    """Return what steps of other widths make of ``A_bar``, and times what they take ``B_bar``."""
+    kind, usual = modes.discretisation, torch.ones(modes.count, dtype=torch.float64)
+    drift = modes.drift
+    if drift is None:
+        drift = undiscretise(modes.A_bar, usual, kind)
+    A_bar, gain = discretise(drift, widths.double()[..., None] * usual, kind)
+    return A_bar, gain / discretise(drift, usual, kind)[1]
 
 
 def complex_product(
@@ -128,8 +152,7 @@ def mean_of(layer: str, sums: Mapping[str, Tensor], steps: int) -> Moments:
     if not steps:
         raise DataError(
             "there is no valid step to calibrate on",
-            next_step="check the lengths; a model that reads how long steps lasted is cut without "
-            "data: --method last, or aire",
+            next_step="check the lengths",
         )
     means = {name: value / steps for name, value in sums.items()}
     if not all(bool(torch.isfinite(value).all()) for value in means.values()):

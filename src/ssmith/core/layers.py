@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Complex128, Float64, Int64
@@ -60,6 +61,9 @@ class Modes:
         grid: shape in which users see the states, ``(n,)`` or ``(m, n)``; its product is ``s``.
             A layer whose channels hold unequal numbers of states has the flat grid ``(s,)``.
         present: False where a mask has already switched the mode off.
+        drift: ΛΔ, which the width of a step multiplies where steps are uneven; None for what
+            ``A_bar`` says of it, the slowest turn of all that it may be.
+        discretisation: how ``drift`` became ``A_bar``.
     """
 
     layer: str
@@ -71,6 +75,8 @@ class Modes:
     conjugate: bool
     grid: tuple[int, ...]
     present: Bool[Tensor, "s"]
+    drift: Complex128[Tensor, "s"] | None = None
+    discretisation: Literal["zoh", "bilinear"] = "zoh"
 
     @property
     def count(self) -> int:
@@ -97,6 +103,7 @@ class Modes:
             channel=None if self.channel is None else self.channel[keep],
             grid=(int(keep.sum()),),
             present=self.present[keep],
+            drift=None if self.drift is None else self.drift[keep],
         )
 
 

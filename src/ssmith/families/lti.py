@@ -168,9 +168,14 @@ class LTILayer(nn.Module, ABC):
         """Replace C (and C_back) and add to D; replace A and B where there are values for them."""
 
     def forward(
-        self, u: Float[Tensor, "b l m"], lengths: Int64[Tensor, "b"] | None = None
+        self,
+        u: Float[Tensor, "b l m"],
+        lengths: Int64[Tensor, "b"] | None = None,
+        widths: Float[Tensor, "b l"] | None = None,
     ) -> Float[Tensor, "b l m"]:
-        """Return `scan`'s output from a zero state."""
+        """Return the output of `scan`, or of `varied` where there are widths, from a zero state."""
+        if widths is not None:
+            return self.varied(u, widths, lengths=lengths)[0]
         return self.scan(u, lengths=lengths)[0]
 
     @property

@@ -133,4 +133,5 @@ def _placed(modes: Modes, stays: Bool[Tensor, "s"], small: Modes) -> Modes:
         C=put(modes.C, small.C),
         C_back=back,
         present=stays,
+        drift=None,
     )

@@ -80,6 +80,7 @@ def reduce_modes(
         C=modes.C.clone(),
         C_back=None if modes.C_back is None else modes.C_back.clone(),
         present=modes.present & keep,
+        drift=None,
     )
     conditions, hankel, findings = [1.0], [], []
     for group in range(len(layout.slots)):

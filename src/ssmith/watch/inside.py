@@ -222,7 +222,9 @@ def _energies(
             flows = [flow.sorted() for flow in flows_of(name, dense, batch.valid)]
             module = pair.dense.get_submodule(name)
             for flow in flows:
-                each = removed_energy(pair.removed[name], module, flow.given, flow.valid)
+                each = removed_energy(
+                    pair.removed[name], module, flow.given, flow.valid, flow.widths
+                )
                 for place, (gone, whole) in each.items():
                     where = found.setdefault(f"{name}.{place}" if place else name, {})
                     where["removed"] = where.get("removed", torch.zeros(1)) + gone

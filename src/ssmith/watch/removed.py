@@ -135,6 +135,7 @@ def removed_energy(
     module: nn.Module,
     given: Float[Tensor, "b l m"],
     valid: Bool[Tensor, "b l"] | None,
+    widths: Float[Tensor, "b l"] | None = None,
 ) -> dict[str, Energies]:
     """Return what the removed part of a site would have given for some rows.
 
@@ -148,6 +149,7 @@ def removed_energy(
         module: the site in the dense model.
         given: its input.
         valid: which steps count; all if None.
+        widths: of uneven steps; None where all are as wide as usual.
 
     Returns:
         Energies by place in the site: ``""`` for its states, else the name of a projection.
@@ -155,7 +157,7 @@ def removed_energy(
     view: View = view_of(removed.site, module)
     on = torch.ones(given.shape[:2], dtype=torch.bool) if valid is None else valid.cpu()
     if isinstance(view, LTIView):
-        return {"": _of_modes(removed, view.modes(), given, on)}
+        return {"": _of_modes(removed, view.modes(), given, on, widths)}
     if not isinstance(view, SelectiveLayer):
         raise NotImplementedError(f"what a cut of {removed.site} carries is not known")
     parts = view.parts(given, valid)
@@ -207,7 +209,11 @@ def _energy(
 
 
 def _of_modes(
-    removed: Removed, modes: Modes, given: Float[Tensor, "b l m"], on: Bool[Tensor, "b l"]
+    removed: Removed,
+    modes: Modes,
+    given: Float[Tensor, "b l m"],
+    on: Bool[Tensor, "b l"],
+    widths: Float[Tensor, "b l"] | None,
 ) -> Energies:
     assert removed.state is not None
     gone = modes.present & ~removed.state.reshape(-1)
@@ -215,7 +221,12 @@ def _of_modes(
     for chosen in (gone, modes.present):
         some = modes.only(chosen)
         rows = [
-            _rows_of(some, given[index].double().cpu(), on[index])
+            _rows_of(
+                some,
+                given[index].double().cpu(),
+                on[index],
+                None if widths is None else widths[index],
+            )
             for index in _blocks(len(given), given.shape[1] * max(1, some.count))
         ]
         parts.append(torch.cat(rows))
@@ -223,13 +234,16 @@ def _of_modes(
 
 
 def _rows_of(
-    modes: Modes, u: Float64[Tensor, "b l m"], on: Bool[Tensor, "b l"]
+    modes: Modes,
+    u: Float64[Tensor, "b l m"],
+    on: Bool[Tensor, "b l"],
+    widths: Float[Tensor, "b l"] | None,
 ) -> Float64[Tensor, "b"]:
     """Return the energy of what some states give, by row."""
     if not modes.count:
         return torch.zeros(len(u), dtype=torch.float64)
     layout = Layout.of(modes)
-    front, back = states_of(modes, u)
+    front, back = states_of(modes, u, widths)
     z = layout.features(front.flatten(0, 1), None if back is None else back.flatten(0, 1))
     y = z @ layout.weight(modes.C, modes.C_back)
     energy = y.square().sum((0, 2)).view(on.shape)

@@ -104,8 +104,13 @@ class S4DLayer(LTILayer):
         )
 
     def forward(
-        self, u: Float[Tensor, "b l m"], lengths: Int64[Tensor, "b"] | None = None
+        self,
+        u: Float[Tensor, "b l m"],
+        lengths: Int64[Tensor, "b"] | None = None,
+        widths: Float[Tensor, "b l"] | None = None,
     ) -> Float[Tensor, "b l m"]:
+        if widths is not None:
+            return self.varied(u, widths)[0]
         # Without a state to hand on, the kernel alone is needed.
         run = self.discretise()
         return self._convolved(u, run, _powers(run.A_bar, u.shape[1]))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import torch
 from jaxtyping import Complex, Float, Int64
 from torch import Tensor, nn
 
 from ssmith.core.compensation import Readout
+from ssmith.core.layers import Modes
 from ssmith.families.lti import CLIP_RE, Discrete, LTILayer, LTIOptions, last_valid
 from ssmith.families.s5.init import block_diagonal_hippo, log_steps
 from ssmith.ops.diagonal import diagonal_scan, varied_scan
@@ -70,6 +72,12 @@ class S5Layer(LTILayer):
         A_bar, gain = discretise(Lambda, dt, self.options.discretisation)
         B_bar = gain.unsqueeze(-1) * torch.view_as_complex(self.get_parameter("B"))
         return A_bar, B_bar, *self._readouts()
+
+    def live_modes(self, name: str) -> Modes:
+        Lambda, dt = self._continuous()
+        drift = (Lambda * dt).to(torch.complex128)
+        kind = self.options.discretisation
+        return replace(super().live_modes(name), drift=drift, discretisation=kind)
 
     def discretise(self) -> Discrete:
         A_bar, B_bar, C, C_back = self._modal()

@@ -33,9 +33,8 @@ class Block(nn.Module):
     ) -> Float[Tensor, "b l m"]:
         """Run over whole sequences; ``valid`` is False at padded steps."""
         cleared = _clear(self.norm(u), valid)
-        if widths is not None:
-            return u + self._after(self.ssm.varied(cleared, widths)[0])
-        return u + self._after(self.ssm(cleared))
+        given = {} if widths is None else {"widths": widths}
+        return u + self._after(self.ssm(cleared, **given))
 
     def scan(
         self,

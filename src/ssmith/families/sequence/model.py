@@ -75,7 +75,7 @@ class SequenceModel(nn.Module):
         self._check(x)
         steps = _steps(x, lengths)
         valid = None if lengths is None else _valid(steps, x.shape[1])
-        x, widths = self._apart(x)
+        x, widths = self._apart(x, valid)
         u = self._encode(x, valid)
         for block in self._blocks():
             u = block(u, valid, widths)
@@ -109,7 +109,7 @@ class SequenceModel(nn.Module):
         self._check(x)
         steps = _steps(x, lengths)
         valid = _valid(steps, x.shape[1])
-        x, widths = self._apart(x)
+        x, widths = self._apart(x, valid)
         u = self._encode(x, valid)
         layers: list[Tensor] = []
         for block, start, discrete in zip(
@@ -177,9 +177,14 @@ class SequenceModel(nn.Module):
         encoded: Tensor = self.encoder(x)
         return encoded
 
-    def _apart(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _apart(
+        self, x: Tensor, valid: Bool[Tensor, "b l 1"] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Return what is encoded, and how long each step was where the last channel says it."""
-        return (x[..., :-1], x[..., -1].clamp(min=0)) if self.config.intervals else (x, None)
+        if not self.config.intervals:
+            return x, None
+        widths = x[..., -1].clamp(min=0)
+        return x[..., :-1], widths if valid is None else widths.masked_fill(~valid.squeeze(-1), 0)
 
     def _check(self, x: Tensor, axes: str = "batch, length") -> None:
         config = self.config

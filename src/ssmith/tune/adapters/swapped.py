@@ -59,6 +59,7 @@ def _subclass(plain: Any, tuned: tuple[str, ...]) -> Any:
         body["forward"] = _linear_forward
     if issubclass(plain, LTILayer):
         body |= {"forward": _lti_forward, "scan": _lti_scan, "step": _lti_step}
+        body["varied"] = _lti_varied
         body["initial_state"] = _lti_initial_state
     return type(plain.__name__, (plain,), body)
 
@@ -116,8 +117,13 @@ def _with_offset(layer: Any, y: Tensor) -> Tensor:
 
 
 def _lti_forward(
-    self: Any, u: Float[Tensor, "b l m"], lengths: Int64[Tensor, "b"] | None = None
+    self: Any,
+    u: Float[Tensor, "b l m"],
+    lengths: Int64[Tensor, "b"] | None = None,
+    widths: Float[Tensor, "b l"] | None = None,
 ) -> Float[Tensor, "b l m"]:
+    if widths is not None:
+        return _lti_varied(self, u, widths, lengths=lengths)[0]
     plain, start = plain_class(type(self)), _start(self, u.shape[0])
     # The common forward runs `scan`, which heeds the offset by itself.
     if start is None and plain.forward is not LTILayer.forward:
@@ -135,6 +141,18 @@ def _lti_scan(
 ) -> tuple[Float[Tensor, "b l m"], Complex[Tensor, "b s"]]:
     before = _start(self, u.shape[0]) if state is None else state
     y, last = plain_class(type(self)).scan(self, u, before, lengths, discrete)
+    return _with_offset(self, y), last
+
+
+def _lti_varied(
+    self: Any,
+    u: Float[Tensor, "b l m"],
+    widths: Float[Tensor, "b l"],
+    state: Complex[Tensor, "b s"] | None = None,
+    lengths: Int64[Tensor, "b"] | None = None,
+) -> tuple[Float[Tensor, "b l m"], Complex[Tensor, "b s"]]:
+    before = _start(self, u.shape[0]) if state is None else state
+    y, last = plain_class(type(self)).varied(self, u, widths, before, lengths)
     return _with_offset(self, y), last
 
 
