@@ -65,16 +65,16 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 MODELS = (*SETTINGS, *VARIANTS)
 
 
-def build(name: str, dtype: torch.dtype = torch.float64) -> Any:
+def build(name: str, dtype: torch.dtype = torch.float64, **more: Any) -> Any:
     """Return a model, in eval mode, with every weight large enough to matter."""
-    return copy.deepcopy(_built(name)).to(dtype)
+    return copy.deepcopy(_built(name, **more)).to(dtype)
 
 
 @cache
-def _built(name: str) -> Any:
+def _built(name: str, **more: Any) -> Any:
     base, changes = VARIANTS.get(name, (name, {}))
     make = tiny if base in ("mamba", "falcon_mamba", "mamba2") else tiny_hybrid
-    model = make(base, dtype=torch.float32, **(_WIDTH | SETTINGS[base] | changes))
+    model = make(base, dtype=torch.float32, **(_WIDTH | SETTINGS[base] | changes | more))
     draw = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():

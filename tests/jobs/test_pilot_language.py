@@ -4,7 +4,9 @@ import dataclasses
 import json
 
 import pytest
+import torch
 
+from helpers.every_unit import build
 from helpers.tiny_mamba import tiny
 from jobs.language import QUICK, trained, write_text
 from jobs.toy import contents
@@ -189,6 +191,29 @@ def test_settings_outside_their_domain_are_refused(change, words):
 def test_what_the_model_has_not_is_refused_before_the_first_file(start, tmp_path, change, words):
     with pytest.raises(SsmithError, match=words):
         start(dataclasses.replace(QUICK, **change))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("unit", "shares"), [("expert", (0.25, 0.5)), ("neuron", (0.5,))])
+def test_units_of_a_hybrid_are_cut_too(tmp_path, place, unit, shares):
+    model = build("granitemoehybrid", torch.float32, vocab_size=256)
+    model.save_pretrained(tmp_path / "hybrid")
+    config = dataclasses.replace(
+        QUICK, units=(unit,), target="stock", sparsities=None if len(shares) > 1 else shares
+    )
+    done = pilot(str(tmp_path / "hybrid"), str(place / "squares.txt"), tmp_path / "out", config)
+    assert done.removed[unit]["after"] < done.removed[unit]["before"]
+    assert done.parity["passed"]
+    stages = (tmp_path / "out" / "stages").glob("sweep-auto-*.json")
+    assert {float(path.stem.removeprefix("sweep-auto-")) for path in stages} == set(shares)
+
+
+def test_what_the_target_does_not_open_is_refused_before_the_first_file(tmp_path, place):
+    model = build("granitemoehybrid", torch.float32, vocab_size=256)
+    model.save_pretrained(tmp_path / "hybrid")
+    config = dataclasses.replace(QUICK, units=("head_dim",), target="stock", sparsities=(0.25,))
+    with pytest.raises(UnsupportedError, match="stock would not open the result"):
+        pilot(str(tmp_path / "hybrid"), str(place / "squares.txt"), tmp_path / "out", config)
     assert not (tmp_path / "out").exists()
 
 

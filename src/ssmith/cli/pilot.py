@@ -10,7 +10,7 @@ from ssmith.cli.recipe import config_of, recipe_of
 
 _CONFIG = "ssmith.jobs.pilot.config:PilotConfig"
 _GROUPS = (
-    ("", "", "units method baselines sparsities refine compensate samples metric"),
+    ("", "", "units method baselines sparsities refine compensate target samples metric"),
     ("what is accepted", "",
      "max_loss min_gain proof allow_copies own_metric own_lower_is_better own_max_loss"),
     ("recovery", "cut models learn from the dense one; larger cuts are tried with it",

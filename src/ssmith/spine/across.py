@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress
 from ssmith.core.rows import Rows
+from ssmith.core.unit import Coupling
 from ssmith.evaluation.step_time import step_seconds
 from ssmith.families import Site, model_digest, sites
 from ssmith.spine.depth import Trials
@@ -241,21 +243,33 @@ def _choices(model: nn.Module, budget: Budget) -> dict[str, _Choice]:
 def _choice(budget: Budget, there: Mapping[str, Site]) -> _Choice:
     """Return the shares that can go of some layers' units."""
     tables = {name: site.coupling(budget.unit) for name, site in there.items()}
-    step = max(table.count // table.per_block for table in tables.values())
-    shares = []
-    for share in SHARES:
-        try:
-            counts = removed_counts(tables, replace(budget, sparsity=share))
-        except InputError:
-            continue
-        shares.append(max(counts.values()) / step)
+    step, shares = _possible(tables, budget.unit, SHARES)
     if not shares:
         raise UnsupportedError(
             f"{budget.unit}: no share of it can go",
             allowed=f"units of which one of {', '.join(f'{share:g}' for share in SHARES)} can",
             next_step="leave it out",
         )
-    return _Choice(budget=budget, layers=len(there), shares=tuple(dict.fromkeys(shares)), step=step)
+    return _Choice(budget=budget, layers=len(there), shares=shares, step=step)
+
+
+def shares_that_go(model: nn.Module, unit: str, shares: Sequence[float]) -> tuple[float, ...]:
+    """Return those of some shares of a unit that every layer can lose, in whole units."""
+    there = sites_with(model, Budget(unit, 0.5))
+    return _possible({name: site.coupling(unit) for name, site in there.items()}, unit, shares)[1]
+
+
+def _possible(
+    tables: dict[str, Coupling], unit: str, shares: Sequence[float]
+) -> tuple[int, tuple[float, ...]]:
+    """Return how many units the largest layer has in each part, and which shares can go."""
+    step = max((table.count // table.per_block for table in tables.values()), default=0)
+    found: list[float] = []
+    for share in shares:
+        with suppress(InputError):
+            counts = removed_counts(tables, Budget(unit, share))
+            found += [max(counts.values()) / step] if counts else []
+    return step, tuple(dict.fromkeys(found))
 
 
 def _scale(model: nn.Module, target: Target) -> Callable[[Sequence[Budget]], float]:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ssmith.artefact.openers import OPENERS, Opener
 from ssmith.core.budget import AUTO, NONE
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
@@ -16,7 +17,9 @@ from ssmith.jobs.measuring import MeasuringConfig
 from ssmith.jobs.source import RowsConfig
 from ssmith.jobs.tuning.recovery import RecoveryConfig
 
-UNITS = ("state", "entry", "weight")
+BESIDE = ("neuron", "kv_group", "head", "head_dim", "expert")
+"""Units of hybrids that methods with data know."""
+UNITS = ("state", "entry", "weight", *BESIDE)
 _LENGTH, _WINDOWS = 1024, 64
 _SAMPLES, _CALIBRATION_WINDOWS = 256, 64
 _OF_TEXT = ("length", "windows", "test_windows", "field", "lm_eval", "group")
@@ -31,8 +34,9 @@ class PilotConfig(AsDict, MeasuringConfig):
     """What to try, what to accept, what it costs.
 
     Args:
-        units: what is cut: ``state``, ``entry`` (of A_log), ``weight`` (of projections); or entries
-            and weights together, the same share of both.
+        units: what is cut: ``state``, ``entry`` (of A_log), ``weight`` (of projections), of hybrids
+            ``neuron``, ``kv_group``, ``head``, ``head_dim`` or ``expert``; or entries and weights
+            together, the same share of both.
         method: what cuts: a criterion by name (see `ssmith list`), or ``"auto"``: the best known
             for selective layers, and for S5 and S4D the best on the selection split of State-OBS,
             balanced truncation, AIRE and LAST (``"auto-data-free"``: of AIRE and LAST alone, which
@@ -40,6 +44,8 @@ class PilotConfig(AsDict, MeasuringConfig):
             entries and weights it names what scores entries; weights go by what belongs to it.
         baselines: methods measured beside it, without compensation, the method itself left out;
             those known for the unit if None.
+        target: what must open the result: ``engine`` (ssmith), ``stock`` transformers,
+            ``llama.cpp`` or ``vllm``; cuts that it does not open are refused before any work.
         compensate: ``"auto"``: the method's cut is made up for in closed form where that is known;
             ``"none"``: it is not.
         sparsities: shares to remove in the first sweep, each in (0, 1); the usual ones if None.
@@ -84,6 +90,7 @@ class PilotConfig(AsDict, MeasuringConfig):
     units: tuple[str, ...] = ("state",)
     method: str = AUTO
     baselines: tuple[str, ...] | None = None
+    target: Opener = "engine"
     compensate: str = AUTO
     sparsities: tuple[float, ...] | None = None
     group: int | None = None
@@ -119,8 +126,9 @@ class PilotConfig(AsDict, MeasuringConfig):
         if self.units not in [(unit,) for unit in UNITS] + [("entry", "weight")]:
             raise InputError(
                 f"units are {', '.join(self.units) or 'none'}",
-                allowed="one of state, entry and weight, or entry and weight",
+                allowed=f"one of {', '.join(UNITS)}, or entry and weight",
             )
+        check_choice("target", self.target, OPENERS)
         check_choice("compensate", self.compensate, (AUTO, NONE))
         self._check_numbers()
         check_flag("proof", self.proof)

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ssmith import api, spine
+from ssmith.artefact.openers import check_opens
 from ssmith.core.budget import AUTO, NONE, Budget
 from ssmith.core.errors import InputError
 from ssmith.core.pattern import Amount, Pattern, amount_as_json
@@ -22,7 +23,7 @@ from ssmith.evaluation.parity import max_difference
 from ssmith.families import LTILayer, sites
 from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.masks import masks_of
-from ssmith.jobs.pilot.config import PilotConfig
+from ssmith.jobs.pilot.config import BESIDE, PilotConfig
 from ssmith.spine.lti import StateMethod, StatePlanner, method_of
 from ssmith.units import unit_named
 
@@ -44,6 +45,7 @@ _BASELINES = {
     "entry and weight": ("sparsessm", "magnitude"),
 }
 _GROUPED_BASELINES = ("ghost", "magnitude", "random")
+_BESIDE_BASELINES = ("output-energy", "magnitude", "random")
 _LTI_SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _LTI_BASELINES = (
     "last", "aire", "hinf-global", "hinf-uniform", "lamp", "magnitude-global",
@@ -107,6 +109,9 @@ class Cutter:
         units, group = " and ".join(self.config.units), self.config.group
         if self.fitted:
             return _LTI_SPARSITIES, _LTI_BASELINES
+        if units in BESIDE:
+            usual = _SPARSITIES["state"]
+            return spine.shares_that_go(self.dense, units, usual), _BESIDE_BASELINES
         if self.grouped:
             return _SPARSITIES["state"], _GROUPED_BASELINES
         patterns = () if group is None else tuple(gone / group for gone in range(1, group))
@@ -143,7 +148,10 @@ class Cutter:
                     next_step="give data with a train split, or rows for 'calibration'",
                 )
             for sparsity in self.config.sparsities or ():
-                spine.label_of(self.dense, self.budgets(name, sparsity))
+                budgets, target = self.budgets(name, sparsity), self.config.target
+                spine.label_of(self.dense, budgets)
+                if target != "engine" and name in self.candidates():
+                    check_opens(target, self.dense, spine.outline(self.dense, budgets))
 
     def needs_rows(self, method: str) -> bool:
         """Return whether a method is fitted to rows."""
@@ -160,7 +168,9 @@ class Cutter:
             scores = {name: item.flatten().tolist() for name, item in planner.scores.values.items()}
         else:
             plan = spine.plan(self.dense, budgets, self.calibration, progress=progress)
-        model, whole = copy.deepcopy(self.dense), self.config.units == ("state",)
+        model, unit = copy.deepcopy(self.dense), unit_named(self.config.units[0])
+        whole = unit.modes[0] == "shrink"
+        masks = "mask" in unit.modes and plan.cuts[0].semantics == "remove"
         done = api.prune_(model, plan)
 
         def masked() -> nn.Module:
@@ -183,7 +193,7 @@ class Cutter:
                 "criterion": {**plan.cuts[0].method, "name": self.label(method)},
                 "refit": plan.facts.get("refit"),
             },
-            masked=masked if whole and plan.cuts[0].semantics == "remove" else None,
+            masked=masked if whole and masks else None,
         )
 
     def budgets(self, method: str, sparsity: float, terms: str = "") -> list[Budget]:
@@ -195,15 +205,18 @@ class Cutter:
             # A baseline is what its authors made of it, State-OBS with its refit.
             how: str = NONE if own and not made_up else AUTO
             return [Budget("state", amount, method=method, compensate=how, seed=seed)]
+        if isinstance(amount, Pattern) and unit_named(units[0]).modes[0] == "shrink":
+            raise InputError(
+                f"group goes with {units[0]}", allowed="entry, weight or both",
+                next_step="what goes for good is cut by shares: leave group out",
+            )  # fmt: skip
         if units == ("state",):
-            if isinstance(amount, Pattern):
-                raise InputError(
-                    "group goes with state", allowed="entry, weight or both",
-                    next_step="states are cut by shares: leave group out",
-                )  # fmt: skip
             refitted = "O" if self.grouped else "C" + terms
             how = (refitted if terms else AUTO) if made_up else NONE
             return [Budget("state", amount, method=method, compensate=how, seed=seed)]
+        if units[0] in BESIDE:
+            how = AUTO if made_up else NONE
+            return [Budget(units[0], amount, method=method, compensate=how, seed=seed)]
         found = []
         if "entry" in units:
             how = (terms or "D") if made_up else NONE
