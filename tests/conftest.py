@@ -4,6 +4,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+import helpers.typecheck  # noqa: F401  (before ssmith is imported: see there)
+
 settings.register_profile("house", deadline=None, max_examples=30, derandomize=True, database=None)
 settings.load_profile("house")
 
