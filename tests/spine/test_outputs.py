@@ -130,7 +130,7 @@ def test_several_cuts_go_on_in_one_place(tmp_path, rows):
     assert sm.plan(model, budgets, rows, run=config).diff(whole) == ()
     assert sm.plan(model, budgets, rows, run=config).diff(whole) == ()
     assert {item.name for item in (tmp_path / "work").iterdir()} == {"cut-1", "cut-2", "cut-3"}
-    with pytest.raises(InputError, match="nothing is measured that could be kept"):
+    with pytest.raises(InputError, match="nothing is measured layer by layer"):
         sm.plan(model, sm.Budget("neuron", 0.5, method="random"), rows, run=config)
 
 

@@ -12,11 +12,11 @@ from helpers.plans import compensated, plan_for, random_plan
 from helpers.recorded import recorded_of
 from helpers.tapped import tapped
 from ssmith.allocate import allocate
-from ssmith.calibrate import measure_moments, white_moments
+from ssmith.calibrate import PassConfig, measure_moments, white_moments
 from ssmith.calibrate.shards import Group
 from ssmith.calibrate.sites import LTIView
 from ssmith.core.compensation import RefitConfig
-from ssmith.core.errors import InputError
+from ssmith.core.errors import ArtefactError, InputError
 from ssmith.criteria import StateOBS
 from ssmith.families import find_layers, modes_of
 from ssmith.spine.refit import LayerRefits, refit_by_layer, refit_white
@@ -170,18 +170,61 @@ def test_one_pass_gives_what_a_run_of_both_models_for_every_layer_does(kind, rou
     model, config = make_model(kind, layers=3), RefitConfig(direct=rounds > 0, rounds=rounds)
     part = make_part(model, [30, 21, 30, 8, 17, 30, 12, 9, 30, 25])
     (cut,) = random_plan(model, seed=4, keep=0.6).cuts
-    keep, found = refit_by_layer(model, cut, part, config, batch_size=3)
+    keep, found = refit_by_layer(model, cut, part, config, run=PassConfig(batch_size=3))
     twin, oracle = copy.deepcopy(model), copy.deepcopy(model)
     refits = LayerRefits(keep=cut.keep, config=config)
     # In the batches of the pass: other sums round otherwise, and alternating refits amplify that.
     ranges = [some for _, items in Group().shards(len(part)) for some in part.ranges(3, items)]
     for name, layer in find_layers(oracle).items():
         recordings = recorded_of(oracle, part, name, reference=model, ranges=ranges)
-        refits._refit_(LTIView(name, layer), recordings)
+        record = refits._refit_(LTIView(name, layer), recordings)
         other = find_layers(twin)[name]
         other.write_(found.readouts[name])
         other.mask_(keep[name])
-        mine, theirs = found.readouts[name].error, refits.readouts[name].error
+        mine, theirs = found.readouts[name].error, record.facts["error"]
         assert mine == pytest.approx(theirs, rel=1e-12, abs=1e-16)
     given = [item(part.x.double(), part.lengths).detach() for item in (twin, oracle)]
     torch.testing.assert_close(*given, atol=1e-12, rtol=1e-12)
+
+
+class StoppedError(Exception):
+    """A kill."""
+
+
+def stop_after(layers):
+    """A listener that ends the run when that many layers are refitted."""
+
+    def progress(what, done, total, name):
+        del total, name
+        if what == "refitting layers" and done >= layers:
+            raise StoppedError
+
+    return progress
+
+
+@pytest.mark.parametrize("method", ["state-obs", "balanced"])
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_refit_that_was_killed_goes_on_from_its_directory(kind, method, tmp_path):
+    model = make_model(kind, layers=3)
+    part, budget = make_part(model, LENGTHS), sm.Budget("state", 0.5, method=method)
+    whole, run = sm.plan(model, budget, part), PassConfig(work_dir=tmp_path / "work")
+    with pytest.raises(StoppedError):
+        sm.plan(model, budget, part, run=run, progress=stop_after(2))
+    finished = sorted((tmp_path / "work").glob("site-*"))
+    before = {path: path.stat().st_mtime_ns for path in finished}
+    assert len(before) == 2
+    assert whole.diff(sm.plan(model, budget, part, run=run)) == ()
+    assert {path: path.stat().st_mtime_ns for path in finished} == before
+    assert whole.diff(sm.plan(model, budget, part, run=run)) == ()
+    other = sm.Budget("state", 0.25, method=method)
+    with pytest.raises(ArtefactError, match=r"cuts\.state\.budget\.sparsity was 0.5"):
+        ArtefactError, match=r"other settings or data: cuts\.state\.budget\.sparsity"
+    ):
+        sm.plan(model, other, part, run=run)
+
+
+def test_a_directory_for_what_is_done_at_once_is_refused(tmp_path):
+    model = make_model(Kind("s5"))
+    run = PassConfig(work_dir=tmp_path / "work")
+    with pytest.raises(InputError, match="nothing is measured layer by layer"):
+        sm.plan(model, sm.Budget("state", 0.5, method="last"), run=run)

@@ -21,7 +21,7 @@ from ssmith.core.settings import typed
 from ssmith.families.state import SiteState
 
 _PASS = "pass.json"
-_KINDS = ("tensors", "masks")
+_KINDS, _OF_RECORDS = ("tensors", "masks"), ("keep", "values")
 _RESTART = "remove the working directory and start again"
 Outcome = tuple[SiteState, tuple[BlockRecord, ...]]
 
@@ -176,10 +176,11 @@ def _packed(state: SiteState, records: Sequence[BlockRecord]) -> bytes:
         for name, value in getattr(state, kind).items()
     }
     for number, record in enumerate(records):
-        for unit, mask in record.keep.items():
-            tensors[f"keep/{number}/{unit}"] = mask.cpu().clone(
-                memory_format=torch.contiguous_format
-            )
+        for kind in _OF_RECORDS:
+            for name, value in getattr(record, kind).items():
+                tensors[f"{kind}/{number}/{name}"] = value.cpu().clone(
+                    memory_format=torch.contiguous_format
+                )
     facts = {
         "fills": state.fills,
         "semantics": state.semantics,
@@ -219,23 +220,26 @@ def _unpacked(
     tensors: dict[str, Tensor], metadata: dict[str, str], where: str
 ) -> tuple[SiteState, tuple[BlockRecord, ...]]:
     facts = typed(_Facts, _parsed(metadata, where), where=where, next_step=_RESTART)
-    kinds = {
-        kind: {
+
+    def under(kind: str) -> dict[str, Tensor]:
+        return {
             name.removeprefix(f"{kind}/"): value
             for name, value in tensors.items()
             if name.startswith(f"{kind}/")
         }
-        for kind in (*_KINDS, *(f"keep/{number}" for number in range(len(facts.records))))
-    }
+
     state = SiteState(
-        tensors=kinds["tensors"],
-        masks={name: mask.to(torch.bool) for name, mask in kinds["masks"].items()},
+        tensors=under("tensors"),
+        masks={name: mask.to(torch.bool) for name, mask in under("masks").items()},
         fills=facts.fills,
         semantics=facts.semantics,
     )
     records = tuple(
         BlockRecord(
-            keep=kinds[f"keep/{number}"], layer=item.layer, stage=item.stage, facts=item.facts
+            layer=item.layer,
+            stage=item.stage,
+            facts=item.facts,
+            **{kind: under(f"{kind}/{number}") for kind in _OF_RECORDS},
         )
         for number, item in enumerate(facts.records)
     )

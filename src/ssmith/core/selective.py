@@ -90,9 +90,11 @@ class BlockRecord:
         keep: True = keep, per unit: ``"entry"`` (e, n), ``"state"`` (n,), or the name of a weight,
             in its shape.
         facts: JSON-ready numbers for the receipt (losses, stability, counts).
+        values: real numbers that the plan is made of, beside what the layer itself became.
     """
 
     layer: str
     stage: str
     keep: dict[str, Bool[Tensor, "..."]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Float64[Tensor, "..."]] = field(default_factory=dict)

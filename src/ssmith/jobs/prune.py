@@ -38,7 +38,6 @@ from ssmith.jobs.merge import whole
 from ssmith.jobs.outputs import RECEIPT, RECIPE
 from ssmith.jobs.source import Calibration, every_row
 from ssmith.spine.choice import SELECTIVE
-from ssmith.spine.outputs import OUTPUT_UNITS
 
 # Of the memory that is left, for weights and what a pass adds to them.
 _USABLE = 0.8
@@ -200,13 +199,6 @@ def _check_kind(task: PruneTask, *, reads_text: bool, by_block: bool) -> None:
         raise InputError(
             f"{named[0]} is for cuts of state, entry and weight of Mamba language models",
             next_step="leave it out",
-        )
-    resumed = reads_text and _units_in(task, (*SELECTIVE, *OUTPUT_UNITS))
-    if task.work_dir is not None and not resumed:
-        raise InputError(
-            "work_dir is for cuts of language models that are made layer by layer",
-            allowed=f"cuts of {', '.join((*SELECTIVE, *OUTPUT_UNITS))}",
-            next_step="leave it out: this plan is made at once",
         )
 
 

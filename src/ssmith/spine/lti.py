@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Literal
 
@@ -10,16 +10,19 @@ from torch import Tensor, nn
 
 from ssmith import calibrate, families, surgery
 from ssmith.allocate import allocate, by_measured_loss
+from ssmith.calibrate import PassConfig
 from ssmith.core.budget import AUTO, NONE, ONCE, WHITE, Budget
 from ssmith.core.compensation import Compensation, Poles, RefitConfig
 from ssmith.core.errors import InputError
-from ssmith.core.layers import Finding
+from ssmith.core.layers import STATE, Finding
 from ssmith.core.moments import Moments
 from ssmith.core.names import spelled
 from ssmith.core.plan import Cut, Plan
+from ssmith.core.progress import Progress, silent
 from ssmith.core.rows import Rows
 from ssmith.core.scores import Scores
 from ssmith.criteria import Criterion, StateOBS, by_name, names, unknown_method, with_settings
+from ssmith.spine.layered import kept_for
 from ssmith.spine.losses import is_classifier
 from ssmith.spine.measured import loss_curves
 from ssmith.spine.refit import BATCH_SIZE, refit_by_layer, refit_white
@@ -79,6 +82,11 @@ class StateMethod:
         """What is refitted."""
         full = self.refit in ("white", "full")
         return RefitConfig(direct=full, rounds=ROUNDS if full else 0, poles=self.poles)
+
+    @property
+    def by_layer(self) -> bool:
+        """Whether layers are refitted one after the other, so that a pass can go on."""
+        return self.refit in ("readout", "full")
 
     @property
     def needs_data(self) -> bool:
@@ -172,7 +180,8 @@ class StatePlanner:
     model: nn.Module
     method: StateMethod
     rows: Rows | None
-    batch_size: int = BATCH_SIZE
+    run: PassConfig = field(default_factory=PassConfig)
+    progress: Progress = silent
 
     def __post_init__(self) -> None:
         if self.rows is None and self.method.needs_data:
@@ -197,7 +206,7 @@ class StatePlanner:
             self.model,
             self._part,
             centred=is_classifier(self.model),
-            batch_size=self.batch_size,
+            batch_size=self.run.at_once(BATCH_SIZE),
         )
 
     @cached_property
@@ -209,7 +218,9 @@ class StatePlanner:
             return {modes.layer: calibrate.white_moments(modes) for modes in layers}
         if not (method.criterion.needs or method.measured or method.refit == "once"):
             return None
-        found = calibrate.measure_moments(self.model, self._part, batch_size=self.batch_size)
+        found = calibrate.measure_moments(
+            self.model, self._part, batch_size=self.run.at_once(BATCH_SIZE)
+        )
         if self.sensitivity is None:
             return found
         return calibrate.with_sensitivity(self.model, found, self.sensitivity)
@@ -266,5 +277,12 @@ class StatePlanner:
             self.model, cut, self._part, self.method.config,
             # States are chosen again in each layer, on what the cut layers hand on.
             criterion=criterion if isinstance(criterion, StateOBS) else None,
-            sensitivity=self.sensitivity, batch_size=self.batch_size,
+            sensitivity=self.sensitivity, run=self._within(cut), progress=self.progress,
         )  # fmt: skip
+
+    def _within(self, cut: Cut) -> PassConfig:
+        """Return a pass whose working directory, if there is one, is of this very cut."""
+        if self.run.work_dir is None:
+            return self.run
+        asked = {"budget": cut.budget, "method": cut.method}
+        return kept_for(self.run, families.model_digest(self.model), {STATE: asked})

@@ -31,7 +31,6 @@ from ssmith.spine.losses import loss_on
 from ssmith.spine.lti import StatePlanner, method_of
 from ssmith.spine.outputs import choose_output_cut, plan_outputs
 from ssmith.spine.reach import share_that_reaches
-from ssmith.spine.refit import BATCH_SIZE
 from ssmith.spine.selective import can_refit, plan_selective
 from ssmith.spine.tables import METHODS, plan_by_table
 from ssmith.surgery import prune_
@@ -97,10 +96,10 @@ def plan(
             next_step="give it first: what is left is then cut on what the fewer blocks hand on",
         )  # fmt: skip
     groups = _groups(model, wanted)
-    if config.work_dir and all(_by_table(kind, group[0], rows) for kind, group in groups):
+    if config.work_dir and not any(_goes_on(kind, group[0], rows) for kind, group in groups):
         raise InputError(
-            "work_dir is given, and nothing is measured that could be kept there",
-            next_step="leave it out, or choose a method that reads data",
+            "work_dir is given, and nothing is measured layer by layer that could be kept there",
+            next_step="leave it out, or choose a method that measures or refits layer by layer",
         )
     for number, (kind, group) in enumerate(groups):
         own = _within(config, number) if len(groups) > 1 or across.facts else config
@@ -234,6 +233,13 @@ def _by_table(kind: str, budget: Budget, rows: Rows | None) -> bool:
     return kind == TABLE or (kind in _MEASURED and unseen)
 
 
+def _goes_on(kind: str, budget: Budget, rows: Rows | None) -> bool:
+    """Return whether what is done layer by layer can be kept, and gone on from after a kill."""
+    if kind == LTI:
+        return method_of(budget, has_data=rows is not None).by_layer
+    return not _by_table(kind, budget, rows)
+
+
 def _decide(
     model: nn.Module,
     kind: str,
@@ -270,8 +276,8 @@ def _decide(
             model, budget, loss, identity={"model": model_digest(model), "rows": seen},
             work_dir=config.work_dir, progress=progress,
         )  # fmt: skip
-    method, size = method_of(budget, has_data=rows is not None), config.at_once(BATCH_SIZE)
-    return StatePlanner(model, method, rows, size).plan(budget)
+    method = method_of(budget, has_data=rows is not None)
+    return StatePlanner(model, method, rows, config, progress).plan(budget)
 
 
 def _reached(model: nn.Module, budget: Budget, rows: Rows | None) -> Budget:

@@ -20,13 +20,17 @@ from ssmith.core.compensation import Compensation, Readout, RefitConfig
 from ssmith.core.layers import STATE, Finding, Modes
 from ssmith.core.moments import Moments
 from ssmith.core.plan import Cut
+from ssmith.core.progress import Progress, silent
 from ssmith.core.rows import Rows
 from ssmith.core.selective import BlockRecord, Statistics, Totals
+from ssmith.core.settings import typed
 from ssmith.criteria import Criterion
 from ssmith.families import LTILayer
 from ssmith.spine.losses import is_classifier
 
 BATCH_SIZE = 64
+_VALUES = ("C", "C_back", "D_change", "B_bar", "A_bar")
+"""Of a read-out, what is a tensor."""
 
 
 def refit_by_layer(
@@ -37,7 +41,8 @@ def refit_by_layer(
     *,
     criterion: Criterion | None = None,
     sensitivity: Mapping[str, Float64[Tensor, "m m"]] | None = None,
-    batch_size: int = BATCH_SIZE,
+    run: calibration.PassConfig | None = None,
+    progress: Progress = silent,
 ) -> tuple[dict[str, Bool[Tensor, "..."]], Compensation]:
     """Refit layer after layer, each on what the cut layers before it really make.
 
@@ -48,10 +53,10 @@ def refit_by_layer(
     that of the cut; where it weighs by the sensitivity of the dense model, that is measured if not
     given.
     """
-    chosen = config or RefitConfig()
+    chosen, how = config or RefitConfig(), run or calibration.PassConfig(batch_size=BATCH_SIZE)
     if sensitivity is None and criterion is not None and "sensitivity" in criterion.needs:
         sensitivity = calibration.measure_sensitivity(
-            model, rows, centred=is_classifier(model), batch_size=batch_size
+            model, rows, centred=is_classifier(model), batch_size=how.at_once(BATCH_SIZE)
         )
     layers = surgery.check_fits(model, cut)
     refits = LayerRefits(
@@ -60,14 +65,15 @@ def refit_by_layer(
     done = calibration.run_pass(
         calibration.passage_of(model, rows, list(layers)),
         refits.stages,
-        calibration.PassConfig(batch_size=batch_size),
+        replace(how, batch_size=how.at_once(BATCH_SIZE)),
         reference=True,
+        progress=progress,
         what="refitting layers",
     )
     found = {item.layer: item for item in done.records}
     steps = done.records[-1].facts["steps"]
     settings = {"fitted": "layer by layer", "source": "data", "steps": steps, **asdict(chosen)}
-    readouts = {name: refits.readouts[name] for name in layers}
+    readouts = {name: _readout_of(found[name]) for name in layers}
     keep = {name: found[name].keep[STATE] for name in layers}
     return keep, Compensation(readouts=readouts, settings=settings)
 
@@ -77,14 +83,13 @@ class LayerRefits:
     """The stage that cuts an S5 or S4D layer, and refits it towards what the dense one gives.
 
     What is by layer says which states stay, and how much its errors weigh; a criterion chooses anew
-    which stay. Read-outs are filled in by layer.
+    which stay.
     """
 
     keep: Mapping[str, Bool[Tensor, "..."]]
     config: RefitConfig
     criterion: Criterion | None = None
     sensitivity: Mapping[str, Float64[Tensor, "m m"]] = field(default_factory=dict)
-    readouts: dict[str, Readout] = field(default_factory=dict)
 
     def stages(self, view: LTIView) -> Sequence[Stage]:
         """Return what is done to a layer; the pass runs with its dense reference."""
@@ -120,14 +125,39 @@ class LayerRefits:
             found = surgery.refit_readout(modes, moments, flat, self.config, width=layer.width)
         else:
             found = _refitted(layer, moments, flat, target, self.config)
-        layer.write_(found)
+        # Products of complex numbers round otherwise where they lie apart, and a file holds them
+        # side by side.
+        own = {
+            name: value.contiguous()
+            for name in _VALUES
+            if (value := getattr(found, name)) is not None
+        }
+        layer.write_(replace(found, **own))
         layer.mask_(mask.to(next(layer.parameters()).device))
-        self.readouts[name] = found
         facts = {
             "before": int(modes.present.sum()), "after": int(flat.sum()), "steps": moments.steps,
-            "error": {"before": found.error[0], "after": found.error[1]},
+            "error": found.error, "findings": [item.as_dict() for item in found.findings],
         }  # fmt: skip
-        return BlockRecord(layer=name, stage=STATE, keep={STATE: mask.cpu()}, facts=facts)
+        values = {
+            name: torch.view_as_real(value) if value.is_complex() else value
+            for name, value in own.items()
+        }
+        keep = {STATE: mask.cpu()}
+        return BlockRecord(layer=name, stage=STATE, keep=keep, facts=facts, values=values)
+
+
+def _readout_of(record: BlockRecord) -> Readout:
+    """Return the values that a stage decided on, from what is kept of it."""
+    values: dict[str, Any] = {
+        name: value if name == "D_change" else torch.view_as_complex(value)
+        for name, value in record.values.items()
+    }
+    findings = tuple(
+        typed(Finding, item, where=record.layer, next_step="remove the working directory")
+        for item in record.facts["findings"]
+    )
+    before, after = record.facts["error"]
+    return Readout(**{"C_back": None, **values}, error=(before, after), findings=findings)
 
 
 def refit_white(model: nn.Module, cut: Cut, config: RefitConfig | None = None) -> Compensation:
