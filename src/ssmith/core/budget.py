@@ -161,8 +161,6 @@ class Budget:
     def removed_of(self, total: int) -> int:
         """Return how many of ``total`` units go.
 
-        A share removes ``total − max(⌊total·(1 − share)⌋, 1)``.
-
         A share removes ``total − max(⌊total·(1 − share)⌋, 1)``, so never all; a count of more than
         there are is refused.
 

@@ -32,7 +32,8 @@ class OBS:
         refit: steps of conjugate gradients on the kept weights; 0 as published.
 
     Source: SparseGPT (arXiv 2301.00774), algorithm 1; the refit is least squares on the support.
-    Differs: fractions are exact over the tensor; inputs that are always zero lose their weights
+    Differs: fractions are exact over the tensor, where the released code removes int(size·s) + 1
+        of each block; inputs that are always zero lose their weights
         first and leave those they keep as they are; the factor is taken in float64.
     """
 

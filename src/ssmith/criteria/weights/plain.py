@@ -53,7 +53,8 @@ class Wanda(_Over):
         over: compare within each output row, as published, or over the tensor.
 
     Source: Wanda (arXiv 2306.11695), equation 1.
-    Differs: fractions are exact over the whole tensor where a row cannot be divided.
+    Differs: fractions are exact over the whole tensor where a row cannot be divided; the released
+        code removes int(inputs·s) of each row.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("gram",)
@@ -77,7 +78,8 @@ class WeightMagnitude(_Over):
         over: compare over the tensor, as is usual, or within each output row.
 
     Source: the baseline of SparseGPT (arXiv 2301.00774), magnitude within a layer.
-    Differs: nothing.
+    Differs: a share s removes s·size weights, halves rounded up; the released code removes
+        int(size·s) + 1.
     """
 
     label: ClassVar[str] = "magnitude"
