@@ -134,7 +134,7 @@ def test_what_cannot_be_read_is_refused_with_its_place(tmp_path, name, content, 
 
 
 def test_what_unpacks_without_end_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("ssmith.data.files._MOST", 1 << 20)
+    monkeypatch.setattr("ssmith.data.files.MOST", 1 << 20)
     with gzip.open(tmp_path / "a.txt.gz", "wb") as stream:
         stream.write(b"a" * (2 << 20))
     assert (tmp_path / "a.txt.gz").stat().st_size < 10_000

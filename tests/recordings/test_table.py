@@ -11,9 +11,9 @@ from recordings import plant
 from ssmith.core.errors import DataError, InputError
 from ssmith.core.preparation import Preparation, PrepareConfig
 from ssmith.recordings import new_rows, prepare, prepared_as
-from ssmith.recordings.columns import read_columns
 from ssmith.recordings.plausible import plausibility
 from ssmith.recordings.read import read
+from ssmith.recordings.table_files import read_columns
 
 
 def test_rows_are_windows_scaled_by_the_training_rows(table, config):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,36 @@ def read_arrow(path: Path) -> Any:
         raise
     except _faults() as error:
         raise _unreadable(path, error) from error
+
+
+def arrow_parts(path: Path, rows: int) -> Iterator[Any]:
+    """Yield the rows of such a table (see `read_arrow`) a part at a time, in their order."""
+    try:
+        yield from _parts(path, rows)
+    except SsmithError:
+        raise
+    except _faults() as error:
+        raise _unreadable(path, error) from error
+
+
+def _parts(path: Path, rows: int) -> Iterator[Any]:
+    if (path / _DICT).is_file():
+        for name in _listed(path / _DICT, "splits"):
+            for part in _parts(path / name, rows):
+                yield _named(part, name)
+    elif path.is_dir():
+        for item in _files(path):
+            yield from _parts(item, rows)
+    elif suffix_of(path) == ".parquet" and path.suffix.lower() == ".parquet":
+        parquet, lib = import_module("pyarrow.parquet"), import_module("pyarrow")
+        with parquet.ParquetFile(path) as file:
+            _check_size(path, file.metadata)
+            for batch in file.iter_batches(min(rows, file.metadata.num_rows or 1)):
+                yield lib.Table.from_batches([batch])
+            if not file.metadata.num_rows:
+                yield file.schema_arrow.empty_table()
+    else:
+        yield read_arrow(path)
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:

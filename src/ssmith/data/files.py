@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
 
-from ssmith.core.errors import DataError, InputError
+from ssmith.core.errors import DataError, InputError, SsmithError
 from ssmith.core.files import beside
 from ssmith.core.names import meant
 
 PACKED = ".gz"
 # A few kilobytes can unpack to any size; what is larger than this is unpacked by its owner.
-_MOST = 1 << 30
+MOST = 1 << 30
 
 
 def suffix_of(path: Path) -> str:
@@ -47,23 +49,37 @@ def require_columns(columns: Sequence[str], there: Sequence[str], path: Path) ->
             )
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return what a file holds, unpacked."""
+@contextmanager
+def opened(path: Path) -> Iterator[BufferedIOBase]:
+    """Open a file to be read a part at a time, unpacked as it is read."""
     try:
-        if path.suffix.lower() != PACKED:
-            return path.read_bytes()
-        with gzip.open(path) as stream:
-            content = stream.read(_MOST + 1)
+        with gzip.open(path) if path.suffix.lower() == PACKED else path.open("rb") as stream:
+            yield stream
     except (OSError, EOFError, zlib.error) as error:
+        if isinstance(error, SsmithError):
+            raise
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"cannot read {path.name}: {reason}", next_step="check the file") from error
-    if len(content) > _MOST:
-        raise DataError(
-            f"{path.name} unpacks to more than {_MOST >> 20} MiB",
-            allowed=f"at most {_MOST >> 20} MiB in a packed file",
-            next_step="unpack it",
-        )
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return what a file holds, unpacked."""
+    with opened(path) as stream:
+        if path.suffix.lower() != PACKED:
+            return stream.read()
+        content = stream.read(MOST + 1)
+    if len(content) > MOST:
+        raise unpacks_to_more(path)
     return content
+
+
+def unpacks_to_more(path: Path) -> DataError:
+    """Return what to say of a packed file that is larger than it may be."""
+    return DataError(
+        f"{path.name} unpacks to more than {MOST >> 20} MiB",
+        allowed=f"at most {MOST >> 20} MiB in a packed file",
+        next_step="unpack it",
+    )
 
 
 def read_text(path: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ssmith.core.errors import DataError
 from ssmith.data.arrow import ARROW, columns_of, is_dataset, rows_of
-from ssmith.data.files import read_text, require_there, suffix_of
+from ssmith.data.files import opened, read_text, require_there, suffix_of
 
 JSON = (".jsonl", ".json", ".ndjson")
 SUFFIXES = (*JSON, *ARROW)
@@ -106,11 +106,12 @@ def first_keys(path: Path) -> list[str]:
     require_there(path)
     if path.is_dir() or suffix_of(path) in ARROW:
         return columns_of(path)
-    text = read_text(path)
-    if text.lstrip()[:1] == "[":
-        return list(_array(path.name, text).rows[0])
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    return list(_lines(path.name, first if _is_whole(first) else text).rows[0])
+    with opened(path) as stream:
+        lines = (line.decode("utf-8-sig", "replace") for line in stream)
+        first = next((line for line in lines if line.strip()), "")
+    if _is_whole(first):
+        return list(_lines(path.name, first).rows[0])
+    return list(read_records(path).rows[0])
 
 
 def _is_whole(line: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from ssmith.core.errors import DataError
 from ssmith.core.optional import require
 from ssmith.core.preparation import PrepareConfig
-from ssmith.recordings.folder import entries_of, recordings_of
+from ssmith.recordings.folder import Item, entries_of, recordings_of
 from ssmith.recordings.recording import Recordings
 
 SOUND = (".wav", ".flac", ".ogg", ".aiff", ".aif", ".w64", ".mp3", ".opus")
@@ -22,7 +23,9 @@ _MOST = 1 << 28
 """Most samples of one file."""
 
 
-def read_sound(path: Path, config: PrepareConfig) -> tuple[Recordings, PrepareConfig]:
+def read_sound(
+    path: Path, config: PrepareConfig, entries: Sequence[Item] | None = None
+) -> tuple[Recordings, PrepareConfig]:
     """Read a folder of sound files.
 
     Args:
@@ -30,6 +33,7 @@ def read_sound(path: Path, config: PrepareConfig) -> tuple[Recordings, PrepareCo
             them; or one file.
         config: ``features`` says whether a step is 10 ms of 40 band energies or one sample;
             ``rate`` is what files of other rates are brought to, the lowest of them if None.
+        entries: some of its files; all if None.
 
     Returns:
         One recording a file, channels of a file mixed into one, and the settings as they are.
@@ -38,7 +42,7 @@ def read_sound(path: Path, config: PrepareConfig) -> tuple[Recordings, PrepareCo
         DataError: if there is no file, or one cannot be read.
         MissingExtraError: if the package soundfile is not installed.
     """
-    entries = entries_of(path, SOUND)
+    entries = entries_of(path, SOUND) if entries is None else entries
     sounds = [_sound(entry.path) for entry in entries]
     rate = config.rate or min(item[1] for item in sounds)
     waves = [_at_rate(wave, own, rate) for wave, own in sounds]

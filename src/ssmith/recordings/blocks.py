@@ -29,8 +29,8 @@ def columns_of(recordings: Recordings, rows: Spans) -> dict[str, tuple[str, ...]
     """Return where each row is from."""
     found = {
         NAME: tuple(recordings.names[place] for place in rows.recording),
-        START: tuple(map(str, rows.start)),
-        STOP: tuple(map(str, rows.stop)),
+        START: tuple(map(str, rows.start + recordings.offset)),
+        STOP: tuple(map(str, rows.stop + recordings.offset)),
     }
     if recordings.times is not None:
         ends = zip(rows.recording, rows.stop, strict=True)

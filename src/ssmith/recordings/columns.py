@@ -1,10 +1,7 @@
-"""Tables as named columns: text of any separator and encoding, Parquet, Arrow, lines of JSON."""
+"""Tables as named columns: texts, numbers, times."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,19 +14,23 @@ from numpy.typing import NDArray
 
 from ssmith.core.errors import DataError
 from ssmith.core.names import meant
-from ssmith.data.arrow import ARROW, is_dataset, read_arrow
-from ssmith.data.csv_file import CSV
-from ssmith.data.files import read_bytes, require_there, suffix_of
-from ssmith.data.records import JSON, read_records
 
-TABLES = (*CSV, ".txt", *ARROW, *JSON)
-_SEPARATORS = (",", ";", "\t", "|")
-_GAPS = ("", " ", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?", "-")
-_SAMPLE = 1 << 16
-GUESSED = "cp1252"
-# Seconds, milliseconds, microseconds and nanoseconds since 1970, for times from 2001 to 2100.
-_EPOCHS = tuple((unit * 9.8e8, unit * 4.2e9, unit) for unit in (1.0, 1e3, 1e6, 1e9))
-_FORMS = ("%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M")
+# Seconds since 1970, from 2001 to 2100.
+_EPOCHS = 9.8e8, 4.2e9
+_WRITTEN = (
+    "%d.%m.%Y %H:%M:%S",
+    "%d.%m.%Y %H:%M",
+    "%d.%m.%Y",
+    "%Y/%m/%d %H:%M:%S",
+    "%Y/%m/%d %H:%M",
+)
+
+
+_ZONES = ("none", "UTC")
+_UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
+PLAIN = "numbers"
+FORMS = ("stamps", *_ZONES, *_WRITTEN, "dates", *_UNITS, PLAIN)
+"""What a column of times may hold; the first form that fits all of it is what it holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,8 @@ class Columns:
         units: of columns, where the table has a row of them.
         comma: whether numbers may be written with a decimal comma.
         first: number of the first row in the file, as people count.
+        rows: of each row that number, where they do not follow each other.
+        forms: of columns of times, known of the whole where this is a part.
         details: how it was read.
     """
 
@@ -50,6 +53,8 @@ class Columns:
     units: Mapping[str, str] = field(default_factory=dict)
     comma: bool = False
     first: int = 1
+    rows: NDArray[np.int64] | None = None
+    forms: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -62,7 +67,11 @@ class Columns:
 
     def where(self, row: int) -> str:
         """Return what a row is called in errors and findings."""
-        return f"{self.path.name} row {row + self.first}"
+        return f"{self.path.name} row {self.numbers_of(np.array([row]))[0]}"
+
+    def numbers_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the numbers of rows in the file, as people count."""
+        return rows + self.first if self.rows is None else self.rows[rows]
 
     def require(self, names: Sequence[str], role: str) -> None:
         """Refuse a table without the columns that a role names."""
@@ -102,17 +111,30 @@ class Columns:
 
     def times(self, name: str) -> NDArray[np.float64]:
         """Return a column of times: seconds since 1970, or the numbers that stand there."""
+        forms = (self.forms[name],) if name in self.forms else FORMS
+        for form in forms:
+            found = self.times_as(name, form)
+            if found is not None:
+                return found
+        # Raises at the first cell that is none of these.
+        return self.numbers(name)
+
+    def times_as(self, name: str, form: str) -> NDArray[np.float64] | None:
+        """Return a column of times that are written in one form, or None if one of them is not."""
         lib, compute = import_module("pyarrow"), import_module("pyarrow.compute")
         values = self.table[name].combine_chunks()
-        if lib.types.is_string(values.type) or lib.types.is_large_string(values.type):
-            stamps = _stamps(compute.utf8_trim_whitespace(values))
-        else:
-            stamps = values if lib.types.is_temporal(values.type) else None
-        if stamps is None:
-            return _seconds(self.numbers(name))
-        micro = stamps.cast(lib.timestamp("us"), safe=False).cast(lib.int64())
-        found = micro.cast(lib.float64()).to_numpy(zero_copy_only=False)
-        return np.asarray(found, dtype=np.float64) / 1e6
+        is_text = lib.types.is_string(values.type) or lib.types.is_large_string(values.type)
+        if lib.types.is_temporal(values.type) or form == "stamps":
+            return _seconds(values) if lib.types.is_temporal(values.type) else None
+        if form in _ZONES or form in _WRITTEN:
+            return _seconds_of(compute.utf8_trim_whitespace(values), form) if is_text else None
+        try:
+            numbers = self.numbers(name)
+        except DataError:
+            return None
+        if form == "dates":
+            return _dates(numbers)
+        return numbers if form == PLAIN else _in_unit(numbers, _UNITS[form])
 
     def is_numeric(self, name: str) -> bool:
         """Return whether a column holds numbers alone, gaps aside."""
@@ -127,7 +149,7 @@ class Columns:
         A column without a value counts as one of words.
         """
         cells = [str(cell) for cell in self.texts(name) if cell]
-        if 2 * sum(map(_reads, cells)) > len(cells):
+        if 2 * sum(map(reads, cells)) > len(cells):
             return "numbers"
         try:
             known = np.isfinite(self.times(name)).any()
@@ -153,33 +175,6 @@ class Columns:
         )  # fmt: skip
 
 
-def read_columns(path: Path) -> Columns:
-    """Read a table.
-
-    Separators are commas, semicolons, tabs and bars, the one that stands most often in the first
-    line; but with commas, numbers may have decimal commas. Text is UTF-8, UTF-16 with its mark, or
-    else CP1252, which is said in the details. A second row without numbers, over columns of
-    numbers, holds units.
-
-    Args:
-        path: the file, or the directory of a data set.
-
-    Returns:
-        Its columns.
-
-    Raises:
-        InputError: if there is no such file.
-        DataError: if it is no table.
-    """
-    require_there(path)
-    if path.is_dir() or suffix_of(path) in ARROW:
-        return Columns(path=path, table=read_arrow(path))
-    if suffix_of(path) in JSON:
-        rows = read_records(path).rows
-        return Columns(path=path, table=_of_records(path, rows))
-    return _read_text(path)
-
-
 def time_of(text: str) -> float:
     """Return one time as `Columns.times` does: seconds since 1970, or the number; else NaN."""
     lib = import_module("pyarrow")
@@ -190,113 +185,9 @@ def time_of(text: str) -> float:
         return float("nan")
 
 
-def is_table(path: Path) -> bool:
-    """Return whether a path's name says that it holds a table."""
-    return is_dataset(path) if path.is_dir() else suffix_of(path) in TABLES
-
-
-def _of_records(path: Path, rows: list[dict[str, Any]]) -> Any:
-    lib = import_module("pyarrow")
-    try:
-        return lib.Table.from_pylist(rows)
-    except (lib.ArrowException, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{path.name}: values of one name differ in kind ({reason})", allowed="one kind a name"
-        ) from error
-
-
-def _read_text(path: Path) -> Columns:
-    content, encoding = _decoded(path)
-    head = content[:_SAMPLE].decode("utf-8", "ignore")
-    line = next((line for line in head.splitlines() if line.strip()), "")
-    separator = max(_SEPARATORS, key=lambda item: (line.count(item), item == ","))
-    cells = next(csv.reader([line], delimiter=separator), [])
-    # Tables that count their rows give that column no name.
-    header = [name.strip() or f"column {place}" for place, name in enumerate(cells, 1)]
-    twice = [name for name, count in Counter(header).items() if count > 1]
-    if not header or twice:
-        raise DataError(
-            f"{path.name} has columns {', '.join(map(repr, header)) or 'none'}",
-            allowed="a name for each column in the first row, each once",
-            next_step="write names into the first row of the file",
-        )
-    table = _parsed(path, content, header, separator)
-    units = _units(table)
-    if units:
-        table = table.slice(1)
-    if not table.num_rows:
-        raise DataError(f"{path.name} has no row below its header", next_step="check the file")
-    details = {} if separator == "," else {"separated_by": separator}
-    details |= {} if encoding == "utf-8" else {"encoding": encoding}
-    return Columns(
-        path=path, table=table, units=units, comma=separator != ",",
-        first=3 if units else 2, details=details,
-    )  # fmt: skip
-
-
-def _decoded(path: Path) -> tuple[bytes, str]:
-    """Return the text of a file as UTF-8 without a mark, and what it was written in."""
-    content = read_bytes(path)
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return content.decode("utf-16", "replace").encode(), "utf-16"
-    content = content.removeprefix(b"\xef\xbb\xbf")
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError:
-        return content.decode(GUESSED, "replace").encode(), GUESSED
-    return content, "utf-8"
-
-
-def _parsed(path: Path, content: bytes, header: list[str], separator: str) -> Any:
-    lib, reader = import_module("pyarrow"), import_module("pyarrow.csv")
-    try:
-        return reader.read_csv(
-            lib.BufferReader(content),
-            read_options=reader.ReadOptions(
-                column_names=header, skip_rows_after_names=1, use_threads=False
-            ),
-            parse_options=reader.ParseOptions(delimiter=separator, newlines_in_values=True),
-            convert_options=reader.ConvertOptions(
-                column_types=dict.fromkeys(header, lib.string()),
-                null_values=list(_GAPS), strings_can_be_null=True,
-            ),
-        )  # fmt: skip
-    except lib.ArrowException as error:
-        _explain(path, content, len(header), separator)
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path.name} is not a table: {reason}", next_step="correct it") from error
-
-
-def _explain(path: Path, content: bytes, cells: int, separator: str) -> None:
-    """Raise at the first row that does not fit the header."""
-    rows = csv.reader(io.StringIO(content.decode(), newline=""), delimiter=separator)
-    for number, row in enumerate(rows, start=1):
-        if row and len(row) != cells:
-            raise DataError(
-                f"{path.name} row {number} has {len(row)} cells",
-                allowed=f"{cells}, as the header",
-                next_step="correct the row; a text with the separator in it needs quotes",
-            )
-
-
-def _units(table: Any) -> dict[str, str]:
-    """Return the units in a table's first row, if it is one of them: no numbers over numbers."""
-    if table.num_rows < 2:
-        return {}
-    rows = table.slice(0, min(5, table.num_rows)).to_pylist()
-    first, rest = rows[0], rows[1:]
-    numeric = [name for name in table.column_names
-               if all(row[name] is None or _reads(row[name]) for row in rest)
-               and any(row[name] is not None for row in rest)]  # fmt: skip
-    named = [name for name in numeric if first[name] is not None and not _reads(first[name])]
-    if not named or any(_reads(first[name] or "x") for name in numeric):
-        return {}
-    return {name: str(first[name]).strip().strip("[]()") for name in named}
-
-
 @cache
-def _reads(text: str) -> bool:
+def reads(text: str) -> bool:
+    """Return whether a cell is a number."""
     try:
         float(text.strip().replace(",", ".").replace("_", "?"))
     except ValueError:
@@ -310,24 +201,27 @@ def _plain(cell: Any) -> str:
     return str(cell).strip()
 
 
-def _stamps(values: Any) -> Any | None:
-    """Return texts as times, or None if they are no times; those with a zone are of UTC."""
+def _seconds_of(values: Any, form: str) -> NDArray[np.float64] | None:
+    """Return texts as times, or None if one is no such time; those with a zone are of UTC."""
     lib, compute = import_module("pyarrow"), import_module("pyarrow.compute")
-    for kind in (lib.timestamp("us"), lib.timestamp("us", "UTC")):
-        try:
-            return values.cast(kind)
-        except lib.ArrowException:
-            continue
-    for form in _FORMS:
-        try:
-            return compute.strptime(values, format=form, unit="us")
-        except lib.ArrowException:
-            continue
-    return None
+    try:
+        if form in _ZONES:
+            return _seconds(values.cast(lib.timestamp("us", None if form == "none" else form)))
+        return _seconds(compute.strptime(values, format=form, unit="us"))
+    except lib.ArrowException:
+        return None
+
+
+def _seconds(stamps: Any) -> NDArray[np.float64]:
+    lib = import_module("pyarrow")
+    micro = stamps.cast(lib.timestamp("us"), safe=False).cast(lib.int64())
+    return np.asarray(micro.cast(lib.float64()).to_numpy(zero_copy_only=False)) / 1e6
 
 
 def _dates(values: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Return numbers such as 20260131 as seconds since 1970, or None if one is no such date."""
+    if not np.isfinite(values).all() or not len(values):
+        return None
     if values.min() < 1700_01_01 or values.max() > 2200_12_31 or (values % 1).any():
         return None
     year, month, day = values // 10_000, values // 100 % 100, values % 100
@@ -338,14 +232,8 @@ def _dates(values: NDArray[np.float64]) -> NDArray[np.float64] | None:
     return None if (days.astype("datetime64[M]") != months).any() else days.astype(float) * 86_400
 
 
-def _seconds(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return numbers as they are; in seconds where they are dates, or smaller units since 1970."""
+def _in_unit(values: NDArray[np.float64], unit: float) -> NDArray[np.float64] | None:
+    """Return numbers in seconds, if all are times of our days in a unit since 1970."""
     seen = values[np.isfinite(values)]
-    if not len(seen):
-        return values
-    if len(seen) == len(values) and (dates := _dates(values)) is not None:
-        return dates
-    for low, high, unit in _EPOCHS:
-        if low <= seen.min() and seen.max() <= high:
-            return values / unit
-    return values
+    fits = len(seen) and unit * _EPOCHS[0] <= seen.min() and seen.max() <= unit * _EPOCHS[1]
+    return values / unit if fits else None

@@ -86,7 +86,7 @@ def cut(recordings: Recordings, config: PrepareConfig, *, to_end: bool = False) 
     rows = [
         (place, start, stop, stop + ahead)
         for place, length in enumerate(recordings.lengths)
-        for start, stop in _spans(length, 0 if to_end else ahead, config, to_end=to_end)
+        for start, stop in spans(length, 0 if to_end else ahead, config, to_end=to_end)
     ]
     if not rows:
         raise DataError(
@@ -123,22 +123,26 @@ def later_values(
     return found.reshape(len(rows), -1)
 
 
-def _spans(
-    length: int, ahead: int, config: PrepareConfig, *, to_end: bool
+def spans(
+    length: int, ahead: int, config: PrepareConfig, *, to_end: bool, skip: int = 0
 ) -> Iterator[tuple[int, int]]:
+    """Yield the first step of each row of a recording, and the one after its last.
+
+    ``ahead`` steps are left for what is predicted; ``skip`` leaves out the first rows.
+    """
     most = length - ahead
     if most < 1:
         return
     if config.window is None:
-        yield 0, most
+        yield from [(0, most)][skip:]
         return
     window, stride = min(config.window, most), config.stride or max(1, config.window // 2)
     if config.task == "per-step":
-        for stop in range(1, most + 1, stride):
+        for stop in range(1 + skip * stride, most + 1, stride):
             yield max(0, stop - window), stop
         return
-    last = -1
-    for start in range(0, most - window + 1, stride):
+    last = (skip - 1) * stride + window if skip else -1
+    for start in range(skip * stride, most - window + 1, stride):
         last = start + window
         yield start, last
     if to_end and last < most:
@@ -164,6 +168,8 @@ def _majority(steps: Labels) -> Labels:
 def _mean(steps: Labels) -> Labels:
     """Return the mean over the steps that have numbers; a word stays, and is refused later."""
     known = steps[(steps != "").all(1)]
+    if len(known) and bool((known == known[0]).all()):
+        return np.asarray(known[0])
     words = [row for row in known if not all(map(is_number, row.tolist()))]
     if words or not len(known):
         return np.asarray(words[0] if words else steps[-1])

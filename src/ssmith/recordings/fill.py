@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 from ssmith.core.errors import DataError
 from ssmith.core.preparation import PrepareConfig
-from ssmith.core.words import number_of
 from ssmith.recordings.ahead import with_known
-from ssmith.recordings.recording import Recordings, finding
+from ssmith.recordings.recording import Recordings
+from ssmith.recordings.tally import Tally, gaps_found, gaps_said
 
 Series = NDArray[np.float64]
 _MOST = 1 << 27
 """Most values of a recording after resampling."""
 
 
-def filled(recordings: Recordings, config: PrepareConfig) -> Recordings:
+def filled(recordings: Recordings, config: PrepareConfig, tally: Tally | None = None) -> Recordings:
     """Return recordings on their own steps, without gaps.
 
     Values of ``missing`` become gaps; with ``step`` there is one row every so many units of time,
@@ -29,6 +29,7 @@ def filled(recordings: Recordings, config: PrepareConfig) -> Recordings:
     Args:
         recordings: as they were read.
         config: how.
+        tally: takes the count of gaps; in a finding of the recordings if None.
 
     Returns:
         The recordings; a finding says how many gaps there were, and where the first is.
@@ -41,16 +42,20 @@ def filled(recordings: Recordings, config: PrepareConfig) -> Recordings:
         found = _resampled(found, config.step)
     found = with_known(found, config)
     gaps = [np.isnan(item) for item in found.values]
-    total = sum(int(item.sum()) for item in gaps)
-    if not total:
+    if not any(item.any() for item in gaps):
         return found
-    said = _said(found, gaps, total)
+    counted = Tally() if tally is None else tally
+    counted.add(found, gaps)
     if config.gaps == "refuse":
-        raise DataError(said, allowed="no gap, by --gaps refuse", next_step="fill them in")
+        raise DataError(
+            gaps_said(found.path.name, counted), allowed="no gap, by --gaps refuse",
+            next_step="fill them in",
+        )  # fmt: skip
+    said = () if tally is not None else gaps_found(found.path.name, counted)
     return replace(
         found,
         values=tuple(_held(item, found, place) for place, item in enumerate(found.values)),
-        findings=(*found.findings, finding("gaps", f"{said}: the last value before is held")),
+        findings=(*found.findings, *said),
     )
 
 
@@ -60,29 +65,9 @@ def marked(recordings: Recordings, config: PrepareConfig) -> Recordings:
     return replace(recordings, values=values)
 
 
-def place_of(recordings: Recordings, recording: int, step: int) -> str:
-    """Return what a step is called in findings."""
-    name = recordings.names[recording]
-    if recordings.rows is None:
-        return f"{name!r}, step {step}"
-    return f"{name!r}, step {step} (row {int(recordings.rows[recording][step])})"
-
-
 def _without(values: Series, missing: tuple[float, ...]) -> Series:
     gone = np.isin(values, missing) if missing else np.zeros(values.shape, dtype=bool)
     return np.where(gone | ~np.isfinite(values), np.nan, values)
-
-
-def _said(found: Recordings, gaps: list[NDArray[np.bool_]], total: int) -> str:
-    by_channel = sum(item.sum(0) for item in gaps)
-    worst = [f"{found.channels[place]} {int(by_channel[place])}"
-             for place in np.argsort(-by_channel)[:5] if by_channel[place]]  # fmt: skip
-    recording = next(place for place, item in enumerate(gaps) if item.any())
-    step = int(np.flatnonzero(gaps[recording].any(1))[0])
-    return (
-        f"{found.path.name} has {number_of(total, 'gap')} ({', '.join(worst)}), the first at "
-        f"{place_of(found, recording, step)}"
-    )
 
 
 def _held(values: Series, found: Recordings, recording: int) -> Series:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ssmith.core.errors import DataError
 from ssmith.core.sequences import SPLITS
-from ssmith.recordings.columns import read_columns
 from ssmith.recordings.recording import Recordings
+from ssmith.recordings.table_files import read_columns
 
 TABLES = ("labels.csv", "labels.tsv", "metadata.csv")
 _FILE, _LABEL, _GROUP, _SPLIT = ("file", "file_name", "path"), "label", "group", "split"
@@ -66,7 +66,7 @@ def recordings_of(
     values: Sequence[NDArray[np.float64]],
 ) -> Recordings:
     """Return files as recordings."""
-    labelled = any(entry.label for entry in entries)
+    labelled = says(entries)
     return Recordings(
         path=path,
         names=tuple(entry.name for entry in entries),
@@ -77,6 +77,11 @@ def recordings_of(
         groups=_all([entry.group for entry in entries], path, _GROUP),
         splits=_all([entry.split for entry in entries], path, _SPLIT),
     )
+
+
+def says(entries: Sequence[Item]) -> bool:
+    """Return whether any file has a label."""
+    return any(entry.label for entry in entries)
 
 
 def holds(path: Path, suffixes: Sequence[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from ssmith.core.errors import DataError
 from ssmith.core.optional import require
 from ssmith.core.preparation import PrepareConfig
-from ssmith.recordings.folder import entries_of, recordings_of
+from ssmith.recordings.folder import Item, entries_of, recordings_of
 from ssmith.recordings.recording import Recordings
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -19,13 +20,21 @@ _MOST = 1 << 26
 """Most pixels of one image."""
 
 
-def read_images(path: Path, config: PrepareConfig) -> Recordings:
+def read_images(
+    path: Path,
+    config: PrepareConfig,
+    entries: Sequence[Item] | None = None,
+    *,
+    grey: bool | None = None,
+) -> Recordings:
     """Read a folder of images, all of one size.
 
     Args:
         path: folders named after labels with files inside, or files with ``labels.csv`` beside
             them; or one file.
         config: ``pixels`` says what a step is, ``patch`` how large a patch.
+        entries: some of its files; all if None.
+        grey: whether they are read without colours (see `are_grey`).
 
     Returns:
         One recording an image, from top left to bottom right; values from 0 to 1. Grey if all
@@ -35,8 +44,8 @@ def read_images(path: Path, config: PrepareConfig) -> Recordings:
         DataError: if there is no file, one cannot be read, or they differ in size.
         MissingExtraError: if the package pillow is not installed.
     """
-    entries = entries_of(path, IMAGES)
-    grey = all(_mode(entry.path) in ("1", "L", "I", "I;16", "F") for entry in entries)
+    entries = entries_of(path, IMAGES) if entries is None else entries
+    grey = are_grey(entries) if grey is None else grey
     images = [_pixels(entry.path, grey=grey) for entry in entries]
     for entry, image in zip(entries, images, strict=True):
         if image.shape != images[0].shape:
@@ -49,6 +58,11 @@ def read_images(path: Path, config: PrepareConfig) -> Recordings:
     values = [steps_of_image(image, config) for image in images]
     names = tuple(f"pixel {place}" for place in range(values[0].shape[1]))
     return recordings_of(path, entries, names, values)
+
+
+def are_grey(entries: Sequence[Item]) -> bool:
+    """Return whether no image has colours."""
+    return all(_mode(entry.path) in ("1", "L", "I", "I;16", "F") for entry in entries)
 
 
 def steps_of_image(image: NDArray[np.float64], config: PrepareConfig) -> NDArray[np.float64]:

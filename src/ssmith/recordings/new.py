@@ -11,16 +11,13 @@ import torch
 from ssmith.core.layers import Finding
 from ssmith.core.preparation import Preparation
 from ssmith.core.sequences import Sequences
-from ssmith.core.words import number_of
 from ssmith.recordings.blocks import columns_of, scaled_steps, steps_of
 from ssmith.recordings.cut import AHEAD, Spans, cut, is_number, labels_of, later_values
-from ssmith.recordings.fill import filled, place_of
+from ssmith.recordings.fill import filled
 from ssmith.recordings.intervals import with_intervals
 from ssmith.recordings.read import read_new
 from ssmith.recordings.recording import Labels, Recordings, finding
-
-_MOST = 3
-"""Channels out of range that are told one by one."""
+from ssmith.recordings.tally import Tally, beyond, beyond_found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +27,13 @@ class NewRows:
     Args:
         rows: in the order of recordings and time; `Sequences.columns` says where each is from.
         labelled: which rows say what is to be predicted; the others' targets are 0.
+        told: whether the source says it of any row, as far as its columns or folders show.
         findings: what to know of them.
     """
 
     rows: Sequences
     labelled: torch.Tensor
+    told: bool = True
     findings: tuple[Finding, ...] = ()
 
 
@@ -54,10 +53,19 @@ def new_rows(preparation: Preparation, source: str | Path | Recordings) -> NewRo
     """
     config = preparation.config
     found = source if isinstance(source, Recordings) else read_new(Path(source), config)
-    found = by_name(found, preparation)
+    found, far = by_name(found, preparation), Tally()
     found = with_intervals(filled(found, config), config)
-    rows = cut(found, config, to_end=True)
-    labels = labels_of(found, rows, config)
+    far.add(found, beyond(found, preparation))
+    said = (*found.findings, *beyond_found(preparation, far))
+    return replace(
+        rows_in(found, cut(found, config, to_end=True), preparation),
+        told=found.labels is not None or config.task in AHEAD, findings=said,
+    )  # fmt: skip
+
+
+def rows_in(found: Recordings, rows: Spans, preparation: Preparation) -> NewRows:
+    """Return rows of recordings without gaps, scaled, with what they predict."""
+    labels = labels_of(found, rows, preparation.config)
     y, labelled = _new_targets(found, rows, labels, preparation)
     x, lengths = steps_of(found, rows)
     made = Sequences(
@@ -66,11 +74,7 @@ def new_rows(preparation: Preparation, source: str | Path | Recordings) -> NewRo
         y=y,
         columns=columns_of(found, rows),
     )
-    return NewRows(
-        rows=made,
-        labelled=labelled,
-        findings=(*found.findings, *_beyond(found, preparation)),
-    )  # fmt: skip
+    return NewRows(rows=made, labelled=labelled)
 
 
 def by_name(found: Recordings, preparation: Preparation) -> Recordings:
@@ -108,28 +112,3 @@ def _new_targets(
     scaled = preparation.targets_scaled(values) if preparation.targets else values
     y = torch.from_numpy(np.where(labelled[:, None], scaled, 0).astype(np.float32))
     return y, torch.from_numpy(labelled)
-
-
-def _beyond(found: Recordings, preparation: Preparation) -> tuple[Finding, ...]:
-    """Return a finding for each of the first channels with values far from what training saw."""
-    said, others = [], []
-    for place, channel in enumerate(preparation.channels):
-        bad = [np.flatnonzero(channel.is_beyond(item[:, place])) for item in found.values]
-        count = sum(map(len, bad))
-        if not count:
-            continue
-        others.append(channel.name)
-        if len(others) > _MOST:
-            continue
-        recording = next(number for number, steps in enumerate(bad) if len(steps))
-        first = place_of(found, recording, int(bad[recording][0]))
-        text = (
-            f"channel {channel.name!r} is far outside {channel.low:g} to {channel.high:g}"
-            f"{' ' * bool(channel.unit)}{channel.unit}, which training saw, at "
-            f"{number_of(count, 'step')}, the first {first}"
-        )
-        said.append(finding("out-of-range", text))
-    if len(others) > _MOST:
-        text = f"{len(others) - _MOST} more channels as well: {', '.join(others[_MOST:])}"
-        said.append(finding("out-of-range", text))
-    return tuple(said)

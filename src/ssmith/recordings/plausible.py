@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from ssmith.core.layers import Finding
 from ssmith.core.words import number_of
 from ssmith.data.suspicions import may_be_swapped, of_channel, swapped
-from ssmith.recordings.columns import GUESSED
-from ssmith.recordings.fill import place_of
 from ssmith.recordings.intervals import are_uneven
-from ssmith.recordings.recording import Recordings, finding
+from ssmith.recordings.recording import Recordings, finding, place_of
+from ssmith.recordings.table_files import GUESSED
 
 _STUCK, _STUCK_SHARE = 50, 0.2
 _SATURATED, _DIFFERENT = 0.02, 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from ssmith.data.series import read_series
 from ssmith.data.ts_file import TS, read_ts_series
 from ssmith.recordings.arff import ARFF, read_arff
 from ssmith.recordings.audio import SOUND, read_sound
-from ssmith.recordings.columns import TABLES, Columns, is_table, read_columns
+from ssmith.recordings.columns import Columns
 from ssmith.recordings.cut import AHEAD
 from ssmith.recordings.folder import holds
 from ssmith.recordings.images import IMAGES, read_images
@@ -24,6 +25,7 @@ from ssmith.recordings.matlab import MAT, read_mat
 from ssmith.recordings.recording import Recordings
 from ssmith.recordings.sequences import of_raw
 from ssmith.recordings.table import mapped, of_table
+from ssmith.recordings.table_files import TABLES, is_table, read_columns
 from ssmith.recordings.tables import files_in, read_tables
 
 NPZ = ".npz"
@@ -49,7 +51,7 @@ def read(path: Path, config: PrepareConfig) -> tuple[Recordings, PrepareConfig]:
         DataError: if it is not what the settings say.
     """
     require_there(path)
-    if _is_whole(path):
+    if is_whole(path):
         found = _whole(path, labelled=True)
         return found, replace(config, label=found.targets)
     columns = _columns(path, config)
@@ -61,32 +63,38 @@ def read(path: Path, config: PrepareConfig) -> tuple[Recordings, PrepareConfig]:
         return found, _of_folder(config)
     if holds(path, IMAGES):
         return read_images(path, config), _of_folder(config)
-    raise _no_reader(path)
+    raise no_reader(path)
 
 
 def read_new(path: Path, config: PrepareConfig) -> Recordings:
     """Read recordings of the kind that a model was trained on; labels may be missing."""
     require_there(path)
-    if _is_whole(path):
+    if is_whole(path):
         return _whole(path, labelled=False)
     columns = _columns(path, config)
     if columns is not None:
-        # Which columns are channels is decided by their names, not by what is left over.
-        left = {*config.plain_columns()}
-        left |= set() if config.task in AHEAD else {*config.label}
-        names = [name for name in columns.names if name not in left]
-        there = [name for name in names if name in config.channels or columns.is_numeric(name)]
-        if not there:
-            raise DataError(
-                f"{path.name} has columns {', '.join(columns.names)}",
-                allowed=f"{', '.join(config.channels)}, as the model reads",
-            )
-        return of_table(columns, replace(config, channels=tuple(there)))
+        return of_table(columns, as_new(columns, config, columns.is_numeric))
     if holds(path, SOUND):
         return read_sound(path, config)[0]
     if holds(path, IMAGES):
         return read_images(path, config)
-    raise _no_reader(path)
+    raise no_reader(path)
+
+
+def as_new(
+    columns: Columns, config: PrepareConfig, is_numeric: Callable[[str], bool]
+) -> PrepareConfig:
+    """Return the settings for a table of new data, whose channels are known by their names."""
+    left = {*config.plain_columns()}
+    left |= set() if config.task in AHEAD else {*config.label}
+    names = [name for name in columns.names if name not in left]
+    there = [name for name in names if name in config.channels or is_numeric(name)]
+    if not there:
+        raise DataError(
+            f"{columns.path.name} has columns {', '.join(columns.names)}",
+            allowed=f"{', '.join(config.channels)}, as the model reads",
+        )
+    return replace(config, channels=tuple(there))
 
 
 def _columns(path: Path, config: PrepareConfig) -> Columns | None:
@@ -119,7 +127,7 @@ def _raw(path: Path, suffix: str, *, labelled: bool) -> Raw:
         return reader(path, labelled=False)
 
 
-def _is_whole(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
     """Return whether a file holds one sequence in each of its records."""
     if path.is_file() and suffix_of(path) in (NPZ, TS, ARFF, MAT):
         return True
@@ -131,7 +139,8 @@ def _of_folder(config: PrepareConfig) -> PrepareConfig:
     return replace(config, task=config.task or "classification", label=("label",))
 
 
-def _no_reader(path: Path) -> InputError:
+def no_reader(path: Path) -> InputError:
+    """Return what to say of a path that is of no kind that is read."""
     return InputError(
         f"cannot read {str(path)!r} as recordings",
         allowed=f"a path that ends in {', '.join(ALLOWED)}",

@@ -32,6 +32,7 @@ class Recordings:
         targets: names of what is labelled.
         groups: what must not be in two splits, of each recording.
         splits: of each recording, as the source says.
+        offset: steps before the first of ``values``, where they are a part of one recording.
         details: how they were read, JSON-ready.
         findings: what to know of them.
     """
@@ -47,6 +48,7 @@ class Recordings:
     targets: tuple[str, ...] = ()
     groups: tuple[str, ...] | None = None
     splits: tuple[str, ...] | None = None
+    offset: int = 0
     details: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
@@ -65,3 +67,12 @@ class Recordings:
 def finding(kind: str, message: str) -> Finding:
     """Return a finding on data, which is of no layer."""
     return Finding(layer="", kind=kind, message=message)
+
+
+def place_of(recordings: Recordings, recording: int, step: int) -> str:
+    """Return what a step is called in findings."""
+    name = recordings.names[recording]
+    said = f"{name!r}, step {step + recordings.offset}"
+    if recordings.rows is None:
+        return said
+    return f"{said} (row {int(recordings.rows[recording][step])})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from ssmith.core.preparation import PrepareConfig
 from ssmith.recordings.columns import Columns
 from ssmith.recordings.recording import Labels, Recordings
 
+Orders = Sequence[NDArray[np.int64]]
 _CUSTOMARY = {"sequence": "sequence", "time": "time", "split": "split"}
 
 
@@ -62,6 +64,7 @@ def of_table(
     texts = (
         np.stack([columns.texts(name)[order] for name in config.label], axis=1) if there else None
     )
+    orders = np.split(order, starts)
     found = Recordings(
         path=columns.path,
         names=names,
@@ -69,17 +72,17 @@ def of_table(
         values=tuple(np.split(values, starts)),
         units=dict(columns.units),
         times=None if times is None else tuple(np.split(times, starts)),
-        rows=tuple(np.split(order + columns.first, starts)),
+        rows=tuple(map(columns.numbers_of, orders)),
         labels=None if texts is None else tuple(map(_shortened, np.split(texts, starts))),
         targets=config.label if there else (),
         details={**columns.details, "channels": list(channels)},
     )
     found = replace(
         found,
-        groups=_constant(columns, config.group, found),
-        splits=_constant(columns, config.split, found),
+        groups=_constant(columns, config.group, found.names, orders),
+        splits=_constant(columns, config.split, found.names, orders),
     )
-    _check_times(columns, found, config)
+    _check_times(columns, found, config, orders)
     return found
 
 
@@ -154,14 +157,15 @@ def _shortened(labels: Labels) -> Labels:
     return labels[:1] if bool((labels == labels[0]).all()) else labels
 
 
-def _constant(columns: Columns, name: str | None, found: Recordings) -> tuple[str, ...] | None:
+def _constant(
+    columns: Columns, name: str | None, names: Sequence[str], orders: Orders
+) -> tuple[str, ...] | None:
     """Return what a column says of each recording, which is one thing."""
-    if name is None or name not in columns.names or found.rows is None:
+    if name is None or name not in columns.names:
         return None
     texts = columns.texts(name)
     said = []
-    for places, called in zip(found.rows, found.names, strict=True):
-        rows = places - columns.first
+    for rows, called in zip(orders, names, strict=True):
         here = texts[rows]
         other = np.flatnonzero(here != here[0])
         if len(other):
@@ -176,12 +180,14 @@ def _constant(columns: Columns, name: str | None, found: Recordings) -> tuple[st
     return tuple(said)
 
 
-def _check_times(columns: Columns, found: Recordings, config: PrepareConfig) -> None:
+def _check_times(
+    columns: Columns, found: Recordings, config: PrepareConfig, orders: Orders
+) -> None:
     """Refuse two steps of one recording at the same time."""
-    for name, times, rows in zip(found.names, found.times or (), found.rows or (), strict=False):
+    for name, times, rows in zip(found.names, found.times or (), orders, strict=False):
         same = np.flatnonzero(np.diff(times) == 0)
         if len(same):
-            row = int(rows[same[0] + 1]) - columns.first
+            row = int(rows[same[0] + 1])
             raise DataError(
                 f"{columns.where(row)}: recording {name!r} has the time of another of its rows, "
                 f"{columns.texts(config.time or '')[row]}, at {len(same)} rows in all",

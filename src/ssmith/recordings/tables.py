@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 from ssmith.core.errors import DataError
 from ssmith.core.preparation import PrepareConfig
 from ssmith.data.files import suffix_of
-from ssmith.recordings.columns import TABLES, Columns, read_columns
+from ssmith.recordings.columns import Columns
+from ssmith.recordings.table_files import TABLES, read_columns, table_parts
 
 _SEQUENCE, _LABEL, _TIME = "sequence", "label", "time"
 
@@ -46,21 +48,37 @@ def read_tables(path: Path, config: PrepareConfig) -> Columns:
     )  # fmt: skip
 
 
+def are_alike(path: Path) -> bool:
+    """Return whether all tables of a folder have the same columns."""
+    names = (set(next(table_parts(item, rows=1)).names) for item in files_in(path))
+    first = next(names)
+    return all(other == first for other in names)
+
+
+def parts_of_tables(path: Path, config: PrepareConfig) -> Iterator[Columns]:
+    """Read the tables of a folder, which have the same columns, a part at a time."""
+    for item in files_in(path):
+        for part in table_parts(item):
+            yield replace(part, path=path, table=_named(part, item.relative_to(path), config))
+
+
+def _named(part: Columns, place: Path, config: PrepareConfig) -> Any:
+    """Return a table with what its file is called, and the folder that it lies in."""
+    lib, table = import_module("pyarrow"), part.table
+    named = {_SEQUENCE: place.as_posix()} if config.sequence in (None, _SEQUENCE) else {}
+    if config.label in ((), (_LABEL,)) and len(place.parts) > 1:
+        named[_LABEL] = place.parts[0]
+    for name, value in named.items():
+        if name not in part.names:
+            table = table.append_column(name, lib.array([value] * len(part)))
+    return table
+
+
 def _one_below_the_other(
     path: Path, parts: list[tuple[Path, Columns]], config: PrepareConfig
 ) -> Any:
-    lib = import_module("pyarrow")
-    tables = []
-    for item, part in parts:
-        table, place = part.table, item.relative_to(path)
-        named = {_SEQUENCE: place.as_posix()} if config.sequence is None else {}
-        if not config.label and len(place.parts) > 1:
-            named[_LABEL] = place.parts[0]
-        for name, value in named.items():
-            if name not in part.names:
-                table = table.append_column(name, lib.array([value] * len(part)))
-        tables.append(table)
-    return lib.concat_tables(tables, promote_options="permissive")
+    tables = [_named(part, item.relative_to(path), config) for item, part in parts]
+    return import_module("pyarrow").concat_tables(tables, promote_options="permissive")
 
 
 def _side_by_side(path: Path, parts: list[tuple[Path, Columns]], config: PrepareConfig) -> Any:

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from ssmith.core.errors import DataError
 from ssmith.core.preparation import PrepareConfig
 from ssmith.recordings.cut import AHEAD, Spans, is_number, later_values
-from ssmith.recordings.fill import place_of
-from ssmith.recordings.recording import Labels, Recordings
+from ssmith.recordings.recording import Labels, Recordings, place_of
 
 CLASSES = ("classification", "per-step")
 """Tasks of which each row has one class."""
