@@ -25,7 +25,7 @@ from ssmith.serving import PredictConfig, predict
 from ssmith.serving.columns import columns_of, score
 from ssmith.serving.decision import Decision, fitted_decision, kept_decision
 from ssmith.serving.rows import AskedRows
-from ssmith.serving.writing import table_writer
+from ssmith.serving.writing import table_of, table_writer, write_tables
 
 
 def same(first, second):
@@ -248,9 +248,8 @@ COLUMNS = {"row": ["0", "1"], "label": ["a", None], "value": np.array([0.25, np.
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_every_kind_of_file_holds_the_same(kind, tmp_path):
     path = tmp_path / f"out.{kind}"
-    with table_writer(path) as put:
-        put(COLUMNS)
-        put({name: values[:1] for name, values in COLUMNS.items()})
+    tables = [table_of(COLUMNS), table_of({name: values[:1] for name, values in COLUMNS.items()})]
+    write_tables(path, [table.schema for table in tables], tables)
     wanted = [("0", "a", 0.25), ("1", None, None), ("0", "a", 0.25)]
     if kind == "csv":
         with path.open(newline="") as stream:
@@ -270,11 +269,15 @@ def test_every_kind_of_file_holds_the_same(kind, tmp_path):
 def test_a_file_is_whole_or_absent(tmp_path):
     path = tmp_path / "out.csv"
     path.write_text("before")
-    with pytest.raises(KeyError), table_writer(path) as put:
-        put(COLUMNS)
+    table = table_of(COLUMNS)
+    with pytest.raises(KeyError), table_writer(path, table.schema) as put:
+        put(table)
         raise KeyError
     assert path.read_text() == "before" and len(list(tmp_path.iterdir())) == 1
-    with pytest.raises(InputError, match="parquet"), table_writer(tmp_path / "out.xlsx"):
+    with (
+        pytest.raises(InputError, match="parquet"),
+        table_writer(tmp_path / "out.xlsx", table.schema),
+    ):
         pass
-    with pytest.raises(ArtefactError), table_writer(path / "below.csv"):
+    with pytest.raises(ArtefactError), table_writer(path / "below.csv", table.schema):
         pass

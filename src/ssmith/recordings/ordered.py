@@ -65,6 +65,7 @@ def in_order(
         for part in parts():
             yield replace(part, forms=forms)
         return
+    scratch.mkdir(parents=True, exist_ok=True)
     bucket = _buckets(known)
     for part in parts():
         _append(part, bucket[_ranks(part, config, known)], scratch)

@@ -48,11 +48,15 @@ class RowParts:
     Args:
         parts: the rows.
         told: whether the source says what is to be predicted.
+        total: steps, files or rows of the source.
+        passed: how many of them were read so far.
         findings: what to know of the rows, once all have been passed.
     """
 
     parts: Iterator[NewRows]
     told: bool
+    total: int
+    passed: int = 0
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -78,10 +82,7 @@ def parts_of_rows(
     require_there(path)
     config = preparation.config
     if config.known or is_whole(path):
-        whole = new_rows(preparation, path)
-        return RowParts(
-            parts=_grouped(iter([whole]), rows), told=whole.told, findings=[*whole.findings]
-        )
+        return _whole(preparation, path, rows)
     flow = _Flow(preparation)
     if holds(path, (*SOUND, *IMAGES)):
         return flow.of_files(path, rows)
@@ -91,10 +92,22 @@ def parts_of_rows(
         raise no_reader(path)
     if are_alike(path):
         return flow.of_tables(partial(parts_of_tables, path, config), rows, scratch)
+    return _whole(preparation, path, rows)
+
+
+def _whole(preparation: Preparation, path: Path, rows: int) -> RowParts:
     whole = new_rows(preparation, path)
-    return RowParts(
-        parts=_grouped(iter([whole]), rows), told=whole.told, findings=[*whole.findings]
+    made = RowParts(
+        parts=iter(()), told=whole.told, total=len(whole.rows), findings=[*whole.findings]
     )
+
+    def passed() -> Iterator[NewRows]:
+        for part in _grouped(iter([whole]), rows):
+            made.passed += len(part.rows)
+            yield part
+
+    made.parts = passed()
+    return made
 
 
 class _Flow:
@@ -117,7 +130,7 @@ class _Flow:
 
         starts = range(0, len(entries), _FILES)
         found = (read(entries[start : start + _FILES]) for start in starts)
-        return self._made(found, path, rows, told=says(entries))
+        return self._made(found, path, rows, told=says(entries), total=len(entries))
 
     def of_tables(self, parts: Any, rows: int, scratch: Path) -> RowParts:
         known = survey(parts, self.config)
@@ -126,13 +139,22 @@ class _Flow:
         found = (of_table(part, named) for part in tables if len(part))
         label = self.config.label
         told = bool(label) and all(name in known.columns.names for name in label)
-        return self._made(found, known.columns.path, rows, told=told)
+        total = sum(known.counts)
+        return self._made(found, known.columns.path, rows, told=told, total=total)
 
-    def _made(self, found: Iterator[Recordings], path: Path, rows: int, *, told: bool) -> RowParts:
-        made = RowParts(parts=iter(()), told=told or self.config.task in AHEAD)
+    def _made(
+        self, found: Iterator[Recordings], path: Path, rows: int, *, told: bool, total: int
+    ) -> RowParts:
+        made = RowParts(parts=iter(()), told=told or self.config.task in AHEAD, total=total)
+        by_step = not holds(path, (*SOUND, *IMAGES))
+
+        def counted() -> Iterator[Recordings]:
+            for part in found:
+                made.passed += sum(part.lengths) if by_step else len(part.names)
+                yield part
 
         def passed() -> Iterator[NewRows]:
-            for flow in _recordings(found):
+            for flow in _recordings(counted()):
                 yield from self._rows(flow)
             made.findings += [
                 *self.said.values(), *gaps_found(path.name, self.gaps),

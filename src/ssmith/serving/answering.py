@@ -25,8 +25,8 @@ from ssmith.serving.decision import (
 )
 from ssmith.serving.rows import AskedRows, open_rows
 
-_PART = 4096
-"""Rows that are answered between two words of progress."""
+PART = 512
+"""Rows that are answered together: of equal rows the answers are equal to the last bit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +140,8 @@ def decide(model: nn.Module, config: PredictConfig) -> Decision:
 
 def _outputs(model: nn.Module, rows: Sequences, batch_size: int, progress: Progress) -> Tensor:
     found = []
-    for start in range(0, len(rows), _PART):
-        index = torch.arange(start, min(start + _PART, len(rows)))
+    for start in range(0, len(rows), PART):
+        index = torch.arange(start, min(start + PART, len(rows)))
         found.append(evaluation.predict(model, rows.take(index), batch_size))
-        progress("predict", min(start + _PART, len(rows)), len(rows))
+        progress("predict", min(start + PART, len(rows)), len(rows))
     return torch.cat(found)

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssmith.evaluation.intervals import Estimate, wilson
+from ssmith.evaluation.intervals import wilson
 from ssmith.evaluation.wishes import SCORE, anomaly_scores
 from ssmith.serving.decision import Decision, Numbers
 from ssmith.serving.rows import AskedRows
 
 Column = NDArray[Any] | list[Any]
 LABEL, PROBABILITY, TARGET, ANOMALY = "label", "probability", "target", "anomaly"
-_JOIN = ";"
+_JOIN, _ROWS = ";", "rows"
 
 
 def columns_of(decision: Decision, outputs: Tensor, rows: AskedRows) -> dict[str, Column]:
     """Return the answers to rows, the name of each row first; the truth last, where it is known."""
     found: dict[str, Column] = {name: list(values) for name, values in rows.names.items()}
     found |= answers_in(decision, outputs)
-    if bool(rows.labelled.any()):
+    if rows.told:
         found |= _truth(decision, rows)
     if decision.finds_anomalies:
         found |= anomalies(decision, outputs, rows)
@@ -47,24 +48,51 @@ def answers_in(decision: Decision, outputs: Tensor) -> dict[str, Column]:
 
 def score(decision: Decision, outputs: Tensor, rows: AskedRows) -> dict[str, Any]:
     """Return what the answers to labelled rows are worth, JSON-ready; empty if none is."""
+    return score_of(decision, counted(decision, outputs, rows))
+
+
+def counted(decision: Decision, outputs: Tensor, rows: AskedRows) -> dict[str, float]:
+    """Return what a score is made of: numbers that add up over parts of the rows."""
     known = rows.labelled
     if not bool(known.any()):
         return {}
     outputs, truth = outputs[known], decision.truth(rows.rows.y[known])
-    found: dict[str, Any] = {"rows": len(outputs)}
+    found: dict[str, float] = {_ROWS: len(outputs)}
     if not decision.gives_classes:
-        return found | _score_numbers(decision, decision.numbers(outputs), truth)
+        misses = np.abs(decision.numbers(outputs) - truth)
+        for place, name in enumerate(decision.targets):
+            found[f"{name} misses"] = float(misses[:, place].sum())
+            found[f"{name} squares"] = float((misses[:, place] ** 2).sum())
+            if decision.widths:
+                inside = misses[:, place] <= decision.widths[place]
+                found[f"{name} inside"] = int(inside.sum())
+        return found
     shares = decision.shares(outputs)
     if decision.answers.task == "multi-label":
         wanted, given = truth > 0.5, decision.given(shares)
     else:
         places = np.arange(shares.shape[1])
         wanted, given = truth[:, None] == places, decision.chosen(shares)[:, None] == places
-        found["accuracy"] = _shared(wilson(int((wanted & given).sum()), len(outputs)))
-    classes = {
-        name: _of_class(wanted[:, place], given[:, place])
-        for place, name in enumerate(decision.answers.classes)
-    }
+    for place, name in enumerate(decision.answers.classes):
+        found[f"{name} rows"] = int(wanted[:, place].sum())
+        found[f"{name} hits"] = int((wanted & given)[:, place].sum())
+        found[f"{name} alarms"] = int((~wanted & given)[:, place].sum())
+    return found
+
+
+def score_of(decision: Decision, sums: Mapping[str, float]) -> dict[str, Any]:
+    """Return the score that numbers of `counted` say, summed up."""
+    if not sums:
+        return {}
+    rows = int(sums[_ROWS])
+    found: dict[str, Any] = {"rows": rows}
+    if not decision.gives_classes:
+        return found | {"targets": _score_numbers(decision, sums, rows)}
+    names = decision.answers.classes
+    classes = {name: _of_class(sums, name, rows) for name in names}
+    if decision.answers.task != "multi-label":
+        right = sum(int(sums[f"{name} hits"]) for name in names)
+        found["accuracy"] = wilson(right, rows).as_dict()
     recalls = [item["recall"]["value"] for item in classes.values() if item["recall"]]
     return found | {"balanced_accuracy": float(np.mean(recalls)), "classes": classes}
 
@@ -116,32 +144,25 @@ def _joined(names: tuple[str, ...], given: NDArray[np.bool_]) -> list[str]:
     return [_JOIN.join(name for name, on in zip(names, row, strict=True) if on) for row in given]
 
 
-def _score_numbers(decision: Decision, values: Numbers, truth: NDArray[Any]) -> dict[str, Any]:
+def _score_numbers(decision: Decision, sums: Mapping[str, float], rows: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for place, name in enumerate(decision.targets):
-        misses = np.abs(values[:, place] - truth[:, place])
-        said: dict[str, Any] = {
-            "mean_absolute_error": float(misses.mean()),
-            "rmse": float(np.sqrt((misses**2).mean())),
+    for name in decision.targets:
+        found[name] = {
+            "mean_absolute_error": sums[f"{name} misses"] / rows,
+            "rmse": float(np.sqrt(sums[f"{name} squares"] / rows)),
         }
         if decision.widths:
-            inside = int((misses <= decision.widths[place]).sum())
-            said["coverage"] = _shared(wilson(inside, len(misses)))
-            said["promised"] = decision.level
-        found[name] = said
-    return {"targets": found}
+            found[name]["coverage"] = wilson(int(sums[f"{name} inside"]), rows).as_dict()
+            found[name]["promised"] = decision.level
+    return found
 
 
-def _of_class(wanted: NDArray[np.bool_], given: NDArray[np.bool_]) -> dict[str, Any]:
+def _of_class(sums: Mapping[str, float], name: str, rows: int) -> dict[str, Any]:
     """Return recall and the share of false alarms of one class; None where there are no rows."""
-    mine, others = int(wanted.sum()), int((~wanted).sum())
-    hits, alarms = int((wanted & given).sum()), int((~wanted & given).sum())
+    mine, hits, alarms = (int(sums[f"{name} {word}"]) for word in ("rows", "hits", "alarms"))
+    others = rows - mine
     return {
         "rows": mine,
-        "recall": _shared(wilson(hits, mine)) if mine else None,
-        "false_alarms": _shared(wilson(alarms, others)) if others else None,
+        "recall": wilson(hits, mine).as_dict() if mine else None,
+        "false_alarms": wilson(alarms, others).as_dict() if others else None,
     }
-
-
-def _shared(estimate: Estimate) -> dict[str, Any]:
-    return estimate.as_dict()

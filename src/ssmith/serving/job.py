@@ -23,12 +23,13 @@ from ssmith.serving.answering import PredictConfig, Predictions, decide, predict
 from ssmith.serving.attribution import Attribution, AttributionConfig, attribute
 from ssmith.serving.columns import Column
 from ssmith.serving.decision import Decision
+from ssmith.serving.long import answer_long
+from ssmith.serving.parts import KeptParts
 from ssmith.serving.picture import draw, write_picture
 from ssmith.serving.stepping import ModelStream, StreamConfig
 from ssmith.serving.texts import answer_texts
-from ssmith.serving.writing import check_suffix, table_writer
+from ssmith.serving.writing import check_suffix, table_of, write_tables
 
-_ROWS_AT_ONCE = 65536
 _MISSED = 0.05
 """Of what the steps of a row should add up to: gradients that miss more are told."""
 _OF_TEXT = ("field", "generate")
@@ -98,17 +99,27 @@ def answer(asked: AnswerPlaces, config: AnswerConfig, progress: Progress = silen
     """Answer a file, and write the answers where they are wanted."""
     if asked.out is not None:
         check_suffix(asked.out)
+        KeptParts(asked.out).sweep_finished()
     for place in (asked.out, asked.pictures):
         if place is not None:
             refuse_own_input(place, asked.model, asked.data)
             refuse_existing(place, overwrite=asked.overwrite)
     text = reads_text(asked.model)
     loaded = api.load(asked.model)
-    found = (
-        _texts(loaded, asked, config, progress) if text else _rows(loaded, asked, config, progress)
-    )
-    if asked.out is not None:
-        _write(asked.out, found.columns)
+    if text:
+        found = _texts(loaded, asked, config, progress)
+    elif asked.out is not None and asked.pictures is None:
+        _refuse_text(config)
+        summary = answer_long(
+            loaded, asked.data, asked.out, _predicting(config), overwrite=asked.overwrite,
+            progress=progress,
+        )  # fmt: skip
+        found = Answered(columns={}, summary=summary)
+    else:
+        found = _rows(loaded, asked, config, progress)
+    if asked.out is not None and found.columns:
+        table = table_of(found.columns)
+        write_tables(asked.out, [table.schema], [table])
     about = {"model": asked.model, "data": asked.data}
     about |= {"out": str(asked.out)} if asked.out is not None else {}
     return Answered(columns=found.columns, summary={**about, **found.summary})
@@ -134,13 +145,17 @@ def serve(
 def _rows(
     model: nn.Module, asked: AnswerPlaces, config: AnswerConfig, progress: Progress
 ) -> Answered:
-    for name in _OF_TEXT:
-        if getattr(config, name) is not None:
-            raise InputError(f"{name} is for language models", next_step="leave it out")
+    _refuse_text(config)
     found = predict(model, asked.data, _predicting(config), progress=progress)
     missed = () if asked.pictures is None else _explain(model, found, asked, config)
     told = replace(found, findings=(*found.findings, *missed))
     return Answered(columns=found.columns, summary=told.summary())
+
+
+def _refuse_text(config: AnswerConfig) -> None:
+    for name in _OF_TEXT:
+        if getattr(config, name) is not None:
+            raise InputError(f"{name} is for language models", next_step="leave it out")
 
 
 def _texts(
@@ -213,11 +228,3 @@ def _channel_names(model: nn.Module, found: Predictions) -> Sequence[str]:
 def _output_name(found: Predictions, place: int) -> str:
     names = found.decision.answers.classes or found.decision.targets
     return names[place]
-
-
-def _write(out: Path, columns: Mapping[str, Column]) -> None:
-    count = len(next(iter(columns.values())))
-    with table_writer(out) as put:
-        for start in range(0, count, _ROWS_AT_ONCE):
-            part = slice(start, start + _ROWS_AT_ONCE)
-            put({name: values[part] for name, values in columns.items()})

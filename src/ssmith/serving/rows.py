@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ssmith.core.layers import Finding
 from ssmith.core.sequences import SequenceData, Sequences
 from ssmith.core.text import ALL
 from ssmith.families import Answers, answers_of, preparation_of
-from ssmith.recordings import new_rows
+from ssmith.recordings import NewRows, new_rows, parts_of_rows
 
 ROW = "row"
 """Column of the places of rows in a file whose rows have no names."""
@@ -31,12 +31,14 @@ class AskedRows:
         rows: as the model reads them.
         labelled: which of them say what they should be answered.
         names: columns that say where each row is from.
+        told: whether the source says it of any, as far as its columns or folders show.
         findings: gaps, values out of range, columns that are not read.
     """
 
     rows: Sequences
     labelled: Bool[Tensor, "n"]
     names: Mapping[str, tuple[str, ...]]
+    told: bool = True
     findings: tuple[Finding, ...] = ()
 
 
@@ -57,9 +59,7 @@ def open_rows(model: nn.Module, source: str | Path) -> AskedRows:
     preparation, answers = preparation_of(model), asked_of(model)
     if preparation is not None:
         made = new_rows(preparation, source)
-        return AskedRows(
-            rows=made.rows, labelled=made.labelled, names=made.rows.columns, findings=made.findings
-        )
+        return _asked(made, told=made.told)
     found, labelled, findings = _whole(answers, source)
     data.check_fits(
         found, channels=answers.channels, vocabulary=answers.vocabulary, outputs=answers.outputs,
@@ -68,8 +68,64 @@ def open_rows(model: nn.Module, source: str | Path) -> AskedRows:
     part = found.split(ALL)
     names = {ROW: tuple(map(str, range(len(part))))}
     return AskedRows(
-        rows=part, labelled=torch.full((len(part),), labelled), names=names, findings=findings
-    )
+        rows=part, labelled=torch.full((len(part),), labelled), names=names, told=labelled,
+        findings=findings,
+    )  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class AskedParts:
+    """Rows that are asked about, some after the other.
+
+    Args:
+        parts: of so many rows each, but the last.
+        total: steps, files or rows of the source.
+        passed: returns how many of these were read so far.
+        findings: returns what to know of the rows, once all have been passed.
+    """
+
+    parts: Iterator[AskedRows]
+    total: int
+    passed: Callable[[], int]
+    findings: Callable[[], tuple[Finding, ...]]
+
+
+def open_parts(model: nn.Module, source: str | Path, *, rows: int, scratch: Path) -> AskedParts:
+    """Open new data as `open_rows` does, without holding it where its kind allows that."""
+    preparation = preparation_of(model)
+    asked_of(model)
+    if preparation is None:
+        whole = open_rows(model, source)
+        return AskedParts(
+            parts=_slices(whole, rows), total=len(whole.rows), passed=lambda: 0,
+            findings=lambda: whole.findings,
+        )  # fmt: skip
+    made = parts_of_rows(preparation, source, rows=rows, scratch=scratch)
+    return AskedParts(
+        parts=(_asked(part, told=made.told) for part in made.parts), total=made.total,
+        passed=lambda: made.passed, findings=lambda: tuple(made.findings),
+    )  # fmt: skip
+
+
+def part_of(asked: AskedRows, index: Tensor) -> AskedRows:
+    """Return some of the rows."""
+    names = {
+        name: tuple(values[place] for place in index.tolist())
+        for name, values in asked.names.items()
+    }
+    return replace(asked, rows=asked.rows.take(index), labelled=asked.labelled[index], names=names)
+
+
+def _slices(asked: AskedRows, rows: int) -> Iterator[AskedRows]:
+    for start in range(0, len(asked.rows), rows):
+        yield part_of(asked, torch.arange(start, min(start + rows, len(asked.rows))))
+
+
+def _asked(made: NewRows, *, told: bool) -> AskedRows:
+    return AskedRows(
+        rows=made.rows, labelled=made.labelled, names=made.rows.columns, told=told,
+        findings=made.findings,
+    )  # fmt: skip
 
 
 def _whole(answers: Answers, source: str | Path) -> tuple[SequenceData, bool, tuple[Finding, ...]]:
