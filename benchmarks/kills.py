@@ -46,6 +46,7 @@ from ssmith.core.directories import MANIFEST, listed_in, manifest_of  # noqa: E4
 from ssmith.core.files import is_scrap, write_json  # noqa: E402
 from ssmith.release import verify as release_verify  # noqa: E402
 from ssmith.release.line import Line  # noqa: E402
+from ssmith.serving import long  # noqa: E402
 
 LOADED = (matplotlib.figure, modeling_mamba)
 """Loaded once, before the forks."""
@@ -63,6 +64,9 @@ SOURCES = hashlib.sha256(b"".join(item.read_bytes() for item in _FILES)).hexdige
 TIMED = {"speed", "saving", "verdict", "findings", "changes", "measured"}
 """Keys of receipts under which all may hang on what was timed, or measured of the machine."""
 _LINE = "line.json"
+
+# Every part is kept as it comes: of so few rows none would be, and nothing gone on from.
+long._PAUSE = 0.0
 
 State = dict[str, Any]
 

@@ -11,7 +11,7 @@ from helpers.writers import ELSEWHERE, READS, WRITES
 from ssmith.cli.main import parser
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kills.py"
-SHORT = ("train series", "prune series", "trial", "report", "release export")
+SHORT = ("train series", "prune series", "predict in parts", "trial", "report", "release export")
 POINTS = 4
 
 

@@ -67,7 +67,10 @@ WRITES = {
         "compare": "compare series small --data data.npz --speed-seconds 0.001 --out out",
     },
     "data": {"data": "data table.csv --sequence name --label y --time t --report out"},
-    "predict": {"predict": "predict series --data data.npz --out out.csv"},
+    "predict": {
+        "predict": "predict series --data data.npz --out out.csv",
+        "predict in parts": "predict plant --data long.csv --out out.parquet",
+    },
     "report": {"report": "report small/receipt.json --out out"},
     "audit": {
         "audit": "audit series small --data data.npz --out out",
@@ -138,6 +141,8 @@ _OF_TEXT = ("train language.json --out model", f"{_CUT} --seed 1 --out old")
 _MADE = (
     "prune series --cut state=0.5 --data data.npz --out small",
     "tune series --method lora --data data.npz --steps 2 --out adapter",
+    "train --data table.csv --sequence name --time t --label y --task classification --epochs 1 "
+    "--out plant",
     "prune series --cut state=0.25 --data data.npz --out old-series",
     *(
         f"release {said}"
@@ -179,6 +184,9 @@ def make_start(
     (place / "policy.toml").write_text("[promote]\nproof = true\n")
     steps = [f"{n},{t},{n * t % 101},{'ab'[n % 2]}" for n in range(24) for t in range(8)]
     (place / "table.csv").write_text("\n".join(["name,t,v,y", *steps]))
+    # Recordings lie among each other, so that they are put in order on disk.
+    later = [f"{n},{t},{n * t % 101},{'ab'[n % 2]}" for t in range(8) for n in range(2000)]
+    (place / "long.csv").write_text("\n".join(["name,t,v,y", *later]))
     api.save(tiny_model(), place / "series")
     save_npz(tiny_data(count=40), place / "data.npz")
     save_npz(tiny_data(count=30), place / "today.npz")

@@ -61,6 +61,8 @@ def kept(arguments: argparse.Namespace) -> str:
     """Say what an interrupted run leaves."""
     if getattr(arguments, "state", None) is not None:
         return f"every line that was answered is in {arguments.state}"
+    if getattr(arguments, "out", None) is not None:
+        return "what was answered is kept beside the output: the same command goes on from there"
     return "nothing was written"
 
 
