@@ -9,7 +9,7 @@ from ssmith import api
 from ssmith.core.errors import ArtefactError, DataError, InputError, UnsupportedError
 from ssmith.core.sequences import SequenceData, Sequences
 from ssmith.data import save_npz
-from ssmith.families import SequenceConfig, model_digest
+from ssmith.families import SequenceConfig, SequenceModel, model_digest
 from ssmith.jobs.train import Recipe, save_trained, train
 from ssmith.tune import FitConfig
 
@@ -90,6 +90,19 @@ def test_a_checkpoint_of_another_run_is_refused(short, tmp_path):
         with pytest.raises(ArtefactError):
             train(other, seed=0, checkpoint=checkpoint)
     assert checkpoint.read_bytes() == before
+
+
+def test_no_more_rows_run_at_once_than_a_step_of_the_training_holds(short, tmp_path, monkeypatch):
+    seen, real = [], SequenceModel.forward
+
+    def forward(self, x, *more, **named):
+        seen.append(len(x))
+        return real(self, x, *more, **named)
+
+    monkeypatch.setattr(SequenceModel, "forward", forward)
+    small = recipe(short.data, fit={**SHORT, "epochs": 1, "batch_size": 7})
+    save_trained(train(small), tmp_path / "made")
+    assert max(seen) == 7
 
 
 def test_several_processes_are_refused_and_not_run_side_by_side(short, monkeypatch):

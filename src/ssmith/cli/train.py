@@ -135,11 +135,12 @@ def _quality(trained: Trained, output: Output) -> dict[str, Any]:
 
     data = trained.data
     assert isinstance(data, SequenceData)
-    found = api.evaluate(trained.model, data.split("validation"))
+    size = trained.rows_at_once
+    found = api.evaluate(trained.model, data.split("validation"), batch_size=size)
     output.line(f"validation, {found}")
     if found.naive is not None:
         output.line(f"{found.naive.answer}: {found.naive.value:.4g}")
-    others = measured(trained.model, data, "validation", trained.recipe.own())
+    others = measured(trained.model, data, "validation", trained.recipe.own(), batch_size=size)
     for item in others:
         output.line(f"{item.name}: {item.text}")
     output.findings(item.as_dict() for item in found.findings())

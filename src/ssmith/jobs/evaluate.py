@@ -84,7 +84,8 @@ def evaluate(model: str, data: str | None, config: EvaluateConfig) -> dict[str, 
     also: tuple[Measure, ...] = ()
     if isinstance(source.data, SequenceData):
         own = None if config.own_metric is None else own_metric(config.own_metric)
-        also = measured(loaded, source.data, split, own)
+        size = config.rows.at_once(rows)
+        also = measured(loaded, source.data, split, own, batch_size=size)
     elif config.own_metric is not None:
         raise InputError("own_metric reads sequences", next_step="leave it out")
     return {

@@ -70,7 +70,9 @@ def _of_sequences(trained: Trained, data: SequenceData) -> tuple[dict[str, Any],
     for split in ("validation", "selection", "test"):
         table[f"{name}, {split}"] = _measured(trained, data, split)
     split = "test" if "test" in data.splits else "validation"
-    found = measured(trained.model, data, split, trained.recipe.own())
+    found = measured(
+        trained.model, data, split, trained.recipe.own(), batch_size=trained.rows_at_once
+    )
     table |= {f"{item.name}, {split}": item.text for item in found}
     recipe = trained.recipe
     # How long it took is no property of the model: the same training gives the same bytes.
@@ -82,7 +84,7 @@ def _of_sequences(trained: Trained, data: SequenceData) -> tuple[dict[str, Any],
 def _measured(trained: Trained, data: SequenceData, split: str) -> str:
     if split not in data.splits:
         return "not measured: the data has no such split"
-    return api.evaluate(trained.model, data.split(split)).text
+    return api.evaluate(trained.model, data.split(split), batch_size=trained.rows_at_once).text
 
 
 def _of_language(trained: Trained, data: LanguageData) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -17,7 +17,12 @@ _LATER = ("forecasting", "anomaly")
 
 
 def measured(
-    model: nn.Module, data: SequenceData, split: str, own: OwnMetric | None = None
+    model: nn.Module,
+    data: SequenceData,
+    split: str,
+    own: OwnMetric | None = None,
+    *,
+    batch_size: int = 64,
 ) -> tuple[Measure, ...]:
     """Return measures of a model on a split.
 
@@ -27,22 +32,23 @@ def measured(
             seasonal forecast has the season that is best on its training split.
         split: to measure on.
         own: the user's own metric, which comes last.
+        batch_size: most rows that run at once.
 
     Returns:
         Measures; none for a split that is not there.
     """
     if split not in data.splits or not len(data.splits[split]):
         return ()
-    usual = _usual(model, data, split)
+    usual = _usual(model, data, split, batch_size)
     if own is None:
         return usual
-    return *usual, measured_own(own, *answers_of_own(model, data.split(split)))
+    return *usual, measured_own(own, *answers_of_own(model, data.split(split), batch_size))
 
 
-def _usual(model: nn.Module, data: SequenceData, split: str) -> tuple[Measure, ...]:
+def _usual(model: nn.Module, data: SequenceData, split: str, size: int) -> tuple[Measure, ...]:
     part = data.split(split)
     preparation = preparation_of(model)
-    outputs = predict(model, part).double().numpy()
+    outputs = predict(model, part, size).double().numpy()
     if data.task == "classification":
         return of_classes(outputs, part.y.numpy(), data.classes)
     if data.task == "multi-label":
@@ -51,7 +57,7 @@ def _usual(model: nn.Module, data: SequenceData, split: str) -> tuple[Measure, .
     residuals = None
     if split != "validation" and "validation" in data.splits:
         other = data.split("validation")
-        residuals = _back(other.y, preparation) - _back(predict(model, other), preparation)
+        residuals = _back(other.y, preparation) - _back(predict(model, other, size), preparation)
     return of_numbers(
         _back(outputs, preparation), y, naive=_naive(data, part, preparation), residuals=residuals
     )

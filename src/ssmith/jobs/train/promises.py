@@ -23,7 +23,12 @@ LEVELS = (0.8, 0.9, 0.95)
 
 
 def with_promises(
-    model: nn.Module, part: Sequences, preparation: Preparation, wish: DecisionConfig
+    model: nn.Module,
+    part: Sequences,
+    preparation: Preparation,
+    wish: DecisionConfig,
+    *,
+    batch_size: int,
 ) -> Preparation:
     """Return a preparation with half widths of intervals, as far as there are rows, and thresholds.
 
@@ -31,7 +36,7 @@ def with_promises(
     test rows show stands beside each promise when they are answered.
     """
     check_wish(wish, preparation)
-    outputs = predict(model, part)
+    outputs = predict(model, part, batch_size)
     widths: Mapping[str, tuple[float, ...]] = {}
     limits: Mapping[str, float] = {}
     if preparation.targets:

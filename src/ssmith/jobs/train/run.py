@@ -30,7 +30,7 @@ from ssmith.families.hf import accelerate_, engine, new_mamba, restore_
 from ssmith.jobs.train.promises import check_wish, with_promises
 from ssmith.jobs.train.recipe import Recipe, Texts
 from ssmith.recordings import prepare
-from ssmith.tune.training import Training, fit, fit_language_
+from ssmith.tune.training import FitConfig, Training, fit, fit_language_
 from ssmith.tune.training.checkpoint import check_place
 
 _VALIDATION_WINDOWS = 64
@@ -68,6 +68,11 @@ class Trained:
     training: Training
     data: SequenceData | LanguageData
     paths: tuple[str, ...] = ()
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows of a sequence model a step of the training held, and no judging exceeds."""
+        return self.recipe.fit_config(self.seed).batch_size
 
 
 def train(
@@ -128,7 +133,7 @@ def train(
             model.to(torch.device(device)),
             loaded,
             config,
-            _validator(loaded, recipe.own(), balanced=config.balance > 0),
+            _validator(loaded, recipe.own(), config),
             checkpoint=checkpoint,
             facts={"model": said, **origin, **recipe.own_facts()},
             progress=progress,
@@ -136,7 +141,9 @@ def train(
     model = model.to("cpu").eval()
     if read.preparation is not None:
         part = loaded.split("validation")
-        model.preparation = with_promises(model, part, read.preparation, recipe.wish())
+        model.preparation = with_promises(
+            model, part, read.preparation, recipe.wish(), batch_size=config.batch_size
+        )
     return Trained(model=model, recipe=recipe, seed=seed, training=training, data=loaded)
 
 
@@ -213,16 +220,17 @@ def validation_windows(text: Text, length: int) -> TokenWindows:
 
 
 def _validator(
-    loaded: SequenceData, own: OwnMetric | None, *, balanced: bool
+    loaded: SequenceData, own: OwnMetric | None, config: FitConfig
 ) -> Callable[[nn.Module], tuple[float, float]]:
     part = loaded.split("validation")
-    weights = 1 / part.y.bincount().double()[part.y] if balanced else None
+    weights = 1 / part.y.bincount().double()[part.y] if config.balance > 0 else None
     task = default_task(loaded.task)
     # Accuracy moves in steps of one sequence; the loss decides between equal ones.
     finer = TASKS["cross-entropy"] if loaded.task == "classification" else task
 
     def validate(model: nn.Module) -> tuple[float, float]:
-        outputs = predict(model, part)
+        # No more at once than a step of the training holds.
+        outputs = predict(model, part, config.batch_size)
         seen = [item.of_outputs(outputs, part.y) for item in (task, finer)]
         if weights is not None:
             seen = [Outcomes(numerator=item.numerator * weights, weight=weights) for item in seen]
