@@ -29,8 +29,6 @@ from ssmith.spine.layered import LayerCut, read_cut
 from ssmith.spine.passes import LayerPass, Masks, Tensors
 from ssmith.spine.tables import removed_counts
 
-OUTPUT_UNITS = ("head", "head_dim", "neuron", "kv_group")
-"""Units that methods with data know where one output map alone reads them."""
 USUAL = "obs"
 
 
