@@ -1,11 +1,13 @@
 """Removal of whole blocks against trying every block by hand."""
 
 import contextlib
+import copy
 import math
 
 import pytest
 import torch
 
+from helpers.every_unit import build
 from helpers.plans import pruned
 from helpers.tiny_mamba import tiny
 from ssmith.calibrate import PassConfig
@@ -13,7 +15,7 @@ from ssmith.core.budget import Budget
 from ssmith.core.errors import ArtefactError, InputError
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation.perplexity import window_losses
-from ssmith.families import chain_of, without_block
+from ssmith.families import chain_of, sync_depth_, without_block
 from ssmith.spine import losses
 
 
@@ -65,6 +67,36 @@ def test_what_is_left_is_a_shallower_model_that_opens_everywhere(name, tmp_path)
         assert torch.equal(again.eval()(ids).logits, model(ids).logits)
         made = model.generate(ids[:1, :4], max_new_tokens=3, do_sample=False)
         assert torch.equal(again.generate(ids[:1, :4], max_new_tokens=3, do_sample=False), made)
+
+
+@pytest.mark.parametrize("name", ["bamba", "granitemoehybrid", "nemotron_h"])
+def test_the_kinds_of_blocks_go_with_them(name, tmp_path):
+    dense = build(name)
+    model, plan, _ = dropped(dense, 1)
+    for place, tried in enumerate(losses_without(dense)):
+        assert tried >= plan.facts["steps"][1]["loss"] - 1e-9, place
+    model.float().save_pretrained(tmp_path)
+    again, info = type(model).from_pretrained(tmp_path, output_loading_info=True)
+    again.config._experts_implementation = "eager"
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    with torch.no_grad():
+        out = [item.eval()(windows().ids, use_cache=False).logits for item in (model, again)]
+        assert torch.equal(*out)
+        made = [item.generate(windows().ids[:1, :4], max_new_tokens=3, do_sample=False)
+                for item in (model, again)]  # fmt: skip
+        assert torch.equal(*made)
+
+
+def losses_without(dense):
+    """Perplexities of models that were cut for good, and opened anew."""
+    for place in range(block_count(dense)):
+        work = copy.deepcopy(dense)
+        site, keep = chain_of(work), torch.arange(block_count(dense)) != place
+        site.cut_(site.coupling("block"), keep)
+        sync_depth_(work, keep)
+        again = type(work)(work.config).double().eval()
+        again.load_state_dict(work.state_dict())
+        yield perplexity(again)
 
 
 def test_a_removal_that_was_killed_measures_nothing_twice(tmp_path, monkeypatch):

@@ -56,7 +56,7 @@ def portable(model: nn.Module, plan: Plan, mode: Mode | None = None) -> tuple[nn
             elif coupling.renorms and not bool(keep.all()):
                 norms.append(f"{site.name}.{coupling.renorms[0].norm}")
             if isinstance(site.module, nn.ModuleList | nn.Sequential):
-                sync_depth_(trial)
+                sync_depth_(trial, keep)
                 before = stock_configs(trial)
     sync_config_(trial, before)
     made = set(plan.values) | set(trial.state_dict())

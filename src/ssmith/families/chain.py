@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
@@ -18,6 +19,8 @@ from ssmith.families.registry import ssm_sites
 KEPT = "ssmith_kept"
 """Attribute of a list that blocks were dropped from: which of the first ones are left."""
 _COUNTS = ("num_hidden_layers", "n_layer", "n_layers")
+_KINDS, _PLACES = ("layer_types", "layers_block_type"), ("attn_layer_indices",)
+"""What configurations call lists of the kind of every block, and of the places of some."""
 
 
 class ChainFamily(Family):
@@ -74,22 +77,36 @@ def chain_of(model: nn.Module) -> Site:
 
 @contextmanager
 def without_block(model: nn.Module, index: int) -> Iterator[None]:
-    """Leave one block out inside the ``with``."""
+    """Leave one block out inside the ``with``, also of what the configuration says of them."""
     site = chain_of(model)
     blocks: Any = site.module
-    kept = list(blocks)
+    kept, said = list(blocks), getattr(getattr(model, "config", None), "__dict__", {})
+    before = dict(said)
     del blocks[index]
+    sync_depth_(model, torch.arange(len(kept)) != index)
     try:
         yield
     finally:
         del blocks[:]
         for block in kept:
             blocks.append(block)
+        said.update(before)
 
 
-def sync_depth_(model: Any) -> None:
-    """Write the number of blocks into a network's configuration, where it stands there."""
+def sync_depth_(model: Any, keep: Bool[Tensor, "n"]) -> None:
+    """Write into a network's configuration how many blocks are left, and of which kind.
+
+    ``keep`` says which of them stayed.
+    """
     config = getattr(model, "config", None)
+    left = [place for place, stays in enumerate(keep.tolist()) if stays]
+    own = getattr(config, "__dict__", {})
+    for key in _KINDS:
+        if isinstance(own.get(key), list) and len(own[key]) == len(keep):
+            setattr(config, key, [own[key][place] for place in left])
+    for key in _PLACES:
+        if isinstance(own.get(key), list):
+            setattr(config, key, [left.index(place) for place in own[key] if place in left])
     for key in _COUNTS:
         if isinstance(getattr(config, key, None), int):
             setattr(config, key, len(chain_of(model).module))  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from ssmith.core.plan import Cut, Plan
 from ssmith.core.progress import Progress
 from ssmith.core.settings import read_typed
 from ssmith.core.words import number_of, span
-from ssmith.families import chain_of, model_digest, without_block
+from ssmith.families import chain_of, model_digest, sync_depth_, without_block
 
 BLOCK = "block"
 TRIALS = "trials.json"
@@ -79,8 +79,9 @@ def plan_blocks(
                 losses.append(measured([*gone, block]))
             done += 1
         least = min(range(len(losses)), key=losses.__getitem__)
-        site = chain_of(work)
-        site.cut_(site.coupling(BLOCK), torch.arange(len(names)) != least)
+        site, keep = chain_of(work), torch.arange(len(names)) != least
+        site.cut_(site.coupling(BLOCK), keep)
+        sync_depth_(work, keep)
         steps.append({"removed": names.pop(least), "loss": losses[least]})
     progress("trying blocks", tries, tries, "")
     keep = torch.zeros(total, dtype=torch.bool)

@@ -174,7 +174,7 @@ def _without_blocks_(
     for work in _sites_of(trial, rest):
         _cut_site_(work, mode)
     site.cut_(coupling, keep, mode)
-    sync_depth_(model)
+    sync_depth_(model, keep)
     counts["block"] = [coupling.count, int(keep.sum())]
     return rest
 
