@@ -114,7 +114,13 @@ class TokenWindows(InOrder):
         known: dict[str, Any] = {"use_cache": False}
         if isinstance(batch.valid, Tensor):
             known["attention_mask"] = placed(batch.valid.long(), model)
-        return model(ids, **{name: item for name, item in known.items() if name in takes})
+        # Some models of transformers hand on what they do not name, a cache they would fill too.
+        unnamed = hasattr(getattr(model, "config", None), "use_cache") and any(
+            item.kind is inspect.Parameter.VAR_KEYWORD for item in takes.values()
+        )
+        return model(
+            ids, **{name: item for name, item in known.items() if unnamed or name in takes}
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return the data section of a receipt."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,14 @@ from ssmith.core.progress import Progress
 from ssmith.core.settings import read_typed
 from ssmith.core.words import number_of, span
 from ssmith.families import chain_of, model_digest, sync_depth_, without_block
+from ssmith.spine.absorb import Absorber
 
 BLOCK = "block"
 TRIALS = "trials.json"
 _OTHER = "choose another working directory, or repeat the same command"
 _ALLOWED: dict[str, tuple[Any, ...]] = {
     "method": (AUTO, "loss"), "settings": ({},), "scope": (AUTO,), "targets": ((),),
-    "min_per_layer": (0,), "compensate": (AUTO, NONE), "semantics": (None, "remove"),
+    "min_per_layer": (0,), "compensate": (AUTO, NONE, ("O",)), "semantics": (None, "remove"),
 }  # fmt: skip
 
 
@@ -35,6 +37,7 @@ def plan_blocks(
     budget: Budget,
     loss: Callable[[nn.Module], float],
     *,
+    absorber: Absorber | None = None,
     identity: Mapping[str, Any] | None = None,
     work_dir: Path | None = None,
     progress: Progress,
@@ -42,7 +45,7 @@ def plan_blocks(
     """Decide which blocks of a model go, each time the one that is missed least.
 
     Every block that is left is tried; the one without which the loss is lowest goes, until enough
-    have gone.
+    have gone. With an ``absorber`` the block before it makes up for each, also when it is tried.
 
     The loss is of a model on calibration rows, never those that it is judged on. A working
     directory keeps every measured loss under the identity of what they depend on, and the pass
@@ -65,9 +68,11 @@ def plan_blocks(
     trials = Trials.open(work_dir, identity or {})
 
     def measured(gone: Sequence[int]) -> float:
-        # Whichever of them went first, the model is the same.
-        return trials.loss(",".join(map(str, sorted(gone))), lambda: loss(work))
+        # Whichever of them went first, the model is the same, unless others made up for them.
+        order = sorted(gone) if absorber is None else gone
+        return trials.loss(",".join(map(str, order)), lambda: loss(work))
 
+    refitted: list[nn.Linear] = []
     steps: list[dict[str, Any]] = [{"loss": measured(())}]
     tries, done = sum(total - gone for gone in range(wanted)), 0
     for _ in range(wanted):
@@ -75,22 +80,39 @@ def plan_blocks(
         losses = []
         for place, block in enumerate(names):
             progress("trying blocks", done, tries, f"block {block}")
-            with without_block(work, place):
+            with without_block(work, place), _made_up_for(absorber, work, place, block):
                 losses.append(measured([*gone, block]))
             done += 1
         least = min(range(len(losses)), key=losses.__getitem__)
         site, keep = chain_of(work), torch.arange(len(names)) != least
         site.cut_(site.coupling(BLOCK), keep)
         sync_depth_(work, keep)
-        steps.append({"removed": names.pop(least), "loss": losses[least]})
+        block = names.pop(least)
+        fitted = None if absorber is None else absorber.absorb_(work, least, block)
+        refitted += [] if fitted is None else [fitted[0]]
+        steps.append({"removed": block, "loss": losses[least]})
     progress("trying blocks", tries, tries, "")
     keep = torch.zeros(total, dtype=torch.bool)
     keep[names] = True
+    label = "Blocks by loss" + ("" if absorber is None else ", the block before refitted")
     cut = Cut(
-        unit=BLOCK, keep={name: keep}, method={"name": "loss", "label": "Blocks by loss"},
+        unit=BLOCK, keep={name: keep}, method={"name": "loss", "label": label},
         budget=budget.as_dict(),
     )  # fmt: skip
-    return Plan(cuts=(cut,), facts={"steps": steps}, model_digest=model_digest(model))
+    values = {
+        f"{path}.weight": part.weight.detach().cpu().clone()
+        for path, part in work.named_modules()
+        if any(part is item for item in refitted)
+    }
+    return Plan(
+        cuts=(cut,), values=values, facts={"steps": steps}, model_digest=model_digest(model)
+    )
+
+
+def _made_up_for(
+    absorber: Absorber | None, work: nn.Module, place: int, block: int
+) -> AbstractContextManager[None]:
+    return nullcontext() if absorber is None else absorber.tried(work, place, block)
 
 
 @dataclass(frozen=True)

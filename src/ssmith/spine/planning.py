@@ -21,13 +21,14 @@ from ssmith.families.mamba.selective import SelectiveLayer
 from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.registry import find_selective
 from ssmith.families.routed import ExpertLayer
+from ssmith.spine.absorb import Absorber
 from ssmith.spine.across import Across, sites_with
 from ssmith.spine.choice import SELECTIVE, choose
 from ssmith.spine.depth import BLOCK, plan_blocks
 from ssmith.spine.experts import choose_expert_cut, plan_experts
 from ssmith.spine.grouped import OF_GROUPS, choose_cut, plan_grouped
 from ssmith.spine.layered import LayerCut
-from ssmith.spine.losses import loss_on
+from ssmith.spine.losses import held_out, loss_on
 from ssmith.spine.lti import StatePlanner, method_of
 from ssmith.spine.outputs import choose_output_cut, plan_outputs
 from ssmith.spine.reach import share_that_reaches
@@ -104,10 +105,10 @@ def plan(
     for number, (kind, group) in enumerate(groups):
         own = _within(config, number) if len(groups) > 1 or across.facts else config
         found.append(_decide(work, kind, group, rows, config=own, progress=progress))
-        if number + 1 < len(groups):
+        if len(groups) > 1:
             work = copy.deepcopy(work)
             prune_(work, found[-1])
-    return _joined(found, across.facts)
+    return _joined(found, work, across.facts)
 
 
 def label_of(model: nn.Module, budgets: Sequence[Budget]) -> str:
@@ -163,13 +164,23 @@ def _groups(model: nn.Module, budgets: Sequence[Budget]) -> list[tuple[str, list
     return found
 
 
-def _joined(found: Sequence[Plan], across: Sequence[Any]) -> Plan:
-    """Return plans that follow one another as one plan for the model of the first."""
+def _joined(found: Sequence[Plan], made: nn.Module, across: Sequence[Any]) -> Plan:
+    """Return plans that follow one another as one plan for the model of the first.
+
+    ``made`` is what they make of it: a value that a later one cut is as it is there.
+    """
     values: dict[str, Any] = {}
     facts: dict[str, Any] = {"across": list(across)} if across else {}
     for part in found:
         values |= part.values
         facts |= part.facts
+    if len(found) > 1:
+        last = made.state_dict()
+        values = {
+            name: value if name not in last or last[name].shape == value.shape
+            else last[name].detach().cpu().clone()
+            for name, value in values.items()
+        }  # fmt: skip
     return Plan(
         cuts=tuple(cut for part in found for cut in part.cuts),
         values=values,
@@ -270,11 +281,15 @@ def _decide(
             )
         return plan_selective(model, budgets, rows, config, progress)
     if kind == BLOCK:
-        loss = loss_on(model, rows, config.batch_size)
-        seen = "" if rows is None else rows.fingerprint
+        seen, absorber = "" if rows is None else rows.fingerprint, None
+        identity = {"model": model_digest(model), "rows": seen}
+        if rows is not None and budget.terms:
+            fitted, rows = held_out(rows)
+            absorber = Absorber(dense=model, rows=fitted, batch_size=config.at_once())
+            identity["compensate"] = "O"
         return plan_blocks(
-            model, budget, loss, identity={"model": model_digest(model), "rows": seen},
-            work_dir=config.work_dir, progress=progress,
+            model, budget, loss_on(model, rows, config.batch_size), absorber=absorber,
+            identity=identity, work_dir=config.work_dir, progress=progress,
         )  # fmt: skip
     method = method_of(budget, has_data=rows is not None)
     return StatePlanner(model, method, rows, config, progress).plan(budget)

@@ -69,7 +69,7 @@ def prune_(
     sizes = [_sizes(model)]
     counts = {cut.unit: [0, 0] for cut in plan.cuts}
     rest = _without_blocks_(model, plan, mode, counts)
-    work = _sites_of(model, rest)
+    work = _sites_of(model, rest, alone=rest is not plan)
     for site in work:
         # On a copy first: what does not fit, leaves the model as it is.
         _cut_site_(site.copied(), mode)
@@ -171,7 +171,7 @@ def _without_blocks_(
     trial = copy.deepcopy(model)
     there = chain_of(trial)
     there.cut_(coupling, keep, mode)
-    for work in _sites_of(trial, rest):
+    for work in _sites_of(trial, rest, alone=True):
         _cut_site_(work, mode)
     site.cut_(coupling, keep, mode)
     sync_depth_(model, keep)
@@ -221,8 +221,11 @@ class _Work:
         return replace(self, site=site)
 
 
-def _sites_of(model: nn.Module, plan: Plan) -> list[_Work]:
-    """Return the sites a plan cuts; raises `PlanError` for a name that is none of the model's."""
+def _sites_of(model: nn.Module, plan: Plan, *, alone: bool = False) -> list[_Work]:
+    """Return the sites a plan cuts; raises `PlanError` for a name that is none of the model's.
+
+    ``alone`` says whether values may be new where nothing is cut: beside blocks that went.
+    """
     there = sites(model)
     steps: dict[str, list[tuple[Cut, str, Tensor]]] = {}
     for cut in plan.cuts:
@@ -238,13 +241,16 @@ def _sites_of(model: nn.Module, plan: Plan) -> list[_Work]:
     values: dict[str, dict[str, Tensor]] = {}
     for name, value in plan.values.items():
         owner = _owner(name, there)
-        if owner not in steps:
+        if owner is None or not (alone or owner in steps):
             raise PlanError(
                 f"the plan has a new value for {name}, and cuts nothing there",
                 allowed=f"values below {', '.join(steps)}",
             )
         values.setdefault(owner, {})[name.removeprefix(owner).lstrip(".")] = value
-    return [_Work(there[name], tuple(own), values.get(name, {})) for name, own in steps.items()]
+    return [
+        _Work(there[name], tuple(steps.get(name, ())), values.get(name, {}))
+        for name in dict.fromkeys((*steps, *values))
+    ]
 
 
 def _owner(name: str, there: Iterable[str]) -> str | None:

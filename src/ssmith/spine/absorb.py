@@ -1,0 +1,123 @@
+"""What a block did that went, fitted into the output map of the block before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor, nn
+
+from ssmith.calibrate.observe import Call, observe, valid_of
+from ssmith.calibrate.sites import engaged
+from ssmith.core.rows import Rows
+from ssmith.core.running import evaluating
+from ssmith.criteria.outputs import with_ridge
+from ssmith.families import chain_of
+
+_LINEAR = 1e-3
+"""Of the change of a stream: what a map that is the last one of its block may leave unexplained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Absorber:
+    """Fits maps to what the ``dense`` model's stream is behind a block that went.
+
+    With f what the map W is given, t what the stream lacks, and m what the block multiplies the
+    map's output by, ``W ← W + E[t fᵀ] (E[f fᵀ] + ridge)⁻¹ / m``.
+    """
+
+    dense: nn.Module
+    rows: Rows
+    batch_size: int
+
+    @contextmanager
+    def tried(self, work: nn.Module, place: int, block: int) -> Iterator[None]:
+        """Let the block before a place make up for a block inside the ``with``."""
+        linear = self.absorb_(work, place, block)
+        try:
+            yield
+        finally:
+            if linear is not None:
+                linear[0].weight.data = linear[1]
+
+    @torch.no_grad()
+    def absorb_(self, work: nn.Module, place: int, block: int) -> tuple[nn.Linear, Tensor] | None:
+        """Refit the last map of the block before a place, where the dense model's block stood.
+
+        Returns the map, and its weight as it was; None where there is no such block or map.
+        """
+        name = chain_of(work).name
+        before, behind = f"{name}.{place - 1}", f"{name}.{block}"
+        found = self._last_map(work, before) if place else None
+        if found is None:
+            return None
+        path, scale = found
+        linear: Any = work.get_submodule(path)
+        sums: dict[str, Tensor] = {}
+        for items in self.rows.ranges(self.batch_size):
+            (wanted,) = self._called(self.dense, items, [behind])
+            own, stream = self._called(work, items, [path, before])
+            valid = valid_of(self.rows.batch(items).valid, before, [stream])[0]
+            lacking = (_output(wanted) - _output(stream)) / scale
+            f = own.given.double()
+            if valid is not None:
+                lacking, f = (item * valid.unsqueeze(-1) for item in (lacking, f))
+            lacking, f = lacking.flatten(0, 1), f.flatten(0, 1)
+            for key, value in {"gram": f.mT @ f, "lacking": lacking.mT @ f}.items():
+                sums[key] = sums[key] + value if key in sums else value
+        change = torch.linalg.solve(with_ridge(sums["gram"]), sums["lacking"].mT).mT
+        old = linear.weight.data
+        linear.weight.data = (old.double() + change).to(old.dtype)
+        return linear, old
+
+    def _called(self, model: nn.Module, items: range, names: list[str]) -> list[Call]:
+        """Return how modules are called in one batch, each once."""
+        modules = {name: model.get_submodule(name) for name in names}
+        with evaluating(model), engaged(model):
+            calls = observe(
+                lambda: self.rows.forward(model, self.rows.batch(items)), modules, outputs=True,
+                # A block is called before what stands in it, and gives its output after it.
+                until=dict.fromkeys(names, 1) if len(names) == 1 else None,
+            )  # fmt: skip
+        return [calls[name][0] for name in names]
+
+    def _last_map(self, model: nn.Module, block: str) -> tuple[str, float] | None:
+        """Return the linear layer that a block adds to its stream last, and what multiplies it.
+
+        Tried: with twice its weight the stream moves by as much of what it gave, in one direction.
+        """
+        items = self.rows.ranges(self.batch_size)[0]
+        inside = {
+            f"{block}.{name}": part
+            for name, part in model.get_submodule(block).named_modules()
+            if isinstance(part, nn.Linear)
+        }
+        with evaluating(model), engaged(model):
+            calls = observe(lambda: self.rows.forward(model, self.rows.batch(items)), inside)
+        order = sorted((own[-1].place, name) for name, own in calls.items() if len(own) == 1)
+        if not order:
+            return None
+        path = order[-1][1]
+        linear: Any = model.get_submodule(path)
+        old = linear.weight.data
+        once, stream = self._called(model, items, [path, block])
+        try:
+            linear.weight.data = 2 * old
+            moved = _output(self._called(model, items, [block])[0]) - _output(stream)
+        finally:
+            linear.weight.data = old
+        given = once.given.double() @ old.double().mT
+        if given.shape != moved.shape or not float(given.square().sum()):
+            return None
+        scale = float((moved * given).sum() / given.square().sum())
+        left = float((moved - scale * given).square().sum() / moved.square().sum())
+        return (path, scale) if left < _LINEAR**2 else None
+
+
+def _output(call: Call) -> Float64[Tensor, "b l m"]:
+    assert call.output is not None
+    return call.output.double()
