@@ -32,6 +32,7 @@ bench-%: $(VENV)/.ready-dev
 # Render the tables that need no measuring of their own from the results that are stored.
 evidence: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/costs_table.py
+	$(BIN)/python benchmarks/which_tuning.py
 
 # Train the shipped models anew and put them into the package (about an hour on two cores).
 reference: $(VENV)/.ready-dev

@@ -58,6 +58,17 @@ def test_what_was_measured_outside_of_text_is_rendered_from_what_is_stored(bench
         assert all(len({row["seed"] for row in run}) == len(run) == 3 for run in runs)
 
 
+def test_which_tuning_method_when_is_rendered_from_what_is_stored(benchmark):
+    which = benchmark("which_tuning")
+    assert which.page() == page("which_tuning")
+    # What the page says in words: offsets lose on text, and lead where few numbers are trained.
+    told = {(which.TITLES[task], ahead) for task, _, _, ahead in which.duels(which.runs())}
+    assert {ahead for task, ahead in told if task.startswith("text")} == {"LoRA"}
+    assert "offset" not in {ahead for _, ahead in told}
+    small = [which.best(own, 500) for own in which.runs().values()]
+    assert {run.method for run in small if run} == {"state-offset (y) + head"}
+
+
 def test_what_is_not_measured_is_said(benchmark):
     assert benchmark("samples").table([]) == "No row is measured yet.\n"
     row = {"cut": "columns 50 %, refitted", "value": 4, "seed": 0, "bits_per_byte": 1.6}
