@@ -28,6 +28,8 @@ METHODS = {
     "OBS, refitted": {"method": "obs"},
     "energy, refitted": {"method": "output-energy", "compensate": ("O",)},
     "energy": {"method": "output-energy"},
+    "Minitron": {"method": "minitron"},
+    "Minitron, refitted": {"method": "minitron", "compensate": ("O",)},
     "magnitude": {"method": "magnitude"},
     "random": {"method": "random"},
 }

@@ -13,9 +13,9 @@ from ssmith.core.errors import ArtefactError, InputError
 from ssmith.families import sites
 from ssmith.families.hf.double import in_double
 from ssmith.families.hf.engine import engine
-from ssmith.spine.outputs import OUTPUT_UNITS
 
 pytest.importorskip("transformers")
+OUTPUT_UNITS = ("head", "head_dim", "neuron", "kv_group")
 FORMS = [
     (name, unit)
     for name, unit in CASES
@@ -89,6 +89,38 @@ def test_values_are_the_output_map_on_what_the_pass_saw(name, rows):
     S = f.mT @ f + ridge * torch.eye(f.shape[1], dtype=f.dtype)
     wanted = (linear.weight.detach() @ S)[:, keep] @ torch.linalg.inv(S[keep][:, keep])
     torch.testing.assert_close(plan.values[path], wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_minitron_is_the_size_of_activations_row_by_row(rows):
+    """Of the first layer that is cut, which is given what it is given in the dense model."""
+    dense, seen = build("bamba"), {}
+    ids = rows.batch(range(4)).inputs.ids
+    mixer, mlp = dense.model.layers[0].mamba, dense.model.layers[0].feed_forward
+
+    def note(name):
+        return lambda _, given, out: seen.__setitem__(name, (given[0], out))
+
+    hooks = [mixer.in_proj.register_forward_hook(note("mixer")),
+             mlp.down_proj.register_forward_hook(note("mlp"))]  # fmt: skip
+    with torch.no_grad():
+        dense(input_ids=ids, use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    heads, width = mixer.num_heads, mixer.head_dim
+    x = seen["mixer"][1][..., heads * width : 2 * heads * width]
+    sizes = [sum(row.abs().mean(0) ** 2 for row in given) ** 0.5 for given in (x, seen["mlp"][0])]
+    by_head = sizes[0].view(heads, width)
+    wanted = {
+        "head_dim": by_head.square().sum(0).sqrt().repeat(heads, 1),
+        "head": by_head.square().sum(1).sqrt().view(mixer.n_groups, -1),
+        "neuron": sizes[1].view(1, -1),
+    }
+    for unit, scores in wanted.items():
+        plan = sm.plan(dense, sm.Budget(unit, 0.5, method="minitron"), rows)
+        keep = next(iter(plan.cuts[0].keep.values())).view(scores.shape)
+        least = scores.masked_fill(~keep, torch.inf).amin(1)
+        assert bool((least > scores.masked_fill(keep, -torch.inf).amax(1)).all()), unit
+        assert not plan.values
 
 
 def test_padding_counts_for_nothing():

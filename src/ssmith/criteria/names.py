@@ -22,7 +22,7 @@ from ssmith.criteria.hinf import Hinf
 from ssmith.criteria.lamp import LAMP
 from ssmith.criteria.last import LAST
 from ssmith.criteria.magnitude import Magnitude
-from ssmith.criteria.outputs import ColumnEnergy, ColumnOBS
+from ssmith.criteria.outputs import ColumnEnergy, ColumnOBS, Minitron
 from ssmith.criteria.random import Random
 from ssmith.criteria.selective import (
     FastestDecay,
@@ -80,7 +80,7 @@ _KNOWN: Mapping[Kind, Mapping[str, Any]] = {
         "uniql": UniQL(),
         "state-energy": GroupActivity(),
     },
-    "output": {"obs": ColumnOBS(), "output-energy": ColumnEnergy()},
+    "output": {"obs": ColumnOBS(), "output-energy": ColumnEnergy(), "minitron": Minitron()},
     "expert": {"reap": REAP(), "output-energy": ExpertEnergy(), "use": ExpertUse()},
     "weight": {
         "obs": OBS(),

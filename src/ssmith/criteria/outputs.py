@@ -31,6 +31,8 @@ class OutputUnits:
         columns: of each unit.
         parts: equal parts of the units, each of which loses as many.
         removed: that many.
+        activity: sum over rows of the square of each channel's mean size, where it is asked for:
+            of what in_proj gives a Mamba-2 mixer's channels, or of what the map is given.
     """
 
     gram: Float64[Tensor, "e e"]
@@ -38,18 +40,21 @@ class OutputUnits:
     columns: Int64[Tensor, "u w"]
     parts: int
     removed: int
+    activity: Float64[Tensor, "e"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputCriterion(ABC):
     """Says how much each unit matters that one output map reads.
 
-    ``semantics`` and ``refits`` are those of criteria for groups.
+    ``semantics`` and ``refits`` are those of criteria for groups; ``by_activity`` says whether it
+    reads the units' activity.
     """
 
     label: ClassVar[str]
     semantics: ClassVar[str] = "remove"
     refits: ClassVar[bool] = False
+    by_activity: ClassVar[bool] = False
 
     @abstractmethod
     def scores(self, units: OutputUnits) -> Float64[Tensor, "u"]:
@@ -68,6 +73,27 @@ class ColumnEnergy(OutputCriterion):
     def scores(self, units: OutputUnits) -> Float64[Tensor, "u"]:
         energy = units.gram.diagonal() * units.weight.square().sum(0)
         return energy[units.columns].sum(-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Minitron(OutputCriterion):
+    """Size of activations: ``√Σ_rows (mean_t |x|)²``, of several channels their root of squares.
+
+    Channels of heads are the same ones in every head, as one score stands for all heads.
+
+    Source: Minitron (arXiv 2407.14679) for neurons and attention, Minitron-SSM (arXiv 2504.11409)
+        for heads and their channels: x is what ``in_proj`` gives, before the convolution.
+    """
+
+    label: ClassVar[str] = "Minitron"
+    by_activity: ClassVar[bool] = True
+
+    def scores(self, units: OutputUnits) -> Float64[Tensor, "u"]:
+        assert units.activity is not None
+        own = units.activity[units.columns].sum(-1)
+        if units.columns.shape[1] == 1:
+            own = own.view(units.parts, -1).sum(0).repeat(units.parts)
+        return own.sqrt()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,3 +33,7 @@ class OutputMap:
     def features(self, parts: OutputParts) -> Float[Tensor, "b l e"]:
         """Return what the map is given."""
         return parts.x
+
+    def activations(self, parts: OutputParts) -> Float[Tensor, "b l e"]:
+        """Return what its units are: here what the map is given."""
+        return parts.x

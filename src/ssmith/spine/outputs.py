@@ -97,18 +97,24 @@ def _stages(cut: LayerCut[OutputCriterion], site: Site, view: Any, removed: int)
     A Mamba-2 mixer is cut in the pass, as its norm averages over what stays; what that changes is
     fitted to as well. Of other layers the columns are emptied, which is the same.
     """
-    stage = Stage(name=cut.budget.unit, collect=_gram_of, apply=partial(_cut_, cut, site, removed))
+    collect = partial(_sums_of, active=cut.criterion.by_activity)
+    stage = Stage(name=cut.budget.unit, collect=collect, apply=partial(_cut_, cut, site, removed))
     if isinstance(view, GroupedLayer) and cut.refits:
         return [stage, output_stage(view)]
     return [stage]
 
 
-def _gram_of(view: Any, parts: Any) -> Statistics:
+def _sums_of(view: Any, parts: Any, *, active: bool) -> Statistics:
     features = view.features(parts).double()
+    counts = torch.ones_like(features[..., :1])
     if parts.valid is not None:
-        features = features * parts.valid.unsqueeze(-1)
-    flat = features.flatten(0, -2)
-    return {"gram": flat.mT @ flat}
+        counts = parts.valid.unsqueeze(-1).double()
+    flat = (features * counts).flatten(0, -2)
+    sums = {"gram": flat.mT @ flat}
+    if active:
+        sizes = (view.activations(parts).double().abs() * counts).sum(1)
+        sums["activity"] = (sizes / counts.sum(1).clamp(min=1)).square().sum(0)
+    return sums
 
 
 def _cut_(
@@ -124,11 +130,17 @@ def _cut_(
     )
 
     units = OutputUnits(
-        gram=gram, weight=weight, columns=columns, parts=table.per_block, removed=removed
+        gram=gram,
+        weight=weight,
+        columns=columns,
+        parts=table.per_block,
+        removed=removed,
+        activity=totals.sums.get("activity"),
     )
 
     def chosen(sums: Statistics) -> tuple[Float64[Tensor, "u"], Bool[Tensor, "u"]]:
-        scores = cut.criterion.scores(replace(units, gram=sums["gram"]))
+        own = replace(units, gram=sums["gram"], activity=sums.get("activity"))
+        scores = cut.criterion.scores(own)
         return scores, keep_largest(scores.view(table.per_block, -1), removed).flatten()
 
     keep = chosen(totals.sums)[1]

@@ -84,6 +84,10 @@ class GroupedLayer:
         y = with_offsets(ssd(parts.scan)[0], parts.scan.C, hooks_of(self.mixer))
         return gated(self.mixer, y, parts.gate)
 
+    def activations(self, parts: GroupedParts) -> Float[Tensor, "b l e"]:
+        """Return what ``in_proj`` gives the channels of the heads, before the convolution."""
+        return split(self.mixer, parts.hidden)[1][..., : self.e]
+
     def gain(self, y: Float[Tensor, "b e"], gate: Float[Tensor, "b e"]) -> Float[Tensor, "b e"]:
         """Return what a small error of each channel's scan output adds to the output's energy.
 
