@@ -188,6 +188,7 @@ SAID = (
         "{what} has {gaps} ({share}), the first at {name}, step {step}: the last value "
         "before is held"
     ),
+    mark("{what} has {gaps} ({share}), the first at {place}: the last value before is held"),
     mark("{name} has columns that the model does not read: {columns}"),
     mark("{gaps} in time of more than {most} steps of {length}, the first of {size} after {place}"),
     mark("with --step {step} the steps between are filled"),
