@@ -28,6 +28,8 @@ FILE = "preparation.json"
 """Where a saved model keeps it."""
 INTERVAL = "time since the step before"
 """Channel of how long each step lasted, the last one, as a multiple of the usual step."""
+KNOWN = "known anomaly"
+"""Column of rows: 1 where an anomaly is known, 0 where none is."""
 FITTED_ON = "fitted_on"
 """Fact: digest of the tensors of the model whose outputs thresholds and residuals are of."""
 _HEADS: dict[str, Task] = {
@@ -64,6 +66,11 @@ class PrepareConfig:
         window_label: label of a row: that of its last step, the most frequent one, or of numbers
             the mean.
         horizon: steps ahead that are forecast, e.g. 1,6,24.
+        score: what an anomaly is far from: its ``forecast`` by the steps before it, or its window's
+            ``reconstruction`` from what the model keeps of it.
+        truth: column that marks known anomalies, by 1 or a word, not by 0, no, false or normal;
+            ``label`` of the task anomaly. No row with one is learned from, and scores are held
+            against it.
         known: channels that are known ahead, as a calendar is: what they are at each horizon is
             read as well. Rows after the last one with any other value say it.
         missing: values that stand for a gap, e.g. -9999; empty cells are gaps as well.
@@ -95,6 +102,8 @@ class PrepareConfig:
     stride: int | None = None
     window_label: Rule = "last"
     horizon: tuple[int, ...] = (1,)
+    score: Literal["forecast", "reconstruction"] = "forecast"
+    truth: str | None = None
     known: tuple[str, ...] = ()
     missing: tuple[float, ...] = ()
     gaps: Literal["hold", "refuse"] = "hold"
@@ -139,10 +148,22 @@ class PrepareConfig:
             )
         if not self.horizon:
             raise InputError("horizon is empty", allowed="steps ahead, e.g. 1,6,24")
+        self._check_score()
         self._check_roles()
 
+    def _check_score(self) -> None:
+        check_choice("score", self.score, ("forecast", "reconstruction"))
+        for name in ("truth", "score"):
+            if getattr(self, name) not in (None, "forecast") and self.task not in (None, "anomaly"):
+                raise InputError(f"{name} is given for {self.task}", allowed="task anomaly")
+        if self.reconstructs and self.horizon != (1,):
+            raise InputError(
+                f"horizon is {', '.join(map(str, self.horizon))} of a reconstruction",
+                allowed="a score of forecasts", next_step="leave --horizon out",
+            )  # fmt: skip
+
     def _check_roles(self) -> None:
-        single = (self.sequence, self.time, self.group, self.split)
+        single = (self.sequence, self.time, self.group, self.split, self.truth)
         roles = [name for name in single if name is not None]
         # A group may be a recording, and a target of a forecast is a channel as well.
         roles = [*dict.fromkeys(roles), *self.ignore]
@@ -153,13 +174,30 @@ class PrepareConfig:
         if twice:
             raise InputError(f"column {twice[0]!r} has two roles", allowed="one")
 
+    @property
+    def reconstructs(self) -> bool:
+        """Whether a row's targets are its own steps."""
+        return self.score == "reconstruction"
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Steps from the last one of a row to those that it predicts."""
+        return tuple(range(1 - (self.window or 1), 1)) if self.reconstructs else self.horizon
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Columns of what is not among the channels and is known of rows."""
+        if self.task in ("forecasting", "anomaly"):
+            return () if self.truth is None else (self.truth,)
+        return self.label
+
     def ahead_names(self) -> tuple[str, ...]:
         """Return the channels of what is known ahead, horizon by horizon: ``price +6``."""
         return tuple(f"{name} +{ahead}" for ahead in self.horizon for name in self.known)
 
     def plain_columns(self) -> tuple[str, ...]:
         """Return the columns that are no channels and no labels."""
-        single = (self.sequence, self.time, self.group, self.split)
+        single = (self.sequence, self.time, self.group, self.split, self.truth)
         return (*dict.fromkeys(name for name in single if name is not None), *self.ignore)
 
 

@@ -77,6 +77,16 @@ def of_classes(scores: Numbers, y: NDArray[np.int64], names: Sequence[str]) -> t
     return (*found, *_ranked(ranks, truth, of))
 
 
+def of_scores(scores: Numbers, truth: NDArray[np.bool_]) -> tuple[Measure, ...]:
+    """Return AUROC, AUPRC and false alarms of scores (rows,) of what is looked for.
+
+    None where all rows are of one kind.
+    """
+    if truth.all() or not truth.any():
+        return ()
+    return tuple(_ranked(scores[:, None], truth[:, None], " of anomalies"))
+
+
 def of_labels(scores: Numbers, y: Numbers) -> tuple[Measure, ...]:
     """Return the same of labels that may be together: (rows, labels), a score above 0 gives one."""
     truth = y > 0.5

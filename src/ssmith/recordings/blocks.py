@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ssmith.core.preparation import Preparation
-from ssmith.recordings.cut import Spans
+from ssmith.core.preparation import KNOWN, Preparation, PrepareConfig
+from ssmith.recordings.cut import Spans, marked_rows
 from ssmith.recordings.recording import Recordings
 
 NAME, START, STOP, TIME, GROUP = "name", "start", "stop", "time", "group"
 """Columns of rows: which recording, its first step, the step after its last, the time of its last
-step, its group."""
+step, its group; and whether it predicts an anomaly that is known (`KNOWN`)."""
 
 
 def steps_of(recordings: Recordings, rows: Spans) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -25,7 +25,9 @@ def steps_of(recordings: Recordings, rows: Spans) -> tuple[NDArray[np.float64], 
     return x, lengths
 
 
-def columns_of(recordings: Recordings, rows: Spans) -> dict[str, tuple[str, ...]]:
+def columns_of(
+    recordings: Recordings, rows: Spans, config: PrepareConfig
+) -> dict[str, tuple[str, ...]]:
     """Return where each row is from."""
     found = {
         NAME: tuple(recordings.names[place] for place in rows.recording),
@@ -37,6 +39,9 @@ def columns_of(recordings: Recordings, rows: Spans) -> dict[str, tuple[str, ...]
         found[TIME] = tuple(f"{recordings.times[place][stop - 1]:.15g}" for place, stop in ends)
     if recordings.groups is not None:
         found[GROUP] = tuple(recordings.groups[place] for place in rows.recording)
+    marks = marked_rows(recordings, rows, config)
+    if marks is not None:
+        found[KNOWN] = tuple(map(str, marks.astype(int)))
     return found
 
 

@@ -14,6 +14,8 @@ from ssmith.core.preparation import PrepareConfig
 from ssmith.recordings.recording import Labels, Recordings
 
 _LEAST, _LONGEST, _MANY = 16, 512, 4000
+Flags = NDArray[np.bool_]
+_USUAL = ("", "0", "0.0", "no", "false", "normal", "none")
 AHEAD = ("forecasting", "anomaly")
 """Tasks whose targets are later values of the channels."""
 
@@ -55,7 +57,7 @@ def chosen_window(recordings: Recordings, config: PrepareConfig) -> PrepareConfi
     single = len(recordings.names) < 4 and recordings.splits is None
     window = config.window
     if window is None and (needs or single):
-        classes = config.task != "regression" and recordings.labelled_by_step()
+        classes = config.task not in (*AHEAD, "regression") and recordings.labelled_by_step()
         usual = _usual_run(recordings.labels) if classes else 128
         most = max(2, min(_LONGEST, min(recordings.lengths) // 2))
         window = min(most, max(_LEAST, 2 ** int(np.log2(max(1, usual // 2)))))
@@ -82,7 +84,7 @@ def cut(recordings: Recordings, config: PrepareConfig, *, to_end: bool = False) 
     Raises:
         DataError: if there is none.
     """
-    ahead = max(config.horizon) if config.task in AHEAD else 0
+    ahead = reach_of(config)
     rows = [
         (place, start, stop, stop + ahead)
         for place, length in enumerate(recordings.lengths)
@@ -95,6 +97,42 @@ def cut(recordings: Recordings, config: PrepareConfig, *, to_end: bool = False) 
         )  # fmt: skip
     recording, start, stop, reach = np.array(rows, dtype=np.int64).T
     return Spans(recording=recording, start=start, stop=stop, reach=reach)
+
+
+def reach_of(config: PrepareConfig) -> int:
+    """Return how many steps after a row what it predicts may lie."""
+    return max(config.offsets) if config.task in AHEAD else 0
+
+
+def marked_rows(recordings: Recordings, rows: Spans, config: PrepareConfig) -> Flags | None:
+    """Return which rows predict a known anomaly, or None where nothing is said of them."""
+    if config.truth is None or recordings.labels is None:
+        return None
+    found = np.zeros(len(rows), dtype=bool)
+    steps = _marked_steps(recordings, rows)
+    for row, (recording, stop) in enumerate(zip(rows.recording, rows.stop, strict=True)):
+        places = stop - 1 + np.array(config.offsets)
+        here = steps[recording]
+        found[row] = here[places[(places >= 0) & (places < len(here))]].any()
+    return found
+
+
+def touched_rows(recordings: Recordings, rows: Spans) -> Flags:
+    """Return which rows have a known anomaly at any step that they read or predict."""
+    steps = _marked_steps(recordings, rows)
+    spans = zip(rows.recording, rows.start, rows.reach, strict=True)
+    return np.array([bool(steps[place][start:stop].any()) for place, start, stop in spans])
+
+
+def _marked_steps(recordings: Recordings, rows: Spans) -> dict[int, Flags]:
+    assert recordings.labels is not None
+    found = {}
+    for place in np.unique(rows.recording).tolist():
+        labels = np.char.lower(np.char.strip(recordings.labels[place][:, 0]))
+        marks = ~np.isin(labels, _USUAL)
+        found[place] = np.broadcast_to(marks, recordings.lengths[place]) if len(marks) == 1 \
+            else marks  # fmt: skip
+    return found
 
 
 def labels_of(recordings: Recordings, rows: Spans, config: PrepareConfig) -> Labels | None:
@@ -112,14 +150,14 @@ def labels_of(recordings: Recordings, rows: Spans, config: PrepareConfig) -> Lab
 def later_values(
     recordings: Recordings, rows: Spans, config: PrepareConfig, targets: tuple[str, ...]
 ) -> NDArray[np.float64]:
-    """Return the values to forecast, horizon by horizon; NaN beyond the end of a recording."""
+    """Return the values to predict, offset by offset; NaN beyond the ends of a recording."""
     columns = [recordings.channels.index(name) for name in targets]
-    found = np.full((len(rows), len(config.horizon), len(columns)), np.nan)
+    offsets = np.array(config.offsets)
+    found = np.full((len(rows), len(offsets), len(columns)), np.nan)
     for row, (recording, stop) in enumerate(zip(rows.recording, rows.stop, strict=True)):
-        values = recordings.values[recording]
-        for place, ahead in enumerate(config.horizon):
-            if stop - 1 + ahead < len(values):
-                found[row, place] = values[stop - 1 + ahead, columns]
+        values, steps = recordings.values[recording], stop - 1 + offsets
+        there = (steps >= 0) & (steps < len(values))
+        found[row, there] = values[steps[there]][:, columns]
     return found.reshape(len(rows), -1)
 
 

@@ -72,7 +72,7 @@ def rows_in(found: Recordings, rows: Spans, preparation: Preparation) -> NewRows
         x=torch.from_numpy(scaled_steps(x, lengths, preparation)),
         lengths=torch.from_numpy(lengths),
         y=y,
-        columns=columns_of(found, rows),
+        columns=columns_of(found, rows, preparation.config),
     )
     return NewRows(rows=made, labelled=labelled)
 

@@ -23,7 +23,7 @@ from ssmith.core.preparation import Preparation
 from ssmith.core.sequences import Sequences
 from ssmith.data.files import require_there
 from ssmith.recordings.audio import SOUND, read_sound
-from ssmith.recordings.cut import AHEAD, Spans, spans
+from ssmith.recordings.cut import AHEAD, Spans, reach_of, spans
 from ssmith.recordings.fill import filled, marked
 from ssmith.recordings.folder import Item, entries_of, holds, says
 from ssmith.recordings.images import IMAGES, are_grey, read_images
@@ -137,7 +137,7 @@ class _Flow:
         named = as_new(known.columns, self.config, known.numeric.__contains__)
         tables = in_order(parts, known, self.config, scratch)
         found = (of_table(part, named) for part in tables if len(part))
-        label = self.config.label
+        label = self.config.labels
         told = bool(label) and all(name in known.columns.names for name in label)
         total = sum(known.counts)
         return self._made(found, known.columns.path, rows, told=told, total=total)
@@ -203,7 +203,7 @@ class _Flow:
     def _spans(self, held: Recordings, done: int, *, last: bool) -> tuple[Iterator[Any], Any]:
         """Return the rows that can be cut now, and which step the next one may begin at."""
         config, total = self.config, held.offset + len(held.values[0])
-        ahead = 0 if last or config.task not in AHEAD else max(config.horizon)
+        ahead = 0 if last else reach_of(config)
         window, stride = config.window or 0, config.stride or max(1, (config.window or 2) // 2)
         found = spans(total, ahead, config, to_end=last, skip=done)
         if not last and total - ahead < window:

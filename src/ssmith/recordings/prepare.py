@@ -22,7 +22,7 @@ from ssmith.data.pool import Pool
 from ssmith.data.splitting import draw_splits
 from ssmith.recordings.blocks import columns_of, scaled_steps, steps_of, valid_steps
 from ssmith.recordings.copies import near_copies
-from ssmith.recordings.cut import AHEAD, Spans, chosen_window, cut, labels_of
+from ssmith.recordings.cut import AHEAD, Spans, chosen_window, cut, labels_of, touched_rows
 from ssmith.recordings.fill import filled, marked
 from ssmith.recordings.intervals import with_chosen, with_intervals
 from ssmith.recordings.new import by_name
@@ -31,6 +31,9 @@ from ssmith.recordings.read import read, read_new
 from ssmith.recordings.recording import Labels, Recordings, finding
 from ssmith.recordings.splits import DROPPED, rule_of, splits_of
 from ssmith.recordings.targets import CLASSES, RowTargets, targets_of
+
+_RECONSTRUCTED = 4096
+"""Most numbers of a window that is reconstructed: so many outputs a model has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +77,9 @@ def prepare_recordings(
 ) -> Prepared:
     """Do the same with recordings that were read (see `prepare`)."""
     config = _with_task(recordings, config)
-    said = plausibility(marked(recordings, config))
+    # Known anomalies are rare, and no label of what is learned.
+    labels = None if config.task in AHEAD else recordings.labels
+    said = plausibility(marked(replace(recordings, labels=labels), config))
     config = replace(config, channels=recordings.channels)
     recordings = filled(replace(recordings, findings=(*recordings.findings, *said)), config)
     config = with_chosen(recordings, config)
@@ -128,6 +133,8 @@ def _made(
     labels = labels_of(recordings, rows, config)
     if config.task not in AHEAD:
         recordings, rows, labels = _labelled(recordings, rows, labels)
+    elif config.reconstructs:
+        rows = _full(recordings, rows, config)
     targets = targets_of(recordings, rows, labels, config, classes)
     pool, rows = _split(recordings, rows, targets, config)
     x, lengths = steps_of(recordings, rows)
@@ -167,6 +174,23 @@ def _with_task(recordings: Recordings, config: PrepareConfig) -> PrepareConfig:
     return config
 
 
+def _full(recordings: Recordings, rows: Spans, config: PrepareConfig) -> Spans:
+    """Return the rows that are whole windows, which can be reconstructed."""
+    size = (config.window or 1) * len(config.label)
+    if size > _RECONSTRUCTED:
+        raise InputError(
+            f"a window of {config.window} steps of {len(config.label)} channels is reconstructed",
+            allowed=f"at most {_RECONSTRUCTED} numbers", next_step="shorten it: --window",
+        )  # fmt: skip
+    full = rows.stop - rows.start == config.window
+    if not full.any():
+        raise DataError(
+            f"{recordings.path.name} has no recording of {config.window} steps",
+            next_step="shorten the window: --window",
+        )
+    return rows.take(np.flatnonzero(full))
+
+
 def _labelled(
     recordings: Recordings, rows: Spans, labels: Labels | None
 ) -> tuple[Recordings, Spans, Labels]:
@@ -194,7 +218,15 @@ def _split(
     split_of = splits_of(recordings, rows, config, strata)
     pool = _pool(recordings, rows, targets, config)
     if split_of is None:
-        return draw_splits(pool, seed=config.seed), rows
+        pool = draw_splits(pool, seed=config.seed)
+        if config.truth is None:
+            return pool, rows
+        split_of = [*pool.split_of] if pool.split_of else []
+    if config.truth is not None:
+        # What is learned, and what thresholds are fitted on, is usual.
+        touched = touched_rows(recordings, rows)
+        split_of = [DROPPED if there and name != "test" else name
+                    for there, name in zip(touched, split_of, strict=True)]  # fmt: skip
     kept = np.flatnonzero(np.array(split_of) != DROPPED)
     pool = replace(pool, split_of=tuple(split_of)).keep(torch.from_numpy(kept))
     details = {**pool.details, "split": f"by {config.by}"}
@@ -213,7 +245,7 @@ def _pool(recordings: Recordings, rows: Spans, targets: RowTargets, config: Prep
         y=torch.from_numpy(targets.y.astype(np.int64 if whole else np.float32)),
         classes=targets.classes,
         details=dict(recordings.details),
-        columns=columns_of(recordings, rows),
+        columns=columns_of(recordings, rows, config),
     )
 
 
@@ -231,9 +263,14 @@ def _fitted(
     numbers: tuple[Scaled, ...] = ()
     if targets.names and not targets.classes:
         y = pool.y[index].numpy().astype(np.float64).reshape(len(index), -1)
-        units = {name: recordings.units.get(name.partition(" +")[0], "") for name in targets.names}
+        units = {name: recordings.units.get(_measured(name, config), "") for name in targets.names}
         numbers = _columns_scaled(y, targets.names, units, config)
     return Preparation(config=config, channels=channels, targets=numbers, classes=targets.classes)
+
+
+def _measured(target: str, config: PrepareConfig) -> str:
+    """Return the channel that a target is of."""
+    return target.rpartition(" ")[0] if config.task in AHEAD else target
 
 
 def _columns_scaled(

@@ -57,7 +57,7 @@ def read(path: Path, config: PrepareConfig) -> tuple[Recordings, PrepareConfig]:
     columns = _columns(path, config)
     if columns is not None:
         config = mapped(config, columns.names)
-        return of_table(columns, config, labelled=bool(config.label)), config
+        return of_table(columns, config, labelled=bool(config.labels)), config
     if holds(path, SOUND):
         found, config = read_sound(path, config)
         return found, _of_folder(config)

@@ -92,7 +92,7 @@ def _by_time(recordings: Recordings, rows: Spans, config: PrepareConfig) -> list
 
     A forecast may start from what was known before its split; what it predicts may not.
     """
-    begins = rows.stop if config.task in AHEAD else rows.start
+    begins = rows.stop if config.task in AHEAD and not config.reconstructs else rows.start
     ends = np.cumsum([FRACTIONS[name] for name in SPLITS])
     found = []
     for recording, start, reach in zip(rows.recording, begins, rows.reach, strict=True):

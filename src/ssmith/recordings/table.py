@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssmith.core.errors import DataError
+from ssmith.core.errors import DataError, InputError
 from ssmith.core.preparation import PrepareConfig
 from ssmith.recordings.columns import Columns
 from ssmith.recordings.recording import Labels, Recordings
@@ -21,14 +21,22 @@ _CUSTOMARY = {"sequence": "sequence", "time": "time", "split": "split"}
 def mapped(config: PrepareConfig, names: list[str]) -> PrepareConfig:
     """Return the settings with columns of customary names in their customary roles."""
     taken = {*config.plain_columns(), *config.label, *config.channels}
-    found: dict[str, Any] = {
+    roles: dict[str, Any] = {
         role: name
         for role, name in _CUSTOMARY.items()
         if getattr(config, role) is None and name in names and name not in taken
     }
     if not config.label and "label" in names and "label" not in taken:
-        found["label"] = ("label",)
-    return replace(config, **found)
+        roles["label"] = ("label",)
+    found = replace(config, **roles)
+    if found.task != "anomaly" or not found.label:
+        return found
+    if len(found.label) > 1 or found.truth is not None:
+        raise InputError(
+            f"labels {', '.join(found.label)} for anomalies",
+            allowed="one column that marks those that are known", next_step="name one: --label",
+        )  # fmt: skip
+    return replace(found, truth=found.label[0], label=())
 
 
 def of_table(
@@ -54,15 +62,15 @@ def of_table(
         if name is not None and not (optional and name not in columns.names):
             columns.require((name,), role)
     columns.require(config.channels, "a channel")
-    there = all(name in columns.names for name in config.label) and bool(config.label)
+    there = all(name in columns.names for name in config.labels) and bool(config.labels)
     if labelled:
-        columns.require(config.label, "a label")
+        columns.require(config.labels, "a label")
     channels = _channels(columns, config)
     order, starts, names = _ordered(columns, config)
     values = np.stack([columns.numbers(name)[order] for name in channels], axis=1)
     times = None if config.time is None else columns.times(config.time)[order]
     texts = (
-        np.stack([columns.texts(name)[order] for name in config.label], axis=1) if there else None
+        np.stack([columns.texts(name)[order] for name in config.labels], axis=1) if there else None
     )
     orders = np.split(order, starts)
     found = Recordings(
@@ -74,7 +82,7 @@ def of_table(
         times=None if times is None else tuple(np.split(times, starts)),
         rows=tuple(map(columns.numbers_of, orders)),
         labels=None if texts is None else tuple(map(_shortened, np.split(texts, starts))),
-        targets=config.label if there else (),
+        targets=config.labels if there else (),
         details={**columns.details, "channels": list(channels)},
     )
     found = replace(

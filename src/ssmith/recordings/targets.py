@@ -36,7 +36,7 @@ def targets_of(
 ) -> RowTargets:
     """Return the targets of rows; without labels those that lie ahead."""
     if config.task in AHEAD:
-        names = tuple(f"{name} +{ahead}" for ahead in config.horizon for name in config.label)
+        names = tuple(f"{name} {ahead:+d}" for ahead in config.offsets for name in config.label)
         return RowTargets(y=later_values(recordings, rows, config, config.label), names=names)
     assert labels is not None
     if config.task in CLASSES:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssmith.core.preparation import KNOWN
 from ssmith.evaluation.intervals import wilson
 from ssmith.evaluation.wishes import SCORE, anomaly_scores
 from ssmith.serving.decision import Decision, Numbers
@@ -22,9 +23,10 @@ _JOIN, _ROWS = ";", "rows"
 def columns_of(decision: Decision, outputs: Tensor, rows: AskedRows) -> dict[str, Column]:
     """Return the answers to rows, the name of each row first; the truth last, where it is known."""
     found: dict[str, Column] = {name: list(values) for name, values in rows.names.items()}
-    found |= answers_in(decision, outputs)
-    if rows.told:
-        found |= _truth(decision, rows)
+    if not decision.reconstructs:
+        found |= answers_in(decision, outputs)
+        if rows.told:
+            found |= _truth(decision, rows)
     if decision.finds_anomalies:
         found |= anomalies(decision, outputs, rows)
     return found
@@ -66,7 +68,7 @@ def counted(decision: Decision, outputs: Tensor, rows: AskedRows) -> dict[str, f
             if decision.widths:
                 inside = misses[:, place] <= decision.widths[place]
                 found[f"{name} inside"] = int(inside.sum())
-        return found
+        return found | _counted_anomalies(decision, decision.numbers(outputs), truth, rows)
     shares = decision.shares(outputs)
     if decision.answers.task == "multi-label":
         wanted, given = truth > 0.5, decision.given(shares)
@@ -80,6 +82,19 @@ def counted(decision: Decision, outputs: Tensor, rows: AskedRows) -> dict[str, f
     return found
 
 
+def _counted_anomalies(
+    decision: Decision, given: Numbers, truth: Numbers, rows: AskedRows
+) -> dict[str, float]:
+    limit = decision.thresholds.get(SCORE)
+    if KNOWN not in rows.names or limit is None or decision.preparation is None:
+        return {}
+    known = (np.array(rows.names[KNOWN]) == "1")[rows.labelled.numpy()]
+    said = anomaly_scores(given, truth, decision.preparation) >= limit
+    hits, alarms = int((said & known).sum()), int((said & ~known).sum())
+    counts = zip(("rows", "hits", "alarms"), (int(known.sum()), hits, alarms), strict=True)
+    return {f"{ANOMALY} {word}": count for word, count in counts}
+
+
 def score_of(decision: Decision, sums: Mapping[str, float]) -> dict[str, Any]:
     """Return the score that numbers of `counted` say, summed up."""
     if not sums:
@@ -87,7 +102,11 @@ def score_of(decision: Decision, sums: Mapping[str, float]) -> dict[str, Any]:
     rows = int(sums[_ROWS])
     found: dict[str, Any] = {"rows": rows}
     if not decision.gives_classes:
-        return found | {"targets": _score_numbers(decision, sums, rows)}
+        if f"{ANOMALY} rows" in sums:
+            found["classes"] = {ANOMALY: _of_class(sums, ANOMALY, rows)}
+        # The steps of a window are no targets that somebody asked for.
+        numbers = {} if decision.reconstructs else _score_numbers(decision, sums, rows)
+        return found | {"targets": numbers}
     names = decision.answers.classes
     classes = {name: _of_class(sums, name, rows) for name in names}
     if decision.answers.task != "multi-label":

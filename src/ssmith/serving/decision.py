@@ -58,6 +58,12 @@ class Decision:
         """Whether the model forecasts so that what differs from it is found."""
         return self.preparation is not None and self.preparation.task == "anomaly"
 
+    @property
+    def reconstructs(self) -> bool:
+        """Whether what is found are windows that differ from what the model keeps of them."""
+        return self.finds_anomalies and self.preparation is not None \
+            and self.preparation.config.reconstructs  # fmt: skip
+
     def shares(self, outputs: Tensor) -> Numbers:
         """Return the probability of each class (n, k)."""
         wide = outputs.double()

@@ -6,10 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ssmith.core.preparation import Preparation
+from ssmith.core.preparation import KNOWN, Preparation
 from ssmith.core.sequences import SequenceData, Sequences
 from ssmith.evaluation import OwnMetric, answers_of_own, measured_own, predict
-from ssmith.evaluation.measures import Measure, Numbers, of_classes, of_labels, of_numbers
+from ssmith.evaluation.measures import (
+    Measure,
+    Numbers,
+    of_classes,
+    of_labels,
+    of_numbers,
+    of_scores,
+)
+from ssmith.evaluation.wishes import anomaly_scores
 from ssmith.families import preparation_of
 
 _NEARLY = 1.1
@@ -58,9 +66,20 @@ def _usual(model: nn.Module, data: SequenceData, split: str, size: int) -> tuple
     if split != "validation" and "validation" in data.splits:
         other = data.split("validation")
         residuals = _back(other.y, preparation) - _back(predict(model, other, size), preparation)
-    return of_numbers(
+    errors = of_numbers(
         _back(outputs, preparation), y, naive=_naive(data, part, preparation), residuals=residuals
     )
+    return *_of_anomalies(_back(outputs, preparation), y, part, preparation), *errors
+
+
+def _of_anomalies(
+    given: Numbers, truth: Numbers, part: Sequences, preparation: Preparation | None
+) -> tuple[Measure, ...]:
+    """Return how well scores tell anomalies that are known from usual rows."""
+    if preparation is None or KNOWN not in part.columns:
+        return ()
+    known = np.array(part.columns[KNOWN]) == "1"
+    return of_scores(anomaly_scores(given, truth, preparation), known)
 
 
 def _back(values: Tensor | NDArray[np.float64], preparation: Preparation | None) -> Numbers:
@@ -75,7 +94,8 @@ def _naive(
     data: SequenceData, part: Sequences, preparation: Preparation | None
 ) -> list[tuple[str, Numbers]]:
     """Return forecasts without a model: the last value, and that of a season before."""
-    if preparation is None or preparation.task not in _LATER:
+    later = preparation is not None and preparation.task in _LATER
+    if preparation is None or not later or preparation.config.reconstructs:
         return []
     last = _before(part, preparation, 1)
     train = data.split("train")
