@@ -95,6 +95,7 @@ ORDERS = {
         ("classification", {"window_label": "majority", "stride": 17}),
         ("per-step", {"stride": 1}),
         ("anomaly", {"horizon": (1, 4)}),
+        ("anomaly", {"score": "reconstruction", "truth": "note"}),
         ("forecasting", {"label": ("temp",), "stride": 1}),
         ("classification", {"step": 20.0}),
         ("classification", {"intervals": "measured"}),
@@ -105,9 +106,11 @@ ORDERS = {
 def test_a_table_in_any_order(task, settings, order, tmp_path):
     rows = steps(uneven=settings.get("intervals") == "measured")
     if task in ("anomaly", "forecasting"):
-        settings = {**settings, "ignore": ("note", "state")}
+        settings = {"ignore": ("note", "state"), **settings}
+        settings |= {"ignore": ("state",)} if "truth" in settings else {}
     config = config_for(task, **settings)
-    made = prepare(write(tmp_path / "train.csv", steps(lengths=[90])), config)
+    usual = [(*row[:5], "") for row in steps(lengths=[90])]
+    made = prepare(write(tmp_path / "train.csv", usual), config)
     new = ORDERS[order](rows)
     same(made.preparation, write(tmp_path / "new.csv", new), tmp_path)
 

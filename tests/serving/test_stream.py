@@ -9,8 +9,13 @@ import torch
 from helpers.models import Kind, make_input, make_model
 from helpers.tiny_mamba import tiny, tokens
 from ssmith.core.errors import ArtefactError, DataError, InputError, UnsupportedError
+from ssmith.core.preparation import Preparation, PrepareConfig, Scaled
+from ssmith.evaluation.wishes import DecisionConfig
+from ssmith.families import SequenceConfig, SequenceModel
 from ssmith.families.heads import HeadConfig, with_head
 from ssmith.serving import StreamConfig, stream
+from ssmith.serving.decision import kept_decision
+from ssmith.serving.lines import LineServer
 
 CLOSE = 1e-6
 NAN = float("nan")
@@ -206,3 +211,64 @@ def test_thousands_of_sources_at_once():
         said = served.step(x[:, t], names)
     wanted = whole(model, torch.from_numpy(x))
     assert (said.outputs - wanted).abs().max() < 2e-5
+
+
+def foretelling(score="forecast", horizon=(1, 3), pooling="last"):
+    """A model of anomalies in channels b and c of three, not trained."""
+    config = PrepareConfig(
+        task="anomaly", label=("c", "b"), channels=("a", "b", "c"), window=4, horizon=horizon,
+        score=score,
+    )  # fmt: skip
+    scaled = [Scaled(name=name, mean=5.0 * i, std=1.0 + i, low=-9, high=9)
+              for i, name in enumerate("abc")]  # fmt: skip
+    names = [f"{name} +{ahead}" for ahead in horizon for name in "cb"]
+    targets = [Scaled(name=name, mean=2.0, std=3.0 + i, low=-9, high=9)
+               for i, name in enumerate(names)]  # fmt: skip
+    preparation = Preparation(
+        config=config, channels=tuple(scaled), targets=tuple(targets),
+        thresholds={"anomaly score": 1.0},
+    )  # fmt: skip
+    sizes = SequenceConfig(
+        family="s5", width=6, states=(4,), channels=3, outputs=len(names), pooling=pooling,
+        task="regression",
+    )  # fmt: skip
+    return SequenceModel(sizes, torch.Generator().manual_seed(0), preparation).eval()
+
+
+def test_a_score_is_how_far_what_came_is_from_what_was_forecast_of_it(tmp_path):
+    model = foretelling()
+    x = 4 * torch.randn(5, 12, 3, generator=torch.Generator().manual_seed(2)).double().numpy()
+    scaled = torch.from_numpy(model.preparation.scaled(x))
+    served, done = stream(model), np.zeros(5, dtype=int)
+    spread = [target.std for target in model.preparation.targets]
+    draw = np.random.default_rng(0)
+    while done.min() < 12:
+        if int(done.sum()) == 30:
+            served.save(tmp_path / "state")
+            served = stream(model, state=tmp_path / "state")
+        now = draw.permutation(np.flatnonzero((draw.random(5) < 0.5) & (done < 12)))
+        if not len(now):
+            continue
+        said = served.step(x[now, done[now]], [f"m{place}" for place in now])
+        for place, score in zip(now, said.scores, strict=True):
+            step = done[place] - 3
+            if step < 0:
+                assert score.isnan()
+                continue
+            outputs = whole(model, scaled[place : place + 1, : step + 1]).double().numpy()
+            given = model.preparation.targets_back(outputs)[0]
+            came = np.concatenate([x[place, step + ahead][[2, 1]] for ahead in (1, 3)])
+            wanted = np.sqrt((((given - came) / spread) ** 2).mean())
+            assert abs(score - wanted) < CLOSE
+        done[now] += 1
+
+
+def test_alarms_wait_for_as_many_steps_as_windows_have():
+    model = foretelling(horizon=(1,))
+    lines = ["a,b,c", *["0,900,0"] * 8]
+    server = LineServer(stream=stream(model), decision=kept_decision(model, DecisionConfig()))
+    said = list(server.answers(lines))
+    assert [item["anomaly"] for item in said] == [None] * 4 + [True] * 4
+    assert said[0]["anomaly score"] is None and said[1]["anomaly score"] > 1
+    with pytest.raises(UnsupportedError, match="reconstruction"):
+        stream(foretelling(score="reconstruction", horizon=(1,)))

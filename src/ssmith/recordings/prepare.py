@@ -227,6 +227,13 @@ def _split(
         touched = touched_rows(recordings, rows)
         split_of = [DROPPED if there and name != "test" else name
                     for there, name in zip(touched, split_of, strict=True)]  # fmt: skip
+        lacks = [name for name in ("train", "validation") if name not in split_of]
+        if lacks:
+            raise DataError(
+                f"{recordings.path.name}: every row of {lacks[0]} has a known anomaly",
+                allowed=f"usual rows: 0, no or nothing in {config.truth!r}",
+                next_step="shorten the window: --window, or name another column: --label",
+            )
     kept = np.flatnonzero(np.array(split_of) != DROPPED)
     pool = replace(pool, split_of=tuple(split_of)).keep(torch.from_numpy(kept))
     details = {**pool.details, "split": f"by {config.by}"}

@@ -125,13 +125,15 @@ def anomalies(decision: Decision, outputs: Tensor, rows: AskedRows) -> dict[str,
     given, truth = decision.numbers(outputs), decision.truth(rows.rows.y)
     known = rows.labelled.numpy()
     scores = np.where(known, anomaly_scores(given, truth, decision.preparation), np.nan)
+    return alarms_of(decision, scores)
+
+
+def alarms_of(decision: Decision, scores: Numbers) -> dict[str, Column]:
+    """Return scores, NaN where nothing is known, and which of them are past the threshold."""
     limit = decision.thresholds.get(SCORE)
     if limit is None:
         return {SCORE: scores}
-    return {
-        SCORE: scores,
-        ANOMALY: [bool(s >= limit) if k else None for s, k in zip(scores, known, strict=True)],
-    }
+    return {SCORE: scores, ANOMALY: [bool(s >= limit) if np.isfinite(s) else None for s in scores]}
 
 
 def _numbers(decision: Decision, values: Numbers) -> dict[str, Column]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ssmith.core.errors import DataError, SsmithError
 from ssmith.recordings.columns import time_of
-from ssmith.serving.columns import answers_in
+from ssmith.serving.columns import ANOMALY, alarms_of, answers_in
 from ssmith.serving.decision import Decision
 from ssmith.serving.stepping import ONE, ModelStream, StepAnswers
 from ssmith.serving.writing import plain_row
@@ -123,9 +123,27 @@ class LineServer:
                 yield from self._taken([step])
             return
         columns = answers_in(self.decision, said.outputs) if bool(said.taken.any()) else {}
+        if said.scores is not None and columns:
+            columns |= self._alarms(said, said.scores.numpy())
         for place, step in enumerate(steps):
             answer = {name: column[place] for name, column in columns.items()}
             yield {"line": step.number, **step.named, **self._said(said, place, step, answer)}
+
+    def _alarms(self, said: StepAnswers, scores: Any) -> dict[str, Any]:
+        """Return scores and alarms; none while a forecast had fewer steps than it was trained on.
+
+        Their threshold is that of forecasts of whole windows.
+        """
+        found = alarms_of(self.decision, scores)
+        prepared = self.stream.preparation
+        if ANOMALY not in found or prepared is None:
+            return found
+        ahead, anew = max(prepared.config.horizon), self.stream.config.window
+        least = prepared.config.window or 0
+        least = least if anew is None else min(least, anew - ahead)
+        few = (said.steps.numpy() - ahead) < least
+        alarms = [None if early else on for early, on in zip(few, found[ANOMALY], strict=True)]
+        return {**found, ANOMALY: alarms}
 
     def _refused(self, number: int, error: SsmithError) -> dict[str, Any]:
         self.served.refused += 1

@@ -25,6 +25,7 @@ from ssmith.families import (
     vocabulary_of,
 )
 from ssmith.families.steps import State, steps_of
+from ssmith.serving.foretold import Foretold
 from ssmith.serving.saved import SavedStream, read_stream, write_stream
 
 Missing = Literal["hold", "skip", "refuse"]
@@ -67,6 +68,8 @@ class StepAnswers:
             was skipped.
         held: values that were missing, and the last one before them stands in their place.
         steps: taken so far, since the source began or began anew.
+        scores: of models that find anomalies, how far what has come is from what was forecast,
+            in spreads of the training rows; NaN until that far back was forecast.
     """
 
     sources: tuple[str, ...]
@@ -74,6 +77,7 @@ class StepAnswers:
     taken: Bool[Tensor, "b"]
     held: Bool[Tensor, "b c"]
     steps: Int64[Tensor, "b"]
+    scores: Float[Tensor, "b"] | None = None
 
 
 class ModelStream:
@@ -93,6 +97,8 @@ class ModelStream:
                 next_step="train without --step, or predict whole recordings",
             )
         self.config = StreamConfig(missing=given.missing, window=window)
+        finds = preparation is not None and preparation.task == "anomaly"
+        self._foretold = Foretold(preparation) if preparation is not None and finds else None
         answers = answers_of(model)
         self.channels = answers.channels if answers is not None else None
         self._vocabulary = vocabulary_of(model) if answers is None else answers.vocabulary
@@ -303,6 +309,7 @@ class ModelStream:
         if self.config.window is not None:
             done = done.masked_fill(done == self.config.window, 0)
         outputs: Tensor | None = None
+        scores: Tensor | None = None
         with evaluating(self.model):
             for begins in (True, False):
                 rows = (ready & ((done == 0) == begins)).nonzero().flatten()
@@ -312,13 +319,18 @@ class ModelStream:
                 if outputs is None:
                     outputs = out.new_full((len(x), out.shape[1]), torch.nan)
                 outputs[rows] = out
+        if self._foretold is not None:
+            scores = torch.full((len(x),), torch.nan, dtype=torch.float64)
+            if outputs is not None:
+                given = (index[ready], done[ready], x[ready], outputs[ready])
+                scores[ready.cpu()] = self._foretold.scored(self._own, *given)
         done = done + ready
         self._own[_STEPS][index] = done
         width = 0 if outputs is None else outputs.shape[1]
         blank = torch.full((len(x), width), torch.nan)
         return StepAnswers(
             sources=names, outputs=blank if outputs is None else outputs.cpu(), taken=ready.cpu(),
-            held=held.cpu(), steps=done.cpu(),
+            held=held.cpu(), steps=done.cpu(), scores=scores,
         )  # fmt: skip
 
     def _step_rows(self, x: Tensor, index: Tensor, *, begins: bool) -> Tensor:
@@ -349,6 +361,8 @@ class ModelStream:
             found[_VALUES] = self._zeros(count)
             if self.reads_intervals:
                 found[_TIME] = torch.zeros(count, dtype=torch.float64, device=device)
+            if self._foretold is not None:
+                found |= self._foretold.blank(count, found[_VALUES])
             found[_KNOWN] = torch.zeros(count, self.channels, dtype=torch.bool, device=device)
         return found
 
