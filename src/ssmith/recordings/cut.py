@@ -130,8 +130,9 @@ def _marked_steps(recordings: Recordings, rows: Spans) -> dict[int, Flags]:
     for place in np.unique(rows.recording).tolist():
         labels = np.char.lower(np.char.strip(recordings.labels[place][:, 0]))
         marks = ~np.isin(labels, _USUAL)
-        found[place] = np.broadcast_to(marks, recordings.lengths[place]) if len(marks) == 1 \
-            else marks  # fmt: skip
+        if len(marks) == 1:
+            marks = np.repeat(marks, recordings.lengths[place])
+        found[place] = marks
     return found
 
 

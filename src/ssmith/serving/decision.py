@@ -61,8 +61,8 @@ class Decision:
     @property
     def reconstructs(self) -> bool:
         """Whether what is found are windows that differ from what the model keeps of them."""
-        return self.finds_anomalies and self.preparation is not None \
-            and self.preparation.config.reconstructs  # fmt: skip
+        prepared = self.preparation
+        return self.finds_anomalies and prepared is not None and prepared.config.reconstructs
 
     def shares(self, outputs: Tensor) -> Numbers:
         """Return the probability of each class (n, k)."""
