@@ -1,6 +1,7 @@
 """The tuning job: from data to an adapter that opens like a model, on every kind of base."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -306,3 +307,17 @@ def test_an_adapter_reads_with_the_tokenizer_of_its_base(place):
     through = tokenizer_for(api.load("tuned"), "tuned")
     assert through.encode("this, then") == own.encode("this, then")
     assert through.begin == own.begin == (BEGIN,)
+
+
+def test_rows_that_are_in_several_splits_are_told_of(place):
+    rows = [{"prompt": f"{n}+1=", "completion": f"{n + 1}"} for n in range(6)]
+    splits = ("train", "validation", "test")
+    lines = [
+        {**row, "split": split} for split in splits for row in rows[: 3 if split == "test" else 6]
+    ]
+    Path("shared.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    done = fine_tune("mamba", config(["bitfit"], "shared.jsonl"))
+    [found] = [item for item in done.receipt.findings if item["kind"] == "leak"]
+    assert found["message"].startswith("6 inputs of the data are in more than one split")
+    clean = fine_tune("mamba", config(["bitfit"], "pairs.jsonl"))
+    assert not [item for item in clean.receipt.findings if item["kind"] == "leak"]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from recordings import plant
+from ssmith.core.findings import is_grave
 from ssmith.core.preparation import PrepareConfig
 from ssmith.core.sequences import Sequences, shared_rows
 from ssmith.recordings import prepare
@@ -103,6 +104,14 @@ def test_axes_that_may_be_swapped_and_labels_that_are_rare():
     found = plausibility(made)
     assert [item.kind for item in found] == ["rare-labels", "imbalance"]
     assert "1:42 ('rare')" in found[1].message
+
+
+def test_recordings_that_repeat_another_are_counted_and_grave():
+    first, second = noise(20, 2), noise(20, 2, seed=1)
+    [found] = plausibility(recordings([first, second, first, first]))
+    assert found.kind == "copied-recordings" and is_grave(found.as_dict())
+    assert "2 recordings of 4 repeat another one, the first 'r2' of 'r0'" in found.message
+    assert not kinds(recordings([first, second]))
 
 
 def part(x):

@@ -263,11 +263,11 @@ def test_a_model_that_is_worse_is_found_and_the_code_is_one(place, ssmith):
 def test_where_classes_are_called_by_numbers_a_label_is_a_name():
     found, row = trial(), {"x": [[1.0, 2.0]]}
     found.answers = dataclasses.replace(found.answers, classes=("1", "2", "3"))
-    assert [found._target(label) for label in (1, "3", 2)] == [[0.0], [2.0], [1.0]]
-    with pytest.raises(DataError, match="label 0; allowed: 1, 2, 3"):
+    assert [found._target({"y": label}) for label in (1, "3", 2)] == [[0.0], [2.0], [1.0]]
+    with pytest.raises(DataError, match="label of a row without id: 0; allowed: 1, 2, 3"):
         found.rows([{**row, "y": 0}])
     # Where they are not, it may be an index as well.
-    assert trial()._target(2) == [2.0]
+    assert trial()._target({"y": 2}) == [2.0]
 
 
 def test_what_does_not_fit_is_refused(place, ssmith):
@@ -293,6 +293,26 @@ def test_what_does_not_fit_is_refused(place, ssmith):
         LiveTrial.of(tiny_model(), torch.nn.Linear(1, 1))
     with pytest.raises(ArtefactError):
         trial().resume({"version": 2})
+
+
+def test_the_row_that_does_not_fit_is_named_with_what_is_wrong():
+    rows = records(3)
+    for change, said in (
+        ({"y": "zzz"}, "label of row 'r1': 'zzz'; allowed: a, b, c"),
+        ({"x": [[0.0, 1.0], [0.0, math.nan]]}, "row 'r1' is not finite at step 1"),
+        ({"x": [[0.0, 1.0, 2.0]]}, r"row 'r1' has shape \(1, 3\); allowed: steps of 2 channels"),
+        ({"x": "words"}, "row 'r1' is no series of numbers"),
+    ):
+        with pytest.raises(DataError, match=said):
+            trial().rows([rows[0], {**rows[1], **change}, rows[2]])
+
+
+def test_rows_of_one_id_that_wait_for_their_label_are_counted():
+    first, second = ({key: row[key] for key in ("id", "x")} for row in records(2))
+    found = trial()
+    found.rows([first, {**second, "id": first["id"]}])
+    assert len(found.waiting) == 1
+    assert found.counts["rows that lost their place to another one of their id"] == 1
 
 
 def test_language_models_are_tried_on_texts_and_resumed(place, ssmith):

@@ -91,7 +91,7 @@ class Sequences(InOrder):
         return data_section("sequences", counts, sha256=self.fingerprint, source="", details={})
 
 
-def shared_rows(data: SequenceData) -> tuple[Finding, ...]:
+def shared_rows(data: InSplits[Any]) -> tuple[Finding, ...]:
     """Return what must be known of data whose splits share rows, exactly or nearly."""
     found = []
     shared = data.details.get("duplicates_across_splits", 0)

@@ -129,6 +129,7 @@ SAID = (
     mark("it is read and never scored"),
     mark("keys of the data that say nothing here were passed over: {keys}"),
     mark("rename those that were meant"),
+    mark("{count} of {all} repeat another one, the first {name}: keep one of each"),
     mark("errors are measured in standard deviations of the targets ({shown})"),
     mark("a tolerance that is absolute is read so too"),
     mark("the table was read with {sign} between cells, decimal point {point}"),

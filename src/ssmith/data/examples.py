@@ -303,6 +303,9 @@ def _details(
     counts: Counter[str],
 ) -> dict[str, Any]:
     lengths = sorted(len(row.ids) for rows in parts.values() for row in rows)
+    seen = Counter(
+        key for rows in parts.values() for key in {row.ids.numpy().tobytes() for row in rows}
+    )
     drawn = records[0].split is None
     return {
         "tokenizer": tokenizer.name,
@@ -314,6 +317,7 @@ def _details(
             "median": lengths[len(lengths) // 2],
             "longest": lengths[-1],
         },
+        "duplicates_across_splits": sum(times > 1 for times in seen.values()),
         "long": config.long,
         "cut": {name: count for name, count in sorted(counts.items()) if count},
         "learned_tokens": {name: sum(row.learned for row in rows) for name, rows in parts.items()},

@@ -18,6 +18,7 @@ JSON = (".jsonl", ".json", ".ndjson")
 SUFFIXES = (*JSON, *ARROW)
 Row = dict[str, Any]
 _ALIKE = 0.8
+_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,8 @@ def _array(name: str, text: str) -> Records:
 def _lines(name: str, text: str) -> Records:
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if len(lines) > 1 and not _is_whole(lines[0][1]) and _is_whole(text):
-        keys = ", ".join(json.loads(text))
+        names = list(json.loads(text))
+        keys = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
         raise DataError(
             f"{name} is one JSON object, with {keys or 'nothing'} in it",
             allowed="an array of objects, or one object per line",

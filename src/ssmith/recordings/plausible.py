@@ -48,7 +48,23 @@ def plausibility(recordings: Recordings) -> tuple[Finding, ...]:
             f"{name} is no UTF-8 and was read as {GUESSED.upper()}: if names look wrong, convert "
             f"it: iconv -f SHIFT_JIS -t UTF-8 {name}",
         ))  # fmt: skip
-    return (*found, *_of_axes(recordings), *_of_labels(recordings))
+    return (*found, *_copied(recordings), *_of_axes(recordings), *_of_labels(recordings))
+
+
+def _copied(recordings: Recordings) -> Iterator[Finding]:
+    """Yield a finding where recordings are the same, number by number."""
+    seen: dict[bytes, str] = {}
+    copies = []
+    for name, values in zip(recordings.names, recordings.values, strict=True):
+        first = seen.setdefault(values.tobytes(), name)
+        if first is not name:
+            copies.append(f"{name!r} of {first!r}")
+    if copies:
+        yield finding(
+            "copied-recordings",
+            f"{number_of(len(copies), 'recording')} of {len(recordings.names)} repeat another one, "
+            f"the first {copies[0]}: keep one of each",
+        )
 
 
 def _of_axes(recordings: Recordings) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -110,10 +111,10 @@ def _channels(columns: Columns, config: PrepareConfig) -> tuple[str, ...]:
         raise DataError(
             f"{columns.path.name}, column {words[0]!r} holds {holds}, no numbers",
             allowed="numbers in channels",
-            next_step=f"say what it is: --time {words[0]}, or --ignore {words[0]}"
+            next_step=f"say what it is: --time {quote(words[0])}, or --ignore {quote(words[0])}"
             if holds == "times"
             else f"say what it is: --sequence, --time, --label, --group or "
-            f"--ignore {','.join(words)}",
+            f"--ignore {quote(','.join(words))}",
         )
     if not names:
         raise DataError(

@@ -215,7 +215,7 @@ class LiveTrial:
         places = [place for place, record in enumerate(records) if "x" in record]
         said: list[list[float] | None] = [None] * len(records)
         fresh = {place: self._row(records[place]) for place in places}
-        outputs = self._run([records[place]["x"] for place in places])
+        outputs = self._run([records[place] for place in places])
         for at, place in enumerate(places):
             fresh[place] |= {"old": outputs[0][at], "new": outputs[1][at]}
         for place, record in enumerate(records):
@@ -231,13 +231,13 @@ class LiveTrial:
             raise DataError(f"a row has no {config.unit or 'id'}", allowed="one in each row")
         return {"unit": None if unit is None else str(unit)}
 
-    def _run(self, series: Sequence[Any]) -> list[list[list[float]]]:
-        if not series:
+    def _run(self, records: Sequence[Mapping[str, Any]]) -> list[list[list[float]]]:
+        if not records:
             return [[], []]
         if self.texts is not None:
-            windows = self.texts.windows(series)
+            windows = self.texts.windows([record["x"] for record in records])
             return [nats_per_token(model, windows) for model in self.models]
-        part = _sequences(series, self.answers)
+        part = _sequences(records, self.answers)
         return [predict(model, part).double().tolist() for model in self.models]
 
     def _answered(self, row: dict[str, Any]) -> list[float]:
@@ -267,7 +267,10 @@ class LiveTrial:
             record = {**record, "y": 0.0}
         if "y" not in record:
             if row is not None and "id" in record:
-                self.waiting[str(record["id"])] = row
+                name = str(record["id"])
+                if name in self.waiting:
+                    self._count("rows that lost their place to another one of their id")
+                self.waiting[name] = row
             return
         if row is None:
             row = self.waiting.pop(str(record.get("id")), None)
@@ -275,20 +278,23 @@ class LiveTrial:
                 self._count("labels of unknown rows")
                 return
         self._count("labelled")
-        self._observe(row, self._target(record["y"]))
+        self._observe(row, self._target(record))
 
-    def _target(self, label: Any) -> list[float]:
+    def _target(self, record: Mapping[str, Any]) -> list[float]:
+        label, of = record["y"], f"label of {_called(record)}"
         if self.answers.task != "classification":
             flat = torch.as_tensor(label, dtype=torch.float64).flatten()
             if len(flat) != self.answers.outputs or not bool(flat.isfinite().all()):
-                raise DataError(f"label {label!r}", allowed=f"{self.answers.outputs} numbers")
+                raise DataError(
+                    f"{of}: {label!r}", allowed=f"{self.answers.outputs} finite numbers"
+                )
             return [float(item) for item in flat]
         classes = self.answers.classes
         # Where classes are called by numbers, a number is a name: 1 may be that of the first.
         named = any(name.lstrip("-").isdecimal() for name in classes)
         index = classes.index(str(label)) if str(label) in classes else None if named else label
         if not isinstance(index, int) or not 0 <= index < self.answers.outputs:
-            raise DataError(f"label {label!r}", allowed=", ".join(classes) or "a class index")
+            raise DataError(f"{of}: {label!r}", allowed=", ".join(classes) or "a class index")
         return [float(index)]
 
     def _error(self, answer: list[float], target: list[float]) -> float:
@@ -397,23 +403,30 @@ class LiveTrial:
             setattr(self, name, getattr(held, name))
 
 
-def _sequences(series: Sequence[Any], answers: Answers) -> Sequences:
+def _called(record: Mapping[str, Any]) -> str:
+    """Return how a record is named in what is said of it."""
+    return f"row {str(record['id'])!r}" if "id" in record else "a row without id"
+
+
+def _sequences(records: Sequence[Mapping[str, Any]], answers: Answers) -> Sequences:
     parts: list[Tensor] = []
-    for one in series:
+    for record in records:
         try:
-            part = torch.as_tensor(one, dtype=torch.float64)
+            part = torch.as_tensor(record["x"], dtype=torch.float64)
         except (TypeError, ValueError) as error:
-            raise DataError(f"a row is no series of numbers ({error})") from error
+            raise DataError(f"{_called(record)} is no series of numbers ({error})") from error
         if answers.vocabulary is not None:
             fits = part.ndim == 1 and bool(((part >= 0) & (part < answers.vocabulary)).all())
             allowed = f"token ids below {answers.vocabulary}"
         else:
             part = part[:, None] if part.ndim == 1 else part
             fits = part.ndim == 2 and part.shape[1] == answers.channels
-            fits = fits and bool(part.isfinite().all())
-            allowed = f"steps of {answers.channels} channels, all finite"
+            allowed = f"steps of {answers.channels} channels"
         if not fits or not len(part):
-            raise DataError(f"a row has shape {tuple(part.shape)}", allowed=allowed)
+            raise DataError(f"{_called(record)} has shape {tuple(part.shape)}", allowed=allowed)
+        if not bool(part.isfinite().all()):
+            step = int((~part.isfinite()).flatten(1).any(1).nonzero()[0])
+            raise DataError(f"{_called(record)} is not finite at step {step}", allowed="numbers")
         parts.append(part.long() if answers.vocabulary is not None else part.float())
     return Sequences(
         x=nn.utils.rnn.pad_sequence(parts, batch_first=True),

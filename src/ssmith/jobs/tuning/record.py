@@ -11,6 +11,7 @@ from torch import nn
 
 from ssmith.core.errors import MissingExtraError
 from ssmith.core.files import to_json
+from ssmith.core.layers import Finding
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.settings import to_mapping, to_yaml
 from ssmith.core.told import told_of
@@ -31,7 +32,7 @@ class Tuned:
     ``spec`` and ``digest`` are of the base model, ``config`` holds the resolved settings, ``rates``
     each group's learning rate and where it comes from, ``choice`` how the method was chosen if it
     was not named, ``start`` the adapter that was trained on; ``data`` and ``quality`` are sections
-    of the receipt.
+    of the receipt, and ``shared`` says which rows are in several splits.
     """
 
     model: nn.Module
@@ -47,6 +48,7 @@ class Tuned:
     choice: Election | None = None
     merged: MergeReport | None = None
     start: dict[str, str] | None = None
+    shared: tuple[Finding, ...] = ()
 
     @cached_property
     def receipt(self) -> Receipt:
@@ -79,6 +81,7 @@ class Tuned:
                 "share": report.share,
             },
             findings=[
+                *(finding.as_dict() for finding in self.shared),
                 *told_of(self.data.get("details", {})),
                 *(finding.as_dict() for finding in report.findings),
             ],

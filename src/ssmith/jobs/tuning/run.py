@@ -124,6 +124,7 @@ def fine_tune(
         training=training,
         rates=rates,
         data=job.data.about,
+        shared=job.data.findings,
         quality={"why_null": "judging did not end; the adapter is whole"},
         merged=None,
         start=None if job.start is None else job.start.as_dict(),

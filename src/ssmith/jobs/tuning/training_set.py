@@ -12,7 +12,8 @@ from torch import nn
 from ssmith import api
 from ssmith.core.errors import DataError, InputError, UnsupportedError
 from ssmith.core.examples import Example
-from ssmith.core.sequences import SequenceData, Task
+from ssmith.core.layers import Finding
+from ssmith.core.sequences import SequenceData, Task, shared_rows
 from ssmith.core.text import Text
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.core.tokens import TokenWindows
@@ -38,7 +39,8 @@ class TrainingSet:
     """Rows to learn from, and what is learned of them.
 
     A teacher is in the objective; rows are by split, at least train and validation; the head is
-    what is predicted for a whole sequence, None for the next token.
+    what is predicted for a whole sequence, None for the next token. Findings are on rows that are
+    in several splits.
     """
 
     objective: Objective
@@ -47,6 +49,7 @@ class TrainingSet:
     head: HeadConfig | None = None
     about: dict[str, Any] = field(default_factory=dict)
     tokenizer: Tokenizer | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 def training_set(model: nn.Module, config: TuneConfig) -> TrainingSet:
@@ -110,6 +113,7 @@ def _from_series(data: SequenceData, config: TuneConfig) -> TrainingSet:
         head=head,
         about=data.describe(),
         sha256=data.sha256,
+        findings=shared_rows(data),
     )
 
 
@@ -131,6 +135,7 @@ def _from_examples(model: nn.Module, config: TuneConfig) -> TrainingSet:
         about=data.describe(),
         sha256=data.sha256,
         tokenizer=tokenizer,
+        findings=shared_rows(data),
     )
 
 
