@@ -15,12 +15,17 @@ FIRST = 8
 """Steps before the first one that is looked at, where not all are: states begin at zero."""
 
 
+def sampled(length: int, stride: int) -> range:
+    """Return how many steps are over at those that are looked at."""
+    return range(1 if stride == 1 else min(FIRST, length), length + 1, stride)
+
+
 def sample_states(layer: GroupedLayer, parts: GroupedParts, stride: int) -> Iterator[StateSample]:
     """Yield the states at every so many steps; the scan runs once, piece by piece."""
     scan, g = parts.scan, layer.g
     length, h, start = scan.x.shape[1], scan.start(), 0
     dt = scan.step_sizes()
-    for end in range(1 if stride == 1 else min(FIRST, length), length + 1, stride):
+    for end in sampled(length, stride):
         piece = slice(start, end)
         valid = None if scan.valid is None else scan.valid[:, piece]
         y, h = ssd(

@@ -28,7 +28,7 @@ USUAL = "reap"
 
 def choose_expert_cut(budget: Budget) -> LayerCut[ExpertCriterion]:
     """Return what a budget asks of experts."""
-    return read_cut(budget, "expert", usual=USUAL, of="experts", fits=False)
+    return read_cut(budget, "expert", usual=USUAL, of="experts", fits="")
 
 
 def plan_experts(

@@ -14,6 +14,7 @@ from ssmith.calibrate import PassConfig, Stage
 from ssmith.calibrate.grouped import sample_states
 from ssmith.calibrate.shards import added
 from ssmith.core.budget import Budget
+from ssmith.core.errors import InputError
 from ssmith.core.layers import STATE
 from ssmith.core.pattern import keep_largest
 from ssmith.core.plan import Plan
@@ -27,6 +28,7 @@ from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
 from ssmith.spine.compensate import RECOVERY, stability_of
 from ssmith.spine.layered import LayerCut, read_cut
 from ssmith.spine.passes import LayerPass
+from ssmith.spine.reading import reading_stage
 from ssmith.spine.tables import removed_counts
 from ssmith.surgery.projection import cut_states_, project_
 
@@ -38,7 +40,13 @@ USUAL = "gram-greedy"
 
 def choose_cut(budget: Budget) -> LayerCut[GroupCriterion]:
     """Return what a budget asks of the states of groups."""
-    return read_cut(budget, "grouped", usual=USUAL, of=f"{STATE} of Mamba-2's groups")
+    cut = read_cut(budget, "grouped", usual=USUAL, of=f"{STATE} of Mamba-2's groups", fits="CO")
+    if "C" in cut.terms and cut.semantics != "remove":
+        raise InputError(
+            f"compensate is {budget.compensate!r} for {cut.method}", allowed="auto, none, or O",
+            next_step="what reads projected states is part of the projection",
+        )  # fmt: skip
+    return cut
 
 
 def plan_grouped(
@@ -62,12 +70,20 @@ def plan_grouped(
 
 def stages_of(cut: LayerCut[GroupCriterion], layer: GroupedLayer, removed: int) -> Sequence[Stage]:
     """Return what is done to one layer: its states, then its output map."""
+    kept: list[Bool[Tensor, "g n"]] = []
+
+    def apply(view: GroupedLayer, totals: Totals) -> BlockRecord:
+        record = _cut_(cut.criterion, view, totals, removed)
+        kept.append(record.keep[STATE])
+        return record
+
     first = Stage(
-        name=STATE,
-        collect=lambda view, parts: _gathered(cut.criterion, view, parts),
-        apply=lambda view, totals: _cut_(cut.criterion, view, totals, removed),
+        name=STATE, collect=lambda view, parts: _gathered(cut.criterion, view, parts), apply=apply
     )
-    return [first, output_stage(layer)] if cut.refits else [first]
+    stages = [first]
+    if "C" in cut.terms:
+        stages.append(reading_stage(layer, cut.criterion.stride, lambda: kept[-1]))
+    return [*stages, output_stage(layer)] if cut.refits else stages
 
 
 def _gathered(criterion: GroupCriterion, layer: GroupedLayer, parts: GroupedParts) -> Statistics:

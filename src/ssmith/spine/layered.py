@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from ssmith.calibrate import PassConfig
-from ssmith.core.budget import AUTO, NONE, Budget
+from ssmith.core.budget import AUTO, ONCE, WHITE, Budget
 from ssmith.core.errors import InputError
 from ssmith.core.names import spelled
 from ssmith.core.settings import to_mapping
@@ -23,22 +23,30 @@ _ALLOWED: Mapping[str, tuple[Any, ...]] = {
 }  # fmt: skip
 
 
+_REFITTED = {"C": "reading rows", "O": "output maps"}
+
 C = TypeVar("C", bound=GroupCriterion | OutputCriterion | ExpertCriterion)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCut(Generic[C]):
-    """A cut of one unit; ``refits`` says whether output maps make up for what went."""
+    """A cut of one unit; ``terms`` are what makes up for what went: C, reading rows; O, the map."""
 
     budget: Budget
     method: str
     criterion: C
-    refits: bool
+    terms: str
 
     @property
     def label(self) -> str:
         """What cuts, in words."""
-        return self.criterion.label + (", output maps refitted" if self.refits else "")
+        fitted = [name for letter, name in _REFITTED.items() if letter in self.terms]
+        return ", ".join([self.criterion.label, *(f"{name} refitted" for name in fitted)])
+
+    @property
+    def refits(self) -> bool:
+        """Whether output maps make up for what went."""
+        return "O" in self.terms
 
     @property
     def semantics(self) -> str:
@@ -47,7 +55,7 @@ class LayerCut(Generic[C]):
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict: what was asked for and what chooses."""
-        method = {"name": self.method, "label": self.label, "terms": "O" if self.refits else ""}
+        method = {"name": self.method, "label": self.label, "terms": self.terms}
         return {
             "budget": self.budget.as_dict(),
             "method": {**method, **to_mapping(self.criterion)},
@@ -61,14 +69,12 @@ def kept_for(config: PassConfig, digest: str, cuts: Mapping[str, Any]) -> PassCo
     return replace(config, identity={"model": digest, "cuts": dict(cuts)})
 
 
-def read_cut(
-    budget: Budget, kind: Kind, *, usual: str, of: str, fits: bool = True
-) -> LayerCut[Any]:
+def read_cut(budget: Budget, kind: Kind, *, usual: str, of: str, fits: str = "O") -> LayerCut[Any]:
     """Return what a budget asks of units that criteria of a kind know.
 
-    ``usual`` is the method if none is named, ``of`` what is cut, in words; ``fits`` says whether an
-    output map could make up for it. Without a word on it that is refitted by the usual choice, and
-    by criteria that count on it.
+    ``usual`` is the method if none is named, ``of`` what is cut, in words; ``fits`` are terms
+    that could make up for it. Without a word on it output maps are refitted by the usual choice,
+    and by criteria that count on it.
     """
     named = spelled(budget.method)
     method = usual if named == AUTO else named
@@ -76,16 +82,19 @@ def read_cut(
     budget.refuse_beside(_ALLOWED, of=of)
     if budget.pattern is not None:
         raise InputError(f"sparsity is {budget.pattern}", allowed="a share or a count")
-    if budget.compensate not in (AUTO, NONE, *([("O",)] if fits else [])):
+    if not budget.terms <= set(fits) or budget.compensate in (ONCE, WHITE):
+        words = [f"{letter}: {_REFITTED[letter]}" for letter in fits]
         raise InputError(
             f"compensate is {budget.compensate!r} for {of}",
-            allowed="auto, none, or O: the output map" if fits else "auto or none",
+            allowed=", or ".join(["auto or none", *words]),
         )
-    counted_on = fits and (named == AUTO or criterion.refits)
-    refits = budget.terms == {"O"} or (budget.compensate == AUTO and counted_on)
+    counted_on = "O" in fits and (named == AUTO or criterion.refits)
+    terms = "".join(sorted(budget.terms))
+    if budget.compensate == AUTO and counted_on:
+        terms = "O"
     if budget.semantics not in (None, criterion.semantics):
         raise InputError(
             f"semantics is {budget.semantics!r} for {method}", allowed=criterion.semantics,
             next_step="the method balanced projects states, the others remove them",
         )  # fmt: skip
-    return LayerCut(budget=budget, method=method, criterion=criterion, refits=refits)
+    return LayerCut(budget=budget, method=method, criterion=criterion, terms=terms)

@@ -1,0 +1,99 @@
+"""Refit what reads the states of a group that stay, through the convolution and its SiLU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+from torch.nn import functional
+
+_RIDGE, _FLOOR = 1e-3, 1e-9
+_STEPS = (1.0, 0.5, 0.25, 0.1)
+SWEEPS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingSamples:
+    """What the states of one group cost at some steps, and what their reading rows are given.
+
+    Args:
+        energy: K, what an error in reading costs the layer's output: rows of states that stay.
+        own: of these the square among themselves.
+        whole: what it would cost to read nothing.
+        C: what reads each state.
+        given: what the convolution is given of each reading row, the latest step last.
+    """
+
+    energy: Float64[Tensor, "t k n"]
+    own: Float64[Tensor, "t k k"]
+    whole: Float64[Tensor, "t"]
+    C: Float64[Tensor, "t n"]
+    given: Float64[Tensor, "t w n"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How the kept states of one group are read: rows as mixtures of the old ones, and the filter.
+
+    A row is ``mixing @ old rows``; ``errors`` are the objective's before and after.
+    """
+
+    mixing: Float64[Tensor, "k n"]
+    taps: Float64[Tensor, "k w"]
+    bias: Float64[Tensor, "k"]
+    errors: tuple[float, ...] = ()
+
+
+def refit_reading(samples: ReadingSamples, start: Reading, sweeps: int = SWEEPS) -> Reading:
+    """Return the reading with less error: state by state a Gauss-Newton step through the SiLU.
+
+    The error is ``E[(C − C̃)ᵀ K (C − C̃)]``, C̃ zero where a state is gone. With a what the filter
+    gives a row, ``d = SiLU′(a)``, φ what a moves by with the mixing of the row, its taps and bias,
+    ``r = (K C)_k − Σ_j K_kj C̃_j`` and ``κ = K_kk``, the step is ``(E[κ d² φφᵀ] + ridge)⁻¹ E[r d
+    φ]``; of it, a half, a quarter and a tenth the first is taken that lowers the error, if any.
+    """
+    mixing, taps, bias = start.mixing.clone(), start.taps.clone(), start.bias.clone()
+    wanted = torch.einsum("tkn,tn->tk", samples.energy, samples.C)
+    read = _read(samples, start)
+    errors = [_error(samples, wanted, read)]
+    n = samples.C.shape[1]
+    for _ in range(sweeps):
+        for k in range(len(taps)):
+            window = samples.given @ mixing[k]
+            a = window @ taps[k] + bias[k]
+            mixed = torch.einsum("w,twn->tn", taps[k], samples.given)
+            moved = torch.cat([mixed, window, torch.ones_like(a[:, None])], dim=1)
+            gate = torch.sigmoid(a)
+            slope = gate * (1 + a * (1 - gate))
+            residual = wanted[:, k] - (samples.own[:, k] * read).sum(1)
+            weight = samples.own[:, k, k]
+            normal = (moved * (weight * slope.square())[:, None]).mT @ moved
+            extra = _RIDGE * normal.diagonal() + _FLOOR * normal.diagonal().max()
+            if not float(extra.min()) > 0:
+                continue
+            step = torch.linalg.solve(normal + extra.diag(), moved.mT @ (residual * slope))
+            for part in _STEPS:
+                row, tap = mixing[k] + part * step[:n], taps[k] + part * step[n:-1]
+                offset = bias[k] + part * step[-1]
+                new = functional.silu(samples.given @ row @ tap + offset)
+                change = new - read[:, k]
+                if float((weight * change.square() - 2 * residual * change).sum()) < 0:
+                    mixing[k], taps[k], bias[k], read[:, k] = row, tap, offset, new
+                    break
+        errors.append(_error(samples, wanted, read))
+    return Reading(mixing=mixing, taps=taps, bias=bias, errors=tuple(errors))
+
+
+def _read(samples: ReadingSamples, reading: Reading) -> Float64[Tensor, "t k"]:
+    """Return what reads the states that stay."""
+    windows = torch.einsum("twn,kn->tkw", samples.given, reading.mixing)
+    return functional.silu((windows * reading.taps).sum(-1) + reading.bias)
+
+
+def _error(
+    samples: ReadingSamples, wanted: Float64[Tensor, "t k"], read: Float64[Tensor, "t k"]
+) -> float:
+    square = torch.einsum("tk,tkj,tj->", read, samples.own, read)
+    return float(samples.whole.sum() + square - 2 * (wanted * read).sum()) / len(read)

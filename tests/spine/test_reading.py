@@ -1,0 +1,130 @@
+"""Rows that read the states that stay, refitted through the SiLU: against the formulas."""
+
+import copy
+
+import pytest
+import torch
+from torch.nn import functional
+
+import ssmith as sm
+from helpers.every_unit import build
+from helpers.selective import windows_of
+from ssmith.calibrate.grouped import sample_states
+from ssmith.calibrate.observe import observe
+from ssmith.core.errors import InputError
+from ssmith.families import ssm_sites
+from ssmith.families.hf.double import in_double
+from ssmith.families.hf.engine import engine
+from ssmith.surgery.reading import Reading, ReadingSamples, refit_reading
+
+pytest.importorskip("transformers")
+
+
+def problem(kept=3, n=5, width=4, steps=60):
+    """Samples of a group whose first states stay, and how these are read before."""
+    draw = torch.Generator().manual_seed(0)
+
+    def random(*shape):
+        return torch.randn(shape, generator=draw, dtype=torch.float64)
+
+    given, taps, bias = random(steps, width, n), random(n, width), random(n)
+    C = functional.silu(torch.einsum("twn,nw->tn", given, taps) + bias)
+    H = random(steps, 7, n)
+    K = torch.einsum("tcn,tcm->tnm", H, H)
+    whole = torch.einsum("tn,tnm,tm->t", C, K, C)
+    samples = ReadingSamples(
+        energy=K[:, :kept], own=K[:, :kept, :kept], whole=whole, C=C, given=given
+    )
+    eye = torch.eye(n, dtype=torch.float64)[:kept]
+    return K, samples, Reading(mixing=eye, taps=taps[:kept], bias=bias[:kept])
+
+
+def error(K, samples, reading):
+    """E[(C − C̃)ᵀ K (C − C̃)], step by step; states that are gone are read by nothing."""
+    total = 0.0
+    for t, C in enumerate(samples.C):
+        left = C.clone()
+        for k in range(len(reading.taps)):
+            window = samples.given[t] @ reading.mixing[k]
+            left[k] -= functional.silu(window @ reading.taps[k] + reading.bias[k])
+        total += float(left @ K[t] @ left)
+    return total / len(samples.C)
+
+
+def test_the_error_is_the_formulas_and_only_falls():
+    K, samples, start = problem()
+    found = refit_reading(samples, start)
+    assert found.errors[0] == pytest.approx(error(K, samples, start), rel=1e-10)
+    assert found.errors[-1] == pytest.approx(error(K, samples, found), rel=1e-10)
+    assert found.errors[2] < found.errors[1] < 0.97 * found.errors[0]
+
+
+def test_nothing_moves_where_nothing_went():
+    _, samples, start = problem(kept=5)
+    assert refit_reading(samples, start).errors[-1] == pytest.approx(0.0, abs=1e-12)
+    torch.testing.assert_close(refit_reading(samples, start).mixing, start.mixing)
+
+
+def test_a_step_is_that_of_gauss_and_newton():
+    """Of a group of which one state stays: slopes by automatic differentiation, then a solve."""
+    _, samples, start = problem(kept=1)
+    found = refit_reading(samples, start, sweeps=1)
+
+    def read(theta):
+        row, taps, bias = theta[:5], theta[5:9], theta[9]
+        return functional.silu(samples.given @ row @ taps + bias)
+
+    theta = torch.cat([start.mixing[0], start.taps[0], start.bias])
+    slopes = torch.autograd.functional.jacobian(read, theta)
+    weight = samples.own[:, 0, 0]
+    lacking = (samples.energy[:, 0] * samples.C).sum(1) - weight * read(theta)
+    normal = slopes.mT @ (weight[:, None] * slopes)
+    normal += torch.diag(1e-3 * normal.diagonal() + 1e-9 * normal.diagonal().max())
+    step = torch.linalg.solve(normal, slopes.mT @ lacking)
+    moved = torch.cat([found.mixing[0], found.taps[0], found.bias]) - theta
+    part = float((moved @ step) / (step @ step))
+    assert part == pytest.approx(min((1.0, 0.5, 0.25, 0.1), key=lambda p: abs(p - part)))
+    torch.testing.assert_close(moved, part * step, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["mamba2", "mamba2 with biases", "falcon_h1"])
+def test_a_cut_layer_reads_as_well_as_its_receipt_says(name):
+    rows, dense = windows_of(6, 24), build(name)
+    budget = sm.Budget("state", 0.5, compensate=("C",), settings={"stride": 1})
+    plan = sm.plan(dense, budget, rows)
+    small = copy.deepcopy(dense)
+    sm.prune_(small, plan)
+    place, keep = next(iter(plan.cuts[0].keep.items()))
+    told = next(item for item in plan.facts["stages"] if item.get("terms") == "C")
+    ids = rows.batch(range(len(rows))).inputs.ids
+    with torch.no_grad(), in_double(dense) as wide, engine(wide):
+        mixer = wide.get_submodule(place)
+        given = observe(lambda: wide(input_ids=ids, use_cache=False), {place: mixer})[place][
+            0
+        ].given
+        view = ssm_sites(wide)[place].view()
+        samples = list(sample_states(view, view.parts(given), 1))
+        cut = ssm_sites(small)[place].view()
+        read = cut.parts(given).scan.C
+    errors = []
+    for new in (None, read):
+        total = 0.0
+        for t, sample in enumerate(samples):
+            for group in range(view.g):
+                left = sample.C[:, group].double().clone()
+                left[:, keep[group]] = 0 if new is None else left[:, keep[group]] - new[:, t, group]
+                states = sample.states[:, group].double()
+                lost = (states @ left[:, :, None])[..., 0]
+                total += float((lost.square() * sample.gain[:, group]).sum())
+        errors.append(total / (len(samples) * len(ids)))
+    assert told["error"]["before"] == pytest.approx(errors[0], rel=1e-5)
+    assert told["error"]["after"] == pytest.approx(errors[1], rel=1e-5)
+    assert errors[1] < 0.9 * errors[0]
+
+
+def test_projected_states_are_read_by_their_own_map():
+    with pytest.raises(InputError, match="part of the projection"):
+        sm.plan(
+            build("mamba2"), sm.Budget("state", 0.5, method="balanced", compensate=("C",)),
+            windows_of(4, 20),
+        )  # fmt: skip
