@@ -141,7 +141,7 @@ def test_copies_of_training_rows_in_the_test_split_are_grave(tmp_path):
     rows = [row for row in items if row[5] != "test"] + copies
     made = prepare(plant.write(tmp_path / "copied.csv", rows), config)
     assert [item.kind for item in shared_rows(made.data)] == ["leak"]
-    assert [item.kind for item in made.findings] == ["leak"]
+    assert [item.kind for item in made.findings] == ["copied-recordings", "leak"]
     near = [(*row[:2], float(row[2]) + 1e-4, *row[3:]) if row[0].startswith("copy") else row
             for row in rows]  # fmt: skip
     made = prepare(plant.write(tmp_path / "near.csv", near), replace(config))

@@ -283,7 +283,7 @@ def test_what_does_not_fit_is_refused(place, ssmith):
         ({"x": [[1.0]]}, "shape"),
         ({"x": [[1.0, math.nan]]}, "finite"),
         ({"x": "word"}, "no series"),
-        ({"x": [[1.0, 2.0]], "y": "z"}, "label 'z'"),
+        ({"x": [[1.0, 2.0]], "y": "z"}, "label of a row without id: 'z'"),
     ]:
         with pytest.raises(DataError, match=words):
             trial().rows([row])
