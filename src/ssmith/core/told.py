@@ -34,7 +34,7 @@ def told_of(details: Mapping[str, Any]) -> list[dict[str, Any]]:
     separator = details.get("separated_by")
     if separator:
         read = f"the table was read with {separator!r} between cells, decimal point "
-        found.append(("table", f"{read}{details.get('decimal_point')!r}"))
+        found.append(("table", f"{read}{details.get('decimal_point') or '.'!r}"))
     scaled = {
         name: std for name, std in details.get("scaling", {}).get("targets", {}).items() if std != 1
     }

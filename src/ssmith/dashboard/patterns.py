@@ -229,6 +229,18 @@ SAID = (
     ),
     mark("--step {step} makes them even, --intervals even takes them so"),
     mark(
+        "channels are in other units than in training ({channels}): values are taken as they stand"
+    ),
+    mark("steps last {step}, and training saw steps of {usual}: the model takes one for the other"),
+    mark("bring them to the same, or train with --step {step}, which does it to new data as well"),
+    mark(
+        "sound of {rate} samples a second, and training heard {other}: what lies above {top} Hz "
+        "is not in it"
+    ),
+    mark("there are labels that the model does not know ({labels}): it knows {classes}"),
+    mark("rows with another are not scored"),
+    mark("{file} has no column {name}, and nothing is scored"),
+    mark(
         "{channel} is {value} at {steps}, far from all others: if it stands for a gap, "
         "leave these steps out or fill them in"
     ),

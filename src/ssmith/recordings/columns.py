@@ -116,6 +116,7 @@ class Columns:
             found = self.times_as(name, form)
             if found is not None:
                 return found
+        self._check_zones(name)
         # Raises at the first cell that is none of these.
         return self.numbers(name)
 
@@ -135,6 +136,25 @@ class Columns:
         if form == "dates":
             return _dates(numbers)
         return numbers if form == PLAIN else _in_unit(numbers, _UNITS[form])
+
+    def _check_zones(self, name: str) -> None:
+        """Refuse times of which some have a zone and some have none: no clock is common to them."""
+        lib, compute = import_module("pyarrow"), import_module("pyarrow.compute")
+        values = self.table[name].combine_chunks()
+        if not (lib.types.is_string(values.type) or lib.types.is_large_string(values.type)):
+            return
+        values = compute.utf8_trim_whitespace(values)
+        zoned = compute.match_substring_regex(values, r":\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)$")
+        bare = compute.invert(zoned)
+        parts = zip((values.filter(zoned), values.filter(bare)), reversed(_ZONES), strict=True)
+        if all(len(part) and _seconds_of(part, form) is not None for part, form in parts):
+            row = int(np.flatnonzero(bare.to_numpy(zero_copy_only=False))[0])
+            raise DataError(
+                f"{self.where(row)}, column {name!r}: {values[row].as_py()!r} has no time zone, "
+                "and other rows have one",
+                allowed="a zone in all rows, or in none",
+                next_step="write the zone into these rows as well",
+            )
 
     def is_numeric(self, name: str) -> bool:
         """Return whether a column holds numbers alone, gaps aside."""

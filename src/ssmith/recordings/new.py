@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import starmap
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from ssmith.recordings.fill import filled
 from ssmith.recordings.intervals import with_intervals
 from ssmith.recordings.read import read_new
 from ssmith.recordings.recording import Labels, Recordings, finding
+from ssmith.recordings.strange import differences
 from ssmith.recordings.tally import Tally, beyond, beyond_found
 
 
@@ -81,7 +83,7 @@ def by_name(found: Recordings, preparation: Preparation) -> Recordings:
     """Return recordings with the model's channels in its order; others are told."""
     places = preparation.places(found.channels, found.path.name, made=True)
     extra = [name for name in found.channels if name not in preparation.columns]
-    said = found.findings
+    said = (*found.findings, *starmap(finding, differences(found, preparation)))
     if extra:
         text = f"{found.path.name} has columns that the model does not read: {', '.join(extra)}"
         said = (*said, finding("unread-columns", text))

@@ -31,7 +31,8 @@ from ssmith.recordings.intervals import with_intervals
 from ssmith.recordings.new import NewRows, by_name, new_rows, rows_in
 from ssmith.recordings.ordered import in_order, survey
 from ssmith.recordings.read import as_new, is_whole, no_reader
-from ssmith.recordings.recording import Recordings
+from ssmith.recordings.recording import Recordings, finding
+from ssmith.recordings.strange import KINDS, unnamed
 from ssmith.recordings.table import of_table
 from ssmith.recordings.table_files import is_table, table_parts
 from ssmith.recordings.tables import are_alike, files_in, parts_of_tables
@@ -137,6 +138,8 @@ class _Flow:
         named = as_new(known.columns, self.config, known.numeric.__contains__)
         tables = in_order(parts, known, self.config, scratch)
         found = (of_table(part, named) for part in tables if len(part))
+        for kind, text in unnamed(known.columns.names, self.config, known.columns.path.name):
+            self.said[kind] = finding(kind, text)
         label = self.config.labels
         told = bool(label) and all(name in known.columns.names for name in label)
         total = sum(known.counts)
@@ -175,7 +178,9 @@ class _Flow:
         done = 0
         for part, last in parts:
             named = by_name(part, self.preparation)
-            self.said |= {item.message: item for item in named.findings}
+            for item in named.findings:
+                # What is found in every part, in words that may differ, is told once.
+                self.said.setdefault(item.kind if item.kind in KINDS else item.message, item)
             waiting.append(replace(named, findings=()))
             known = known | np.isfinite(marked(named, config).values[0]).any(0)
             if not last and (whole or not bool(np.all(known))):

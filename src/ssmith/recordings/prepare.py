@@ -30,6 +30,7 @@ from ssmith.recordings.plausible import plausibility
 from ssmith.recordings.read import read, read_new
 from ssmith.recordings.recording import Labels, Recordings, finding
 from ssmith.recordings.splits import DROPPED, rule_of, splits_of
+from ssmith.recordings.strange import USUAL_STEP, differences, usual_step
 from ssmith.recordings.targets import CLASSES, RowTargets, targets_of
 
 _RECONSTRUCTED = 4096
@@ -118,6 +119,10 @@ def prepared_as(
     if renew and classes and found.labels is not None:
         seen = {str(label) for item in found.labels for label in item.ravel()}
         classes = classes if seen - {""} <= set(classes) else None
+    said = [text for _, text in differences(found, preparation)]
+    if said:
+        told = (*found.details.get("suspicions", ()), *said)
+        found = replace(found, details={**found.details, "suspicions": told})
     found = with_intervals(filled(found, config), config)
     return _made(found, config, preparation, classes).data
 
@@ -272,7 +277,11 @@ def _fitted(
         y = pool.y[index].numpy().astype(np.float64).reshape(len(index), -1)
         units = {name: recordings.units.get(_measured(name, config), "") for name in targets.names}
         numbers = _columns_scaled(y, targets.names, units, config)
-    return Preparation(config=config, channels=channels, targets=numbers, classes=targets.classes)
+    step = usual_step(recordings)
+    return Preparation(
+        config=config, channels=channels, targets=numbers, classes=targets.classes,
+        facts={} if step is None else {USUAL_STEP: step},
+    )  # fmt: skip
 
 
 def _measured(target: str, config: PrepareConfig) -> str:

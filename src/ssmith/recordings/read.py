@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import starmap
 from pathlib import Path
 
 from ssmith.core.errors import DataError, InputError
@@ -22,8 +23,9 @@ from ssmith.recordings.cut import AHEAD
 from ssmith.recordings.folder import holds
 from ssmith.recordings.images import IMAGES, read_images
 from ssmith.recordings.matlab import MAT, read_mat
-from ssmith.recordings.recording import Recordings
+from ssmith.recordings.recording import Recordings, finding
 from ssmith.recordings.sequences import of_raw
+from ssmith.recordings.strange import unnamed
 from ssmith.recordings.table import mapped, of_table
 from ssmith.recordings.table_files import TABLES, is_table, read_columns
 from ssmith.recordings.tables import files_in, read_tables
@@ -73,7 +75,9 @@ def read_new(path: Path, config: PrepareConfig) -> Recordings:
         return _whole(path, labelled=False)
     columns = _columns(path, config)
     if columns is not None:
-        return of_table(columns, as_new(columns, config, columns.is_numeric))
+        made = of_table(columns, as_new(columns, config, columns.is_numeric))
+        said = starmap(finding, unnamed(columns.names, config, path.name))
+        return replace(made, findings=(*made.findings, *said))
     if holds(path, SOUND):
         return read_sound(path, config)[0]
     if holds(path, IMAGES):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ssmith.core.errors import DataError, InputError
 from ssmith.core.preparation import PrepareConfig
+from ssmith.core.words import number_of
 from ssmith.recordings.columns import Columns
 from ssmith.recordings.recording import Labels, Recordings
 
@@ -199,7 +200,7 @@ def _check_times(
             row = int(rows[same[0] + 1])
             raise DataError(
                 f"{columns.where(row)}: recording {name!r} has the time of another of its rows, "
-                f"{columns.texts(config.time or '')[row]}, at {len(same)} rows in all",
+                f"{columns.texts(config.time or '')[row]}, at {number_of(len(same), 'row')} in all",
                 allowed="each time once in a recording",
                 next_step="name the column that tells recordings apart: --sequence COLUMN"
                 if config.sequence is None else "drop the copies",
