@@ -42,6 +42,7 @@ TEXTS = {"Python": "stdlib:", "prose": "pydoc:"}
 METHODS = {
     "balanced truncation": {"method": "balanced"},
     "greedy, output maps refitted": {},
+    "greedy, reading rows and output maps refitted": {"compensate": ("C", "O")},
     "greedy": {"method": "gram-greedy"},
     "energy at the output": {"method": "output-energy"},
     "GHOST": {"method": "ghost"},

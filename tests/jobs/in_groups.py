@@ -17,6 +17,7 @@ from transformers.models.mamba import modeling_mamba  # noqa: F401 - loaded once
 
 import ssmith
 from helpers.dying import ended, start
+from helpers.every_unit import build
 from helpers.tiny_mamba import tiny
 
 ROWS = "--data text.txt --length 16 --seed 3"
@@ -25,7 +26,8 @@ TUNE = (
     "--checkpoints work --out out"
 )
 PRUNE = f"prune model --cut state=0.5 {ROWS} --samples 8 --work-dir work --out out"
-LATE = {"tune": 0.3, "prune": 0.6}
+HYBRID = PRUNE.replace("state=0.5", "expert=0.5 --cut state=0.5 --cut neuron=0.5")
+LATE = {"tune": 0.3, "prune": 0.6, "hybrid": 0.6}
 """Share of the operations on files after which the process is killed: some is done by then."""
 
 
@@ -49,7 +51,13 @@ def made(root, name):
     place = root / name
     place.mkdir()
     (place / "text.txt").write_text("".join(f"{n} squared is {n * n}\n" for n in range(300)))
-    tiny("mamba", vocab_size=256).save_pretrained(place / "model")
+    hybrid = name.startswith("hybrid")
+    model = (
+        build("granitemoehybrid", torch.float32, vocab_size=256)
+        if hybrid
+        else tiny("mamba", vocab_size=256)
+    )
+    model.save_pretrained(place / "model")
     return place
 
 
@@ -61,7 +69,10 @@ def main(root):
             with contextlib.suppress(ImportError):
                 importlib.import_module(module.name)
     found = {}
-    for name, words in (("tune", TUNE), ("prune", PRUNE)):
+    all_ways = ((1, 2), (2, 1), (2, 2))
+    for name, words, ways in (
+        ("tune", TUNE, all_ways), ("prune", PRUNE, all_ways), ("hybrid", HYBRID, ((2, 1),)),
+    ):  # fmt: skip
         operations = {}
         for count in (1, 2):
             place = made(root, f"{name}-{count}")
@@ -69,7 +80,7 @@ def main(root):
             assert code == 0, said
             operations[count] = len(json.loads(said.splitlines()[-1]))
             found[f"{name} undisturbed {count}"] = {"left": left(place)}
-        for first, second in ((1, 2), (2, 1), (2, 2)):
+        for first, second in ways:
             place = made(root, f"{name}-{first}-{second}")
             code, _ = run(first, words, place, int(LATE[name] * operations[first]))
             assert code == -signal.SIGKILL

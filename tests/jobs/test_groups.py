@@ -23,12 +23,12 @@ def found(tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("way", ["1 2", "2 1", "2 2"])
+@pytest.mark.parametrize("way", ["prune 1 2", "prune 2 1", "prune 2 2", "hybrid 2 1"])
 def test_pruning_goes_on_in_any_number_of_processes_with_the_same_bytes(found, way):
-    ended = found[f"prune {way}"]
+    ended, job = found[way], way.split()[0]
     assert ended["code"] == 0, ended["said"]
-    assert ended["left"] == found["prune undisturbed 1"]["left"]
-    assert ended["left"] == found["prune undisturbed 2"]["left"]
+    assert ended["left"] == found[f"{job} undisturbed 1"]["left"]
+    assert ended["left"] == found[f"{job} undisturbed 2"]["left"]
     assert "model.safetensors" in ended["left"]
 
 

@@ -33,7 +33,12 @@ def problem(kept=3, n=5, width=4, steps=60):
     K = torch.einsum("tcn,tcm->tnm", H, H)
     whole = torch.einsum("tn,tnm,tm->t", C, K, C)
     samples = ReadingSamples(
-        energy=K[:, :kept], own=K[:, :kept, :kept], whole=whole, C=C, given=given
+        energy=K[:, :kept],
+        own=K[:, :kept, :kept],
+        whole=whole,
+        C=C,
+        given=given,
+        held=torch.arange(steps) % 4 == 3,
     )
     eye = torch.eye(n, dtype=torch.float64)[:kept]
     return K, samples, Reading(mixing=eye, taps=taps[:kept], bias=bias[:kept])
@@ -56,7 +61,7 @@ def test_the_error_is_the_formulas_and_only_falls():
     found = refit_reading(samples, start)
     assert found.errors[0] == pytest.approx(error(K, samples, start), rel=1e-10)
     assert found.errors[-1] == pytest.approx(error(K, samples, found), rel=1e-10)
-    assert found.errors[2] < found.errors[1] < 0.97 * found.errors[0]
+    assert found.errors[2] < found.errors[1] < 0.99 * found.errors[0]
 
 
 def test_nothing_moves_where_nothing_went():
@@ -78,9 +83,10 @@ def test_a_step_is_that_of_gauss_and_newton():
     slopes = torch.autograd.functional.jacobian(read, theta)
     weight = samples.own[:, 0, 0]
     lacking = (samples.energy[:, 0] * samples.C).sum(1) - weight * read(theta)
-    normal = slopes.mT @ (weight[:, None] * slopes)
+    fitted = ~samples.held
+    normal = slopes[fitted].mT @ (weight[:, None] * slopes)[fitted]
     normal += torch.diag(1e-3 * normal.diagonal() + 1e-9 * normal.diagonal().max())
-    step = torch.linalg.solve(normal, slopes.mT @ lacking)
+    step = torch.linalg.solve(normal, (slopes.mT * fitted) @ lacking)
     moved = torch.cat([found.mixing[0], found.taps[0], found.bias]) - theta
     part = float((moved @ step) / (step @ step))
     assert part == pytest.approx(min((1.0, 0.5, 0.25, 0.1), key=lambda p: abs(p - part)))
@@ -119,7 +125,7 @@ def test_a_cut_layer_reads_as_well_as_its_receipt_says(name):
         errors.append(total / (len(samples) * len(ids)))
     assert told["error"]["before"] == pytest.approx(errors[0], rel=1e-5)
     assert told["error"]["after"] == pytest.approx(errors[1], rel=1e-5)
-    assert errors[1] < 0.9 * errors[0]
+    assert errors[1] < errors[0]
 
 
 def test_projected_states_are_read_by_their_own_map():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 from torch.nn import functional
 
@@ -24,6 +24,7 @@ class ReadingSamples:
         whole: what it would cost to read nothing.
         C: what reads each state.
         given: what the convolution is given of each reading row, the latest step last.
+        held: steps that no row is fitted to: on them, too, the error must fall.
     """
 
     energy: Float64[Tensor, "t k n"]
@@ -31,6 +32,7 @@ class ReadingSamples:
     whole: Float64[Tensor, "t"]
     C: Float64[Tensor, "t n"]
     given: Float64[Tensor, "t w n"]
+    held: Bool[Tensor, "t"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +54,14 @@ def refit_reading(samples: ReadingSamples, start: Reading, sweeps: int = SWEEPS)
     The error is ``E[(C − C̃)ᵀ K (C − C̃)]``, C̃ zero where a state is gone. With a what the filter
     gives a row, ``d = SiLU′(a)``, φ what a moves by with the mixing of the row, its taps and bias,
     ``r = (K C)_k − Σ_j K_kj C̃_j`` and ``κ = K_kk``, the step is ``(E[κ d² φφᵀ] + ridge)⁻¹ E[r d
-    φ]``; of it, a half, a quarter and a tenth the first is taken that lowers the error, if any.
+    φ]``; of it, a half, a quarter and a tenth the first is taken, if any, that lowers the error
+    both where it was fitted and where it was not.
     """
     mixing, taps, bias = start.mixing.clone(), start.taps.clone(), start.bias.clone()
     wanted = torch.einsum("tkn,tn->tk", samples.energy, samples.C)
     read = _read(samples, start)
     errors = [_error(samples, wanted, read)]
-    n = samples.C.shape[1]
+    n, fitted = samples.C.shape[1], (~samples.held).double()
     for _ in range(sweeps):
         for k in range(len(taps)):
             window = samples.given @ mixing[k]
@@ -69,17 +72,18 @@ def refit_reading(samples: ReadingSamples, start: Reading, sweeps: int = SWEEPS)
             slope = gate * (1 + a * (1 - gate))
             residual = wanted[:, k] - (samples.own[:, k] * read).sum(1)
             weight = samples.own[:, k, k]
-            normal = (moved * (weight * slope.square())[:, None]).mT @ moved
+            normal = (moved * (fitted * weight * slope.square())[:, None]).mT @ moved
             extra = _RIDGE * normal.diagonal() + _FLOOR * normal.diagonal().max()
             if not float(extra.min()) > 0:
                 continue
-            step = torch.linalg.solve(normal + extra.diag(), moved.mT @ (residual * slope))
+            step = torch.linalg.solve(normal + extra.diag(), moved.mT @ (fitted * residual * slope))
             for part in _STEPS:
                 row, tap = mixing[k] + part * step[:n], taps[k] + part * step[n:-1]
                 offset = bias[k] + part * step[-1]
                 new = functional.silu(samples.given @ row @ tap + offset)
                 change = new - read[:, k]
-                if float((weight * change.square() - 2 * residual * change).sum()) < 0:
+                rise = weight * change.square() - 2 * residual * change
+                if all(float(rise[own].sum()) < 0 for own in (~samples.held, samples.held)):
                     mixing[k], taps[k], bias[k], read[:, k] = row, tap, offset, new
                     break
         errors.append(_error(samples, wanted, read))
