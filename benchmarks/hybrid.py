@@ -1,4 +1,4 @@
-"""What a cut of neurons, heads and attention of a hybrid costs, by every method, without training.
+"""What cuts of a hybrid cost by every method: neurons, heads, attention, blocks; no training.
 
 A byte-level hybrid (Bamba: Mamba-2 mixers, one layer of attention, feed-forward in every block;
 width 128, 4 layers) is trained here on the sources of Python's standard library and kept in
@@ -10,6 +10,7 @@ standard error over windows (of the mean over seeds). Quick: a smaller model, fe
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -34,6 +35,12 @@ METHODS = {
     "random": {"method": "random"},
 }
 CUTS = (("neuron", 0.25), ("neuron", 0.5), ("head_dim", 0.25), ("head", 0.25), ("kv_group", 0.5))
+BLOCKS = {
+    "blocks by loss, made up for": {"compensate": ("O",)},
+    "blocks by loss": {"compensate": "none"},
+}
+GONE = (1, 2)
+"""Whole blocks, of four."""
 HELD = 64
 
 
@@ -63,15 +70,24 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     dense = trained_model(source, place, lambda: built(quick=quick), steps)
     subject = Subject.of(dense, source, like, windows=8 if quick else HELD)
     rows = []
+    for unit, share, method, settings in wanted(quick=quick):
+        for seed in range(1 if quick or method == "magnitude" else options.seeds):
+            name = f"{unit}-{share:g}-{method.replace(', ', '_')}-{seed}-{steps}.json"
+            path = PLACE / f"{'quick-' * quick}{name}"
+            about = {"unit": unit, "share": share, "method": method}
+            budget = Budget(unit, share, seed=seed, **settings)
+            rows.append(subject.row(path, budget, 8 if quick else SAMPLES, about))
+    return rows
+
+
+def wanted(*, quick: bool) -> Iterator[tuple[str, float, str, dict[str, Any]]]:
+    """Yield unit, amount, method and its settings of every row."""
     for unit, share in CUTS[:1] if quick else CUTS:
         for method in list(METHODS)[:3] if quick else METHODS:
-            for seed in range(1 if quick or method == "magnitude" else options.seeds):
-                name = f"{unit}-{share:g}-{method.replace(', ', '_')}-{seed}-{steps}.json"
-                path = PLACE / f"{'quick-' * quick}{name}"
-                about = {"unit": unit, "share": share, "method": method}
-                budget = Budget(unit, share, seed=seed, **METHODS[method])
-                rows.append(subject.row(path, budget, 8 if quick else SAMPLES, about))
-    return rows
+            yield unit, share, method, METHODS[method]
+    for count in () if quick else GONE:
+        for method, settings in BLOCKS.items():
+            yield "block", count, method, settings
 
 
 def cell(rows: list[dict[str, Any]], cut: tuple[str, float], method: str, text: str) -> list[float]:
@@ -97,6 +113,11 @@ def table(rows: list[dict[str, Any]]) -> str:
         for method in METHODS:
             cells = [cell(rows, cut, method, text) for cut in CUTS]
             lines.append(row_of(method, cells))
+        names = [f"{count} of 4" for count in GONE]
+        lines += ["", f"| {text}: blocks removed | " + " | ".join(names) + " |", "|---" * 3 + "|"]
+        for method in BLOCKS:
+            cells = [cell(rows, ("block", count), method, text) for count in GONE]
+            lines.append(row_of(method, cells))
     return "\n".join(lines) + "\n"
 
 
@@ -111,8 +132,7 @@ def main() -> None:
         write_text(RESULTS / "hybrid.md", table(rows))
     summary = {
         f"{unit} {share:g}, {method}, {text}": round(found[0], 3)
-        for unit, share in CUTS
-        for method in METHODS
+        for unit, share, method, _ in wanted(quick=False)
         for text in TEXTS
         if (found := cell(rows, (unit, share), method, text))
     }
