@@ -211,7 +211,9 @@ class _Run:
         )
         made.plan.save(out)
         # Written anew also by a resumed run: the same bytes, and never half of them.
-        save_cut(left, made, out / MODEL, name=sweep.subject.name)
+        subject = sweep.subject
+        digest = subject.digest or made.plan.model_digest
+        save_cut(left, made, out / MODEL, name=subject.name, digest=digest)
         sweep.progress("cut", 1, 1, kept_words(made))
         measured = sweep.directory.cached("measured", lambda: self._measured(made, left))
         sweep.progress("compare", 1, 1, str(measured["verdict"]["headline"]))

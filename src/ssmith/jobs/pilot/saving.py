@@ -17,11 +17,16 @@ from ssmith.jobs.pilot.cut import Made
 MODEL = "model"
 
 
-def save_cut(model: nn.Module, made: Made, path: Path, *, name: str) -> None:
-    """Save what is left of a model of some name, with plan and receipt beside it."""
+def save_cut(model: nn.Module, made: Made, path: Path, *, name: str, digest: str) -> None:
+    """Save what is left of a model, with plan and receipt beside it.
+
+    Name and digest are of what was given: of an adapter, whose merged weights were cut, its own.
+    """
     text = f"{kept_words(made)}, by {made.about['criterion']['name']}."
     # The pilot's own receipt says when: a model that is saved again has the same bytes.
-    receipt = replace(made.done, time=None, model={**made.done.model, "name": name})
+    receipt = replace(
+        made.done, time=None, model={**made.done.model, "name": name, "digest_before": digest}
+    )
     api.save(
         model,
         path,
