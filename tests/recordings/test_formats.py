@@ -12,6 +12,7 @@ from ssmith.core.preparation import PrepareConfig
 from ssmith.recordings import new_rows, prepare
 from ssmith.recordings.arff import read_arff
 from ssmith.recordings.images import steps_of_image
+from ssmith.recordings.read import read_new
 
 CONFIG = PrepareConfig(task="classification")
 
@@ -111,3 +112,58 @@ def test_tokens_are_no_measurements(tmp_path):
     np.savez(tmp_path / "t.npz", x=np.zeros((8, 4), dtype=int), y=[0, 1] * 4, vocabulary=3)
     with pytest.raises(DataError, match="tokens, not measurements"):
         prepare(tmp_path / "t.npz", CONFIG)
+
+
+TIMED = "@timeStamps true\n@univariate false\n@classLabel true u v\n@data\n"
+
+
+def test_ts_with_time_stamps_of_its_channels(tmp_path):
+    path = tmp_path / "timed.ts"
+    path.write_text(
+        TIMED + "(0,1),(1,2),(4,?),(6,3):(1,5),(6,7):u\n(2,1.5):(2,-2),(3,8):v\n"
+    )  # fmt: skip
+    found = read_new(path, PrepareConfig())
+    assert [item.tolist() for item in found.times] == [[0, 1, 4, 6], [2, 3]]
+    np.testing.assert_array_equal(found.values[0], [[1, np.nan], [2, 5], [np.nan, np.nan], [3, 7]])
+    np.testing.assert_array_equal(found.values[1], [[1.5, -2], [np.nan, 8]])
+    assert [item[0, 0] for item in found.labels] == ["u", "v"]
+    path.write_text(TIMED.replace("true u v", "false") + "(2026-01-31 12:00:00,1):(2026-01-31,2)")
+    found = read_new(path, PrepareConfig())
+    assert found.labels is None and found.times[0].tolist() == [1769817600.0, 1769860800.0]
+    for line, said in (
+        ("(0,1),(1,x):(0,1):u", "line 5: could not convert"),
+        ("(0,1),(1,2:(0,1):u", "allowed: .time, value."),
+        ("(0,1),(0,2):(0,1):u", "two values of a channel at one time"),
+        ("(0,1):(0,1):u\n(0,1):u", "line 6 has 1 channels"),
+    ):
+        path.write_text(TIMED + line)
+        with pytest.raises(DataError, match=said):
+            read_new(path, PrepareConfig())
+
+
+def test_uneven_time_stamps_are_read_as_widths_of_steps(tmp_path):
+    draw = np.random.default_rng(0)
+    lines = []
+    for place in range(24):
+        times = np.cumsum(draw.choice([1, 5], size=20))
+        wave = np.sin(times * (1 + place % 2) / 3)
+        pairs = ",".join(f"({time},{value:.4f})" for time, value in zip(times, wave, strict=True))
+        lines.append(f"{pairs}:{'uv'[place % 2]}")
+    path = tmp_path / "timed.ts"
+    path.write_text(TIMED.replace("univariate false", "univariate true") + "\n".join(lines))
+    made = prepare(path, PrepareConfig(task="classification"))
+    assert made.preparation.config.intervals == "measured"
+    assert made.preparation.names == ("channel 0", "time since the step before")
+    again = new_rows(made.preparation, path)
+    assert again.rows.x.shape == (24, 20, 2) and bool(again.labelled.all())
+
+
+def test_new_ts_without_targets(series, tmp_path):
+    path = written(tmp_path / "f.ts", *series)
+    made = prepare(path, CONFIG)
+    bare = [line.rpartition(":")[0] if ":" in line else line
+            for line in path.read_text().splitlines()]  # fmt: skip
+    text = "\n".join(bare).replace("@classLabel true", "@classLabel false")
+    path.write_text(text)
+    found = new_rows(made.preparation, path)
+    assert len(found.rows) == 24 and not found.told

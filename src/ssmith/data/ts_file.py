@@ -25,11 +25,11 @@ def is_ts(text: str) -> bool:
     return any(line.strip().lower().startswith(_HEADER) for line in text.splitlines()[:200])
 
 
-def read_ts_series(path: Path, columns: Sequence[str] = ()) -> Raw:
+def read_ts_series(path: Path, columns: Sequence[str] = (), *, labelled: bool = True) -> Raw:
     """Read a ``.ts`` file of the user's."""
     if columns:
         raise DataError(f"{path.name} has no column {columns[0]!r}", allowed="no columns in .ts")
-    series, targets = read_ts(path)
+    series, targets = read_ts(path, labelled=labelled)
     if not series:
         raise DataError(f"{path.name} has no sequence", next_step="check how it was written")
     channels = series[0].shape[1]
@@ -43,38 +43,43 @@ def read_ts_series(path: Path, columns: Sequence[str] = ()) -> Raw:
         path=path,
         x=pad_series(series).double(),
         lengths=torch.tensor([len(one) for one in series]),
-        y=targets_of(targets),
+        y=targets_of(targets) if targets else [],
     )
 
 
-def read_ts(path: Path) -> tuple[list[Float32[Tensor, "_ c"]], list[str]]:
+def read_ts(path: Path, *, labelled: bool = True) -> tuple[list[Float32[Tensor, "_ c"]], list[str]]:
     """Read the sequences and targets of a ``.ts`` file without time stamps.
 
-    Channels are separated by ``:``, steps by ``,``.
+    Channels are separated by ``:``, steps by ``,``. Without ``labelled`` there may be no targets.
     """
     lines = read_text(path).splitlines()
+    header, start = header_of_ts(path, lines)
+    if header.get("@timestamps") == "true":
+        raise DataError(
+            f"{path.name}: steps with time stamps", allowed="@timeStamps false",
+            next_step="read it as recordings: ssmith train --data FILE --task TASK",
+        )  # fmt: skip
+    without = header.get("@classlabel", header.get("@targetlabel", "")).startswith("false")
+    if without and labelled:
+        raise DataError(f"{path.name}: sequences without a target", allowed="a target in each")
+    series: list[Tensor] = []
+    targets: list[str] = []
+    for number, line in enumerate(lines[start:], start=start + 1):
+        if not line.strip():
+            continue
+        channels = line.strip().split(":")
+        targets += [] if without else [channels.pop().strip()]
+        series.append(_parse(channels, f"{path.name} line {number}"))
+    return series, targets
+
+
+def header_of_ts(path: Path, lines: Sequence[str]) -> tuple[dict[str, str], int]:
+    """Return what stands before the line ``@data``, in lower case, and which line comes after."""
     start = next((i for i, line in enumerate(lines) if line.strip().lower() == "@data"), None)
     if start is None:
         raise DataError(f"{path.name} has no line @data", allowed="series in the .ts format")
-    for number, line in enumerate(lines[:start], start=1):
-        name, _, value = line.strip().lower().partition(" ")
-        if name == "@timestamps" and value.strip() == "true":
-            raise DataError(
-                f"{path.name} line {number}: steps with time stamps", allowed="@timeStamps false"
-            )
-        if name in ("@classlabel", "@targetlabel") and value.strip().startswith("false"):
-            raise DataError(
-                f"{path.name} line {number}: sequences without a target", allowed="a target in each"
-            )
-    series: list[Tensor] = []
-    targets: list[str] = []
-    for number, line in enumerate(lines[start + 1 :], start=start + 2):
-        if not line.strip():
-            continue
-        *channels, target = line.strip().split(":")
-        series.append(_parse(channels, f"{path.name} line {number}"))
-        targets.append(target.strip())
-    return series, targets
+    pairs = (line.strip().lower().partition(" ") for line in lines[:start])
+    return {name: value.strip() for name, _, value in pairs}, start + 1
 
 
 def _parse(channels: list[str], where: str) -> Float32[Tensor, "l c"]:

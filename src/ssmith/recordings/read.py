@@ -29,6 +29,7 @@ from ssmith.recordings.strange import unnamed
 from ssmith.recordings.table import mapped, of_table
 from ssmith.recordings.table_files import TABLES, is_table, read_columns
 from ssmith.recordings.tables import files_in, read_tables
+from ssmith.recordings.timed_ts import read_timed_ts
 
 NPZ = ".npz"
 ALLOWED = (*TABLES, NPZ, TS, ARFF, MAT, *SOUND, *IMAGES)
@@ -55,7 +56,8 @@ def read(path: Path, config: PrepareConfig) -> tuple[Recordings, PrepareConfig]:
     require_there(path)
     if is_whole(path):
         found = _whole(path, labelled=True)
-        return found, replace(config, label=found.targets)
+        timed = config.time or (None if found.times is None else "time")
+        return found, replace(config, label=found.targets, time=timed)
     columns = _columns(path, config)
     if columns is not None:
         config = mapped(config, columns.names)
@@ -115,13 +117,12 @@ def _whole(path: Path, *, labelled: bool) -> Recordings:
     suffix = suffix_of(path)
     if suffix in (ARFF, MAT):
         return read_arff(path) if suffix == ARFF else read_mat(path)
-    return of_raw(_raw(path, suffix, labelled=labelled))
+    timed = read_timed_ts(path) if suffix == TS else None
+    return timed or of_raw(_raw(path, suffix, labelled=labelled))
 
 
 def _raw(path: Path, suffix: str, *, labelled: bool) -> Raw:
-    if suffix == TS:
-        return read_ts_series(path)
-    reader = read_npz if suffix == NPZ else read_series
+    reader = {TS: read_ts_series, NPZ: read_npz}.get(suffix, read_series)
     try:
         return reader(path)
     except DataError:
