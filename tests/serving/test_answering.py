@@ -13,6 +13,7 @@ from helpers.adapting import disturb_
 from helpers.toy import tiny_data, tiny_model
 from recordings import plant
 from ssmith import adapters, api, evaluation, spine
+from ssmith.cli.main import main
 from ssmith.core.budget import Budget
 from ssmith.core.errors import ArtefactError, DataError, InputError, ModelError
 from ssmith.core.preparation import PrepareConfig
@@ -281,3 +282,37 @@ def test_a_file_is_whole_or_absent(tmp_path):
         pass
     with pytest.raises(ArtefactError), table_writer(path / "below.csv", table.schema):
         pass
+
+
+def test_where_few_rows_were_validated_the_most_that_they_promise_is_given(table):
+    config = PrepareConfig(
+        task="regression", sequence="machine", time="ts", label=("volt",), group="plant",
+        ignore=("state",), window=12,
+    )  # fmt: skip
+    model = trained(table, config)
+    few = {"0.8": (3.0,)}
+    model.preparation = replace(model.preparation, residuals=few)
+    assert kept_decision(model, DecisionConfig()).level == 0.8
+    model.preparation = replace(model.preparation, residuals={**few, "0.9": (4.0,), "0.95": (5.0,)})
+    found = kept_decision(model, DecisionConfig())
+    assert (found.level, found.widths) == (0.9, (4.0,))
+    with pytest.raises(InputError, match=r"level is 0\.99"):
+        kept_decision(model, DecisionConfig(level=0.99))
+
+
+def test_what_leaves_a_line_answers_as_before(table, tmp_path):
+    config = PrepareConfig(
+        task="classification", sequence="machine", time="ts", label=("state",), group="plant",
+        window=12,
+    )  # fmt: skip
+    api.save(trained(table, config), tmp_path / "model")
+    before = predict(api.load(tmp_path / "model"), table)
+    for words in (
+        ["init", tmp_path / "line", "--name", "plant"],
+        ["add", tmp_path / "line", tmp_path / "model", "--reason", "first"],
+        ["export", tmp_path / "line", "newest", "--out", tmp_path / "out"],
+    ):
+        assert main(["release", *map(str, words)]) == 0
+    found = predict(api.load(tmp_path / "out" / "model"), table)
+    same(found, before)
+    assert found.decision == before.decision and found.columns["label"] == before.columns["label"]

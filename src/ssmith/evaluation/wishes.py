@@ -27,7 +27,8 @@ class DecisionConfig:
     """What is wanted of answers; fitted on labelled rows that the model has not learned from.
 
     Args:
-        level: share of new rows that an interval covers, in (0, 1).
+        level: share of new rows that an interval covers, in (0, 1); None: 0.9, or the most that
+            could be promised at training.
         positive: class whose threshold is fitted.
         recall: share of its rows that are to be given it.
         false_alarms: or the share of other rows that may be given it; of anomalies the share of
@@ -37,7 +38,7 @@ class DecisionConfig:
         InputError: if a value is out of its domain, or the wishes do not go together.
     """
 
-    level: float = 0.9
+    level: float | None = None
     positive: str | None = None
     recall: float | None = None
     false_alarms: float | None = None

@@ -26,6 +26,8 @@ from ssmith.tune.adapters import adapters_of
 
 Numbers = NDArray[np.float64]
 _HALF = 0.5
+USUAL = 0.9
+"""Share of new rows that an interval covers, unless something else is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ class Decision:
     targets: tuple[str, ...] = ()
     thresholds: Mapping[str, float] = field(default_factory=dict)
     widths: tuple[float, ...] = ()
-    level: float = 0.9
+    level: float = USUAL
     preparation: Preparation | None = None
 
     @property
@@ -120,15 +122,19 @@ def kept_decision(model: nn.Module, config: DecisionConfig) -> Decision:
     thresholds = dict(preparation.thresholds) if preparation else {}
     residuals = preparation.residuals if preparation else {}
     named = tuple(item.name for item in preparation.targets) if preparation else ()
-    widths = next((w for level, w in residuals.items() if float(level) == config.level), ())
+    level = USUAL if config.level is None else config.level
+    if config.level is None and residuals:
+        # Few validation rows may not have been enough for the usual one.
+        level = min(level, max(map(float, residuals)))
+    widths = next((w for known, w in residuals.items() if float(known) == level), ())
     if residuals and not widths:
         raise InputError(
-            f"level is {config.level:g}", allowed=f"{', '.join(residuals)}, as fitted at training",
+            f"level is {level:g}", allowed=f"{', '.join(residuals)}, as fitted at training",
             next_step="choose one of these, or fit it now on labelled rows: calibrate",
         )  # fmt: skip
     return Decision(
         answers=_named(answers), targets=named or _targets(answers), thresholds=thresholds,
-        widths=tuple(widths), level=config.level, preparation=preparation,
+        widths=tuple(widths), level=level, preparation=preparation,
     )  # fmt: skip
 
 
@@ -164,7 +170,8 @@ def fitted_decision(
     fitted: dict[str, float] = {}
     if not plain.gives_classes:
         given = plain.numbers(outputs)
-        made["widths"] = conformal.half_widths(given, truth, config.level)
+        made["level"] = USUAL if config.level is None else config.level
+        made["widths"] = conformal.half_widths(given, truth, made["level"])
         if plain.finds_anomalies and plain.preparation:
             scores = anomaly_scores(given, truth, plain.preparation)
             fitted = anomaly_threshold(config, scores)
