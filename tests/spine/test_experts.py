@@ -136,6 +136,17 @@ def test_padding_is_sent_nowhere():
     assert kept[0] == pytest.approx(kept[1], rel=1e-12)
 
 
+@pytest.mark.parametrize("name", ["granitemoehybrid", "jamba"])
+def test_the_loss_that_balances_experts_counts_those_that_are_left(name, rows):
+    model = build(name, output_router_logits=True)
+    sm.prune_(model, sm.plan(model, sm.Budget("expert", 0.5, method="use"), rows))
+    ids = rows.batch(range(2)).inputs.ids
+    with torch.no_grad():
+        out = model(input_ids=ids, labels=ids, use_cache=False)
+    assert {item.shape[-1] for item in out.router_logits} == {2}
+    assert float(out.aux_loss) > 0
+
+
 def test_what_the_router_needs_stays(rows):
     model = build("nemotron_h with groups")
     with pytest.raises(InputError, match=r"2 expert would be left .* at least 4; the router sends"):

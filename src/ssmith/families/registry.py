@@ -166,6 +166,8 @@ def modes_of(model: nn.Module) -> tuple[Modes, ...]:
     return tuple(layer.modes(name) for name, layer in find_layers(model).items())
 
 
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+"""What configurations call the number of experts."""
 StockConfig = Mapping[str, Mapping[str, Fraction]]
 
 
@@ -179,7 +181,7 @@ def stock_configs(model: nn.Module) -> StockConfig:
     }
 
 
-def sync_config_(model: nn.Module, before: StockConfig) -> None:
+def sync_config_(model: Any, before: StockConfig) -> None:
     """Make a network's configuration say what its layers are now, where they are all alike.
 
     ``before`` are its `stock_configs` before the cut.
@@ -198,6 +200,9 @@ def sync_config_(model: nn.Module, before: StockConfig) -> None:
         if all(len(found) == 1 and min(found).denominator == 1 for found in values.values()):
             for key, found in values.items():
                 setattr(config, key, int(min(found)))
+                if key in _EXPERTS and isinstance(vars(model).get("num_experts"), int):
+                    # Counted once more for the loss that balances them.
+                    model.num_experts = int(min(found))
 
 
 def model_digest(model: nn.Module) -> str:
