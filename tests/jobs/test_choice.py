@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from recordings import plant
 from ssmith import api
 from ssmith.core.preparation import PrepareConfig
 from ssmith.core.sequences import SequenceData
-from ssmith.jobs.train import ChoiceConfig, chosen_recipe
+from ssmith.jobs.train import ChoiceConfig, choice, chosen_recipe
 from ssmith.recordings import prepare
 from ssmith.tune.training.objectives import AnswerObjective
 
@@ -61,7 +62,7 @@ def test_what_is_missing_is_asked_for(place, capsys):
     assert not (place / "one").exists()
 
 
-def test_a_rate_is_tried_and_the_best_is_taken(place):
+def test_the_usual_rate_is_tried_and_taken(place, monkeypatch):
     config = PrepareConfig(
         task="classification", sequence="machine", time="ts", label=("state",), group="plant"
     )
@@ -71,7 +72,13 @@ def test_a_rate_is_tried_and_the_best_is_taken(place):
         "plant.csv", made.data, made.preparation, ChoiceConfig(epochs=2, width=8, states=8),
         progress=lambda stage, done, total, note="": said.append(note),
     )  # fmt: skip
-    assert said == ["0.001", "0.004", "0.01"] and str(recipe.fit["lr"]) in said
+    assert said == ["0.004", "0.001"] and recipe.fit["lr"] == 0.004
+    # What is too high shows at once, and is lowered as far as it helps.
+    for losses, rate in (((9, 2, 1.9), 0.001), ((math.inf, 2, 1), 0.00025), ((1, 0.95), 0.004)):
+        left = iter(losses)
+        monkeypatch.setattr(choice, "_loss", lambda *_, left=left: next(left))
+        recipe = chosen_recipe("plant.csv", made.data, made.preparation, ChoiceConfig())
+        assert recipe.fit["lr"] == rate and next(left, None) is None
 
 
 def test_rare_classes_count_as_much_as_others():

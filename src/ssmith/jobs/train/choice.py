@@ -20,8 +20,12 @@ from ssmith.jobs.train.recipe import MAMBA, Recipe
 from ssmith.tune.training import FitConfig, fit
 
 _TITLES = {"s5": "S5", "s4d": "S4D", MAMBA: "Mamba"}
-_RATES = (1e-3, 4e-3, 1e-2)
+_RATES = (4e-3, 1e-3, 2.5e-4)
+_BETTER = 0.9
+"""Share of the loss at a rate that a lower one must come below to be taken in its place."""
 _TRIED_ROWS, _TRIED_EPOCHS = 512, 3
+_FEW, _DEEP, _FLAT = 2, 4, 2
+"""Numbers of a step from which fewer layers do, and the layers below and above."""
 _STEPS = 1500
 """Optimiser steps a training takes at most, unless told otherwise."""
 _IMBALANCED = 2.0
@@ -35,18 +39,19 @@ class ChoiceConfig:
     Args:
         family: of its layers.
         width: of the model; from the rows and channels if None.
-        layers: of state spaces.
+        layers: of state spaces; if None 4 where a step holds a token or at most two numbers, so
+            that what tells rows apart is built up over depth, and else 2.
         states: of each layer (S5), or of each channel (S4D, Mamba); from the length of the rows if
             None.
         epochs: most passes over the training rows; from their number if None.
-        lr: learning rate; the best of three that are tried if None.
+        lr: learning rate; 0.004 if None, or less where a short trial shows that to be too high.
         balance: 1 for all classes alike, 0 for all rows alike; None: 1 where one class is twice as
             frequent as the mean, else 0.
     """
 
     family: Literal["s5", "s4d", "mamba"] = "s5"
     width: int | None = None
-    layers: int = 2
+    layers: int | None = None
     states: int | None = None
     epochs: int | None = None
     lr: float | None = None
@@ -54,8 +59,7 @@ class ChoiceConfig:
 
     def __post_init__(self) -> None:
         check_choice("family", self.family, ("s5", "s4d", MAMBA))
-        check_integer("layers", self.layers, at_least=1)
-        for name in ("width", "states", "epochs"):
+        for name in ("width", "layers", "states", "epochs"):
             if getattr(self, name) is not None:
                 check_integer(name, getattr(self, name), at_least=1)
         if self.lr is not None:
@@ -93,7 +97,8 @@ def chosen_recipe(
     fitting: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch,
-        "patience": max(5, epochs // 4),
+        # The rate falls to the end, and the last epochs are often the best.
+        "patience": max(8, epochs // 2),
         "balance": _balance(data) if config.balance is None else config.balance,
     }
     recipe = Recipe(
@@ -115,18 +120,19 @@ def _sizes(
     part = data.split("train")
     channels = part.x.shape[2] if part.x.ndim == 3 else 0
     width = config.width or (64 if len(part) >= 1000 or channels > 16 else 32)
+    layers = config.layers or (_DEEP if channels <= _FEW else _FLAT)
     longest = int(part.lengths.max())
     states = config.states or (max(16, min(64, 2 ** round(math.log2(max(16, longest / 2)))))
                                if config.family == "s5" else 16)  # fmt: skip
     # A forecast starts from the end of what is known; a class is one of the whole.
     pooling = "mean" if data.task == "classification" else "last"
     if config.family == MAMBA:
-        return {"family": MAMBA, "width": width, "layers": config.layers, "states": states,
+        return {"family": MAMBA, "width": width, "layers": layers, "states": states,
                 "pooling": pooling}  # fmt: skip
     found: dict[str, Any] = {
         "family": config.family,
         "width": width,
-        "states": [states] * config.layers,
+        "states": [states] * layers,
         "dropout": 0.1,
         "pooling": pooling,
     }
@@ -150,20 +156,31 @@ def _given(config: object) -> dict[str, Any]:
 
 
 def _tried(recipe: Recipe, data: SequenceData, seed: int, progress: Progress) -> float:
-    """Return the rate at which the loss falls furthest in a few steps."""
+    """Return the usual rate, or a lower one at which the loss falls much further in a few steps.
+
+    A few steps show a rate that is too high, and never one that is too low.
+    """
     part = data.split("train").first(_TRIED_ROWS)
     few = replace(data, splits={"train": part}, sha256="")
-    found: dict[float, float] = {}
+    found, least = _RATES[-1], math.inf
     for place, rate in enumerate(_RATES):
-        model = recipe.new_model(data, seed)
-        settings: Mapping[str, Any] = {**recipe.fit, "epochs": _TRIED_EPOCHS, "lr": rate}
-        config = FitConfig(**{**settings, "ssm_lr": min(rate, 1e-3), "seed": seed})
-        try:
-            with engine(model) if isinstance(model, TaskModel) else nullcontext():
-                losses = fit(model, few, config, lambda model: (0.0,)).losses
-        except NumericalError:
-            continue
-        last = losses[-max(1, len(losses) // 4) :]
-        found[rate] = sum(last) / len(last)
+        loss = _loss(recipe, few, rate, seed)
         progress("trying learning rates", place + 1, len(_RATES), f"{rate:g}")
-    return min(found, key=found.__getitem__) if found else _RATES[0] / 4
+        if math.isfinite(least) and loss > _BETTER * least:
+            break
+        found, least = rate, loss
+    return found
+
+
+def _loss(recipe: Recipe, few: SequenceData, rate: float, seed: int) -> float:
+    """Return the mean loss of the last steps of a short training, infinity if it ran away."""
+    model = recipe.new_model(few, seed)
+    settings: Mapping[str, Any] = {**recipe.fit, "epochs": _TRIED_EPOCHS, "lr": rate}
+    config = FitConfig(**{**settings, "ssm_lr": min(rate, 1e-3), "seed": seed})
+    try:
+        with engine(model) if isinstance(model, TaskModel) else nullcontext():
+            losses = fit(model, few, config, lambda model: (0.0,)).losses
+    except NumericalError:
+        return math.inf
+    last = losses[-max(1, len(losses) // 4) :]
+    return sum(last) / len(last)
