@@ -87,10 +87,14 @@ class Columns:
         """Return a column as texts without blanks around them; a gap is an empty one."""
         values = self.table[name].combine_chunks()
         kinds = import_module("pyarrow").types
-        if kinds.is_dictionary(values.type):
-            values = values.dictionary_decode()
-        cells = ["" if cell is None else _plain(cell) for cell in values.to_pylist()]
-        return np.array(cells, dtype=np.str_)
+        if kinds.is_nested(values.type):
+            return np.array(list(map(_plain, values.to_pylist())), dtype=np.str_)
+        if not kinds.is_dictionary(values.type):
+            # Names come again and again: each is looked at once.
+            values = values.dictionary_encode()
+        words = np.array([*map(_plain, values.dictionary.to_pylist()), ""], dtype=np.str_)
+        places = values.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)
+        return np.asarray(words[places], dtype=np.str_)
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """Return a column as numbers, NaN where there is a gap; else a `DataError` by row."""
@@ -216,6 +220,8 @@ def reads(text: str) -> bool:
 
 
 def _plain(cell: Any) -> str:
+    if cell is None:
+        return ""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
     return str(cell).strip()
