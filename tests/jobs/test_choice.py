@@ -28,7 +28,7 @@ class Same(torch.nn.Module):
 
 GIVEN = (
     "--sequence", "machine", "--time", "ts", "--label", "state", "--group", "plant",
-    "--task", "classification", "--epochs", "6", "--lr", "0.01",
+    "--task", "classification", "--epochs", "6", "--lr", "0.01", "--layers", "2",
 )  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def test_one_command_makes_a_model_that_its_recipe_makes_again(place, capsys):
 def test_what_is_missing_is_asked_for(place, capsys):
     done = ended(capsys, "train", "--out", "one")
     assert done.code == 2 and "neither a recipe nor data" in done.err
-    done = ended(capsys, "train", "--data", "plant.csv", *GIVEN[:-6], "--out", "one")
+    done = ended(capsys, "train", "--data", "plant.csv", *GIVEN[:-8], "--out", "one")
     assert done.code == 2 and "--task classification" in done.err
     assert not (place / "one").exists()
 
