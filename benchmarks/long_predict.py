@@ -18,9 +18,11 @@ import numpy as np
 
 from record import record
 
-FULL, QUICK = (100_000, 1_000_000), (5_000, 20_000)
+FULL, QUICK = (50_000, 1_000_000), (5_000, 20_000)
 MACHINES, CHANNELS = 40, 4
-_TRAIN = "--sequence machine --time ts --task anomaly --window 24 --epochs 1 --out model"
+_TRAIN = (
+    "--sequence machine --time ts --task anomaly --window 24 --stride 12 --epochs 1 --out model"
+)
 
 
 def write(path: Path, steps: int, *, mixed: bool) -> None:

@@ -97,6 +97,11 @@ ORDERS = {
         ("anomaly", {"horizon": (1, 4)}),
         ("anomaly", {"score": "reconstruction", "truth": "note"}),
         ("forecasting", {"label": ("temp",), "stride": 1}),
+        ("classification", {"time": None, "ignore": ("note", "ts")}),
+        (
+            "classification",
+            {"time": None, "sequence": None, "by": "time", "ignore": ("note", "ts", "machine")},
+        ),
         ("classification", {"step": 20.0}),
         ("classification", {"intervals": "measured"}),
         ("classification", {"window": None, "window_label": "last"}),

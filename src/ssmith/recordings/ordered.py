@@ -100,7 +100,8 @@ def _surveyed(parts: Parts, config: PrepareConfig, forms: list[str]) -> TableSur
             times = replace(part, forms={config.time: forms[0]}).times(config.time)
             _mark_late(found, _ranks(part, config, found), times, last)
     assert found is not None
-    found.form, found.numeric = forms[0], found.numeric & free
+    found.form = forms[0] if config.time is not None else None
+    found.numeric &= free
     return found
 
 
