@@ -35,7 +35,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 _MOE = {
-    "layers_block_type": ["linear_attention", "moe", "mlp", "moe"], "n_routed_experts": 4,
+    "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp"],
+    "n_routed_experts": 4,
     "moe_intermediate_size": 10, "moe_shared_expert_intermediate_size": 12,
 }  # fmt: skip
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -60,7 +60,7 @@ def test_every_family_has_its_units():
     attends = hybrid | {"kv_group"}
     assert all(attends == found[name] for name in ("bamba", "falcon_h1", "nemotron_h"))
     assert found["granitemoehybrid"] == attends | {"expert"}
-    assert found["nemotron_h with experts"] == hybrid | {"expert"}
+    assert found["nemotron_h with experts"] == attends | {"expert"}
     assert found["zamba2"] == hybrid
     # The block that holds its neurons stands in several places.
     assert found["zamba"] == {"state", "head"}
