@@ -10,6 +10,7 @@ from recordings import plant
 from ssmith.core.errors import DataError
 from ssmith.core.preparation import PrepareConfig
 from ssmith.recordings import new_rows, prepare, prepared_as
+from ssmith.recordings.parts import parts_of_rows
 
 HOW = {"task": "classification", "sequence": "machine", "time": "ts", "label": ("state",)}
 UNITS = ("", "s", "K", "V", "", "")
@@ -75,6 +76,11 @@ def test_clocks_with_and_without_a_zone_are_not_mixed(tmp_path):
         DataError, match=r"row 3, column 'ts': '2026-01-01T00:00:00' has no time zone"
     ):
         prepare(path, PrepareConfig(**HOW, group="plant"))
+    (plain := tmp_path / "plain").mkdir()
+    (scratch := tmp_path / "scratch").mkdir()
+    made = prepare(table(plain / "old.csv"), PrepareConfig(**HOW, group="plant")).preparation
+    with pytest.raises(DataError, match="has no time zone, and other rows have one"):
+        parts_of_rows(made, path, rows=8, scratch=scratch)
 
 
 def sounds(folder, rate, count=5):

@@ -111,7 +111,8 @@ def _form(part: Columns, config: PrepareConfig, forms: list[str]) -> list[str]:
     part.require((name,), "time")
     fits = [form for form in forms if part.times_as(name, form) is not None]
     if not fits:
-        # Raises at the first cell that is no time.
+        # Either raises: where zones are mixed with none, or at the first cell that is no time.
+        part.times(name)
         part.numbers(name)
     return fits
 
