@@ -1,5 +1,7 @@
 """Tables of series: how fast they are read, and in how much memory, beside pandas.
 
+*ssmith* reads tables that are laid out for it, *ssmith data* any table, as recordings.
+
 ``make bench-readers`` reads 1,200,000 numbers, ``QUICK=1`` a sixth of them. Each reader runs in a
 process of its own, a few times; the least CPU time counts, and the most memory above what its
 imports took. One line of JSON is printed, and with ``--out`` stored.
@@ -22,6 +24,13 @@ _READ = {
     "ssmith": (
         "import pyarrow.csv, ssmith.data.table as reader",
         "found = reader.read_long(Path(path)); assert found.x.shape[2] == channels",
+    ),
+    "ssmith data": (
+        "import pyarrow.csv, pyarrow.compute\n"
+        "from ssmith.recordings import read\n"
+        "from ssmith.core.preparation import PrepareConfig",
+        "config = PrepareConfig(sequence='sequence', label=('label',))\n"
+        "found, _ = read(Path(path), config); assert len(found.channels) == channels",
     ),
     # What ends where ours does: one block of numbers, a name and a label for each sequence.
     "pandas": (
@@ -76,7 +85,7 @@ def measure(reader: str, path: Path, times: int) -> dict[str, float]:
 
 
 def main() -> int:
-    """Measure both readers on one file."""
+    """Measure all readers on one file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path)
@@ -87,11 +96,15 @@ def main() -> int:
         write(path, sequences)
         found = {name: measure(name, path, 3 if given.quick else 5) for name in _READ}
         size = path.stat().st_size
-    ours, theirs = found["ssmith"], found["pandas"]
-    ratios = {key: round(ours[key] / theirs[key], 3) for key in ours}
+    theirs = found["pandas"]
+    ratios = {
+        name: {key: round(ours[key] / theirs[key], 3) for key in ours}
+        for name, ours in found.items() if name != "pandas"
+    }  # fmt: skip
     line = {
         "numbers": sequences * STEPS * CHANNELS, "bytes": size, **found, "ratios": ratios,
-        "allowed": ALLOWED, "passed": all(ratio <= ALLOWED for ratio in ratios.values()),
+        "allowed": ALLOWED,
+        "passed": all(most <= ALLOWED for own in ratios.values() for most in own.values()),
     }  # fmt: skip
     print(json.dumps(line))
     if given.out:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ssmith.core.errors import DataError
 from ssmith.core.words import number_of
+from ssmith.data.arrow import as_stored
 from ssmith.data.files import PACKED, read_bytes, read_text, require_there
 
 CSV = (".csv", ".tsv")
@@ -71,7 +72,7 @@ class Table:
                 # A cast loads all that pyarrow can compute, which takes longer than most files.
                 plain = values.type == lib.float64()
                 values = values if plain else values.cast(lib.float64())
-                numbers[column] = _plain(values.chunks, np.dtype(np.float64))
+                numbers[column] = as_stored(values.chunks, np.float64)
             except lib.ArrowException as error:
                 raise DataError(
                     f"{name}, column {column!r} is of type {values.type}",
@@ -269,22 +270,9 @@ def _names(values: Any) -> Texts:
     parts = values.unify_dictionaries().chunks
     if not parts:
         return np.zeros(0, dtype=np.int64), []
-    codes = _plain([part.indices for part in parts], np.dtype(np.int32))
+    codes = as_stored([part.indices for part in parts], np.int32)
     places, names = _coded([str(name).strip() for name in parts[0].dictionary.to_pylist()])
     return places[codes], names
-
-
-def _plain(parts: Sequence[Any], kind: np.dtype[Any]) -> NDArray[Any]:
-    """Return the numbers of arrays without gaps as they lie in memory.
-
-    pyarrow's own way there loads pandas and all that pyarrow can compute.
-    """
-    seen = [
-        np.frombuffer(part.buffers()[1], dtype=kind)[part.offset : part.offset + len(part)]
-        for part in parts
-        if len(part)
-    ]
-    return np.concatenate(seen) if seen else np.zeros(0, dtype=kind)
 
 
 def _coded(values: list[str]) -> Texts:

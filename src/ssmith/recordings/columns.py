@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ssmith.core.errors import DataError
 from ssmith.core.names import meant
+from ssmith.data.arrow import as_stored
 
 # Seconds since 1970, from 2001 to 2100.
 _EPOCHS = 9.8e8, 4.2e9
@@ -85,16 +86,26 @@ class Columns:
 
     def texts(self, name: str) -> NDArray[Any]:
         """Return a column as texts without blanks around them; a gap is an empty one."""
+        places, words = self.coded(name)
+        return np.asarray(np.array(words, dtype=np.str_)[places], dtype=np.str_)
+
+    def coded(self, name: str) -> tuple[NDArray[np.int64], list[str]]:
+        """Return the texts of a column each once, and which of them stands in each row."""
         values = self.table[name].combine_chunks()
         kinds = import_module("pyarrow").types
         if kinds.is_nested(values.type):
-            return np.array(list(map(_plain, values.to_pylist())), dtype=np.str_)
-        if not kinds.is_dictionary(values.type):
-            # Names come again and again: each is looked at once.
-            values = values.dictionary_encode()
-        words = np.array([*map(_plain, values.dictionary.to_pylist()), ""], dtype=np.str_)
-        places = values.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)
-        return np.asarray(words[places], dtype=np.str_)
+            texts = list(map(_plain, values.to_pylist()))
+            places = np.arange(len(texts))
+        else:
+            if not kinds.is_dictionary(values.type):
+                # Names come again and again: each is looked at once.
+                values = values.dictionary_encode()
+            texts = [*map(_plain, values.dictionary.to_pylist()), ""]
+            places = as_stored([values.indices.cast("int64")], np.int64, gap=len(texts) - 1)
+        words = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        if len(words) < len(texts):
+            places = np.array([words[text] for text in texts], dtype=np.int64)[places]
+        return places, list(words)
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """Return a column as numbers, NaN where there is a gap; else a `DataError` by row."""
@@ -104,14 +115,15 @@ class Columns:
             values = values.dictionary_decode()
         is_text = lib.types.is_string(values.type) or lib.types.is_large_string(values.type)
         try:
-            if is_text:
-                values = compute.utf8_trim_whitespace(values)
-                if self.comma:
-                    values = compute.replace_substring(values, ",", ".")
-            found = values.cast(lib.float64())
+            if is_text and self.comma:
+                values = compute.replace_substring(values, ",", ".")
+            try:
+                found = values.cast(lib.float64())
+            except lib.ArrowException:
+                found = compute.utf8_trim_whitespace(values).cast(lib.float64())
         except lib.ArrowException:
             return self._refused(name)
-        return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.float64)
+        return as_stored([found], np.float64, gap=np.nan)
 
     def times(self, name: str) -> NDArray[np.float64]:
         """Return a column of times: seconds since 1970, or the numbers that stand there."""
@@ -152,7 +164,7 @@ class Columns:
         bare = compute.invert(zoned)
         parts = zip((values.filter(zoned), values.filter(bare)), reversed(_ZONES), strict=True)
         if all(len(part) and _seconds_of(part, form) is not None for part, form in parts):
-            row = int(np.flatnonzero(bare.to_numpy(zero_copy_only=False))[0])
+            row = compute.index(bare, True).as_py()
             raise DataError(
                 f"{self.where(row)}, column {name!r}: {values[row].as_py()!r} has no time zone, "
                 "and other rows have one",
@@ -240,8 +252,8 @@ def _seconds_of(values: Any, form: str) -> NDArray[np.float64] | None:
 
 def _seconds(stamps: Any) -> NDArray[np.float64]:
     lib = import_module("pyarrow")
-    micro = stamps.cast(lib.timestamp("us"), safe=False).cast(lib.int64())
-    return np.asarray(micro.cast(lib.float64()).to_numpy(zero_copy_only=False)) / 1e6
+    micro = stamps.cast(lib.timestamp("us"), safe=False).cast(lib.int64()).cast(lib.float64())
+    return as_stored([micro], np.float64, gap=np.nan) / 1e6
 
 
 def _dates(values: NDArray[np.float64]) -> NDArray[np.float64] | None:

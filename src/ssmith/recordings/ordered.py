@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssmith.core.preparation import PrepareConfig
+from ssmith.data.arrow import as_stored
 from ssmith.recordings.columns import FORMS, Columns
 
 Parts = Callable[[], Iterator[Columns]]
@@ -77,7 +78,7 @@ def in_order(
             held = import_module("pyarrow").concat_tables(tables, promote_options="permissive")
             tables = iter([held])
         for table in tables:
-            rows = table[_ROW].to_numpy()
+            rows = as_stored(table[_ROW].chunks, np.int64)
             about = replace(known.columns, table=table.drop_columns([_ROW]), rows=rows, forms=forms)
             yield about
         path.unlink()

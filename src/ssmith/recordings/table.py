@@ -69,7 +69,10 @@ def of_table(
         columns.require(config.labels, "a label")
     channels = _channels(columns, config)
     order, starts, names = _ordered(columns, config)
-    values = np.stack([columns.numbers(name)[order] for name in channels], axis=1)
+    values = np.empty((len(columns), len(channels)))
+    for place, name in enumerate(channels):
+        # One by one: all columns beside their rows would take twice the memory.
+        values[:, place] = columns.numbers(name)[order]
     times = None if config.time is None else columns.times(config.time)[order]
     texts = (
         np.stack([columns.texts(name)[order] for name in config.labels], axis=1) if there else None
@@ -134,18 +137,17 @@ def _ordered(
         sequence = np.zeros(count, dtype=np.int64)
         names: tuple[str, ...] = (columns.path.stem,)
     else:
-        texts = columns.texts(config.sequence)
-        if (texts == "").any():
-            row = int(np.flatnonzero(texts == "")[0])
+        codes, words = columns.coded(config.sequence)
+        if "" in words and len(row := np.flatnonzero(codes == words.index(""))):
             raise DataError(
-                f"{columns.where(row)}, column {config.sequence!r}: the cell is empty",
+                f"{columns.where(int(row[0]))}, column {config.sequence!r}: the cell is empty",
                 next_step="say which recording the step belongs to",
             )
-        unique, first, inverse = np.unique(texts, return_index=True, return_inverse=True)
-        rank = np.empty(len(unique), dtype=np.int64)
-        rank[np.argsort(first)] = np.arange(len(unique))
-        sequence = rank[inverse]
-        names = tuple(str(texts[place]) for place in np.sort(first))
+        seen, first = np.unique(codes, return_index=True)
+        rank = np.empty(len(words), dtype=np.int64)
+        rank[seen[np.argsort(first)]] = np.arange(len(seen))
+        sequence = rank[codes]
+        names = tuple(words[code] for code in codes[np.sort(first)].tolist())
     keys: tuple[NDArray, ...] = (sequence,)
     if config.time is not None:
         times = columns.times(config.time)

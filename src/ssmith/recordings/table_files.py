@@ -28,7 +28,7 @@ ROWS = 1 << 16
 GUESSED = "cp1252"
 _SEPARATORS = (",", ";", "\t", "|")
 _GAPS = ("", " ", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?", "-")
-_SAMPLE, _BLOCK = 1 << 16, 1 << 22
+_SAMPLE, _BLOCK = 1 << 16, 1 << 20
 
 
 def is_table(path: Path) -> bool:
@@ -228,27 +228,45 @@ def _header(path: Path, encoding: str) -> tuple[list[str], str]:
 
 def _parsed(path: Path, encoding: str, header: list[str], separator: str) -> Iterator[Any]:
     lib, reader = import_module("pyarrow"), import_module("pyarrow.csv")
+    parsing = reader.ParseOptions(delimiter=separator, newlines_in_values=True)
+    converting = reader.ConvertOptions(
+        column_types=dict.fromkeys(header, lib.string()),
+        null_values=list(_GAPS), strings_can_be_null=True,
+    )  # fmt: skip
     try:
         with _utf8(path, encoding) as stream:
-            batches = reader.open_csv(
-                stream,
-                read_options=reader.ReadOptions(
-                    column_names=header, skip_rows_after_names=1, use_threads=False,
-                    block_size=_BLOCK,
-                ),
-                parse_options=reader.ParseOptions(delimiter=separator, newlines_in_values=True),
-                convert_options=reader.ConvertOptions(
-                    column_types=dict.fromkeys(header, lib.string()),
-                    null_values=list(_GAPS), strings_can_be_null=True,
-                ),
-            )  # fmt: skip
-            for batch in batches:
-                yield lib.Table.from_batches([batch])
+            # Block by block: pyarrow's own stream reads ahead in threads, which end the process
+            # where one is left when Python stops.
+            for number, block in enumerate(_rows_of(stream)):
+                reading = reader.ReadOptions(
+                    column_names=header, skip_rows_after_names=0 if number else 1,
+                    use_threads=False, block_size=max(_BLOCK, len(block)),
+                )  # fmt: skip
+                yield reader.read_csv(
+                    lib.BufferReader(block),
+                    read_options=reading, parse_options=parsing, convert_options=converting,
+                )  # fmt: skip
     except lib.ArrowException as error:
         with _utf8(path, encoding) as stream:
             _explain(path, io.TextIOWrapper(stream, "utf-8", newline=""), len(header), separator)
         reason = str(error).splitlines()[0]
         raise DataError(f"{path.name} is not a table: {reason}", next_step="correct it") from error
+
+
+def _rows_of(stream: Any) -> Iterator[bytes]:
+    """Yield a text in blocks of whole rows."""
+    held = b""
+    while given := stream.read(_BLOCK):
+        held += given
+        end = held.rfind(b"\n") + 1
+        # A row goes on where a quote is open.
+        while end and held.count(b'"', 0, end) % 2:
+            end = held.rfind(b"\n", 0, end - 1) + 1
+        if end:
+            yield held[:end]
+            held = held[end:]
+    if held:
+        yield held
 
 
 def _explain(path: Path, lines: Iterable[str], cells: int, separator: str) -> None:
