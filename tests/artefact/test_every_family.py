@@ -46,7 +46,8 @@ def plan_of(model, unit, *, alike):
         for coupling in [item for item in site.couplings if item.unit == unit]:
             parts = coupling.per_block
             rows = torch.rand(parts, coupling.count // parts, generator=draw).argsort(1)
-            left = rows.shape[1] // 2 if alike else max(1, rows.shape[1] - 1 - len(keep))
+            left = rows.shape[1] // 2 if alike else rows.shape[1] - 1 - len(keep)
+            left = max(left, 1, coupling.least // parts)
             keep[f"{name}.{coupling.target}".rstrip(".")] = (rows < left).view(coupling.grid)
     semantics = {"entry": "memoryless", "weight": "zero"}.get(unit, "remove")
     cut = Cut(unit=unit, keep=keep, semantics=semantics)

@@ -61,8 +61,8 @@ def test_a_fault_in_one_way_is_found_by_the_checks_of_that_way(family, monkeypat
     kind = type(tiny(family).blocks[0].ssm)
     step = kind.step
 
-    def forgetful(self, u, state, discrete=None):
-        return step(self, u, torch.zeros_like(state), discrete)
+    def forgetful(self, u, state, discrete=None, out=None):
+        return step(self, u, torch.zeros_like(state), discrete, out)
 
     monkeypatch.setattr(kind, "step", forgetful)
     report = check_paths(tiny(family), SMALL)
