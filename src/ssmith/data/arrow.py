@@ -72,7 +72,7 @@ def as_stored(parts: Sequence[Any], kind: type[np.generic], gap: float = 0) -> N
             found = np.frombuffer(stored, dtype=kind)[part.offset : part.offset + len(part)]
             if part.null_count:
                 empty = as_stored([part.is_null().cast("int8")], np.int8) == 1
-                found = np.where(empty, kind(gap), found)  # type: ignore[call-arg]
+                found = np.where(empty, kind(gap), found)
             seen.append(found)
     return np.concatenate(seen)
 
