@@ -38,6 +38,7 @@ from ssmith.release.line import Line
 from ssmith.release.policy import Policy, Promote, Slices, read_policy
 from ssmith.release.verify import verify
 from ssmith.report import write_report
+from ssmith.serving.parts import KeptParts, PartFacts
 from ssmith.watch.profile import Profile
 from ssmith.watch.stream import Stream
 
@@ -179,6 +180,18 @@ def _states(root: Path, place: Path) -> dict[str, Seed]:
     def profiled(path: Path) -> object:
         return Profile.load(path).files(), Stream.load(path, None).windows()
 
+    def parts(path: Path) -> object:
+        kept = KeptParts(path / "out.csv")
+        done = kept.open({"seed": 0}, overwrite=False)
+        kept.finish(None)
+        return done
+
+    (root / "answers").mkdir()
+    kept = KeptParts(root / "answers" / "out.csv")
+    kept.open({"seed": 0}, overwrite=False)
+    for rows in (2, 4):
+        table = import_module("pyarrow").table({"row": ["a", "b"], "value": [1.5, 2.5]})
+        kept.add(table, PartFacts(rows=rows, labelled=rows, sums={"right": 1.0}))
     (root / "work").mkdir()
     held = store(root / "work")
     held.open()
@@ -194,6 +207,7 @@ def _states(root: Path, place: Path) -> dict[str, Seed]:
     return {
         "profile": Seed(root / "profile", profiled),
         "work": Seed(root / "work", work),
+        "answers": Seed(root / "answers", parts),
     }
 
 

@@ -97,7 +97,7 @@ class KeptParts:
 
         def tables() -> Iterator[Any]:
             for path in parts:
-                yield self._opened(path).read_all().replace_schema_metadata(None)
+                yield self._table(path)
             if last is not None:
                 yield last
 
@@ -121,7 +121,16 @@ class KeptParts:
         try:
             return ipc.open_file(lib.memory_map(str(path)))
         except (OSError, lib.ArrowException) as error:
-            raise ArtefactError(f"cannot read {path}: {error}", next_step=_AGAIN) from error
+            raise _unreadable(path, error) from error
+
+    def _table(self, path: Path) -> Any:
+        lib = import_module("pyarrow")
+        try:
+            found = self._opened(path).read_all()
+            found.validate(full=True)
+        except (OSError, lib.ArrowException) as error:
+            raise _unreadable(path, error) from error
+        return found.replace_schema_metadata(None)
 
     def _facts(self, path: Path) -> PartFacts:
         said = (self._opened(path).schema.metadata or {}).get(_FACTS, b"null")
@@ -158,3 +167,7 @@ def state_of(source: str) -> dict[str, Any]:
     return {
         "path": path.name, "files": len(files), "bytes": size, "changed": digest.hexdigest()[:16],
     }  # fmt: skip
+
+
+def _unreadable(path: Path, error: Exception) -> ArtefactError:
+    return ArtefactError(f"cannot read {path}: {error}", next_step=_AGAIN)
