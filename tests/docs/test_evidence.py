@@ -69,6 +69,33 @@ def test_which_tuning_method_when_is_rendered_from_what_is_stored(benchmark):
     assert {run.method for run in small if run} == {"state-offset (y) + head"}
 
 
+def test_tuning_from_few_rows_is_rendered_from_what_is_stored(benchmark):
+    few, rows = benchmark("few_rows"), stored("few_rows")["rows"]
+    assert few.table(rows) == page("few_rows")
+    for task in ("speech", "images", "sensors", "demand"):
+        for count in few.COUNTS:
+            found = few.final(rows, task, count)
+            assert set(found) == set(few.METHODS)
+            assert {len({row["seed"] for row in runs}) for runs in found.values()} == {3}
+            # What the page says in words.
+            ours, rival = (
+                [row["target"] for row in found[f"{name} + head"]]
+                for name in ("state-offset (y)", "LoRA")
+            )
+            assert min(ours) <= max(rival)
+            assert min(rival) <= max(ours)
+
+
+def test_many_adapters_in_one_batch_are_rendered_from_what_is_stored(benchmark):
+    switching = benchmark("switching")
+    assert switching.table() == page("switching")
+    times = stored("switching")["summary"]["times_the_base"]
+    assert times[switching.OFFSET] == min(
+        time for way, time in times.items() if way != switching.FLOOR
+    )
+    assert round(times[switching.MERGED] / times[switching.OFFSET]) == 3
+
+
 def test_what_is_not_measured_is_said(benchmark):
     assert benchmark("samples").table([]) == "No row is measured yet.\n"
     row = {"cut": "columns 50 %, refitted", "value": 4, "seed": 0, "bits_per_byte": 1.6}
