@@ -101,6 +101,8 @@ def test_it_comes_back_from_json(table, config):
     assert Preparation.from_dict(preparation.as_dict(), "here") == preparation
     with pytest.raises(InputError):
         Preparation.from_dict({**preparation.as_dict(), "more": 1}, "here")
+    with pytest.raises(InputError, match="here has no channel"):
+        Preparation.from_dict({**preparation.as_dict(), "channels": []}, "here")
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])

@@ -339,7 +339,10 @@ class Preparation:
         if not known or content.get("version") != 1:
             raise InputError(f"{where} is no preparation of this version", allowed="version 1")
         inner = {key: value for key, value in content.items() if key not in ("format", "version")}
-        return from_mapping(cls, inner, where=where)
+        made = from_mapping(cls, inner, where=where)
+        if not made.channels:
+            raise InputError(f"{where} has no channel", allowed="what the model reads, one or more")
+        return made
 
 
 def _scaled(values: NDArray[Any], columns: Sequence[Scaled]) -> NDArray[np.float32]:
