@@ -16,6 +16,7 @@ from ssmith.data.arrow import as_stored
 from ssmith.recordings.columns import FORMS, Columns
 
 Parts = Callable[[], Iterator[Columns]]
+Named = tuple[NDArray[np.int64], list[str]]
 _HELD = 1 << 19
 """Rows of short recordings that are put in order together."""
 _ROW = "row in the file"
@@ -46,10 +47,10 @@ class TableSurvey:
 
 def survey(parts: Parts, config: PrepareConfig) -> TableSurvey:
     """Read a table once; memory is taken for the names of its recordings alone."""
-    found = _surveyed(parts, config, list(FORMS))
-    if found.form is not None and found.form != _form(next(parts()), config, list(FORMS))[0]:
+    found, first = _surveyed(parts, config, list(FORMS))
+    if found.form is not None and found.form != first:
         # What the first rows looked like is not what all of them are.
-        return _surveyed(parts, config, [found.form])
+        return _surveyed(parts, config, [found.form])[0]
     return found
 
 
@@ -69,7 +70,7 @@ def in_order(
     scratch.mkdir(parents=True, exist_ok=True)
     bucket = _buckets(known)
     for part in parts():
-        _append(part, bucket[_ranks(part, config, known)], scratch)
+        _append(part, bucket[_ranks(_named(part, config), known)], scratch)
     for number in range(int(bucket[-1]) + 1):
         path = scratch / str(number)
         flows = np.flatnonzero(bucket == number).tolist()
@@ -84,8 +85,12 @@ def in_order(
         path.unlink()
 
 
-def _surveyed(parts: Parts, config: PrepareConfig, forms: list[str]) -> TableSurvey:
+def _surveyed(
+    parts: Parts, config: PrepareConfig, forms: list[str]
+) -> tuple[TableSurvey, str | None]:
+    """Return what is known of a table, and the form that the times of its first rows have."""
     found: TableSurvey | None = None
+    begun: str | None = None
     free: set[str] = set()
     open_, last = -1, dict[int, float]()
     for part in parts():
@@ -94,16 +99,18 @@ def _surveyed(parts: Parts, config: PrepareConfig, forms: list[str]) -> TableSur
             free = {*part.names} - {*config.plain_columns(), *config.channels}
         if config.time is not None:
             forms = _form(part, config, forms)
+            begun = begun or forms[0]
         free -= {name for name in free if not _may_be_numeric(part, name)}
         found.numeric |= {name for name in free - found.numeric if part.is_numeric(name)}
-        open_ = _count(found, part, config, open_)
+        named = _named(part, config)
+        open_ = _count(found, named, open_)
         if config.time is not None:
             times = replace(part, forms={config.time: forms[0]}).times(config.time)
-            _mark_late(found, _ranks(part, config, found), times, last)
+            _mark_late(found, _ranks(named, found), times, last)
     assert found is not None
     found.form = forms[0] if config.time is not None else None
     found.numeric &= free
-    return found
+    return found, begun
 
 
 def _form(part: Columns, config: PrepareConfig, forms: list[str]) -> list[str]:
@@ -122,31 +129,33 @@ def _may_be_numeric(part: Columns, name: str) -> bool:
     return name not in part.names or part.is_numeric(name) or not (part.texts(name) != "").any()
 
 
-def _count(found: TableSurvey, part: Columns, config: PrepareConfig, open_: int) -> int:
+def _count(found: TableSurvey, named: Named, open_: int) -> int:
     """Count the rows of each recording; returns the last one."""
-    names = _names(part, config)
-    unique, first, counts = np.unique(names, return_index=True, return_counts=True)
-    runs = 1 + int((names[1:] != names[:-1]).sum())
-    goes_on = found.rank.get(str(names[0])) == open_
-    again = sum(str(name) in found.rank for name in unique)
+    codes, words = named
+    unique, first, counts = np.unique(codes, return_index=True, return_counts=True)
+    runs = 1 + int((codes[1:] != codes[:-1]).sum())
+    goes_on = found.rank.get(words[codes[0]]) == open_
+    again = sum(words[code] in found.rank for code in unique)
     found.adjacent &= runs == len(unique) and again == int(goes_on and open_ >= 0)
     for place in np.argsort(first):
-        rank = found.rank.setdefault(str(unique[place]), len(found.rank))
+        rank = found.rank.setdefault(words[unique[place]], len(found.rank))
         found.counts += [0] * (rank == len(found.counts))
         found.counts[rank] += int(counts[place])
-    return found.rank[str(names[-1])]
+    return found.rank[words[codes[-1]]]
 
 
-def _names(part: Columns, config: PrepareConfig) -> NDArray[Any]:
+def _named(part: Columns, config: PrepareConfig) -> Named:
+    """Return which recording each row is of, and what they are called."""
     if config.sequence is None:
-        return np.zeros(len(part), dtype=np.str_)
+        return np.zeros(len(part), dtype=np.int64), [""]
     part.require((config.sequence,), "sequence")
-    return part.texts(config.sequence)
+    return part.coded(config.sequence)
 
 
-def _ranks(part: Columns, config: PrepareConfig, known: TableSurvey) -> NDArray[np.int64]:
-    unique, inverse = np.unique(_names(part, config), return_inverse=True)
-    return np.array([known.rank[str(name)] for name in unique], dtype=np.int64)[inverse]
+def _ranks(named: Named, known: TableSurvey) -> NDArray[np.int64]:
+    codes, words = named
+    # A word that no row has is in no survey either.
+    return np.array([known.rank.get(word, -1) for word in words], dtype=np.int64)[codes]
 
 
 def _mark_late(
