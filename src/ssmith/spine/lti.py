@@ -248,7 +248,8 @@ class StatePlanner:
     def plan(self, budget: Budget) -> Plan:
         """Return what becomes of the model under a budget."""
         cut, findings = self.cut(budget)
-        digest, refits = families.model_digest(self.model), self._refits(cut)
+        digest = families.model_digest(self.model)
+        refits = self._refits(cut, digest)
         if refits is None:
             return Plan(cuts=(cut,), findings=findings, model_digest=digest)
         keep, compensation = refits
@@ -264,7 +265,7 @@ class StatePlanner:
             facts={"refit": compensation.settings, "errors": errors}, model_digest=digest,
         )  # fmt: skip
 
-    def _refits(self, cut: Cut) -> tuple[dict[str, Tensor], Compensation] | None:
+    def _refits(self, cut: Cut, digest: str) -> tuple[dict[str, Tensor], Compensation] | None:
         if self.method.refit == "none":
             return None
         if self.method.refit == "once":
@@ -273,16 +274,11 @@ class StatePlanner:
         if self.method.refit == "white":
             return cut.keep, refit_white(self.model, cut, self.method.config)
         criterion = self.method.criterion
+        asked = {STATE: {"budget": cut.budget, "method": cut.method}}
         return refit_by_layer(
             self.model, cut, self._part, self.method.config,
             # States are chosen again in each layer, on what the cut layers hand on.
             criterion=criterion if isinstance(criterion, StateOBS) else None,
-            sensitivity=self.sensitivity, run=self._within(cut), progress=self.progress,
+            sensitivity=self.sensitivity, run=kept_for(self.run, digest, asked),
+            progress=self.progress,
         )  # fmt: skip
-
-    def _within(self, cut: Cut) -> PassConfig:
-        """Return a pass whose working directory, if there is one, is of this very cut."""
-        if self.run.work_dir is None:
-            return self.run
-        asked = {"budget": cut.budget, "method": cut.method}
-        return kept_for(self.run, families.model_digest(self.model), {STATE: asked})
