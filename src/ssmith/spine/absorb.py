@@ -12,9 +12,11 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from ssmith.calibrate.observe import Call, observe, valid_of
+from ssmith.calibrate.shards import added
 from ssmith.calibrate.sites import engaged
 from ssmith.core.rows import Rows
 from ssmith.core.running import evaluating
+from ssmith.core.selective import Statistics
 from ssmith.criteria.outputs import with_ridge
 from ssmith.families import chain_of
 
@@ -57,7 +59,7 @@ class Absorber:
             return None
         path, scale = found
         linear: Any = work.get_submodule(path)
-        sums: dict[str, Tensor] = {}
+        sums: Statistics | None = None
         for items in self.rows.ranges(self.batch_size):
             (wanted,) = self._called(self.dense, items, [behind])
             own, stream = self._called(work, items, [path, before])
@@ -67,11 +69,11 @@ class Absorber:
             if valid is not None:
                 lacking, f = (item * valid.unsqueeze(-1) for item in (lacking, f))
             lacking, f = lacking.flatten(0, 1), f.flatten(0, 1)
-            for key, value in {"gram": f.mT @ f, "lacking": lacking.mT @ f}.items():
-                sums[key] = sums[key] + value if key in sums else value
+            sums = added(sums, {"gram": f.mT @ f, "lacking": lacking.mT @ f})
+        assert sums is not None
         change = torch.linalg.solve(with_ridge(sums["gram"]), sums["lacking"].mT).mT
         old = linear.weight.data
-        linear.weight.data = (old.double() + change).to(old.dtype)
+        linear.weight.data = (old.double() + change.to(old.device)).to(old.dtype)
         return linear, old
 
     def _called(self, model: nn.Module, items: range, names: list[str]) -> list[Call]:
