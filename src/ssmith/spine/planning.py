@@ -37,8 +37,8 @@ from ssmith.spine.tables import METHODS, plan_by_table
 from ssmith.surgery import prune_
 from ssmith.units import unit_named
 
-LTI, MIXER, GROUPED, OUTPUT, TABLE = "lti", "selective", "grouped", "output", "table"
-EXPERT = "expert"
+LTI, MIXER, GROUPED = "lti", "selective", "grouped"
+OUTPUT, EXPERT, TABLE = "output", "expert", "table"
 """Which planner knows a unit of a layer; blocks have one of their own."""
 _MEASURED: dict[str, tuple[Callable[[Budget], LayerCut[Any]], Callable[..., Plan]]] = {
     GROUPED: (choose_cut, plan_grouped), OUTPUT: (choose_output_cut, plan_outputs),
