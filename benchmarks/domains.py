@@ -19,7 +19,7 @@ import hashlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -288,6 +288,20 @@ def measured(task: Task, seeds: tuple[int, ...], steps: int) -> list[Row]:
     return task.kept.rows
 
 
+def quick_task() -> Task:
+    """Make a small task on the fly."""
+    place = write_tones(CACHE / "quick")
+    return Task(QUICK, place, Recipe.load(place / "tones.json"), keep=False)
+
+
+def full_tasks(chosen: tuple[Domain, ...]) -> Iterator[Task]:
+    """Lay out the data of some domains, and yield their tasks."""
+    laid_out(chosen)
+    for domain in chosen:
+        recipe = Recipe.load(RECIPES / f"{domain.recipe}.json")
+        yield Task(domain, CACHE, recipe, keep=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
@@ -296,18 +310,12 @@ def main() -> None:
     torch.set_num_threads(1)
     tune_allocator_()
     if options.quick:
-        place = write_tones(CACHE / "quick")
-        recipe = Recipe.load(place / "tones.json")
-        rows = measured(Task(QUICK, place, recipe, keep=False), SEEDS[:1], 20)
+        rows = measured(quick_task(), SEEDS[:1], 20)
         record("domains", {"rows": rows}, domain_table.summary(rows), quick=True)
         return
     named = options.tasks.split(",") if options.tasks else [item.recipe for item in DOMAINS]
     chosen = tuple(item for item in DOMAINS if item.recipe in named)
-    laid_out(chosen)
-    rows = []
-    for domain in chosen:
-        recipe = Recipe.load(RECIPES / f"{domain.recipe}.json")
-        rows += measured(Task(domain, CACHE, recipe, keep=True), SEEDS, STEPS)
+    rows = [row for task in full_tasks(chosen) for row in measured(task, SEEDS, STEPS)]
     if len(chosen) == len(DOMAINS):
         write_text(RESULTS / "domains.md", domain_table.table(rows))
         record("domains", {"rows": rows}, domain_table.summary(rows), quick=False)

@@ -15,26 +15,22 @@ import torch
 
 import domain_table
 import ssmith as sm
-from domain_quick import write_tones
 from domains import (
-    CACHE,
     DOMAINS,
-    QUICK,
     RATES,
-    RECIPES,
     SEEDS,
     STEPS,
     Row,
     Task,
-    laid_out,
+    full_tasks,
     lesson_of,
+    quick_task,
     tuned,
 )
 from record import RESULTS, record
 from ssmith.core.files import write_text
 from ssmith.core.seeds import permutation
 from ssmith.core.sequences import SequenceData, Sequences
-from ssmith.jobs.train import Recipe
 from ssmith.ops.native.allocator import tune_allocator_
 from ssmith.tune.training import rows_of
 from tuning import best_rate
@@ -137,17 +133,11 @@ def main() -> None:
     torch.set_num_threads(1)
     tune_allocator_()
     if options.quick:
-        place = write_tones(CACHE / "quick")
-        recipe = Recipe.load(place / "tones.json")
-        rows = measured(Task(QUICK, place, recipe, keep=False), COUNTS[:1], full=False)
+        rows = measured(quick_task(), COUNTS[:1], full=False)
         record("few_rows", {"rows": rows}, summary(rows), quick=True)
         return
     chosen = tuple(item for item in DOMAINS if item.tuned)
-    laid_out(chosen)
-    rows = []
-    for domain in chosen:
-        recipe = Recipe.load(RECIPES / f"{domain.recipe}.json")
-        rows += measured(Task(domain, CACHE, recipe, keep=True), COUNTS, full=True)
+    rows = [row for task in full_tasks(chosen) for row in measured(task, COUNTS, full=True)]
     write_text(RESULTS / "few_rows.md", table(rows))
     record("few_rows", {"rows": rows}, summary(rows), quick=False)
 
