@@ -13,7 +13,7 @@ from ssmith.allocate import allocate
 from ssmith.allocate.ranking import apportion
 from ssmith.core.budget import Budget
 from ssmith.core.errors import InputError, PlanError
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.scores import Scores
 from ssmith.criteria import AIRE, LAMP, LAST, Hinf, Magnitude
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from ssmith.core.errors import ArtefactError, PlanError
 from ssmith.core.files import read_json
-from ssmith.core.layers import Finding, count_kept
+from ssmith.core.findings import Finding
+from ssmith.core.layers import count_kept
 from ssmith.core.plan import Cut, Plan
 
 FINDING = Finding(layer="a", kind="unstable", message="state 2 is unstable", units=(2,))

@@ -1,4 +1,4 @@
-from ssmith.core.findings import gravest_first, is_grave
+from ssmith.core.findings import gravest_first
 from ssmith.core.told import told_of
 
 
@@ -12,19 +12,19 @@ def test_how_data_was_read_is_told_where_it_could_be_meant_otherwise():
             "decimal_point": ",",
         }
     )
-    assert [item["kind"] for item in gravest_first(found)] == [
+    assert [item.kind for item in gravest_first(found)] == [
         "suspicious-values", "begin", "keys-ignored", "table",
     ]  # fmt: skip
-    assert [is_grave(item) for item in gravest_first(found)] == [True, False, False, False]
-    said = " ".join(item["message"] for item in found)
+    assert [item.grave for item in gravest_first(found)] == [True, False, False, False]
+    said = " ".join(item.message for item in found)
     for words in ("channel 0 is -9999", "id 1", "id (20), source (3)", "';'", "decimal point ','"):
         assert words in said
 
 
 def test_the_unit_of_errors_is_told_where_targets_were_scaled():
     [found] = told_of({"scaling": {"targets": {"yield": 0.0009, "flag": 1.0}}})
-    assert found["kind"] == "scaled-targets"
-    assert "standard deviations of the targets (yield 0.0009)" in found["message"]
+    assert found.kind == "scaled-targets"
+    assert "standard deviations of the targets (yield 0.0009)" in found.message
     assert told_of({"scaling": {"by": "none", "targets": {"yield": 1.0}}}) == []
 
 

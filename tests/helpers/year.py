@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from ssmith.core.receipt import Receipt
+from helpers.receipts import receipt_of
 from ssmith.release.adding import Artefact, keep
 from ssmith.release.begin import init
 from ssmith.release.evidence import Paper
@@ -41,7 +41,7 @@ def receipt(
     time="2026-03-02T08:00:00Z",
 ):
     """What a pilot would write of a model cut from the dense one."""
-    return Receipt(
+    return receipt_of(
         action="pilot",
         model={"name": "embedded:digits-s5", "family": "s5", "task": "classification",
                "layers": 4, "digest_before": DENSE, "digest_after": after},

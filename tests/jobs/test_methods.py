@@ -107,4 +107,4 @@ def test_auto_does_without_a_train_split_and_says_so(start, quick, tmp_path):
     config = quick(method="auto", baselines=(), sparsities=(0.5,), refine=0)
     receipt = start(config, data=tmp_path / "bare.npz")
     assert list(receipt.details["curve"]["methods"]) == ["AIRE", "LAST"]
-    assert "no-train-split" in [item["kind"] for item in receipt.findings]
+    assert "no-train-split" in [item.kind for item in receipt.findings]

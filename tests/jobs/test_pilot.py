@@ -32,7 +32,7 @@ def receipt(finished):
 
 def settled(receipt):
     """The findings that do not depend on how busy the machine is."""
-    return [item for item in receipt.findings if item["kind"] != "unsettled"]
+    return [item for item in receipt.findings if item.kind != "unsettled"]
 
 
 def test_everything_is_left(finished):
@@ -224,7 +224,7 @@ def test_an_own_metric_steers_the_sweep(start, quick, tmp_path):
     assert [bool(point["refused"]) for point in points] == [False, True]
     assert "loss 1, allowed 0.5" in points[1]["refused"]
     assert curve["point"]["sparsity"] == 0.25
-    assert "own-metric" in [item["kind"] for item in receipt.findings]
+    assert "own-metric" in [item.kind for item in receipt.findings]
 
 
 @pytest.mark.parametrize("waived", [False, True])

@@ -167,7 +167,7 @@ def test_a_cut_whose_outputs_are_not_finite_is_a_failed_point(start, quick, monk
         assert all("not finite" in point["why"] for point in failed)
         assert all(point["removed"] > 0.7 for point in failed)
     assert curve["point"]["sparsity"] == 0.6
-    messages = [item["message"] for item in receipt.findings if item["kind"] == "not-measured"]
+    messages = [item.message for item in receipt.findings if item.kind == "not-measured"]
     assert len(messages) == 6
     assert "LAST, 0.75 removed: the outputs of 3 of 80 sequences are not finite" in messages
 

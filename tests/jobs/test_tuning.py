@@ -317,7 +317,7 @@ def test_rows_that_are_in_several_splits_are_told_of(place):
     ]
     Path("shared.jsonl").write_text("\n".join(map(json.dumps, lines)))
     done = fine_tune("mamba", config(["bitfit"], "shared.jsonl"))
-    [found] = [item for item in done.receipt.findings if item["kind"] == "leak"]
+    [found] = [item for item in done.receipt.findings if item.kind == "leak"]
     assert found["message"].startswith("6 inputs of the data are in more than one split")
     clean = fine_tune("mamba", config(["bitfit"], "pairs.jsonl"))
-    assert not [item for item in clean.receipt.findings if item["kind"] == "leak"]
+    assert not [item for item in clean.receipt.findings if item.kind == "leak"]

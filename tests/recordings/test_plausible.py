@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from recordings import plant
-from ssmith.core.findings import is_grave
 from ssmith.core.preparation import PrepareConfig
 from ssmith.core.sequences import Sequences, shared_rows
 from ssmith.recordings import prepare
@@ -109,7 +108,7 @@ def test_axes_that_may_be_swapped_and_labels_that_are_rare():
 def test_recordings_that_repeat_another_are_counted_and_grave():
     first, second = noise(20, 2), noise(20, 2, seed=1)
     [found] = plausibility(recordings([first, second, first, first]))
-    assert found.kind == "copied-recordings" and is_grave(found.as_dict())
+    assert found.kind == "copied-recordings" and found.grave
     assert "2 recordings of 4 repeat another one, the first 'r2' of 'r0'" in found.message
     assert not kinds(recordings([first, second]))
 

@@ -7,6 +7,7 @@ import random
 import pytest
 import torch
 
+from helpers.receipts import receipt_of
 from helpers.toy import tiny_data, tiny_model
 from ssmith import api
 from ssmith.cli.main import main
@@ -213,7 +214,7 @@ def full(**changes):
         ],
         "details": {"curve": curve(), "layers": rows},
     }
-    return Receipt(**(content | changes))
+    return receipt_of(**(content | changes))
 
 
 @pytest.fixture
@@ -225,13 +226,13 @@ def accepted():
 def refused():
     base = full()
     return full(
-        model=base.model
+        model=base.as_dict()["model"]
         | {
             "name": "lake-level-forecast-hourly-production-2026-northern-stations",
             "task": "regression",
             "layers": 12,
         },
-        data=base.data | {"name": "lake levels", "source": "own files"},
+        data=base.as_dict()["data"] | {"name": "lake levels", "source": "own files"},
         removed={"states": {"before": 1152, "after": 692, "fraction": 0.3993}},
         quality={
             "metric": "RMSE",
@@ -257,8 +258,9 @@ def refused():
                 "difference": {"value": 4.0, "low": 1.0, "high": 8.0},
             },
         },
-        speed=base.speed | {"per_step": {"before": None, "after": None, "why": "bidirectional"}},
-        parity=base.parity
+        speed=base.as_dict()["speed"]
+        | {"per_step": {"before": None, "after": None, "why": "bidirectional"}},
+        parity=base.as_dict()["parity"]
         | {"step_vs_scan": None, "why_null": {"step_vs_scan": "bidirectional"}, "passed": False},
         size={
             "bytes": {"before": 312_004, "after": 308_390},
@@ -311,7 +313,7 @@ def grid():
     rows = layers(2, (64, 32), 0.5)
     before, after = (sum(row[key] for row in rows) for key in ("before", "after"))
     return full(
-        model=full().model | {"name": "strokes-s4d", "family": "s4d", "layers": 2},
+        model=full().as_dict()["model"] | {"name": "strokes-s4d", "family": "s4d", "layers": 2},
         removed={"states": {"before": before, "after": after, "fraction": 0.5}},
         details={"curve": curve(), "layers": rows},
     )
@@ -319,7 +321,7 @@ def grid():
 
 @pytest.fixture
 def empty():
-    return Receipt(
+    return receipt_of(
         action="pilot", model={"name": "untitled"}, method={}, seed=None, versions=VERSIONS
     )
 

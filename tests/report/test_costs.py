@@ -1,10 +1,8 @@
 """What a page says of times: no more than medians and least times both show."""
 
-from dataclasses import replace
-
 import pytest
 
-from ssmith.core.receipt import Receipt
+from helpers.receipts import changed, receipt_of
 from ssmith.report import write_index
 from ssmith.report.costs import read_speed
 from ssmith.report.facts import saving_facts, speed_facts
@@ -27,7 +25,7 @@ def test_a_time_changes_by_the_median_or_the_least_whichever_says_less(before, a
     middle = (before or [9.0])[len(before) // 2], (after or [4.0])[len(after) // 2]
     timing = {"before": middle[0], "after": middle[1]}
     timing["samples"] = {"before": before, "after": after}
-    receipt = Receipt(
+    receipt = receipt_of(
         action="pilot", model={}, method={}, seed=0, versions={}, speed={"per_batch": timing}
     )
     assert read_speed(receipt)[0].change.replace("\u00a0", " ").startswith(said)
@@ -35,7 +33,7 @@ def test_a_time_changes_by_the_median_or_the_least_whichever_says_less(before, a
 
 def test_a_time_that_did_not_count_as_slower_is_no_losing_case():
     timing = {"before": 4.0, "after": 9.0, "samples": {"before": [1.1, 4.0], "after": [1.0, 9.0]}}
-    receipt = Receipt(
+    receipt = receipt_of(
         action="compare", model={}, method={}, seed=0, versions={}, speed={"per_batch": timing}
     )
     assert losing_cases(receipt) == []
@@ -45,12 +43,12 @@ def test_a_time_that_did_not_count_as_slower_is_no_losing_case():
 
 def test_pages_say_that_and_why_nothing_is_saved(accepted, tmp_path):
     nothing = {
-        **accepted.saving,
+        **accepted.as_dict()["saving"],
         "cost_per_month": {"before": 2.68, "after": 2.68},
         "saved_per_month": 0.0,
         "counted": "no saving: the model became no faster",
     }
-    receipt = replace(accepted, saving=nothing)
+    receipt = changed(accepted, saving=nothing)
     facts = {fact.label: fact.value for fact in saving_facts(receipt)}
     assert facts["counted"] == "no saving: the model became no faster"
     page = write_index([("one", tmp_path, receipt)], tmp_path).read_text(encoding="utf-8")
@@ -62,7 +60,10 @@ def test_pages_say_that_and_why_nothing_is_saved(accepted, tmp_path):
 @pytest.mark.parametrize(("settled", "said"), [(True, "had settled"), (False, "had not settled")])
 def test_pages_say_how_times_were_warmed_up(accepted, settled, said):
     assert "warm-up" not in {fact.label for fact in speed_facts(accepted)}
-    per_batch = {**accepted.speed["per_batch"], "warm_up": {"calls": 5, "settled": settled}}
-    receipt = replace(accepted, speed={**accepted.speed, "per_batch": per_batch})
+    per_batch = {
+        **accepted.as_dict()["speed"]["per_batch"],
+        "warm_up": {"calls": 5, "settled": settled},
+    }
+    receipt = changed(accepted, speed={**accepted.as_dict()["speed"], "per_batch": per_batch})
     facts = {fact.label: fact.value for fact in speed_facts(receipt)}
     assert facts["warm-up"] == f"5 batches, times {said}"

@@ -1,7 +1,5 @@
 """Reports of every kind of receipt in a real browser: nothing is cut off on screens or paper."""
 
-from dataclasses import replace
-
 import pytest
 
 from helpers.browser import WIDTHS, browser, opened, problems
@@ -18,7 +16,7 @@ def receipts(accepted, refused, grid, made):
     why = "not available: timed alone by `make bench-scan`"
     samples = {"before": [0.0021, 0.0022], "after": [0.0023, 0.0024]}
     unsettled = {"before": 0.00214, "after": 0.00213, "samples": samples}
-    speed = accepted.speed | {"per_batch": unsettled,
+    speed = accepted.as_dict()["speed"] | {"per_batch": unsettled,
                               "per_step": {"before": None, "after": None, "why": why}}  # fmt: skip
     finding = {
         "layer": "encoder.stages.0.blocks.residual_branch",
@@ -27,12 +25,12 @@ def receipts(accepted, refused, grid, made):
         "units": [1],
     }
     leak = {"text": "request 3 leaked into request 4: " + "a-word-without-a-blank-" * 4}
-    leaking = {**made["canary"].details, "passed": False, "leaks": [leak]}
+    leaking = {**made["canary"].as_dict()["details"], "passed": False, "leaks": [leak]}
     return made | {
-        "long": replace(accepted, speed=speed, findings=[finding]),
+        "long": changed(accepted, speed=speed, findings=[finding]),
         "refused": refused,
         "grid": grid,
-        "leak": replace(made["canary"], details=leaking),
+        "leak": changed(made["canary"], details=leaking),
     }
 
 

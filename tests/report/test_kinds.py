@@ -2,13 +2,13 @@
 
 import ast
 import re
-from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
 import pytest
 
 import ssmith
+from helpers.receipts import changed
 from ssmith.core.errors import ArtefactError
 from ssmith.report import write_report
 from ssmith.report.kinds import ALL, KINDS, kind_of
@@ -65,9 +65,11 @@ def test_a_page_says_only_what_its_kind_can(made, tmp_path, kind):
 
 def test_pages_show_the_numbers_of_their_receipts(made, tmp_path):
     pages = {kind: words_on(write_report(made[kind], tmp_path / kind)) for kind in made}
-    whole = made["audit"].details["whole"]
+    whole = made["audit"].as_dict()["details"]["whole"]
     assert f"{100 * whole['changed']['value']:.1f} %" in pages["audit"]
-    assert all(f"By {name}" in pages["audit"] for name in made["audit"].details["groups"])
+    assert all(
+        f"By {name}" in pages["audit"] for name in made["audit"].as_dict()["details"]["groups"]
+    )
     assert f"Rows {whole['rows']}" in pages["audit"]
     assert "Passed" in pages["canary"]
     assert "Requests 6" in pages["canary"]
@@ -78,15 +80,19 @@ def test_pages_show_the_numbers_of_their_receipts(made, tmp_path):
 
 
 def test_a_leak_is_the_verdict_of_a_canary(made, tmp_path):
-    leaking = {**made["canary"].details, "passed": False, "leaks": [{"text": "3 leaked into 4"}]}
-    said = words_on(write_report(replace(made["canary"], details=leaking), tmp_path))
+    leaking = {
+        **made["canary"].as_dict()["details"],
+        "passed": False,
+        "leaks": [{"text": "3 leaked into 4"}],
+    }
+    said = words_on(write_report(changed(made["canary"], details=leaking), tmp_path))
     assert "Leak" in said
     assert "3 leaked into 4" in said
     assert "Passed" not in said
 
 
 def test_an_unknown_kind_shows_every_section_that_receipts_share(accepted):
-    unknown = replace(accepted, action="another")
+    unknown = changed(accepted, action="another")
     assert set(kind_of(unknown).sections) == set(ALL) - {"seen"}
 
 
@@ -101,6 +107,6 @@ def test_an_unknown_kind_shows_every_section_that_receipts_share(accepted):
     ],
 )
 def test_what_a_kind_alone_shows_is_of_its_type(made, tmp_path, kind, key, value, said):
-    damaged = replace(made[kind], details={**made[kind].details, key: value})
+    damaged = changed(made[kind], details={**made[kind].as_dict()["details"], key: value})
     with pytest.raises(ArtefactError, match=re.escape(said)):
         write_report(damaged, tmp_path)

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import matplotlib
 import pytest
 
+from helpers.receipts import changed, receipt_of
 from ssmith.core.errors import ArtefactError, OutputExistsError
 from ssmith.core.receipt import Receipt
 from ssmith.report import write_index, write_report
@@ -109,7 +110,9 @@ def test_the_first_screen(accepted, tmp_path):
 
 
 def test_several_families_are_named_one_after_another(accepted, tmp_path):
-    receipt = replace(accepted, model=accepted.model | {"family": ["attention", "mamba"]})
+    receipt = changed(
+        accepted, model=accepted.as_dict()["model"] | {"family": ["attention", "mamba"]}
+    )
     said = Page(written(receipt, tmp_path)).text
     assert "attention, mamba · classification" in said
     path = write_index([("one", tmp_path, receipt)], tmp_path)
@@ -150,7 +153,7 @@ def test_what_was_not_measured_is_named(empty, tmp_path):
     ],
 )
 def test_any_section_may_be_missing(accepted, tmp_path, section):
-    Page(written(replace(accepted, **{section: {}}), tmp_path))
+    Page(written(changed(accepted, **{section: {}}), tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -192,17 +195,18 @@ def test_a_value_of_another_type_is_refused_by_its_key(accepted, tmp_path, path,
 
 
 def test_a_hostile_receipt_is_only_text(accepted, tmp_path):
-    curve = accepted.details["curve"]
+    curve = accepted.as_dict()["details"]["curve"]
     methods = {HOSTILE if name == "LAST" else name: p for name, p in curve["methods"].items()}
     layers = [
-        row | {"name": f"{index}{HOSTILE}"} for index, row in enumerate(accepted.details["layers"])
+        row | {"name": f"{index}{HOSTILE}"}
+        for index, row in enumerate(accepted.as_dict()["details"]["layers"])
     ]
-    hostile = replace(
+    hostile = changed(
         accepted,
-        model=dict.fromkeys(accepted.model, HOSTILE),
+        model=dict.fromkeys(accepted.as_dict()["model"], HOSTILE),
         method={"command": HOSTILE, HOSTILE: HOSTILE},
         verdict={"headline": HOSTILE, "reasons": [{"gate": HOSTILE, "text": HOSTILE}]},
-        findings=[{"layer": HOSTILE, "kind": HOSTILE, "message": HOSTILE, "units": [HOSTILE]}],
+        findings=[{"layer": HOSTILE, "kind": HOSTILE, "message": HOSTILE, "units": [3]}],
         details={
             "curve": curve
             | {
@@ -223,8 +227,13 @@ def test_a_hostile_receipt_is_only_text(accepted, tmp_path):
 
 
 def test_letters_that_the_layout_font_lacks_are_no_warning(accepted, tmp_path):
-    layers = [row | {"name": f"层.{index}"} for index, row in enumerate(accepted.details["layers"])]
-    source = written(replace(accepted, details=accepted.details | {"layers": layers}), tmp_path)
+    layers = [
+        row | {"name": f"层.{index}"}
+        for index, row in enumerate(accepted.as_dict()["details"]["layers"])
+    ]
+    source = written(
+        changed(accepted, details=accepted.as_dict()["details"] | {"layers": layers}), tmp_path
+    )
     assert "层.3" in source
 
 
@@ -279,7 +288,7 @@ def test_an_empty_list_of_pilots(tmp_path):
 
 def tuned(after, low, high):
     estimate = {"value": 1.2, "low": 1.1, "high": 1.3}
-    return Receipt(
+    return receipt_of(
         action="tune",
         model={"name": "base"},
         method={"methods": ["state-offset-h"]},
@@ -300,7 +309,7 @@ def tuned(after, low, high):
 
 
 def test_the_list_shows_tunings_comparisons_and_what_did_not_go_well(accepted, refused, tmp_path):
-    compared = replace(accepted, action="compare", verdict={})
+    compared = changed(accepted, action="compare", verdict={})
     rows = [
         ("cut", tmp_path / "cut", refused),
         ("learned", tmp_path / "learned", tuned(1.0, -0.3, -0.1)),
@@ -347,7 +356,7 @@ def test_a_tuning_has_a_page_of_its_own(tmp_path):
 
 @pytest.mark.parametrize("action", ["prune", "compare"])
 def test_a_section_that_a_receipt_can_never_fill_is_left_out(accepted, tmp_path, action):
-    said = Page(written(replace(accepted, action=action, verdict={}), tmp_path)).text
+    said = Page(written(changed(accepted, action=action, verdict={}), tmp_path)).text
     for section in ("Why", "Saving", "Quality against the share removed"):
         assert section not in said
     assert ("Quality, before and after" in said) == (action == "compare")
@@ -367,5 +376,5 @@ def test_a_report_replaces_no_file_of_anybody_else(accepted, tmp_path, names):
 def test_tasks_of_lm_eval_stand_in_the_quality_table(accepted, tmp_path):
     row = {"task": "piqa", "metric": "acc", "count": 100, "before": 0.5, "after": 0.4}
     row["difference"] = {"value": -0.1, "low": -0.2, "high": 0.0}
-    receipt = replace(accepted, quality={**accepted.quality, "lm_eval": [row]})
+    receipt = changed(accepted, quality={**accepted.as_dict()["quality"], "lm_eval": [row]})
     assert "piqa, acc (lm-eval, 100 documents)" in Page(written(receipt, tmp_path)).text

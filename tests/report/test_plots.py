@@ -1,11 +1,11 @@
 """The plots as files: their data is the receipt's, their drawings are well formed."""
 
 import csv
-from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 
+from helpers.receipts import changed
 from ssmith.report import write_report
 from ssmith.report.layers import read_layers, shared_threshold, short_names
 
@@ -19,7 +19,7 @@ def table(directory, name):
 def test_curves(accepted, tmp_path, name):
     write_report(accepted, tmp_path)
     rows = table(tmp_path, name)
-    curve = accepted.details["curve"]
+    curve = accepted.as_dict()["details"]["curve"]
     assert rows[0]["method"] == "unpruned"
     assert float(rows[0]["value"]) == curve["dense"]["value"]
     for method, points in curve["methods"].items():
@@ -53,8 +53,10 @@ def test_scores_and_kept_states(request, tmp_path, which):
 def test_costs(refused, tmp_path):
     write_report(refused, tmp_path)
     rows = {row["cost"]: row for row in table(tmp_path, "costs")}
-    assert float(rows["one batch of 32"]["after"]) == refused.speed["per_batch"]["after"]
-    assert float(rows["file"]["before"]) == refused.size["bytes"]["before"]
+    assert (
+        float(rows["one batch of 32"]["after"]) == refused.as_dict()["speed"]["per_batch"]["after"]
+    )
+    assert float(rows["file"]["before"]) == refused.as_dict()["size"]["bytes"]["before"]
     assert "one step, streaming" not in rows
 
 
@@ -86,13 +88,13 @@ def test_drawings_on_the_page_use_its_colours_only(accepted, tmp_path):
 def test_scores_no_logarithm_likes(accepted, tmp_path, scores):
     layer = {"name": "a", "grid": [4], "before": 4, "after": 2, "scores": scores}
     details = {"layers": [layer | {"kept": [False, False, True, True]}]}
-    write_report(replace(accepted, details=details), tmp_path)
+    write_report(changed(accepted, details=details), tmp_path)
     assert len(table(tmp_path, "scores-1")) == 4
 
 
 def test_a_score_that_is_missing_is_counted(accepted, tmp_path):
     layer = {"name": "a", "scores": [None, 1.0, float("nan"), 2.0], "kept": [True] * 4}
-    page = write_report(replace(accepted, details={"layers": [layer]}), tmp_path)
+    page = write_report(changed(accepted, details={"layers": [layer]}), tmp_path)
     assert len(table(tmp_path, "scores-1")) == 2
     assert "2 states have no finite score" in page.read_text(encoding="utf-8")
 
@@ -102,7 +104,7 @@ def test_a_threshold_exists_only_where_it_parts(accepted):
     cut = shared_threshold(layers)
     assert cut == min(s for layer in layers for _, s, kept in layer.scores if kept)
     layer = {"name": "a", "scores": [3.0, 1.0, 2.0], "kept": [True, True, False]}
-    (mixed,) = read_layers(replace(accepted, details={"layers": [layer]}))
+    (mixed,) = read_layers(changed(accepted, details={"layers": [layer]}))
     assert mixed.threshold is None
     assert shared_threshold([*layers, mixed]) is None
 

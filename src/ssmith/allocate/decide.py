@@ -12,7 +12,7 @@ from ssmith.allocate.pool import LayerPool, pools_of
 from ssmith.allocate.ranking import keep_over_layers, keep_within_layers
 from ssmith.core.budget import Budget
 from ssmith.core.errors import InputError, PlanError
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.plan import Cut
 from ssmith.core.scores import Scores
 

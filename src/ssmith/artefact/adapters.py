@@ -17,7 +17,7 @@ from ssmith.artefact.weights import missing_weights, read_tensors
 from ssmith.core.directories import new_directory
 from ssmith.core.errors import ArtefactError, ModelError
 from ssmith.core.files import sha256_file, write_bytes, write_json
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.receipt import versions
 from ssmith.families.parts.hooks import SLOT
 from ssmith.families.registry import tensors_digest

@@ -8,6 +8,7 @@ from pathlib import Path
 from ssmith.cli import flags
 from ssmith.cli.output import Output
 from ssmith.cli.recipe import given_settings
+from ssmith.core.findings import findings_in
 
 SOURCE_HELP = (
     "a table (.csv, .parquet, …), a folder of tables, sound or images, .npz, .ts, .arff, .mat"
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     output.result(facts)
     output.line(headline(facts))
     output.table(("channel", "unit", *COLUMNS), channel_rows(facts))
-    output.findings(facts["findings"])
+    output.findings(findings_in(facts))
     if arguments.report is not None:
         output.line(f"page: {arguments.report / 'data.html'}")
     return 0

@@ -9,6 +9,7 @@ from ssmith.cli import flags
 from ssmith.cli.output import Output
 from ssmith.cli.recipe import config_of
 from ssmith.core.errors import InputError
+from ssmith.core.findings import findings_in
 
 
 def add(subparsers: flags.Subparsers) -> None:
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     output.result(found)
     for line in [*found.get("text", "").splitlines(), *found.get("paths", ())]:
         output.line(line)
-    output.findings(found.get("findings", ()))
+    output.findings(findings_in(found))
     if found["lm_eval"]:
         output.table(
             ("task", "metric", "value", "documents"),

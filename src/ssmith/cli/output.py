@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from ssmith.cli.progress import Lines, bars
-from ssmith.core.findings import gravest_first, is_grave
+from ssmith.core.findings import Finding, gravest_first
 
 if TYPE_CHECKING:
     from ssmith.core.progress import Progress
@@ -68,16 +68,15 @@ class Output:
             table.add_row(*(Text(_cell(item)) for item in row))
         _console(sys.stdout).print(table)
 
-    def findings(self, findings: Iterable[Mapping[str, Any]]) -> None:
+    def findings(self, findings: Iterable[Finding]) -> None:
         """Print what must be known of a result, the gravest first, with layers where it is of one.
 
         Args:
-            findings: as receipts hold them.
+            findings: of any order.
         """
         for item in gravest_first(findings):
-            layer = item.get("layer") or ""
-            where = "" if layer in item["message"] else f"{layer}: "
-            self.line(f"{'warning' if is_grave(item) else 'note'}: {where}{item['message']}")
+            where = "" if item.layer in item.message else f"{item.layer}: "
+            self.line(f"{'warning' if item.grave else 'note'}: {where}{item.message}")
 
     def result(self, document: dict[str, Any]) -> None:
         """Take the JSON document of the command; printed at its end if it was asked for."""

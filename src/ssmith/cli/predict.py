@@ -12,6 +12,7 @@ from ssmith.cli import flags
 from ssmith.cli.output import Output, one_line
 from ssmith.cli.recipe import config_of
 from ssmith.core.errors import InputError
+from ssmith.core.findings import findings_in
 
 if TYPE_CHECKING:
     from ssmith.serving.job import AnswerConfig, Answered
@@ -117,7 +118,7 @@ def _show(found: Answered, out: Path | None, output: Output) -> None:
     output.result(document)
     for line in _scored(summary.get("score", {})):
         output.line(line)
-    output.findings(summary["findings"])
+    output.findings(findings_in(summary))
 
 
 def _row(found: Answered, place: int) -> dict[str, Any]:

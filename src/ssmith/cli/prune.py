@@ -184,7 +184,7 @@ def _show(output: Output, done: Pruned, out: Path | None, plan_file: Path | None
             f"correlation {facts['rank_correlation']:.3f}, overlap {facts['overlap']:.3f} "
             f"(warned below {facts['threshold']:g})"
         )
-    output.findings([*receipt.findings, *(item.as_dict() for item in plan.findings)])
+    output.findings((*receipt.findings, *plan.findings))
     if plan_file is not None:
         output.line(f"plan: {plan_file}")
     output.line(f"model: {out}" if out is not None else "dry run: nothing was written")

@@ -121,7 +121,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         own = recipe.own()
         output.line(f"best epoch {best} of {epochs}{'' if own is None else f', by {own.said}'}")
         document["validation"] = _quality(trained, output)
-    output.findings(item.as_dict() for item in findings)
+    output.findings(findings)
     output.result(document)
     output.line(f"model: {path}")
     return 0
@@ -143,7 +143,7 @@ def _quality(trained: Trained, output: Output) -> dict[str, Any]:
     others = measured(trained.model, data, "validation", trained.recipe.own(), batch_size=size)
     for item in others:
         output.line(f"{item.name}: {item.text}")
-    output.findings(item.as_dict() for item in found.findings())
+    output.findings(found.findings())
     return {**found.describe(), "measures": [item.as_dict() for item in others]}
 
 

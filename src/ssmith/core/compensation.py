@@ -9,7 +9,7 @@ from jaxtyping import Complex128, Float64
 from torch import Tensor
 
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 
 Poles = Literal["kept", "balanced", "perturbation", "h2"]
 

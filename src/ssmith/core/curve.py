@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.settings import AsDict, from_mapping
 
 # A loss equal to the tolerance is within it, also after rounding of the last bit.
@@ -98,14 +98,14 @@ class Curve(AsDict):
         """Read a curve from a receipt (see `from_mapping` for errors)."""
         return from_mapping(cls, content, where="curve")
 
-    def failed(self) -> list[dict[str, Any]]:
+    def failed(self) -> list[Finding]:
         """Return one finding for each point that could not be measured, or was refused."""
         return [
             Finding(
                 layer="",
                 kind="own-metric" if point.refused else "not-measured",
                 message=f"{label}, {point.sparsity:g} removed: {point.refused or point.why}",
-            ).as_dict()
+            )
             for label, points in self.methods.items()
             for point in points
             if point.value is None or point.refused

@@ -1,9 +1,12 @@
-"""In what order findings are told: the gravest first."""
+"""What a user must be told, and in what order: the gravest first."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from ssmith.core.settings import AsDict, from_mapping
 
 GRAVE = (
     "weak-model",
@@ -28,29 +31,40 @@ GRAVE = (
 _LAST = ("unsettled",)
 
 
-def gravest_first(findings: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return findings as they are told, each once.
+@dataclass(frozen=True, kw_only=True)
+class Finding(AsDict):
+    """Something a user must be told: what was excepted, and why.
 
     Args:
-        findings: as receipts hold them.
-
-    Returns:
-        Those of `GRAVE` in that order, then the others as they came.
+        layer: dotted name of the layer, or "" for the whole model.
+        kind: short machine-readable word, e.g. ``"unstable"``.
+        message: one sentence for people.
+        units: flat indices concerned, if any.
     """
-    different: list[dict[str, Any]] = []
-    for item in map(dict, findings):
-        if item not in different:
-            different.append(item)
-    return sorted(different, key=_rank)
+
+    layer: str
+    kind: str
+    message: str
+    units: tuple[int, ...] = ()
+
+    @property
+    def grave(self) -> bool:
+        """Whether it puts a result in doubt."""
+        return self.kind in GRAVE
 
 
-def is_grave(finding: Mapping[str, Any]) -> bool:
-    """Return whether a finding puts a result in doubt."""
-    return finding.get("kind") in GRAVE
+def gravest_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings each once: those of `GRAVE` in that order, then the others as they came."""
+    return sorted(dict.fromkeys(findings), key=_rank)
 
 
-def _rank(finding: Mapping[str, Any]) -> int:
-    kind = finding.get("kind")
-    if kind in GRAVE:
-        return GRAVE.index(kind)
-    return len(GRAVE) + (kind in _LAST)
+def findings_in(document: Mapping[str, Any]) -> list[Finding]:
+    """Return the findings of a JSON document of ours."""
+    found = document.get("findings", ())
+    return [from_mapping(Finding, item, where="a finding") for item in found]
+
+
+def _rank(finding: Finding) -> int:
+    if finding.grave:
+        return GRAVE.index(finding.kind)
+    return len(GRAVE) + (finding.kind in _LAST)

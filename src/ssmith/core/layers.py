@@ -9,8 +9,6 @@ import torch
 from jaxtyping import Bool, Complex128, Float64, Int64
 from torch import Tensor
 
-from ssmith.core.settings import AsDict
-
 STATE = "state"
 """One state of a layer: a complex mode (a conjugate pair counts as one), or a column of A_log."""
 
@@ -105,23 +103,6 @@ class Modes:
             present=self.present[keep],
             drift=None if self.drift is None else self.drift[keep],
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding(AsDict):
-    """Something a user must be told: what was excepted, and why.
-
-    Args:
-        layer: dotted name of the layer, or "" for the whole model.
-        kind: short machine-readable word, e.g. ``"unstable"``.
-        message: one sentence for people.
-        units: flat indices concerned, if any.
-    """
-
-    layer: str
-    kind: str
-    message: str
-    units: tuple[int, ...] = ()
 
 
 def count_kept(keep: dict[str, Bool[Tensor, "..."]]) -> int:

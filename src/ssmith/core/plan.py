@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ssmith.core.errors import PlanError
 from ssmith.core.files import read_json, to_json, write_bytes
-from ssmith.core.layers import Finding, count_kept
+from ssmith.core.findings import Finding
+from ssmith.core.layers import count_kept
 from ssmith.core.plan_masks import mask_as_json, packed, read_mask, read_tensors
 
 PLAN = "plan.json"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any
 
 from ssmith.core.errors import ArtefactError
 from ssmith.core.files import read_json, to_json, write_text
-from ssmith.core.settings import typed
+from ssmith.core.findings import Finding
+from ssmith.core.settings import to_mapping, typed
 
 RECEIPT_VERSION = 2
 _TIMELESS = 1
@@ -62,13 +63,13 @@ class Receipt:
     parity: dict[str, Any] = field(default_factory=dict)
     saving: dict[str, Any] = field(default_factory=dict)
     verdict: dict[str, Any] = field(default_factory=dict)
-    findings: list[dict[str, Any]] = field(default_factory=list)
+    findings: tuple[Finding, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
     time: str | None = field(default_factory=moment, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict, with the receipt's own version."""
-        return {"receipt_version": RECEIPT_VERSION, **asdict(self)}
+        return {"receipt_version": RECEIPT_VERSION, **to_mapping(self)}
 
     def to_json(self) -> str:
         """Render as JSON."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 
 Pool = Literal["model", "layer"]
 

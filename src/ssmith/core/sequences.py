@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.rows import Batch, InOrder, where_some
 from ssmith.core.splits import InSplits, data_section
 from ssmith.core.trees import digest_of, placed

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 
 _SHOWN = 4
 _NOTHING = ("", "nothing")
 
 
-def told_of(details: Mapping[str, Any]) -> list[dict[str, Any]]:
+def told_of(details: Mapping[str, Any]) -> list[Finding]:
     """Return how data was read where that could have been meant otherwise, as findings.
 
     Args:
@@ -43,4 +43,4 @@ def told_of(details: Mapping[str, Any]) -> list[dict[str, Any]]:
         more = ", …" if len(scaled) > _SHOWN else ""
         measured = f"errors are measured in standard deviations of the targets ({shown}{more}); "
         found.append(("scaled-targets", f"{measured}a tolerance that is absolute is read so too"))
-    return [Finding(layer="", kind=kind, message=message).as_dict() for kind, message in found]
+    return [Finding(layer="", kind=kind, message=message) for kind, message in found]

@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from ssmith.core.errors import InputError, NumericalError
-from ssmith.core.layers import STATE, Finding, Modes
+from ssmith.core.findings import Finding
+from ssmith.core.layers import STATE, Modes
 from ssmith.core.scores import Pool, Scores
 
 Measure = Callable[[Modes], Float64[Tensor, "s"]]

@@ -114,7 +114,7 @@ def page_of(story: Story, version: VersionStory, words: Words) -> Shown:
             if layer.before is not None and layer.after is not None
         ],
         provenance=provenance(receipt),
-        findings=[text(item, "message") for item in receipt.findings],
+        findings=[printable(item.message) for item in receipt.findings],
         raw=raw_json(receipt),
     )
 

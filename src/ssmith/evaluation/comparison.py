@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ssmith.core.errors import InputError
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.settings import AsDict
 from ssmith.evaluation.intervals import (
     LEAST_UNITS,

@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from ssmith.core.errors import DataError, InputError, NumericalError
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.seeds import generator
 from ssmith.core.words import number_of
 from ssmith.evaluation.metrics import METRICS, Metric, Outcomes

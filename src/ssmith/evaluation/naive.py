@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.rows import Rows
 from ssmith.core.sequences import Sequences
 from ssmith.core.threshold import Scale

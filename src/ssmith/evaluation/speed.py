@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.rows import Rows
 from ssmith.core.running import evaluating
 from ssmith.core.times import Times

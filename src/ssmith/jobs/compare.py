@@ -91,11 +91,7 @@ def compare(
         data=source.describe(rows),
         removed=_removed((first, second)),
         quality=quality.as_dict(split=split, own=section),
-        findings=[
-            *source.findings(),
-            *(item.as_dict() for item in quality.findings()),
-            *costs.findings(),
-        ],
+        findings=(*source.findings(), *quality.findings(), *costs.speed.findings()),
         details={"changes": changes},
         **costs.sections(),
     )

@@ -94,7 +94,7 @@ def evaluate(model: str, data: str | None, config: EvaluateConfig) -> dict[str, 
         "data": source.describe(rows),
         "split": split,
         **found.describe(),
-        "findings": [*source.findings(), *(item.as_dict() for item in found.findings())],
+        "findings": [item.as_dict() for item in (*source.findings(), *found.findings())],
         "text": str(found)
         if text
         else "\n".join(

@@ -22,6 +22,7 @@ from ssmith.core.budget import Budget
 from ssmith.core.checks import check_choice
 from ssmith.core.directories import new_directory
 from ssmith.core.errors import InputError
+from ssmith.core.findings import Finding
 from ssmith.core.names import spelled
 from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress, silent
@@ -222,7 +223,7 @@ def _plan(task: PruneTask, model: nn.Module, rows: Rows | None, progress: Progre
 
 def _rows(
     calibration: Calibration, model: Any, directory: Path, windows: TokenWindows | None
-) -> tuple[Rows | None, list[dict[str, Any]]]:
+) -> tuple[Rows | None, list[Finding]]:
     """Return the rows to calibrate on, and what must be known of how they were read."""
     if calibration.data is None:
         return None, []
@@ -334,7 +335,7 @@ def _told(
     peak: ResidentPeak,
     needed: Preflight | None,
     *,
-    read: list[dict[str, Any]],
+    read: Sequence[Finding],
 ) -> Receipt:
     """Return a receipt that names source, rows and command, and the memory it took."""
     memory = {} if needed is None else {"estimated": needed.as_dict()}
@@ -344,7 +345,7 @@ def _told(
         data=receipt.data if rows is None else dict(rows.describe()),
         method={**receipt.method, "command": list(task.command)},
         memory={**memory, "measured": peak.as_dict()},
-        findings=[*read, *receipt.findings],
+        findings=(*read, *receipt.findings),
     )
 
 

@@ -16,6 +16,7 @@ from ssmith.artefact.tuned import head_of, lineage
 from ssmith.core.checks import check_choice, check_integer
 from ssmith.core.directories import FORMAT
 from ssmith.core.errors import DataError, InputError, ModelError, UnsupportedError
+from ssmith.core.findings import Finding
 from ssmith.core.preparation import Preparation
 from ssmith.core.rows import Rows, as_rows
 from ssmith.core.seeds import permutation
@@ -178,16 +179,14 @@ class Source:
         order = permutation(len(part), seed, "calibration")
         return part.take(order[:count].to(part.x.device))
 
-    def findings(self) -> list[dict[str, Any]]:
+    def findings(self) -> list[Finding]:
         """Return what must be known of the data: rows in several splits, and how it was read."""
         details = getattr(self.data, "details", {})
         return [*self.copies(), *told_of(details)]
 
-    def copies(self) -> list[dict[str, Any]]:
+    def copies(self) -> tuple[Finding, ...]:
         """Return what must be known of rows that are in more than one split."""
-        if not isinstance(self.data, SequenceData):
-            return []
-        return [item.as_dict() for item in shared_rows(self.data)]
+        return shared_rows(self.data) if isinstance(self.data, SequenceData) else ()
 
     def describe(self, rows: Rows) -> dict[str, Any]:
         """Return the data section of a receipt: the data, its splits, and what was measured."""

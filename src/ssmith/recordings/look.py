@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.preparation import PrepareConfig
 from ssmith.core.settings import AsDict
 from ssmith.recordings.fill import marked

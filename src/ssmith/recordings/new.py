@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.preparation import Preparation
 from ssmith.core.sequences import Sequences
 from ssmith.recordings.blocks import columns_of, scaled_steps, steps_of

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ssmith.core.errors import DataError
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.preparation import Preparation
 from ssmith.core.sequences import Sequences
 from ssmith.data.files import require_there

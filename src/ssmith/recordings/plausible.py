@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.words import number_of
 from ssmith.data.suspicions import may_be_swapped, of_channel, swapped
 from ssmith.recordings.intervals import are_uneven

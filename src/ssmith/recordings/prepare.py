@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ssmith.core.errors import DataError, InputError
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.preparation import INTERVAL, Preparation, PrepareConfig, Scaled
 from ssmith.core.sequences import SequenceData, shared_rows
 from ssmith.core.words import number_of

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 
 Labels = NDArray[Any]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.preparation import Preparation
 from ssmith.core.words import number_of
 from ssmith.recordings.recording import Recordings, finding, place_of

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ssmith.core.files import write_json, write_text
-from ssmith.core.findings import gravest_first
+from ssmith.core.findings import findings_in, gravest_first
 from ssmith.report.plot import Plot
 from ssmith.report.template import fill
 
@@ -31,7 +31,7 @@ def write_data_page(look: Mapping[str, Any], plots: Sequence[Plot], directory: P
         "data.html.j2",
         {
             "look": look, "headline": headline(look), "plots": plots, "columns": COLUMNS,
-            "findings": gravest_first(look["findings"]), "rows": channel_rows(look),
+            "findings": gravest_first(findings_in(look)), "rows": channel_rows(look),
         },
     )  # fmt: skip
     write_text(directory / PAGE, page)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ssmith.core.findings import gravest_first
 from ssmith.core.receipt import Receipt
-from ssmith.report.look import flag, items, mapping, number, pair, printable, text
+from ssmith.report.look import flag, mapping, number, pair, printable, text
 from ssmith.report.numbers import NOT_MEASURED, count, significant
 
 
@@ -106,14 +106,13 @@ def saving_facts(receipt: Receipt) -> list[Fact]:
 def finding_rows(receipt: Receipt) -> list[tuple[str, str, str]]:
     """Return layer, kind and message of each finding."""
     rows = []
-    for entry in gravest_first(receipt.findings):
-        units = items(entry, "units")
-        message = text(entry, "message")
-        if units:
-            listed = ", ".join(printable(unit) for unit in units[:12])
-            more = f" and {len(units) - 12} more" if len(units) > 12 else ""
+    for item in gravest_first(receipt.findings):
+        message = printable(item.message)
+        if item.units:
+            listed = ", ".join(map(str, item.units[:12]))
+            more = f" and {len(item.units) - 12} more" if len(item.units) > 12 else ""
             message += f" (units {listed}{more})"
-        rows.append((text(entry, "layer") or "model", text(entry, "kind"), message))
+        rows.append((printable(item.layer) or "model", printable(item.kind), message))
     return rows
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ssmith import api, evaluation
 from ssmith.core.errors import DataError
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.progress import Progress, silent
 from ssmith.core.sequences import Sequences
 from ssmith.evaluation.wishes import DecisionConfig

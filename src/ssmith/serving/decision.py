@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ssmith.core.errors import InputError
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.preparation import FITTED_ON, Preparation
 from ssmith.evaluation import conformal
 from ssmith.evaluation.wishes import (

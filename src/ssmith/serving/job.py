@@ -13,7 +13,7 @@ from ssmith import api
 from ssmith.core.checks import check_integer
 from ssmith.core.directories import new_directory, refuse_existing
 from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.progress import Progress, silent
 from ssmith.evaluation.wishes import DecisionConfig
 from ssmith.families import preparation_of

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ssmith import data
 from ssmith.core.errors import DataError, ModelError
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.sequences import SequenceData, Sequences
 from ssmith.core.text import ALL
 from ssmith.families import Answers, answers_of, preparation_of

@@ -14,7 +14,8 @@ from ssmith.calibrate import PassConfig
 from ssmith.core.budget import AUTO, NONE, ONCE, WHITE, Budget
 from ssmith.core.compensation import Compensation, Poles, RefitConfig
 from ssmith.core.errors import InputError
-from ssmith.core.layers import STATE, Finding
+from ssmith.core.findings import Finding
+from ssmith.core.layers import STATE
 from ssmith.core.moments import Moments
 from ssmith.core.names import spelled
 from ssmith.core.plan import Cut, Plan

@@ -17,7 +17,8 @@ from ssmith.calibrate import RecordedTarget, Recording, RefitTarget, Stage, Whit
 from ssmith.calibrate.sites import LTIView
 from ssmith.core.budget import Budget
 from ssmith.core.compensation import Compensation, Readout, RefitConfig
-from ssmith.core.layers import STATE, Finding, Modes
+from ssmith.core.findings import Finding
+from ssmith.core.layers import STATE, Modes
 from ssmith.core.moments import Moments
 from ssmith.core.plan import Cut
 from ssmith.core.progress import Progress, silent

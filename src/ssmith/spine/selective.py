@@ -24,7 +24,8 @@ from ssmith.calibrate.shards import Group
 from ssmith.core.budget import Budget
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.files import read_json, write_json
-from ssmith.core.layers import STATE, Finding
+from ssmith.core.findings import Finding
+from ssmith.core.layers import STATE
 from ssmith.core.plan import Cut, Plan
 from ssmith.core.progress import Progress
 from ssmith.core.rows import Rows

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ssmith.allocate.ranking import apportion
 from ssmith.core.budget import AUTO, NONE, Budget
 from ssmith.core.errors import InputError
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.names import spelled
 from ssmith.core.pattern import keep_largest
 from ssmith.core.plan import Cut, Plan

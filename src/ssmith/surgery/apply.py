@@ -132,7 +132,7 @@ def receipt_of(
             for name in ("parameters", "tensor_bytes")
             if sizes
         },
-        findings=[finding.as_dict() for finding in plan.findings],
+        findings=plan.findings,
         details={
             **plan.facts,
             "layers": [

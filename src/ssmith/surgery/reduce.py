@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from ssmith.core.compensation import RefitConfig
-from ssmith.core.layers import Finding, Modes
+from ssmith.core.findings import Finding
+from ssmith.core.layers import Modes
 from ssmith.core.layout import Layout
 from ssmith.core.moments import Moments
 from ssmith.surgery.h2 import descend

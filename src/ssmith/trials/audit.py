@@ -153,7 +153,7 @@ def audit(
         seed=config.behaviour.seed,
         versions=versions(),
         data={**source.describe(rows), "split": split},
-        findings=source.findings(),
+        findings=tuple(source.findings()),
         details=found.as_dict(),
     )
     audited = Audited(behaviour=found, receipt=receipt)

@@ -39,10 +39,6 @@ class Costs:
         """Return every measured change, for the gate."""
         return collect_changes(speed=self.speed, memory=self.memory, file_bytes=self.file_bytes)
 
-    def findings(self) -> list[dict[str, Any]]:
-        """Return what to know of the times, JSON-ready."""
-        return [item.as_dict() for item in self.speed.findings()]
-
     def sections(self) -> dict[str, Any]:
         """Return the receipt's sections speed, memory and size."""
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ssmith.core.curve import Curve
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.receipt import Receipt
 from ssmith.evaluation import Reason, Verdict
 from ssmith.jobs.pilot.cut import AUTO_WITHOUT_DATA
@@ -60,17 +60,17 @@ def make_receipt(
         parity=sections.get("parity", {}),
         saving=sections.get("saving", {}),
         verdict=sections["verdict"],
-        findings=[
-            *sections.get("findings", []),
+        findings=(
+            *sections.get("findings", ()),
             *curve.failed(),
             *_without_data(config),
-        ],
+        ),
         details={"curve": curve.as_dict(), "layers": sections.get("layers", [])},
         time=sections["time"],
     )
 
 
-def _without_data(config: dict[str, Any]) -> list[dict[str, Any]]:
+def _without_data(config: dict[str, Any]) -> list[Finding]:
     """Say so if no method that is fitted to data could be tried."""
     if config.get("method") != AUTO_WITHOUT_DATA:
         return []
@@ -78,4 +78,4 @@ def _without_data(config: dict[str, Any]) -> list[dict[str, Any]]:
         "the data has no train split, so only methods that need none were tried: no State-OBS and "
         "no refits, which usually remove far more"
     )
-    return [Finding(layer="", kind="no-train-split", message=message).as_dict()]
+    return [Finding(layer="", kind="no-train-split", message=message)]

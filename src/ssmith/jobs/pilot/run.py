@@ -14,6 +14,7 @@ from ssmith.core.budget import AUTO
 from ssmith.core.curve import Curve
 from ssmith.core.errors import InputError
 from ssmith.core.files import write_text
+from ssmith.core.findings import findings_in
 from ssmith.core.launch import refuse_processes
 from ssmith.core.progress import Progress, part_of, silent
 from ssmith.core.receipt import Receipt, moment, versions
@@ -221,7 +222,7 @@ class _Run:
             **measured,
             **made.about,
             "removed": made.done.removed,
-            "findings": [*made.done.findings, *measured["findings"]],
+            "findings": [*made.done.findings, *findings_in(measured)],
             "layers": made.layers,
             "recovery": None if recovered is None else recovered.as_dict(),
             "digest_after": model_digest(left),
@@ -246,7 +247,7 @@ class _Run:
             changes=costs.changes(),
             removed=made.done.removed,
             own=own,
-            copies=" ".join(item["message"] for item in subject.source.copies()),
+            copies=" ".join(item.message for item in subject.source.copies()),
         )
         section = comparison.as_dict(split="test", own=None if own is None else own.as_dict())
         return {
@@ -254,9 +255,12 @@ class _Run:
             "parity": parity.as_dict(),
             **costs.sections(),
             "findings": [
-                *subject.source.findings(),
-                *(item.as_dict() for item in comparison.findings()),
-                *costs.findings(),
+                item.as_dict()
+                for item in (
+                    *subject.source.findings(),
+                    *comparison.findings(),
+                    *costs.speed.findings(),
+                )
             ],
             "saving": estimate_saving(
                 config.load(),

@@ -14,8 +14,8 @@ from torch import nn
 
 from ssmith import api, data
 from ssmith.core.errors import InputError
+from ssmith.core.findings import Finding
 from ssmith.core.launch import refuse_processes
-from ssmith.core.layers import Finding
 from ssmith.core.preparation import Preparation
 from ssmith.core.progress import Progress, silent
 from ssmith.core.sequences import SequenceData

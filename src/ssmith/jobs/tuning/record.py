@@ -11,7 +11,7 @@ from torch import nn
 
 from ssmith.core.errors import MissingExtraError
 from ssmith.core.files import to_json
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.settings import to_mapping, to_yaml
 from ssmith.core.told import told_of
@@ -80,11 +80,11 @@ class Tuned:
                 "stored_parameters": report.stored,
                 "share": report.share,
             },
-            findings=[
-                *(finding.as_dict() for finding in self.shared),
+            findings=(
+                *self.shared,
                 *told_of(self.data.get("details", {})),
-                *(finding.as_dict() for finding in report.findings),
-            ],
+                *report.findings,
+            ),
             details={
                 "adapter": report.as_dict(),
                 "choice": None if self.choice is None else to_mapping(self.choice),

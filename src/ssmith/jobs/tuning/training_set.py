@@ -12,7 +12,7 @@ from torch import nn
 from ssmith import api
 from ssmith.core.errors import DataError, InputError, UnsupportedError
 from ssmith.core.examples import Example
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.sequences import SequenceData, Task, shared_rows
 from ssmith.core.text import Text
 from ssmith.core.tokenizer import Tokenizer

@@ -9,7 +9,7 @@ from dataclasses import replace
 from torch import Generator, Tensor, nn
 
 from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.seeds import generator
 from ssmith.families.hf import accelerate_, restore_
 from ssmith.families.hf.engine import needs_engine, runs_on_engine

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ssmith.core.layers import Finding
+from ssmith.core.findings import Finding
 from ssmith.core.settings import to_mapping
 from ssmith.tune.adapters.survey import Coverage
 
