@@ -13,6 +13,7 @@ from ssmith.evaluation.metrics import ACCURACY, MEAN_ABSOLUTE_ERROR, RMSE, Outco
 from ssmith.evaluation.naive import Naive
 from ssmith.evaluation.own import OwnComparison, OwnMetric
 from ssmith.evaluation.parity import ParityCheck, ParityReport
+from ssmith.evaluation.recall import RECALL
 from ssmith.evaluation.speed import Speed
 from ssmith.evaluation.timing import Timing
 
@@ -35,9 +36,16 @@ def compared(*table):
     return compare_outcomes(*outcomes(*table), ACCURACY, seed=0, resamples=100)
 
 
-def verdict(table=(980, 3, 1, 16), changes=(FILE, BATCH), parity=PARITY, own=None, **limits):
+def verdict(
+    table=(980, 3, 1, 16), changes=(FILE, BATCH), parity=PARITY, own=None, recall=None, **limits
+):
     evidence = Evidence(
-        comparison=compared(*table), parity=parity, changes=changes, removed=REMOVED, own=own
+        comparison=compared(*table),
+        parity=parity,
+        changes=changes,
+        removed=REMOVED,
+        own=own,
+        recall=recall or {},
     )
     return judge(evidence, Limits(**limits)).as_dict()
 
@@ -321,3 +329,27 @@ def test_too_few_rows_prove_nothing_and_it_is_said():
     text = reason(found, "quality")["text"]
     assert "No interval: 1 different row, so nothing is proven." in text
     assert not verdict((1, 0, 0, 0), max_loss="50 points", proof=True)["accepted"]
+
+
+def recalled(before, after, count=100):
+    """A comparison of answers right before and after, of which the first ones are."""
+    sides = [[1.0] * right + [0.0] * (count - right) for right in (before, after)]
+    first, second = (Outcomes(numerator=torch.tensor(side).double()) for side in sides)
+    return compare_outcomes(first, second, RECALL, seed=0, resamples=100)
+
+
+@pytest.mark.parametrize(("after", "allowed", "passed"), [
+    (95, "5 points", True), (94, "5 points", False), (60, "50 points", True), (94, 0.06, True),
+])  # fmt: skip
+def test_what_was_recalled_must_still_be(after, allowed, passed):
+    recall = {"copy": recalled(100, after), "passkey": recalled(100, 100)}
+    found = verdict(recall=recall, max_recall_loss=allowed)
+    gate = reason(found, "recall")
+    assert gate["passed"] == found["accepted"] == passed
+    assert f"copy 100.0 % → {after}.0 %" in gate["text"]
+    assert ("max_recall_loss" in gate["text"]) == (not passed)
+
+
+def test_what_was_hardly_recalled_is_not_judged():
+    gate = reason(verdict(recall={"copy": recalled(9, 0)}), "recall")
+    assert gate["passed"] and "not judged" in gate["text"]

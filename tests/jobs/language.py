@@ -14,6 +14,7 @@ QUICK = PilotConfig(
     test_windows=6,
     max_loss="1000 %",
     speed_seconds=0.001,
+    recall_texts=0,
 )
 FIT = {"steps": 30, "batch_size": 4, "length": 32, "lr": 2e-2, "evaluate_every": 15}
 

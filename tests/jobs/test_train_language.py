@@ -1,5 +1,6 @@
 """Training a language model from a recipe: same bytes, resumed or not, and an honest card."""
 
+import dataclasses
 import json
 import sys
 from importlib import metadata
@@ -12,7 +13,7 @@ from jobs.toy import contents
 from ssmith import api
 from ssmith.core.errors import InputError
 from ssmith.families import model_digest
-from ssmith.jobs.train import Recipe, save_trained
+from ssmith.jobs.train import Recipe, save_trained, train
 from ssmith.jobs.train.card import compressors
 from ssmith.jobs.train.run import language_data
 from ssmith.tune.training import runs
@@ -135,3 +136,30 @@ def test_weights_come_from_the_seed(text):
     torch.manual_seed(3)
     digests = {model_digest(trained(text, seed=seed).model) for seed in (0, 1, 1)}
     assert len(digests) == 2
+
+
+@pytest.mark.parametrize(("model", "said"), [
+    ({"family": "mamba2", "width": 16, "layers": 1, "states": 8, "head_width": 8},
+     "Mamba-2, width 16, 1 layers of 4 heads × 8, 8 states"),
+    ({"family": "hybrid", "width": 16, "layers": 2, "attention": [1], "neurons": 24, "states": 8,
+      "head_width": 8, "query_heads": 2, "kv_heads": 1},
+     "Bamba, a hybrid: width 16, 2 layers, 1 of attention"),
+])  # fmt: skip
+def test_other_families_and_texts_of_recall_are_trained_on(text, tmp_path, model, said):
+    data = {"text": str(text), "recall": 0.5, "recall_gap": 40}
+    asked = dataclasses.replace(recipe(text), model=model, data=data)
+    done = train(asked)
+    place = save_trained(done, tmp_path / "model")
+    assert model_digest(api.load(place)) == model_digest(done.model)
+    recalled = done.data.facts["recall"]
+    own = done.data.facts["train"]["tokens"]
+    assert own / 2 <= recalled["tokens"] < own / 2 + 500
+    assert len(done.data.train) == own + 1 + recalled["tokens"]
+    card = (place / "README.md").read_text()
+    assert said in card and f"{recalled['tokens']:,} tokens of texts of recall" in card
+    assert Recipe.load(place / "recipe.json") == asked
+
+
+def test_an_unknown_family_is_refused(text):
+    with pytest.raises(InputError, match="rwkv"):
+        dataclasses.replace(recipe(text), model={"family": "rwkv", "width": 8, "layers": 1})

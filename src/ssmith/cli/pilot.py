@@ -13,6 +13,8 @@ _GROUPS = (
     ("", "", "units method baselines sparsities refine compensate target samples metric"),
     ("what is accepted", "",
      "max_loss min_gain proof allow_copies own_metric own_lower_is_better own_max_loss"),
+    ("recall of what stood far back", "texts whose gaps are filled from the test split",
+     "recall_texts recall_length max_recall_loss"),
     ("recovery", "cut models learn from the dense one; larger cuts are tried with it",
      "recover recover_steps recover_rate distill_weight"),
     ("language models", "calibrated on windows of the training split",

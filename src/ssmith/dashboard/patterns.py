@@ -31,6 +31,7 @@ WHOLE = (
         "than {answer} ({naive}): anything can be cut from a model that guesses; train it, "
         "or check that the data is what it was trained on"
     ),
+    mark("Recall on {count} texts each: {tasks}; allowed loss {limit}"),
     mark("no; ssmith opens it"),
     mark("yes; stock transformers opens it and gives the same logits"),
     mark("no; ssmith opens it, given the class of the network: load(path, build=…)"),
@@ -50,6 +51,8 @@ SAID = (
         "({test}: p = {p})"
     ),
     mark("Allowed: {limit}"),
+    mark("Cut less, or accept it with a larger max_recall_loss"),
+    mark("not judged: the model before hardly knew it"),
     mark("{why}, so nothing is proven"),
     mark("Models that are equally good can differ by so much by chance ({level})"),
     mark(
@@ -298,6 +301,11 @@ PARTS = (
     mark("gain"),
     mark("copies"),
     mark("own metric"),
+    mark("recall"),
+    mark("copy"),
+    mark("associative"),
+    mark("passkey"),
+    mark("too much"),
     mark("{count} of {all}"),
     mark("{low} to {high}"),
     mark("states"),

@@ -2,6 +2,7 @@
 
 from ssmith.data.batching import batches
 from ssmith.data.digest import digest_of
+from ssmith.data.documents import Document
 from ssmith.data.embedded import TASKS, about
 from ssmith.data.examples import ExamplesConfig, load_examples
 from ssmith.data.fits import check_fits
@@ -10,15 +11,18 @@ from ssmith.data.load import load_data
 from ssmith.data.load_text import PROSE_SPEC, STDLIB_SPEC, load_text, read_source
 from ssmith.data.npz import save_npz
 from ssmith.data.python_sources import read_packages
+from ssmith.data.recall import RECALL_TASKS, recall_documents, recall_rows, recall_texts
 from ssmith.data.streams import stream_of
 from ssmith.data.tokenizers import ByteTokenizer, find_tokenizer
 from ssmith.data.whole import load_whole
 
 __all__ = [
     "PROSE_SPEC",
+    "RECALL_TASKS",
     "STDLIB_SPEC",
     "TASKS",
     "ByteTokenizer",
+    "Document",
     "ExamplesConfig",
     "about",
     "batches",
@@ -33,6 +37,9 @@ __all__ = [
     "load_whole",
     "read_packages",
     "read_source",
+    "recall_documents",
+    "recall_rows",
+    "recall_texts",
     "save_npz",
     "stream_of",
 ]

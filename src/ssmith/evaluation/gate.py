@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ssmith.core.errors import InputError
@@ -18,6 +18,8 @@ from ssmith.evaluation.parity import ParityReport
 
 # A loss equal to the tolerance passes, also after rounding of the last bit.
 _ROUNDING = 1e-12
+# Whoever gives fewer answers right has nothing to lose that chance would not.
+_RECALLS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +30,14 @@ class Limits:
         max_loss: largest loss of the metric (see `ssmith.core.threshold`).
         own_max_loss: largest loss of the user's own metric, as above; None reports without judging.
         min_gain: fraction by which size, memory or time must fall, in (0, 1).
+        max_recall_loss: largest loss of any task of recall that the model before knew, as above.
         proof: accept only if the upper bound of the loss is within ``max_loss`` as well.
         allow_copies: accept what was measured on rows that were learned or chosen on as well.
     """
 
     max_loss: float | int | str = 0.005
     own_max_loss: float | int | str | None = None
+    max_recall_loss: float | int | str = "5 points"
     min_gain: float = 0.05
     proof: bool = False
     allow_copies: bool = False
@@ -41,6 +45,7 @@ class Limits:
     def __post_init__(self) -> None:
         """Check the limits."""
         Threshold.read(self.max_loss)
+        Threshold.read(self.max_recall_loss, "max_recall_loss")
         if self.own_max_loss is not None:
             Threshold.read(self.own_max_loss, "own_max_loss")
         if not 0 < self.min_gain < 1:
@@ -56,6 +61,7 @@ class Evidence:
     changes: tuple[Change, ...]
     removed: Mapping[str, Mapping[str, Any]]
     own: OwnComparison | None = None
+    recall: Mapping[str, Comparison] = field(default_factory=dict)
     copies: str = ""
 
 
@@ -96,6 +102,8 @@ def judge(evidence: Evidence, limits: Limits) -> Verdict:
     ]
     if evidence.copies:
         reasons.append(Reason(gate="copies", passed=limits.allow_copies, text=evidence.copies))
+    if evidence.recall:
+        reasons.append(_recall(evidence.recall, limits.max_recall_loss))
     if evidence.own is not None:
         reasons.append(_own(evidence.own, limits.own_max_loss))
     failed = [item.gate for item in reasons if not item.passed]
@@ -156,6 +164,26 @@ def _quality(comparison: Comparison, limits: Limits) -> Reason:
     )
     text += _sure(comparison, allowed, within=within, proven=proven)
     return Reason(gate="quality", passed=within and (proven or not limits.proof), text=text)
+
+
+def _recall(recall: Mapping[str, Comparison], max_loss: float | int | str) -> Reason:
+    """Return whether what stood far back is still known; perplexity hardly shows it."""
+    told, passed = [], True
+    for name, item in recall.items():
+        line = f"{name} {value_text(item, item.before.value)} → "
+        line += value_text(item, item.after.value)
+        if item.before.value < _RECALLS:
+            line += " (not judged: the model before hardly knew it)"
+        elif item.loss > allowed_loss(item, max_loss) + _ROUNDING:
+            passed = False
+            line += " (too much)"
+        told.append(line)
+    first = next(iter(recall.values()))
+    allowed = _loss_text(first, allowed_loss(first, max_loss), 0)
+    text = f"Recall on {first.count} texts each: {', '.join(told)}; allowed loss {allowed}."
+    if not passed:
+        text += " Cut less, or accept it with a larger max_recall_loss."
+    return Reason(gate="recall", passed=passed, text=text)
 
 
 def _sure(comparison: Comparison, allowed: float, *, within: bool, proven: bool) -> str:

@@ -14,17 +14,20 @@ from ssmith.core.errors import ModelError
 from ssmith.core.inspection import Inspection
 from ssmith.core.layers import STATE
 from ssmith.core.progress import Progress, silent
+from ssmith.core.recall import RecallConfig
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.rows import Rows
 from ssmith.evaluation import OwnMetric, answers_of_own, compare_own
+from ssmith.evaluation.recall import compare_recall, recall_section
 from ssmith.families import answers_of, vocabulary_of
 from ssmith.jobs.measuring import MeasuringConfig
 from ssmith.jobs.pilot.costs import measure_costs
+from ssmith.jobs.recall import recall_texts_of
 from ssmith.jobs.source import RowsConfig, one_batch, open_source, reads_text
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareConfig(MeasuringConfig):
+class CompareConfig(RecallConfig, MeasuringConfig):
     """What to compare.
 
     Args:
@@ -39,6 +42,7 @@ class CompareConfig(MeasuringConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_recall()
         self.speed()
 
 
@@ -63,6 +67,12 @@ def compare(
     size = config.rows.at_once(rows)
     quality = api.compare(*models, rows, config.metric, seed=config.seed, batch_size=size)
     section = None if own is None else _own_section(own, models, rows, size, config.seed)
+    recall = compare_recall(
+        *models,
+        recall_texts_of(models[0], before, source, split, config=config, seed=config.seed),
+        seed=config.seed,
+        batch_size=size,
+    )
     progress("quality", 1, 1)
     costs = measure_costs(
         models, (locate(before), locate(after)), one_batch(rows, size), config.speed()
@@ -90,7 +100,10 @@ def compare(
         versions=versions(),
         data=source.describe(rows),
         removed=_removed((first, second)),
-        quality=quality.as_dict(split=split, own=section),
+        quality={
+            **quality.as_dict(split=split, own=section),
+            **({"recall": recall_section(recall, config.recall_length)} if recall else {}),
+        },
         findings=(*source.findings(), *quality.findings(), *costs.speed.findings()),
         details={"changes": changes},
         **costs.sections(),

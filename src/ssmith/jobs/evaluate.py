@@ -8,16 +8,20 @@ from typing import Any
 from ssmith import api
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import InputError
+from ssmith.core.recall import RecallConfig
 from ssmith.core.sequences import SequenceData
 from ssmith.evaluation import own_metric
 from ssmith.evaluation.harness import HarnessConfig, check_harness, harness_config, run_tasks
+from ssmith.evaluation.intervals import Estimate
 from ssmith.evaluation.measures import Measure
+from ssmith.evaluation.recall import recall_of
+from ssmith.jobs.recall import recall_texts_of
 from ssmith.jobs.source import RowsConfig, open_source, reads_text, tokenizer_for
 from ssmith.jobs.train.measures import measured
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+class EvaluateConfig(RecallConfig):
     """What to measure.
 
     Args:
@@ -40,6 +44,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         check_integer("seed", self.seed, at_least=0)
+        self.check_recall()
         self.harness()
 
     def harness(self) -> HarnessConfig | None:
@@ -64,6 +69,11 @@ def evaluate(model: str, data: str | None, config: EvaluateConfig) -> dict[str, 
     config.rows.check_kind(text=text)
     if harness is not None and not text:
         raise InputError("lm_eval is for language models", next_step="leave it out")
+    if config.recall_texts and (not text or data is None):
+        raise InputError(
+            "recall_texts is for language models and a text that fills the gaps",
+            next_step="give data, or leave it out",
+        )
     check_harness(harness)
     if config.own_metric is not None and (text or data is None):
         raise InputError("own_metric is for models of classes or numbers", next_step="leave it out")
@@ -81,6 +91,11 @@ def evaluate(model: str, data: str | None, config: EvaluateConfig) -> dict[str, 
     found = api.evaluate(
         loaded, rows, config.metric, seed=config.seed, batch_size=config.rows.batch_size
     )
+    recalled = recall_of(
+        loaded,
+        recall_texts_of(loaded, model, source, split, config=config, seed=config.seed),
+        batch_size=config.rows.batch_size,
+    )
     also: tuple[Measure, ...] = ()
     if isinstance(source.data, SequenceData):
         own = None if config.own_metric is None else own_metric(config.own_metric)
@@ -95,7 +110,8 @@ def evaluate(model: str, data: str | None, config: EvaluateConfig) -> dict[str, 
         "split": split,
         **found.describe(),
         "findings": [item.as_dict() for item in (*source.findings(), *found.findings())],
-        "text": str(found)
+        "recall": {name: item.describe() for name, item in recalled.items()},
+        "text": "\n".join([f"{found}", *_recall_said(recalled, config.recall_length)])
         if text
         else "\n".join(
             [
@@ -106,3 +122,7 @@ def evaluate(model: str, data: str | None, config: EvaluateConfig) -> dict[str, 
         ),
         "lm_eval": tasks,
     }
+
+
+def _recall_said(recalled: dict[str, Estimate], length: int) -> list[str]:
+    return [f"recall, {name} over {length} tokens: {item.text}" for name, item in recalled.items()]

@@ -45,7 +45,8 @@ def read_quality(receipt: Receipt) -> QualityRows:
     own = mapping(quality, "own")
     if own:
         rows.append(_own(own))
-    rows += [_task(row) for row in items(quality, "lm_eval")]
+    rows += [_task(row, _recall_name(row)) for row in items(quality, "recall")]
+    rows += [_task(row, _harness_name(row)) for row in items(quality, "lm_eval")]
     return QualityRows(rows=rows, notes=_notes(quality), agreement=_agreement(quality))
 
 
@@ -68,15 +69,24 @@ def _own(own: dict[str, Any]) -> tuple[str, str, str, str]:
     return f"{name} (own metric)", before, after, difference_text(own, "") or NOT_MEASURED
 
 
-def _task(row: Any) -> tuple[str, str, str, str]:
-    """Return the row of one metric of an lm-eval task."""
+def _recall_name(row: Any) -> str:
+    length = number(row, "length")
+    far = "" if length is None else f" over {count(length)} tokens"
+    return f"recall, {text(row, 'task')}{far}"
+
+
+def _harness_name(row: Any) -> str:
+    few = number(row, "count")
+    many = "" if few is None else f", {count(few)} documents"
+    return f"{text(row, 'task')}, {text(row, 'metric')} (lm-eval{many})"
+
+
+def _task(row: Any, name: str) -> tuple[str, str, str, str]:
+    """Return the row of one metric of a task."""
     metric = text(row, "metric")
     shown = quality_format(metric)
     values = [number(row, side) for side in ("before", "after")]
     before, after = (NOT_MEASURED if value is None else shown(value) for value in values)
-    few = number(row, "count")
-    many = "" if few is None else f", {count(few)} documents"
-    name = f"{text(row, 'task')}, {metric} (lm-eval{many})"
     return name, before, after, difference_text(row, metric) or NOT_MEASURED
 
 

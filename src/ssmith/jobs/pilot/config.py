@@ -10,6 +10,7 @@ from ssmith.artefact.openers import OPENERS, Opener
 from ssmith.core.budget import AUTO, NONE
 from ssmith.core.checks import check_choice, check_flag, check_integer, check_number
 from ssmith.core.errors import InputError
+from ssmith.core.recall import RecallConfig
 from ssmith.core.settings import AsDict
 from ssmith.evaluation import Limits, Load, Metric
 from ssmith.evaluation.harness import HarnessConfig, harness_config
@@ -22,7 +23,17 @@ BESIDE = ("neuron", "kv_group", "head", "head_dim", "expert")
 UNITS = ("state", "entry", "weight", *BESIDE)
 _LENGTH, _WINDOWS = 1024, 64
 _SAMPLES, _CALIBRATION_WINDOWS = 256, 64
-_OF_TEXT = ("length", "windows", "test_windows", "field", "lm_eval", "group")
+_OF_TEXT = (
+    "length",
+    "windows",
+    "test_windows",
+    "field",
+    "lm_eval",
+    "group",
+    "recall_texts",
+    "recall_length",
+    "max_recall_loss",
+)
 _OF_SEQUENCES = ("own_metric", "own_lower_is_better", "own_max_loss")
 _WHOLE = {"refine": 0, "samples": 1, "length": 2, "windows": 1, "test_windows": 1,
           "batch_size": 1, "threads": 1, "group": 2, "seed": 0}  # fmt: skip
@@ -30,7 +41,7 @@ _REAL = ("price_per_hour", "sequences_per_day")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PilotConfig(AsDict, MeasuringConfig):
+class PilotConfig(AsDict, RecallConfig, MeasuringConfig):
     """What to try, what to accept, what it costs.
 
     Args:
@@ -75,6 +86,9 @@ class PilotConfig(AsDict, MeasuringConfig):
         recover_steps: optimiser steps of each recovery, ≥ 1.
         recover_rate: its learning rate; None for the starting rate of each method.
         distill_weight: share of the dense model in the loss, in [0, 1]; the rest is the data.
+        recall_texts: texts of each task of recall (a word to copy, values of keys, a pass key) that
+            the model and the cut must still know; 0 measures none.
+        max_recall_loss: largest loss of any of them that the model knew, as ``max_loss``.
         own_max_loss: the same of the own metric, in the sweep and in the verdict; None reports it
             without judging.
         seed: of calibration, of resampling and of random pruning.
@@ -109,6 +123,8 @@ class PilotConfig(AsDict, MeasuringConfig):
     recover_steps: int = 200
     recover_rate: float | None = None
     distill_weight: float = 1.0
+    recall_texts: int = 64
+    max_recall_loss: float | int | str = "5 points"
     own_max_loss: float | int | str | None = None
     seed: int = 0
     batch_size: int | None = None
@@ -121,6 +137,7 @@ class PilotConfig(AsDict, MeasuringConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_recall()
         for unit in self.units:
             check_choice("unit", unit, UNITS)
         if self.units not in [(unit,) for unit in UNITS] + [("entry", "weight")]:
@@ -232,6 +249,7 @@ class PilotConfig(AsDict, MeasuringConfig):
         return Limits(
             max_loss=0.0 if self.max_loss is None else self.max_loss,
             own_max_loss=self.own_max_loss,
+            max_recall_loss=self.max_recall_loss,
             min_gain=self.min_gain,
             proof=self.proof,
             allow_copies=self.allow_copies,

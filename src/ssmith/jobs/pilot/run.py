@@ -34,6 +34,7 @@ from ssmith.evaluation import (
 )
 from ssmith.evaluation.harness import check_harness, compare_tasks, run_tasks
 from ssmith.evaluation.naive import scale_of
+from ssmith.evaluation.recall import compare_recall, recall_section
 from ssmith.families import model_digest
 from ssmith.jobs.outputs import RECEIPT, RECIPE, refuse_own_input
 from ssmith.jobs.pilot.config import PilotConfig
@@ -46,6 +47,7 @@ from ssmith.jobs.pilot.recovery import recovery_of
 from ssmith.jobs.pilot.saving import MODEL, kept_words, save_cut
 from ssmith.jobs.pilot.subject import Data, Subject, open_subject
 from ssmith.jobs.pilot.sweep import Sweep
+from ssmith.jobs.recall import recall_texts_of
 from ssmith.jobs.source import one_batch, tokenizer_for
 from ssmith.report import check_extras, write_report
 
@@ -241,8 +243,10 @@ class _Run:
         )
         sweep.progress("speed", 1, 1)
         comparison, own = self._compared(left)
+        recall = self._recalled(left)
         evidence = Evidence(
             comparison=comparison,
+            recall=recall,
             parity=parity,
             changes=costs.changes(),
             removed=made.done.removed,
@@ -251,7 +255,11 @@ class _Run:
         )
         section = comparison.as_dict(split="test", own=None if own is None else own.as_dict())
         return {
-            "quality": {**section, **self._tasks(left)},
+            "quality": {
+                **section,
+                **({"recall": recall_section(recall, config.recall_length)} if recall else {}),
+                **self._tasks(left),
+            },
             "parity": parity.as_dict(),
             **costs.sections(),
             "findings": [
@@ -290,6 +298,18 @@ class _Run:
             after, _ = answers_of_own(left, subject.test, size)
             own = compare_own(sweep.own, before, after, y, seed=config.seed)
         return comparison, own
+
+    def _recalled(self, left: nn.Module) -> dict[str, Comparison]:
+        """Compare what the model and the cut recall; nothing where they read no text."""
+        subject, config = self.sweep.subject, self.config
+        rows = recall_texts_of(
+            subject.model, subject.name, subject.source, "test", config=config, seed=config.seed
+        )
+        found = compare_recall(
+            subject.model, left, rows, seed=config.seed, batch_size=config.batch_size
+        )
+        self.sweep.progress("recall", 1, 1)
+        return found
 
     def _tasks(self, left: nn.Module) -> dict[str, Any]:
         """Return what both models make of lm-eval's tasks; nothing where none is asked for."""

@@ -107,7 +107,7 @@ def _of_language(trained: Trained, data: LanguageData) -> tuple[dict[str, Any], 
         "paths": list(trained.paths),
     }
     facts = {
-        "title": trained.recipe.title or "Mamba language model",
+        "title": trained.recipe.title or "Language model",
         "text": [*trained.recipe.notes, note],
         "table": _table(trained, data, found, rivals),
     }
@@ -155,10 +155,9 @@ def _table(
     per_byte, read = found.also.get("bits per byte"), data.facts["train"]
     parameters = sum(item.numel() for item in trained.model.parameters())
     return {
-        "model": f"Mamba, width {size.width}, {size.layers} layers, {size.states} states per "
-        "channel, bytes as tokens",
+        "model": f"{size.said}, bytes as tokens",
         "parameters": f"{parameters:,}",
-        "trained on": f"{read['source']}; {read['tokens']:,} tokens",
+        "trained on": f"{read['source']}; {read['tokens']:,} tokens{_recall_said(data)}",
         "sha256 of it": f"`{read['sha256']}`",
         "seen": f"{config.tokens:,} tokens in {config.steps:,} steps of "
         f"{config.batch_size} × {config.length}",
@@ -175,6 +174,11 @@ def _table(
         "did other work as well",
         "machine": f"{versions()['machine']}, {torch.get_num_threads()} threads",
     }
+
+
+def _recall_said(data: LanguageData) -> str:
+    made = data.facts.get("recall")
+    return f"; {made['tokens']:,} tokens of texts of recall" if made else ""
 
 
 def _test(found: Estimate) -> dict[str, Any]:

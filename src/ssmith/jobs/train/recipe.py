@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ssmith.core.checks import check_choice, check_integer, check_number
 from ssmith.core.errors import InputError
 from ssmith.core.files import to_json
 from ssmith.core.preparation import PrepareConfig
@@ -22,7 +23,7 @@ from ssmith.families import (
     TaskModel,
     new_task_model,
 )
-from ssmith.families.hf import MambaSize
+from ssmith.families.hf import SIZES, LanguageSize, MambaSize
 from ssmith.tune.training import FitConfig, LanguageFitConfig
 
 
@@ -36,17 +37,25 @@ class Texts:
         bytes: the most to read of them.
         held_out: the text whose validation and test splits it is measured on; empty for
             ``stdlib:`` with packages, and for the text's own splits otherwise.
+        recall: bytes of texts that ask what stood far back (see `ssmith.data.recall_documents`)
+            for each byte of the text, ≥ 0; they are trained on among the others.
+        recall_gap: longest gap in those texts, in bytes, ≥ 16.
 
     Raises:
-        InputError: if it names neither packages nor a text, or both.
+        InputError: if it names neither packages nor a text, or both, or if a number is out of
+            range.
     """
 
     text: str = ""
     packages: Mapping[str, str] = field(default_factory=dict)
     bytes: int = 0
     held_out: str = ""
+    recall: float = 0.0
+    recall_gap: int = 900
 
     def __post_init__(self) -> None:
+        check_number("recall", self.recall, at_least=0)
+        check_integer("recall_gap", self.recall_gap, at_least=16)
         if bool(self.text) == bool(self.packages) or bool(self.packages) != bool(self.bytes):
             raise InputError(
                 f"text {self.text!r}, packages {dict(self.packages)!r}, bytes {self.bytes!r}",
@@ -70,8 +79,10 @@ class Recipe(OwnMetricConfig):
     Args:
         data: for a sequence model ``embedded:NAME`` or a file (see `ssmith.load_data`), for a
             language model settings of `Texts`.
-        model: settings of `SequenceConfig` but those the data decides; of a language model, and
-            with the family ``mamba``, of `MambaSize` but the vocabulary, which is bytes.
+        model: settings of `SequenceConfig` but those the data decides, or with the family
+            ``mamba`` of `MambaSize`; of a language model, a family (``mamba`` if none is named,
+            ``mamba2`` or ``hybrid``) and the settings of its size but the vocabulary, which is
+            bytes.
         fit: settings of `FitConfig` or `LanguageFitConfig` but the seed.
         kind: what is trained.
         prepare: settings of `PrepareConfig` for data that is recordings, which are cut and scaled;
@@ -135,9 +146,12 @@ class Recipe(OwnMetricConfig):
         """Return the texts of a language model."""
         return from_mapping(Texts, self.data, where="data")
 
-    def size(self) -> MambaSize:
+    def size(self) -> LanguageSize:
         """Return the size of a language model."""
-        return from_mapping(MambaSize, self.model, where="model", decided={"vocabulary": 256})
+        family = self.model.get("family", MAMBA)
+        check_choice("family", family, tuple(SIZES))
+        asked = {name: value for name, value in self.model.items() if name != "family"}
+        return from_mapping(SIZES[family], asked, where="model", decided={"vocabulary": 256})
 
     def new_model(self, data: SequenceData, seed: int) -> SequenceModel | TaskModel:
         """Return an untrained sequence model for a data set."""

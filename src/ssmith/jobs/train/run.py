@@ -26,7 +26,7 @@ from ssmith.evaluation import TASKS, OwnMetric, default_task, in_own_units, pred
 from ssmith.evaluation.metrics import Outcomes
 from ssmith.evaluation.perplexity import bits, window_losses
 from ssmith.families import SequenceModel, TaskModel, model_digest
-from ssmith.families.hf import accelerate_, engine, new_mamba, restore_
+from ssmith.families.hf import accelerate_, engine, new_language_model, restore_
 from ssmith.jobs.train.promises import check_wish, with_promises
 from ssmith.jobs.train.recipe import Recipe, Texts
 from ssmith.recordings import prepare
@@ -160,7 +160,7 @@ def _train_language(
 ) -> Trained:
     size, config = recipe.size(), recipe.language_fit(seed)
     texts = language_data(recipe.texts())
-    model = new_mamba(size, seed=seed).to(device)
+    model = new_language_model(size, seed=seed).to(device)
     engine = accelerate_(model)
     windows = validation_windows(texts.held_out, config.length)
 
@@ -209,7 +209,20 @@ def language_data(texts: Texts) -> LanguageData:
         "train": {**about, "tokens": len(train)},
         "held_out": {"name": held_out.name, "source": held_out.source, "sha256": held_out.sha256},
     }
+    if texts.recall:
+        train, facts["recall"] = _with_recall(train, texts)
     return LanguageData(train=train, held_out=held_out, facts=facts)
+
+
+def _with_recall(train: TokenStream, texts: Texts) -> tuple[TokenStream, dict[str, Any]]:
+    """Add texts of recall to a stream of bytes; the training cuts it into rows in a drawn order."""
+    item = data.Document(name="train", content=train.ids.to(torch.uint8).numpy().tobytes())
+    size = round(texts.recall * len(train))
+    made = data.recall_documents([item], size, longest=texts.recall_gap)
+    ids = data.stream_of(made, data.ByteTokenizer()).ids
+    facts = {"documents": len(made), "tokens": len(ids), "longest_gap": texts.recall_gap}
+    joined = torch.cat([train.ids, torch.zeros(1, dtype=ids.dtype), ids])
+    return TokenStream(ids=joined, text_bytes=torch.ones_like(joined)), facts
 
 
 def validation_windows(text: Text, length: int) -> TokenWindows:

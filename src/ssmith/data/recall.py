@@ -1,0 +1,169 @@
+"""Texts whose answer stands far back in them: what a state or a cache must have kept.
+
+Perplexity hardly shows whether a model recalls: few tokens of usual text need it. Three tasks,
+each a text with places that are asked: a copy of a random word, the values of random keys, and a
+pass key in unrelated text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from ssmith.core.checks import check_integer
+from ssmith.core.errors import InputError
+from ssmith.core.recall import Piece, Recalled, RecallRows, padded
+from ssmith.core.seeds import generator
+from ssmith.core.text import TokenStream
+from ssmith.core.tokenizer import Tokenizer
+from ssmith.data.documents import Document
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+DIGITS = "0123456789"
+COPY, ASSOCIATIVE, PASSKEY = "copy", "associative", "passkey"
+
+
+def _word(letters: str, length: int, draw: torch.Generator) -> str:
+    places = torch.randint(len(letters), (length,), generator=draw).tolist()
+    return "".join(letters[place] for place in places)
+
+
+def _copy(size: int, draw: torch.Generator) -> Recalled:
+    word = _word(LETTERS, size, draw)
+    return Recalled(
+        task=COPY,
+        kept=f"copy: {word}\n",
+        asked=(Piece(text="\ncopy: "), Piece(text=word, asked=True), Piece(text="\n")),
+    )
+
+
+def _associative(size: int, draw: torch.Generator) -> Recalled:
+    keys = torch.randperm(len(LETTERS) ** 2, generator=draw)[:size].tolist()
+    names = [LETTERS[key // len(LETTERS)] + LETTERS[key % len(LETTERS)] for key in keys]
+    values = [_word(LETTERS + DIGITS, 2, draw) for _ in names]
+    pieces = [Piece(text="\n")]
+    for place in torch.randperm(size, generator=draw).tolist():
+        pieces += [Piece(text=f"{names[place]}: "), Piece(text=values[place], asked=True)]
+        pieces.append(Piece(text="\n"))
+    kept = "".join(f"{name}: {value}\n" for name, value in zip(names, values, strict=True))
+    return Recalled(task=ASSOCIATIVE, kept=kept, asked=tuple(pieces))
+
+
+def _passkey(size: int, draw: torch.Generator) -> Recalled:
+    key = _word(DIGITS, size, draw)
+    return Recalled(
+        task=PASSKEY,
+        kept=f"The pass key is {key}. Remember it.\n",
+        asked=(Piece(text="\nThe pass key is "), Piece(text=key, asked=True), Piece(text=".\n")),
+    )
+
+
+_MAKERS: dict[str, tuple[Callable[[int, torch.Generator], Recalled], int, int]] = {
+    COPY: (_copy, 8, 32),
+    ASSOCIATIVE: (_associative, 2, 32),
+    PASSKEY: (_passkey, 5, 5),
+}
+"""By task: what makes a text of a size (letters, pairs, digits), its least and its largest size."""
+RECALL_TASKS = tuple(_MAKERS)
+USUAL_SIZES = {COPY: 16, ASSOCIATIVE: 16, PASSKEY: 5}
+
+
+def recall_texts(task: str, count: int, *, seed: int = 0, size: int = 0) -> list[Recalled]:
+    """Return texts of one task.
+
+    Args:
+        task: ``"copy"``, ``"associative"`` or ``"passkey"``.
+        count: how many, ≥ 1.
+        seed: the letters are drawn from it.
+        size: letters to copy, pairs of key and value, or digits of the pass key; 0 for 16, 16
+            and 5.
+
+    Raises:
+        InputError: if there is no such task, or the count or size is out of range.
+    """
+    if task not in _MAKERS:
+        raise InputError(f"recall task {task!r}", allowed=", ".join(RECALL_TASKS))
+    check_integer("count", count, at_least=1)
+    check_integer("size", size, at_least=0)
+    draw = generator(seed, "recall", task)
+    return [_MAKERS[task][0](size or USUAL_SIZES[task], draw) for _ in range(count)]
+
+
+def recall_rows(
+    task: str, tokenizer: Tokenizer, filler: TokenStream, *, count: int, length: int, seed: int = 0
+) -> RecallRows:
+    """Return texts of one task as token ids.
+
+    Args:
+        task: as in `recall_texts`.
+        tokenizer: the model's.
+        filler: text that fills the gaps, from drawn places on.
+        count: how many, ≥ 1.
+        length: tokens of each; a text without room for a gap has none, and may be longer.
+        seed: the letters and the places are drawn from it.
+    """
+    draw = generator(seed, "gaps", task)
+    ids, answers = [], []
+    for text in recall_texts(task, count, seed=seed):
+        before = [*tokenizer.begin, *tokenizer.encode(text.kept)]
+        pieces = [(piece.asked, tokenizer.encode(piece.text)) for piece in text.asked]
+        room = max(0, length - len(before) - sum(len(own) for _, own in pieces))
+        start = int(torch.randint(max(1, len(filler) - room), (1,), generator=draw))
+        gap = filler.ids[start : start + room].tolist()
+        asked, marks = 0, [0] * (len(before) + len(gap))
+        for is_asked, own in pieces:
+            asked += is_asked
+            marks += [asked * is_asked] * len(own)
+        ids.append([*before, *gap, *(token for _, own in pieces for token in own)])
+        answers.append(marks)
+    rows, lengths = padded(ids)
+    marked, _ = padded(answers)
+    return RecallRows(
+        task=task,
+        ids=rows,
+        lengths=lengths,
+        scored_from=(marked > 0).int().argmax(1),
+        answers=marked,
+        text_bytes=None,
+        vocabulary=tokenizer.vocabulary,
+        name=f"recall, {task}",
+        source="made texts, their gaps filled from the data",
+        details={"length": length, "seed": seed},
+    )
+
+
+def recall_documents(
+    items: Sequence[Document], size: int, *, longest: int, seed: int = 0
+) -> list[Document]:
+    """Return documents of recall to train on, of all tasks and many sizes and gaps.
+
+    The gaps hold pieces of other documents; their lengths are log-uniform, so that short ones,
+    which are learned first, are frequent.
+
+    Args:
+        items: documents that the gaps are filled from, at least one.
+        size: bytes to make, at least.
+        longest: longest gap in bytes, ≥ 16.
+        seed: everything is drawn from it.
+    """
+    draw = generator(seed, "recall documents")
+    made: list[Document] = []
+    held = 0
+    while held < size:
+        task = RECALL_TASKS[len(made) % len(RECALL_TASKS)]
+        make, least, most = _MAKERS[task]
+        extent = int(torch.randint(least, most + 1, (1,), generator=draw))
+        text = make(extent, draw).text(_filler(items, longest, draw))
+        made.append(Document(name=f"recall/{len(made)}", content=text.encode()))
+        held += len(made[-1].content)
+    return made
+
+
+def _filler(items: Sequence[Document], longest: int, draw: torch.Generator) -> str:
+    share = float(torch.rand(1, generator=draw))
+    length = round(16 * (longest / 16) ** share)
+    content = items[int(torch.randint(len(items), (1,), generator=draw))].content
+    start = int(torch.randint(max(1, len(content) - length), (1,), generator=draw))
+    # A cut inside a character loses it.
+    return content[start : start + length].decode(errors="ignore")
