@@ -76,7 +76,8 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
             path = PLACE / f"{'quick-' * quick}{name}"
             about = {"unit": unit, "share": share, "method": method}
             budget = Budget(unit, share, seed=seed, **settings)
-            rows.append(subject.row(path, budget, 8 if quick else SAMPLES, about))
+            windows = source.sample(8 if quick else SAMPLES, LENGTH, seed=seed)
+            rows.append(subject.row(path, budget, windows, about))
     return rows
 
 

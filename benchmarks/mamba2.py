@@ -1,23 +1,23 @@
-"""What a cut of the states of Mamba-2 costs, by every method: perplexity on two texts, no training.
+"""What a cut of the states of Mamba-2 costs, by every method: perplexity and recall, no training.
 
-A byte-level Mamba-2 (width 128, 4 layers, 8 heads of 32, 64 states) is trained here on the sources
-of Python's standard library and kept in ``.cache``; then half, three quarters and seven eighths of
-its states go, calibrated on windows of the text it was trained on, with several seeds. Measured is
-the increase of perplexity per byte on other windows, and its standard error over windows (of the
-mean over seeds). Every row is kept as it is measured. Quick: a smaller model, few steps, two
-methods.
+Half, three quarters and seven eighths of the states of ``embedded:python-mamba2`` go, calibrated on
+windows of Python sources, and in rows that say so on texts of recall as well, with several seeds.
+Measured are the increase of perplexity per byte on windows of other texts, with its standard error
+over windows (of the mean over seeds), and the share of answers that it still gives right of texts
+that ask what stood far back. Every row is kept as it is measured. Quick: a small model trained here
+for 40 steps, two methods, no recall.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import math
 import statistics
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,14 @@ from record import RESULTS, record
 from ssmith import api, spine
 from ssmith.core.budget import Budget
 from ssmith.core.files import read_json, write_json, write_text
-from ssmith.core.optional import require
+from ssmith.core.recall import RecallRows
 from ssmith.core.seeds import generator
+from ssmith.data import RECALL_TASKS, ByteTokenizer, recall_rows
 from ssmith.evaluation.perplexity import window_losses
+from ssmith.evaluation.recall import recall_of
+from ssmith.families import model_digest
+from ssmith.families.hf import new_language_model
+from ssmith.families.hf.create import Mamba2Size
 from ssmith.families.hf.engine import accelerate_
 from ssmith.surgery import prune_
 from trained import CACHE
@@ -38,7 +43,10 @@ from trained import CACHE
 PLACE = CACHE.parent / "mamba2"
 BYTES = "embedded:python-mamba"
 """Whose vocabulary, the 256 bytes, the model shares."""
+REFERENCE = "embedded:python-mamba2"
 TEXTS = {"Python": "stdlib:", "prose": "pydoc:"}
+RECALLED = {512: 64, 1024: 64, 4096: 16}
+"""Texts of each task of recall, by their length in tokens."""
 METHODS = {
     "balanced truncation": {"method": "balanced"},
     "greedy, output maps refitted": {},
@@ -51,23 +59,16 @@ METHODS = {
     "magnitude": {"method": "magnitude"},
     "random": {"method": "random"},
 }
+MIXED = ", texts of recall among the rows"
+METHODS |= {name + MIXED: METHODS[name] for name in ("balanced truncation", "GHOST")}
 QUICK = ("balanced truncation", "GHOST")
 SHARES = (0.5, 0.75, 0.875)
 LENGTH, SAMPLES, HELD, BATCH = 256, 32, 128, 8
 
 
-def built(*, groups: int, quick: bool) -> Any:
-    """Return a new model on the engine."""
-    transformers = require("transformers", extra="hf", purpose="a Mamba-2 to train")
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 64, "num_hidden_layers": 2} if quick else {
-        "hidden_size": 128, "num_hidden_layers": 4}  # fmt: skip
-    width = sizes["hidden_size"]
-    config = transformers.Mamba2Config(
-        vocab_size=256, state_size=64, head_dim=32, num_heads=2 * width // 32, n_groups=groups,
-        chunk_size=64, pad_token_id=0, bos_token_id=0, eos_token_id=0, **sizes,
-    )  # fmt: skip
-    model = transformers.Mamba2ForCausalLM(config)
+def small() -> nn.Module:
+    """Return a new small model on the engine."""
+    model = new_language_model(Mamba2Size(width=64, layers=2, states=64, head_width=32), seed=0)
     accelerate_(model)
     return model
 
@@ -105,21 +106,23 @@ class Subject:
     source: Any
     held: dict[str, Any]
     base: dict[str, Tensor]
+    asked: dict[str, RecallRows] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, dense: nn.Module, source: Any, like: Any, *, windows: int) -> Subject:
+    def of(
+        cls, dense: nn.Module, source: Any, like: Any, *, windows: int, asked: Any = None
+    ) -> Subject:
         held = {
             name: api.load_text(spec, like).windows(LENGTH).spread(windows)
             for name, spec in TEXTS.items()
         }
         base = {name: window_losses(dense, own) for name, own in held.items()}
-        return cls(dense=dense, source=source, held=held, base=base)
+        return cls(dense=dense, source=source, held=held, base=base, asked=asked or {})
 
-    def row(self, path: Path, budget: Budget, samples: int, about: dict[str, Any]) -> Any:
+    def row(self, path: Path, budget: Budget, windows: Any, about: dict[str, Any]) -> Any:
         """Return what a cut costs on every window; read where it was measured earlier."""
         if not path.is_file():
             model = copy.deepcopy(self.dense)
-            windows = self.source.sample(samples, LENGTH, seed=budget.seed)
             prune_(model, spine.plan(self.dense, budget, windows))
             lost = {
                 text: ((window_losses(model, own) - self.base[text]) / LENGTH).tolist()
@@ -127,10 +130,15 @@ class Subject:
             }
             dense = {text: float(own.mean()) / LENGTH for text, own in self.base.items()}
             row = {**about, "seed": budget.seed, "lost": lost, "dense": dense}
+            row["recall"] = self.recalled(model)
             write_json(path, row)
             shown = {text: f"{100 * statistics.mean(item):.2f}" for text, item in lost.items()}
             print(f"{about}, seed {budget.seed}: {shown} %", file=sys.stderr)
         return read_json(path)
+
+    def recalled(self, model: nn.Module) -> dict[str, float]:
+        """Return the share of answers that a model gives right, by task and length."""
+        return {name: item.value for name, item in recall_of(model, self.asked).items()}
 
 
 def tasks(seeds: int, *, quick: bool) -> Iterator[tuple[str, float, int]]:
@@ -141,26 +149,63 @@ def tasks(seeds: int, *, quick: bool) -> Iterator[tuple[str, float, int]]:
                 yield method, share, seed
 
 
-def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return one row per method, share, seed and text."""
-    torch.set_num_threads(1)
+def asked(like: nn.Module) -> dict[str, RecallRows]:
+    """Return texts of every task of recall at every length, with a seed that no training saw."""
+    filler = api.load_text(TEXTS["Python"], like).split("test")
+    return {
+        f"{task}, {length:,}": recall_rows(
+            task, ByteTokenizer(), filler, count=count, length=length, seed=1
+        )
+        for length, count in RECALLED.items()
+        for task in RECALL_TASKS
+    }
+
+
+def mixed(windows: Any, source: Any, seed: int) -> Any:
+    """Return windows of which the second half are texts of recall of the same length."""
+    half = len(windows) // 2
+    count = -(-half // len(RECALL_TASKS))
+    made = [
+        recall_rows(task, ByteTokenizer(), source.split("train"), count=count, length=LENGTH,
+                    seed=100 + seed).ids
+        for task in RECALL_TASKS
+    ]  # fmt: skip
+    ids = torch.cat([windows.ids[:half], torch.cat(made)[:half]])
+    return dataclasses.replace(windows, ids=ids, text_bytes=None)
+
+
+def measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Return one row per method, share and seed, and what the model recalls before any cut."""
+    torch.set_num_threads(options.threads)
     like = api.load(BYTES)
-    steps = 40 if options.quick else options.steps
-    source = api.load_text(TEXTS["Python"], like)
-    place = PLACE / f"model-g{options.groups}{'-quick' * options.quick}-{steps}"
-    make = partial(built, groups=options.groups, quick=options.quick)
-    dense = trained_model(source, place, make, steps)
-    subject = Subject.of(dense, source, like, windows=8 if options.quick else HELD)
+    source: Any = api.load_text(TEXTS["Python"], like)
+    if options.quick:
+        dense = trained_model(source, PLACE / "quick-40", small, 40)
+        subject = Subject.of(dense, source, like, windows=8)
+    else:
+        dense = api.load(options.model)
+        subject = Subject.of(dense, source, like, windows=HELD, asked=asked(like))
+    where = PLACE / f"{'quick-' * options.quick}{model_digest(dense)[:12]}"
     rows = []
     for method, share, seed in tasks(1 if options.quick else options.seeds, quick=options.quick):
-        name = f"g{options.groups}-{steps}-{method.replace(' ', '_')}-{share:g}-{seed}.json"
-        path = PLACE / f"{'quick-' * options.quick}{name}"
+        path = where / f"{method.replace(' ', '_')}-{share:g}-{seed}.json"
         if options.render and not path.is_file():
             continue
         budget = Budget("state", share, seed=seed, **METHODS[method])
-        count = 8 if options.quick else SAMPLES
-        rows.append(subject.row(path, budget, count, {"method": method, "share": share}))
-    return rows
+        windows = source.sample(8 if options.quick else SAMPLES, LENGTH, seed=seed)
+        if method.endswith(MIXED):
+            windows = mixed(windows, source, seed)
+        rows.append(subject.row(path, budget, windows, {"method": method, "share": share}))
+    return rows, dense_recall(subject, where)
+
+
+def dense_recall(subject: Subject, where: Path) -> dict[str, float]:
+    """Return what the model before any cut recalls; read where it was measured earlier."""
+    path = where / "dense.json"
+    if not path.is_file():
+        write_json(path, subject.recalled(subject.dense))
+    found: dict[str, float] = read_json(path)
+    return found
 
 
 def increase(rows: list[dict[str, Any]], method: str, share: float, text: str) -> list[float]:
@@ -179,40 +224,58 @@ def row_of(name: str, cells: list[list[float]]) -> str:
     return f"| {name} | " + " | ".join(shown) + " |"
 
 
-def table(rows: list[dict[str, Any]], groups: int) -> str:
-    """Render the rows as Markdown."""
+def table(rows: list[dict[str, Any]], dense: dict[str, float]) -> str:
+    """Render the rows as Markdown; ``dense`` is what the model before any cut recalls."""
     seeds = sorted({row["seed"] for row in rows})
-    dense = ", ".join(f"{value:.3f} on {name}" for name, value in rows[0]["dense"].items())
+    nats = ", ".join(f"{value:.3f} on {name}" for name, value in rows[0]["dense"].items())
     lines = [
         f"Increase of perplexity per byte in per cent, ± standard error over {HELD} windows of "
-        f"{LENGTH} bytes, of a byte-level Mamba-2 (width 128, 4 layers, 64 states, {groups} "
-        f"group{'s' * (groups > 1)}; dense: {dense} nats per byte). Mean over calibration seeds "
-        f"{seeds}, {SAMPLES} windows of Python each. One small model that was trained for "
-        "minutes: read the ratios.",
+        f"{LENGTH} bytes, of `{REFERENCE}` (dense: {nats} nats per byte). Mean over calibration "
+        f"seeds {seeds}, {SAMPLES} windows of Python each.",
     ]
+    head = " | ".join(f"{share:.1%}" for share in SHARES)
     for text in TEXTS:
-        lines += [
-            "",
-            f"| {text}: states removed | " + " | ".join(f"{s:.1%}" for s in SHARES) + " |",
-        ]
-        lines.append("|---" * (1 + len(SHARES)) + "|")
+        lines += ["", f"| {text}: states removed | {head} |", "|---" * (1 + len(SHARES)) + "|"]
         for method in METHODS:
             cells = [increase(rows, method, share, text) for share in SHARES]
             lines.append(row_of(method, cells))
+    lines += [
+        "",
+        "What perplexity hides: answers given right, in per cent, of texts that ask what stood far "
+        "back (a word to copy, 16 keys and values, a pass key), by the length in bytes; "
+        "mean over the same seeds (least … largest).",
+    ]
+    for share in SHARES:
+        lines += ["", f"| {share:.1%} of states removed | " + " | ".join(dense) + " |"]
+        lines += ["|---" * (1 + len(dense)) + "|"]
+        lines.append("| *dense* | " + " | ".join(f"{100 * v:.0f}" for v in dense.values()) + " |")
+        for method in METHODS:
+            shown = " | ".join(recall_cell(rows, method, share, name) for name in dense)
+            lines.append(f"| {method} | {shown} |")
     return "\n".join(lines) + "\n"
+
+
+def recall_cell(rows: list[dict[str, Any]], method: str, share: float, name: str) -> str:
+    """Render what is recalled after a cut: mean, least and largest over seeds."""
+    own = [100 * row["recall"][name] for row in rows
+           if (row["method"], row["share"]) == (method, share)]  # fmt: skip
+    if not own:
+        return "not measured"
+    spread = f" ({min(own):.0f} … {max(own):.0f})" if max(own) - min(own) >= 1 else ""
+    return f"{statistics.mean(own):.0f}{spread}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", type=int, default=3, help="calibration seeds")
-    parser.add_argument("--steps", type=int, default=1200, help="training steps")
-    parser.add_argument("--groups", type=int, default=1, help="groups of heads")
+    parser.add_argument("--model", default=REFERENCE, help="a Mamba-2 that reads bytes")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--render", action="store_true", help="only from rows that are there")
     options = parser.parse_args()
-    rows = measure(options)
+    rows, dense = measure(options)
     if not options.quick:
-        write_text(RESULTS / "mamba2.md", table(rows, options.groups))
+        write_text(RESULTS / "mamba2.md", table(rows, dense))
     summary = {
         f"{method}, {share:g}, {text}": round(found[0], 3)
         for method in METHODS
@@ -225,7 +288,7 @@ def main() -> None:
         if len(both) < len(QUICK):
             continue
         summary[f"balanced against GHOST, 0.75, {text}"] = round(both[0] / both[1], 3)
-    record("mamba2", {"rows": rows}, summary, quick=options.quick)
+    record("mamba2", {"rows": rows, "recall": dense}, summary, quick=options.quick)
 
 
 if __name__ == "__main__":
