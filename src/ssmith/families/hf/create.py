@@ -187,43 +187,47 @@ def new_language_model(size: LanguageSize, *, seed: int) -> nn.Module:
 
 def new_mamba(size: MambaSize, *, seed: int) -> nn.Module:
     """Build a Mamba language model with random weights (see `new_language_model`)."""
-    return _made("Mamba", seed, state_size=size.states, expand=size.expand,
-                 rescale_prenorm_residual=True, **_common(size), conv_kernel=size.conv)  # fmt: skip
+    settings = {
+        **_common(size),
+        "state_size": size.states,
+        "expand": size.expand,
+        "conv_kernel": size.conv,
+        "rescale_prenorm_residual": True,
+    }
+    return _made("Mamba", settings, seed)
 
 
 def _new_mamba2(size: Mamba2Size, seed: int) -> nn.Module:
-    return _made(
-        "Mamba2",
-        seed,
-        state_size=size.states,
-        expand=size.expand,
-        head_dim=size.head_width,
-        num_heads=size.heads,
-        n_groups=size.groups,
-        conv_kernel=size.conv,
-        rescale_prenorm_residual=True,
+    settings = {
         **_common(size),
         **_ENDS,
-    )
+        "state_size": size.states,
+        "expand": size.expand,
+        "head_dim": size.head_width,
+        "num_heads": size.heads,
+        "n_groups": size.groups,
+        "conv_kernel": size.conv,
+        "rescale_prenorm_residual": True,
+    }
+    return _made("Mamba2", settings, seed)
 
 
 def _new_hybrid(size: HybridSize, seed: int) -> nn.Module:
-    return _made(
-        "Bamba",
-        seed,
-        attn_layer_indices=list(size.attention),
-        intermediate_size=size.neurons,
-        num_attention_heads=size.query_heads,
-        num_key_value_heads=size.kv_heads,
-        mamba_d_state=size.states,
-        mamba_expand=size.expand,
-        mamba_d_head=size.head_width,
-        mamba_n_heads=size.heads,
-        mamba_n_groups=size.groups,
-        mamba_d_conv=size.conv,
+    settings = {
         **_common(size),
         **_ENDS,
-    )
+        "attn_layer_indices": list(size.attention),
+        "intermediate_size": size.neurons,
+        "num_attention_heads": size.query_heads,
+        "num_key_value_heads": size.kv_heads,
+        "mamba_d_state": size.states,
+        "mamba_expand": size.expand,
+        "mamba_d_head": size.head_width,
+        "mamba_n_heads": size.heads,
+        "mamba_n_groups": size.groups,
+        "mamba_d_conv": size.conv,
+    }
+    return _made("Bamba", settings, seed)
 
 
 _ENDS = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
@@ -240,7 +244,7 @@ def _common(size: LanguageSize) -> dict[str, Any]:
     }
 
 
-def _made(name: str, seed: int, **settings: Any) -> nn.Module:
+def _made(name: str, settings: dict[str, Any], seed: int) -> nn.Module:
     transformers = require("transformers", extra="hf", purpose=f"a {name} language model")
     config = getattr(transformers, f"{name}Config")(**settings)
     with seeded(seed, "initial values"):
