@@ -1,5 +1,6 @@
 """Pruned Hugging Face models on disk: what opens them, what refuses them, and block by block."""
 
+import filecmp
 import json
 import shutil
 
@@ -10,8 +11,6 @@ from safetensors.torch import load_file, save_file
 from helpers.selective import windows_of
 from helpers.tiny_mamba import tiny, tokens
 from ssmith import artefact, spine, surgery
-from ssmith.artefact.blockwise import DirectoryBlocks
-from ssmith.artefact.configs import read_any_config
 from ssmith.artefact.sidecar import BESIDE, SIDECAR
 from ssmith.core.budget import Budget
 from ssmith.core.errors import ArtefactError, UnsupportedError
@@ -201,24 +200,17 @@ def as_mamba_ssm(place, model):
     save_file(tensors, place / "model.safetensors")
 
 
-@pytest.mark.parametrize("name", [*NAMES, "mamba_ssm"])
-def test_block_by_block_from_disk_gives_the_same_model(name, tmp_path, toy_text):
-    model = tiny("mamba" if name == "mamba_ssm" else name, num_hidden_layers=3)
-    if name == "mamba_ssm":
-        as_mamba_ssm(tmp_path / "dense", model)
-    else:
-        model.save_pretrained(tmp_path / "dense", max_shard_size="20kB")
+def test_a_checkpoint_of_mamba_ssm_is_read_by_block(tmp_path, toy_text):
+    as_mamba_ssm(tmp_path / "dense", tiny("mamba", num_hidden_layers=3))
     said = []
-    whole = prune(task(tmp_path / "dense", tmp_path / "whole"), say=said.append)
-    by_block = prune(
+    prune(task(tmp_path / "dense", tmp_path / "whole"), say=said.append)
+    prune(
         task(tmp_path / "dense", tmp_path / "blocks", work_dir=tmp_path / "w", from_disk=True),
         say=said.append,
     )
-    assert whole.receipt.removed == by_block.receipt.removed
-    assert whole.receipt.details == by_block.receipt.details
     assert sum("portable: yes" in line for line in said) == 2
-    digests = [model_digest(artefact.load(tmp_path / out)) for out in ("whole", "blocks")]
-    assert digests[0] == digests[1]
+    name = "model.safetensors"
+    assert filecmp.cmp(tmp_path / "whole" / name, tmp_path / "blocks" / name, shallow=False)
     assert all(check.passed for check in artefact.verify(tmp_path / "blocks"))
     stock = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "blocks")
     ids = tokens(2, 20)
@@ -226,42 +218,12 @@ def test_block_by_block_from_disk_gives_the_same_model(name, tmp_path, toy_text)
     assert (logits(stock, ids, stock=True) - found).abs().max() < 2e-5
 
 
-def test_no_more_than_one_block_is_in_memory_at_a_time(tmp_path, toy_text, monkeypatch):
-    tiny("mamba", num_hidden_layers=4).save_pretrained(tmp_path / "dense")
-    blocks = DirectoryBlocks(tmp_path / "dense", read_any_config(tmp_path / "dense"))
-    one = sum(value.numel() for value in blocks.state(blocks.layers[0]).tensors.values())
-    held, peak = {}, [0]
-    real = DirectoryBlocks.tensor
-
-    class Counted:
-        def __init__(self, tensor):
-            held[id(self)] = tensor.numel()
-            peak[0] = max(peak[0], sum(held.values()))
-
-        def __del__(self):
-            held.pop(id(self), None)
-
-    def counting(self, name):
-        found = real(self, name)
-        # Alive exactly as long as the tensor that was read.
-        found.counted = Counted(found)
-        return found
-
-    monkeypatch.setattr(DirectoryBlocks, "tensor", counting)
-    prune(
-        task(tmp_path / "dense", tmp_path / "out", work_dir=tmp_path / "w", from_disk=True),
-        say=lambda line: None,
-    )
-    embedding = 61 * 20
-    assert 0 < peak[0] <= 2 * one + 2 * embedding
-
-
 def test_blocks_of_unequal_layers_are_refused_before_work(tmp_path, toy_text):
     model = tiny("mamba")
     site = next(iter(sites(model).values()))
     site.cut_(site.coupling("state"), torch.arange(5) < 2)
     artefact.save(model, tmp_path / "unequal")
-    with pytest.raises(UnsupportedError, match="unequal numbers of states"):
+    with pytest.raises(UnsupportedError, match="unequal numbers of units"):
         prune(
             task(tmp_path / "unequal", tmp_path / "out", work_dir=tmp_path / "w", from_disk=True),
             say=lambda line: None,

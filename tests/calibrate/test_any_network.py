@@ -249,6 +249,9 @@ class Odd(nn.Module):
         if self.why == "other masks":
             mask = torch.ones(*x.shape[:2], 1, dtype=torch.bool)
             return second(first(x, mask), mask & (x[..., :1] > 0))
+        if self.why == "masks of blocks":
+            handed = first(x, torch.ones(*x.shape[:2], 1, dtype=torch.bool))
+            return second(handed, handed[..., :1] > 0)
         if self.why == "something between":
             return second(2 * first(x, None), None)
         return second(first(x, None), None) if self.why == "chain" else first(second(x, None), None)
@@ -256,7 +259,8 @@ class Odd(nn.Module):
 
 @pytest.mark.parametrize(
     ("why", "kind"),
-    [("chain", Chain), ("twice", Network), ("other masks", Network), ("other order", Network),
+    [("chain", Chain), ("twice", Network), ("other masks", Chain), ("other order", Network),
+     ("masks of blocks", Network),
      ("something between", Network)],
 )  # fmt: skip
 def test_only_what_proves_to_be_a_chain_is_taken_for_one(why, kind):

@@ -1,6 +1,7 @@
 """``ssmith prune``: what it leaves, what it says, and what it refuses."""
 
 import json
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -109,7 +110,7 @@ def test_the_same_command_goes_on_from_its_working_directory(place, ssmith, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("ssmith.jobs.prune.Assembly.write", killed)
+        patch.setattr(import_module("ssmith.artefact.save"), "write_streamed", killed)
         assert prune(ssmith, *words).code == 130
     assert not (place / "small").exists()
     assert prune(ssmith, *words).code == 0

@@ -1,336 +1,257 @@
-"""Models larger than memory: blocks read one by one, and written back shard by shard."""
+"""Models larger than memory: opened without their weights, which are read part by part."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cached_property
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from ssmith.artefact import hugging_face
-from ssmith.artefact.card import LANGUAGE, card
-from ssmith.artefact.layout import CARD, INDEX, seal
-from ssmith.artefact.portable import by_trial
-from ssmith.artefact.sidecar import (
-    ADDED_NAMES,
-    SIDECAR,
-    MaskFacts,
-    Sidecar,
-    sites_in,
-)
-from ssmith.artefact.weights import files_of, packed, shapes_in
+from ssmith.artefact.restore import finish_
+from ssmith.artefact.sidecar import SIDECAR, Sidecar
+from ssmith.artefact.weights import check_finite, check_same, files_of, shapes_in
 from ssmith.core.errors import ArtefactError, UnsupportedError
-from ssmith.core.files import write_bytes, write_json, write_text
 from ssmith.core.optional import require
-from ssmith.families import stock_configs, sync_config_
-from ssmith.families.hf.native import skeleton
-from ssmith.families.registry import find_selective, tensors_digest
-from ssmith.families.state import SiteState, restore_
+from ssmith.families.absent import give_source_, parts_of, source_of
+from ssmith.families.hf.native import skeleton as native_skeleton
 
-_EMBEDDING = "backbone.embeddings.weight"
-_HEAD = "lm_head.weight"
-_NAMES = {_EMBEDDING: "backbone.embedding.weight"}
+_EMBEDDING = ("backbone.embedding.weight", "backbone.embeddings.weight")
+"""What mamba_ssm calls it, and transformers."""
 
 
-@dataclass(frozen=True)
-class DirectoryBlocks:
-    """The blocks of a model that stays on disk.
+def open_absent(directory: Path, content: dict[str, Any]) -> Any:
+    """Open a language model without its weights, which stay on disk.
 
     Args:
-        directory: of a Hugging Face model of type mamba or falcon_mamba, or a mamba_ssm
-            checkpoint.
+        directory: of a Hugging Face model, or a mamba_ssm checkpoint.
         content: its configuration.
+
+    Returns:
+        The model, in evaluation mode; every tensor has a shape and no memory. What there is to
+        refuse is refused by its source's ``check``.
+    """
+    sidecar = Sidecar.read(directory) if (directory / SIDECAR).is_file() else None
+    alike = sidecar is None or (sidecar.plain and not sidecar.added)
+    transformers = require("transformers", extra="hf", purpose="a language model")
+    places = {name: path for path in files_of(directory) for name in shapes_in(path)}
+    with hugging_face.quiet(transformers):
+        if "model_type" in content:
+            hugging_face.check_sizes(directory, content)
+            model, conversions = _stock(transformers, directory, places)
+        else:
+            model, conversions = _native(content, directory, places), []
+        stored = _Stored(
+            directory=directory, places=places, shell=copy.deepcopy(model),
+            conversions=conversions, alike=alike,
+        )  # fmt: skip
+        model._weight_conversions = stored.conversions_used()
+    give_source_(model.eval(), stored.read, stored.check)
+    if sidecar is not None and alike:
+        _give_masks_(model, sidecar, directory)
+    return model
+
+
+def bytes_of(directory: Path, model: nn.Module) -> tuple[int, int]:
+    """Return the bytes of all weights as they are stored, and those of the largest part."""
+    every = [model.get_submodule(name) for part in parts_of(model) for name in part]
+    largest = max(
+        sum(value.numel() * value.element_size() for value in part.state_dict().values())
+        for part in every
+    )
+    return sum(path.stat().st_size for path in files_of(directory)), largest
+
+
+def _stock(transformers: Any, directory: Path, places: Mapping[str, Path]) -> tuple[Any, list[Any]]:
+    """Build a model of transformers as `from_pretrained` does, but for its weights."""
+    config = hugging_face.config_of(transformers, directory)
+    dtype = getattr(config, "dtype", None)
+    if dtype is None:
+        dtype = _first_dtype(places)
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
+    for pattern, kept in model._get_dtype_plan(dtype).items():
+        for name, value in model.state_dict(keep_vars=True).items():
+            if re.search(pattern, name):
+                value.data = value.data.to(kept)
+    for name, value in list(model.named_non_persistent_buffers()):
+        owner, _, last = name.rpartition(".")
+        model.get_submodule(owner)._buffers[last] = torch.empty_like(value, device="cpu")
+    # What is no weight is computed as transformers does; parameters have no memory to be written.
+    model.initialize_weights()
+    with suppress(OSError):
+        model.generation_config = transformers.GenerationConfig.from_pretrained(
+            directory, local_files_only=True
+        )
+    return model, _inner("conversion_mapping").get_model_conversion_mapping(model)
+
+
+def _inner(name: str) -> Any:
+    """Return a room of transformers that turns stored tensors into a model's, and back."""
+    return require(f"transformers.{name}", extra="hf", purpose="a language model")
+
+
+def _native(content: dict[str, Any], directory: Path, places: Mapping[str, Path]) -> Any:
+    with torch.device("meta"):
+        model: Any = native_skeleton(content)
+    model.config.name_or_path = str(directory)
+    return model.to(_first_dtype(places))
+
+
+def _first_dtype(places: Mapping[str, Path]) -> torch.dtype:
+    name, path = next(iter(places.items()))
+    with safe_open(path, framework="pt") as file:
+        found: torch.dtype = file.get_slice(name)[:0].dtype
+    return found
+
+
+def _give_masks_(model: nn.Module, sidecar: Sidecar, directory: Path) -> None:
+    """Give a model the masks of earlier cuts, and its parts when they are read."""
+
+    def masked_(name: str, part: nn.Module) -> None:
+        finish_(part, _inside(sidecar, f"{name}."), directory)
+
+    finish_(model, sidecar, directory)
+    source = source_of(model)
+    assert source is not None
+    source.changed_by(masked_)
+
+
+def _inside(sidecar: Sidecar, place: str) -> Sidecar:
+    """Return what a sidecar says of one part, by names as seen from it."""
+
+    def own(given: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name.removeprefix(place): value
+            for name, value in given.items()
+            if name.startswith(place)
+        }
+
+    return replace(
+        sidecar,
+        sites=own(sidecar.sites), masked=own(sidecar.masked), masks=own(sidecar.masks),
+    )  # fmt: skip
+
+
+@dataclass
+class _Stored:
+    """Tensors on disk by their names in a model.
+
+    ``places`` are the files by stored name; ``shell`` is a model without memory that what is read
+    passes through; ``conversions`` are transformers' own, from stored names to those of the model;
+    ``alike`` says whether the configuration knows all sizes and tensors.
     """
 
     directory: Path
-    content: dict[str, Any]
+    places: Mapping[str, Path]
+    shell: Any
+    conversions: list[Any]
+    alike: bool
+    keys: dict[str, list[str]] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
 
-    @cached_property
-    def skeleton(self) -> Any:
-        """The model without weights: every tensor has a shape and no memory."""
-        transformers = require("transformers", extra="hf", purpose="a selective model")
-        with torch.device("meta"), hugging_face.quiet(transformers):
-            if "model_type" not in self.content:
-                return skeleton(self.content)
-            settings = transformers.AutoConfig.from_pretrained(
-                self.directory, local_files_only=True, trust_remote_code=False
-            )
-            return transformers.AutoModelForCausalLM.from_config(settings)
+    def __post_init__(self) -> None:
+        """Find out which stored tensors each tensor of the model is made of."""
+        loading = _inner("core_model_loading")
+        renamings = [x for x in self.conversions if isinstance(x, loading.WeightRenaming)]
+        converters = [x for x in self.conversions if isinstance(x, loading.WeightConverter)]
+        there = self.shell.state_dict()
+        for key in self.places:
+            name = loading.rename_source_key(
+                self._named(key), renamings, converters, self.shell.base_model_prefix, there
+            )[0]
+            self.keys.setdefault(name if name in there else key, []).append(key)
+        # A tensor with several names is stored under one of them.
+        state = self.shell.state_dict(keep_vars=True)
+        names: dict[int, str] = {}
+        for name in sorted(state, key=lambda name: name not in self.keys):
+            names.setdefault(id(state[name]), name)
+        self.first = {name: names[id(value)] for name, value in state.items()}
 
-    @cached_property
-    def layers(self) -> tuple[str, ...]:
-        """Dotted names of the mixers, in the order they run."""
-        return tuple(find_selective(self.skeleton))
-
-    @property
-    def lasting(self) -> bool:
-        """False: what a block becomes is for the walk to keep."""
-        return False
-
-    @cached_property
-    def sidecar(self) -> Sidecar | None:
-        """What earlier cuts mean, if there were any."""
-        return Sidecar.read(self.directory) if (self.directory / SIDECAR).is_file() else None
-
-    @cached_property
-    def places(self) -> dict[str, Path]:
-        """The file of every tensor, by its name in transformers."""
-        found: dict[str, Path] = {}
-        for path in files_of(self.directory):
-            found |= dict.fromkeys(shapes_in(path), path)
-        return found
+    def conversions_used(self) -> list[Any]:
+        """Return the conversions that stored names needed: a model is saved through the same."""
+        return [item for item in self.conversions if item.was_used()]
 
     def check(self) -> None:
-        """Raise unless every tensor of the model is there, with its shape.
-
-        Raises:
-            ArtefactError: if one is not.
-            UnsupportedError: if layers hold unequal numbers of states, or offsets.
-        """
-        if self.sidecar is not None and (self.sidecar.added or not self.sidecar.plain):
+        """Raise unless the model's tensors are stored, each with its shape, and no others."""
+        if not self.alike:
             raise UnsupportedError(
-                f"{self.directory}: its layers hold unequal numbers of states or offsets, and "
+                f"{self.directory}: its layers hold unequal numbers of units or offsets, and "
                 "blocks are read one by one only where they are alike",
                 next_step="prune it in memory",
             )
-        for name, wanted in self.skeleton.state_dict().items():
-            if name == _HEAD and self._name(name) not in self.places:
-                continue
-            shape = self._shape(name)
-            if shape != tuple(wanted.shape):
+        ignored = self.shell._keys_to_ignore_on_load_unexpected or ()
+        there = self.shell.state_dict()
+        given, wanted = {}, {}
+        for name, value in there.items():
+            own = self.keys.get(self.first[name])
+            if own is None:
+                wanted[name] = tuple(value.shape)
+            elif own == [name]:
+                wanted[name] = tuple(value.shape)
+                given[name] = shapes_in(self.places[name])[name]
+        for name in self.keys:
+            if name not in there and not any(re.search(item, name) for item in ignored):
+                given[name] = ()
+        check_same(given, wanted, self.directory)
+
+    def read(self, names: Collection[str]) -> dict[str, Tensor]:
+        """Read tensors of the model."""
+        firsts = {name: self.first[name] for name in names}
+        transformers = require("transformers", extra="hf", purpose="a language model")
+        with ExitStack() as stack:
+            files: dict[Path, Any] = {}
+            slices = {}
+            for first in dict.fromkeys(firsts.values()):
+                for key in self.keys[first]:
+                    path = self.places[key]
+                    if path not in files:
+                        files[path] = stack.enter_context(safe_open(path, framework="pt"))
+                    slices[self._named(key)] = files[path].get_slice(key)
+            stack.enter_context(hugging_face.quiet(transformers))
+            stack.enter_context(self._emptied_after(firsts.values()))
+            settings = _inner("modeling_utils").LoadStateDictConfig(
+                dtype=self.shell.dtype, weight_mapping=copy.deepcopy(self.conversions)
+            )
+            load = _inner("core_model_loading").convert_and_load_state_dict_in_model
+            report, _ = load(self.shell, slices, settings)
+            wrong = [*report.mismatched_keys, *report.conversion_errors]
+            if wrong:
                 raise ArtefactError(
-                    f"{self.directory}: {name} is {shape}, not {tuple(wanted.shape)}",
+                    f"{self.directory}: {wrong[0]} does not fit its configuration",
                     next_step="the files do not belong together; restore them from their source",
                 )
-
-    def tensor(self, name: str) -> Tensor:
-        """Read one tensor by its name in transformers; a tied head is the embedding."""
-        stored = self._name(name)
-        if stored not in self.places and name == _HEAD:
-            stored = self._name(_EMBEDDING)
-        with safe_open(self.places[stored], framework="pt") as file:
-            found: Tensor = file.get_tensor(stored)
-        return found
-
-    def embed(self, ids: Int64[Tensor, "b l"]) -> Float[Tensor, "b l m"]:
-        """Return what the first block is given."""
-        return self.tensor(_EMBEDDING)[ids]
+            # A copy lies as torch lays out its own memory, on which products depend bit for bit.
+            found = {
+                first: self.shell.get_parameter_or_buffer(first).detach().clone()
+                for first in dict.fromkeys(firsts.values())
+            }
+        check_finite(found, self.directory)
+        return {name: found[first] for name, first in firsts.items()}
 
     @contextmanager
-    def block(self, index: int) -> Iterator[nn.Module]:
-        """Read a block, and let go of it afterwards."""
-        layer = self.layers[index]
-        block = copy.deepcopy(self.skeleton.get_submodule(block_of(layer)))
-        inside = layer.removeprefix(block_of(layer) + ".")
-        for name, _ in list(block.named_parameters()):
-            owner, _, parameter = name.rpartition(".")
-            if not name.startswith(inside + "."):
-                value = self.tensor(f"{block_of(layer)}.{name}")
-                setattr(block.get_submodule(owner), parameter, nn.Parameter(value))
-        restore_(block.get_submodule(inside), self.state(layer))
-        yield block.eval()
+    def _emptied_after(self, names: Collection[str]) -> Iterator[None]:
+        """Give the shell its tensors without memory back after the block."""
+        before = {}
+        for name in names:
+            path, _, last = name.rpartition(".")
+            owner = self.shell.get_submodule(path)
+            kind = owner._parameters if last in owner._parameters else owner._buffers
+            before[name] = (kind, last, kind[last])
+        try:
+            yield
+        finally:
+            for kind, last, value in before.values():
+                kind[last] = value
 
-    def state(self, layer: str) -> SiteState:
-        """Read everything a mixer is."""
-        place = layer + "."
-        names = [name for name in self.skeleton.state_dict() if name.startswith(place)]
-        tensors = {name.removeprefix(place): self.tensor(name) for name in names}
-        if self.sidecar is None:
-            return SiteState(tensors=tensors)
-        masks = {
-            name.removeprefix(place): mask
-            for name, mask in self.sidecar.masks.items()
-            if name.startswith(place)
-        }
-        fills = {name: self.sidecar.masked[place + name].fill for name in masks}
-        facts = self.sidecar.sites.get(layer)
-        return SiteState(
-            tensors=tensors, masks=masks, fills=fills,
-            semantics=None if facts is None else facts.semantics,
-        )  # fmt: skip
-
-    def digest(self, offsets: Mapping[str, Tensor] | None = None) -> str:
-        """Return the digest `model_digest` would return for the loaded model.
-
-        Args:
-            offsets: tensors of the model that stand beside its weights.
-
-        Returns:
-            The digest.
-        """
-        added = offsets or {}
-        names = sorted([*self.skeleton.state_dict(), *added])
-        return tensors_digest(
-            (name, added[name] if name in added else self.tensor(name)) for name in names
-        )
-
-    def block_bytes(self) -> int:
-        """Return the bytes of the first block's weights."""
-        place = block_of(self.layers[0]) + "."
-        names = [name for name in self.skeleton.state_dict() if name.startswith(place)]
-        return sum(value.numel() * value.element_size() for value in map(self.tensor, names))
-
-    def model_bytes(self) -> int:
-        """Return the bytes of all weights as they are stored."""
-        return sum(path.stat().st_size for path in set(self.places.values()))
-
-    def _name(self, name: str) -> str:
-        """Return the name a tensor has in the files."""
-        other = _NAMES.get(name)
-        return other if other is not None and name not in self.places else name
-
-    def _shape(self, name: str) -> tuple[int, ...]:
-        stored = self._name(name)
-        if stored not in self.places:
-            raise ArtefactError(
-                f"{self.directory}: the weights lack {name}", next_step="restore them"
-            )
-        with safe_open(self.places[stored], framework="pt") as file:
-            return tuple(file.get_slice(stored).get_shape())
-
-
-def block_of(layer: str) -> str:
-    """Return the dotted name of the block that owns a mixer."""
-    return layer.rpartition(".")[0]
-
-
-@dataclass(frozen=True)
-class _BlockMasks(Mapping[str, Tensor]):
-    """The masks of all mixers, each read when it is asked for."""
-
-    names: dict[str, tuple[str, str]]
-    states: Mapping[str, SiteState]
-
-    def __getitem__(self, name: str) -> Tensor:
-        layer, inner = self.names[name]
-        return self.states[layer].masks[inner]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Assembly:
-    """A pruned model whose mixers lie in a working directory.
-
-    Args:
-        blocks: the model before.
-        states: what became of each mixer.
-        parent: digest of the model before.
-    """
-
-    blocks: DirectoryBlocks
-    states: Mapping[str, SiteState]
-    parent: str
-
-    def write(
-        self, scratch: Path, *, facts: Mapping[str, Any], files: Mapping[str, str | bytes]
-    ) -> str:
-        """Write the model into a directory that is being made, one shard per block.
-
-        Args:
-            scratch: the directory.
-            facts: for the card.
-            files: further files by name.
-
-        Returns:
-            The digest of the pruned model.
-        """
-        after = copy.deepcopy(self.blocks.skeleton)
-        added = self._written(scratch, after)
-        sync_config_(after, stock_configs(self.blocks.skeleton))
-        after.config.save_pretrained(scratch)
-        hugging_face.settle_config(scratch)
-        content = self.blocks.content | {"model_type": after.config.model_type}
-        names = {
-            f"{layer}.{name}": (layer, name)
-            for layer, state in self.states.items()
-            for name in state.masks
-        }
-        sites = sites_in(after)
-        plain, sentence = by_trial(after, sites, added)
-        sidecar = Sidecar(
-            model=f"{type(after).__module__}.{type(after).__qualname__}",
-            sites=sites,
-            masked={name: self._mask_facts(*place) for name, place in names.items()},
-            shared=self._shared(),
-            plain=plain,
-            portable=sentence,
-            parameters=sum(item.numel() for item in after.parameters()),
-            digest=DirectoryBlocks(scratch, content).digest(added),
-            parent=self.parent,
-            masks=_BlockMasks(names, self.states),
-            added=added,
-        )
-        sidecar.write(scratch)
-        hugging_face.copy_tokenizer(self.blocks.directory, scratch)
-        write_text(scratch / CARD, card(sidecar, facts, hub=LANGUAGE))
-        seal(scratch, files)
-        return sidecar.digest
-
-    def _written(self, scratch: Path, after: nn.Module) -> dict[str, Tensor]:
-        """Write the shards, and give a model without memory the sizes of what is in them.
-
-        Args:
-            scratch: the directory.
-            after: the model before, on the meta device; changed in place.
-
-        Returns:
-            What blocks hold beside stock tensors.
-        """
-        total, shards = 0, len(self.blocks.layers) + 1
-        places: dict[str, str] = {}
-        added: dict[str, Tensor] = {}
-        for number in range(shards):
-            file = f"model-{number + 1:05}-of-{shards:05}.safetensors"
-            layer = "" if number == 0 else self.blocks.layers[number - 1]
-            tensors = self._inside(layer, after, added) if layer else self._outside()
-            write_bytes(scratch / file, packed(tensors, {"format": "pt"}))
-            places |= dict.fromkeys(tensors, file)
-            total += sum(value.numel() * value.element_size() for value in tensors.values())
-        write_json(scratch / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
-        return added
-
-    def _inside(self, layer: str, after: nn.Module, added: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the stock tensors of a block, and resize it in a model without memory."""
-        state = self.states[layer]
-        sizes = {name: value.to("meta") for name, value in state.tensors.items()}
-        restore_(after.get_submodule(layer), replace(state, tensors=sizes, masks={}, fills={}))
-        tensors = {
-            name: self.blocks.tensor(name)
-            for name in self.blocks.skeleton.state_dict()
-            if name.startswith(block_of(layer) + ".") and not name.startswith(layer + ".")
-        }
-        tensors |= {f"{layer}.{name}": value for name, value in state.tensors.items()}
-        for name in [name for name in tensors if name.rpartition(".")[2] in ADDED_NAMES]:
-            added[name] = tensors.pop(name)
-        return tensors
-
-    def _mask_facts(self, layer: str, name: str) -> MaskFacts:
-        state = self.states[layer]
-        return MaskFacts(shape=tuple(state.masks[name].shape), fill=float(state.fills[name]))
-
-    def _shared(self) -> dict[str, str]:
-        tied = getattr(self.blocks.skeleton.config, "tie_word_embeddings", True)
-        there = _HEAD in self.blocks.skeleton.state_dict()
-        return {_HEAD: _EMBEDDING} if tied and there else {}
-
-    def _outside(self) -> dict[str, Tensor]:
-        """Return the tensors of no block; a tied head is not stored twice."""
-        inside = tuple(block_of(layer) + "." for layer in self.blocks.layers)
-        return {
-            name: self.blocks.tensor(name)
-            for name in self.blocks.skeleton.state_dict()
-            if not name.startswith(inside) and name not in self._shared()
-        }
+    def _named(self, key: str) -> str:
+        """Return a stored name as transformers has it."""
+        return _EMBEDDING[1] if key == _EMBEDDING[0] and not self.conversions else key

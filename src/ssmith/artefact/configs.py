@@ -64,14 +64,6 @@ def is_language_model(content: dict[str, Any]) -> bool:
     return native or content.get("model_type") in HF_MODEL_TYPES
 
 
-def is_read_by_block(content: dict[str, Any]) -> bool:
-    """Return whether blocks of a language model can be read and cut one by one: Mamba's alone."""
-    if "model_type" in content:
-        return content["model_type"] in ("mamba", "falcon_mamba")
-    second = (content.get("ssm_cfg") or {}).get("layer") == "Mamba2"
-    return is_language_model(content) and not second
-
-
 def unknown(directory: Path, content: dict[str, Any]) -> ModelError:
     """Return the error for a model of a kind that is not opened."""
     return ModelError(

@@ -30,11 +30,11 @@ _ONE_AT_A_TIME = threading.RLock()
 
 def build(directory: Path, content: dict[str, Any]) -> nn.Module:
     """Build the language model in a Hugging Face directory, in the dtype it was saved in."""
-    _check_sizes(directory, content)
+    check_sizes(directory, content)
     with opening(directory, content) as transformers:
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
             directory,
-            config=_config(transformers, directory),
+            config=config_of(transformers, directory),
             dtype="auto",
             ignore_mismatched_sizes=True,
             local_files_only=True,
@@ -48,7 +48,7 @@ def build(directory: Path, content: dict[str, Any]) -> nn.Module:
     return built
 
 
-def _config(transformers: Any, directory: Path) -> Any:
+def config_of(transformers: Any, directory: Path) -> Any:
     """Return a configuration under which no weight that was read is changed.
 
     transformers' Mamba divides the output projections by the root of the number of layers whenever
@@ -64,16 +64,17 @@ def _config(transformers: Any, directory: Path) -> Any:
 
 def rebuild(directory: Path, content: dict[str, Any], sidecar: Sidecar) -> nn.Module:
     """Build a language model whose configuration does not say all its sizes."""
-    _check_sizes(directory, content)
+    check_sizes(directory, content)
     with opening(directory, content) as transformers:
         model: nn.Module = transformers.AutoModelForCausalLM.from_config(
-            _config(transformers, directory)
+            config_of(transformers, directory)
         )
     restore_(model, sidecar, directory)
     return model
 
 
-def _check_sizes(directory: Path, content: dict[str, Any]) -> None:
+def check_sizes(directory: Path, content: dict[str, Any]) -> None:
+    """Refuse a configuration of more than the weights hold, before memory is asked for it."""
     stored = numbers_in(directory)
     for size in ("hidden_size", "num_hidden_layers", "vocab_size"):
         check_size(content.get(size, 0), stored, directory)

@@ -118,7 +118,7 @@ def finish_(model: nn.Module, sidecar: Sidecar, directory: Path) -> None:
                 f"{directory}: {SIDECAR} masks {name}, which the model does not have like that",
                 next_step=_FROM_SOURCE,
             )
-        if bool((value.detach()[~keep.to(value.device)] != fill).any()):
+        if not value.is_meta and bool((value.detach()[~keep.to(value.device)] != fill).any()):
             raise ArtefactError(
                 f"{directory}: {name} holds other values than {fill:g} where a mask says it is cut",
                 next_step="weights and masks are of two models; restore both, or remove "

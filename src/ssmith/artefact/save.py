@@ -13,6 +13,7 @@ from ssmith.artefact.card import LANGUAGE, card
 from ssmith.artefact.layout import CARD, CONFIG, WEIGHTS, seal
 from ssmith.artefact.portable import by_trial, is_language_model
 from ssmith.artefact.sidecar import ADDED_NAMES, Sidecar, blocks_in, masks_in, norms_in, sites_in
+from ssmith.artefact.streamed import write_streamed
 from ssmith.artefact.weights import complex_names, packed, shared_names, tensors_of
 from ssmith.core.directories import FORMAT, FORMAT_VERSION, new_directory
 from ssmith.core.errors import UnsupportedError
@@ -20,10 +21,10 @@ from ssmith.core.files import write_bytes, write_json, write_text
 from ssmith.core.optional import require
 from ssmith.core.preparation import FILE as PREPARATION
 from ssmith.core.settings import to_mapping
-from ssmith.families import SequenceModel, TaskModel, directory_of, preparation_of
+from ssmith.families import SequenceModel, TaskModel, directory_of, model_digest, preparation_of
+from ssmith.families.absent import held, source_of
 from ssmith.families.masks import reapply_masks_
 from ssmith.families.parts.stock import stock_of
-from ssmith.families.registry import tensors_digest
 from ssmith.tune.adapters import adapters_of
 
 
@@ -70,7 +71,8 @@ def save(
         )
     # After an optimiser's last step no forward pass has put cut entries back.
     reapply_masks_(model)
-    tensors = tensors_of(model)
+    absent = source_of(model) is not None
+    tensors = model.state_dict(keep_vars=True) if absent else tensors_of(model)
     sidecar = describe(model, tensors, parent)
     plain = {
         name: value
@@ -104,6 +106,10 @@ def describe(model: nn.Module, tensors: Mapping[str, Tensor], parent: str | None
         for name, (owner, _, last) in owners.items()
         if last in ADDED_NAMES and owner in sites
     }
+    for name in [name for name in added if added[name].is_meta]:
+        owner, _, last = name.rpartition(".")
+        with held(model, owner) as module:
+            added[name] = module.state_dict()[last]
     masked, masks = masks_in(model)
     norms = norms_in(model)
     plain, sentence = by_trial(model, sites, added, norms)
@@ -120,7 +126,7 @@ def describe(model: nn.Module, tensors: Mapping[str, Tensor], parent: str | None
         plain=plain,
         portable=sentence,
         parameters=sum(item.numel() for item in model.parameters()),
-        digest=tensors_digest(sorted(tensors.items())),
+        digest=model_digest(model),
         parent=parent,
         masks=masks,
         added=added,
@@ -132,14 +138,20 @@ def _stock_files(
 ) -> None:
     """Write weights as transformers writes them, or as they are where it could not read them."""
     transformers = require("transformers", extra="hf", purpose="saving a Hugging Face model")
+    absent = source_of(model) is not None
     with hugging_face.quiet(transformers):
-        if sidecar.plain:
+        if sidecar.plain and absent:
+            model.save_pretrained(scratch, state_dict={})
+        elif sidecar.plain:
             state = model.state_dict().items()
             stock = {name: value for name, value in state if name not in sidecar.added}
             model.save_pretrained(scratch, state_dict=stock)
         else:
             model.config.save_pretrained(scratch)
-            write_bytes(scratch / WEIGHTS, packed(tensors, {"format": "pt"}))
+            if not absent:
+                write_bytes(scratch / WEIGHTS, packed(tensors, {"format": "pt"}))
+        if absent:
+            write_streamed(model, scratch, tensors, stock=sidecar.plain)
     hugging_face.settle_config(scratch)
 
 

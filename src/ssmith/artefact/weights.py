@@ -36,13 +36,19 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
             raise UnsupportedError(
                 f"{name} has no numbers yet", next_step="run the network once before it is saved"
             )
+        check_numbers({name: value})
+        tensors[name] = value.detach().cpu()
+    return tensors
+
+
+def check_numbers(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse to write what could not be loaded again: numbers that are not finite."""
+    for name, value in tensors.items():
         if not_finite(value):
             raise NumericalError(
                 f"{name} has non-finite values; nothing was written",
                 next_step="train again with a lower rate",
             )
-        tensors[name] = value.detach().cpu()
-    return tensors
 
 
 def shared_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
@@ -50,7 +56,11 @@ def shared_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     first: dict[Any, str] = {}
     shared = {}
     for name, value in tensors.items():
-        place = (value.data_ptr(), value.dtype, value.shape, value.stride())
+        # Without memory, a tensor is known by the one that holds it.
+        place = (
+            id(value) if value.is_meta
+            else (value.data_ptr(), value.dtype, value.shape, value.stride())
+        )  # fmt: skip
         stored = first.setdefault(place, name)
         if value.numel() and stored != name:
             shared[name] = stored

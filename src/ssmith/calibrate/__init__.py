@@ -1,7 +1,7 @@
 """Calibration: what flows through sites, on any data or under white noise, site after site."""
 
 from ssmith.calibrate.moments import measure_moments
-from ssmith.calibrate.passages import Blocks, Chain, Network, Passage, ReadBlocks, passage_of
+from ssmith.calibrate.passages import Chain, Network, Passage, passage_of
 from ssmith.calibrate.record import Recording, moments_between
 from ssmith.calibrate.sensitivity import measure_sensitivity, weighted, with_sensitivity
 from ssmith.calibrate.sequential import PassResult, run_pass
@@ -12,13 +12,11 @@ from ssmith.calibrate.white import white_moments
 __all__ = [
     "BRANCHES",
     "SELECTION",
-    "Blocks",
     "Chain",
     "Network",
     "PassConfig",
     "PassResult",
     "Passage",
-    "ReadBlocks",
     "RecordedTarget",
     "Recording",
     "RefitTarget",

@@ -31,7 +31,7 @@ class Call:
     widths: Float[Tensor, "b l"] | None = None
 
 
-class _ReachedError(BaseException):
+class ReachedError(BaseException):
     """Ends a forward pass whose rest nobody needs; no ``except Exception`` on its way stops it."""
 
 
@@ -54,7 +54,7 @@ def observe(
         if until is None or len(calls[name]) < until[name]:
             return
         if all(len(calls[other]) >= until[other] for other in sites):
-            raise _ReachedError
+            raise ReachedError
 
     with ExitStack() as stack:
         for name, site in sites.items():
@@ -75,7 +75,7 @@ def observe(
             stack.callback(site.register_forward_pre_hook(before, with_kwargs=True).remove)
             if outputs:
                 stack.callback(site.register_forward_hook(after).remove)
-        with suppress(_ReachedError):
+        with suppress(ReachedError):
             run()
     return calls
 
@@ -86,11 +86,11 @@ def called_with(module: nn.Module, run: Callable[[], Any]) -> tuple[Any, Any]:
 
     def before(_: nn.Module, args: Any, kwargs: Any) -> None:
         given.append((args, kwargs))
-        raise _ReachedError
+        raise ReachedError
 
     hook = module.register_forward_pre_hook(before, with_kwargs=True)
     try:
-        with suppress(_ReachedError):
+        with suppress(ReachedError):
             run()
     finally:
         hook.remove()
@@ -107,12 +107,19 @@ def answering(name: str, site: nn.Module, answer: Callable[[], Tensor]) -> Itera
             raise more_calls(name)
         return answers.pop()()
 
+    with running(site, forward):
+        yield
+
+
+@contextmanager
+def running(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Let a module run something else inside the block."""
     # An attribute of the instance goes before the method of the class.
-    site.forward = forward
+    module.forward = forward
     try:
         yield
     finally:
-        del site.forward
+        del module.forward
 
 
 def more_calls(name: str) -> UnsupportedError:

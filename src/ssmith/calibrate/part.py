@@ -134,7 +134,7 @@ class PartRun:
             return self.passage.start(batch.items)
         device = place_of(self.work)
         flowing = self.store.read(self.index, kind + batch.name)
-        return self.passage.joined(batch.items, [item.to(device) for item in flowing])
+        return self.passage.joined(self.index, batch.items, [item.to(device) for item in flowing])
 
     def _summed(self, stages: Mapping[str, Stage], views: Mapping[str, View]) -> dict[str, Totals]:
         totals = {name: ShardSum() for name in stages}

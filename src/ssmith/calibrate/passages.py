@@ -1,7 +1,7 @@
 """Where sites get their inputs: blocks, one after the other, or the whole network again and again.
 
 A network is a chain if all its sites lie in the blocks of one container, and each block is given
-what the one before returns; whatever else blocks are given, they are all given the same.
+what the one before returns; whatever else it is given does not depend on other blocks.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ssmith.calibrate.chains import Trace, blocks_of, inside, replaced
+from ssmith.calibrate.chains import Trace, blocks_of, given_alone, inside, replaced
 from ssmith.calibrate.observe import called_with, observe
 from ssmith.calibrate.sites import engaged, measurable
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.rows import Rows
 from ssmith.core.running import evaluating
-from ssmith.core.tokens import TokenWindows
-from ssmith.core.trees import tensors_in
+from ssmith.core.trees import mapped, tensors_in
+from ssmith.families.absent import held, source_of, streaming
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +72,8 @@ class Passage(Protocol):
     def flowing(self, given: Any) -> tuple[Tensor, ...]:
         """Return those tensors of what a part is given that the one before made."""
 
-    def joined(self, items: range, flowing: Sequence[Tensor]) -> Any:
-        """Return what a part is given, from what the one before made of some rows."""
+    def joined(self, index: int, items: range, flowing: Sequence[Tensor]) -> Any:
+        """Return what part ``index`` is given, from what the one before made of some rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,15 +108,16 @@ class Network:
     def flowing(self, given: Any) -> tuple[Tensor, ...]:
         return ()
 
-    def joined(self, items: range, flowing: Sequence[Tensor]) -> Any:
+    def joined(self, index: int, items: range, flowing: Sequence[Tensor]) -> Any:
         return self.start(items)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """The blocks of a network in memory.
+    """The blocks of a network, in memory or read one by one.
 
-    ``flows`` are those of `Trace`, ``calls`` says how often a batch calls each site.
+    ``flows`` are those of `Trace`, ``calls`` says how often a batch calls each site; ``returned``
+    is what a block returns where blocks are not all given the same beside it, else None.
     """
 
     model: nn.Module
@@ -125,22 +125,19 @@ class Chain:
     parts: tuple[Segment, ...]
     calls: Mapping[str, int]
     flows: Mapping[int, int] = field(default_factory=dict)
-    _shared: dict[range, Any] = field(default_factory=dict, repr=False)
+    returned: Any = None
+    _beside: dict[range, list[Any]] = field(default_factory=dict, repr=False)
     streams: ClassVar[bool] = True
 
     @contextmanager
     def hold(self, index: int, *, own: bool) -> Iterator[nn.Module]:
-        block = self.model.get_submodule(self.parts[index].name)
-        if own:
-            yield copy.deepcopy(block).eval()
-            return
-        with evaluating(block):
+        with held(self.model, self.parts[index].name, own=own) as block, evaluating(block):
             yield block
 
     def start(self, items: range) -> Any:
         batch = self.rows.batch(items)
         first = self.model.get_submodule(self.parts[0].name)
-        with evaluating(self.model):
+        with self._running():
             return called_with(first, lambda: self.rows.forward(self.model, batch))
 
     def run(self, module: nn.Module, given: Any) -> Any:
@@ -152,61 +149,33 @@ class Chain:
         found = list(tensors_in(given))
         return tuple(found[place] for place in sorted(self.flows))
 
-    def joined(self, items: range, flowing: Sequence[Tensor]) -> Any:
-        if items not in self._shared:
+    def joined(self, index: int, items: range, flowing: Sequence[Tensor]) -> Any:
+        if items not in self._beside:
             # What flows is not held twice.
             nothing = {place: torch.empty(0) for place in self.flows}
-            self._shared[items] = replaced(self.start(items), nothing)
-        return replaced(self._shared[items], dict(zip(sorted(self.flows), flowing, strict=True)))
+            self._beside[items] = [replaced(given, nothing) for given in self._given(items)]
+        beside = self._beside[items]
+        given = beside[min(index, len(beside) - 1)]
+        return replaced(given, dict(zip(sorted(self.flows), flowing, strict=True)))
 
+    def _given(self, items: range) -> list[Any]:
+        """Return what each block is given beside what flows; the first one's stands for all."""
+        if self.returned is None:
+            return [self.start(items)]
+        batch, names = self.rows.batch(items), [part.name for part in self.parts]
+        with self._running():
+            return given_alone(
+                self.model, names, self.returned, lambda: self.rows.forward(self.model, batch)
+            )
 
-@runtime_checkable
-class Blocks(Protocol):
-    """The blocks of a language model that are read one by one."""
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Dotted names of the mixers, in the order in which they run."""
-
-    def embed(self, ids: Int64[Tensor, "b l"]) -> Float[Tensor, "b l m"]:
-        """Return what the first block is given."""
-
-    def block(self, index: int) -> AbstractContextManager[nn.Module]:
-        """Hold a block with its weights inside the ``with``."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadBlocks:
-    """Blocks that are read one by one, each with one mixer."""
-
-    blocks: Blocks
-    rows: TokenWindows
-    streams: ClassVar[bool] = True
-
-    @property
-    def parts(self) -> tuple[Segment, ...]:
-        return tuple(
-            Segment(name=name.rpartition(".")[0], sites=(name,)) for name in self.blocks.layers
-        )
-
-    @property
-    def calls(self) -> Mapping[str, int]:
-        return dict.fromkeys(self.blocks.layers, 1)
-
-    def hold(self, index: int, *, own: bool) -> AbstractContextManager[nn.Module]:
-        return self.blocks.block(index)
-
-    def start(self, items: range) -> Any:
-        return self.blocks.embed(self.rows.batch(items).inputs.ids)
-
-    def run(self, module: nn.Module, given: Any) -> Any:
-        return module(given)
-
-    def flowing(self, given: Any) -> tuple[Tensor, ...]:
-        return (given,)
-
-    def joined(self, items: range, flowing: Sequence[Tensor]) -> Any:
-        return flowing[0]
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """Run what is beside the blocks, which need no weights."""
+        with (
+            evaluating(self.model), engaged(self.model),
+            streaming(self.model, blocks=False),
+        ):  # fmt: skip
+            yield
 
 
 @torch.no_grad()
@@ -224,8 +193,8 @@ def passage_of(
     found = dict(sites) if isinstance(sites, Mapping) else _chosen(model, sites)
     blocks = blocks_of(model, found)
     trace = Trace()
-    with evaluating(model), engaged(model), trace.watching(model, blocks):
-        batch = rows.batch(rows.ranges(1)[0])
+    batch = rows.batch(rows.ranges(1)[0])
+    with evaluating(model), engaged(model), streaming(model), trace.watching(model, blocks):
         calls = observe(lambda: rows.forward(model, batch), found)
     silent = [name for name, own in calls.items() if not own]
     if silent:
@@ -235,14 +204,30 @@ def passage_of(
         )  # fmt: skip
     order = sorted(found, key=lambda name: calls[name][0].place)
     chained = blocks and trace.names == blocks and not _stand_twice(model, found)
-    if not chained or trace.flows is None:
+    returned, flows = None, trace.flows
+    if chained and flows is None and _is_handed_on(model, rows, trace):
+        returned, flows = mapped(trace.returned, lambda item: item.new_empty(0)), {0: 0}
+    if not chained or flows is None:
+        if source_of(model) is not None:
+            raise UnsupportedError(
+                f"the blocks of {type(model).__name__} are given what depends on other blocks",
+                allowed="networks whose blocks hand on one stream", next_step="prune it in memory",
+            )  # fmt: skip
         return Network(model=model, rows=rows, sites=tuple(order))
     parts = tuple(
         Segment(name=name, sites=tuple(site for site in order if inside(site, name)))
         for name in blocks
     )
     numbers = {name: len(own) for name, own in calls.items()}
-    return Chain(model=model, rows=rows, parts=parts, calls=numbers, flows=trace.flows)
+    return Chain(model=model, rows=rows, parts=parts, calls=numbers, flows=flows, returned=returned)
+
+
+def _is_handed_on(model: nn.Module, rows: Rows, trace: Trace) -> bool:
+    """Return whether what blocks are given beside one stream does not depend on other blocks."""
+    batch = rows.batch(rows.ranges(1)[0])
+    with evaluating(model), engaged(model), streaming(model, blocks=False):
+        alone = given_alone(model, trace.names, trace.returned, lambda: rows.forward(model, batch))
+    return trace.handed_on(alone)
 
 
 def _chosen(model: nn.Module, sites: Collection[str] | None) -> dict[str, nn.Module]:

@@ -51,9 +51,10 @@ def tensors_in(tree: Any) -> Iterator[Tensor]:
 
 
 def place_of(model: nn.Module) -> torch.device:
-    """Return the device of a network's first parameter or buffer (CPU if there is none)."""
+    """Return the device of a network's first parameter or buffer with memory (CPU if none has)."""
     for tensor in (*model.parameters(), *model.buffers()):
-        return tensor.device
+        if not tensor.is_meta:
+            return tensor.device
     return torch.device("cpu")
 
 

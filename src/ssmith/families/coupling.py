@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from ssmith.core.errors import PlanError, UnsupportedError
 from ssmith.core.unit import Coupling, Renorm
-from ssmith.families.masks import apply_mask_, fill_of, is_masked, mask_of, remove_mask_
+from ssmith.families.masks import (
+    apply_mask_,
+    fill_of,
+    is_masked,
+    mask_of,
+    place_of_mask,
+    remove_mask_,
+)
 from ssmith.families.parts.hooks import SLOT
 
 _SHARE = "ssmith_share"
@@ -69,9 +76,9 @@ def mask_(
             continue
         value: Tensor = getattr(*_place(site, item.parameter))
         if item.dim is None:
-            free = keep.reshape(value.shape).to(value.device)
+            free = keep.reshape(value.shape).to(place_of_mask(value))
         else:
-            line = ~item.removed(flat, value.shape[item.dim]).to(value.device)
+            line = ~item.removed(flat, value.shape[item.dim]).to(place_of_mask(value))
             shape = [-1 if axis == item.dim else 1 for axis in range(value.ndim)]
             free = line.view(shape).expand_as(value)
         apply_mask_(site, item.parameter, free, item.silent if fill is None else fill)

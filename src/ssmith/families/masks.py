@@ -71,10 +71,11 @@ def apply_mask_(site: nn.Module, parameter: str, keep: Bool[Tensor, "..."], fill
         raise PlanError(
             f"a mask of shape {tuple(keep.shape)} for {parameter}", allowed=f"{tuple(value.shape)}"
         )
+    place = place_of_mask(value)
     if not is_masked(owner, name):
-        owner.register_buffer(_PREFIX + name, keep.to(value.device, copy=True), persistent=False)
+        owner.register_buffer(_PREFIX + name, keep.to(place, copy=True), persistent=False)
     else:
-        setattr(owner, _PREFIX + name, mask_of(owner, name) & keep.to(value.device))
+        setattr(owner, _PREFIX + name, mask_of(owner, name) & keep.to(place))
     setattr(owner, _FILL + name, fill)
     known: list[tuple[nn.Module, str]] = site.__dict__.setdefault(_MASKED, [])
     if not known:
@@ -82,6 +83,11 @@ def apply_mask_(site: nn.Module, parameter: str, keep: Bool[Tensor, "..."], fill
     if (owner, name) not in known:
         known.append((owner, name))
     reapply_masks_(owner)
+
+
+def place_of_mask(value: Tensor) -> torch.device:
+    """Return where a parameter's mask lies: one without memory has a mask all the same."""
+    return torch.device("cpu") if value.is_meta else value.device
 
 
 def is_masked(module: nn.Module, parameter: str) -> bool:
@@ -146,6 +152,8 @@ def _write(part: nn.Module, parameter: str, *, at_rest: bool) -> None:
     if keep is None:
         return  # removed since
     value: Tensor = getattr(part, parameter)
+    if value.is_meta:
+        return
     seen: _Seen | None = getattr(part, _SEEN + parameter, None) if at_rest else None
     if seen is not None and seen.still(value):
         return

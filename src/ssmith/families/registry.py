@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ssmith.core.errors import ModelError, UnsupportedError
 from ssmith.core.layers import LayerInfo, Modes
+from ssmith.families.absent import source_of, tensors_by_name
 from ssmith.families.attention import ATTENTION
 from ssmith.families.diagonal import S4D, S5
 from ssmith.families.experts import EXPERTS
@@ -207,7 +208,11 @@ def sync_config_(model: Any, before: StockConfig) -> None:
 
 def model_digest(model: nn.Module) -> str:
     """Return a SHA-256 over the names, types, shapes and bytes of all tensors of a model."""
-    return tensors_digest(sorted(model.state_dict().items()))
+    source = source_of(model)
+    if source is None:
+        return tensors_digest(tensors_by_name(model))
+    source.digest = source.digest or tensors_digest(tensors_by_name(model))
+    return source.digest
 
 
 def tensors_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:

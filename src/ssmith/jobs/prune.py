@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from ssmith import api, artefact, spine, surgery
-from ssmith.artefact.blockwise import Assembly, DirectoryBlocks
-from ssmith.artefact.configs import is_language_model, is_read_by_block, read_any_config
+from ssmith import api, artefact, spine
+from ssmith.artefact.blockwise import bytes_of, open_absent
+from ssmith.artefact.configs import is_language_model, read_any_config
 from ssmith.artefact.openers import OPENERS, Opener, check_opens
 from ssmith.artefact.tuned import lineage
 from ssmith.calibrate import PassConfig
@@ -20,7 +20,6 @@ from ssmith.calibrate.preflight import BlockSizes, Preflight, free_memory, prefl
 from ssmith.calibrate.shards import Group
 from ssmith.core.budget import Budget
 from ssmith.core.checks import check_choice
-from ssmith.core.directories import new_directory
 from ssmith.core.errors import InputError
 from ssmith.core.findings import Finding
 from ssmith.core.names import spelled
@@ -34,11 +33,10 @@ from ssmith.core.told import told_of
 from ssmith.core.unit import Mode
 from ssmith.core.words import number_of, span
 from ssmith.evaluation.resident import ResidentPeak, resident_peak
-from ssmith.families.registry import find_selective
+from ssmith.families.absent import source_of
 from ssmith.jobs.merge import whole
 from ssmith.jobs.outputs import RECEIPT, RECIPE
 from ssmith.jobs.source import Calibration, every_row
-from ssmith.spine.choice import SELECTIVE
 
 # Of the memory that is left, for weights and what a pass adds to them.
 _USABLE = 0.8
@@ -128,39 +126,43 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
     """
     *adapters, directory = lineage(artefact.locate(task.model))
     content = read_any_config(directory)
-    by_block = is_read_by_block(content) and _units_in(task, SELECTIVE)
+    by_block = is_language_model(content) and task.plan is None
+    if task.config.from_disk and by_block:
+        spine.check_by_block(task.config.cuts)
+    by_block = by_block and not spine.needs_whole(task.config.cuts)
     _check_kind(task, reads_text=is_language_model(content), by_block=by_block)
     if adapters and task.config.from_disk:
         raise InputError(
             f"{task.model} is an adapter, and blocks can be read one by one of a model alone",
             next_step=f"merge it first: ssmith merge {task.model} --out MODEL",
         )
-    if by_block and task.plan is None and not adapters:
-        blocks = DirectoryBlocks(directory, content)
-        windows = _windows(task.config.calibration, directory, blocks.skeleton)
-        needed, from_disk = _needed(task, blocks, windows)
-        _announce(task, windows, needed, from_disk, say)
-        if from_disk:
-            return _from_disk(task, blocks, windows, needed, say=say, progress=progress)
-    else:
-        windows, needed = None, None
+    windows, needed, absent = None, None, None
+    if by_block and not adapters:
+        absent = open_absent(directory, content)
+        _check_target(task, absent)
+        sizes = spine.pass_sizes(absent, task.config.cuts)
+        if task.config.kept_gb is not None and not sizes.keeps:
+            raise _keeps_nothing()
+        if task.config.calibration.data is not None or sizes.keeps:
+            windows = _windows(task.config.calibration, directory, absent)
+        absent, needed = _held_as(task, absent, directory, windows, sizes=sizes, say=say)
     with resident_peak() as peak:
-        made = whole(task.model)
-        model = made.model
-        if made.report is not None:
+        made = None if absent is not None else whole(task.model)
+        model: Any = absent if made is None else made.model
+        if made is not None and made.report is not None:
             say(made.said)
-        target, mode = task.config.target, task.config.mode
-        if target != "engine":
-            check_opens(target, model, spine.outline(model, task.config.cuts), mode)
+        _check_target(task, model)
         rows, read = _rows(task.config.calibration, model, directory, windows)
         if rows is not None and not spine.reads_data(model, task.config.cuts):
             say("note: the data are not read: what was asked for is decided by the weights alone")
         plan = _plan(task, model, rows, progress)
-        portable, note = check_opens(target, model, plan, mode)
-        receipt = api.prune_(model, plan, mode)
-        _say_where(portable, note, say)
+        portable, note = check_opens(task.config.target, model, plan, task.config.mode)
+        receipt = api.prune_(model, plan, task.config.mode)
+        say(f"portable: {portable}")
+        if note:
+            say(f"note: {note}")
     receipt = _told(task, receipt, rows, peak, needed, read=read)
-    if made.report is not None:
+    if made is not None and made.report is not None:
         merged = {"digest": plan.model_digest, "said": made.said}
         receipt = dataclasses.replace(
             receipt,
@@ -175,10 +177,11 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
     return Pruned(plan=plan, receipt=receipt)
 
 
-def _say_where(portable: str, note: str, say: Say) -> None:
-    say(f"portable: {portable}")
-    if note:
-        say(f"note: {note}")
+def _check_target(task: PruneTask, model: nn.Module) -> None:
+    """Refuse sizes that the target does not open, before anything is read or measured."""
+    if task.config.target != "engine":
+        outline = spine.outline(model, task.config.cuts)
+        check_opens(task.config.target, model, outline, task.config.mode)
 
 
 def _check_kind(task: PruneTask, *, reads_text: bool, by_block: bool) -> None:
@@ -194,17 +197,17 @@ def _check_kind(task: PruneTask, *, reads_text: bool, by_block: bool) -> None:
                 )
     if task.plan is not None or by_block:
         return
-    given = {"kept_gb": task.config.kept_gb, "from_disk": task.config.from_disk or None}
-    named = [name for name, value in given.items() if value is not None]
-    if named:
-        raise InputError(
-            f"{named[0]} is for cuts of state, entry and weight of Mamba language models",
-            next_step="leave it out",
-        )
+    if task.config.from_disk:
+        raise InputError("from_disk is for language models", next_step="leave it out")
+    if task.config.kept_gb is not None:
+        raise _keeps_nothing()
 
 
-def _units_in(task: PruneTask, known: Collection[str]) -> bool:
-    return all(budget.unit in known for budget in task.config.cuts)
+def _keeps_nothing() -> InputError:
+    return InputError(
+        "kept_gb is for cuts of state, entry and weight of Mamba language models",
+        next_step="leave it out",
+    )
 
 
 def _plan(task: PruneTask, model: nn.Module, rows: Rows | None, progress: Progress) -> Plan:
@@ -264,68 +267,61 @@ def _announce(
     )
 
 
-def _needed(
-    task: PruneTask, blocks: DirectoryBlocks, windows: TokenWindows
-) -> tuple[Preflight, bool]:
-    layer = next(iter(find_selective(blocks.skeleton).values()))
-    choice = spine.choose(task.config.cuts, refits=spine.can_refit(layer))
-    spine.check_windows(windows, blocks.skeleton.config.vocab_size, choice)
-    sizes = BlockSizes(
-        m=blocks.skeleton.config.hidden_size, e=layer.e, n=layer.n,
-        model_bytes=blocks.model_bytes(), block_bytes=blocks.block_bytes(),
-    )  # fmt: skip
+def _held_as(
+    task: PruneTask,
+    absent: Any,
+    directory: Path,
+    windows: TokenWindows | None,
+    *,
+    sizes: spine.PassSizes,
+    say: Say,
+) -> tuple[Any, Preflight | None]:
+    """Return a model if it is to stay on disk, else None; and what the pass over it will need."""
+    from_disk, needed = bool(task.config.from_disk), None
+    if windows is not None:
+        spine.check_windows(windows, absent.config.vocab_size, sizes.lockstep)
+        needed, from_disk = _needed(task, absent, directory, windows, sizes)
+        _announce(task, windows, needed, from_disk, say)
+    source = source_of(absent)
+    if from_disk and source is not None:
+        source.check()
+    return (absent if from_disk else None), needed
 
+
+def _needed(
+    task: PruneTask,
+    absent: Any,
+    directory: Path,
+    windows: TokenWindows,
+    sizes: spine.PassSizes,
+) -> tuple[Preflight, bool]:
     run = task.config.run(task.work_dir)
+    model_bytes, block_bytes = bytes_of(directory, absent)
 
     def estimate(*, from_disk: bool) -> Preflight:
         return preflight(
-            sizes, windows, batch_size=len(windows) if choice.lockstep else run.at_once(),
-            kept_bytes=round(run.kept_gb * 1e9), on_disk=run.work_dir is not None,
-            blocks_from_disk=from_disk, statistics=spine.summed_numbers(choice, layer),
+            BlockSizes(
+                m=absent.config.hidden_size, e=sizes.e, n=sizes.n,
+                model_bytes=model_bytes, block_bytes=block_bytes,
+            ),
+            windows, batch_size=len(windows) if sizes.lockstep else run.at_once(),
+            kept_bytes=round(run.kept_gb * 1e9) if sizes.keeps else 0,
+            on_disk=run.work_dir is not None,
+            blocks_from_disk=from_disk, statistics=sizes.summed,
         )  # fmt: skip
 
     whole, free = estimate(from_disk=False), free_memory()
     from_disk = task.config.from_disk
     if from_disk is None:
         from_disk = free is not None and whole.memory > _USABLE * free
-    if from_disk and task.work_dir is None:
+    if from_disk and task.work_dir is None and spine.reads_data(absent, task.config.cuts):
         raise InputError(
             f"the model needs about {_mebibytes(whole.memory)} in memory"
             + ("" if free is None else f", of which {_mebibytes(free)} are left")
             + ", and its blocks can be read one by one only with a working directory",
             next_step="give a working directory on a disk with room for activations and weights",
         )
-    if from_disk:
-        blocks.check()
     return estimate(from_disk=from_disk), from_disk
-
-
-def _from_disk(
-    task: PruneTask,
-    blocks: DirectoryBlocks,
-    windows: TokenWindows,
-    needed: Preflight,
-    *,
-    say: Say,
-    progress: Progress,
-) -> Pruned:
-    if task.work_dir is None:
-        raise InputError("a working directory is missing")
-    run = task.config.run(task.work_dir)
-    with resident_peak() as peak:
-        plan, states = spine.plan_from_disk(
-            blocks, task.config.cuts, windows, run, skeleton=blocks.skeleton,
-            digest=blocks.digest(), progress=progress,
-        )  # fmt: skip
-    portable, note = check_opens(task.config.target, blocks.skeleton, plan)
-    _say_where(portable, note, say)
-    receipt = surgery.receipt_of(blocks.skeleton, plan)
-    receipt = _told(task, receipt, windows, peak, needed, read=told_of(windows.details))
-    if task.out is not None and Group.current().rank == 0:
-        assembly = Assembly(blocks=blocks, states=states, parent=plan.model_digest)
-        with new_directory(task.out, overwrite=task.overwrite, sealed=True) as scratch:
-            assembly.write(scratch, facts=_card(plan), files=_files(task, plan, receipt))
-    return Pruned(plan=plan, receipt=receipt)
 
 
 def _told(

@@ -1,20 +1,19 @@
 """The spine: the only room where two verbs meet."""
 
 from ssmith.spine.across import shares_that_go
-from ssmith.spine.choice import choose
+from ssmith.spine.blockwise import PassSizes, check_by_block, needs_whole, pass_sizes
 from ssmith.spine.planning import label_of, outline, plan, reads_data
-from ssmith.spine.selective import can_refit, check_windows, plan_from_disk
-from ssmith.spine.sizes import summed_numbers
+from ssmith.spine.selective import check_windows
 
 __all__ = [
-    "can_refit",
+    "PassSizes",
+    "check_by_block",
     "check_windows",
-    "choose",
     "label_of",
+    "needs_whole",
     "outline",
+    "pass_sizes",
     "plan",
-    "plan_from_disk",
     "reads_data",
     "shares_that_go",
-    "summed_numbers",
 ]

@@ -207,6 +207,17 @@ def sites_with(model: nn.Module, budget: Budget) -> dict[str, Site]:
     return {name: site for name, site in sites(model).items() if _has(site, budget)}
 
 
+def no_such_unit(model: nn.Module, budget: Budget) -> UnsupportedError:
+    """Return the error for a unit that no layer of a model has."""
+    there = {coupling.unit for site in sites(model).values() for coupling in site.couplings}
+    return UnsupportedError(
+        f"{type(model).__name__} has no {budget.unit} that can be cut"
+        + (f" in {', '.join(budget.targets)}" if budget.targets else ""),
+        allowed=", ".join(sorted(there)) or "models with state space layers",
+        next_step="`ssmith inspect` shows what a model has",
+    )
+
+
 def _has(site: Site, budget: Budget) -> bool:
     return any(
         coupling.unit == budget.unit
@@ -290,7 +301,7 @@ def _scale(model: nn.Module, target: Target) -> Callable[[Sequence[Budget]], flo
                 continue
             like = Budget(budget.unit, budget.sparsity, method="random")
             there = sites_with(cut, budget)
-            for name, keep in plan_by_table(there, like, "").cuts[0].keep.items():
+            for name, keep in plan_by_table(cut, there, like).cuts[0].keep.items():
                 there[name].cut_(there[name].coupling(budget.unit), keep, "shrink")
         return of[target.quantity](cut)
 

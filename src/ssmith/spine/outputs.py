@@ -26,7 +26,7 @@ from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.spine.compensate import stability_of
 from ssmith.spine.grouped import output_stage
 from ssmith.spine.layered import LayerCut, read_cut
-from ssmith.spine.passes import LayerPass, Masks, Tensors
+from ssmith.spine.passes import LayerPass, Masks, States, Tensors
 from ssmith.spine.tables import removed_counts
 
 USUAL = "obs"
@@ -50,15 +50,16 @@ def plan_outputs(
     cut = choose_output_cut(budget)
     tables = {name: site.coupling(budget.unit) for name, site in there.items()}
     counts = removed_counts(tables, budget)
-    owners = {_place(site, tables[name]): name for name, site in there.items()}
+    places = {name: _place(site, tables[name]) for name, site in there.items()}
+    owners = {place: name for name, place in places.items()}
     work = LayerPass(
         model=model, rows=rows, modules={place: model.get_submodule(place) for place in owners},
         config=config, progress=progress, what=f"pruning {budget.unit}",
     )  # fmt: skip
 
-    def after(place: str, tensors: Tensors, keep: Masks) -> tuple[str, Tensors]:
-        name = owners[place]
-        return name, _after(tensors, tables[name], keep[name], inner=place != name)
+    def after(name: str, states: States, keep: Masks) -> Tensors:
+        place = places[name]
+        return _after(states[place].tensors, tables[name], keep[name], inner=place != name)
 
     return work.plan(
         cut,

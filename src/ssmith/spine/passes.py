@@ -15,11 +15,13 @@ from ssmith.core.plan import Cut, Plan
 from ssmith.core.progress import Progress
 from ssmith.core.rows import Rows
 from ssmith.families import model_digest
+from ssmith.families.state import SiteState
 from ssmith.spine.layered import LayerCut, kept_for
 from ssmith.spine.selective import facts_of, findings_of, refuse_adapters
 from ssmith.surgery import new_values
 
 Tensors = Mapping[str, Tensor]
+States = Mapping[str, SiteState]
 Masks = Mapping[str, Bool[Tensor, "..."]]
 
 
@@ -41,12 +43,12 @@ class LayerPass:
         self,
         cut: LayerCut[Any],
         stages: Stages,
-        after: Callable[[str, Tensors, Masks], tuple[str, Tensors]] | None = None,
+        after: Callable[[str, States, Masks], Tensors] | None = None,
     ) -> Plan:
         """Run it, and return what was decided.
 
-        ``after`` says which site a module's tensors belong to, and what the site's own are then,
-        given which of its units stay; None where modules are sites.
+        ``after`` says what a site's tensors are, given what became of the modules and which units
+        stay; None where modules are sites.
         """
         refuse_adapters(self.model)
         unit, digest = cut.budget.unit, model_digest(self.model)
@@ -57,10 +59,11 @@ class LayerPass:
         )  # fmt: skip
         keep = {item.layer: item.keep[unit].cpu() for item in found.records if item.keep}
         cuts = (Cut(unit=unit, keep=keep, semantics=cut.semantics, **cut.as_dict()),)
-        made: dict[str, Tensors] = {name: state.tensors for name, state in found.states.items()}
-        if after is not None:
-            made = dict(after(name, tensors, keep) for name, tensors in made.items())
+
+        def tensors_of(site: str) -> Tensors:
+            return found.states[site].tensors if after is None else after(site, found.states, keep)
+
         return Plan(
-            cuts=cuts, values=new_values(self.model, cuts, made), model_digest=digest,
+            cuts=cuts, values=new_values(self.model, cuts, tensors_of), model_digest=digest,
             facts=facts_of(found.records), findings=findings_of(found.records),
         )  # fmt: skip

@@ -16,13 +16,15 @@ from ssmith.core.names import spelled
 from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress, silent
 from ssmith.core.rows import Rows, as_rows
-from ssmith.families import LTILayer, Site, model_digest, sites
+from ssmith.families import LTILayer, Site, model_digest
+from ssmith.families.absent import held, source_of
 from ssmith.families.mamba.selective import SelectiveLayer
 from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.registry import find_selective
 from ssmith.families.routed import ExpertLayer
 from ssmith.spine.absorb import Absorber
-from ssmith.spine.across import Across, sites_with
+from ssmith.spine.across import Across, no_such_unit, sites_with
+from ssmith.spine.blockwise import check_by_block
 from ssmith.spine.choice import SELECTIVE, choose
 from ssmith.spine.depth import BLOCK, plan_blocks
 from ssmith.spine.experts import choose_expert_cut, plan_experts
@@ -83,6 +85,8 @@ def plan(
         raise InputError("there is no budget", allowed='one or more, e.g. Budget("state", 0.5)')
     for unit in (unit for budget in wanted for unit in budget.units):
         unit_named(unit)
+    if source_of(model) is not None:
+        check_by_block(wanted)
     rows = None if data is None else as_rows(data)
     config = run or PassConfig()
     across = Across(model=model, rows=rows, config=config, progress=progress, decide=plan)
@@ -146,7 +150,7 @@ def outline(model: nn.Module, budgets: Sequence[Budget]) -> Plan:
             continue
         kind = _planner(model, budget)
         like = Budget(budget.unit, budget.sparsity, method="random")
-        (cut,) = plan_by_table(sites_with(model, budget), like, "").cuts
+        (cut,) = plan_by_table(model, sites_with(model, budget), like).cuts
         choice = _MEASURED[kind][0](budget) if kind in _MEASURED else None
         cuts.append(cut if choice is None else replace(cut, semantics=choice.semantics))
     return Plan(cuts=tuple(cuts), model_digest="")
@@ -175,12 +179,11 @@ def _joined(found: Sequence[Plan], made: nn.Module, across: Sequence[Any]) -> Pl
         values |= part.values
         facts |= part.facts
     if len(found) > 1:
-        last = made.state_dict()
-        values = {
-            name: value if name not in last or last[name].shape == value.shape
-            else last[name].detach().cpu().clone()
-            for name, value in values.items()
-        }  # fmt: skip
+        sizes = {name: value.shape for name, value in made.state_dict().items()}
+        for name in [name for name in values if values[name].shape != sizes.get(name)]:
+            owner, _, last = name.rpartition(".")
+            with held(made, owner) as module:
+                values[name] = module.state_dict()[last].detach().cpu().clone()
     return Plan(
         cuts=tuple(cut for part in found for cut in part.cuts),
         values=values,
@@ -196,13 +199,7 @@ def _planner(model: nn.Module, budget: Budget) -> str:
         return BLOCK
     chosen = sites_with(model, budget).values()
     if not chosen:
-        there = {coupling.unit for site in sites(model).values() for coupling in site.couplings}
-        raise UnsupportedError(
-            f"{type(model).__name__} has no {budget.unit} that can be cut"
-            + (f" in {', '.join(budget.targets)}" if budget.targets else ""),
-            allowed=", ".join(sorted(there)) or "models with state space layers",
-            next_step="`ssmith inspect` shows what a model has",
-        )
+        raise no_such_unit(model, budget)
     views = {_kind(site, budget) for site in chosen}
     if len(views) > 1:
         raise UnsupportedError(
@@ -262,7 +259,7 @@ def _decide(
 ) -> Plan:
     budget = budgets[0]
     if _by_table(kind, budget, rows):
-        return plan_by_table(sites_with(model, budget), budget, model_digest(model))
+        return plan_by_table(model, sites_with(model, budget), budget, model_digest(model))
     if kind in _MEASURED:
         choice, measured = _MEASURED[kind]
         choice(budget)

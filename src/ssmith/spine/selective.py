@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from ssmith.calibrate import (
-    Blocks,
-    Passage,
-    PassConfig,
-    PassResult,
-    ReadBlocks,
-    passage_of,
-    run_pass,
-)
+from ssmith.calibrate import Passage, PassConfig, PassResult, passage_of, run_pass
 from ssmith.calibrate.sequential import store_of
 from ssmith.calibrate.shards import Group
 from ssmith.core.budget import Budget
@@ -37,7 +28,6 @@ from ssmith.families.mamba.selective import SelectiveLayer
 from ssmith.families.mamba.units import NORMALISED
 from ssmith.families.parts.hooks import SLOT
 from ssmith.families.registry import find_selective
-from ssmith.families.state import SiteState
 from ssmith.spine.choice import Choice, choose
 from ssmith.spine.layered import kept_for
 from ssmith.spine.losses import loss_on
@@ -62,7 +52,7 @@ def plan_selective(
     refuse_adapters(model)
     choice = choose(budgets, refits=all(map(can_refit, layers.values())))
     if isinstance(rows, TokenWindows):
-        check_windows(rows, vocabulary_of(model), choice)
+        check_windows(rows, vocabulary_of(model), choice.label if choice.lockstep else "")
     digest = model_digest(model)
     config = kept_for(config, digest, choice.as_dict())
 
@@ -77,76 +67,18 @@ def plan_selective(
         return measured
 
     survey = CostSurvey(
-        rows=rows, config=config, progress=progress, sizes=_sizes(layers), measure=measure,
+        rows=rows, config=config, progress=progress, measure=measure,
+        sizes={name: (layer.e, layer.n) for name, layer in layers.items()},
         passage=lambda some: passage_of(model, some, list(layers)),
     )  # fmt: skip
     found = run_survey(survey, choice)
     cuts = cuts_of(found.records, choice)
-    after = {name: state.tensors for name, state in found.states.items()}
-    values = new_values(model, cuts, after)
-    return _plan(choice, layers, found, cuts=cuts, values=values, digest=digest)
-
-
-def plan_from_disk(
-    blocks: Blocks,
-    budgets: Sequence[Budget],
-    windows: TokenWindows,
-    config: PassConfig,
-    *,
-    skeleton: nn.Module,
-    digest: str,
-    progress: Progress,
-) -> tuple[Plan, Mapping[str, SiteState]]:
-    """Decide what is cut from a model that stays on disk (see `plan_selective`)."""
-    if config.work_dir is None:
-        raise InputError("there is no working directory", allowed="one for a model on disk")
-    layers = find_selective(skeleton)
-    choice = choose(budgets, refits=all(map(can_refit, layers.values())))
-    config = replace(config, identity={"model": digest, "cuts": choice.as_dict()})
-    survey = CostSurvey(
-        rows=windows, config=config, progress=progress, sizes=_sizes(layers),
-        passage=lambda _: ReadBlocks(blocks=blocks, rows=windows),
-    )  # fmt: skip
-    found = run_survey(survey, choice)
-    cuts = cuts_of(found.records, choice)
-    values: dict[str, Tensor] = {}
-    for index, name in enumerate(layers):
-        own = [
-            replace(cut, keep={key: keep for key, keep in cut.keep.items() if _is_in(key, name)})
-            for cut in cuts
-        ]
-        with blocks.block(index) as block:
-            whole = _Named(name.rpartition(".")[0], block)
-            values |= new_values(whole, own, {name: found.states[name].tensors})
-    return _plan(choice, layers, found, cuts=cuts, values=values, digest=digest), found.states
-
-
-def _sizes(layers: Mapping[str, SelectiveLayer]) -> dict[str, tuple[int, int]]:
-    return {name: (layer.e, layer.n) for name, layer in layers.items()}
-
-
-def _plan(
-    choice: Choice, layers: Mapping[str, SelectiveLayer], found: PassResult,
-    *, cuts: tuple[Cut, ...], values: Mapping[str, Tensor], digest: str,
-) -> Plan:  # fmt: skip
+    values = new_values(model, cuts, lambda name: found.states[name].tensors)
     first = next(iter(layers.values()))
     return Plan(
         cuts=cuts, values=values, model_digest=digest, facts=facts_of(found.records),
         findings=(*precheck(choice, first), *findings_of(found.records)),
     )  # fmt: skip
-
-
-class _Named(nn.Module):
-    """One block under the dotted name that it has in its model."""
-
-    def __init__(self, name: str, block: nn.Module) -> None:
-        super().__init__()
-        first, _, rest = name.partition(".")
-        self.add_module(first, _Named(rest, block) if rest else block)
-
-
-def _is_in(key: str, site: str) -> bool:
-    return key == site or key.startswith(f"{site}.")
 
 
 def run_survey(survey: CostSurvey, choice: Choice) -> PassResult:
@@ -199,8 +131,8 @@ def refuse_adapters(model: nn.Module) -> None:
         )
 
 
-def check_windows(windows: TokenWindows, vocabulary: int, choice: Choice) -> None:
-    """Raise unless a model can be calibrated on these windows."""
+def check_windows(windows: TokenWindows, vocabulary: int, lockstep: str = "") -> None:
+    """Raise unless a model can be calibrated on these windows; ``lockstep`` runs all at once."""
     largest = int(windows.ids.max())
     if largest >= vocabulary:
         raise InputError(
@@ -208,10 +140,10 @@ def check_windows(windows: TokenWindows, vocabulary: int, choice: Choice) -> Non
             allowed=f"ids in [0, {vocabulary})",
             next_step="tokenise the text with the model's own tokeniser",
         )
-    if choice.lockstep and windows.pad_share > 0:
+    if lockstep and windows.pad_share > 0:
         raise InputError(
             f"{windows.pad_share:.1%} of the calibration windows is padding, and "
-            f"{choice.label} combines windows step by step",
+            f"{lockstep} combines windows step by step",
             allowed="windows of one length",
             next_step="give a longer text, or a shorter length",
         )

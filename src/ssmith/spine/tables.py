@@ -19,6 +19,7 @@ from ssmith.core.seeds import generator
 from ssmith.core.unit import Coupling
 from ssmith.criteria import unknown_method
 from ssmith.families import Site
+from ssmith.families.absent import held
 
 _ALLOWED: dict[str, tuple[Any, ...]] = {
     "settings": ({},), "scope": (AUTO, "uniform"), "compensate": (AUTO, NONE),
@@ -27,7 +28,9 @@ _ALLOWED: dict[str, tuple[Any, ...]] = {
 METHODS = {"magnitude": "Magnitude of all that goes", "random": "Random"}
 
 
-def plan_by_table(sites: dict[str, Site], budget: Budget, digest: str) -> Plan:
+def plan_by_table(
+    model: nn.Module, sites: dict[str, Site], budget: Budget, digest: str = ""
+) -> Plan:
     """Decide which units of some layers go, by the size of their tensors or by chance.
 
     A unit's score is the mean square of every number that goes with it, each tensor's on the scale
@@ -52,13 +55,12 @@ def plan_by_table(sites: dict[str, Site], budget: Budget, digest: str) -> Plan:
     counts = removed_counts(tables, budget)
     keep = {}
     for name, table in tables.items():
-        scores = (
-            _magnitude(sites[name].module, table)
-            if method == "magnitude"
-            else torch.rand(
-                table.count, generator=generator(budget.seed, budget.unit, name)
-            ).double()
-        )
+        if method == "magnitude":
+            with held(model, name) as module:
+                scores = _magnitude(module, table)
+        else:
+            draw = generator(budget.seed, budget.unit, name)
+            scores = torch.rand(table.count, generator=draw).double()
         keep[name] = _best(scores, table, counts[name])
     cut = Cut(
         unit=budget.unit, keep=keep, budget=budget.as_dict(),

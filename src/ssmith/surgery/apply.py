@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from ssmith.families import (
     sync_config_,
     sync_depth_,
 )
+from ssmith.families.absent import held, source_of
 from ssmith.families.hf.engine import accelerate_, needs_engine
 from ssmith.families.parts.hooks import PER_STATE
 from ssmith.families.registry import mixers
@@ -77,6 +79,9 @@ def prune_(
     for site in work:
         _cut_site_(site, mode, counts)
     sync_config_(model, there)
+    source = source_of(model)
+    if source is not None:
+        source.changed_by(partial(_cut_part_, work, mode))
     sizes.append(_sizes(model))
     if any(map(needs_engine, mixers(model)[0].values())):
         accelerate_(model)
@@ -180,20 +185,20 @@ def _without_blocks_(
 
 
 def new_values(
-    dense: nn.Module, cuts: Iterable[Cut], after: Mapping[str, Mapping[str, Tensor]]
+    dense: nn.Module, cuts: Iterable[Cut], after: Callable[[str], Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
     """Return every tensor of cut sites that is not just the dense one cut.
 
-    With the cuts, these values by dotted name make a complete plan. ``after`` holds by site its
+    With the cuts, these values by dotted name make a complete plan. ``after`` returns a site's
     tensors after the cuts, as in its ``state_dict``.
     """
     plan = Plan(cuts=tuple(cuts), model_digest="")
     found = {}
     for work in _sites_of(dense, plan):
-        trial = work.copied()
-        _cut_site_(trial, None)
-        own = trial.site.module.state_dict()
-        for name, value in after.get(work.site.name, {}).items():
+        with held(dense, work.site.name, own=True) as module:
+            _cut_site_(work.of(module), None)
+            own = module.state_dict()
+        for name, value in after(work.site.name).items():
             there: Tensor | None = own.get(name)
             if (
                 there is None
@@ -213,12 +218,11 @@ class _Work:
     values: Mapping[str, Tensor] = field(default_factory=dict)
 
     def copied(self) -> _Work:
-        site = Site(
-            name=self.site.name,
-            module=copy.deepcopy(self.site.module),
-            family=self.site.family,
-        )
-        return replace(self, site=site)
+        return self.of(copy.deepcopy(self.site.module))
+
+    def of(self, module: nn.Module) -> _Work:
+        """Return the same, to be done to another module."""
+        return replace(self, site=Site(name=self.site.name, module=module, family=self.site.family))
 
 
 def _sites_of(model: nn.Module, plan: Plan, *, alone: bool = False) -> list[_Work]:
@@ -257,6 +261,14 @@ def _owner(name: str, there: Iterable[str]) -> str | None:
     """Return the innermost site that something in a network belongs to."""
     owners = [site for site in there if name == site or name.startswith(f"{site}.")]
     return max(owners, key=len, default=None)
+
+
+def _cut_part_(every: Sequence[_Work], mode: Mode | None, name: str, part: nn.Module) -> None:
+    """Cut the sites in one part of a network."""
+    for work in every:
+        if f"{work.site.name}.".startswith(f"{name}."):
+            inner = work.site.name[len(name) :].lstrip(".")
+            _cut_site_(work.of(part.get_submodule(inner)), mode)
 
 
 def _cut_site_(work: _Work, mode: Mode | None, counts: dict[str, list[int]] | None = None) -> None:
