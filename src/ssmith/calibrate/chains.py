@@ -145,17 +145,20 @@ def given_alone(
     ``returned`` is what a block returns. The run ends at the last block.
     """
     seen: list[Any] = []
+
+    def before(_: nn.Module, args: Any, kwargs: Any) -> None:
+        seen.append((args, kwargs))
+        if len(seen) == len(blocks):
+            raise ReachedError
+
+    def forward(*_: Any, **__: Any) -> Any:
+        return replaced(returned, {0: next(tensors_in(seen[-1]))})
+
     with ExitStack() as stack:
         for name in blocks:
             block = model.get_submodule(name)
-
-            def forward(*args: Any, **kwargs: Any) -> Any:
-                seen.append((args, kwargs))
-                if len(seen) == len(blocks):
-                    raise ReachedError
-                return replaced(returned, {0: next(tensors_in((args, kwargs)))})
-
             stack.enter_context(running(block, forward))
+            stack.callback(block.register_forward_pre_hook(before, with_kwargs=True).remove)
         with suppress(ReachedError):
             run()
     return seen

@@ -17,7 +17,7 @@ Change = Callable[[str, nn.Module], None]
 
 
 @dataclass
-class Source:
+class WeightSource:
     """Where the weights of a network without memory are.
 
     ``dense`` is the network as it is stored, without memory, and is never changed; ``read`` returns
@@ -32,7 +32,7 @@ class Source:
     changes: tuple[Change, ...] = ()
     digest: str = ""
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Source:
+    def __deepcopy__(self, memo: dict[int, Any]) -> WeightSource:
         return replace(self)
 
     def changed_by(self, change: Change) -> None:
@@ -61,9 +61,9 @@ class Source:
         return found
 
 
-def source_of(model: nn.Module) -> Source | None:
+def source_of(model: nn.Module) -> WeightSource | None:
     """Return where the weights of a network without memory are; None where it holds them itself."""
-    found: Source | None = model.__dict__.get(_SOURCE)
+    found: WeightSource | None = model.__dict__.get(_SOURCE)
     return found
 
 
@@ -73,7 +73,7 @@ def give_source_(
     check: Callable[[], None],
 ) -> None:
     """Say where the weights of a network without memory are."""
-    setattr(model, _SOURCE, Source(dense=copy.deepcopy(model), read=read, check=check))
+    setattr(model, _SOURCE, WeightSource(dense=copy.deepcopy(model), read=read, check=check))
 
 
 @contextmanager
