@@ -251,7 +251,7 @@ class Odd(nn.Module):
             return second(first(x, mask), mask & (x[..., :1] > 0))
         if self.why == "masks of blocks":
             handed = first(x, torch.ones(*x.shape[:2], 1, dtype=torch.bool))
-            return second(handed, handed[..., :1] > 0)
+            return second(handed, (handed == x).all(-1, keepdim=True))
         if self.why == "something between":
             return second(2 * first(x, None), None)
         return second(first(x, None), None) if self.why == "chain" else first(second(x, None), None)

@@ -102,18 +102,22 @@ def answering(name: str, site: nn.Module, answer: Callable[[], Tensor]) -> Itera
     """Let a site give an output that is known, rather than compute it, once."""
     answers = [answer]
 
-    def forward(*_: Any, **__: Any) -> Tensor:
+    def once() -> Tensor:
         if not answers:
             raise more_calls(name)
         return answers.pop()()
 
-    with running(site, forward):
+    with running(site, once):
         yield
 
 
 @contextmanager
-def running(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Let a module run something else inside the block."""
+def running(module: nn.Module, answer: Callable[[], Any]) -> Iterator[None]:
+    """Let a module give an answer, rather than run, whenever it is called inside the block."""
+
+    def forward(*_: Any, **__: Any) -> Any:
+        return answer()
+
     # An attribute of the instance goes before the method of the class.
     module.forward = forward
     try:
