@@ -93,8 +93,7 @@ def _choose_on_cpu(op: Op, dtype: torch.dtype) -> PathChoice:
 def chosen(op: Op, like: Tensor) -> Backend:
     """Return the path of `choose`, and warn once per operation where it is the slow one."""
     if torch.compiler.is_compiling():
-        constant: Backend = _chosen_while_compiling(op, like.device.type, like.dtype)
-        return constant
+        return _chosen_while_compiling(op, like.device.type, like.dtype)
     return _chosen(op, like.device.type, like.dtype)
 
 
@@ -114,8 +113,14 @@ def _chosen(op: Op, device: str, dtype: torch.dtype) -> Backend:
     return choice.backend
 
 
-# A compiled program keeps the path that was chosen when it was compiled.
-_chosen_while_compiling = torch.compiler.assume_constant_result(_chosen)
+def _chosen_while_compiling(op: Op, device: str, dtype: torch.dtype) -> Backend:
+    """A compiled program keeps the path that was chosen when it was compiled."""
+    return _chosen(op, device, dtype)
+
+
+# What `torch.compiler.assume_constant_result` does, which would load all of the compiler: longer
+# than everything else that a command loads.
+_chosen_while_compiling._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def describe(
