@@ -8,7 +8,7 @@ from importlib import resources
 import pytest
 
 import ssmith as sm
-from helpers.said import FILES, HOLE, said_by, sentences
+from helpers.said import HOLE, files, said_by, sentences
 from ssmith.dashboard.language import LANGUAGES, Language
 from ssmith.dashboard.overview import RULES
 from ssmith.dashboard.retelling import retell
@@ -75,7 +75,7 @@ def test_what_a_card_says_of_itself_is_retold(language, tmp_path):
 
 def opens():
     """All that a card says of where a model opens."""
-    (file,) = (item for item in FILES if item.path.name == "portable.py")
+    (file,) = (item for item in files() if item.path.name == "portable.py")
     said = [node for node in ast.walk(file.tree) if isinstance(node, ast.Constant | ast.JoinedStr)]
     nodes = (node for node in said if not isinstance(file.above[node], ast.JoinedStr))
     found = {text.replace(HOLE, "7") for node in nodes for text in sentences(file, node)}

@@ -6,6 +6,7 @@ helpers of the same file and parameters to where its words are written.
 
 import ast
 import itertools
+from functools import cache
 from pathlib import Path
 
 import ssmith
@@ -45,19 +46,35 @@ def _name(node):
     return node.id if isinstance(node, ast.Name) else ""
 
 
-FILES = [_File(path) for path in sorted(_ROOT.rglob("*.py"))]
-METHODS, CALLS = {}, {}
-for _file in FILES:
-    for _node, _holder in _file.above.items():
-        if isinstance(_node, ast.Call):
-            CALLS.setdefault(_name(_node.func), []).append((_file, _node))
-        if isinstance(_node, ast.FunctionDef) and isinstance(_holder, ast.ClassDef):
-            METHODS.setdefault(_node.name, []).append((_file, _node))
+@cache
+def files():
+    """Every source; they are read when the first test asks, and not by whoever lists the tests."""
+    return [_File(path) for path in sorted(_ROOT.rglob("*.py"))]
+
+
+@cache
+def _calls():
+    found = {}
+    for file in files():
+        for node in file.above:
+            if isinstance(node, ast.Call):
+                found.setdefault(_name(node.func), []).append((file, node))
+    return found
+
+
+@cache
+def _methods():
+    found = {}
+    for file in files():
+        for node, holder in file.above.items():
+            if isinstance(node, ast.FunctionDef) and isinstance(holder, ast.ClassDef):
+                found.setdefault(node.name, []).append((file, node))
+    return found
 
 
 def calls_of(name):
     """All calls of a class or a function: the file, and the call."""
-    return CALLS.get(name, [])
+    return _calls().get(name, [])
 
 
 def said_by(name, keyword):
@@ -175,7 +192,7 @@ def _given(function, place, name, depth):
 def _returned(file, called, depth, place=None):
     """What helpers of the same file return, and methods and properties of one or two classes."""
     if isinstance(called, ast.Attribute):
-        found = METHODS.get(called.attr, [])
+        found = _methods().get(called.attr, [])
         functions = found if len(found) <= _ALIKE else []
     else:
         functions = [(file, item) for item in file.called(_name(called))]
