@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
+# Every process of the tests would compile all sources anew, which is a tenth of what they take.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint docs evidence fuzz clean reference reference-language mlflow evidently
 
 demo: $(VENV)/.ready-demo
