@@ -7,12 +7,16 @@ import math
 import pytest
 import torch
 
+from helpers.every_unit import SETTINGS as MORE
 from helpers.every_unit import build
 from helpers.plans import pruned
+from helpers.tiny_hybrids import tiny_hybrid
 from helpers.tiny_mamba import tiny
+from ssmith.artefact import load, save
 from ssmith.calibrate import PassConfig
 from ssmith.core.budget import Budget
-from ssmith.core.errors import ArtefactError, InputError
+from ssmith.core.errors import ArtefactError, InputError, UnsupportedError
+from ssmith.core.files import read_json
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation.perplexity import window_losses
 from ssmith.families import chain_of, sync_depth_, without_block
@@ -85,6 +89,54 @@ def test_the_kinds_of_blocks_go_with_them(name, tmp_path):
         made = [item.generate(windows().ids[:1, :4], max_new_tokens=3, do_sample=False)
                 for item in (model, again)]  # fmt: skip
         assert torch.equal(*made)
+
+
+DEEPER = {
+    "jamba": {"num_hidden_layers": 5, "attn_layer_period": 2, "attn_layer_offset": 1},
+    "zamba": {"num_hidden_layers": 6, "layers_block_type": ["linear_attention", "hybrid"] * 3},
+    "zamba2": {"num_hidden_layers": 5, "num_mem_blocks": 2, "layers_block_type": [
+        "linear_attention", "hybrid", "linear_attention", "hybrid", "hybrid"]},
+}  # fmt: skip
+"""Hybrids whose blocks are of several classes: by their ends, while a part stays shared, not at
+all where blocks have adapters of their own in it."""
+
+
+@pytest.mark.parametrize(("name", "compensate"), [(name, "auto") for name in DEEPER]
+                         + [("jamba", ("O",)), ("zamba", ("O",))])  # fmt: skip
+def test_blocks_of_several_classes_go_where_stock_can_say_it(name, compensate, tmp_path):
+    dense = tiny_hybrid(name, **({"hidden_size": 16} | MORE[name] | DEEPER[name]))
+    before = copy.deepcopy(dense.config.to_dict())
+    budget = Budget("block", 2, compensate=compensate)
+    model, plan, _ = pruned(dense, budget, windows())
+    assert dense.config.to_dict() == before
+    gone = [step["removed"] for step in plan.facts["steps"][1:]]
+    kinds = [type(block) for block in chain_of(dense).module]
+    left = [kind for place, kind in enumerate(kinds) if place not in gone]
+    assert [type(block) for block in chain_of(model).module] == left
+    if name == "zamba2":
+        assert not any("Hybrid" in kinds[place].__name__ for place in gone)
+    path = save(model, tmp_path / "small", parent=plan.model_digest)
+    assert read_json(path / "ssmith.json")["portable"].startswith("yes")
+    stock = type(model).from_pretrained(path)
+    for again in (stock, load(path)):
+        again.config._experts_implementation = "eager"
+        with torch.no_grad():
+            out = [item.eval()(windows().ids, use_cache=False).logits for item in (model, again)]
+        assert torch.equal(*out)
+        made = [item.generate(windows().ids[:1, :4], max_new_tokens=3, do_sample=False)
+                for item in (model, again)]  # fmt: skip
+        assert torch.equal(*made)
+
+
+def test_blocks_that_no_configuration_can_leave_out_stay():
+    dense = tiny_hybrid("zamba2", **({"hidden_size": 16} | MORE["zamba2"] | DEEPER["zamba2"]))
+    with pytest.raises(UnsupportedError, match="2 of 3 blocks are gone, and no other one can go"):
+        dropped(dense, 3)
+    jamba = tiny_hybrid("jamba", **(MORE["jamba"] | DEEPER["jamba"] | {"attn_layer_period": 5}))
+    site, keep = chain_of(jamba), torch.arange(5) != 2
+    site.cut_(site.coupling("block"), keep)
+    with pytest.raises(UnsupportedError, match="counts kinds of blocks off by expert_layer_period"):
+        sync_depth_(jamba, keep)
 
 
 def losses_without(dense):

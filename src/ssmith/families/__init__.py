@@ -1,6 +1,6 @@
 """Model families: what a family calls things, where its states live, how to cut them."""
 
-from ssmith.families.chain import chain_of, sync_depth_, without_block
+from ssmith.families.chain import can_go, chain_of, name_ties_, sync_depth_, without_block
 from ssmith.families.coupling import spread, weigh
 from ssmith.families.family import Site
 from ssmith.families.heads import (
@@ -45,6 +45,7 @@ __all__ = [
     "TaskModel",
     "answers_of",
     "beside",
+    "can_go",
     "chain_of",
     "describe",
     "directory_of",
@@ -52,6 +53,7 @@ __all__ = [
     "hf_facts",
     "model_digest",
     "modes_of",
+    "name_ties_",
     "new_task_model",
     "preparation_of",
     "renew_head_",

@@ -13,14 +13,14 @@ import torch
 from torch import nn
 
 from ssmith.core.budget import AUTO, NONE, Budget
-from ssmith.core.errors import InputError
+from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.files import is_scrap, write_json
 from ssmith.core.identity import as_json, check_same_run
 from ssmith.core.plan import Cut, Plan
 from ssmith.core.progress import Progress
 from ssmith.core.settings import read_typed
 from ssmith.core.words import number_of, span
-from ssmith.families import chain_of, model_digest, sync_depth_, without_block
+from ssmith.families import can_go, chain_of, model_digest, sync_depth_, without_block
 from ssmith.spine.absorb import Absorber
 
 BLOCK = "block"
@@ -77,13 +77,20 @@ def plan_blocks(
     tries, done = sum(total - gone for gone in range(wanted)), 0
     for _ in range(wanted):
         gone = [step["removed"] for step in steps[1:]]
-        losses = []
-        for place, block in enumerate(names):
+        losses = {}
+        free = [place for place in range(len(names)) if can_go(work, place)]
+        if not free:
+            raise UnsupportedError(
+                f"{len(gone)} of {wanted} blocks are gone, and no other one can go",
+                allowed="blocks that the configuration can leave out", next_step="remove fewer",
+            )  # fmt: skip
+        for place in free:
+            block = names[place]
             progress("trying blocks", done, tries, f"block {block}")
             with without_block(work, place), _made_up_for(absorber, work, place, block):
-                losses.append(measured([*gone, block]))
+                losses[place] = measured([*gone, block])
             done += 1
-        least = min(range(len(losses)), key=losses.__getitem__)
+        least = min(losses, key=losses.__getitem__)
         site, keep = chain_of(work), torch.arange(len(names)) != least
         site.cut_(site.coupling(BLOCK), keep)
         sync_depth_(work, keep)

@@ -21,6 +21,7 @@ from ssmith.families import (
     Site,
     chain_of,
     model_digest,
+    name_ties_,
     sites,
     spread,
     stock_configs,
@@ -180,6 +181,7 @@ def _without_blocks_(
         _cut_site_(work, mode)
     site.cut_(coupling, keep, mode)
     sync_depth_(model, keep)
+    name_ties_(model)
     counts["block"] = [coupling.count, int(keep.sum())]
     return rest
 
