@@ -148,14 +148,17 @@ def run(model: str, config: TuneConfig) -> dict[str, Any]:
         done = fine_tune(model, config)
     except ArithmeticError as error:
         return {"failed": str(error), "validation": None, "score": None, "test": None}
-    test = {k: v for k, v in done.receipt.quality.items() if isinstance(v, dict)}
     best = next(x for x in done.training.looks if x.step == done.training.best_step)
     return {
         "validation": best.validation,
         "score": list(best.score),
         "test": {
-            name: {side: found[side]["value"] for side in ("before", "after") if side in found}
-            for name, found in test.items()
+            name: {
+                side: value.value
+                for side, value in (("before", found.before), ("after", found.after))
+                if value is not None
+            }
+            for name, found in done.quality.measures.items()
         },
         "parameters": done.report.parameters,
         "share": done.report.share,

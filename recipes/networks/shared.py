@@ -82,7 +82,7 @@ def whole_job(  # noqa: PLR0917
         task,
         overwrite=True,
     )  # fmt: skip
-    print(piloted.verdict["headline"])
+    print(piloted.verdict.headline)
     return {"removed": receipt.removed, "comparison": found, "plan": plan, "pilot": piloted}
 
 

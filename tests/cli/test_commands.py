@@ -8,6 +8,7 @@ from ssmith import api
 from ssmith.cli.main import COMMANDS
 from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt
+from ssmith.core.sections import UnitRemoved, Verdict
 from ssmith.criteria import KINDS, by_name, names
 from ssmith.data import save_npz
 from ssmith.jobs.pilot import PilotConfig
@@ -90,13 +91,12 @@ def test_prune_saves_a_model_that_verifies(place, ssmith):
     before, after = api.load("model"), api.load("small")
     receipt = Receipt.load(place / "small" / "receipt.json")
     assert found.document["receipt"] == receipt.as_dict()
-    assert receipt.model["digest_before"] == api.inspect(before).digest
-    assert receipt.model["digest_after"] == api.inspect(after).digest
-    assert receipt.method["command"][:3] == ["ssmith", "prune", "model"]
+    assert receipt.model.digest_before == api.inspect(before).digest
+    assert receipt.model.digest_after == api.inspect(after).digest
+    assert receipt.method.command[:3] == ("ssmith", "prune", "model")
     assert Plan.load(place / "small").cut("state").kept == 6
-    assert (
-        json.loads((place / "small" / "ssmith.json").read_text())["parent"]
-        == (receipt.model["digest_before"])
+    assert json.loads((place / "small" / "ssmith.json").read_text())["parent"] == (
+        receipt.model.digest_before
     )
     assert sum(layer.units["state"] for layer in api.inspect(after).layers) == 6
     assert ssmith("verify", "small").code == 0
@@ -169,12 +169,12 @@ def test_compare_prints_and_writes(place, ssmith):
     assert (place / "page" / "report.html").is_file()
     receipt = Receipt.load(place / "page" / "receipt.json")
     assert receipt.action == "compare"
-    assert receipt.verdict == {}
-    assert receipt.model["family"] == "s5"
-    assert receipt.removed["state"] == {"before": 12, "after": 6, "fraction": 0.5}
+    assert receipt.verdict == Verdict()
+    assert receipt.model.family == "s5"
+    assert receipt.removed["state"] == UnitRemoved(before=12, after=6, fraction=0.5)
     model = api.load("model")
     part = api.load_data("data.npz", model).split("test")
-    expected = api.compare(model, api.load("small"), part).as_dict(split="test")
+    expected = api.compare(model, api.load("small"), part).section(split="test")
     assert receipt.quality == expected
 
 

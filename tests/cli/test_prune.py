@@ -12,6 +12,7 @@ from helpers.tiny_mamba import tiny
 from ssmith import api
 from ssmith.core.files import read_json
 from ssmith.core.plan import Plan
+from ssmith.core.sections import UnitRemoved
 from ssmith.core.settings import read_settings
 from ssmith.families.registry import find_selective
 
@@ -82,7 +83,7 @@ def test_the_saved_plans_make_the_same_model_again(place, ssmith):
     plan = Plan.load(place / "small")
     assert plan.cut("entry").semantics == "memoryless"
     receipt = api.prune_(model, plan)
-    assert receipt.removed["entry"] == {"before": 320, "after": 160, "fraction": 0.5}
+    assert receipt.removed["entry"] == UnitRemoved(before=320, after=160, fraction=0.5)
     assert api.inspect(model).digest == api.inspect(api.load("small")).digest
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ssmith.core.findings import Finding
 from ssmith.core.inspection import Inspection
 from ssmith.core.layers import LayerInfo
 from ssmith.core.receipt import Receipt, versions
+from ssmith.core.sections import MethodSection, ModelSection, SpeedSection, UnitRemoved
 from ssmith.core.sequences import SequenceData, Sequences
 
 KEPT = sorted((Path(__file__).parents[1] / "data" / "receipts").glob("*.json"))
@@ -20,13 +22,13 @@ KEPT = sorted((Path(__file__).parents[1] / "data" / "receipts").glob("*.json"))
 
 
 def make_receipt(**changes):
-    base = {"action": "prune", "model": {"name": "x"}, "method": {}, "seed": 3}
-    return Receipt(**{**base, "versions": versions(), **changes})
+    base = {"action": "prune", "model": ModelSection(name="x"), "method": MethodSection()}
+    return Receipt(**{**base, "seed": 3, "versions": versions(), **changes})
 
 
 def test_a_receipt_comes_back_as_it_went(tmp_path):
     receipt = make_receipt(
-        removed={"states": {"before": 4, "after": 2}},
+        removed={"states": UnitRemoved(before=4, after=2, fraction=0.5)},
         findings=(Finding(layer="", kind="x", message="y"),),
     )
     receipt.save(tmp_path / "receipt.json")
@@ -49,6 +51,38 @@ def test_a_receipt_that_lies_on_a_disk_is_read_and_written_as_it_stands(path):
     assert json.loads(Receipt.load(path).to_json()) == Receipt.load(path).as_dict()
 
 
+@pytest.mark.parametrize(
+    ("section", "value", "said"),
+    [
+        ("model", {"layers": "two"}, "model.layers is 'two'; allowed: an integer"),
+        ("speed", {"per_batch": {"before": "x", "after": 1}}, "speed.per_batch.before is 'x'"),
+        ("removed", {"state": {"before": 4}}, "removed.state lacks after, fraction"),
+        ("parity", {"step_vs_scan": "0"}, "parity.step_vs_scan is '0'; allowed: a number"),
+        ("size", {"bites": 3}, "size has unknown setting 'bites'"),
+        ("details", {"layers": [{"kept": [1]}]}, r"details.layers[0].kept[0] is 1; allowed: true"),
+    ],
+)
+def test_what_was_edited_is_named_with_the_file(tmp_path, section, value, said):
+    path = tmp_path / "receipt.json"
+    path.write_text(json.dumps(make_receipt().as_dict() | {section: value}))
+    with pytest.raises(ArtefactError, match=re.escape(f"{path}: {said}")):
+        Receipt.load(path)
+
+
+def test_what_was_cut_off_or_is_of_somebody_else_is_named_with_the_file(tmp_path):
+    path = tmp_path / "receipt.json"
+    text = make_receipt().to_json()
+    for content, said in (
+        (text[:90], "is not valid JSON"),
+        ('{"loss": 3}', "is not a receipt; "),
+        (text.replace('"removed"', '"gone"'), "of ours: it lacks removed and has gone"),
+        (text.replace('"receipt_version": 2', '"receipt_version": 9'), "receipt_version is 9"),
+    ):
+        path.write_text(content)
+        with pytest.raises(ArtefactError, match=rf"{re.escape(str(path))}:? .*{said}"):
+            Receipt.load(path)
+
+
 def test_a_receipt_says_when_and_is_the_same_whenever_it_was_written():
     begun = datetime.now(UTC) - timedelta(milliseconds=1)
     receipt = make_receipt()
@@ -67,7 +101,8 @@ def test_a_receipt_of_the_first_version_says_no_time():
 
 def test_what_was_not_measured_is_empty():
     receipt = make_receipt()
-    assert receipt.quality == receipt.speed == receipt.memory == receipt.saving == {}
+    content = receipt.as_dict()
+    assert content["quality"] == content["speed"] == content["memory"] == content["saving"] == {}
 
 
 @pytest.mark.parametrize(
@@ -91,13 +126,14 @@ def test_another_receipt_is_refused(change):
 
 @pytest.mark.parametrize("content", [None, [], "receipt", {}], ids=str)
 def test_what_is_no_receipt(content):
-    with pytest.raises(ArtefactError, match="not a receipt"):
+    with pytest.raises(ArtefactError, match="is not a receipt"):
         Receipt.from_json(content)
 
 
 def test_a_number_that_is_not_finite_is_not_written(tmp_path):
+    receipt = make_receipt(speed=SpeedSection(training_seconds=float("nan")))
     with pytest.raises(ValueError, match="not JSON compliant"):
-        make_receipt(speed={"seconds": float("nan")}).save(tmp_path / "receipt.json")
+        receipt.save(tmp_path / "receipt.json")
     assert not (tmp_path / "receipt.json").exists()
 
 
@@ -169,4 +205,4 @@ def test_splits_by_name():
         data.split("test")
     with pytest.raises(InputError, match="train, test"):
         data.split("valid")
-    assert data.describe()["counts"] == {"train": 4, "test": 0}
+    assert data.describe().counts == {"train": 4, "test": 0}

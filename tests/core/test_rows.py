@@ -45,7 +45,7 @@ def test_a_loader_that_shuffles_stays_the_same():
         assert torch.equal(one[0][:, 0].long(), one[1])
     assert sorted(torch.cat([item[1] for item in first]).tolist()) == list(range(10))
     assert [found.batch(part).count for part in found.ranges(1)] == [4, 4, 2]
-    assert found.describe()["counts"] == {"batches": 3, "rows": 10}
+    assert found.describe().counts == {"batches": 3, "rows": 10}
 
 
 def test_a_generator_is_read_once_and_what_it_writes_over_is_kept():

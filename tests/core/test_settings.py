@@ -111,8 +111,11 @@ def test_an_integer_is_a_number():
         ({"steps": 0}, "here: steps is 0; allowed: an integer ≥ 1"),
         ({"steps": 1, "title": 3}, "here: title is 3; allowed: a text"),
         ({"steps": 1, "flag": 1}, "here: flag is 1; allowed: true or false"),
-        ({"steps": 1, "inner": {"names": "x"}}, "inner: names is 'x'; allowed: a list of a text"),
-        ({"steps": 1, "inner": {"rate": None}}, "inner: rate is None; allowed: a number"),
+        (
+            {"steps": 1, "inner": {"names": "x"}},
+            "here: inner.names is 'x'; allowed: a list of a text",
+        ),
+        ({"steps": 1, "inner": {"rate": None}}, "here: inner.rate is None; allowed: a number"),
         ({"steps": 1, "inner": 3}, "here: inner is 3; allowed: a mapping of rate, names"),
         ({"steps": 1, "inner": {"rte": 1}}, "unknown setting 'rte'.*did you mean 'rate'"),
         ({"steps": 1, "kind": "c"}, "here: kind is 'c'; allowed: 'a', 'b'"),

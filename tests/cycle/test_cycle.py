@@ -11,6 +11,7 @@ import pytest
 from helpers.pages import ROOT
 from helpers.year import DENSE, SMALL, model, paper, receipt
 from ssmith.cli.main import main
+from ssmith.core.details import CanaryDetails
 from ssmith.core.errors import ArtefactError, InputError
 from ssmith.core.receipt import moment
 from ssmith.cycle import CycleConfig, Renew, read_cycle, run_cycle, steps
@@ -78,7 +79,8 @@ def world(line, tmp_path, monkeypatch):
     def asked(*_, **__):
         world.calls.append("canary")
         written("canary", "200 requests", passed=world.clean)
-        return SimpleNamespace(details={"passed": world.clean}), "200 requests"
+        seen = CanaryDetails(requests=200, cancelled=0, leaks=(), passed=world.clean)
+        return SimpleNamespace(details=seen), "200 requests"
 
     monkeypatch.setattr(steps, "audit_behaviour", audited)
     monkeypatch.setattr(steps, "run_canary", asked)

@@ -129,7 +129,7 @@ def test_few_rows_of_numbers_have_no_interval():
     found = behaviour_of(Table(old), Table(old + 1), data, BehaviourConfig(slices=("machine",)))
     for item in found.groups["machine"]:
         assert item.loss.low is item.loss.high is None
-        assert item.as_dict()["loss"]["high"] is None
+        assert item.section().loss.high is None
 
 
 def test_equal_models_change_nothing_and_still_have_a_width():
@@ -198,6 +198,6 @@ def test_a_language_model_agrees_with_itself():
     assert abs(found.divergence.value) < 1e-12
     assert found.changed.value == 0
     # The last window is shorter than the prompts.
-    assert found.as_dict()["answers"]["prompts"] == 4
+    assert found.section().answers.prompts == 4
     with pytest.raises(InputError, match="of a text"):
         text_behaviour_of(model, model, windows(), BehaviourConfig(slices=("machine",)))

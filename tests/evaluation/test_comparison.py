@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2, permutation_test
 
 from ssmith.core.errors import InputError
+from ssmith.core.settings import to_mapping
 from ssmith.evaluation.comparison import compare_outcomes, mcnemar
 from ssmith.evaluation.intervals import tango
 from ssmith.evaluation.metrics import ACCURACY, MEAN_ABSOLUTE_ERROR, PERPLEXITY, RMSE, Outcomes
@@ -96,7 +97,7 @@ def test_copies_of_one_row_say_nothing_of_how_rows_vary(metric):
     assert (found.loss_lower_bound, found.loss_upper_bound) == (None, None)
     assert found.count_to_prove(0.5) is None
     assert "few-rows" in [item.kind for item in found.findings()]
-    json.dumps(found.as_dict(split="test"), allow_nan=False)
+    json.dumps(to_mapping(found.section(split="test")), allow_nan=False)
 
 
 def test_copies_do_not_narrow_an_interval():
@@ -145,7 +146,7 @@ def test_ties_with_the_data_count_as_extreme():
 
 def test_accuracy_compared():
     found = compare_outcomes(*table(80, 6, 2, 12), ACCURACY, seed=0, resamples=100)
-    assert found.agreement.as_dict() == {
+    assert to_mapping(found.agreement) == {
         "both_right": 80,
         "only_before": 6,
         "only_after": 2,
@@ -158,7 +159,7 @@ def test_accuracy_compared():
     assert (found.loss_lower_bound, found.loss_upper_bound) == pytest.approx(
         tango(6, 2, 100, 1.6448536269514722)
     )
-    section = json.loads(json.dumps(found.as_dict(split="test"), allow_nan=False))
+    section = json.loads(json.dumps(to_mapping(found.section(split="test")), allow_nan=False))
     assert section["interval"] == "Wilson"
     assert section["count"] == 100
     assert section["difference"]["low"] < -0.04 < section["difference"]["high"]
@@ -253,7 +254,7 @@ def test_exchanging_the_models_turns_a_ratio_over():
     assert (1 + there.change.value) * (1 + back.change.value) == pytest.approx(1)
     assert (1 + there.change.low) * (1 + back.change.high) == pytest.approx(1, rel=1e-4)
     assert there.p == back.p
-    section = there.as_dict(split="test")
+    section = to_mapping(there.section(split="test"))
     assert section["loss"]["value"] == pytest.approx(section["increase"]["value"])
     assert section["weight"] == before.total
     assert section["weighed"] == "counted tokens"

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from ssmith.core.errors import InputError
+from ssmith.core.sections import UnitRemoved
+from ssmith.core.settings import to_mapping
 from ssmith.evaluation.changes import Change, collect_changes, percent
 from ssmith.evaluation.comparison import compare_outcomes
 from ssmith.evaluation.gate import Evidence, Limits, judge
@@ -22,7 +24,7 @@ BATCH = Change(kind="time", name="batch", before=1.41, after=1.0, minima=(1.4, 1
 SAME_FILE = Change(kind="size", name="file", before=1000, after=990)
 PARITY = ParityReport(checks=(ParityCheck(name="shrunk_vs_masked", worst=1e-15),))
 BROKEN = ParityReport(checks=(ParityCheck(name="shrunk_vs_masked", worst=1e-3),))
-REMOVED = {"states": {"before": 256, "after": 161, "fraction": 95 / 256}}
+REMOVED = {"states": UnitRemoved(before=256, after=161, fraction=95 / 256)}
 
 
 def outcomes(both, only_before, only_after, neither):
@@ -47,7 +49,7 @@ def verdict(
         own=own,
         recall=recall or {},
     )
-    return judge(evidence, Limits(**limits)).as_dict()
+    return to_mapping(judge(evidence, Limits(**limits)))
 
 
 def reason(found, gate):
@@ -170,7 +172,7 @@ def test_a_real_valued_metric_is_judged_too():
         *(Outcomes(numerator=item) for item in (before, before * 1.21)), RMSE, seed=0, resamples=200
     )
     evidence = Evidence(comparison=comparison, parity=PARITY, changes=(FILE,), removed={}, own=None)
-    found = judge(evidence, Limits(max_loss=0.01)).as_dict()
+    found = to_mapping(judge(evidence, Limits(max_loss=0.01)))
     assert not found["accepted"]
     assert "nothing removed; rmse" in found["headline"]
     assert judge(evidence, Limits(max_loss="50 %", proof=True)).accepted
@@ -278,7 +280,7 @@ def test_a_regression_in_milli_units_is_judged_relative_to_what_it_can_do():
     )
     comparison = dataclasses.replace(comparison, before=dense)
     evidence = Evidence(comparison=comparison, parity=PARITY, changes=(FILE,), removed={})
-    found = judge(evidence, Limits(max_loss=0.005)).as_dict()
+    found = to_mapping(judge(evidence, Limits(max_loss=0.005)))
     assert not found["accepted"]
     text = reason(found, "quality")["text"]
     assert "Allowed: 0.5 % of the distance between the model's mean absolute error" in text
@@ -294,7 +296,7 @@ def test_a_model_that_guesses_is_never_accepted(value):
     evidence = Evidence(
         comparison=comparison, parity=PARITY, changes=(FILE, BATCH), removed=REMOVED
     )
-    found = judge(evidence, Limits()).as_dict()
+    found = to_mapping(judge(evidence, Limits()))
     assert not found["accepted"]
     assert found["headline"].startswith("Not accepted (base)")
     assert "no better than always naming the most frequent class" in reason(found, "base")["text"]
@@ -306,7 +308,7 @@ def test_what_was_measured_on_copies_is_accepted_only_if_that_is_waived(waived):
         comparison=compared(980, 3, 1, 16), parity=PARITY, changes=(FILE, BATCH), removed=REMOVED,
         copies="15 inputs are in more than one split",
     )  # fmt: skip
-    found = judge(evidence, Limits(allow_copies=waived)).as_dict()
+    found = to_mapping(judge(evidence, Limits(allow_copies=waived)))
     assert found["accepted"] == waived
     assert reason(found, "copies") == {"gate": "copies", "passed": waived, "text": evidence.copies}
 

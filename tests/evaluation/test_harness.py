@@ -62,7 +62,7 @@ def test_a_local_task_runs_offline_on_the_live_model(task, tmp_path, monkeypatch
     assert (found.task, found.metric, found.count) == ("choose", "acc", 2)
     assert found.value == sum(found.per_document) / 2
     (row,) = compare_tasks([found], [found])
-    assert row["difference"]["value"] == row["difference"]["low"] == 0
+    assert row.difference.value == row.difference.low == 0
     (first,) = run_tasks(model, ByteTokenizer(), HarnessConfig(tasks=(str(task),), limit=1))
     assert first.per_document == found.per_document[:1]
 
@@ -77,12 +77,12 @@ def test_a_task_that_is_unknown_is_refused(task):
 
 def test_differences_are_of_the_same_documents():
     (row,) = compare_tasks([result(0, 1, 1, 0)], [result(0, 0, 1, 0)])
-    assert (row["before"], row["after"]) == (0.5, 0.25)
-    difference = row["difference"]
-    assert difference["low"] <= difference["value"] == -0.25 <= difference["high"] <= 0
+    assert (row.before, row.after) == (0.5, 0.25)
+    difference = row.difference
+    assert difference.low <= difference.value == -0.25 <= difference.high <= 0
     (whole,) = compare_tasks([result(value=3.0, metric="f1")], [result(value=2.0, metric="f1")])
-    assert whole["difference"]["value"] == -1
-    assert "whole set" in whole["difference"]["why_no_interval"]
+    assert whole.difference.value == -1
+    assert "whole set" in whole.difference.why_no_interval
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from evaluation.tiny import Bidirectional, Recurrence, sequences
+from ssmith.core.settings import to_mapping
 from ssmith.evaluation.memory import (
     forward_peak_bytes,
     measure_memory,
@@ -105,7 +106,7 @@ def test_parameter_bytes_count_shared_parameters_once():
 
 def test_receipt_section():
     before, after = Recurrence(states=8), Recurrence(states=4)
-    section = measure_memory(before, after, sequences()).as_dict()
+    section = to_mapping(measure_memory(before, after, sequences()).section())
     assert section["state_bytes_per_sequence"] == {"before": 32, "after": 16}
     assert section["peak_forward_bytes"]["after"] < section["peak_forward_bytes"]["before"]
     assert section["parameter_bytes"]["before"] == 4 * (8 + 16 + 24)
@@ -113,7 +114,7 @@ def test_receipt_section():
 
 
 def test_a_model_without_steps_says_why_it_has_no_state():
-    section = measure_memory(Bidirectional(), Bidirectional(), sequences()).as_dict()
+    section = to_mapping(measure_memory(Bidirectional(), Bidirectional(), sequences()).section())
     state = section["state_bytes_per_sequence"]
     assert state["before"] is None
     assert "whole sequence" in state["why"]

@@ -10,6 +10,7 @@ from helpers.tiny_mamba import tiny
 from ssmith.core.errors import InputError
 from ssmith.core.rows import rows
 from ssmith.core.sequences import Sequences
+from ssmith.core.settings import to_mapping
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation import predict
 from ssmith.evaluation.memory import forward_peak_bytes, measure_memory, parameter_bytes
@@ -72,12 +73,10 @@ def test_fewer_states_need_less(family):
 
 def test_a_bidirectional_model_has_neither_state_nor_step():
     both = model("s5", options=LTIOptions(bidirectional=True))
-    state = measure_memory(both, both, sequences()).as_dict()["state_bytes_per_sequence"]
-    assert state["before"] is None
-    assert "bidirectional" in state["why"]
-    step = measure_speed(both, both, sequences(), config=QUICK).as_dict()["per_step"]
-    assert step["before"] is None
-    assert "bidirectional" in step["why"]
+    state = measure_memory(both, both, sequences()).section().state_bytes_per_sequence
+    assert "bidirectional" in state.why
+    step = measure_speed(both, both, sequences(), config=QUICK).section().per_step
+    assert "bidirectional" in step.why
 
 
 def test_speed_of_a_model_of_tokens():
@@ -114,7 +113,7 @@ def test_text_is_timed_by_the_token_and_other_rows_by_the_batch():
     with pytest.raises(InputError, match="is padding"):
         measure_speed(net, net, replace(windows, lengths=torch.tensor([12, 9])), config=QUICK)
     plain, batch = torch.nn.Linear(3, 2), rows([torch.zeros(4, 3)])
-    section = measure_speed(plain, plain, batch, config=QUICK).as_dict()
+    section = to_mapping(measure_speed(plain, plain, batch, config=QUICK).section())
     assert section["per_batch"]["before"] > 0
     assert "no step" in section["per_step"]["why"]
     assert "no step" in measure_memory(plain, plain, batch).why_null

@@ -61,5 +61,5 @@ def test_two_models_are_compared_in_pairs(model):
     plain = compare(model, other, rows, RECALL_TASK)
     assert found["passkey"].difference.value == plain.difference.value == -1.0
     (row,) = recall_section(found, 80)
-    assert (row["task"], row["length"], row["count"]) == ("passkey", 80, 6)
-    assert (row["before"], row["after"]) == (1.0, 0.0)
+    assert (row.task, row.length, row.count) == ("passkey", 80, 6)
+    assert (row.before, row.after) == (1.0, 0.0)

@@ -34,4 +34,4 @@ def test_a_system_that_forgets_nothing_says_so(monkeypatch, tmp_path):
     with resident_peak() as found:
         pass
     assert "since it started" in found.how
-    assert found.as_dict()["peak"] > 10**7
+    assert found.section().peak > 10**7

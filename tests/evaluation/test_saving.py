@@ -3,6 +3,7 @@ import math
 import pytest
 
 from ssmith.core.errors import InputError
+from ssmith.core.settings import to_mapping
 from ssmith.core.times import Times
 from ssmith.evaluation.saving import HOURS_PER_MONTH, Load, estimate_saving, hours_per_month
 
@@ -10,12 +11,13 @@ LOAD = Load(price_per_hour=2.0, sequences_per_day=360_000, currency="EUR")
 
 
 def estimate(before, after, load=LOAD, batch_size=8, least=None):
-    return estimate_saving(
+    section = estimate_saving(
         load,
         per_sequence=Times(medians=(before, after), least=least),
         batch_size=batch_size,
         path="torch, cpu, float32, 2 threads",
     )
+    return to_mapping(section)
 
 
 def test_worked_number():

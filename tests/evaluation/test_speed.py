@@ -5,6 +5,7 @@ import torch
 
 from evaluation.tiny import Bidirectional, Recurrence, sequences
 from ssmith.core.errors import InputError
+from ssmith.core.settings import to_mapping
 from ssmith.evaluation.speed import Speed, SpeedConfig, measure_speed
 from ssmith.evaluation.timing import Timing, WarmUp, time_pair
 
@@ -27,7 +28,7 @@ def test_models_are_measured_and_left_as_they_were():
     assert before.training
     assert not after.training
     assert torch.get_num_threads() == threads
-    section = json.loads(json.dumps(speed.as_dict(), allow_nan=False))
+    section = json.loads(json.dumps(to_mapping(speed.section()), allow_nan=False))
     assert section["path"] == "torch, cpu, float32, 1 thread"
     assert (section["batch_size"], section["length"]) == (10, 7)
     for name in ("per_batch", "per_step"):
@@ -39,7 +40,8 @@ def test_models_are_measured_and_left_as_they_were():
 
 
 def test_what_was_not_measured_says_why():
-    section = measure_speed(Bidirectional(), Bidirectional(), sequences(), config=QUICK).as_dict()
+    speed = measure_speed(Bidirectional(), Bidirectional(), sequences(), config=QUICK)
+    section = to_mapping(speed.section())
     assert section["per_step"]["before"] is None
     assert "whole sequence" in section["per_step"]["why"]
     assert section["state_space_per_batch"]["why"] == "not measured"
@@ -64,5 +66,5 @@ def test_times_that_never_settled_are_a_finding():
     assert found.kind == "unsettled"
     assert found.message.startswith("the time of one step still changed by 20 % or more")
     assert "after 20 calls (1.5 s) of warming up" in found.message
-    section = speed.as_dict()
+    section = to_mapping(speed.section())
     assert section["per_step"]["warm_up"] == {"calls": 20, "seconds": 1.5, "settled": False}

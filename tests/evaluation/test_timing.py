@@ -87,7 +87,7 @@ def test_medians_withstand_one_disturbance():
     timing = Timing(before=(1.0, 1.0, 9.0), after=(0.5, 0.6, 0.5), loops=1)
     assert timing.medians == (1.0, 0.5)
     assert timing.minima == (1.0, 0.5)
-    assert timing.as_dict()["samples"]["before"] == [1.0, 1.0, 9.0]
+    assert timing.section().samples.before == (1.0, 1.0, 9.0)
 
 
 def test_the_garbage_collector_is_given_back_even_after_a_failure():
@@ -126,7 +126,7 @@ def test_a_ramp_is_warmed_up_and_not_measured():
     assert timing.warm_up.calls == len(ramp) + 2
     assert timing.warm_up.seconds == sum(ramp) + 2.0 + timing.warm_up.calls
     assert timing.unsettled == ""
-    assert timing.as_dict()["warm_up"]["settled"] is True
+    assert timing.section().warm_up.settled is True
 
 
 def test_both_runs_must_settle():

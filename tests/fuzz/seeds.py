@@ -21,6 +21,7 @@ from helpers.models import Kind, make_model
 from helpers.texts import CHATML, save_tokenizer
 from helpers.tiny_mamba import tiny
 from ssmith.artefact import verify
+from ssmith.core.details import ValidationLook
 from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt
 from ssmith.core.settings import from_mapping, read_settings
@@ -33,7 +34,6 @@ from ssmith.report import write_report
 from ssmith.tune.training.checkpoint import (
     Checkpoint,
     Facts,
-    ValidationLook,
     read_checkpoint,
     write_checkpoint,
 )

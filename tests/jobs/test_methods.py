@@ -74,7 +74,7 @@ def test_the_best_removes_most_and_the_first_wins_a_tie():
 @pytest.mark.parametrize("method", ["state-obs", "auto"])
 def test_a_pilot_with_refits_is_told_as_it_was_done(start, quick, method, tmp_path):
     receipt = start(quick(method=method, baselines=("last",), sparsities=(0.5, 0.75), refine=0))
-    curve = receipt.details["curve"]
+    curve = receipt.as_dict()["details"]["curve"]
     ours = "State-OBS"
     expected = [ours, "LAST"]
     if method == "auto":
@@ -82,11 +82,11 @@ def test_a_pilot_with_refits_is_told_as_it_was_done(start, quick, method, tmp_pa
     assert list(curve["methods"]) == expected
     assert curve["method"] in CANDIDATES
     plan = json.loads((tmp_path / "out" / "plan.json").read_text())
-    assert plan["model_digest"] == receipt.model["digest_before"]
-    assert receipt.parity["passed"]
+    assert plan["model_digest"] == receipt.model.digest_before
+    assert receipt.parity.passed
     if method == "state-obs":
-        assert receipt.method["refit"]["fitted"] == "layer by layer"
-        assert receipt.method["criterion"]["name"] == "State-OBS"
+        assert receipt.method.refit["fitted"] == "layer by layer"
+        assert receipt.method.criterion["name"] == "State-OBS"
 
 
 def test_a_pilot_with_refits_needs_a_train_split(start, quick, tmp_path):
@@ -106,5 +106,5 @@ def test_auto_does_without_a_train_split_and_says_so(start, quick, tmp_path):
     save_npz(bare, tmp_path / "bare.npz")
     config = quick(method="auto", baselines=(), sparsities=(0.5,), refine=0)
     receipt = start(config, data=tmp_path / "bare.npz")
-    assert list(receipt.details["curve"]["methods"]) == ["AIRE", "LAST"]
+    assert list(receipt.as_dict()["details"]["curve"]["methods"]) == ["AIRE", "LAST"]
     assert "no-train-split" in [item.kind for item in receipt.findings]

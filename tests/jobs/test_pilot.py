@@ -13,6 +13,7 @@ from ssmith.artefact import WEIGHTS
 from ssmith.core.budget import Budget
 from ssmith.core.plan import Plan
 from ssmith.core.receipt import Receipt
+from ssmith.core.sections import Agreement, ModelSection, QualitySection, SizeSection
 from ssmith.core.times import Times
 from ssmith.criteria import LAST
 from ssmith.data import save_npz
@@ -58,39 +59,39 @@ def test_the_receipt_on_disk_is_the_one_returned(finished):
 
 
 def test_the_receipt_names_model_method_data_and_versions(receipt, shelf):
-    assert receipt.model == {
-        "name": str(shelf / "model"),
-        "family": "s5",
-        "task": "classification",
-        "layers": 2,
-        "digest_before": model_digest(api.load(shelf / "model")),
-        "digest_after": receipt.model["digest_after"],
-    }
-    assert receipt.method["criterion"]["name"] == "LAST"
-    assert receipt.method["command"] == ["ssmith", "pilot", "model"]
-    assert receipt.method["mode"] == "shrink"
-    assert receipt.data["counts"] == {
+    assert receipt.model == ModelSection(
+        name=str(shelf / "model"),
+        family="s5",
+        task="classification",
+        layers=2,
+        digest_before=model_digest(api.load(shelf / "model")),
+        digest_after=receipt.model.digest_after,
+    )
+    assert receipt.method.criterion["name"] == "LAST"
+    assert receipt.method.command == ("ssmith", "pilot", "model")
+    assert receipt.method.mode == "shrink"
+    assert receipt.data.counts == {
         "train": 96, "validation": 40, "selection": 80, "test": 80,
     }  # fmt: skip
-    assert re.fullmatch("[0-9a-f]{64}", receipt.data["sha256"])
+    assert re.fullmatch("[0-9a-f]{64}", receipt.data.sha256)
     assert {"ssmith", "python", "torch", "machine"} <= set(receipt.versions)
     states = receipt.removed["state"]
-    assert states["fraction"] == 1 - states["after"] / states["before"] > 0
-    quality = receipt.quality
+    assert states.fraction == 1 - states.after / states.before > 0
+    quality = receipt.as_dict()["quality"]
     assert {"metric", "before", "after", "difference", "p", "p_test", "agreement"} <= set(quality)
     assert quality["split"] == "test"
-    assert receipt.speed["per_batch"]["before"] > 0
-    assert receipt.speed["per_step"]["after"] > 0
-    gates = {item["gate"] for item in receipt.verdict["reasons"]}
+    assert receipt.speed.per_batch.before > 0
+    assert receipt.speed.per_step.after > 0
+    gates = {item["gate"] for item in receipt.as_dict()["verdict"]["reasons"]}
     assert gates == {"quality", "base", "parity", "gain"}
 
 
 def test_parity_holds(receipt):
-    parity = receipt.parity
-    assert parity["passed"]
-    assert parity["saved_vs_loaded"] == 0.0
-    assert parity["shrunk_vs_masked"] <= 1e-12
-    assert parity["step_vs_scan"] <= 1e-10
+    worst = receipt.parity.worst
+    assert receipt.parity.passed
+    assert worst["saved_vs_loaded"] == 0.0
+    assert worst["shrunk_vs_masked"] <= 1e-12
+    assert worst["step_vs_scan"] <= 1e-10
 
 
 def test_the_model_on_disk_is_the_plan_applied(finished, shelf):
@@ -99,10 +100,10 @@ def test_the_model_on_disk_is_the_plan_applied(finished, shelf):
     model = api.load(shelf / "model")
     api.prune_(model, plan, "shrink")
     saved = api.load(out / "model")
-    assert model_digest(saved) == model_digest(model) == receipt.model["digest_after"]
+    assert model_digest(saved) == model_digest(model) == receipt.model.digest_after
     assert (out / "model" / "plan.json").read_bytes() == (out / "plan.json").read_bytes()
     assert all(check.passed for check in api.verify(out / "model"))
-    sparsity = receipt.details["curve"]["point"]["sparsity"]
+    sparsity = receipt.as_dict()["details"]["curve"]["point"]["sparsity"]
     again = spine.plan(api.load(shelf / "model"), Budget("state", sparsity, method="last"))
     assert not again.diff(plan)
 
@@ -113,63 +114,63 @@ def test_quality_is_that_of_the_two_models_on_test(finished, shelf):
     models = api.load(shelf / "model"), api.load(out / "model")
     right = [predict(model, test).argmax(1) == test.y for model in models]
     quality = receipt.quality
-    assert quality["before"]["value"] == float(right[0].double().mean())
-    assert quality["after"]["value"] == float(right[1].double().mean())
-    assert quality["agreement"] == {
-        "both_right": int((right[0] & right[1]).sum()),
-        "only_before": int((right[0] & ~right[1]).sum()),
-        "only_after": int((~right[0] & right[1]).sum()),
-        "both_wrong": int((~right[0] & ~right[1]).sum()),
-    }
+    assert quality.before.value == float(right[0].double().mean())
+    assert quality.after.value == float(right[1].double().mean())
+    assert quality.agreement == Agreement(
+        both_right=int((right[0] & right[1]).sum()),
+        only_before=int((right[0] & ~right[1]).sum()),
+        only_after=int((~right[0] & right[1]).sum()),
+        both_wrong=int((~right[0] & ~right[1]).sum()),
+    )
 
 
 def test_sizes_are_those_on_disk(finished, shelf):
     out, receipt = finished
     places = {"before": shelf / "model", "after": out / "model"}
     for side, place in places.items():
-        assert receipt.size["bytes"][side] == (place / WEIGHTS).stat().st_size
+        assert getattr(receipt.size.bytes, side) == (place / WEIGHTS).stat().st_size
         count = sum(item.numel() for item in api.load(place).parameters())
-        assert receipt.size["parameters"][side] == count
+        assert getattr(receipt.size.parameters, side) == count
 
 
 def test_layers_list_scores_and_kept_states(finished, shelf):
     out, receipt = finished
     scores = LAST()(modes_of(api.load(shelf / "model")))
     (cut,) = Plan.load(out / "plan.json").cuts
-    for layer in receipt.details["layers"]:
+    for layer in receipt.as_dict()["details"]["layers"]:
         name = layer["name"]
         assert layer["scores"] == scores.values[name].flatten().tolist()
         assert layer["kept"] == cut.keep[name].flatten().tolist()
         assert (layer["before"], layer["after"]) == (len(layer["kept"]), sum(layer["kept"]))
-    assert len(receipt.details["layers"]) == 2
+    assert len(receipt.as_dict()["details"]["layers"]) == 2
 
 
 def test_acceptance_and_its_reasons_are_reached(receipt):
-    assert receipt.verdict["accepted"]
-    assert all(item["passed"] and item["text"] for item in receipt.verdict["reasons"])
+    assert receipt.verdict.accepted
+    assert all(item["passed"] and item["text"] for item in receipt.as_dict()["verdict"]["reasons"])
 
 
 def test_a_loss_that_is_not_proven_is_refused_and_the_model_is_kept_for_a_look(start, quick):
     # 80 sequences prove no tolerance of one point, whatever they show.
     how = quick(proof=True, max_loss=0.01, sparsities=(0.07,), refine=0, baselines=())
     receipt = start(how)
-    gates = {item["gate"]: item for item in receipt.verdict["reasons"]}
-    assert not receipt.verdict["accepted"]
+    gates = {item["gate"]: item for item in receipt.as_dict()["verdict"]["reasons"]}
+    assert not receipt.verdict.accepted
     assert not gates["quality"]["passed"]
-    assert receipt.verdict["headline"].startswith("Not accepted (quality")
-    assert receipt.model["digest_after"]
+    assert receipt.verdict.headline.startswith("Not accepted (quality")
+    assert receipt.model.digest_after
 
 
 def test_where_no_cut_fits_nothing_is_cut(start, quick, tmp_path):
     # One state of sixteen is left: the toy cannot be told apart any more.
     how = quick(max_loss=0.0, sparsities=(0.95,), refine=0, baselines=())
     receipt = start(how, report=True)
-    assert not receipt.verdict["accepted"]
-    assert receipt.verdict["headline"].startswith("Nothing was cut: even the smallest cut")
-    assert receipt.details["curve"]["point"] is None
-    assert receipt.model["family"] == "s5"
-    assert receipt.model["digest_after"] is None
-    assert receipt.quality == receipt.speed == receipt.size == {}
+    assert not receipt.verdict.accepted
+    assert receipt.verdict.headline.startswith("Nothing was cut: even the smallest cut")
+    assert receipt.as_dict()["details"]["curve"]["point"] is None
+    assert receipt.model.family == "s5"
+    assert receipt.model.digest_after is None
+    assert (receipt.quality, receipt.size) == (QualitySection(), SizeSection())
     out = tmp_path / "out"
     assert not (out / "model").exists()
     assert not (out / "plan.json").exists()
@@ -190,13 +191,15 @@ def test_an_own_metric_from_a_file_is_reported(start, quick, tmp_path, shelf):
     metric = own_file(tmp_path, FALSE_ALARMS)
     how = quick(own_metric=metric, own_lower_is_better=True, baselines=(), sparsities=(0.25,))
     receipt = start(how)
-    own, test = receipt.quality["own"], toy().split("test")
+    own, test = receipt.quality.own, toy().split("test")
     for side, place in {"before": shelf / "model", "after": tmp_path / "out" / "model"}.items():
         said = predict(api.load(place), test).argmax(1)[test.y == 0]
-        assert own[side] == pytest.approx(float((said == 1).double().mean()))
-    assert own["name"] == metric
-    assert not own["higher_is_better"]
-    gate = next(item for item in receipt.verdict["reasons"] if item["gate"] == "own metric")
+        assert getattr(own, side) == pytest.approx(float((said == 1).double().mean()))
+    assert own.name == metric
+    assert not own.higher_is_better
+    gate = next(
+        item for item in receipt.as_dict()["verdict"]["reasons"] if item["gate"] == "own metric"
+    )
     assert gate["passed"]
     assert "not judged" in gate["text"]
 
@@ -208,9 +211,9 @@ def test_an_own_metric_can_refuse(start, quick, tmp_path):
     receipt = start(
         quick(own_metric=metric, own_max_loss="0.5 absolute", baselines=(), sparsities=(0.25,))
     )
-    assert receipt.quality["own"]["difference"]["value"] == -1.0
-    assert not receipt.verdict["accepted"]
-    assert receipt.verdict["headline"].startswith("Not accepted (own metric)")
+    assert receipt.quality.own.difference.value == -1.0
+    assert not receipt.verdict.accepted
+    assert receipt.verdict.headline.startswith("Not accepted (own metric)")
 
 
 def test_an_own_metric_steers_the_sweep(start, quick, tmp_path):
@@ -219,7 +222,7 @@ def test_an_own_metric_steers_the_sweep(start, quick, tmp_path):
     metric = own_file(tmp_path, body, after="alarms.calls = 0")
     how = {"own_metric": metric, "own_max_loss": "0.5 absolute", "max_loss": "99 points"}
     receipt = start(quick(baselines=(), sparsities=(0.25, 0.5), refine=0, **how))
-    curve = receipt.details["curve"]
+    curve = receipt.as_dict()["details"]["curve"]
     (points,) = curve["methods"].values()
     assert [bool(point["refused"]) for point in points] == [False, True]
     assert "loss 1, allowed 0.5" in points[1]["refused"]
@@ -236,9 +239,11 @@ def test_what_is_judged_on_copies_of_training_rows_is_refused_unless_waived(
     save_npz(dataclasses.replace(data, splits={**data.splits, "test": copied}), tmp_path / "c.npz")
     how = {"baselines": (), "sparsities": (0.25,), "max_loss": "99 points", "min_gain": 0.001}
     receipt = start(quick(allow_copies=waived, **how), data=tmp_path / "c.npz")
-    gate = next(item for item in receipt.verdict["reasons"] if item["gate"] == "copies")
+    gate = next(
+        item for item in receipt.as_dict()["verdict"]["reasons"] if item["gate"] == "copies"
+    )
     assert "15 inputs" in gate["text"] and gate["passed"] == waived
-    assert ("copies" in receipt.verdict["headline"].partition(")")[0]) != waived
+    assert ("copies" in receipt.verdict.headline.partition(")")[0]) != waived
 
 
 def test_price_and_load_give_the_saving(start, quick):
@@ -246,7 +251,8 @@ def test_price_and_load_give_the_saving(start, quick):
         price_per_hour=2.5, currency="EUR", sequences_per_day=4e6, baselines=(), sparsities=(0.25,)
     )
     receipt = start(how)
-    saving, per_batch = receipt.saving, receipt.speed["per_batch"]
+    saving, per_batch = (receipt.as_dict()[name] for name in ("saving", "speed"))
+    per_batch = per_batch["per_batch"]
     assert (saving["price_per_hour"], saving["currency"]) == (2.5, "EUR")
     times = Times(
         medians=(per_batch["before"], per_batch["after"]),
@@ -255,7 +261,7 @@ def test_price_and_load_give_the_saving(start, quick):
     sure = "still changing" not in saving["counted"]
     counted = {"before": 1.0, "after": times.ratio if sure and times.changed else 1.0}
     for side, share in counted.items():
-        seconds = share * per_batch["before"] / receipt.speed["batch_size"]
+        seconds = share * per_batch["before"] / receipt.speed.batch_size
         hours = 4e6 * 30 * seconds / 3600
         assert saving["hours_per_month"][side] == pytest.approx(hours)
         assert saving["cost_per_month"][side] == pytest.approx(2.5 * hours)
@@ -278,17 +284,14 @@ def test_a_two_way_model_has_no_step_and_says_why(start, quick, tmp_path):
     api.save(SequenceModel(config, torch.Generator().manual_seed(0)), tmp_path / "two-way")
     how = quick(max_loss=0.99, baselines=(), sparsities=(0.5,))
     receipt = start(how, model=tmp_path / "two-way")
-    assert receipt.speed["per_step"] == {
-        "before": None, "after": None, "why": receipt.speed["per_step"]["why"],
-    }  # fmt: skip
-    assert "bidirectional" in receipt.speed["per_step"]["why"]
-    assert receipt.parity["step_vs_scan"] is None
-    assert "bidirectional" in receipt.parity["why_null"]["step_vs_scan"]
-    assert receipt.parity["passed"]
+    assert "bidirectional" in receipt.speed.per_step.why
+    assert receipt.parity.worst["step_vs_scan"] is None
+    assert "bidirectional" in receipt.parity.why_null["step_vs_scan"]
+    assert receipt.parity.passed
     # It was never trained: that nothing is lost by cutting it proves nothing.
     (weak,) = settled(receipt)
-    assert weak["kind"] == "weak-model"
-    assert "most frequent class (50 %)" in weak["message"]
+    assert weak.kind == "weak-model"
+    assert "most frequent class (50 %)" in weak.message
 
 
 def test_a_good_model_is_not_called_weak(receipt):
@@ -309,13 +312,13 @@ def test_a_regression_is_judged_by_its_error(start, quick, tmp_path):
     how = quick(max_loss="10 absolute", baselines=(), sparsities=(0.5,))
     receipt = start(how, model=tmp_path / "mean", data=tmp_path / "means.npz")
     quality = receipt.quality
-    assert (quality["metric"], quality["higher_is_better"]) == ("mean absolute error", False)
-    assert quality["agreement"] is None
-    assert receipt.details["curve"]["higher_is_better"] is False
+    assert (quality.metric, quality.higher_is_better) == ("mean absolute error", False)
+    assert quality.agreement is None
+    assert receipt.as_dict()["details"]["curve"]["higher_is_better"] is False
     expected = (
         predict(api.load(tmp_path / "mean"), data.split("test")) - data.split("test").y
     ).abs()
-    assert quality["before"]["value"] == pytest.approx(float(expected.mean()))
+    assert quality.before.value == pytest.approx(float(expected.mean()))
 
 
 def test_progress_tells_every_part(start, quick):
@@ -340,4 +343,4 @@ def test_the_dense_model_and_the_data_stay_as_they_are(shelf, finished):
         "model/ssmith.json",
     }
     assert all(check.passed for check in api.verify(shelf / "model"))
-    assert api.load_data(shelf / "data.npz").sha256 == finished[1].data["sha256"]
+    assert api.load_data(shelf / "data.npz").sha256 == finished[1].data.sha256

@@ -11,6 +11,7 @@ from torch import nn
 import ssmith as sm
 from jobs.toy import contents
 from ssmith.core.errors import ArtefactError, InputError, UnsupportedError
+from ssmith.core.sections import UnitRemoved
 from ssmith.families import S5Layer, model_digest
 
 CONFIG = sm.PilotConfig(
@@ -77,25 +78,25 @@ def start(network, tmp_path, monkeypatch):
 def test_a_network_is_cut_proven_and_judged_by_its_own_task(start, network, tmp_path):
     before = copy.deepcopy(network.state_dict())
     receipt = start(report=True, name="spectra")
-    curve, out = receipt.details["curve"], tmp_path / "out"
+    curve, out = receipt.as_dict()["details"]["curve"], tmp_path / "out"
     assert (curve["metric"], curve["counted"], curve["count"]) == ("spread", "spectra", 20)
     assert curve["point"]["sparsity"] == 0.5
-    assert receipt.model["name"] == "spectra"
-    assert receipt.removed["state"] == {"before": 8, "after": 4, "fraction": 0.5}
-    assert receipt.quality["before"]["value"] == pytest.approx(
+    assert receipt.model.name == "spectra"
+    assert receipt.removed["state"] == UnitRemoved(before=8, after=4, fraction=0.5)
+    assert receipt.quality.before.value == pytest.approx(
         sm.evaluate(network, rows(24, 2), TASK).value
     )
-    assert receipt.parity["passed"]
-    assert receipt.parity["saved_vs_loaded"] == 0
-    assert receipt.parity["shrunk_vs_masked"] < 1e-12
-    assert receipt.size["bytes"]["after"] < receipt.size["bytes"]["before"]
+    assert receipt.parity.passed
+    assert receipt.parity.worst["saved_vs_loaded"] == 0
+    assert receipt.parity.worst["shrunk_vs_masked"] < 1e-12
+    assert receipt.size.bytes.after < receipt.size.bytes.before
     assert "spread" in (out / "report.html").read_text()
     assert all(torch.equal(item, before[name]) for name, item in network.state_dict().items())
     # The plan makes the model that was saved, from the network as it was built.
     sm.prune_(network, sm.Plan.load(out / "plan.json"))
     saved = load_file(out / "model" / "model.safetensors")
     assert all(torch.equal(item, saved[name]) for name, item in network.state_dict().items())
-    assert model_digest(network) == receipt.model["digest_after"]
+    assert model_digest(network) == receipt.model.digest_after
 
 
 def test_a_named_task_reads_the_labels_of_the_rows(start, network):
@@ -103,8 +104,8 @@ def test_a_named_task_reads_the_labels_of_the_rows(start, network):
     batch = rows(24, 2)[0]
     with torch.no_grad():
         right = network(batch["pixels"]).argmax(1) == batch["label"]
-    assert receipt.quality["before"]["value"] == float(right.double().mean())
-    assert receipt.quality["interval"] == "Wilson"
+    assert receipt.quality.before.value == float(right.double().mean())
+    assert receipt.quality.interval == "Wilson"
 
 
 def test_resumed_it_ends_with_the_same_bytes(start, tmp_path):

@@ -36,7 +36,7 @@ def accuracy_of_cut(shelf, method, sparsity, scope="auto"):
 
 def test_the_chosen_cut_obeys_the_rule(finished, shelf):
     out, receipt = finished
-    curve = receipt.details["curve"]
+    curve = receipt.as_dict()["details"]["curve"]
     dense, _ = accuracy_of_cut(shelf, "last", 0.0)
     assert curve["dense"]["value"] == dense
     assert (curve["split"], curve["count"]) == ("selection", 80)
@@ -63,7 +63,7 @@ def test_the_chosen_cut_obeys_the_rule(finished, shelf):
     [("Global magnitude", "magnitude-global", "global"), ("Random", "random", "auto")],
 )
 def test_baselines_are_measured_at_the_same_cuts(finished, shelf, label, method, scope):
-    points = finished[1].details["curve"]["methods"][label]
+    points = finished[1].as_dict()["details"]["curve"]["methods"][label]
     assert [point["sparsity"] for point in points] == list(QUICK.sparsities)
     for point in points:
         expected = accuracy_of_cut(shelf, method, point["sparsity"], scope)
@@ -80,10 +80,10 @@ def test_the_test_split_is_not_read_before_the_end(start, quick, shelf, tmp_path
     )
     save_npz(toy(test=garbage), tmp_path / "garbage.npz")
     receipt = start(data=tmp_path / "garbage.npz")
-    assert receipt.details["curve"] == finished[1].details["curve"]
+    assert receipt.as_dict()["details"]["curve"] == finished[1].as_dict()["details"]["curve"]
     assert (tmp_path / "out" / "plan.json").read_bytes() == (finished[0] / "plan.json").read_bytes()
-    assert receipt.quality["count"] == 30
-    assert receipt.quality["before"] != finished[1].quality["before"]
+    assert receipt.quality.count == 30
+    assert receipt.quality.before != finished[1].quality.before
 
 
 def test_another_selection_split_can_change_the_choice(start, quick, shelf, tmp_path):
@@ -92,13 +92,13 @@ def test_another_selection_split_can_change_the_choice(start, quick, shelf, tmp_
     turned = dataclasses.replace(part, y=1 - part.y)
     save_npz(toy(selection=turned), tmp_path / "turned.npz")
     receipt = start(quick(baselines=()), data=tmp_path / "turned.npz")
-    assert receipt.details["curve"]["point"]["sparsity"] == max(QUICK.sparsities)
+    assert receipt.as_dict()["details"]["curve"]["point"]["sparsity"] == max(QUICK.sparsities)
     assert not list((tmp_path / "out" / "stages").glob("refine-*"))
 
 
 def test_each_criterion_is_measured_once_whatever_its_names(start, quick):
     how = quick(method="LAST", baselines=("last", "random", "Random"), sparsities=(0.9, 0.25))
-    curve = start(how).details["curve"]
+    curve = start(how).as_dict()["details"]["curve"]
     assert list(curve["methods"]) == ["LAST", "Random"]
     assert curve["point"] in curve["methods"][curve["chosen"]]
     sparsities = [point["sparsity"] for point in curve["methods"]["LAST"]]
@@ -107,7 +107,7 @@ def test_each_criterion_is_measured_once_whatever_its_names(start, quick):
 
 def test_the_random_criterion_takes_the_seed(start, quick, shelf):
     how = quick(method="random", baselines=(), sparsities=(0.5,), max_loss=0.99, seed=7)
-    layers = start(how).details["layers"]
+    layers = start(how).as_dict()["details"]["layers"]
     expected = Random(seed=7)(modes_of(api.load(shelf / "model"))).values
     assert {item["name"]: item["scores"] for item in layers} == {
         name: values.tolist() for name, values in expected.items()
@@ -160,7 +160,7 @@ def explode_when_cut(monkeypatch, below):
 def test_a_cut_whose_outputs_are_not_finite_is_a_failed_point(start, quick, monkeypatch):
     explode_when_cut(monkeypatch, below=6)
     receipt = start(quick(max_loss=0.99, refine=0), report=True)
-    curve = receipt.details["curve"]
+    curve = receipt.as_dict()["details"]["curve"]
     for points in curve["methods"].values():
         failed = [point for point in points if point["value"] is None]
         assert [point["sparsity"] for point in failed] == [0.75, 0.95]
@@ -184,8 +184,8 @@ def test_the_report_shows_what_could_not_be_measured(start, quick, monkeypatch, 
 def test_if_every_cut_fails_nothing_is_cut(start, quick, monkeypatch):
     explode_when_cut(monkeypatch, below=16)
     receipt = start(quick(max_loss=0.99, refine=0, baselines=()))
-    assert not receipt.verdict["accepted"]
-    assert "could not be measured" in receipt.verdict["headline"]
+    assert not receipt.verdict.accepted
+    assert "could not be measured" in receipt.verdict.headline
 
 
 def test_a_dense_model_that_is_not_finite_stops_the_pilot(start, monkeypatch):
@@ -203,7 +203,7 @@ def test_a_cut_into_protected_states_is_a_failed_point(shelf, quick, tmp_path, m
     monkeypatch.setattr("ssmith.jobs.pilot.run.write_report", lambda *_: None)
     rows = {name: item for name, item in toy().splits.items() if name in ("selection", "test")}
     receipt = pilot(model, rows, tmp_path / "out", quick(baselines=(), sparsities=(0.25, 0.75)))
-    first, *_, second = receipt.details["curve"]["methods"]["LAST"]
+    first, *_, second = receipt.as_dict()["details"]["curve"]["methods"]["LAST"]
     assert math.isfinite(first["value"])
     assert second["value"] is None
     assert "protected" in second["why"]

@@ -12,6 +12,7 @@ from jobs.language import QUICK, trained, write_text
 from jobs.toy import contents
 from ssmith import api
 from ssmith.core.errors import ArtefactError, InputError, SsmithError, UnsupportedError
+from ssmith.core.sections import UnitRemoved
 from ssmith.families import ssm_sites
 from ssmith.jobs.pilot import pilot
 from ssmith.jobs.train import save_trained
@@ -48,28 +49,28 @@ def start(place, tmp_path, monkeypatch):
 def test_the_largest_cut_within_tolerance_is_made_and_proven(start, place, tmp_path):
     receipt = start(report=True)
     out = tmp_path / "out"
-    assert receipt.removed["state"] == {"before": 8, "after": 4, "fraction": 0.5}
-    assert receipt.parity["passed"] is True
-    assert receipt.parity["saved_vs_loaded"] == 0
-    assert receipt.details["curve"]["point"]["sparsity"] == 0.5
-    assert set(receipt.details["curve"]["methods"]) == {"Greedy after refit", "Random"}
-    assert receipt.method["mode"] == "shrink"
+    assert receipt.removed["state"] == UnitRemoved(before=8, after=4, fraction=0.5)
+    assert receipt.parity.passed is True
+    assert receipt.parity.worst["saved_vs_loaded"] == 0
+    assert receipt.as_dict()["details"]["curve"]["point"]["sparsity"] == 0.5
+    assert set(receipt.as_dict()["details"]["curve"]["methods"]) == {"Greedy after refit", "Random"}
+    assert receipt.method.mode == "shrink"
     # The numbers of the receipt are those of the model it left.
-    dense, pruned = (api.load(path) for path in (receipt.model["name"], out / "model"))
+    dense, pruned = (api.load(path) for path in (receipt.model.name, out / "model"))
     windows = QUICK.rows("test").cut(api.load_text(place / "squares.txt", dense))
     found = api.compare(dense, pruned, windows)
-    assert receipt.quality["loss"]["value"] == pytest.approx(found.change.value)
-    assert receipt.quality["count"] == 6
+    assert receipt.quality.loss.value == pytest.approx(found.change.value)
+    assert receipt.quality.count == 6
     assert (out / "report.html").is_file()
     assert all(check.passed for check in api.verify(out / "model"))
-    assert api.inspect(pruned).digest == receipt.model["digest_after"]
+    assert api.inspect(pruned).digest == receipt.model.digest_after
 
 
 def test_entries_are_masked_and_bring_no_gain(start):
     receipt = start(dataclasses.replace(QUICK, units=("entry",), baselines=("magnitude",)))
-    assert receipt.method["mode"] == "mask"
-    assert receipt.removed["entry"]["fraction"] == 0.5
-    gates = {item["gate"]: item["passed"] for item in receipt.verdict["reasons"]}
+    assert receipt.method.mode == "mask"
+    assert receipt.removed["entry"].fraction == 0.5
+    gates = {item["gate"]: item["passed"] for item in receipt.as_dict()["verdict"]["reasons"]}
     assert gates["quality"] and gates["parity"]
 
 
@@ -94,17 +95,17 @@ def test_weights_are_cut_and_stay_cut(start, tmp_path, cut, group, methods):
     sizes = {"hidden_size": 16, "state_size": 4, "time_step_rank": 4}
     tiny("mamba", vocab_size=256, **sizes).save_pretrained(tmp_path / "model")
     receipt = start(config, model=tmp_path / "model")
-    assert set(receipt.details["curve"]["methods"]) == methods
-    assert receipt.method["mode"] == "mask"
-    assert receipt.parity["cut_stays_cut"] == 0
-    left = {unit: facts["fraction"] for unit, facts in receipt.removed.items()}
+    assert set(receipt.as_dict()["details"]["curve"]["methods"]) == methods
+    assert receipt.method.mode == "mask"
+    assert receipt.parity.worst["cut_stays_cut"] == 0
+    left = {unit: facts.fraction for unit, facts in receipt.removed.items()}
     units = {("weight",): {"weight"}, ("entry", "weight"): {"entry", "weight"}}
     assert set(left) == units.get(cut, {"entry"})
     # conv1d stays whole: without a pattern the other projections, which count, lose as much more.
     assert left == pytest.approx(dict.fromkeys(left, 0.5), abs=0.05 if group else 0.001)
     pruned = api.load(tmp_path / "out" / "model")
     weights = dict(pruned.named_parameters())
-    found = [item for item in receipt.details["layers"] if item["name"] in weights]
+    found = [item for item in receipt.as_dict()["details"]["layers"] if item["name"] in weights]
     assert len(found) == (0 if cut == ("entry",) else 10)
     for item in found:
         assert int((weights[item["name"]] != 0).sum()) == item["after"]
@@ -116,9 +117,9 @@ def test_weights_are_cut_and_stay_cut(start, tmp_path, cut, group, methods):
 
 def test_nothing_is_cut_where_nothing_fits(start, tmp_path):
     receipt = start(dataclasses.replace(QUICK, method="random", baselines=(), max_loss=0.0))
-    values = [item["value"] for item in receipt.details["curve"]["methods"]["Random"]]
-    if min(values) > receipt.details["curve"]["dense"]["value"]:
-        assert receipt.verdict["accepted"] is False
+    values = [item["value"] for item in receipt.as_dict()["details"]["curve"]["methods"]["Random"]]
+    if min(values) > receipt.as_dict()["details"]["curve"]["dense"]["value"]:
+        assert receipt.verdict.accepted is False
         assert not (tmp_path / "out" / "model").exists()
 
 
@@ -202,8 +203,8 @@ def test_units_of_a_hybrid_are_cut_too(tmp_path, place, unit, shares):
         QUICK, units=(unit,), target="stock", sparsities=None if len(shares) > 1 else shares
     )
     done = pilot(str(tmp_path / "hybrid"), str(place / "squares.txt"), tmp_path / "out", config)
-    assert done.removed[unit]["after"] < done.removed[unit]["before"]
-    assert done.parity["passed"]
+    assert done.removed[unit].after < done.removed[unit].before
+    assert done.parity.passed
     stages = (tmp_path / "out" / "stages").glob("sweep-auto-*.json")
     assert {float(path.stem.removeprefix("sweep-auto-")) for path in stages} == set(shares)
 
@@ -231,8 +232,8 @@ def test_a_pilot_cuts_the_states_of_mamba_2(tmp_path, place, method):
     tiny("mamba2", vocab_size=256, state_size=8).save_pretrained(tmp_path / "mamba2")
     config = dataclasses.replace(QUICK, method=method, sparsities=(0.5,))
     done = pilot(str(tmp_path / "mamba2"), str(place / "squares.txt"), tmp_path / "out", config)
-    assert done.removed["state"]["after"] * 2 == done.removed["state"]["before"]
-    assert done.parity["passed"]
+    assert done.removed["state"].after * 2 == done.removed["state"].before
+    assert done.parity.passed
     loaded = api.load(tmp_path / "out" / "model")
     assert {site.view().n for site in ssm_sites(loaded).values()} == {4}
 

@@ -52,7 +52,7 @@ def start(place, tmp_path, monkeypatch):
 
 def test_a_recovered_cut_is_measured_judged_and_still_a_cut(start, tmp_path):
     receipt = start(dataclasses.replace(RECOVER, units=("entry",), sparsities=(0.5, 0.75)))
-    curve = receipt.details["curve"]
+    curve = receipt.as_dict()["details"]["curve"]
     own, recovered = curve["methods"]
     assert recovered == f"{own} + state-offset-hy" == curve["chosen"]
     assert [point["sparsity"] for point in curve["methods"][recovered]] == [0.75]
@@ -62,13 +62,13 @@ def test_a_recovered_cut_is_measured_judged_and_still_a_cut(start, tmp_path):
     for name, gone in cut.items():
         assert len(loaded.get_parameter(name)[gone].unique()) == 1
     assert all(layer.mixer.state_offset.any() for layer in find_selective(loaded).values())
-    assert receipt.parity["passed"] and receipt.parity["cut_stays_cut"] == 0
-    assert "offsets" in receipt.parity["why_null"]["engine_vs_stock"]
-    done = receipt.method["recovery"]
+    assert receipt.parity.passed and receipt.parity.worst["cut_stays_cut"] == 0
+    assert "offsets" in receipt.parity.why_null["engine_vs_stock"]
+    done = receipt.method.recovery
     assert done["validation"]["after"]["loss"] <= done["validation"]["before"]["loss"]
     assert done["steps"] == 4
     assert len(done["held"]) == 4
-    assert receipt.model["digest_after"] == api.inspect(loaded).digest
+    assert receipt.model.digest_after == api.inspect(loaded).digest
     ids = torch.arange(20)[None] + 97
     with torch.no_grad():
         before = loaded(input_ids=ids).logits
@@ -92,16 +92,16 @@ def test_states_stay_gone_and_a_killed_recovery_goes_on(start, place, tmp_path):
     found, expected = contents(tmp_path / "out"), contents(place / "whole")
     for name in ("stages/recover-0.5.json", "model/model.safetensors", "model/ssmith.safetensors"):
         assert found[name] == expected[name], name
-    assert resumed.details["curve"]["point"]["recovered"] is True
+    assert resumed.as_dict()["details"]["curve"]["point"]["recovered"] is True
     layers = find_selective(api.load(tmp_path / "out" / "model"))
     assert {layer.n for layer in layers.values()} == {2}
 
 
 def test_what_merges_leaves_a_model_for_stock_code(start, tmp_path):
     receipt = start(dataclasses.replace(RECOVER, recover="lora:in_proj"))
-    assert receipt.parity["engine_vs_stock"] is not None
+    assert receipt.parity.worst["engine_vs_stock"] is not None
     assert not (tmp_path / "out" / "model" / "offsets.safetensors").exists()
-    assert receipt.method["recovery"]["held"] == []
+    assert receipt.method.recovery["held"] == []
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def start(shelf, tmp_path, monkeypatch):
 
 def test_a_recovered_cut_is_proven_and_judged_like_any_other(start, shelf, tmp_path):
     receipt = start()
-    curve = receipt.details["curve"]
+    curve = receipt.as_dict()["details"]["curve"]
     recovered = {p["sparsity"]: p for p in curve["methods"]["LAST + full"]}
     plain = {p["sparsity"]: p for p in curve["methods"]["LAST"]}
     for point in recovered.values():
@@ -46,13 +46,13 @@ def test_a_recovered_cut_is_proven_and_judged_like_any_other(start, shelf, tmp_p
     assert curve["point"] == recovered[curve["point"]["sparsity"]]
     loaded = api.load(tmp_path / "out" / "model")
     found = api.inspect(loaded)
-    assert found.digest == receipt.model["digest_after"]
-    assert sum(map(int, loaded.config.states)) == receipt.removed["state"]["after"]
-    assert receipt.parity["passed"]
+    assert found.digest == receipt.model.digest_after
+    assert sum(map(int, loaded.config.states)) == receipt.removed["state"].after
+    assert receipt.parity.passed
     assert {"shrunk_vs_masked", "step_vs_scan", "saved_vs_loaded"} <= set(receipt.parity)
     part = api.load_data(shelf / "data.npz", loaded).split("test")
-    assert receipt.quality["after"]["value"] == api.evaluate(loaded, part).value
-    assert receipt.method["recovery"]["held"] == []
+    assert receipt.quality.after.value == api.evaluate(loaded, part).value
+    assert receipt.method.recovery["held"] == []
 
 
 def test_what_has_no_place_in_the_model_is_refused_before_the_first_file(start, tmp_path):

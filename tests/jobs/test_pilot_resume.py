@@ -13,6 +13,7 @@ import pytest
 from jobs.conftest import COMMAND
 from jobs.toy import contents, part, toy
 from ssmith.core.errors import ArtefactError, MissingExtraError, OutputExistsError
+from ssmith.core.sections import Measured
 from ssmith.data import save_npz
 from ssmith.jobs.pilot.directory import RunDirectory
 
@@ -249,8 +250,9 @@ def test_a_missing_package_is_missed_before_the_work(start, monkeypatch, tmp_pat
 def test_a_stage_that_was_changed_is_not_used(tmp_path, content):
     directory = RunDirectory(tmp_path)
     directory.open({"seed": 0}, ["ssmith"], resume=False, overwrite=False)
-    assert directory.cached("baseline", lambda: {"value": 0.5}) == {"value": 0.5}
-    assert directory.cached("baseline", lambda: None) == {"value": 0.5}
+    half = Measured(value=0.5)
+    assert directory.cached("baseline", Measured, lambda: half) == half
+    assert directory.cached("baseline", Measured, lambda: None) == half
     (tmp_path / "stages" / "baseline.json").write_text(content)
     with pytest.raises(ArtefactError, match=r"baseline\.json"):
-        directory.cached("baseline", lambda: None)
+        directory.cached("baseline", Measured, lambda: None)

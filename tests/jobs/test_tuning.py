@@ -10,6 +10,7 @@ from helpers.texts import BEGIN, save_tokenizer
 from helpers.tiny_mamba import NAMES, tiny
 from ssmith import adapters, api
 from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.sections import Rate
 from ssmith.core.settings import from_mapping, read_settings
 from ssmith.jobs.source import tokenizer_for
 from ssmith.jobs.tuning import TuneConfig, fine_tune
@@ -65,9 +66,9 @@ def test_an_adapter_opens_like_the_model_it_makes(place, name, data):
     assert again == job
     history = json.loads((place / "tuned" / "history.json").read_text())
     assert len(history["losses"]) == 6
-    quality = done.receipt.quality
-    assert ("before" in quality["loss"]) == (data == "pairs.jsonl")
-    assert quality["loss"]["after"]["low"] <= quality["loss"]["after"]["value"]
+    loss = done.quality.measures["loss"]
+    assert (loss.before is not None) == (data == "pairs.jsonl")
+    assert loss.after.low <= loss.after.value
 
 
 def test_sequence_models_tune_on_series_with_their_head_or_a_new_one(place):
@@ -75,7 +76,7 @@ def test_sequence_models_tune_on_series_with_their_head_or_a_new_one(place):
     job = config(["state-offset-y"], "embedded:power", training=short)
     own = fine_tune("embedded:power-s4d", job)
     assert "head" not in own.rates
-    assert "before" in own.receipt.quality["accuracy"]
+    assert "before" in own.receipt.as_dict()["quality"]["accuracy"]
     new = fine_tune("embedded:digits-s5", job, out=place / "t")
     assert set(new.rates) == {"state-offset-y", "head"}
     loaded = api.load("t")
@@ -105,9 +106,9 @@ def test_rates_are_the_published_ones_unless_given(place):
     )
     rates = fine_tune("mamba", job).rates
     published = {"source": "published for dart", "optimizer": "adamw"}
-    assert rates["state-offset-h"] == {"value": 4e-4, **published}
-    assert rates["state-offset-y"] == {"value": 4e-3, **published}
-    assert rates["lora"] == {"value": 1e-3, "source": "given", "optimizer": "adamw"}
+    assert rates["state-offset-h"] == Rate(value=4e-4, **published)
+    assert rates["state-offset-y"] == Rate(value=4e-3, **published)
+    assert rates["lora"] == Rate(value=1e-3, source="given")
     wrong = {**settings, "rates": {"dora": 1e-3}}
     with pytest.raises(InputError, match="rates names group 'dora'"):
         fine_tune("mamba", config(["state-offset-h"], "pairs.jsonl", training=wrong))
@@ -158,7 +159,7 @@ def test_a_core_spends_a_share_of_its_steps_on_its_basis_and_stores_it(place):
              if name.endswith(("in_proj", "out_proj"))]  # fmt: skip
     assert done.report.stored == 9 * len(shapes) + 3 * sum(sides)
     size = done.receipt.size
-    assert size["stored_parameters"] == done.report.stored > size["trained_parameters"]
+    assert size.stored_parameters == done.report.stored > size.trained_parameters
     assert torch.allclose(outputs(api.load("t")), outputs(done.model), rtol=0, atol=1e-6)
 
 
@@ -192,7 +193,7 @@ def test_auto_tries_takes_the_best_and_says_what_it_cost(place):
         trial.method for trial in sorted(first, key=lambda t: t.score)[-2:]
     }
     assert done.choice.steps == sum(trial.steps for trial in trials)
-    assert done.receipt.details["choice"]["method"] == done.choice.method
+    assert done.receipt.as_dict()["details"]["choice"]["method"] == done.choice.method
     named = fine_tune("mamba", config([done.choice.method], "pairs.jsonl", training=training))
     assert named.training.losses == done.training.losses
 
@@ -210,7 +211,7 @@ def test_one_setting_for_all_methods_that_have_it(place):
 
 def test_answers_are_written_and_judged(place):
     job = config(["state-offset-h"], "pairs.jsonl", generation={"most": 3}, judged=4)
-    answers = fine_tune("mamba", job).receipt.quality["answers"]
+    answers = fine_tune("mamba", job).receipt.as_dict()["quality"]["answers"]
     assert answers["count"] == len(answers["answers"]) <= 4
     with pytest.raises(InputError, match="no test prompts"):
         fine_tune("mamba", config(["state-offset-h"], "labels.jsonl", generation={}))
@@ -229,7 +230,7 @@ def test_a_pruned_model_recovers_towards_the_dense_one_and_no_zero_fills(place):
     training = {**TRAINING, "steps": 40, "rate": 0.005, "evaluate_every": 10}
     job = config(["state-offset-hy"], "pairs.jsonl", **{**more, "training": training})
     done = fine_tune("pruned", job)
-    quality = done.receipt.quality["divergence"]
+    quality = done.receipt.as_dict()["quality"]["divergence"]
     assert quality["after"]["value"] < quality["before"]["value"]
     modules = dict(done.model.named_modules())
     for name, mask in keep.items():
@@ -318,6 +319,6 @@ def test_rows_that_are_in_several_splits_are_told_of(place):
     Path("shared.jsonl").write_text("\n".join(map(json.dumps, lines)))
     done = fine_tune("mamba", config(["bitfit"], "shared.jsonl"))
     [found] = [item for item in done.receipt.findings if item.kind == "leak"]
-    assert found["message"].startswith("6 inputs of the data are in more than one split")
+    assert found.message.startswith("6 inputs of the data are in more than one split")
     clean = fine_tune("mamba", config(["bitfit"], "pairs.jsonl"))
     assert not [item for item in clean.receipt.findings if item.kind == "leak"]

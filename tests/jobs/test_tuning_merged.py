@@ -53,7 +53,7 @@ def test_what_merges_is_a_model_stock_code_opens(place):
     assert torch.allclose(logits(stock), logits(done.model), rtol=0, atol=1e-5)
     assert not torch.allclose(logits(stock), logits(api.load("mamba")), rtol=0, atol=1e-3)
     assert all(check.passed for check in api.verify("merged"))
-    assert done.receipt.details["merge"]["held"] == []
+    assert done.receipt.as_dict()["details"]["merge"]["held"] == []
     assert (place / "merged" / "history.json").is_file()
 
 
@@ -67,7 +67,7 @@ def test_offsets_are_held_for_ssmith_alone_or_refused(place, name):
     loaded = api.load("merged")
     assert torch.allclose(logits(loaded), logits(done.model), rtol=0, atol=1e-6)
     assert not torch.allclose(logits(loaded), logits(api.load(name)), rtol=0, atol=1e-3)
-    assert len(done.receipt.details["merge"]["held"]) == 4
+    assert len(done.receipt.as_dict()["details"]["merge"]["held"]) == 4
     with pytest.raises(InputError, match="merge is 'all'"):
         config(**job, merge="all")
 
@@ -86,7 +86,7 @@ def test_a_pruned_sequence_model_learns_from_the_answers_of_the_dense_one(place)
     training = {**TRAINING, "steps": 4, "rate": 1e-3, "batch_size": 64}
     job = {"methods": ["full"], "data": "embedded:power", "training": training}
     done = fine_tune("pruned", config(**job, teacher="embedded:power-s4d", merge="stock"))
-    found = done.receipt.quality["divergence"]
+    found = done.receipt.as_dict()["quality"]["divergence"]
     assert found["after"]["value"] < found["before"]["value"]
     with pytest.raises(InputError, match="answers with outputs 10"):
         fine_tune("pruned", config(**job, teacher="embedded:digits-s5"))

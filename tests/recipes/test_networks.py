@@ -32,7 +32,7 @@ def test_a_network_is_cut_saved_opened_and_piloted(network, tmp_path):
         removed = found["removed"][unit]
         # Each weight is rounded by itself.
         rounding = 20 if unit == "weight" else 0
-        assert abs(removed["after"] - removed["before"] * (1 - share)) <= rounding, unit
+        assert abs(removed.after - removed.before * (1 - share)) <= rounding, unit
     assert (tmp_path / "pilot" / "report.html").is_file()
-    assert found["pilot"].quality["metric"] == network.TASK.metric.name
+    assert found["pilot"].quality.metric == network.TASK.metric.name
     assert found["comparison"].before.count > 50

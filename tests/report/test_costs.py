@@ -25,20 +25,15 @@ def test_a_time_changes_by_the_median_or_the_least_whichever_says_less(before, a
     middle = (before or [9.0])[len(before) // 2], (after or [4.0])[len(after) // 2]
     timing = {"before": middle[0], "after": middle[1]}
     timing["samples"] = {"before": before, "after": after}
-    receipt = receipt_of(
-        action="pilot", model={}, method={}, seed=0, versions={}, speed={"per_batch": timing}
-    )
+    receipt = receipt_of(speed={"per_batch": timing})
     assert read_speed(receipt)[0].change.replace("\u00a0", " ").startswith(said)
 
 
 def test_a_time_that_did_not_count_as_slower_is_no_losing_case():
     timing = {"before": 4.0, "after": 9.0, "samples": {"before": [1.1, 4.0], "after": [1.0, 9.0]}}
-    receipt = receipt_of(
-        action="compare", model={}, method={}, seed=0, versions={}, speed={"per_batch": timing}
-    )
-    assert losing_cases(receipt) == []
+    assert losing_cases(receipt_of(action="compare", speed={"per_batch": timing})) == []
     timing["samples"]["after"] = [2.0, 9.0]
-    assert len(losing_cases(receipt)) == 1
+    assert len(losing_cases(receipt_of(action="compare", speed={"per_batch": timing}))) == 1
 
 
 def test_pages_say_that_and_why_nothing_is_saved(accepted, tmp_path):
@@ -62,7 +57,7 @@ def test_pages_say_how_times_were_warmed_up(accepted, settled, said):
     assert "warm-up" not in {fact.label for fact in speed_facts(accepted)}
     per_batch = {
         **accepted.as_dict()["speed"]["per_batch"],
-        "warm_up": {"calls": 5, "settled": settled},
+        "warm_up": {"calls": 5, "seconds": 0.1, "settled": settled},
     }
     receipt = changed(accepted, speed={**accepted.as_dict()["speed"], "per_batch": per_batch})
     facts = {fact.label: fact.value for fact in speed_facts(receipt)}

@@ -39,15 +39,15 @@ def test_scores_and_kept_states(request, tmp_path, which):
     receipt = request.getfixturevalue(which)
     write_report(receipt, tmp_path)
     kept = table(tmp_path, "layers")
-    for number, layer in enumerate(receipt.details["layers"], start=1):
+    for number, layer in enumerate(receipt.cut.layers, start=1):
         rows = table(tmp_path, f"scores-{number}")
         assert [int(row["rank"]) for row in rows] == list(range(1, len(rows) + 1))
-        assert [float(row["score"]) for row in rows] == sorted(layer["scores"], reverse=True)
+        assert [float(row["score"]) for row in rows] == sorted(layer.scores, reverse=True)
         back = sorted(rows, key=lambda row: int(row["index"]))
-        assert [float(row["score"]) for row in back] == layer["scores"]
-        assert [row["kept"] == "true" for row in back] == layer["kept"]
-        assert int(kept[number - 1]["before"]) == layer["before"]
-        assert int(kept[number - 1]["after"]) == layer["after"]
+        assert [float(row["score"]) for row in back] == list(layer.scores)
+        assert [row["kept"] == "true" for row in back] == list(layer.kept)
+        assert int(kept[number - 1]["before"]) == layer.before
+        assert int(kept[number - 1]["after"]) == layer.after
 
 
 def test_costs(refused, tmp_path):

@@ -17,6 +17,7 @@ from ssmith.calibrate import PassConfig
 from ssmith.core.budget import Budget
 from ssmith.core.errors import ArtefactError, InputError, UnsupportedError
 from ssmith.core.files import read_json
+from ssmith.core.sections import UnitRemoved
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation.perplexity import window_losses
 from ssmith.families import chain_of, sync_depth_, without_block
@@ -62,7 +63,7 @@ def test_what_is_left_is_a_shallower_model_that_opens_everywhere(name, tmp_path)
     dense = tiny(name, dtype=torch.float64, num_hidden_layers=4)
     model, plan, receipt = dropped(dense, 2)
     assert block_count(dense) == 4
-    assert receipt.removed["block"] == {"before": 4, "after": 2, "fraction": 0.5}
+    assert receipt.removed["block"] == UnitRemoved(before=4, after=2, fraction=0.5)
     assert plan.facts["steps"][-1]["loss"] == pytest.approx(perplexity(model))
     model.save_pretrained(tmp_path)
     again = type(model).from_pretrained(tmp_path, dtype=torch.float64)
@@ -202,7 +203,7 @@ def test_states_go_from_the_blocks_that_stay():
     model = tiny("mamba", num_hidden_layers=3)
     cut, plan, receipt = pruned(model, [Budget("block", 1), Budget("state", 0.4)], windows())
     assert [item.unit for item in plan.cuts] == ["block", "state"]
-    assert receipt.removed["state"]["before"] == 2 * 5
+    assert receipt.removed["state"].before == 2 * 5
     assert (block_count(cut), cut.config.num_hidden_layers, cut.config.state_size) == (2, 2, 3)
     with pytest.raises(InputError, match="blocks are to go after other units"):
         pruned(model, [Budget("state", 0.4), Budget("block", 1)], windows())

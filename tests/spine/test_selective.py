@@ -85,9 +85,9 @@ def test_entries_by_cost_meet_their_budget_on_what_states_leave(share, scope):
     gone = round(share * sum(left))
     assert sum(counts(cut)) == sum(left) - gone
     assert plan.cut("entry").total == sum(left)
-    assert receipt.removed["entry"] == {
-        "before": sum(left), "after": sum(left) - gone, "fraction": pytest.approx(gone / sum(left)),
-    }  # fmt: skip
+    removed = receipt.removed["entry"]
+    assert (removed.before, removed.after) == (sum(left), sum(left) - gone)
+    assert removed.fraction == pytest.approx(gone / sum(left))
 
 
 def test_a_count_is_what_goes_from_all_layers_together():

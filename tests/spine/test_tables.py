@@ -40,7 +40,7 @@ def test_any_unit_of_a_hybrid_is_cut_and_runs(unit):
     assert plan.diff(again) == ()
     small = copy.deepcopy(model)
     removed = sm.prune_(small, plan).removed[unit]
-    assert removed["after"] * 2 == removed["before"]
+    assert removed.after * 2 == removed.before
     with torch.no_grad():
         assert torch.isfinite(small(input_ids=tokens(2, 9)).logits).all()
 

@@ -63,7 +63,7 @@ def test_half_of_all_projection_weights_go(name, method):
             weight = getattr(layer.mixer, projection).weight
             assert int((weight == 0).sum()) == (weight.numel() + 1) // 2
     removed = receipt.removed["weight"]
-    assert removed["before"] - removed["after"] == pytest.approx(removed["before"] / 2, abs=10)
+    assert removed.before - removed.after == pytest.approx(removed.before / 2, abs=10)
     assert window_losses(cut, windows(seed=5)).isfinite().all()
 
 
@@ -117,7 +117,7 @@ def test_the_convolution_is_spared_and_still_counts():
         found = [getattr(layer.mixer, name).weight for name in PROJECTIONS]
         gone = sum(int((weight == 0).sum()) for weight in found)
         assert gone == pytest.approx(sum(weight.numel() for weight in found) / 2, abs=4)
-    assert receipt.removed["weight"]["fraction"] == pytest.approx(0.5, abs=1e-3)
+    assert receipt.removed["weight"].fraction == pytest.approx(0.5, abs=1e-3)
     alone, _ = pruned(base, weights(scope="auto", targets=("conv1d",)))
     for layer in find_selective(alone).values():
         assert int((layer.mixer.conv1d.weight == 0).sum()) == layer.mixer.conv1d.weight.numel() // 2
@@ -130,9 +130,11 @@ def test_scopes_spend_the_same_total(scope):
     base = model(num_hidden_layers=4)
     _, receipt = pruned(base, weights(scope=scope, settings={"width": 0.1}))
     removed = receipt.removed["weight"]
-    assert removed["fraction"] == pytest.approx(0.5, abs=2e-3)
+    assert removed.fraction == pytest.approx(0.5, abs=2e-3)
     shares = {
-        facts["amount"] for item in receipt.details["stages"] for facts in item["weights"].values()
+        facts["amount"]
+        for item in receipt.as_dict()["details"]["stages"]
+        for facts in item["weights"].values()
     }
     assert len(shares) > 1
 
@@ -141,7 +143,7 @@ def test_a_survey_leaves_the_model_as_it_was():
     base = model()
     before = copy.deepcopy(base.state_dict())
     _, receipt = pruned(base, weights(scope="measured"))
-    surveyed = [name for item in receipt.details["stages"] for name in item["weights"]]
+    surveyed = [name for item in receipt.as_dict()["details"]["stages"] for name in item["weights"]]
     assert len(surveyed) == 2 * len(PROJECTIONS)
     for key, value in base.state_dict().items():
         assert torch.equal(value, before[key])
@@ -172,8 +174,8 @@ def test_weights_are_counted_in_the_sizes_that_states_leave():
         assert abs(zeros - sizes / 2) <= 2
         total, gone = total + sizes, gone + zeros
     removed = receipt.removed["weight"]
-    assert removed["before"] - removed["after"] == gone
-    assert removed["before"] == total
+    assert removed.before - removed.after == gone
+    assert removed.before == total
 
 
 @pytest.mark.parametrize("rows", ["C", "CB"])
@@ -187,7 +189,7 @@ def test_compensated_columns_change_the_outputs_less(rows):
         assert all(layer.n == 4 for layer in find_selective(cut).values())
         lost[compensate] = float((outputs(cut, part) - dense).square().mean())
     assert lost[rows] < lost["none"]
-    for item in receipt.details["stages"]:
+    for item in receipt.as_dict()["details"]["stages"]:
         for refit in ("refit of C", "refit of B"):
             if refit in item:
                 assert item[refit]["error_after"] <= item[refit]["error_before"]
@@ -217,7 +219,9 @@ def test_recovery_lowers_the_error_it_was_fitted_to(name, unit):
         budget = sm.Budget(unit, 0.5, compensate=terms)
         cut, receipt = pruned(base, budget, part)
         lost[terms] = float((outputs(cut, part) - dense).square().mean())
-        errors = [item["error"] for item in receipt.details["stages"] if "terms" in item]
+        errors = [
+            item["error"] for item in receipt.as_dict()["details"]["stages"] if "terms" in item
+        ]
         assert len(errors) == (terms != "none")
         assert all(error["after"] <= error["before"] for error in errors)
     assert lost["D"] < lost["none"]

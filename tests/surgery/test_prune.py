@@ -12,6 +12,7 @@ from helpers.plans import plan_for, random_plan
 from helpers.unchecked import unchecked
 from ssmith.core.errors import InputError, PlanError, UnsupportedError
 from ssmith.core.plan import Plan
+from ssmith.core.sections import CutMade, MethodSection
 from ssmith.core.unit import MODES
 from ssmith.families import describe, find_layers, model_digest
 from ssmith.surgery import check_fits, prune_
@@ -37,24 +38,20 @@ def test_the_receipt_counts_what_is_there(kind, mode):
     (cut,) = plan.cuts
     kept = sum(int(mask.sum()) for mask in cut.keep.values())
     removed = receipt.removed["state"]
-    assert (removed["before"], removed["after"]) == (cut.total, kept)
-    assert removed["fraction"] == pytest.approx(1 - kept / cut.total)
-    assert receipt.model["digest_before"] == model_digest(before) == plan.model_digest
-    assert receipt.model["digest_after"] == model_digest(model)
-    assert receipt.method == {
-        "cuts": [
-            {"unit": "state", "method": cut.method, "budget": cut.budget, "semantics": "remove"}
-        ],
-        "mode": mode,
-    }
-    parameters = receipt.size["parameters"]
-    assert parameters["before"] == sum(item.numel() for item in before.parameters())
-    assert parameters["after"] == sum(item.numel() for item in model.parameters())
-    tensors = receipt.size["tensor_bytes"]
-    assert tensors["after"] == sum(
+    assert (removed.before, removed.after) == (cut.total, kept)
+    assert removed.fraction == pytest.approx(1 - kept / cut.total)
+    assert receipt.model.digest_before == model_digest(before) == plan.model_digest
+    assert receipt.model.digest_after == model_digest(model)
+    made = CutMade(unit="state", method=cut.method, budget=cut.budget, semantics="remove")
+    assert receipt.method == MethodSection(cuts=(made,), mode=mode)
+    parameters = receipt.size.parameters
+    assert parameters.before == sum(item.numel() for item in before.parameters())
+    assert parameters.after == sum(item.numel() for item in model.parameters())
+    tensors = receipt.size.tensor_bytes
+    assert tensors.after == sum(
         item.numel() * item.element_size() for item in model.state_dict().values()
     )
-    assert (tensors["after"] < tensors["before"]) == (mode == "shrink")
+    assert (tensors.after < tensors.before) == (mode == "shrink")
     assert json.loads(receipt.to_json())["action"] == "prune"
 
 
@@ -208,7 +205,7 @@ def test_layers_that_a_plan_leaves_out_stay_as_they_are(kind):
     after = model.state_dict()
     untouched = [name for name in before if not name.startswith("blocks.1.ssm.")]
     assert all(torch.equal(after[name], before[name]) for name in untouched)
-    assert receipt.removed["state"]["after"] == int(keep["blocks.1.ssm"].sum())
+    assert receipt.removed["state"].after == int(keep["blocks.1.ssm"].sum())
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)

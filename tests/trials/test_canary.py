@@ -128,7 +128,7 @@ def test_a_slot_that_is_not_wiped_reads_poison():
     with evaluating(model):
         seen = interleave(subject, CanaryConfig(requests=6, slots=2))
     assert not seen.passed
-    assert all(leak.as_dict()["difference"] is None for leak in seen.leaks)
+    assert all(leak.section().difference is None for leak in seen.leaks)
 
 
 def test_the_command_tells_and_keeps_its_receipt(place, ssmith):

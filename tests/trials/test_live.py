@@ -13,6 +13,7 @@ from helpers.tiny_mamba import tiny
 from helpers.toy import CLASSES, tiny_model
 from ssmith import api
 from ssmith.core.errors import ArtefactError, DataError, InputError, UnsupportedError
+from ssmith.core.settings import to_mapping
 from ssmith.evaluation.sequential import Sequential
 from ssmith.families import SequenceConfig, SequenceModel
 from ssmith.trials import follow as job
@@ -54,7 +55,7 @@ def test_a_shadow_counts_disagreements_and_paired_losses():
     assert [max(range(3), key=item.__getitem__) for item in said] == old
     labels = [CLASSES.index(row["y"]) for row in rows]
     losses = [float(b != y) - float(a != y) for a, b, y in zip(old, new, labels, strict=True)]
-    state = found.describe()
+    state = to_mapping(found.describe())
     assert state["mean"] == pytest.approx(sum(losses) / 60)
     assert state["disagreement"]["value"] == pytest.approx(
         sum(a != b for a, b in zip(old, new, strict=True)) / 60
@@ -70,14 +71,14 @@ def test_labels_may_come_later_and_in_any_order():
     whole, parts = trial(), trial()
     whole.rows(rows)
     parts.rows([{key: row[key] for key in ("id", "x", "machine")} for row in rows])
-    assert parts.describe()["waiting"] == 30
+    assert parts.describe().waiting == 30
     assert parts.test.count == 0
     order = list(rows)
     random.Random(0).shuffle(order)
     parts.rows([{"id": row["id"], "y": row["y"]} for row in order])
     parts.rows([{"id": "r3", "y": "a"}, {"id": "nobody", "y": "a"}])
-    assert parts.describe()["waiting"] == 0
-    assert parts.describe()["mean"] == pytest.approx(whole.describe()["mean"])
+    assert parts.describe().waiting == 0
+    assert parts.describe().mean == pytest.approx(whole.describe().mean)
     assert parts.counts["labels of unknown rows"] == 2
 
 
@@ -102,7 +103,7 @@ def test_a_unit_always_has_one_model_and_its_mean_is_the_observation():
             mean, centre = sum(held) / 4, total / count if count else 0.5
             values.append((mean - centre) * (2 if arms[unit] else -2))
             count, total = count + 1, total + mean
-    state = found.describe()
+    state = to_mapping(found.describe())
     assert (state["count"], state["units"], state["rows"]) == (40, 40, 240)
     assert state["mean"] == pytest.approx(sum(values) / 40)
     assert state["observed"] == "units"
@@ -126,8 +127,8 @@ def test_numbers_are_compared_within_a_bound():
     row = {"x": [[0.1, 0.2]] * 3, "y": 50.0}
     found.rows([row])
     # Both errors are cut at the bound, so that nothing is lost.
-    assert found.describe()["mean"] == 0
-    assert "disagreement" in found.describe()
+    assert found.describe().mean == 0
+    assert found.describe().disagreement is not None
 
 
 def regressors():
@@ -235,11 +236,11 @@ def test_standard_input_is_counted_once_by_id(place):
     rows = records(6)
     text = [json.dumps(row) + "\n" for row in rows]
     _, first = follow(("old", "new"), "-", place / "s", LiveConfig(), stdin=iter(text[:4]))
-    assert first["rows"] == 4
+    assert first.rows == 4
     _, second = follow(("old", "new"), "-", place / "s", LiveConfig(), stdin=iter(text))
-    assert second["rows"] == 6
-    assert second["counts"]["rows seen before"] == 4
-    assert second["counts"]["labelled"] == 6
+    assert second.rows == 6
+    assert second.counts["rows seen before"] == 4
+    assert second.counts["labelled"] == 6
     with pytest.raises(DataError, match="has no id"):
         list(RowStream(place="-", stdin=iter(['{"x": [1.0]}\n'])).lines())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from ssmith.core.tokens import TokenWindows
 
@@ -38,7 +37,7 @@ class Preflight:
         """Bytes of memory at the peak, beside what Python and torch take themselves."""
         return self.weights + self.activations + self.kept + self.batch + self.statistics
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, int]:
         """Return a JSON-ready dict."""
         return {**asdict(self), "memory": self.memory}
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from ssmith.cli import flags
 from ssmith.cli.output import Output
 from ssmith.cli.recipe import check_out, config_of, write_out
+
+if TYPE_CHECKING:
+    from ssmith.core.details import AuditDetails, GroupChanged, TextAuditDetails
+    from ssmith.core.sections import Measured
 
 _SHOWN = 10
 
@@ -36,6 +41,7 @@ def add(subparsers: flags.Subparsers) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Audit, print what changed, and write the receipt if a place is given."""
+    from ssmith.core.details import TextAuditDetails
     from ssmith.jobs.outputs import RECEIPT
     from ssmith.trials.audit import AuditConfig, audit
 
@@ -54,12 +60,12 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         )
     output.result(found.receipt.as_dict())
     output.line(found.headline)
-    details = found.receipt.details
-    if "answers" in details:
+    details = found.behaviour.section()
+    if isinstance(details, TextAuditDetails):
         _show_text(output, details)
     else:
         _show(output, details)
-    _examples(output, details["examples"])
+    _examples(output, details.examples)
     output.findings(found.receipt.findings)
     if arguments.out is not None:
         output.line(f"receipt: {arguments.out / RECEIPT}")
@@ -69,56 +75,55 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     return 0
 
 
-def _show(output: Output, found: dict[str, Any]) -> None:
+def _show(output: Output, found: AuditDetails) -> None:
     """Print what changed among sequences."""
-    whole, metric = found["whole"], found["metric"]
-    classes = whole["broken"] is not None
-    columns = ("group", "", "rows", "changed [interval]", f"loss of {metric} [interval]")
+    whole = found.whole
+    classes = whole.broken is not None
+    columns = ("group", "", "rows", "changed [interval]", f"loss of {found.metric} [interval]")
     more = ("became wrong", "became right") if classes else ()
     rows = [("", whole)]
-    for column, groups in found["groups"].items():
+    for column, groups in found.groups.items():
         rows += [(column, item) for item in groups[:_SHOWN]]
     output.table(
         (*columns, *more), [(column, *_row(item, classes=classes)) for column, item in rows]
     )
-    if found["groups"]:
-        level = whole["loss"]["level"]
-        output.line(f"intervals of all groups hold together at {level:.0%}")
-    for column, groups in found["groups"].items():
+    if found.groups:
+        output.line(f"intervals of all groups hold together at {whole.loss.level:.0%}")
+    for column, groups in found.groups.items():
         if len(groups) > _SHOWN:
             output.line(f"{column}: the {_SHOWN} worst of {len(groups)} groups are shown")
-    if found["moves"]:
-        moves = [f"{item['from']} → {item['to']} ({item['rows']})" for item in found["moves"]]
+    if found.moves:
+        moves = [f"{item.from_} → {item.to} ({item.rows})" for item in found.moves]
         output.line(f"what became what: {', '.join(moves[:_SHOWN])}")
-    if found["sizes"]:
-        sizes = ", ".join(f"{name}: {value:.4g}" for name, value in found["sizes"].items())
+    if found.sizes:
+        sizes = ", ".join(f"{name}: {value:.4g}" for name, value in found.sizes.items())
         output.line(
-            f"answers changed by, at quantiles: {sizes}; more than {found['moved']:.4g} counts as "
+            f"answers changed by, at quantiles: {sizes}; more than {found.moved:.4g} counts as "
             "another answer"
         )
 
 
-def _row(item: dict[str, Any], *, classes: bool) -> tuple[object, ...]:
-    loss = _share(item["loss"]) if classes else _number(item["loss"])
-    counts = (item["broken"], item["mended"]) if classes else ()
-    return (item["name"], item["rows"], _share(item["changed"]), loss, *counts)
+def _row(item: GroupChanged, *, classes: bool) -> tuple[object, ...]:
+    loss = _share(item.loss) if classes else _number(item.loss)
+    counts = (item.broken, item.mended) if classes else ()
+    return (item.name, item.rows, _share(item.changed), loss, *counts)
 
 
-def _show_text(output: Output, found: dict[str, Any]) -> None:
+def _show_text(output: Output, found: TextAuditDetails) -> None:
     """Print what changed in a language model."""
-    answers = found["answers"]
-    written = f"answers of {answers['answer_tokens']} tokens to {answers['prompts']} prompts"
+    answers = found.answers
+    written = f"answers of {answers.answer_tokens} tokens to {answers.prompts} prompts"
     output.table(
         ("", "value [interval]"),
         [
-            ("greedy tokens that agree", _share(found["agreement"])),
-            ("KL(old ‖ new) per token, nats", _number(found["divergence"])),
-            (f"{written} that differ", _share(answers["changed"])),
+            ("greedy tokens that agree", _share(found.agreement)),
+            ("KL(old ‖ new) per token, nats", _number(found.divergence)),
+            (f"{written} that differ", _share(answers.changed)),
         ],
     )
 
 
-def _examples(output: Output, examples: list[dict[str, Any]]) -> None:
+def _examples(output: Output, examples: Sequence[dict[str, Any]]) -> None:
     for item in examples[:_SHOWN]:
         told = [f"{key} {value}" for key, value in item.items() if key not in ("x", "tokens")]
         output.line(f"example: {', '.join(told)}")
@@ -126,12 +131,12 @@ def _examples(output: Output, examples: list[dict[str, Any]]) -> None:
         output.line(f"{len(examples) - _SHOWN} more examples are in the receipt")
 
 
-def _share(found: dict[str, Any]) -> str:
+def _share(found: Measured) -> str:
     return _number(found, ".2%")
 
 
-def _number(found: dict[str, Any], form: str = ".4g") -> str:
-    low, high = found["low"], found["high"]
+def _number(found: Measured, form: str = ".4g") -> str:
+    low, high = found.low, found.high
     if low is None or high is None:
-        return f"{found['value']:{form}} [{found['interval']}]"
-    return f"{found['value']:{form}} [{low:{form}}, {high:{form}}]"
+        return f"{found.value:{form}} [{found.interval}]"
+    return f"{found.value:{form}} [{low:{form}}, {high:{form}}]"

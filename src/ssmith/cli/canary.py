@@ -32,6 +32,7 @@ def add(subparsers: flags.Subparsers) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Run the canary; exit 1 if a request leaked."""
+    from ssmith.core.details import CanaryDetails
     from ssmith.trials.canary.job import CanaryJob, run_canary
 
     check_out(arguments, *filter(None, [arguments.candidate]))
@@ -46,8 +47,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             progress=progress,
         )
     output.result(receipt.as_dict())
-    passed: bool = receipt.details["passed"]
-    output.line(f"{'passed' if passed else 'LEAK'}: {headline}")
-    for leak in receipt.details["leaks"][1:]:
-        output.line(f"LEAK: {leak['text']}")
-    return 0 if passed else 1
+    seen = receipt.details
+    assert isinstance(seen, CanaryDetails)
+    output.line(f"{'passed' if seen.passed else 'LEAK'}: {headline}")
+    for leak in seen.leaks[1:]:
+        output.line(f"LEAK: {leak.text}")
+    return 0 if seen.passed else 1

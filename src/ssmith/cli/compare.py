@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ssmith.cli import flags
 from ssmith.cli.output import Output
@@ -12,6 +12,7 @@ from ssmith.core.words import number_of
 
 if TYPE_CHECKING:
     from ssmith.core.receipt import Receipt
+    from ssmith.core.sections import Measured, Pair, Timed
 
 
 def add(subparsers: flags.Subparsers) -> None:
@@ -55,66 +56,65 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
 def _show(output: Output, receipt: Receipt) -> None:
     output.result(receipt.as_dict())
-    quality = receipt.quality
+    quality = receipt.compared
     rows: list[tuple[object, ...]] = []
     for unit, facts in receipt.removed.items():
-        text = f"{facts['fraction']:.1%} removed"
-        rows.append((unit, _count(facts["before"]), _count(facts["after"]), text))
-    rows.append(_quality_row(f"{quality['metric']}, {quality['split']}", quality))
-    if quality["own"] is not None:
-        own = quality["own"]
-        values = {name: {"value": own[name]} for name in ("before", "after")}
-        rows.append(_quality_row(own["name"], {**values, "difference": own["difference"]}))
+        text = f"{facts.fraction:.1%} removed"
+        rows.append((unit, _count(facts.before), _count(facts.after), text))
+    if quality.before and quality.after and quality.difference:
+        values = (quality.before.value, quality.after.value)
+        rows.append(_row(f"{quality.metric}, {quality.split}", values, quality.difference))
+    own = quality.own
+    if own is not None:
+        rows.append(_row(own.name, (own.before, own.after), own.difference))
     output.table(("", "before", "after", "change [interval]"), [*rows, *_cost_rows(receipt)])
-    if "increase" in quality:
-        change = quality["increase"]
+    change = quality.increase
+    if change is not None:
         output.line(
-            f"{quality['metric']} changes by {change['value']:+.2%}{_between(change, '+.2%')}, "
-            f"{number_of(int(quality['weight']), 'counted token')}"
+            f"{quality.metric} changes by {change.value:+.2%}{_between(change, '+.2%')}, "
+            f"{number_of(int(quality.weight or 0), 'counted token')}"
         )
-    noun = quality["counted"].removesuffix("s")
+    noun = quality.counted.removesuffix("s")
     output.line(
-        f"{quality['p_test']}: p = {quality['p']:.2g} on {number_of(quality['count'], noun)}; "
-        f"intervals at {quality['level']:.0%}; a time has changed only if both its median and "
+        f"{quality.p_test}: p = {quality.p:.2g} on {number_of(quality.count or 0, noun)}; "
+        f"intervals at {quality.level:.0%}; a time has changed only if both its median and "
         "its least value have"
     )
     output.findings(receipt.findings)
 
 
 def _cost_rows(receipt: Receipt) -> list[tuple[object, ...]]:
-    texts = {item["name"]: item["text"] for item in receipt.details["changes"]}
-    parameters = receipt.size["parameters"]
-    rows: list[tuple[object, ...]] = [
-        ("parameters", _count(parameters["before"]), _count(parameters["after"]), "")
-    ]
-    for name, section in (
-        ("file", receipt.size["bytes"]),
-        ("peak memory of a batch", receipt.memory["peak_forward_bytes"]),
-        ("state per sequence", receipt.memory["state_bytes_per_sequence"]),
+    from ssmith.core.details import CompareDetails
+    from ssmith.core.sections import Pair, Timed
+
+    told, size, memory = receipt.details, receipt.size, receipt.memory
+    changes = told.changes if isinstance(told, CompareDetails) else ()
+    texts = {item.name: item.text for item in changes}
+    rows: list[tuple[object, ...]] = []
+    for name, label, pair in (
+        ("", "parameters", size.parameters),
+        ("file", "file, bytes", size.bytes),
+        ("peak memory of a batch", "peak memory of a batch, bytes", memory.peak_forward_bytes),
+        ("state per sequence", "state per sequence, bytes", memory.state_bytes_per_sequence),
     ):
-        if section["before"] is not None:
-            numbers = (_count(section["before"]), _count(section["after"]))
-            rows.append((f"{name}, bytes", *numbers, texts.get(name, "")))
-    for name, section in (
-        ("batch", receipt.speed["per_batch"]),
-        ("step", receipt.speed["per_step"]),
-    ):
-        if section["before"] is not None:
-            rows.append((f"{name}, ms (median)", *_milliseconds(section), texts.get(name, "")))
-            rows.append((f"{name}, ms (least)", *_milliseconds(section["minimum"]), ""))
+        if isinstance(pair, Pair):
+            rows.append((label, _count(pair.before), _count(pair.after), texts.get(name, "")))
+    for name, timed in (("batch", receipt.speed.per_batch), ("step", receipt.speed.per_step)):
+        if isinstance(timed, Timed):
+            rows.append((f"{name}, ms (median)", *_milliseconds(timed), texts.get(name, "")))
+            if timed.minimum is not None:
+                rows.append((f"{name}, ms (least)", *_milliseconds(timed.minimum), ""))
     return rows
 
 
-def _quality_row(name: str, section: dict[str, Any]) -> tuple[object, ...]:
-    difference = section["difference"]
-    text = f"{difference['value']:+.4f}{_between(difference, '+.4f')}"
-    before, after = (f"{section[key]['value']:.4f}" for key in ("before", "after"))
-    return (name, before, after, text)
+def _row(name: str, values: tuple[float, float], difference: Measured) -> tuple[object, ...]:
+    text = f"{difference.value:+.4f}{_between(difference, '+.4f')}"
+    return (name, *(f"{value:.4f}" for value in values), text)
 
 
-def _between(found: dict[str, Any], form: str) -> str:
+def _between(found: Measured, form: str) -> str:
     """Return an interval in brackets behind a blank; nothing where there is none."""
-    low, high = found["low"], found["high"]
+    low, high = found.low, found.high
     return "" if low is None or high is None else f" [{low:{form}}, {high:{form}}]"
 
 
@@ -122,5 +122,5 @@ def _count(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def _milliseconds(section: dict[str, Any]) -> tuple[str, str]:
-    return f"{1000 * section['before']:.4g}", f"{1000 * section['after']:.4g}"
+def _milliseconds(found: Pair | Timed) -> tuple[str, str]:
+    return f"{1000 * found.before:.4g}", f"{1000 * found.after:.4g}"

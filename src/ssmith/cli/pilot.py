@@ -73,9 +73,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         )
     verdict = receipt.verdict
     output.result(receipt.as_dict())
-    output.line(f"{'accepted' if verdict['accepted'] else 'refused'}: {verdict['headline']}")
-    for item in verdict["reasons"]:
-        output.line(f"{'passed' if item['passed'] else 'failed'}  {item['gate']}: {item['text']}")
+    output.line(f"{'accepted' if verdict.accepted else 'refused'}: {verdict.headline}")
+    for item in verdict.reasons:
+        output.line(f"{'passed' if item.passed else 'failed'}  {item.gate}: {item.text}")
     output.findings(receipt.findings)
     output.line(f"report: {arguments.out / 'report.html'}")
-    return 0 if verdict["accepted"] else 1
+    return 0 if verdict.accepted else 1

@@ -59,14 +59,14 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             progress=progress,
         )
     output.result(receipt.as_dict())
-    output.line(f"{found['decision']}: {sentence(found, config)}")
-    if "disagreement" in found:
-        share = found["disagreement"]
+    output.line(f"{found.decision}: {sentence(found, config)}")
+    share = found.disagreement
+    if share is not None:
         output.line(
-            f"disagreement: {share['value']:.2%} [{share['low']:.2%}, {share['high']:.2%}] of "
-            f"{found['rows']} rows"
+            f"disagreement: {share.value:.2%} [{share.low:.2%}, {share.high:.2%}] of "
+            f"{found.rows} rows"
         )
-    for name, count in found["counts"].items():
+    for name, count in found.counts.items():
         output.line(f"{name}: {count}")
-    output.line(f"waiting for a label: {found['waiting']}; state: {arguments.state}")
-    return 1 if found["decision"] == "worse" else 0
+    output.line(f"waiting for a label: {found.waiting}; state: {arguments.state}")
+    return 1 if found.decision == "worse" else 0

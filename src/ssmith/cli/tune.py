@@ -14,6 +14,7 @@ from ssmith.core.errors import InputError
 from ssmith.core.words import number_of
 
 if TYPE_CHECKING:
+    from ssmith.core.sections import Measured
     from ssmith.jobs.tuning import TuneConfig, Tuned
 
 _JOB = (
@@ -125,7 +126,7 @@ def _config(arguments: argparse.Namespace) -> TuneConfig:
 
 
 def _show(arguments: argparse.Namespace, output: Output, done: Tuned) -> None:
-    training, quality = done.training, done.receipt.quality
+    training, quality = done.training, done.quality
     output.result({"adapter": str(arguments.out), "receipt": done.receipt.as_dict()})
     if done.start is not None:
         output.line(f"trained on from the adapter {done.start['path']}")
@@ -137,48 +138,44 @@ def _show(arguments: argparse.Namespace, output: Output, done: Tuned) -> None:
             f"chosen: {done.choice.method}, by {done.choice.steps} steps of trials ({tried})"
         )
     for group, rate in done.rates.items():
-        output.line(
-            f"rate of {group}: {rate['value']:g} with {rate['optimizer']} ({rate['source']})"
-        )
-    cut = done.receipt.data.get("details", {}).get("cut")
+        output.line(f"rate of {group}: {rate.value:g} with {rate.optimizer} ({rate.source})")
+    cut = done.data.details.get("cut")
     if cut:
         output.line("cut: " + ", ".join(f"{name} {count}" for name, count in cut.items()))
     stopped = ", stopped early" if training.stopped_early else ""
     own = done.config.own()
     by = "" if own is None else f", by {own.said}"
     output.line(f"best step {training.best_step} of {training.steps}{stopped}{by}")
-    if "why_null" in quality:
-        output.line(f"not judged: {quality['why_null']}")
+    if quality.why_null:
+        output.line(f"not judged: {quality.why_null}")
     else:
-        rows = []
-        for name, found in quality.items():
-            if isinstance(found, dict) and "after" in found:
-                rows.append(
-                    (name, *(_cell(found.get(k)) for k in ("before", "after", "difference")))
-                )
-        rows_judged = f"test, {number_of(quality['count'], 'row')}"
+        rows = [
+            (name, _cell(found.before), _cell(found.after), _cell(found.difference))
+            for name, found in quality.measures.items()
+        ]
+        rows_judged = f"test, {number_of(quality.count or 0, 'row')}"
         output.table((rows_judged, "before", "after", "difference"), rows)
     output.findings(done.receipt.findings)
-    answers = quality.get("answers")
-    if answers:
-        shown = ", ".join(f"{name} {value:.2f}" for name, value in answers["metrics"].items())
-        unread = answers["unparsable"]
+    answers = quality.answers
+    if answers is not None:
+        shown = ", ".join(f"{name} {value:.2f}" for name, value in answers.metrics.items())
+        unread = answers.unparsable
         more = "" if unread is None else f"; {unread} unreadable, counted as wrong"
-        output.line(f"answers to {number_of(answers['count'], 'test prompt')}: {shown}{more}")
-    merged = done.receipt.details["merge"]
+        output.line(f"answers to {number_of(answers.count, 'test prompt')}: {shown}{more}")
+    merged = done.merged
     if merged is None:
         output.line(f"adapter: {arguments.out}")
         return
-    held = f", {len(merged['held'])} offsets held beside them" if merged["held"] else ""
-    change = merged["difference"]
+    held = f", {len(merged.held)} offsets held beside them" if merged.held else ""
+    change = merged.difference
     by = "" if change is None else f"; an output changed by at most {change:.1e}"
-    output.line(f"merged into {len(merged['merged'])} tensors{held}{by}")
+    output.line(f"merged into {len(merged.merged)} tensors{held}{by}")
     output.line(f"model: {arguments.out}")
 
 
-def _cell(found: dict[str, float | None] | None) -> str:
+def _cell(found: Measured | None) -> str:
     if found is None:
         return "–"
-    low, high = found["low"], found["high"]
+    low, high = found.low, found.high
     between = "" if low is None or high is None else f" [{low:.4f}, {high:.4f}]"
-    return f"{found['value']:.4f}{between}"
+    return f"{found.value:.4f}{between}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ssmith.core.findings import Finding
-from ssmith.core.settings import AsDict, from_mapping
+from ssmith.core.settings import AsDict
 
 # A loss equal to the tolerance is within it, also after rounding of the last bit.
 _ROUNDING = 1e-12
@@ -92,11 +92,6 @@ class Curve(AsDict):
     chosen: str
     point: Point | None
     methods: dict[str, tuple[Point, ...]]
-
-    @classmethod
-    def from_dict(cls, content: object) -> Curve:
-        """Read a curve from a receipt (see `from_mapping` for errors)."""
-        return from_mapping(cls, content, where="curve")
 
     def failed(self) -> list[Finding]:
         """Return one finding for each point that could not be measured, or was refused."""

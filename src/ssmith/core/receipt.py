@@ -9,12 +9,28 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ssmith.core.details import CutDetails, Details, kind_of_details
 from ssmith.core.errors import ArtefactError
 from ssmith.core.files import read_json, to_json, write_text
 from ssmith.core.findings import Finding
+from ssmith.core.sections import (
+    DataSection,
+    MemorySection,
+    MethodSection,
+    ModelSection,
+    ParitySection,
+    QualitySection,
+    SavingSection,
+    SizeSection,
+    SpeedSection,
+    TunedQuality,
+    UnitRemoved,
+    Verdict,
+)
 from ssmith.core.settings import to_mapping, typed
 
 RECEIPT_VERSION = 2
+_RESTORE = "restore it from its source"
 _TIMELESS = 1
 """Version of receipts that do not say when they were made."""
 
@@ -50,22 +66,37 @@ class Receipt:
     """
 
     action: str
-    model: dict[str, Any]
-    method: dict[str, Any]
+    model: ModelSection
+    method: MethodSection
     seed: int | None
     versions: dict[str, str]
-    data: dict[str, Any] = field(default_factory=dict)
-    removed: dict[str, Any] = field(default_factory=dict)
-    quality: dict[str, Any] = field(default_factory=dict)
-    speed: dict[str, Any] = field(default_factory=dict)
-    memory: dict[str, Any] = field(default_factory=dict)
-    size: dict[str, Any] = field(default_factory=dict)
-    parity: dict[str, Any] = field(default_factory=dict)
-    saving: dict[str, Any] = field(default_factory=dict)
-    verdict: dict[str, Any] = field(default_factory=dict)
+    data: DataSection = field(default_factory=DataSection)
+    removed: dict[str, UnitRemoved] = field(default_factory=dict)
+    quality: QualitySection | TunedQuality = field(default_factory=QualitySection)
+    speed: SpeedSection = field(default_factory=SpeedSection)
+    memory: MemorySection = field(default_factory=MemorySection)
+    size: SizeSection = field(default_factory=SizeSection)
+    parity: ParitySection = field(default_factory=ParitySection)
+    saving: SavingSection = field(default_factory=SavingSection)
+    verdict: Verdict = field(default_factory=Verdict)
     findings: tuple[Finding, ...] = ()
-    details: dict[str, Any] = field(default_factory=dict)
+    details: Details = field(default_factory=CutDetails)
     time: str | None = field(default_factory=moment, compare=False)
+
+    @property
+    def compared(self) -> QualitySection:
+        """The quality before and after; of a tuning, which has measures of its own, nothing."""
+        return self.quality if isinstance(self.quality, QualitySection) else QualitySection()
+
+    @property
+    def tuned(self) -> TunedQuality:
+        """The measures of a tuning; nothing of another action."""
+        return self.quality if isinstance(self.quality, TunedQuality) else TunedQuality()
+
+    @property
+    def cut(self) -> CutDetails:
+        """What was cut from each layer, and a pilot's curve; nothing of another action."""
+        return self.details if isinstance(self.details, CutDetails) else CutDetails()
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict, with the receipt's own version."""
@@ -80,25 +111,40 @@ class Receipt:
         write_text(Path(path), self.to_json())
 
     @classmethod
-    def from_json(cls, content: Any) -> Receipt:
-        """Build a receipt from parsed JSON."""
+    def from_json(cls, content: Any, where: str = "the receipt") -> Receipt:
+        """Build a receipt from parsed JSON, which ``where`` names in errors."""
         if isinstance(content, dict) and content.get("receipt_version") == _TIMELESS:
             content = {"time": None, **content, "receipt_version": RECEIPT_VERSION}
         names = {item.name for item in fields(cls)}
         if not isinstance(content, dict) or set(content) != names | {"receipt_version"}:
-            raise ArtefactError("not a receipt", allowed=f"exactly the keys {sorted(names)}")
+            raise ArtefactError(_not_one(content, names, where), next_step=_RESTORE)
         if content["receipt_version"] != RECEIPT_VERSION:
             raise ArtefactError(
-                f"receipt version is {content['receipt_version']!r}",
+                f"{where}: receipt_version is {content['receipt_version']!r}",
                 allowed=f"{_TIMELESS} or {RECEIPT_VERSION}",
+                next_step="read it with the ssmith that wrote it",
             )
-        plain = {name: content[name] for name in names}
-        return typed(cls, plain, where="the receipt", next_step="restore it from its source")
+        action, plain = content["action"], {name: content[name] for name in names}
+        kinds = {
+            "details": kind_of_details(action, content["details"]),
+            "quality": TunedQuality if action == "tune" else QualitySection,
+        }
+        return typed(cls, plain, where=where, next_step=_RESTORE, kinds=kinds)
 
     @classmethod
     def load(cls, path: str | Path) -> Receipt:
         """Read a receipt (see `from_json` for errors)."""
-        return cls.from_json(read_json(Path(path)))
+        return cls.from_json(read_json(Path(path)), str(path))
+
+
+def _not_one(content: object, names: set[str], where: str) -> str:
+    """Return why something is not a receipt."""
+    if not isinstance(content, dict) or "receipt_version" not in content:
+        return f"{where} is not a receipt"
+    known = names | {"receipt_version"}
+    lacks, more = sorted(known - content.keys()), sorted(map(str, content.keys() - known))
+    said = [f"lacks {', '.join(lacks)}"] * bool(lacks) + [f"has {', '.join(more)}"] * bool(more)
+    return f"{where} is not a receipt of ours: it {' and '.join(said)}"
 
 
 def versions() -> dict[str, str]:

@@ -15,6 +15,7 @@ from torch.utils import data
 
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import DataError, InputError
+from ssmith.core.sections import DataSection
 from ssmith.core.trees import digest_of, mapped, placed, tensors_in
 
 Valid = Bool[Tensor, "b l"] | Mapping[str, Tensor | Sequence[Tensor]] | None
@@ -85,7 +86,7 @@ class Rows(Protocol):
     def forward(self, model: nn.Module, batch: Batch) -> Any:
         """Run a network on a batch, on the network's device; return what it returns."""
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> DataSection:
         """Return the data section of a receipt."""
 
 
@@ -134,13 +135,11 @@ class LoaderRows:
         """Run a network on a batch, on the network's device and in its type."""
         return (self.run or _by_kind)(model, placed(batch.inputs, model))
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> DataSection:
         """Return name, digest and numbers."""
         counts = {"batches": len(self), "rows": sum(map(_count, self.batches))}
-        return {
-            "name": self.name or "batches", "sha256": self.fingerprint, "source": "",
-            "counts": counts, "details": {},
-        }  # fmt: skip
+        name = self.name or "batches"
+        return DataSection(name=name, sha256=self.fingerprint, counts=counts)
 
     def _valid(self, inputs: Any) -> Valid:
         if self.masking is None:

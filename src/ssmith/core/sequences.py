@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ssmith.core.findings import Finding
 from ssmith.core.rows import Batch, InOrder, where_some
-from ssmith.core.splits import InSplits, data_section
+from ssmith.core.sections import DataSection
+from ssmith.core.splits import InSplits
 from ssmith.core.trees import digest_of, placed
 from ssmith.core.words import number_of
 
@@ -85,10 +86,10 @@ class Sequences(InOrder):
         """Run a network as ``model(x, lengths)``, on its device and in its type."""
         return model(*placed((batch.inputs.x, batch.inputs.lengths), model))
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> DataSection:
         """Return the data section of a receipt, as far as one part of a data set knows it."""
         counts = {"rows": len(self)}
-        return data_section("sequences", counts, sha256=self.fingerprint, source="", details={})
+        return DataSection(name="sequences", sha256=self.fingerprint, counts=counts)
 
 
 def shared_rows(data: InSplits[Any]) -> tuple[Finding, ...]:

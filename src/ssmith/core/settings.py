@@ -23,6 +23,9 @@ _REAL = re.compile(
 )
 _LIKE_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _LONG = 300
+_REST = "rest"
+REST = {_REST: True}
+"""Marks the field that holds all keys which no other field of its dataclass names."""
 _SCALARS = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
 
 
@@ -52,31 +55,51 @@ def from_mapping(
     Raises:
         InputError: if a key is unknown or missing, or a value of another type or not allowed.
     """
-    fixed = dict(decided or {})
+    return _built(kind, mapping, where, fixed=decided)
+
+
+def _built(
+    kind: type[Config],
+    mapping: object,
+    where: str,
+    *,
+    fixed: Mapping[str, Any] | None = None,
+    kinds: Mapping[str, type] | None = None,
+    of: str = ": ",
+) -> Config:
+    """Build a dataclass (see `from_mapping`); ``of`` parts ``where`` from the name of a field."""
+    fixed = dict(fixed or {})
     items: list[dataclasses.Field[Any]] = [
         item
         for item in dataclasses.fields(kind)  # type: ignore[arg-type]
         if item.init and item.name not in fixed
     ]
-    known = [item.name for item in items]
+    known = {_key(item): item.name for item in items if _REST not in item.metadata}
     if not isinstance(mapping, Mapping):
         raise InputError(
             f"{where} is {mapping!r}",
             allowed=f"a mapping of {', '.join(known)}",
             next_step=f"write {where} as a mapping of settings",
         )
-    check_keys(mapping, known, where=where)
-    lacks = [item.name for item in items if _is_needed(item) and item.name not in mapping]
+    others = [item.name for item in items if _REST in item.metadata]
+    if not others:
+        check_keys(mapping, known, where=where)
+    lacks = [_key(item) for item in items if _is_needed(item) and _key(item) not in mapping]
     if lacks:
         raise InputError(
             f"{where} lacks {', '.join(lacks)}",
             allowed=", ".join(known),
             next_step=f"add {' and '.join(lacks)}",
         )
-    hints = get_type_hints(kind)
+    hints = {**get_type_hints(kind), **(kinds or {})}
     values = {
-        name: _converted(value, hints[name], f"{where}: {name}") for name, value in mapping.items()
+        known[key]: _converted(value, hints[known[key]], f"{where}{of}{key}")
+        for key, value in mapping.items()
+        if key in known
     }
+    for name in others:
+        left = {key: value for key, value in mapping.items() if key not in known}
+        values[name] = _converted(left, hints[name], where)
     try:
         return kind(**values, **fixed)
     except SsmithError as error:
@@ -102,10 +125,20 @@ def read_typed(kind: type[Config], path: Path, *, next_step: str) -> Config:
     return typed(kind, read_json(path), where=str(path), next_step=next_step)
 
 
-def typed(kind: type[Config], content: object, *, where: str, next_step: str) -> Config:
-    """Return what a file of ours holds as the dataclass it was (see `read_typed`)."""
+def typed(
+    kind: type[Config],
+    content: object,
+    *,
+    where: str,
+    next_step: str,
+    kinds: Mapping[str, type] | None = None,
+) -> Config:
+    """Return what a file of ours holds as the dataclass it was (see `read_typed`).
+
+    ``kinds`` says of which type a field is here, where the dataclass allows several.
+    """
     try:
-        return from_mapping(kind, content, where=where)
+        return _built(kind, content, where, kinds=kinds)
     except InputError as error:
         what = error.what if len(error.what) < _LONG else f"{error.what[:_LONG]}…"
         raise ArtefactError(what, allowed=error.allowed, next_step=next_step) from error
@@ -116,8 +149,17 @@ def to_mapping(config: object) -> dict[str, Any]:
 
     A value with a method ``as_plain`` writes itself; one without a form in JSON is refused.
     """
-    items = dataclasses.fields(config)  # type: ignore[arg-type]
-    return {item.name: _plain(getattr(config, item.name)) for item in items if item.init}
+    found: dict[str, Any] = {}
+    for item in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, item.name)
+        if item.init and not (isinstance(config, Sparse) and _is_default(item, value)):
+            plain = _plain(value)
+            found |= plain if _REST in item.metadata else {_key(item): plain}
+    return found
+
+
+class Sparse:
+    """A dataclass of which JSON holds what is needed, and else only what is not the default."""
 
 
 class AsDict:
@@ -163,6 +205,17 @@ def to_yaml(settings: Mapping[str, Any]) -> str:
     return text
 
 
+def _key(item: dataclasses.Field[Any]) -> str:
+    """Return what JSON calls a field: a word that Python keeps for itself has a line behind it."""
+    return item.name.removesuffix("_")
+
+
+def _is_default(item: dataclasses.Field[Any], value: object) -> bool:
+    if item.default_factory is not dataclasses.MISSING:
+        return bool(value == item.default_factory())
+    return item.default is not dataclasses.MISSING and bool(value == item.default)
+
+
 def _is_needed(item: dataclasses.Field[Any]) -> bool:
     return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
 
@@ -194,7 +247,7 @@ def _single(value: Any, kind: Any, where: str) -> Any:
     if hasattr(kind, "from_plain"):
         return made.from_plain(value)
     if dataclasses.is_dataclass(kind):
-        return from_mapping(made, value, where=where)
+        return _built(made, value, where, of=".")
     if (kind is float and type(value) is int) or (kind is Path and isinstance(value, str)):
         return made(value)
     raise InputError(f"{where} is {value!r}", allowed=_words(kind))
@@ -207,12 +260,14 @@ def _any_of(value: Any, kinds: tuple[Any, ...], where: str) -> Any:
     left = [kind for kind in kinds if kind is not type(None)]
     if len(left) == 1:
         return _converted(value, left[0], where)
+    wrong = None
     for kind in left:
         try:
             return _converted(value, kind, where)
-        except InputError:
-            continue
-    raise InputError(f"{where} is {value!r}", allowed=" or ".join(map(_words, kinds)))
+        except InputError as error:
+            if isinstance(value, Mapping) and dataclasses.is_dataclass(kind):
+                wrong = wrong or error
+    raise wrong or InputError(f"{where} is {value!r}", allowed=" or ".join(map(_words, kinds)))
 
 
 def _one_of(value: Any, allowed: tuple[Any, ...], where: str) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Sized
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from ssmith.core.errors import DataError, InputError
+from ssmith.core.sections import DataSection
 
 Part = TypeVar("Part", bound=Sized)
 
@@ -37,22 +38,12 @@ class InSplits(Generic[Part]):
             raise DataError(f"split {name!r} of {self.name} is empty")
         return self.splits[name]
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> DataSection:
         """Return the data section of a receipt."""
-        counts = {part: len(item) for part, item in self.splits.items()}
-        return data_section(
-            self.name, counts, sha256=self.sha256, source=self.source, details=self.details
+        return DataSection(
+            name=self.name,
+            sha256=self.sha256,
+            source=self.source,
+            counts={part: len(item) for part, item in self.splits.items()},
+            details=self.details,
         )
-
-
-def data_section(
-    name: str, counts: Mapping[str, int], *, sha256: str, source: str, details: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the data section of a receipt."""
-    return {
-        "name": name,
-        "sha256": sha256,
-        "source": source,
-        "counts": dict(counts),
-        "details": dict(details),
-    }

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ssmith.core.errors import DataError
 from ssmith.core.rows import Batch, InOrder, where_some
+from ssmith.core.sections import DataSection
 from ssmith.core.trees import digest_of, placed
 
 
@@ -122,15 +123,15 @@ class TokenWindows(InOrder):
             ids, **{name: item for name, item in known.items() if unnamed or name in takes}
         )
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> DataSection:
         """Return the data section of a receipt."""
-        return {
-            "name": self.name,
-            "sha256": self.sha256,
-            "source": self.source,
-            "windows": len(self),
-            "tokens": self.tokens,
-            "scored_tokens": self.scored,
-            "pad_share": self.pad_share,
-            "details": self.details,
-        }
+        return DataSection(
+            name=self.name,
+            sha256=self.sha256,
+            source=self.source,
+            windows=len(self),
+            tokens=self.tokens,
+            scored_tokens=self.scored,
+            pad_share=self.pad_share,
+            details=self.details,
+        )

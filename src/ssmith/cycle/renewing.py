@@ -54,8 +54,8 @@ def recalibrate(
     verdict = receipt.verdict
     return Renewed(
         directory=where,
-        accepted=verdict["accepted"] is True,
-        headline=str(verdict["headline"]),
+        accepted=verdict.accepted is True,
+        headline=verdict.headline,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ssmith.core.details import CanaryDetails
 from ssmith.core.progress import Progress
 from ssmith.cycle.config import CycleConfig
 from ssmith.cycle.renewing import add_version, recalibrate, retune
@@ -181,14 +182,14 @@ def canary(here: Round) -> Done:
     if here.config.canary is None:
         return Done(name="canary", passed=True, text="left out", version=here.new.digest)
     if entry := here.written("canary"):
-        seen, headline = entry.details, entry.reason
+        passed, headline = entry.details["passed"] is True, entry.reason
     else:
         receipt, headline = run_canary(
             str(here.new.path), here.config.canary, line=str(here.line.path),
             command=here.command, progress=here.progress,
         )  # fmt: skip
         seen = receipt.details
-    passed = seen["passed"] is True
+        passed = isinstance(seen, CanaryDetails) and seen.passed
     return Done(
         name="canary", passed=passed, stops=not passed, text=headline, version=here.new.digest,
         next_step="" if passed else f"ssmith canary {here.new.path}",

@@ -9,7 +9,7 @@ from typing import Any
 
 from ssmith.dashboard.story import Story, moment_of
 from ssmith.release.log import Entry
-from ssmith.report.look import find, flag, items, mapping, number, text
+from ssmith.report.look import find, items, mapping, number, text
 
 LOOKS = ("watch", "alarm")
 """Actions of entries that a look leaves."""
@@ -181,7 +181,7 @@ def _site(name: str, site: Any) -> SiteLook:
 def _finding(item: Any) -> LookFinding:
     return LookFinding(
         kind=text(item, "kind"),
-        alarm=flag(item, "alarm") is True,
+        alarm=find(item, "alarm") is True,
         what=text(item, "what"),
         since=text(item, "since"),
         sure=text(item, "sure"),
@@ -199,7 +199,7 @@ def _drift(item: Any) -> Drift | None:
         kind=text(item, "kind"),
         place=text(item, "place"),
         what=text(item, "what"),
-        alarm=flag(item, "alarm") is True,
+        alarm=find(item, "alarm") is True,
         distance=distance,
         before=before,
         now=now,

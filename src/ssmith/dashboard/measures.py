@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ssmith.core.receipt import Receipt
-from ssmith.report.look import flag, mapping, number, text
+from ssmith.core.sections import Measured, Missing, Pair, Timed
+from ssmith.report.look import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,36 +72,35 @@ def read_measures(
 
 
 def _side(receipt: Receipt, side: str) -> Measures:
-    quality, after = receipt.quality, side == "after"
+    quality, saving, after = receipt.compared, receipt.saving, side == "after"
+    found = quality.after if after else quality.before
+    gap = quality.difference if after else None
     return Measures(
-        metric=text(quality, "metric"),
-        higher_is_better=flag(quality, "higher_is_better") is not False,
-        quality=number(quality, side, "value"),
-        interval=_ends(receipt, side),
-        difference=number(quality, "difference", "value") if after else None,
-        difference_interval=_ends(receipt, "difference") if after else None,
-        size=number(receipt.size, "bytes", side),
-        latency=number(receipt.speed, "per_batch", side),
-        cost=number(receipt.saving, "cost_per_month", side),
-        saved=number(receipt.saving, "saved_per_month") if after else None,
-        currency=text(receipt.saving, "currency"),
-        removed=_removed(receipt) if after else (),
+        metric=printable(quality.metric),
+        higher_is_better=quality.higher_is_better is not False,
+        quality=None if found is None else found.value,
+        interval=_ends(found),
+        difference=None if gap is None else gap.value,
+        difference_interval=_ends(gap),
+        size=_of(receipt.size.bytes, side),
+        latency=_of(receipt.speed.per_batch, side),
+        cost=_of(saving.cost_per_month, side),
+        saved=saving.saved_per_month if after else None,
+        currency=printable(saving.currency),
+        removed=tuple((unit, item.before, item.after) for unit, item in receipt.removed.items())
+        if after
+        else (),
     )
 
 
-def _ends(receipt: Receipt, key: str) -> tuple[float, float] | None:
-    low, high = number(receipt.quality, key, "low"), number(receipt.quality, key, "high")
-    return None if low is None or high is None else (low, high)
+def _of(found: Pair | Timed | Missing | None, side: str) -> float | None:
+    if found is None:
+        return None
+    return found.after if side == "after" else found.before
 
 
-def _removed(receipt: Receipt) -> tuple[tuple[str, int, int], ...]:
-    found = []
-    for unit in receipt.removed:
-        section = mapping(receipt.removed, unit)
-        before, after = number(section, "before"), number(section, "after")
-        if before is not None and after is not None:
-            found.append((unit, int(before), int(after)))
-    return tuple(found)
+def _ends(found: Measured | None) -> tuple[float, float] | None:
+    return None if not found or found.low is None or found.high is None else (found.low, found.high)
 
 
 def _bytes(directory: Path) -> int:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ssmith.core.sections import ModelSection
 from ssmith.dashboard.language import mark
 from ssmith.dashboard.story import Story, VersionStory
 from ssmith.dashboard.values import difference, metric_name, quality_format, unit_name
 from ssmith.dashboard.words import Words
 from ssmith.report.facts import Fact, provenance, raw_json
 from ssmith.report.layers import Layer, read_layers
-from ssmith.report.look import flag, items, printable, text
+from ssmith.report.look import printable
 
 _CARD = "README.md"
 _FRONT = re.compile(r"\A---\n.*?\n---\n", re.S)
@@ -102,11 +103,11 @@ def page_of(story: Story, version: VersionStory, words: Words) -> Shown:
         return plain
     return replace(
         plain,
-        accepted=flag(receipt.verdict, "accepted"),
-        headline=text(receipt.verdict, "headline"),
+        accepted=receipt.verdict.accepted,
+        headline=printable(receipt.verdict.headline),
         reasons=[
-            (text(item, "gate"), flag(item, "passed"), text(item, "text"))
-            for item in items(receipt.verdict, "reasons")
+            (printable(item.gate), item.passed, printable(item.text))
+            for item in receipt.verdict.reasons
         ],
         layers=[
             layer
@@ -125,7 +126,7 @@ def _numbers(version: VersionStory, words: Words) -> list[Number]:
     return [
         Number(
             term="removed",
-            title=language.say("Removed"),
+            title=language.say("UnitRemoved"),
             value="" if share is None else language.percent(share),
             note=_counts(version, words),
         ),
@@ -175,14 +176,13 @@ def _parents(story: Story, version: VersionStory) -> list[tuple[str, str, str]]:
     found: list[tuple[str, str, str]] = []
     current: VersionStory | None = version
     while current is not None:
-        told = "" if current.receipt is None else text(current.receipt.model, "digest_before")
-        digest = current.parent or told
+        model = ModelSection() if current.receipt is None else current.receipt.model
+        digest = printable(current.parent or model.digest_before or "")
         if not digest or any(digest == known for _, known, _ in found):
             break
-        name = "" if current.receipt is None else text(current.receipt.model, "name")
         current = by_model.get(digest)
         page = "" if current is None else f"version-{current.place}.html"
-        found.append((name, digest, page))
+        found.append((printable(model.name), digest, page))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from ssmith.evaluation.changes import Change, collect_changes
 from ssmith.evaluation.comparison import Comparison
-from ssmith.evaluation.gate import Evidence, Limits, Reason, Verdict, judge
+from ssmith.evaluation.gate import Evidence, Limits, judge
 from ssmith.evaluation.intervals import Estimate
 from ssmith.evaluation.memory import Memory, measure_memory
 from ssmith.evaluation.metrics import Metric, Outcomes
@@ -45,14 +45,12 @@ __all__ = [
     "ParityReport",
     "PathParity",
     "PathParityConfig",
-    "Reason",
     "Sequential",
     "SequentialConfig",
     "Speed",
     "SpeedConfig",
     "Task",
     "Timing",
-    "Verdict",
     "answers_of_own",
     "check",
     "check_paths",

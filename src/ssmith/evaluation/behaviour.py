@@ -12,9 +12,11 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 
 from ssmith.core.checks import check_flag, check_integer, check_number
+from ssmith.core.details import AuditDetails, GroupChanged, Moved
 from ssmith.core.errors import InputError, ModelError, NumericalError
 from ssmith.core.files import finite_or_none
 from ssmith.core.rows import Batch, Rows
+from ssmith.core.sections import Measured
 from ssmith.core.sequences import Sequences
 from ssmith.evaluation.comparison import compare_outcomes
 from ssmith.evaluation.intervals import Estimate, check_level, wilson
@@ -94,13 +96,12 @@ class Changed:
     before: float
     loss: Estimate
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {
-            "name": self.name, "rows": self.changed.count, "changed": plain(self.changed),
-            "broken": self.broken, "mended": self.mended, "before": self.before,
-            "loss": plain(self.loss),
-        }  # fmt: skip
+    def section(self, column: str = "") -> GroupChanged:
+        """Return it for a receipt; ``column`` is that of the group where it stands alone."""
+        return GroupChanged(
+            column=column, name=self.name, rows=self.changed.count, changed=told(self.changed),
+            broken=self.broken, mended=self.mended, before=self.before, loss=told(self.loss),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +124,7 @@ class Behaviour:
     moves: tuple[tuple[str, str, int], ...] = ()
     sizes: Mapping[str, float] = field(default_factory=dict)
     moved: float | None = None
-    examples: tuple[Mapping[str, Any], ...] = ()
+    examples: tuple[dict[str, Any], ...] = ()
 
     @property
     def worst(self) -> tuple[str, Changed] | None:
@@ -131,27 +132,33 @@ class Behaviour:
         found = [(column, group) for column, groups in self.groups.items() for group in groups]
         return max(found, key=lambda item: item[1].loss.value, default=None)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
+    def section(self) -> AuditDetails:
+        """Return it for a receipt."""
         worst = self.worst
-        return {
-            "metric": self.metric.name,
-            "whole": self.whole.as_dict(),
-            "groups": {
-                name: [item.as_dict() for item in groups] for name, groups in self.groups.items()
+        return AuditDetails(
+            metric=self.metric.name,
+            whole=self.whole.section(),
+            groups={
+                name: tuple(item.section() for item in groups)
+                for name, groups in self.groups.items()
             },
-            "worst": None if worst is None else {"column": worst[0], **worst[1].as_dict()},
-            "moves": [{"from": old, "to": new, "rows": count} for old, new, count in self.moves],
-            "sizes": dict(self.sizes),
-            "moved": self.moved,
-            "examples": [dict(item) for item in self.examples],
-        }
+            worst=None if worst is None else worst[1].section(worst[0]),
+            moves=tuple(Moved(from_=old, to=new, rows=count) for old, new, count in self.moves),
+            sizes=dict(self.sizes),
+            moved=self.moved,
+            examples=self.examples,
+        )
 
 
-def plain(found: Estimate) -> dict[str, Any]:
-    """Return an estimate, JSON-ready: ends that are not known are None."""
-    ends = {name: finite_or_none(getattr(found, name)) for name in ("low", "high")}
-    return {"value": found.value, **ends, "level": found.level, "interval": found.method}
+def told(found: Estimate) -> Measured:
+    """Return an estimate for a receipt: ends that are not known are None."""
+    return Measured(
+        value=found.value,
+        low=finite_or_none(found.low),
+        high=finite_or_none(found.high),
+        level=found.level,
+        interval=found.method,
+    )
 
 
 def behaviour_of(

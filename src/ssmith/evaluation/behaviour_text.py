@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +9,13 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor, nn
 
+from ssmith.core.details import AnswersChanged, OnWindows, TextAuditDetails
 from ssmith.core.errors import DataError, InputError
 from ssmith.core.rows import Batch
 from ssmith.core.running import evaluating
 from ssmith.core.tokens import TokenWindows
 from ssmith.core.trees import place_of
-from ssmith.evaluation.behaviour import BehaviourConfig, plain
+from ssmith.evaluation.behaviour import BehaviourConfig, told
 from ssmith.evaluation.intervals import Estimate, estimate, wilson
 from ssmith.evaluation.metrics import Metric, Outcomes
 from ssmith.evaluation.perplexity import check_vocabulary
@@ -52,21 +52,22 @@ class TextBehaviour:
     changed: Estimate
     prompt_tokens: int
     answer_tokens: int
-    examples: tuple[Mapping[str, Any], ...] = ()
+    examples: tuple[dict[str, Any], ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {
-            "agreement": {**plain(self.agreement), "windows": self.agreement.count},
-            "divergence": plain(self.divergence),
-            "answers": {
-                "prompts": self.changed.count,
-                "changed": plain(self.changed),
-                "prompt_tokens": self.prompt_tokens,
-                "answer_tokens": self.answer_tokens,
-            },
-            "examples": [dict(item) for item in self.examples],
-        }
+    def section(self) -> TextAuditDetails:
+        """Return it for a receipt."""
+        agreement = told(self.agreement)
+        return TextAuditDetails(
+            agreement=OnWindows(**vars(agreement), windows=self.agreement.count),
+            divergence=told(self.divergence),
+            answers=AnswersChanged(
+                prompts=self.changed.count,
+                changed=told(self.changed),
+                prompt_tokens=self.prompt_tokens,
+                answer_tokens=self.answer_tokens,
+            ),
+            examples=self.examples,
+        )
 
 
 def text_behaviour_of(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from ssmith.core.errors import InputError
 from ssmith.core.findings import Finding
-from ssmith.core.settings import AsDict
+from ssmith.core.sections import Agreement, Backends, LossTold, NaiveAnswer, QualitySection, Sides
 from ssmith.evaluation.intervals import (
     LEAST_UNITS,
     Estimate,
@@ -23,16 +22,6 @@ from ssmith.evaluation.metrics import Metric, Outcomes
 from ssmith.evaluation.swaps import Swaps
 
 _LARGEST_TEST_SET = 10**9
-
-
-@dataclass(frozen=True, kw_only=True)
-class Agreement(AsDict):
-    """The 2×2 table of a paired comparison of shares."""
-
-    both_right: int
-    only_before: int
-    only_after: int
-    both_wrong: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,53 +110,41 @@ class Comparison:
                 low = middle
         return high
 
-    def as_dict(self, *, split: str, own: dict[str, Any] | None = None) -> dict[str, Any]:
+    def section(self, *, split: str) -> QualitySection:
         """Return the quality section of a receipt."""
-        return {
-            "metric": self.metric.name,
-            "higher_is_better": self.metric.higher_is_better,
-            "split": split,
-            "count": self.count,
-            "units": self.before.different,
-            "counted": self.metric.counted,
-            "share": self.metric.proportion,
-            "relative": self.metric.relative,
-            "naive": None if self.before.naive is None else asdict(self.before.naive),
-            "before": self.before.as_dict(),
-            "after": self.after.as_dict(),
-            "level": self.difference.level,
-            "interval": self.before.method,
-            "difference": {**self.difference.as_dict(), "interval": self.difference.method},
-            "loss": {
-                "value": self.loss,
-                "lower_bound": self.loss_lower_bound,
-                "upper_bound": self.loss_upper_bound,
-            },
-            "p": self.p,
-            "p_test": self.p_test,
-            "agreement": None if self.agreement is None else self.agreement.as_dict(),
-            "own": own,
-            **self._beyond_a_mean(),
-        }
-
-    def _beyond_a_mean(self) -> dict[str, Any]:
-        """Return what only metrics with weights, relative losses or companions have."""
-        section: dict[str, Any] = {}
-        if self.increase is not None:
-            section["increase"] = {**self.increase.as_dict(), "interval": self.increase.method}
-        if self.metric.weighed:
-            section |= {"weight": self.before.weight, "weighed": self.metric.weighed}
-        if self.before.also:
-            section["also"] = {
-                name: {"before": first.as_dict(), "after": self.after.also[name].as_dict()}
+        metric, naive, paths = self.metric, self.before.naive, self.before.paths
+        return QualitySection(
+            metric=metric.name,
+            higher_is_better=metric.higher_is_better,
+            split=split,
+            count=self.count,
+            units=self.before.different,
+            counted=metric.counted,
+            share=metric.proportion,
+            relative=metric.relative,
+            naive=None if naive is None else NaiveAnswer(value=naive.value, answer=naive.answer),
+            before=self.before.section(),
+            after=self.after.section(),
+            level=self.difference.level,
+            interval=self.before.method,
+            difference=self.difference.section(told=True),
+            increase=None if self.increase is None else self.increase.section(told=True),
+            loss=LossTold(
+                value=self.loss,
+                lower_bound=self.loss_lower_bound,
+                upper_bound=self.loss_upper_bound,
+            ),
+            p=self.p,
+            p_test=self.p_test,
+            agreement=self.agreement,
+            weight=self.before.weight if metric.weighed else None,
+            weighed=metric.weighed,
+            also={
+                name: Sides(before=first.section(), after=self.after.also[name].section())
                 for name, first in self.before.also.items()
-            }
-        if self.before.paths:
-            section["paths"] = {
-                "before": list(self.before.paths),
-                "after": list(self.after.paths),
-            }
-        return section
+            },
+            paths=Backends(before=paths, after=self.after.paths) if paths else None,
+        )
 
 
 def one_sided_z(level: float) -> float:

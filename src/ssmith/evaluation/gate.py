@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from ssmith.core.errors import InputError
-from ssmith.core.settings import AsDict
+from ssmith.core.sections import Reason, UnitRemoved, Verdict
 from ssmith.core.threshold import Scale, Threshold
 from ssmith.evaluation.changes import Change, percent
 from ssmith.evaluation.comparison import Comparison
@@ -59,31 +58,10 @@ class Evidence:
     comparison: Comparison
     parity: ParityReport
     changes: tuple[Change, ...]
-    removed: Mapping[str, Mapping[str, Any]]
+    removed: Mapping[str, UnitRemoved]
     own: OwnComparison | None = None
     recall: Mapping[str, Comparison] = field(default_factory=dict)
     copies: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reason:
-    """What one gate says."""
-
-    gate: str
-    passed: bool
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict(AsDict):
-    """Whether a change is accepted.
-
-    The headline names the biggest measured facts, failures first.
-    """
-
-    accepted: bool
-    headline: str
-    reasons: tuple[Reason, ...]
 
 
 def judge(evidence: Evidence, limits: Limits) -> Verdict:
@@ -301,9 +279,9 @@ def _headline(evidence: Evidence, failed: list[str], min_gain: float) -> str:
     """Name the failures first, then the biggest measured facts; never an unmeasured gain."""
     facts = [
         # What was asked for is met to the nearest unit, and 29.99 % is 30.
-        f"{percent(item['fraction'] + 1e-4)} of {unit} removed"
+        f"{percent(item.fraction + 1e-4)} of {unit} removed"
         for unit, item in evidence.removed.items()
-        if item["fraction"] > 0
+        if item.fraction > 0
     ] or ["nothing removed"]
     comparison = evidence.comparison
     facts.append(

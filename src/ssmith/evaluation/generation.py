@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import DataError, InputError
 from ssmith.core.optional import require
-from ssmith.core.settings import AsDict
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.families.hf.running import running
 
@@ -47,22 +46,6 @@ class GenerationConfig:
         check_integer("least", self.least, at_least=0)
         if self.least > self.most:
             raise InputError(f"least is {self.least}", allowed=f"at most {self.most}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judged(AsDict):
-    """What some answers are worth.
-
-    Metrics are in percent. ``unparsable`` answers are none of the allowed ones and counted as
-    wrong, None where any text is allowed; ``unended`` ones were cut at the most tokens allowed.
-    """
-
-    count: int
-    metrics: dict[str, float]
-    unparsable: int | None
-    unended: int
-    settings: dict[str, Any] = field(default_factory=dict)
-    answers: tuple[str, ...] = ()
 
 
 def generate(

@@ -17,6 +17,7 @@ from torch import nn
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import DataError, InputError, SsmithError
 from ssmith.core.optional import require
+from ssmith.core.sections import Measured, TaskQuality
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.evaluation.answers import LiveModel
 from ssmith.evaluation.intervals import quantile, resample
@@ -215,32 +216,35 @@ def _per_document(
 
 def compare_tasks(
     before: Sequence[TaskResult], after: Sequence[TaskResult], seed: int = 0
-) -> list[dict[str, Any]]:
+) -> tuple[TaskQuality, ...]:
     """Return the results of two models side by side, with differences in pairs of documents.
 
-    JSON-ready, one row per metric: before, after, and the difference with its interval, or why
-    there is none.
+    One row per metric: before, after, and the difference with its interval, or why there is none.
     """
     second = {(item.task, item.metric): item for item in after}
     rows = []
     for first in before:
         other = second[first.task, first.metric]
-        shared = first.as_dict()
         rows.append(
-            {name: shared[name] for name in shared if name not in ("value", "standard_error")}
-            | {
-                "before": first.value,
-                "after": other.value,
-                "difference": _difference(first, other, seed),
-            }
+            TaskQuality(
+                task=first.task,
+                metric=first.metric,
+                count=first.count,
+                higher_is_better=first.higher_is_better,
+                before=first.value,
+                after=other.value,
+                difference=_difference(first, other, seed),
+                about=first.about,
+            )
         )
-    return rows
+    return tuple(rows)
 
 
-def _difference(first: TaskResult, second: TaskResult, seed: int) -> dict[str, Any]:
+def _difference(first: TaskResult, second: TaskResult, seed: int) -> Measured:
     value = second.value - first.value
     if not first.per_document or len(first.per_document) != len(second.per_document):
-        return {"value": value, "why_no_interval": "the metric is of the whole set, not a mean"}
+        why = "the metric is of the whole set, not a mean"
+        return Measured(value=value, why_no_interval=why)
     pairs = torch.tensor(
         [b - a for a, b in zip(first.per_document, second.per_document, strict=True)],
         dtype=torch.float64,
@@ -250,13 +254,8 @@ def _difference(first: TaskResult, second: TaskResult, seed: int) -> dict[str, A
     ]
     means = torch.cat(drawn)
     low, high = (quantile(means, share) for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return {
-        "value": value,
-        "low": low,
-        "high": high,
-        "interval": f"bootstrap over documents, {_RESAMPLES} resamples",
-        "level": LEVEL,
-    }
+    how = f"bootstrap over documents, {_RESAMPLES} resamples"
+    return Measured(value=value, low=low, high=high, interval=how, level=LEVEL)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ssmith.core.errors import DataError, InputError, NumericalError
 from ssmith.core.findings import Finding
+from ssmith.core.sections import DataSection, Measured
 from ssmith.core.seeds import generator
 from ssmith.core.words import number_of
 from ssmith.evaluation.metrics import METRICS, Metric, Outcomes
@@ -40,7 +41,7 @@ class Estimate:
         metric: what was measured; None for a number that is none.
         weight: sum of the weights of these rows.
         also: further metrics of the same rows, by name.
-        rows: what it was measured on, JSON-ready.
+        rows: what it was measured on; None of a number that is of no rows.
         paths: which backend ran, one line per operation.
         naive: what a naive answer reaches on the same rows; None if that is not known.
     """
@@ -56,8 +57,13 @@ class Estimate:
     metric: Metric | None = None
     weight: float = 0.0
     also: Mapping[str, Estimate] = field(default_factory=dict)
-    rows: Mapping[str, Any] = field(default_factory=dict)
+    rows: DataSection | None = None
     paths: tuple[str, ...] = ()
+
+    def section(self, *, told: bool = False) -> Measured:
+        """Return value, low and high for a receipt; and if told, how the interval was made."""
+        how = self.method if told else ""
+        return Measured(value=self.value, low=self.low, high=self.high, interval=how)
 
     def as_dict(self) -> dict[str, Any]:
         """Return value, low and high."""
@@ -108,7 +114,7 @@ class Estimate:
     @property
     def place(self) -> str:
         """Where it was measured, in words: name, split, rows, counted tokens."""
-        return place_of(self.rows) if self.rows else ""
+        return "" if self.rows is None else place_of(self.rows)
 
     @property
     def _counted(self) -> str:
@@ -119,7 +125,7 @@ class Estimate:
         lines[0] += self.text
         lines += [f"{name}: {item.text}" for name, item in self.also.items()]
         weighed = self.metric is not None and self.metric.weighed
-        return "\n".join([*lines, f"on {self.place}"] if weighed and self.rows else lines)
+        return "\n".join([*lines, f"on {self.place}"] if weighed and self.place else lines)
 
 
 def between(low: float | None, high: float | None, form: str = ".4f") -> str:
@@ -127,16 +133,16 @@ def between(low: float | None, high: float | None, form: str = ".4f") -> str:
     return "" if low is None or high is None else f" [{low:{form}}, {high:{form}}]"
 
 
-def place_of(rows: Mapping[str, Any]) -> str:
+def place_of(rows: DataSection) -> str:
     """Return where something was measured in words: text, split, rows, counted tokens."""
-    how, parts = rows.get("details", {}), [str(rows.get("name", "rows"))]
+    how, parts = rows.details, [rows.name or "rows"]
     if "split" in how:
         parts.append(f"split {how['split']}")
-    if "length" in how:
-        cut = f"{number_of(rows['windows'], 'row')} of {how['length']} tokens"
+    if "length" in how and rows.windows is not None:
+        cut = f"{number_of(rows.windows, 'row')} of {how['length']} tokens"
         parts.append(cut + (f" at stride {how['stride']}" if "stride" in how else ", drawn"))
-    if "scored_tokens" in rows:
-        parts.append(number_of(rows["scored_tokens"], "counted token"))
+    if rows.scored_tokens is not None:
+        parts.append(number_of(rows.scored_tokens, "counted token"))
     return ", ".join(parts)
 
 

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ssmith.core.errors import UnsupportedError
 from ssmith.core.rows import Rows
 from ssmith.core.running import evaluating
+from ssmith.core.sections import MemorySection, Missing, Pair
 from ssmith.core.trees import place_of
 from ssmith.evaluation.runs import runs_of
 
@@ -147,19 +148,17 @@ class Memory:
     why_null: str
     parameters: tuple[int, int]
 
-    def as_dict(self) -> dict[str, Any]:
+    def section(self) -> MemorySection:
         """Return the memory section of a receipt."""
-        state: dict[str, Any] = {"before": None, "after": None, "why": self.why_null}
-        if self.state is not None:
-            state = {"before": self.state[0], "after": self.state[1]}
-        return {
-            "how": self.how,
-            "batch_size": self.batch_size,
-            "length": self.length,
-            "peak_forward_bytes": {"before": self.peak_forward[0], "after": self.peak_forward[1]},
-            "state_bytes_per_sequence": state,
-            "parameter_bytes": {"before": self.parameters[0], "after": self.parameters[1]},
-        }
+        state = None if self.state is None else Pair.of(self.state)
+        return MemorySection(
+            how=self.how,
+            batch_size=self.batch_size,
+            length=self.length,
+            peak_forward_bytes=Pair.of(self.peak_forward),
+            state_bytes_per_sequence=state or Missing(why=self.why_null),
+            parameter_bytes=Pair.of(self.parameters),
+        )
 
 
 def measure_memory(before: nn.Module, after: nn.Module, rows: Rows) -> Memory:

@@ -21,6 +21,7 @@ from torch.nn import functional
 from ssmith.core.checks import check_flag
 from ssmith.core.errors import DataError, InputError, SsmithError
 from ssmith.core.rows import Rows
+from ssmith.core.sections import Measured, OwnQuality
 from ssmith.core.sequences import Sequences
 from ssmith.evaluation.intervals import check_level, quantile, resample
 from ssmith.evaluation.measures import Measure
@@ -251,21 +252,17 @@ class OwnComparison:
         """How much worse the second model is (negative: better)."""
         return self.metric.loss(self.before, self.after)
 
-    def as_dict(self) -> dict[str, Any]:
+    def section(self) -> OwnQuality:
         """Return the ``own`` part of the quality section of a receipt."""
-        return {
-            "name": self.metric.name,
-            "higher_is_better": self.metric.higher_is_better,
-            "before": self.before,
-            "after": self.after,
-            "difference": {
-                "value": self.after - self.before,
-                "low": self.low,
-                "high": self.high,
-                "interval": self.interval,
-            },
-            "level": self.level,
-        }
+        gap = self.after - self.before
+        return OwnQuality(
+            name=self.metric.name,
+            higher_is_better=self.metric.higher_is_better,
+            before=self.before,
+            after=self.after,
+            difference=Measured(value=gap, low=self.low, high=self.high, interval=self.interval),
+            level=self.level,
+        )
 
 
 def compare_own(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,6 +14,7 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.files import finite_or_none
 from ssmith.core.rows import Rows
 from ssmith.core.running import evaluating
+from ssmith.core.sections import ParitySection
 from ssmith.core.sequences import Sequences
 from ssmith.evaluation.predict import answered
 from ssmith.evaluation.running import double_copy, inputs_for, stepping
@@ -137,17 +137,17 @@ class ParityReport:
         """Whether something was measured and nothing failed."""
         return bool(self.measured) and not self.failed
 
-    def as_dict(self) -> dict[str, Any]:
+    def section(self) -> ParitySection:
         """Return the parity section of a receipt; a difference that is not finite is null."""
         why = {item.name: item.why_null for item in self.checks if item.worst is None}
         for item in self.measured:
             if item.worst is not None and not math.isfinite(item.worst):
                 why[item.name] = "outputs are not finite: failed"
-        return {
-            "dtype": self.dtype,
-            **{item.name: finite_or_none(item.worst) for item in self.checks},
-            "tolerance": max((item.tolerance for item in self.checks), default=TOLERANCE),
-            "tolerances": {item.name: item.tolerance for item in self.checks},
-            "passed": self.passed,
-            "why_null": why,
-        }
+        return ParitySection(
+            dtype=self.dtype,
+            worst={item.name: finite_or_none(item.worst) for item in self.checks},
+            tolerance=max((item.tolerance for item in self.checks), default=TOLERANCE),
+            tolerances={item.name: item.tolerance for item in self.checks},
+            passed=self.passed,
+            why_null=why,
+        )

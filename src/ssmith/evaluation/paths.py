@@ -13,6 +13,7 @@ from ssmith.core.errors import InputError
 from ssmith.core.progress import Progress, silent
 from ssmith.core.running import evaluating
 from ssmith.core.seeds import generator
+from ssmith.core.settings import to_mapping
 from ssmith.core.tokens import TokenWindows
 from ssmith.evaluation.parity import ParityCheck, compared
 from ssmith.evaluation.path_rows import DOUBLE, TOLERANCES, PathParity, PathParityConfig
@@ -76,7 +77,7 @@ def check_paths(
         stock=config.stock,
         paths=() if config.stock else tuple(map(_as_dict, report.paths)),
         rows=tuple(rows),
-        text=None if text is None else text.describe(),
+        text=None if text is None else to_mapping(text.describe()),
         rounding=table.rounding,
     )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from ssmith.core.recall import RecallRows
+from ssmith.core.sections import TaskQuality
 from ssmith.core.trees import place_of
 from ssmith.evaluation.comparison import Comparison
 from ssmith.evaluation.intervals import Estimate
@@ -76,23 +77,17 @@ def compare_recall(
     }
 
 
-def recall_section(found: Mapping[str, Comparison], length: int) -> list[dict[str, Any]]:
+def recall_section(found: Mapping[str, Comparison], length: int) -> tuple[TaskQuality, ...]:
     """Return comparisons of recall as a receipt holds them, one row for each task."""
-    return [
-        {
-            "task": name,
-            "metric": RECALL.name,
-            "length": length,
-            "count": item.count,
-            "before": item.before.value,
-            "after": item.after.value,
-            "difference": {
-                "value": item.difference.value,
-                "low": item.difference.low,
-                "high": item.difference.high,
-                "interval": item.difference.method,
-                "level": item.difference.level,
-            },
-        }
+    return tuple(
+        TaskQuality(
+            task=name,
+            metric=RECALL.name,
+            length=length,
+            count=item.count,
+            before=item.before.value,
+            after=item.after.value,
+            difference=replace(item.difference.section(told=True), level=item.difference.level),
+        )
         for name, item in found.items()
-    ]
+    )

@@ -10,6 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ssmith.core.sections import Resident
+
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 # Linux forgets the highest resident size so far when a process writes this there.
 _FORGET = "5"
@@ -31,11 +33,11 @@ class ResidentPeak:
     peak: int | None = None
     how: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict; empty where nothing was measured."""
+    def section(self) -> Resident:
+        """Return it for a receipt; empty where nothing was measured."""
         if self.peak is None:
-            return {}
-        return {"before": self.before, "peak": self.peak, "how": self.how}
+            return Resident()
+        return Resident(before=self.before, peak=self.peak, how=self.how)
 
 
 @contextmanager

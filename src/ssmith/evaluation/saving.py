@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ssmith.core.errors import InputError
+from ssmith.core.sections import Pair, SavingSection
 from ssmith.core.times import GAIN, Times
 from ssmith.core.words import number_of
 
@@ -45,7 +44,7 @@ def hours_per_month(sequences_per_day: float | int, seconds_per_sequence: float)
 
 def estimate_saving(
     load: Load, *, per_sequence: Times, batch_size: int, path: str, sure: bool = True
-) -> dict[str, Any]:
+) -> SavingSection:
     """Estimate what a change of speed saves; a slower model shows a negative saving.
 
     Nothing is saved (or lost) by a change that `Times` does not count, or that may be noise.
@@ -57,17 +56,17 @@ def estimate_saving(
     counted = (before, before * per_sequence.ratio if sure and per_sequence.changed else before)
     hours = [hours_per_month(load.sequences_per_day, item) for item in counted]
     costs = [item * load.price_per_hour for item in hours]
-    return {
-        "price_per_hour": load.price_per_hour,
-        "currency": load.currency,
-        "sequences_per_day": load.sequences_per_day,
-        "seconds_per_sequence": _pair(counted),
-        "hours_per_month": _pair(hours),
-        "cost_per_month": _pair(costs),
-        "saved_per_month": costs[0] - costs[1],
-        "counted": _counted(per_sequence, sure=sure),
-        "assumptions": _assumptions(hours, batch_size, path),
-    }
+    return SavingSection(
+        price_per_hour=load.price_per_hour,
+        currency=load.currency,
+        sequences_per_day=load.sequences_per_day,
+        seconds_per_sequence=Pair.of(counted),
+        hours_per_month=Pair.of(hours),
+        cost_per_month=Pair.of(costs),
+        saved_per_month=costs[0] - costs[1],
+        counted=_counted(per_sequence, sure=sure),
+        assumptions=_assumptions(hours, batch_size, path),
+    )
 
 
 def _counted(times: Times, *, sure: bool) -> str:
@@ -90,11 +89,7 @@ def _counted(times: Times, *, sure: bool) -> str:
     return "the smaller of two measured gains, of the typical time and of the shortest time"
 
 
-def _pair(values: Sequence[float]) -> dict[str, float]:
-    return {"before": values[0], "after": values[1]}
-
-
-def _assumptions(hours: list[float], batch_size: int, path: str) -> list[str]:
+def _assumptions(hours: list[float], batch_size: int, path: str) -> tuple[str, ...]:
     found = [
         "only the time in which the model computes is counted; idle time is paid in both cases",
         f"sequences arrive in batches of {number_of(batch_size, 'sequence')}, as measured",
@@ -108,4 +103,4 @@ def _assumptions(hours: list[float], batch_size: int, path: str) -> list[str]:
             f"the load is split over several processes: up to {max(hours):.0f} busy hours "
             f"do not fit into the {HOURS_PER_MONTH} hours of a month"
         )
-    return found
+    return tuple(found)

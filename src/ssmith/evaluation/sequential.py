@@ -274,20 +274,6 @@ class Sequential:
     def _out(self, value: Float64[Tensor, ""]) -> float:
         return self.config.low + (self.config.high - self.config.low) * float(value)
 
-    def describe(self) -> dict[str, Any]:
-        """Return the state of affairs, JSON-ready."""
-        return {
-            "decision": self.decision,
-            "decided_at": self.decided_at,
-            "count": self.count,
-            "mean": self.mean if self.count else None,
-            "interval": dict(zip(("low", "high"), self.interval, strict=True)),
-            "level": self.config.level,
-            "tolerance": self.config.tolerance,
-            "budget": self.config.budget,
-            "method": "betting, hedged (Waudby-Smith & Ramdas 2024)",
-        }
-
     def as_dict(self) -> dict[str, Any]:
         """Return all that is needed to go on later, as plain JSON.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +13,7 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.findings import Finding
 from ssmith.core.rows import Rows
 from ssmith.core.running import evaluating
+from ssmith.core.sections import Missing, SpeedSection
 from ssmith.core.times import Times
 from ssmith.core.trees import place_of
 from ssmith.core.words import number_of
@@ -103,24 +103,26 @@ class Speed:
             if timing is not None and timing.unsettled
         )
 
-    def as_dict(self) -> dict[str, Any]:
+    def section(self) -> SpeedSection:
         """Return the speed section of a receipt."""
-        found: dict[str, Any] = {
-            "path": self.path,
-            "threads": self.threads,
-            "batch_size": self.batch_size,
-            "length": self.length,
-            "step_batch_size": self.step_batch_size,
-            "repeats": len(self.per_batch.before),
-        }
-        for name in ("per_batch", "state_space_per_batch", "per_step"):
-            timing: Timing | None = getattr(self, name)
-            found[name] = (
-                {"before": None, "after": None, "why": self.why_null.get(name, "not measured")}
-                if timing is None
-                else timing.as_dict()
+        part, step = (
+            Missing(why=self.why_null.get(name, "not measured")) if timing is None
+            else timing.section()
+            for name, timing in (
+                ("state_space_per_batch", self.state_space_per_batch), ("per_step", self.per_step)
             )
-        return found
+        )  # fmt: skip
+        return SpeedSection(
+            path=self.path,
+            threads=self.threads,
+            batch_size=self.batch_size,
+            length=self.length,
+            step_batch_size=self.step_batch_size,
+            repeats=len(self.per_batch.before),
+            per_batch=self.per_batch.section(),
+            state_space_per_batch=part,
+            per_step=step,
+        )
 
 
 def measure_speed(

@@ -162,7 +162,6 @@ def _check_finite(outcomes: Outcomes, metric: Metric, rows: Rows) -> None:
         if values is not None and not bool(values.isfinite().all()):
             bad = int((~values.isfinite()).nonzero()[0, 0])
             raise NumericalError(
-                f"the {metric.name} of row {bad} of {rows.describe()['name']} is "
-                f"{values[bad].item()}",
+                f"the {metric.name} of row {bad} of {rows.describe().name} is {values[bad].item()}",
                 next_step="check the model's weights, or measure it in float32",
             )

@@ -58,7 +58,7 @@ def task_of(model: nn.Module, rows: Rows, task: Task | str | None = None) -> Tas
         named = named_task(task, None if answers is None else answers.task)
         if named is PERPLEXITY_TASK:
             raise InputError(
-                f"perplexity of {rows.describe()['name']}",
+                f"perplexity of {rows.describe().name}",
                 allowed="windows of text, e.g. text.windows(2048)",
                 next_step="give a Task of your own for other rows",
             )

@@ -7,12 +7,12 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from statistics import median, quantiles
-from typing import Any
 
 from ssmith.core.errors import InputError
+from ssmith.core.sections import Pair, Samples, Timed, WarmUp
 from ssmith.core.times import Times
 
 Run = Callable[[], object]
@@ -24,19 +24,6 @@ SETTLED = 0.2
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 20
 _SHARE = 0.5
 """Of the time there is, what warming up may take besides."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WarmUp:
-    """What was run before the first sample that counts.
-
-    Calls are of each of the two runs, seconds of both; settled are runs that took the same time
-    twice in a row at its end.
-    """
-
-    calls: int
-    seconds: float
-    settled: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,16 +82,16 @@ class Timing:
             "may hold part of that; repeat it on a machine with nothing else to do, or for longer"
         )
 
-    def as_dict(self) -> dict[str, Any]:
+    def section(self) -> Timed:
         """Return medians, minima, every sample in seconds, and how they were warmed up."""
-        return {
-            "before": self.medians[0],
-            "after": self.medians[1],
-            "minimum": {"before": self.minima[0], "after": self.minima[1]},
-            "samples": {"before": list(self.before), "after": list(self.after)},
-            "loops": self.loops,
-            "warm_up": None if self.warm_up is None else asdict(self.warm_up),
-        }
+        return Timed(
+            before=self.medians[0],
+            after=self.medians[1],
+            minimum=Pair.of(self.minima),
+            samples=Samples(before=self.before, after=self.after),
+            loops=self.loops,
+            warm_up=self.warm_up,
+        )
 
 
 def check_seconds(seconds: float | int) -> None:

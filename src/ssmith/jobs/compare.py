@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
 from ssmith import api
 from ssmith.artefact import locate
+from ssmith.core.details import CompareDetails, ToldChange
 from ssmith.core.errors import ModelError
 from ssmith.core.inspection import Inspection
 from ssmith.core.layers import STATE
@@ -17,6 +17,7 @@ from ssmith.core.progress import Progress, silent
 from ssmith.core.recall import RecallConfig
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.rows import Rows
+from ssmith.core.sections import MethodSection, ModelSection, OwnQuality, UnitRemoved
 from ssmith.evaluation import OwnMetric, answers_of_own, compare_own
 from ssmith.evaluation.recall import compare_recall, recall_section
 from ssmith.families import answers_of, vocabulary_of
@@ -66,7 +67,6 @@ def compare(
     rows = source.rows(split, config.rows)
     size = config.rows.at_once(rows)
     quality = api.compare(*models, rows, config.metric, seed=config.seed, batch_size=size)
-    section = None if own is None else _own_section(own, models, rows, size, config.seed)
     recall = compare_recall(
         *models,
         recall_texts_of(models[0], before, source, split, config=config, seed=config.seed),
@@ -82,31 +82,36 @@ def compare(
     first, second = (
         api.inspect(model, name) for model, name in zip(models, (before, after), strict=True)
     )
-    changes = [
-        {"kind": item.kind, "name": item.name, "text": item.text} for item in costs.changes()
-    ]
     return Receipt(
         action="compare",
-        model={
-            "name": f"{before} → {after}",
-            "family": ", ".join(sorted({layer.family for layer in first.layers})),
-            "task": "language modelling" if answers is None else answers.task,
-            "layers": len(first.layers),
-            "digest_before": first.digest,
-            "digest_after": second.digest,
-        },
-        method={"command": list(command)},
+        model=ModelSection(
+            name=f"{before} → {after}",
+            family=", ".join(sorted({layer.family for layer in first.layers})),
+            task="language modelling" if answers is None else answers.task,
+            layers=len(first.layers),
+            digest_before=first.digest,
+            digest_after=second.digest,
+        ),
+        method=MethodSection(command=tuple(command)),
         seed=config.seed,
         versions=versions(),
         data=source.describe(rows),
         removed=_removed((first, second)),
-        quality={
-            **quality.as_dict(split=split, own=section),
-            **({"recall": recall_section(recall, config.recall_length)} if recall else {}),
-        },
+        quality=replace(
+            quality.section(split=split),
+            own=None if own is None else _own_section(own, models, rows, size, config.seed),
+            recall=recall_section(recall, config.recall_length),
+        ),
         findings=(*source.findings(), *quality.findings(), *costs.speed.findings()),
-        details={"changes": changes},
-        **costs.sections(),
+        details=CompareDetails(
+            changes=tuple(
+                ToldChange(kind=item.kind, name=item.name, text=item.text)
+                for item in costs.changes()
+            )
+        ),
+        speed=costs.speed.section(),
+        memory=costs.memory.section(),
+        size=costs.size,
     )
 
 
@@ -131,12 +136,12 @@ def check_alike(models: tuple[nn.Module, nn.Module], names: tuple[str, str]) -> 
 
 def _own_section(
     own: OwnMetric, models: tuple[nn.Module, nn.Module], rows: Rows, size: int, seed: int
-) -> dict[str, Any]:
+) -> OwnQuality:
     (before, y), (after, _) = (answers_of_own(model, rows, size) for model in models)
-    return compare_own(own, before, after, y, seed=seed).as_dict()
+    return compare_own(own, before, after, y, seed=seed).section()
 
 
-def _removed(found: tuple[Inspection, Inspection]) -> dict[str, Any]:
+def _removed(found: tuple[Inspection, Inspection]) -> dict[str, UnitRemoved]:
     """Return states that are on, before and after; nothing where they did not become fewer."""
     first, second = (
         sum(layer.units[STATE] - layer.masked.get(STATE, 0) for layer in item.layers)
@@ -144,4 +149,4 @@ def _removed(found: tuple[Inspection, Inspection]) -> dict[str, Any]:
     )
     if not 0 < second <= first:
         return {}
-    return {STATE: {"before": first, "after": second, "fraction": 1 - second / first}}
+    return {STATE: UnitRemoved(before=first, after=second, fraction=1 - second / first)}

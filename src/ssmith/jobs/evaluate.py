@@ -10,6 +10,7 @@ from ssmith.core.checks import check_integer
 from ssmith.core.errors import InputError
 from ssmith.core.recall import RecallConfig
 from ssmith.core.sequences import SequenceData
+from ssmith.core.settings import to_mapping
 from ssmith.evaluation import own_metric
 from ssmith.evaluation.harness import HarnessConfig, check_harness, harness_config, run_tasks
 from ssmith.evaluation.intervals import Estimate
@@ -106,7 +107,7 @@ def evaluate(model: str, data: str | None, config: EvaluateConfig) -> dict[str, 
     return {
         "model": model,
         "measures": [item.as_dict() for item in also],
-        "data": source.describe(rows),
+        "data": to_mapping(source.describe(rows)),
         "split": split,
         **found.describe(),
         "findings": [item.as_dict() for item in (*source.findings(), *found.findings())],

@@ -13,14 +13,15 @@ from ssmith import api
 from ssmith.artefact import locate
 from ssmith.artefact.tuned import base_of
 from ssmith.core.checks import check_choice
+from ssmith.core.details import MergeDetails, MergeReport
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.receipt import Receipt, versions
+from ssmith.core.sections import MethodSection, ModelSection
 from ssmith.core.settings import to_mapping
 from ssmith.families import model_digest
 from ssmith.families.heads import TaskModel
 from ssmith.jobs.outputs import RECEIPT, RECIPE
 from ssmith.tune import adapters
-from ssmith.tune.adapters import MergeReport
 from ssmith.tune.adapters.merge import HELD, MERGES, STOCK, check_mergeable, unmergeable
 
 ACTION = "merge"
@@ -151,18 +152,16 @@ def merge(
         )  # fmt: skip
     receipt = Receipt(
         action=ACTION,
-        model={
-            "name": str(spec),
-            "digest_before": made.digest,
-            "digest_after": model_digest(made.model),
-            "parameters": sum(item.numel() for item in made.model.parameters()),
-        },
-        method={
-            "methods": list(made.methods), "settings": to_mapping(config), "command": list(command),
-        },
+        model=ModelSection(
+            name=str(spec), digest_before=made.digest, digest_after=model_digest(made.model),
+            parameters=sum(item.numel() for item in made.model.parameters()),
+        ),
+        method=MethodSection(
+            methods=made.methods, settings=to_mapping(config), command=tuple(command)
+        ),
         seed=None,
         versions=versions(),
-        details={"merge": to_mapping(made.report)},
+        details=MergeDetails(merge=made.report),
     )  # fmt: skip
     files: dict[str, str | bytes] = {RECEIPT: receipt.to_json()}
     facts: dict[str, Any] = {"title": "Merged state space model", "text": [f"{spec}: {made.said}."]}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from ssmith.calibrate.preflight import BlockSizes, Preflight, free_memory, prefl
 from ssmith.calibrate.shards import Group
 from ssmith.core.budget import Budget
 from ssmith.core.checks import check_choice
+from ssmith.core.details import MergedFirst
 from ssmith.core.errors import InputError
 from ssmith.core.findings import Finding
 from ssmith.core.names import spelled
@@ -27,6 +27,7 @@ from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt
 from ssmith.core.rows import Rows
+from ssmith.core.sections import MemorySection
 from ssmith.core.text import ALL
 from ssmith.core.tokens import TokenWindows
 from ssmith.core.told import told_of
@@ -163,11 +164,11 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
             say(f"note: {note}")
     receipt = _told(task, receipt, rows, peak, needed, read=read)
     if made is not None and made.report is not None:
-        merged = {"digest": plan.model_digest, "said": made.said}
-        receipt = dataclasses.replace(
+        merged = MergedFirst(digest=plan.model_digest, said=made.said)
+        receipt = replace(
             receipt,
-            model={**receipt.model, "digest_before": made.digest},
-            details={**receipt.details, "merged_first": merged},
+            model=replace(receipt.model, digest_before=made.digest),
+            details=replace(receipt.cut, merged_first=merged),
         )
     if task.out is not None and Group.current().rank == 0:
         api.save(
@@ -334,13 +335,14 @@ def _told(
     read: Sequence[Finding],
 ) -> Receipt:
     """Return a receipt that names source, rows and command, and the memory it took."""
-    memory = {} if needed is None else {"estimated": needed.as_dict()}
-    return dataclasses.replace(
+    return replace(
         receipt,
-        model={**receipt.model, "source": task.model},
-        data=receipt.data if rows is None else dict(rows.describe()),
-        method={**receipt.method, "command": list(task.command)},
-        memory={**memory, "measured": peak.as_dict()},
+        model=replace(receipt.model, source=task.model),
+        data=receipt.data if rows is None else rows.describe(),
+        method=replace(receipt.method, command=tuple(task.command)),
+        memory=MemorySection(
+            estimated={} if needed is None else needed.as_dict(), measured=peak.section()
+        ),
         findings=(*read, *receipt.findings),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ssmith.core.errors import DataError, InputError, ModelError, UnsupportedErr
 from ssmith.core.findings import Finding
 from ssmith.core.preparation import Preparation
 from ssmith.core.rows import Rows, as_rows
+from ssmith.core.sections import DataSection
 from ssmith.core.seeds import permutation
 from ssmith.core.sequences import SPLITS, SequenceData, Sequences, shared_rows
 from ssmith.core.text import ALL, Text
@@ -188,14 +189,14 @@ class Source:
         """Return what must be known of rows that are in more than one split."""
         return shared_rows(self.data) if isinstance(self.data, SequenceData) else ()
 
-    def describe(self, rows: Rows) -> dict[str, Any]:
+    def describe(self, rows: Rows) -> DataSection:
         """Return the data section of a receipt: the data, its splits, and what was measured."""
         if isinstance(self.data, SequenceData):
             return self.data.describe()
         if not isinstance(self.data, Text):
             return rows.describe()
         counts = {name: len(stream) for name, stream in self.data.splits.items()}
-        return {**rows.describe(), "counts": counts}
+        return replace(rows.describe(), counts=counts)
 
 
 def open_source(

@@ -18,6 +18,7 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.files import write_json, write_text
 from ssmith.core.progress import Progress, part_of, silent
 from ssmith.core.receipt import versions
+from ssmith.core.settings import to_mapping
 from ssmith.evaluation import compare
 from ssmith.jobs.merge import whole
 from ssmith.jobs.prune import PruneTask
@@ -103,7 +104,7 @@ def sweep(task: PruneTask, axis: SweptAxis, *, progress: Progress = silent) -> d
     content = {
         "axis": axis.name,
         "rows": rows,
-        "dense": {"perplexity": found.before.value, "measured_on": held.describe()},
+        "dense": {"perplexity": found.before.value, "measured_on": to_mapping(held.describe())},
         "cuts": [budget.as_dict() for budget in task.config.cuts],
         "command": list(task.command),
         "calibration": dataclasses.asdict(calibration),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from ssmith.core.receipt import Receipt
+from ssmith.core.sections import Missing, Pair, Samples, Timed
 from ssmith.core.times import Times
-from ssmith.report.look import Pair, items, number, pair, text
+from ssmith.report.look import printable
 from ssmith.report.numbers import (
     NOT_MEASURED,
     Format,
@@ -47,12 +47,11 @@ class Cost:
 def read_speed(receipt: Receipt) -> list[Cost]:
     """Return the three latencies."""
     speed = receipt.speed
-    batch = number(speed, "batch_size")
-    whole = "one batch" if batch is None else f"one batch of {count(batch)}"
+    whole = "one batch" if speed.batch_size is None else f"one batch of {count(speed.batch_size)}"
     return [
-        _time(receipt, "per_batch", whole),
-        _time(receipt, "state_space_per_batch", "of it, state space part"),
-        _time(receipt, "per_step", "one step, streaming"),
+        _time(speed.per_batch, whole),
+        _time(speed.state_space_per_batch, "of it, state space part"),
+        _time(speed.per_step, "one step, streaming"),
     ]
 
 
@@ -60,30 +59,28 @@ def read_memory(receipt: Receipt) -> list[Cost]:
     """Return peak memory and the memory one sequence's state takes."""
     memory = receipt.memory
     return [
-        _size("peak of a forward pass", pair(memory, "peak_forward_bytes"), "bytes", size),
-        _size("state of one sequence", pair(memory, "state_bytes_per_sequence"), "bytes", size),
+        _size("peak of a forward pass", memory.peak_forward_bytes, "bytes", size),
+        _size("state of one sequence", memory.state_bytes_per_sequence, "bytes", size),
     ]
 
 
 def read_size(receipt: Receipt) -> list[Cost]:
     """Return bytes on disk and parameters."""
     return [
-        _size("file", pair(receipt.size, "bytes"), "bytes", size),
-        _size("parameters", pair(receipt.size, "parameters"), "parameters", count),
+        _size("file", receipt.size.bytes, "bytes", size),
+        _size("parameters", receipt.size.parameters, "parameters", count),
     ]
 
 
-def _time(receipt: Receipt, key: str, label: str) -> Cost:
-    found = pair(receipt.speed, key)
-    if found is None:
-        why = text(receipt.speed, key, "why")
-        missing = f"not available: {why}" if why else NOT_MEASURED
+def _time(found: Timed | Missing | None, label: str) -> Cost:
+    if not isinstance(found, Timed):
+        missing = NOT_MEASURED if found is None else f"not available: {printable(found.why)}"
         return Cost(label=label, unit="s", pair=None, before="–", after="–", change=missing)
-    times = _times(receipt, key, found)
+    times = _times(found)
     return Cost(
         label=label,
         unit="s",
-        pair=found,
+        pair=Pair(before=found.before, after=found.after),
         before=seconds(found.before),
         after=seconds(found.after),
         change="no ratio" if times is None else faster(times),
@@ -91,24 +88,21 @@ def _time(receipt: Receipt, key: str, label: str) -> Cost:
     )
 
 
-def _times(receipt: Receipt, key: str, medians: Pair) -> Times | None:
+def _times(found: Timed) -> Times | None:
     """Return a duration with its least samples, as far as they are times."""
-    if min(medians.before, medians.after) <= 0:
+    if min(found.before, found.after) <= 0:
         return None
+    samples = found.samples or Samples(before=(), after=())
     before, after = (
-        min(filter(_is_time, items(receipt.speed, key, "samples", side)), default=None)
-        for side in ("before", "after")
+        min((value for value in side if 0 < value < math.inf), default=None)
+        for side in (samples.before, samples.after)
     )
-    least = None if before is None or after is None else (float(before), float(after))
-    return Times(medians=(medians.before, medians.after), least=least)
+    least = None if before is None or after is None else (before, after)
+    return Times(medians=(found.before, found.after), least=least)
 
 
-def _is_time(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
-
-
-def _size(label: str, found: Pair | None, unit: str, shown: Format) -> Cost:
-    if found is None:
+def _size(label: str, found: Pair | Missing | None, unit: str, shown: Format) -> Cost:
+    if not isinstance(found, Pair):
         return Cost(label=label, unit=unit, pair=None, before="–", after="–", change=NOT_MEASURED)
     return Cost(
         label=label,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ssmith.core.curve import Curve, Point
-from ssmith.core.errors import SsmithError
 from ssmith.core.receipt import Receipt
 from ssmith.report.look import printable
 
@@ -82,9 +81,8 @@ class Curves:
 
 def read_curves(receipt: Receipt) -> Curves | None:
     """Return the curves, or None if the receipt holds no drawable point."""
-    try:
-        curve = Curve.from_dict(receipt.details.get("curve"))
-    except SsmithError:
+    curve = receipt.cut.curve
+    if curve is None:
         return None
     methods = {}
     for name, points in curve.methods.items():

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from ssmith.core.files import finite_or_none
 from ssmith.core.findings import gravest_first
 from ssmith.core.receipt import Receipt
-from ssmith.report.look import flag, mapping, number, pair, printable, text
+from ssmith.core.sections import DataSection, ParitySection, Timed
+from ssmith.core.settings import to_mapping
+from ssmith.report.look import printable
 from ssmith.report.numbers import NOT_MEASURED, count, significant
 
 
@@ -29,20 +32,19 @@ class Fact:
 
 def speed_facts(receipt: Receipt) -> list[Fact]:
     """Return the conditions under which time and memory were measured."""
-    labels = {
-        "path": "code path",
-        "threads": "threads",
-        "batch_size": "batch size",
-        "length": "steps per sequence",
-        "repeats": "repeats (median)",
-    }
-    facts = [Fact(label=label, value=_value(receipt.speed, key)) for key, label in labels.items()]
-    calls = number(receipt.speed, "per_batch", "warm_up", "calls")
-    if calls is not None:
-        settled = flag(receipt.speed, "per_batch", "warm_up", "settled")
-        said = "times had settled" if settled else "times had not settled"
-        facts.append(Fact(label="warm-up", value=f"{count(calls)} batches, {said}"))
-    return [*facts, Fact(label="memory", value=_value(receipt.memory, "how"))]
+    speed = receipt.speed
+    facts = [
+        _fact("code path", speed.path, NOT_MEASURED),
+        _fact("threads", speed.threads, NOT_MEASURED),
+        _fact("batch size", speed.batch_size, NOT_MEASURED),
+        _fact("steps per sequence", speed.length, NOT_MEASURED),
+        _fact("repeats (median)", speed.repeats, NOT_MEASURED),
+    ]
+    warm_up = speed.per_batch.warm_up if isinstance(speed.per_batch, Timed) else None
+    if warm_up is not None:
+        said = "times had settled" if warm_up.settled else "times had not settled"
+        facts.append(Fact(label="warm-up", value=f"{count(warm_up.calls)} batches, {said}"))
+    return [*facts, _fact("memory", receipt.memory.how, NOT_MEASURED)]
 
 
 def parity_rows(receipt: Receipt) -> list[tuple[str, str]]:
@@ -52,28 +54,27 @@ def parity_rows(receipt: Receipt) -> list[tuple[str, str]]:
         "step_vs_scan": "step by step against whole sequence",
         "saved_vs_loaded": "saved file against model in memory",
     }
-    if "engine_vs_stock" in receipt.parity:
+    if "engine_vs_stock" in receipt.parity.worst:
         names.pop("shrunk_vs_masked")
         names["engine_vs_stock"] = "our scans against transformers' own code, per largest logit"
     return [(name, _parity(receipt.parity, key)) for key, name in names.items()]
 
 
-def _parity(parity: dict[str, Any], key: str) -> str:
-    worst = number(parity, key)
+def _parity(parity: ParitySection, key: str) -> str:
+    worst = finite_or_none(parity.worst.get(key))
     if worst is not None:
         return "0, bit for bit" if worst == 0 else significant(worst, 2)
-    why = text(parity, "why_null", key)
+    why = printable(parity.why_null.get(key, ""))
     return f"not available: {why}" if why else NOT_MEASURED
 
 
 def parity_verdict(receipt: Receipt) -> tuple[str, str]:
     """Return the tone and the sentence under the parity table."""
-    tolerance = number(receipt.parity, "tolerance")
+    tolerance, passed = receipt.parity.tolerance, receipt.parity.passed
     if tolerance is None:
         return "open", f"Tolerance: {NOT_MEASURED}."
-    passed = flag(receipt.parity, "passed")
     said = {True: "all within", False: "not all within", None: "not judged against"}[passed]
-    dtype = text(receipt.parity, "dtype") or "dtype not named"
+    dtype = printable(receipt.parity.dtype) or "dtype not named"
     tone = {True: "passed", False: "failed", None: "open"}[passed]
     return tone, f"Worst absolute differences, {dtype}; {said} {significant(tolerance, 1)}."
 
@@ -81,25 +82,23 @@ def parity_verdict(receipt: Receipt) -> tuple[str, str]:
 def saving_facts(receipt: Receipt) -> list[Fact]:
     """Return the estimate of money, empty if there is none."""
     saving = receipt.saving
-    currency = text(saving, "currency")
-    saved = number(saving, "saved_per_month")
+    cost, hours = saving.cost_per_month, saving.hours_per_month
+    currency = printable(saving.currency)
     facts = []
-    if saved is not None:
-        facts.append(Fact(label="saved per month", value=_money(saved, currency)))
-    cost, hours = pair(saving, "cost_per_month"), pair(saving, "hours_per_month")
+    if saving.saved_per_month is not None:
+        facts.append(Fact(label="saved per month", value=_money(saving.saved_per_month, currency)))
     if cost:
         before, after = _money(cost.before, currency), _money(cost.after, currency)
         facts.append(Fact(label="cost per month", value=f"{before} → {after}"))
     if hours:
         value = f"{significant(hours.before)} → {significant(hours.after)} h"
         facts.append(Fact(label="machine time per month", value=value))
-    if text(saving, "counted"):
-        facts.append(Fact(label="counted", value=text(saving, "counted")))
-    price, load = number(saving, "price_per_hour"), number(saving, "sequences_per_day")
-    if price is not None:
-        facts.append(Fact(label="price per hour", value=_money(price, currency)))
-    if load is not None:
-        facts.append(Fact(label="sequences per day", value=count(load)))
+    if saving.counted:
+        facts.append(_fact("counted", saving.counted))
+    if saving.price_per_hour is not None:
+        facts.append(Fact(label="price per hour", value=_money(saving.price_per_hour, currency)))
+    if saving.sequences_per_day is not None:
+        facts.append(Fact(label="sequences per day", value=count(saving.sequences_per_day)))
     return facts
 
 
@@ -119,31 +118,33 @@ def finding_rows(receipt: Receipt) -> list[tuple[str, str, str]]:
 def provenance(receipt: Receipt) -> list[tuple[str, list[Fact]]]:
     """Return the groups of provenance: model, data, method, run."""
     model, data, method = receipt.model, receipt.data, receipt.method
-    counts = mapping(data, "counts")
-    split = ", ".join(f"{printable(name)} {_plain(size)}" for name, size in counts.items())
+    split = ", ".join(f"{printable(name)} {_plain(size)}" for name, size in data.counts.items())
+    known = {"family": model.family, "task": model.task, "layers": model.layers}
     groups = [
         (
             "Model",
             [
-                _fact(model, "name", "name"),
+                _fact("name", model.name),
                 # What a receipt of this kind does not hold is no gap in it.
-                *_known(model, "family", "task"),
-                *([Fact(label="layers", value=_layers(model))] if model.get("layers") else []),
-                _fact(model, "digest_before", "digest before", code=True),
-                *_known(model, "digest_after", code=True),
+                *(_fact(label, value) for label, value in known.items() if value),
+                _fact("digest before", model.digest_before, code=True),
+                *(
+                    [_fact("digest after", model.digest_after, code=True)]
+                    * bool(model.digest_after)
+                ),
             ],
         ),
         (
             "Data",
             [
-                _fact(data, "name", "name"),
-                _fact(data, "source", "source"),
-                Fact(label="rows", value=split or "not recorded"),
-                _fact(data, "sha256", "SHA-256", code=True),
-                *_settings(mapping(data, "details")),
+                _fact("name", data.name),
+                _fact("source", data.source),
+                _fact("rows", split),
+                _fact("SHA-256", data.sha256, code=True),
+                *_settings(data.details),
             ],
         ),
-        ("Method", _settings({k: v for k, v in method.items() if k != "command"})),
+        ("Method", _settings(to_mapping(replace(method, command=())))),
         (
             "Run",
             [
@@ -156,7 +157,7 @@ def provenance(receipt: Receipt) -> list[tuple[str, list[Fact]]]:
             ],
         ),
     ]
-    return [(title, facts) for title, facts in groups if title != "Data" or data]
+    return [(title, facts) for title, facts in groups if title != "Data" or data != DataSection()]
 
 
 def raw_json(receipt: Receipt) -> str:
@@ -167,25 +168,11 @@ def raw_json(receipt: Receipt) -> str:
     return printable(json.dumps(content, indent=2, sort_keys=True, default=str, ensure_ascii=False))
 
 
-def _fact(section: dict[str, Any], key: str, label: str, *, code: bool = False) -> Fact:
-    return Fact(label=label, value=_value(section, key, missing="not recorded"), code=code)
-
-
-def _known(section: dict[str, Any], *keys: str, code: bool = False) -> list[Fact]:
-    """Return facts of the keys that a section has."""
-    return [
-        _fact(section, key, key.replace("_", " "), code=code) for key in keys if section.get(key)
-    ]
-
-
-def _value(section: dict[str, Any], key: str, missing: str = NOT_MEASURED) -> str:
-    value = section.get(key)
-    return missing if value is None or value == "" else _plain(value)
-
-
-def _layers(model: dict[str, Any]) -> str:
-    value = model.get("layers")
-    return str(len(value)) if isinstance(value, list | dict) else _plain(value)
+def _fact(
+    label: str, value: str | int | None, missing: str = "not recorded", *, code: bool = False
+) -> Fact:
+    said = missing if value is None or value == "" else _plain(value)
+    return Fact(label=label, value=said, code=code)
 
 
 def _settings(section: dict[str, Any], prefix: str = "") -> list[Fact]:

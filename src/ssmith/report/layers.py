@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from ssmith.core.details import CutLayer
+from ssmith.core.files import finite_or_none
 from ssmith.core.receipt import Receipt
-from ssmith.report.look import items, number, shorten, text
+from ssmith.report.look import printable, shorten
 from ssmith.report.numbers import percent
 
 
@@ -49,7 +50,7 @@ class Layer:
 
 def read_layers(receipt: Receipt) -> list[Layer]:
     """Return the layers a receipt lists."""
-    return [_layer(entry, index) for index, entry in enumerate(items(receipt.details, "layers"))]
+    return [_layer(entry, index) for index, entry in enumerate(receipt.cut.layers)]
 
 
 def shared_threshold(layers: list[Layer]) -> float | None:
@@ -85,21 +86,17 @@ def _shared(parts: list[list[str]], places: range) -> int:
     return equal
 
 
-def _layer(entry: Any, index: int) -> Layer:
-    kept = items(entry, "kept")
-    scores = items(entry, "scores")
-    pairs = list(zip(scores, kept, strict=False))
+def _layer(entry: CutLayer, index: int) -> Layer:
     read = [
-        (place, value, bool(stays))
-        for place, (score, stays) in enumerate(pairs)
-        if (value := number({"score": score}, "score")) is not None
+        (place, value, stays)
+        for place, (score, stays) in enumerate(zip(entry.scores, entry.kept, strict=False))
+        if (value := finite_or_none(score)) is not None
     ]
-    before, after = number(entry, "before"), number(entry, "after")
     return Layer(
-        name=text(entry, "name") or f"layer {index + 1}",
-        grid=" × ".join(text({"size": size}, "size") for size in items(entry, "grid")),
-        before=None if before is None else int(before),
-        after=None if after is None else int(after),
+        name=printable(entry.name) or f"layer {index + 1}",
+        grid=" × ".join(map(str, entry.grid)),
+        before=entry.before,
+        after=entry.after,
         scores=tuple(sorted(read, key=lambda item: (-item[1], item[0]))),
-        unscored=max(len(scores), len(kept)) - len(read),
+        unscored=max(len(entry.scores), len(entry.kept)) - len(read),
     )

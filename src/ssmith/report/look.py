@@ -1,32 +1,13 @@
-"""Careful reading of a receipt: what is absent or not finite is None, never an exception."""
+"""Careful reading of JSON: what is absent or not finite is None, never an exception."""
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from typing import Any
 
 # XML and HTML have no place for control characters, UTF-8 none for lone surrogates.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """One quantity before and after.
-
-    Args:
-        before: value of the unpruned model.
-        after: value of the pruned model.
-    """
-
-    before: float
-    after: float
-
-    @property
-    def ratio(self) -> float | None:
-        """After divided by before, or None where that has no meaning."""
-        return self.after / self.before if self.before > 0 else None
 
 
 def find(section: Any, *keys: str) -> Any:
@@ -44,12 +25,6 @@ def number(section: Any, *keys: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
-
-
-def flag(section: Any, *keys: str) -> bool | None:
-    """Return True or False, or None where neither stands."""
-    value = find(section, *keys)
-    return value if isinstance(value, bool) else None
 
 
 def mapping(section: Any, *keys: str) -> dict[str, Any]:
@@ -70,14 +45,6 @@ def text(section: Any, *keys: str) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(printable(item) for item in value)
     return "" if value is None else printable(value)
-
-
-def pair(section: Any, *keys: str) -> Pair | None:
-    """Return ``{before, after}`` as numbers, or None unless both were measured."""
-    before, after = number(section, *keys, "before"), number(section, *keys, "after")
-    if before is None or after is None:
-        return None
-    return Pair(before=before, after=after)
 
 
 def printable(value: Any) -> str:

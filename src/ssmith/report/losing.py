@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ssmith.core.receipt import Receipt
+from ssmith.core.sections import Sides
 from ssmith.core.times import GAIN
 from ssmith.report.costs import read_memory, read_size, read_speed
-from ssmith.report.look import flag, mapping, number, text
+from ssmith.report.look import printable
 from ssmith.report.numbers import significant
 from ssmith.report.summary import quality_number
 
@@ -21,31 +22,29 @@ def losing_cases(receipt: Receipt) -> list[str]:
         measures of a tuning that did not fall; costs that rose by 5 % or more.
     """
     found = []
-    if flag(receipt.verdict, "accepted") is False:
-        found.append(f"Refused. {text(receipt.verdict, 'headline')}")
+    if receipt.verdict.accepted is False:
+        found.append(f"Refused. {printable(receipt.verdict.headline)}")
     return [*found, *_quality(receipt), *_measures(receipt), *_costs(receipt)]
 
 
 def _quality(receipt: Receipt) -> list[str]:
-    quality = receipt.quality
-    low, high = (number(quality, "difference", end) for end in ("low", "high"))
-    if low is None or high is None:
+    quality = receipt.compared
+    gap = quality.difference
+    if gap is None or gap.low is None or gap.high is None:
         return []
-    worse = high < 0 if flag(quality, "higher_is_better") is not False else low > 0
+    worse = gap.high < 0 if quality.higher_is_better is not False else gap.low > 0
     if not worse:
         return []
     shown = quality_number(receipt)
-    where = f" on {text(receipt.data, 'name')}" if text(receipt.data, "name") else ""
+    where = f" on {printable(receipt.data.name)}" if receipt.data.name else ""
     return [f"{shown.label} is worse{where}: {shown.before} → {shown.value}, {shown.note}."]
 
 
 def _measures(receipt: Receipt) -> list[str]:
-    if receipt.action != "tune":
-        return []
     return [
-        f"Tuning did not lower {name.replace('_', ' ')}: {tuned_difference(receipt, name)}."
-        for name in tuned_measures(receipt)
-        if (number(receipt.quality, name, "difference", "high") or 0.0) >= 0
+        f"Tuning did not lower {name.replace('_', ' ')}: {tuned_difference(found)}."
+        for name, found in tuned_measures(receipt).items()
+        if found.difference is not None and (found.difference.high or 0.0) >= 0
     ]
 
 
@@ -58,16 +57,16 @@ def _costs(receipt: Receipt) -> list[str]:
     ]
 
 
-def tuned_measures(receipt: Receipt) -> list[str]:
-    """Return the names of what a tuning was judged by, before and after."""
-    return [name for name in receipt.quality if mapping(receipt.quality, name, "difference")]
+def tuned_measures(receipt: Receipt) -> dict[str, Sides]:
+    """Return what a tuning was judged by, before and after, by printable names."""
+    measures = receipt.tuned.measures.items()
+    return {printable(name): found for name, found in measures if found.difference is not None}
 
 
-def tuned_difference(receipt: Receipt, name: str) -> str:
+def tuned_difference(found: Sides) -> str:
     """Return one measure of a tuning before and after, with the interval of the difference."""
-    values = [number(receipt.quality, name, side, "value") for side in ("before", "after")]
-    ends = [number(receipt.quality, name, "difference", end) for end in ("low", "high")]
-    if None in (*values, *ends):
+    before, after, gap = found.before, found.after, found.difference
+    if not (before and after and gap) or gap.low is None or gap.high is None:
         return "not measured"
-    before, after, low, high = (significant(value or 0.0, 4) for value in (*values, *ends))
-    return f"{before} → {after} (difference {low} to {high})"
+    shown = [significant(value, 4) for value in (before.value, after.value, gap.low, gap.high)]
+    return "{} → {} (difference {} to {})".format(*shown)

@@ -22,14 +22,13 @@ from ssmith.report.facts import (
 )
 from ssmith.report.kinds import ALL, kind_of, seen_in, summary_of
 from ssmith.report.layers import read_layers, shared_threshold
-from ssmith.report.look import items, text
+from ssmith.report.look import printable
 from ssmith.report.numbers import difference_format
 from ssmith.report.plot import Plot
 from ssmith.report.plot_costs import cost_plot
 from ssmith.report.plot_layers import kept_plot, score_plots
 from ssmith.report.plot_quality import quality_plots
 from ssmith.report.quality import read_quality
-from ssmith.report.schema import check
 from ssmith.report.template import fill
 from ssmith.report.tuned import measure_row, measures, tuned_facts, tuned_plots
 
@@ -56,10 +55,8 @@ def write_report(receipt: Receipt, directory: Path) -> Path:
     Raises:
         OutputExistsError: if files of these names are there and no report of ours.
         MissingExtraError: if matplotlib or jinja2 is not installed; nothing is written then.
-        ArtefactError: if the disk refuses, or a value of the receipt is of another type than what
-            was written.
+        ArtefactError: if the disk refuses.
     """
-    check(receipt)
     groups = _plots(receipt)
     page = fill("report.html.j2", _context(receipt, groups))
     plots = [plot for group in groups.values() for plot in group]
@@ -113,11 +110,11 @@ def _context(receipt: Receipt, plots: dict[str, list[Plot]]) -> dict[str, Any]:
             if name in kind_of(receipt).sections and (name in filled or receipt.action != "prune")
         ],
         "seen": seen_in(receipt),
-        "tuned": [measure_row(receipt, name) for name in measures(receipt)],
+        "tuned": [measure_row(*item) for item in measures(receipt).items()],
         "tuned_facts": tuned_facts(receipt),
         "plots": plots,
         "curves": curves,
-        "test_split": text(receipt.quality, "split"),
+        "test_split": printable(receipt.quality.split),
         "tolerance": _tolerance(receipt),
         "quality": read_quality(receipt),
         "layers": layers,
@@ -130,10 +127,10 @@ def _context(receipt: Receipt, plots: dict[str, list[Plot]]) -> dict[str, Any]:
         "parity": parity_rows(receipt),
         "parity_verdict": parity_verdict(receipt),
         "saving": saving_facts(receipt),
-        "assumptions": [text({"a": item}, "a") for item in items(receipt.saving, "assumptions")],
+        "assumptions": [printable(item) for item in receipt.saving.assumptions],
         "findings": finding_rows(receipt),
         "provenance": provenance(receipt),
-        "command": _command(receipt),
+        "command": printable(" ".join(receipt.method.command)),
         "raw": raw_json(receipt),
     }
 
@@ -143,13 +140,6 @@ def _tolerance(receipt: Receipt) -> str:
     if curves is None:
         return ""
     return difference_format(curves.metric)(curves.curve.tolerance).lstrip("+")
-
-
-def _command(receipt: Receipt) -> str:
-    command = receipt.method.get("command")
-    if isinstance(command, list | tuple):
-        return " ".join(text({"word": word}, "word") for word in command)
-    return text(receipt.method, "command")
 
 
 def _remove_outdated(directory: Path, current: set[str]) -> None:

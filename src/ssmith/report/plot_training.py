@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from ssmith.core.details import ValidationLook
 from ssmith.report.plot import ACCENT, INK, SOFT, Plot, canvas, render, table_csv
 
 _WIDTH, _NARROW, _HEIGHT = 620.0, 380.0, 320.0
 
 
 def training_plot(
-    losses: Sequence[float], looks: Sequence[dict[str, Any]], best: int, *, narrow: bool = False
+    losses: Sequence[float], looks: Sequence[ValidationLook], best: int, *, narrow: bool = False
 ) -> Plot:
     """Draw a training run.
 
     Args:
         losses: mean training loss of each step; empty if only that between looks is known.
-        looks: per look at the validation split: ``step`` and ``validation`` with its ``loss``, and
-            where ``losses`` is empty, ``train_loss``.
+        looks: at the validation split, each with its ``loss``.
         best: the step whose weights were kept.
         narrow: for a phone.
 
@@ -29,11 +28,11 @@ def training_plot(
         MissingExtraError: if matplotlib is not installed.
     """
     width = _NARROW if narrow else _WIDTH
-    seen = {int(look["step"]): float(look["validation"]["loss"]) for look in looks}
+    seen = {look.step: look.validation["loss"] for look in looks}
     with canvas(width, _HEIGHT) as figure:
         axes = figure.add_axes((64 / width, 48 / _HEIGHT, 1 - 84 / width, 1 - 78 / _HEIGHT))
         learned = dict(enumerate(losses, start=1)) or {
-            int(look["step"]): look["train_loss"] for look in looks if look.get("train_loss")
+            look.step: look.train_loss for look in looks if look.train_loss
         }
         axes.plot(
             list(learned), list(learned.values()), color=SOFT, linewidth=1.0, label="training"

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ssmith.core.details import (
+    AuditDetails,
+    CanaryDetails,
+    GroupChanged,
+    MergeDetails,
+    TextAuditDetails,
+    TrialDetails,
+)
 from ssmith.core.receipt import Receipt
+from ssmith.core.sections import Measured
+from ssmith.core.settings import to_mapping
 from ssmith.report.facts import Fact
-from ssmith.report.look import flag, items, mapping, number, printable, text
-from ssmith.report.numbers import count, percent, quality_format, significant
+from ssmith.report.look import printable, text
+from ssmith.report.numbers import Format, count, percent, quality_format, significant
+from ssmith.report.quality import with_interval
 from ssmith.report.summary import BigNumber, Standing
-from ssmith.report.tuned import with_interval
 
 _MOST = 20
 _COUNTED = ("leaks", "passed", "requests", "cancelled", "worst", "ties")
@@ -52,47 +62,45 @@ class Sight:
 
 def see_merge(receipt: Receipt) -> Sight:
     """Read what was written into a model, and how much an output changed by it."""
-    merge = mapping(receipt.details, "merge")
-    written, held = items(merge, "merged"), items(merge, "held")
-    largest = number(merge, "output_size")
+    merge = receipt.details.merge if isinstance(receipt.details, MergeDetails) else None
+    written, held = (merge.merged, merge.held) if merge else ((), ())
+    change, largest = (merge.difference, merge.output_size) if merge else (None, None)
     return Sight(
         numbers=[
-            _number("Tensors written", float(len(written)), count),
-            _number("Offsets held beside them", float(len(held)), count),
+            _number("Tensors written", len(written), count),
+            _number("Offsets held beside them", len(held), count),
             _number(
-                "Change of an output", number(merge, "difference"), lambda v: significant(v, 2),
+                "Change of an output", change, lambda v: significant(v, 2),
                 note="" if largest is None else f"of at most {significant(largest, 2)}",
             ),
-            _number("Parameters", number(receipt.model, "parameters"), count),
+            _number("Parameters", receipt.model.parameters, count),
         ],
-        facts=_facts({"written": text(merge, "merged"), "held": text(merge, "held")}),
+        facts=_facts({"written": ", ".join(written), "held": ", ".join(held)}),
     )  # fmt: skip
 
 
 def see_canary(receipt: Receipt) -> Sight:
     """Read whether a request leaked into another one."""
-    found, passed = receipt.details, flag(receipt.details, "passed")
-    leaks = items(found, "leaks")
-    said = {
-        True: "Every request was answered as it is alone.",
-        False: "A request was not answered as it is alone.",
-    }
-    local = "worst" in found
+    found = receipt.details
+    if not isinstance(found, CanaryDetails):
+        return Sight(numbers=[])
+    said = "Every request was" if found.passed else "A request was not"
     return Sight(
         numbers=[
-            _number("Requests", number(found, "requests"), count),
-            _number("Cancelled", number(found, "cancelled"), count),
-            _number("Leaks", float(len(leaks)), count),
-            _number("Largest difference", number(found, "worst"), lambda v: significant(v, 2))
-            if local
-            else _number("Ties within rounding", number(found, "ties"), count),
+            _number("Requests", found.requests, count),
+            _number("Cancelled", found.cancelled, count),
+            _number("Leaks", len(found.leaks), count),
+            _number("Ties within rounding", found.ties, count)
+            if found.worst is None
+            else _number("Largest difference", found.worst, lambda v: significant(v, 2)),
         ],
-        facts=_facts({key: found[key] for key in found if key not in _COUNTED}),
-        tables=_tables("What leaked", (), [[text(item, "text")] for item in leaks]),
-        standing=None
-        if passed is None
-        else Standing(
-            badge="Passed" if passed else "Leak", passed=passed, headline=said[passed]
+        facts=_facts(
+            {key: value for key, value in to_mapping(found).items() if key not in _COUNTED}
+        ),
+        tables=_tables("What leaked", (), [[printable(item.text)] for item in found.leaks]),
+        standing=Standing(
+            badge="Passed" if found.passed else "Leak", passed=found.passed,
+            headline=f"{said} answered as it is alone.",
         ),
     )  # fmt: skip
 
@@ -100,103 +108,108 @@ def see_canary(receipt: Receipt) -> Sight:
 def see_trial(receipt: Receipt) -> Sight:
     """Read how a trial on a stream of rows stands."""
     found = receipt.details
-    ends = {end: number(found, "interval", end) for end in ("low", "high")}
-    mean = {"loss": {"value": number(found, "mean"), **ends}}
+    if not isinstance(found, TrialDetails):
+        return Sight(numbers=[])
+    ends, mean = found.interval, found.mean
+    loss = None if mean is None else Measured(value=mean, low=ends.low, high=ends.high)
     numbers = [
-        BigNumber(label="Decision", before="", value=text(found, "decision"), note=""),
-        _estimate("Loss of the new model", mean, "loss", shown=lambda v: significant(v, 3)),
-        _number("Rows", number(found, "rows"), count),
-        _estimate("Answers that differ", found, "disagreement", shown=percent)
-        if "disagreement" in found
-        else _number("Units", number(found, "units"), count),
+        BigNumber(label="Decision", before="", value=printable(found.decision), note=""),
+        _estimate("Loss of the new model", loss, shown=lambda v: significant(v, 3)),
+        _number("Rows", found.rows, count),
+        _number("Units", found.units, count)
+        if found.disagreement is None
+        else _estimate("Answers that differ", found.disagreement, shown=percent),
     ]
     return Sight(
         # Before the first decision there may be no loss to speak of.
         numbers=[item for item in numbers if item.value],
-        facts=_facts({key: value for key, value in found.items() if key not in _SHOWN})
-        + _facts(mapping(found, "counts")),
+        facts=_facts({key: value for key, value in to_mapping(found).items() if key not in _SHOWN})
+        + _facts(found.counts),
     )
 
 
 def see_audit(receipt: Receipt) -> Sight:
     """Read what a new model does differently, in whole and by group."""
     found = receipt.details
-    examples = [
-        [", ".join(f"{key} {text(item, key)}" for key in item if key not in ("x", "tokens"))]
-        for item in items(found, "examples")
-        if isinstance(item, dict)
-    ]
-    shown = _tables("Examples", (), examples)
-    if "answers" in found:
-        return _text_audit(found, shown)
-    metric = text(found, "metric")
+    if isinstance(found, TextAuditDetails):
+        return _text_audit(found)
+    if not isinstance(found, AuditDetails):
+        return Sight(numbers=[])
+    metric, whole = printable(found.metric), found.whole
     form = quality_format(metric)
-    whole = mapping(found, "whole")
-    classes = number(whole, "broken") is not None
+    classes = whole.broken is not None
     more = ("became wrong", "became right") if classes else ()
     columns = ("rows", "changed", f"loss of {metric}", *more)
     groups = [
         table
-        for column in mapping(found, "groups")
+        for column, items in found.groups.items()
         for table in _tables(
             f"By {printable(column)}",
             columns,
-            [_group(item, form, classes=classes) for item in items(found, "groups", column)],
+            [_group(item, form, classes=classes) for item in items],
         )
     ]
-    moves = [
-        [f"{text(m, 'from')} → {text(m, 'to')}", text(m, "rows")] for m in items(found, "moves")
-    ]
+    moves = [[printable(f"{item.from_} → {item.to}"), str(item.rows)] for item in found.moves]
     return Sight(
         numbers=[
-            _estimate("Answers that changed", whole, "changed", shown=percent),
-            _estimate(f"Loss of {metric}", whole, "loss", shown=form),
-            _number("Became wrong", number(whole, "broken"), count)
+            _estimate("Answers that changed", whole.changed, shown=percent),
+            _estimate(f"Loss of {metric}", whole.loss, shown=form),
+            _number("Became wrong", whole.broken, count)
             if classes
-            else _number("Counts as another answer", number(found, "moved"), significant),
-            _number("Rows", number(whole, "rows"), count),
+            else _number("Counts as another answer", found.moved, significant),
+            _number("Rows", whole.rows, count),
         ],
-        facts=_facts({f"change at quantile {k}": v for k, v in mapping(found, "sizes").items()}),
-        tables=[*groups, *_tables("What became what", ("rows",), moves), *shown],
+        facts=_facts({f"change at quantile {key}": size for key, size in found.sizes.items()}),
+        tables=[
+            *groups,
+            *_tables("What became what", ("rows",), moves),
+            *_examples(found.examples),
+        ],
     )
 
 
-def _text_audit(found: dict[str, Any], shown: list[SeenRows]) -> Sight:
-    answers = mapping(found, "answers")
+def _text_audit(found: TextAuditDetails) -> Sight:
     return Sight(
         numbers=[
-            _estimate("Greedy tokens that agree", found, "agreement", shown=percent),
-            _estimate("KL(old ‖ new) per token, nats", found, "divergence", shown=significant),
-            _estimate("Written answers that differ", answers, "changed", shown=percent),
-            _number("Prompts", number(answers, "prompts"), count),
+            _estimate("Greedy tokens that agree", found.agreement, shown=percent),
+            _estimate("KL(old ‖ new) per token, nats", found.divergence, shown=significant),
+            _estimate("Written answers that differ", found.answers.changed, shown=percent),
+            _number("Prompts", found.answers.prompts, count),
         ],
-        tables=shown,
+        tables=_examples(found.examples),
     )
 
 
-def _group(item: Any, form: Any, *, classes: bool) -> list[str]:
-    counts = [text(item, "broken"), text(item, "mended")] if classes else []
-    changed = with_interval(item, "changed", shown=percent)
-    loss = with_interval(item, "loss", shown=form)
-    return [text(item, "name"), text(item, "rows"), changed, loss, *counts]
+def _examples(found: Sequence[dict[str, Any]]) -> list[SeenRows]:
+    rows = [
+        [", ".join(f"{key} {text(item, key)}" for key in item if key not in ("x", "tokens"))]
+        for item in found
+    ]
+    return _tables("Examples", (), rows)
 
 
-def _number(label: str, value: float | None, shown: Any, note: str = "") -> BigNumber:
+def _group(item: GroupChanged, form: Format, *, classes: bool) -> list[str]:
+    counts = [text(item.broken), text(item.mended)] if classes else []
+    changed = with_interval(item.changed, shown=percent)
+    loss = with_interval(item.loss, shown=form)
+    return [printable(item.name), str(item.rows), changed, loss, *counts]
+
+
+def _number(label: str, value: float | None, shown: Format, note: str = "") -> BigNumber:
     said = "" if value is None else shown(value)
     return BigNumber(label=label, before="", value=said, note=note)
 
 
-def _estimate(label: str, section: Any, key: str, *, shown: Any) -> BigNumber:
-    whole = with_interval(section, key, shown=shown)
-    value, _, rest = whole.partition(" (")
-    known = number(section, key, "value") is not None
-    return BigNumber(
-        label=label, before="", value=value.removesuffix(", no interval") if known else "",
-        note=f"({rest}" if rest else "no interval" if known else "",
-    )  # fmt: skip
+def _estimate(label: str, found: Measured | None, *, shown: Format) -> BigNumber:
+    if found is None:
+        return BigNumber(label=label, before="", value="", note="")
+    ends = "no interval"
+    if found.low is not None and found.high is not None:
+        ends = f"({shown(found.low)} to {shown(found.high)})"
+    return BigNumber(label=label, before="", value=shown(found.value), note=ends)
 
 
-def _facts(values: dict[str, Any]) -> list[Fact]:
+def _facts(values: Mapping[str, Any]) -> list[Fact]:
     said = {key: text(values, key) for key in values}
     return [Fact(label=key.replace("_", " "), value=value) for key, value in said.items() if value]
 

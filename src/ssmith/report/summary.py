@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from ssmith.core.receipt import Receipt
+from ssmith.core.sections import Measured
 from ssmith.report.costs import Cost, read_size, read_speed
-from ssmith.report.look import flag, items, mapping, number, pair, text
+from ssmith.report.look import printable
 from ssmith.report.numbers import (
     NOT_MEASURED,
     count,
@@ -99,15 +99,19 @@ def read_summary(
 
     ``usual`` is how it stands without a verdict; ``numbers`` are its own, where it has others.
     """
-    accepted = flag(receipt.verdict, "accepted")
+    verdict = receipt.verdict
+    accepted = verdict.accepted
     badge = {True: "Accepted", False: "Refused", None: usual.badge}[accepted]
     return Summary(
-        title=text(receipt.model, "name") or "Unnamed model",
+        title=printable(receipt.model.name) or "Unnamed model",
         subtitle=_subtitle(receipt),
         badge=badge,
         tone=_tone(usual.passed if accepted is None else accepted),
-        headline=text(receipt.verdict, "headline") or usual.headline,
-        gates=[_gate(entry) for entry in items(receipt.verdict, "reasons")],
+        headline=printable(verdict.headline) or usual.headline,
+        gates=[
+            Gate(name=printable(item.gate), passed=item.passed, text=printable(item.text))
+            for item in verdict.reasons
+        ],
         numbers=numbers or usual_numbers(receipt),
     )
 
@@ -125,43 +129,37 @@ def usual_numbers(receipt: Receipt) -> list[BigNumber]:
 def removed_number(receipt: Receipt) -> BigNumber:
     """Return the share of removed states (or of the first unit the receipt names)."""
     unit = "states" if "states" in receipt.removed else next(iter(receipt.removed), "states")
-    section = mapping(receipt.removed, unit)
-    fraction, found = number(section, "fraction"), pair(section)
-    if fraction is None and found and found.before > 0:
-        fraction = 1 - found.after / found.before
+    found = receipt.removed.get(unit)
     return BigNumber(
-        label=f"{text({'unit': unit}, 'unit').capitalize()} removed",
+        label=f"{printable(unit).capitalize()} removed",
         before="",
-        value="" if fraction is None else percent(fraction),
+        value="" if found is None else percent(found.fraction),
         note=f"{count(found.before)} → {count(found.after)}" if found else "",
     )
 
 
 def quality_number(receipt: Receipt) -> BigNumber:
     """Return the quality before and after, with the interval of the difference."""
-    quality = receipt.quality
-    metric = text(quality, "metric")
-    before, after = number(quality, "before", "value"), number(quality, "after", "value")
+    quality = receipt.compared
+    metric, before, after = printable(quality.metric), quality.before, quality.after
     shown = quality_format(metric)
     return BigNumber(
         label=f"{metric[:1].upper()}{metric[1:]}" or "Quality",
-        before="" if before is None else shown(before),
-        value="" if after is None else shown(after),
-        note=difference_text(quality, metric),
+        before="" if before is None else shown(before.value),
+        value="" if after is None else shown(after.value),
+        note=difference_text(quality.difference, metric),
     )
 
 
-def difference_text(section: dict[str, Any], metric: str) -> str:
+def difference_text(found: Measured | None, metric: str) -> str:
     """Return a difference with its interval in words, empty if it was not measured."""
-    value = number(section, "difference", "value")
-    if value is None:
+    if found is None:
         return ""
     shown = difference_format(metric)
-    low, high = number(section, "difference", "low"), number(section, "difference", "high")
-    if low is None or high is None:
-        return f"{shown(value)}, no interval"
-    unit = "\u00a0points"
-    return f"{shown(value)} ({shown(low).removesuffix(unit)} to {shown(high).removesuffix(unit)})"
+    if found.low is None or found.high is None:
+        return f"{shown(found.value)}, no interval"
+    low, high = (shown(end).removesuffix("\u00a0points") for end in (found.low, found.high))
+    return f"{shown(found.value)} ({low} to {high})"
 
 
 def cost_number(label: str, cost: Cost) -> BigNumber:
@@ -172,19 +170,11 @@ def cost_number(label: str, cost: Cost) -> BigNumber:
     return BigNumber(label=label, before=cost.before, value=cost.after, note=cost.change)
 
 
-def _gate(entry: Any) -> Gate:
-    return Gate(name=text(entry, "gate"), passed=flag(entry, "passed"), text=text(entry, "text"))
-
-
 def _tone(passed: bool | None) -> str:
     return {True: "passed", False: "failed", None: "open"}[passed]
 
 
 def _subtitle(receipt: Receipt) -> str:
-    parts = [
-        text(receipt.model, "family"),
-        text(receipt.model, "task"),
-        text(receipt.data, "name"),
-        text(receipt.method, "criterion", "name"),
-    ]
-    return " · ".join(part for part in parts if part)
+    model, criterion = receipt.model, receipt.method.criterion.get("name", "")
+    parts = (model.family, model.task, receipt.data.name, criterion)
+    return " · ".join(printable(part) for part in parts if part)

@@ -12,10 +12,19 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from ssmith.core.details import CutDetails, CutLayer
 from ssmith.core.errors import PlanError
 from ssmith.core.names import unknown_name
 from ssmith.core.plan import Cut, Plan
 from ssmith.core.receipt import Receipt, versions
+from ssmith.core.sections import (
+    CutMade,
+    MethodSection,
+    ModelSection,
+    Pair,
+    SizeSection,
+    UnitRemoved,
+)
 from ssmith.core.unit import MODES, Coupling, Mode
 from ssmith.families import (
     Site,
@@ -105,54 +114,51 @@ def receipt_of(
     """
     there = sites(model)
     found = counts or {cut.unit: (cut.total, cut.kept) for cut in plan.cuts}
-    after = {"digest_after": model_digest(model)} if sizes else {}
     return Receipt(
         action="prune",
-        model={
-            "name": type(model).__name__,
-            "family": ", ".join(sorted({site.family.name for site in there.values()})),
-            "layers": len(there),
-            "digest_before": before or plan.model_digest,
-            **after,
-        },
-        method={
-            "cuts": [
-                {
-                    "unit": cut.unit,
-                    "method": cut.method,
-                    "budget": cut.budget,
-                    "semantics": cut.semantics,
-                }
+        model=ModelSection(
+            name=type(model).__name__,
+            family=", ".join(sorted({site.family.name for site in there.values()})),
+            layers=len(there),
+            digest_before=before or plan.model_digest,
+            digest_after=model_digest(model) if sizes else None,
+        ),
+        method=MethodSection(
+            cuts=tuple(
+                CutMade(
+                    unit=cut.unit, method=cut.method, budget=cut.budget, semantics=cut.semantics
+                )
                 for cut in plan.cuts
-            ],
-            "mode": mode or "each unit's own",
-        },
+            ),
+            mode=mode or "each unit's own",
+        ),
         seed=None,
         versions=versions(),
         removed={
-            unit: {"before": old, "after": new, "fraction": 1 - new / old if old else 0.0}
+            unit: UnitRemoved(before=old, after=new, fraction=1 - new / old if old else 0.0)
             for unit, (old, new) in found.items()
         },
-        size={
-            name: {"before": sizes[0][name], "after": sizes[1][name]}
-            for name in ("parameters", "tensor_bytes")
-            if sizes
-        },
+        size=SizeSection(
+            parameters=Pair.of([item["parameters"] for item in sizes]),
+            tensor_bytes=Pair.of([item["tensor_bytes"] for item in sizes]),
+        )
+        if sizes
+        else SizeSection(),
         findings=plan.findings,
-        details={
-            **plan.facts,
-            "layers": [
-                {
-                    "name": name,
-                    "unit": cut.unit,
-                    "grid": list(keep.shape),
-                    "before": keep.numel(),
-                    "after": int(keep.sum()),
-                }
+        details=CutDetails(
+            facts=plan.facts,
+            layers=tuple(
+                CutLayer(
+                    name=name,
+                    unit=cut.unit,
+                    grid=tuple(keep.shape),
+                    before=keep.numel(),
+                    after=int(keep.sum()),
+                )
                 for cut in plan.cuts
                 for name, keep in cut.keep.items()
-            ],
-        },
+            ),
+        ),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -12,6 +12,7 @@ from ssmith import api
 from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
 from ssmith.core.rows import Rows
+from ssmith.core.sections import MethodSection, ModelSection
 from ssmith.core.settings import to_mapping
 from ssmith.core.tokens import TokenWindows
 from ssmith.core.words import number_of
@@ -90,7 +91,7 @@ class Audited:
             }  # fmt: skip
         return {
             "against": against,
-            "data": str(self.receipt.data.get("sha256", "")),
+            "data": self.receipt.data.sha256,
             "rows": changed.count,
             "flips": changed.value,
             "flips_upper": changed.high,
@@ -144,17 +145,17 @@ def audit(
     progress("run both models", 1, 1)
     receipt = Receipt(
         action=ACTION,
-        model={
-            "name": f"{before} → {after}",
-            "digest_before": seen[0].digest,
-            "digest_after": seen[1].digest,
-        },
-        method={"command": list(command), "settings": to_mapping(config)},
+        model=ModelSection(
+            name=f"{before} → {after}",
+            digest_before=seen[0].digest,
+            digest_after=seen[1].digest,
+        ),
+        method=MethodSection(command=tuple(command), settings=to_mapping(config)),
         seed=config.behaviour.seed,
         versions=versions(),
-        data={**source.describe(rows), "split": split},
+        data=replace(source.describe(rows), split=split),
         findings=tuple(source.findings()),
-        details=found.as_dict(),
+        details=found.section(),
     )
     audited = Audited(behaviour=found, receipt=receipt)
     keep(receipt)

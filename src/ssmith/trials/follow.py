@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ssmith import api
+from ssmith.core.details import TrialDetails
 from ssmith.core.errors import ArtefactError
 from ssmith.core.files import write_json
 from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
+from ssmith.core.sections import MethodSection, ModelSection
 from ssmith.core.settings import read_typed, to_mapping
 from ssmith.trials.live import LiveConfig, LiveTrial
 from ssmith.trials.recording import record, refuse_unknown
@@ -42,7 +44,7 @@ def follow(
     line: str | None = None,
     command: Sequence[str] = (),
     progress: Progress = silent,
-) -> tuple[Receipt, dict[str, Any]]:
+) -> tuple[Receipt, TrialDetails]:
     """Put two models on a stream, from where an earlier run stopped.
 
     What was read and what came of it are written together, so that after a kill at any moment
@@ -86,10 +88,10 @@ def follow(
     found = trial.describe()
     receipt = Receipt(
         action=config.mode,
-        model={
-            "name": " → ".join(names), "digest_before": digests[0], "digest_after": digests[1]
-        },
-        method={"command": list(command), "settings": to_mapping(config)},
+        model=ModelSection(
+            name=" → ".join(names), digest_before=digests[0], digest_after=digests[1]
+        ),
+        method=MethodSection(command=tuple(command), settings=to_mapping(config)),
         seed=None,
         versions=versions(),
         details=found,
@@ -102,7 +104,7 @@ def follow(
     return receipt, found
 
 
-def sentence(found: dict[str, Any], config: LiveConfig) -> str:
+def sentence(found: TrialDetails, config: LiveConfig) -> str:
     """Return how things stand, in one sentence.
 
     Args:
@@ -117,25 +119,25 @@ def sentence(found: dict[str, Any], config: LiveConfig) -> str:
         "within": f"the new model loses no more than {config.tolerance:g}",
         "open": "nothing is decided yet",
         "exhausted": "the budget is used up and nothing is decided",
-    }[found["decision"]]
+    }[found.decision]
     loss = "no label yet"
-    if found["mean"] is not None:
-        low, high = found["interval"]["low"], found["interval"]["high"]
-        loss = f"loss {found['mean']:.4g} [{low:.4g}, {high:.4g}] at {found['level']:.0%}"
-    rest = f"{found['count']} {found['observed']} of {found['rows']} rows"
+    if found.mean is not None:
+        low, high = found.interval.low, found.interval.high
+        loss = f"loss {found.mean:.4g} [{low:.4g}, {high:.4g}] at {found.level:.0%}"
+    rest = f"{found.count} {found.observed} of {found.rows} rows"
     return f"{said}: {loss}, on {rest}"
 
 
-def _facts(found: dict[str, Any], against: str) -> dict[str, Any]:
-    share = found.get("disagreement")
+def _facts(found: TrialDetails, against: str) -> dict[str, Any]:
+    share = found.disagreement
     return {
         "against": against,
-        "rows": found["rows"],
-        "units": found["units"],
-        "decision": found["decision"],
-        "loss": found["mean"],
-        "loss_upper": found["interval"]["high"] if found["count"] else None,
-        **({} if share is None else {"disagreement": share["value"]}),
+        "rows": found.rows,
+        "units": found.units,
+        "decision": found.decision,
+        "loss": found.mean,
+        "loss_upper": found.interval.high if found.count else None,
+        **({} if share is None else {"disagreement": share.value}),
     }
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ssmith.core.checks import check_choice, check_integer, check_number
+from ssmith.core.details import Ends, TrialDetails
 from ssmith.core.errors import ArtefactError, DataError, InputError, UnsupportedError
 from ssmith.core.sequences import Sequences
 from ssmith.core.settings import to_mapping, typed
@@ -341,26 +342,30 @@ class LiveTrial:
     def _count(self, name: str, by: int = 1) -> None:
         self.counts[name] = self.counts.get(name, 0) + by
 
-    def describe(self) -> dict[str, Any]:
-        """Return how things stand, JSON-ready, losses in the unit of the data."""
-        scale = self.config.bound or 1.0
-        found = self.test.describe()
-        rows = self.counts.get("rows", 0)
-        known: dict[str, Any] = {
-            **found,
-            "mean": None if found["mean"] is None else found["mean"] * scale,
-            "interval": {name: value * scale for name, value in found["interval"].items()},
-            "tolerance": self.config.tolerance,
-            "observed": "units" if self.config.unit else "rows",
-            "units": len(self.units),
-            "rows": rows,
-            "counts": dict(self.counts),
-            "waiting": len(self.waiting),
-        }
+    def describe(self) -> TrialDetails:
+        """Return how things stand, losses in the unit of the data."""
+        scale, test = self.config.bound or 1.0, self.test
+        rows, share = self.counts.get("rows", 0), None
         if self.config.mode == "shadow" and rows:
-            share = wilson(self.counts.get("disagreements", 0), rows, self.config.level)
-            known["disagreement"] = share.as_dict()
-        return known
+            share = wilson(self.counts.get("disagreements", 0), rows, self.config.level).section()
+        low, high = test.interval
+        return TrialDetails(
+            decision=test.decision,
+            decided_at=test.decided_at,
+            count=test.count,
+            mean=test.mean * scale if test.count else None,
+            interval=Ends(low=low * scale, high=high * scale),
+            level=test.config.level,
+            tolerance=self.config.tolerance,
+            budget=test.config.budget,
+            method="betting, hedged (Waudby-Smith & Ramdas 2024)",
+            observed="units" if self.config.unit else "rows",
+            units=len(self.units),
+            rows=rows,
+            counts=dict(self.counts),
+            waiting=len(self.waiting),
+            disagreement=share,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return all that is needed to go on later, as plain JSON."""

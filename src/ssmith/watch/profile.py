@@ -278,6 +278,7 @@ def take(
     chosen = config or ProfileConfig()
     sample = sampled(rows, chosen.sample, chosen.seed)
     removed, left = removed_of(plan, dense)
+    about = rows.describe()
     pair = ModelPair(model=model, dense=dense, removed=removed, task=task)
     seen = look_at(pair, sample, batch_size=chosen.batch_size)
     known = range_of(sample)
@@ -286,7 +287,7 @@ def take(
         model_digest=model_digest(model),
         dense_digest=None if dense is None else model_digest(dense),
         rows=len(next(iter(readings.values()))),
-        data={k: v for k, v in rows.describe().items() if k in ("name", "sha256", "counts")},
+        data={"name": about.name, "sha256": about.sha256, "counts": about.counts},
         inputs=known,
         sketches={name: Sketch.of(values) for name, values in readings.items()},
         sites=seen.sites,

@@ -11,6 +11,7 @@ from typing import Any
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import InputError
 from ssmith.core.receipt import moment, versions
+from ssmith.core.settings import to_mapping
 from ssmith.release.adding import keep_profile
 from ssmith.release.line import Line, counted_in
 from ssmith.release.version import COUNTS, Version, short, trail_of
@@ -172,7 +173,7 @@ class Watch:
         )  # fmt: skip
         receipt = {
             "action": "watch", "line": self.line.name, "version": self.version.digest,
-            "profile": Path(self._counts).parent.name, "data": rows.describe(),
+            "profile": Path(self._counts).parent.name, "data": to_mapping(rows.describe()),
             "settings": asdict(self.config), "versions": versions(), **found.as_dict(),
         }  # fmt: skip
         watched = Watched(

@@ -98,7 +98,7 @@ def test_auto_takes_muon_where_it_was_measured_to_help():
     assert all(item.ndim == 2 for item in found[0].parameters.values())
     trained = {name for group in found for name in group.parameters}
     assert trained == set(adapters.trainable(model))
-    assert rates["dora"]["optimizer"] == "muon"
+    assert rates["dora"].optimizer == "muon"
     _, (found, _) = rates_of("initial-state")
     assert [group.optimizer for group in found] == ["adamw"]
     _, (found, _) = rates_of("lora", optimizer="adamw")

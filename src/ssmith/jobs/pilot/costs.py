@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from ssmith.artefact.tuned import lineage
 from ssmith.core.plan import PLAN
 from ssmith.core.rows import Rows
+from ssmith.core.sections import Pair, SizeSection
 from ssmith.evaluation import (
     Change,
     Memory,
@@ -39,16 +39,10 @@ class Costs:
         """Return every measured change, for the gate."""
         return collect_changes(speed=self.speed, memory=self.memory, file_bytes=self.file_bytes)
 
-    def sections(self) -> dict[str, Any]:
-        """Return the receipt's sections speed, memory and size."""
-        return {
-            "speed": self.speed.as_dict(),
-            "memory": self.memory.as_dict(),
-            "size": {
-                "bytes": dict(zip(("before", "after"), self.file_bytes, strict=True)),
-                "parameters": dict(zip(("before", "after"), self.parameters, strict=True)),
-            },
-        }
+    @property
+    def size(self) -> SizeSection:
+        """The receipt's section."""
+        return SizeSection(bytes=Pair.of(self.file_bytes), parameters=Pair.of(self.parameters))
 
 
 def tensor_bytes(place: Path) -> int:

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from ssmith import api, spine
 from ssmith.artefact.openers import check_opens
 from ssmith.core.budget import AUTO, NONE, Budget
+from ssmith.core.details import CutLayer
 from ssmith.core.errors import InputError
 from ssmith.core.pattern import Amount, Pattern, amount_as_json
 from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt
 from ssmith.core.rows import Rows
+from ssmith.core.sections import MethodSection
 from ssmith.evaluation.parity import max_difference
 from ssmith.families import LTILayer, sites
 from ssmith.families.mamba2.grouped import GroupedLayer
@@ -62,23 +64,22 @@ _KIN = {
 class Made:
     """A cut that was made.
 
-    The model is a copy; ``about`` holds sections of the receipt, and ``masked`` makes the dense
-    model with the same units masked, None where they are masked anyway.
+    The model is a copy; ``method`` says for the receipt how it was cut, and ``masked`` makes the
+    dense model with the same units masked, None where they are masked anyway.
     """
 
     model: nn.Module
     plan: Plan
     done: Receipt
-    layers: list[dict[str, Any]]
-    about: dict[str, Any]
+    layers: tuple[CutLayer, ...]
+    method: MethodSection
     masked: Callable[[], nn.Module] | None
 
     @property
     def removed(self) -> float:
         """Share of all units that is gone."""
         counts = self.done.removed.values()
-        left = sum(item["after"] for item in counts) / sum(item["before"] for item in counts)
-        return 1.0 - float(left)
+        return 1.0 - sum(item.after for item in counts) / sum(item.before for item in counts)
 
 
 @dataclass
@@ -182,17 +183,17 @@ class Cutter:
             model=model,
             plan=plan,
             done=done,
-            layers=[
+            layers=tuple(
                 _row(name, keep, scores.get(name, ()), shown=unit_named(cut.unit).listed)
                 for cut in plan.cuts
                 for name, keep in cut.keep.items()
-            ],
-            about={
-                "mode": "shrink" if whole else "mask",
-                "budget": {item.unit: amount_as_json(self._amount(sparsity)) for item in budgets},
-                "criterion": {**plan.cuts[0].method, "name": self.label(method)},
-                "refit": plan.facts.get("refit"),
-            },
+            ),
+            method=MethodSection(
+                mode="shrink" if whole else "mask",
+                budget={item.unit: amount_as_json(self._amount(sparsity)) for item in budgets},
+                criterion={**plan.cuts[0].method, "name": self.label(method)},
+                refit=plan.facts.get("refit") or {},
+            ),
             masked=masked if whole and masks else None,
         )
 
@@ -273,13 +274,13 @@ def cut_difference(model: nn.Module, plan: Plan) -> float:
     return worst
 
 
-def _row(name: str, keep: Tensor, scores: Sequence[float], *, shown: bool) -> dict[str, Any]:
+def _row(name: str, keep: Tensor, scores: Sequence[float], *, shown: bool) -> CutLayer:
     """Return what went of a layer; masks of single weights would be too many to show."""
-    return {
-        "name": name,
-        "grid": list(keep.shape),
-        "before": keep.numel(),
-        "after": int(keep.sum()),
-        "scores": list(scores),
-        "kept": keep.flatten().tolist() if shown else [],
-    }
+    return CutLayer(
+        name=name,
+        grid=tuple(keep.shape),
+        before=keep.numel(),
+        after=int(keep.sum()),
+        scores=tuple(scores),
+        kept=tuple(keep.flatten().tolist()) if shown else (),
+    )

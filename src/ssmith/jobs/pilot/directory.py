@@ -8,15 +8,17 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ssmith.core.directories import refuse_strangers, strangers_in, write_manifest
 from ssmith.core.errors import ArtefactError, OutputExistsError
 from ssmith.core.files import is_scrap, read_json, to_json, write_json
 from ssmith.core.identity import check_same_run
-from ssmith.core.settings import read_typed
+from ssmith.core.settings import read_typed, to_mapping, typed
 from ssmith.jobs.pilot.saving import MODEL
 from ssmith.report.page import PLOTS
+
+Kept = TypeVar("Kept")
 
 STAGES = "stages"
 RUN = "run"
@@ -41,7 +43,7 @@ class _Begun:
 class _Finished:
     """The file of a stage; what is in it is used only if nobody changed it."""
 
-    result: Any
+    result: dict[str, Any]
     sha256: str
 
 
@@ -91,18 +93,16 @@ class RunDirectory:
         """List all that was written, once it is: it can be checked, and replaced, from then on."""
         write_manifest(self.out)
 
-    def cached(self, stage: str, compute: Callable[[], Any]) -> Any:
+    def cached(self, stage: str, kind: type[Kept], compute: Callable[[], Kept]) -> Kept:
         """Return a stage's result, computed only if its file is not there."""
-        path = self._path(stage)
+        path, again = self._path(stage), "delete it, and --resume"
         if not path.is_file():
-            result = compute()
+            result = to_mapping(compute())
             write_json(path, {"result": result, "sha256": _digest(result)})
-        there = read_typed(_Finished, path, next_step=f"delete {path}, and --resume")
+        there = read_typed(_Finished, path, next_step=again)
         if _digest(there.result) != there.sha256:
-            raise ArtefactError(
-                f"{path} is not what this pilot wrote", next_step="delete it, and --resume"
-            )
-        return there.result
+            raise ArtefactError(f"{path} is not what this pilot wrote", next_step=again)
+        return typed(kind, there.result, where=str(path), next_step=again)
 
     def _path(self, stage: str) -> Path:
         return self.out / STAGES / f"{stage}.json"

@@ -2,13 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from ssmith.core.curve import Curve
 from ssmith.core.findings import Finding
-from ssmith.core.receipt import Receipt
-from ssmith.evaluation import Reason, Verdict
+from ssmith.core.receipt import Receipt, moment
+from ssmith.core.sections import (
+    MemorySection,
+    ParitySection,
+    QualitySection,
+    Reason,
+    SavingSection,
+    SizeSection,
+    SpeedSection,
+    Verdict,
+)
+from ssmith.jobs.pilot.config import PilotConfig
 from ssmith.jobs.pilot.cut import AUTO_WITHOUT_DATA
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What was measured of a cut and how it was judged; where nothing was cut only the verdict.
+
+    The time is when it was judged, which a run that is resumed does not change.
+    """
+
+    verdict: Verdict
+    time: str = field(default_factory=moment)
+    quality: QualitySection = field(default_factory=QualitySection)
+    parity: ParitySection = field(default_factory=ParitySection)
+    speed: SpeedSection = field(default_factory=SpeedSection)
+    memory: MemorySection = field(default_factory=MemorySection)
+    size: SizeSection = field(default_factory=SizeSection)
+    saving: SavingSection = field(default_factory=SavingSection)
+    findings: tuple[Finding, ...] = ()
+
+    def written(self, receipt: Receipt) -> Receipt:
+        """Return a receipt that says it as well."""
+        return replace(
+            receipt,
+            quality=self.quality,
+            parity=self.parity,
+            speed=self.speed,
+            memory=self.memory,
+            size=self.size,
+            saving=self.saving,
+            verdict=self.verdict,
+            findings=(*self.findings, *receipt.findings),
+            time=self.time,
+        )
 
 
 def nothing_fits(curve: Curve) -> Verdict:
@@ -24,55 +67,9 @@ def nothing_fits(curve: Curve) -> Verdict:
     )
 
 
-def make_receipt(
-    run: dict[str, Any], about: dict[str, Any], curve: Curve, sections: dict[str, Any]
-) -> Receipt:
-    """Put a pilot's receipt together.
-
-    A section that was not measured is empty; if nothing was cut there is only a verdict.
-    """
-    config = run["config"]
-    quality = sections.get("quality", {})
-    return Receipt(
-        action="pilot",
-        model={
-            **about,
-            "digest_before": run["model"]["digest"],
-            "digest_after": sections.get("digest_after"),
-        },
-        method={
-            "criterion": sections.get("criterion", {"name": config["method"]}),
-            "budget": sections.get("budget", {}),
-            "mode": sections.get("mode", "shrink"),
-            **{name: sections[name] for name in ("refit", "recovery") if sections.get(name)},
-            "max_loss": config["max_loss"],
-            "command": run["command"],
-            "config": config,
-        },
-        seed=config["seed"],
-        versions=run["versions"],
-        data=run["data"],
-        removed=sections.get("removed", {}),
-        quality=quality,
-        speed=sections.get("speed", {}),
-        memory=sections.get("memory", {}),
-        size=sections.get("size", {}),
-        parity=sections.get("parity", {}),
-        saving=sections.get("saving", {}),
-        verdict=sections["verdict"],
-        findings=(
-            *sections.get("findings", ()),
-            *curve.failed(),
-            *_without_data(config),
-        ),
-        details={"curve": curve.as_dict(), "layers": sections.get("layers", [])},
-        time=sections["time"],
-    )
-
-
-def _without_data(config: dict[str, Any]) -> list[Finding]:
+def without_data(config: PilotConfig) -> list[Finding]:
     """Say so if no method that is fitted to data could be tried."""
-    if config.get("method") != AUTO_WITHOUT_DATA:
+    if config.method != AUTO_WITHOUT_DATA:
         return []
     message = (
         "the data has no train split, so only methods that need none were tried: no State-OBS and "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from torch import nn
 
 from ssmith.core.errors import UnsupportedError
 from ssmith.core.progress import Progress
+from ssmith.core.sections import DataSection
 from ssmith.core.seeds import derive
 from ssmith.core.sequences import SequenceData
 from ssmith.core.text import Text
@@ -31,15 +31,16 @@ from ssmith.jobs.tuning.training_set import TrainingSet
 class Recovery:
     """How every cut of a pilot is recovered.
 
-    Checkpoints lie beside the stages of the pilot's directory; ``about`` are the windows of a text,
-    for the data section of a receipt.
+    Checkpoints lie beside the stages of the pilot's directory; windows of a text are ``learned``
+    and ``validated`` on, as a receipt tells them.
     """
 
     config: RecoveryConfig
     data: TrainingSet
     directory: RunDirectory
     progress: Progress
-    about: dict[str, Any] = field(default_factory=dict)
+    learned: DataSection | None = None
+    validated: DataSection | None = None
 
     def apply_(self, pruned: nn.Module, dense: nn.Module, sparsity: float) -> Recovered:
         """Recover a cut model in place."""
@@ -80,5 +81,6 @@ def recovery_of(
         data=from_windows(dense, (train, validation), how),
         directory=directory,
         progress=progress,
-        about={"recovery": train.describe(), "recovery_validation": validation.describe()},
+        learned=train.describe(),
+        validated=validation.describe(),
     )

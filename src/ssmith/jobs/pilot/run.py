@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from ssmith import api
 from ssmith.core.budget import AUTO
 from ssmith.core.curve import Curve
+from ssmith.core.details import CutDetails
 from ssmith.core.errors import InputError
 from ssmith.core.files import write_text
-from ssmith.core.findings import findings_in
 from ssmith.core.launch import refuse_processes
 from ssmith.core.progress import Progress, part_of, silent
-from ssmith.core.receipt import Receipt, moment, versions
+from ssmith.core.receipt import Receipt, versions
+from ssmith.core.sections import MethodSection, TaskQuality
 from ssmith.core.sequences import Sequences
+from ssmith.core.settings import to_mapping
 from ssmith.core.threshold import Threshold
 from ssmith.evaluation import (
     Comparison,
@@ -26,7 +27,6 @@ from ssmith.evaluation import (
     Evidence,
     OwnComparison,
     Task,
-    Verdict,
     answers_of_own,
     compare_own,
     estimate_saving,
@@ -42,7 +42,7 @@ from ssmith.jobs.pilot.costs import measure_costs
 from ssmith.jobs.pilot.cut import AUTO_WITHOUT_DATA, Cutter, Made
 from ssmith.jobs.pilot.directory import RunDirectory
 from ssmith.jobs.pilot.parity import parity_of
-from ssmith.jobs.pilot.record import make_receipt, nothing_fits
+from ssmith.jobs.pilot.record import Judged, nothing_fits, without_data
 from ssmith.jobs.pilot.recovery import recovery_of
 from ssmith.jobs.pilot.saving import MODEL, kept_words, save_cut
 from ssmith.jobs.pilot.subject import Data, Subject, open_subject
@@ -89,7 +89,7 @@ def pilot(
         progress: told after each part.
 
     Returns:
-        The receipt; ``verdict["accepted"]`` says how it went.
+        The receipt; ``verdict.accepted`` says how it went.
 
     Raises:
         SsmithError: for bad input; nothing is written then.
@@ -104,12 +104,15 @@ def pilot(
     settings = cutter.config
     subject = replace(subject, config=settings)
     recovery = recovery_of(subject, settings, directory, progress)
+    about, found, seen = subject.about(), versions(), subject.rows(cutter.calibration)
+    if recovery is not None:
+        seen = replace(seen, recovery=recovery.learned, recovery_validation=recovery.validated)
     identity = {
-        **subject.identity(cutter.calibration),
+        "model": {"name": about.name, "digest": about.digest_before},
+        "data": to_mapping(seen),
         "config": settings.as_dict(),
-        "versions": versions(),
+        "versions": found,
     }
-    identity["data"] |= {} if recovery is None else recovery.about
     # A run killed before its first file was whole has left no command: the resumed one counts.
     words = [word for word in command if word != "--resume"]
     first = directory.open(identity, words, resume=resume, overwrite=overwrite)
@@ -129,11 +132,27 @@ def pilot(
         progress=progress,
     )
     curve = sweep.run()
+    receipt = Receipt(
+        action="pilot",
+        model=about,
+        method=MethodSection(
+            criterion={"name": settings.method},
+            mode="shrink",
+            max_loss=settings.max_loss,
+            command=tuple(first),
+            config=settings.as_dict(),
+        ),
+        seed=settings.seed,
+        versions=found,
+        data=seen,
+        findings=(*curve.failed(), *without_data(settings)),
+        details=CutDetails(curve=curve),
+    )
     if curve.point is None:
-        sections = directory.cached("measured", lambda: _judged(nothing_fits(curve)))
+        refused = Judged(verdict=nothing_fits(curve))
+        receipt = directory.cached("measured", Judged, lambda: refused).written(receipt)
     else:
-        sections = _Run(sweep=sweep).cut_and_judge(curve)
-    receipt = make_receipt({**identity, "command": first}, subject.about(), curve, sections)
+        receipt = _Run(sweep=sweep).cut_and_judge(curve, receipt)
     receipt.save(directory.out / RECEIPT)
     write_report(receipt, directory.out)
     if recipe:
@@ -141,11 +160,6 @@ def pilot(
     directory.close()
     progress("report", 1, 1)
     return receipt
-
-
-def _judged(verdict: Verdict) -> dict[str, Any]:
-    """Return a verdict and when it was given, which a run that is resumed does not change."""
-    return {"verdict": verdict.as_dict(), "time": moment()}
 
 
 def _refuse_early(out: Path, model: object, data: object, config: PilotConfig) -> None:
@@ -202,8 +216,8 @@ class _Run:
     def config(self) -> PilotConfig:
         return self.sweep.cutter.config
 
-    def cut_and_judge(self, curve: Curve) -> dict[str, Any]:
-        """Cut, save, check, measure and judge; return the receipt's sections."""
+    def cut_and_judge(self, curve: Curve, receipt: Receipt) -> Receipt:
+        """Cut, save, check, measure and judge; return a receipt that says it as well."""
         sweep, out, point = self.sweep, self.sweep.directory.out, curve.point
         inner = part_of(sweep.progress, "cut", 0, 1)
         made, left, recovered = sweep.cut(
@@ -218,19 +232,25 @@ class _Run:
         digest = subject.digest or made.plan.model_digest
         save_cut(left, made, out / MODEL, name=subject.name, digest=digest)
         sweep.progress("cut", 1, 1, kept_words(made))
-        measured = sweep.directory.cached("measured", lambda: self._measured(made, left))
-        sweep.progress("compare", 1, 1, str(measured["verdict"]["headline"]))
-        return {
-            **measured,
-            **made.about,
-            "removed": made.done.removed,
-            "findings": [*made.done.findings, *findings_in(measured)],
-            "layers": made.layers,
-            "recovery": None if recovered is None else recovered.as_dict(),
-            "digest_after": model_digest(left),
-        }
+        judged = sweep.directory.cached("measured", Judged, lambda: self._judged(made, left))
+        sweep.progress("compare", 1, 1, judged.verdict.headline)
+        receipt = judged.written(receipt)
+        return replace(
+            receipt,
+            model=replace(receipt.model, digest_after=model_digest(left)),
+            method=replace(
+                made.method,
+                max_loss=receipt.method.max_loss,
+                command=receipt.method.command,
+                config=receipt.method.config,
+                recovery={} if recovered is None else recovered.as_dict(),
+            ),
+            removed=made.done.removed,
+            findings=(*made.done.findings, *receipt.findings),
+            details=replace(receipt.cut, layers=made.layers),
+        )
 
-    def _measured(self, made: Made, left: nn.Module) -> dict[str, Any]:
+    def _judged(self, made: Made, left: nn.Module) -> Judged:
         sweep, subject, config = self.sweep, self.sweep.subject, self.config
         saved = sweep.directory.out / MODEL
         parity = parity_of(made, left, saved, subject)
@@ -253,32 +273,31 @@ class _Run:
             own=own,
             copies=" ".join(item.message for item in subject.source.copies()),
         )
-        section = comparison.as_dict(split="test", own=None if own is None else own.as_dict())
-        return {
-            "quality": {
-                **section,
-                **({"recall": recall_section(recall, config.recall_length)} if recall else {}),
-                **self._tasks(left),
-            },
-            "parity": parity.as_dict(),
-            **costs.sections(),
-            "findings": [
-                item.as_dict()
-                for item in (
-                    *subject.source.findings(),
-                    *comparison.findings(),
-                    *costs.speed.findings(),
-                )
-            ],
-            "saving": estimate_saving(
+        return Judged(
+            quality=replace(
+                comparison.section(split="test"),
+                own=None if own is None else own.section(),
+                recall=recall_section(recall, config.recall_length),
+                lm_eval=self._tasks(left),
+            ),
+            parity=parity.section(),
+            speed=costs.speed.section(),
+            memory=costs.memory.section(),
+            size=costs.size,
+            findings=(
+                *subject.source.findings(),
+                *comparison.findings(),
+                *costs.speed.findings(),
+            ),
+            saving=estimate_saving(
                 config.load(),
                 per_sequence=costs.speed.per_sequence,
                 batch_size=costs.speed.batch_size,
                 path=costs.speed.path,
                 sure=costs.speed.per_batch.sure,
             ),
-            **_judged(judge(evidence, config.limits())),
-        }
+            verdict=judge(evidence, config.limits()),
+        )
 
     def _compared(self, left: nn.Module) -> tuple[Comparison, OwnComparison | None]:
         """Compare on the test split; nothing before this looks at it."""
@@ -308,15 +327,16 @@ class _Run:
         found = compare_recall(
             subject.model, left, rows, seed=config.seed, batch_size=config.batch_size
         )
-        self.sweep.progress("recall", 1, 1)
+        if found:
+            self.sweep.progress("recall", 1, 1)
         return found
 
-    def _tasks(self, left: nn.Module) -> dict[str, Any]:
+    def _tasks(self, left: nn.Module) -> tuple[TaskQuality, ...]:
         """Return what both models make of lm-eval's tasks; nothing where none is asked for."""
         harness, subject = self.config.harness(), self.sweep.subject
         if harness is None:
-            return {}
+            return ()
         tokenizer = tokenizer_for(subject.model, subject.name)
         before, after = (run_tasks(item, tokenizer, harness) for item in (subject.model, left))
         self.sweep.progress("lm-eval", 1, 1)
-        return {"lm_eval": compare_tasks(before, after, self.config.seed)}
+        return compare_tasks(before, after, self.config.seed)

@@ -22,11 +22,10 @@ def save_cut(model: nn.Module, made: Made, path: Path, *, name: str, digest: str
 
     Name and digest are of what was given: of an adapter, whose merged weights were cut, its own.
     """
-    text = f"{kept_words(made)}, by {made.about['criterion']['name']}."
+    text = f"{kept_words(made)}, by {made.method.criterion['name']}."
     # The pilot's own receipt says when: a model that is saved again has the same bytes.
-    receipt = replace(
-        made.done, time=None, model={**made.done.model, "name": name, "digest_before": digest}
-    )
+    about = replace(made.done.model, name=name, digest_before=digest)
+    receipt = replace(made.done, time=None, model=about)
     api.save(
         model,
         path,
@@ -50,6 +49,5 @@ def open_saved(path: Path, dense: nn.Module) -> nn.Module:
 def kept_words(made: Made) -> str:
     """Return how much of each unit is left, in words."""
     return ", ".join(
-        f"{facts['after']} of {facts['before']} {unit} kept"
-        for unit, facts in made.done.removed.items()
+        f"{facts.after} of {facts.before} {unit} kept" for unit, facts in made.done.removed.items()
     )

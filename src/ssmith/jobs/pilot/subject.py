@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from ssmith import families
 from ssmith.artefact import locate
 from ssmith.core.errors import InputError
 from ssmith.core.rows import Rows
+from ssmith.core.sections import DataSection, ModelSection
 from ssmith.core.sequences import SequenceData, Sequences
 from ssmith.core.text import Text
 from ssmith.core.tokens import TokenWindows
@@ -87,27 +88,27 @@ class Subject:
             return answers.task
         return "language modelling" if self.reads_text else self.task.metric.name
 
-    def about(self) -> dict[str, Any]:
-        """Return name, families, task and number of layers, for the receipt."""
+    def about(self) -> ModelSection:
+        """Return the model section of the receipt, before the cut."""
         layers = families.describe(self.model)
-        return {
-            "name": self.name,
-            "family": ", ".join(sorted({layer.family for layer in layers})),
-            "task": self.doing,
-            "layers": len(layers),
-        }
+        return ModelSection(
+            name=self.name,
+            family=", ".join(sorted({layer.family for layer in layers})),
+            task=self.doing,
+            layers=len(layers),
+            digest_before=self.digest or model_digest(self.model),
+        )
 
-    def identity(self, calibration: Rows | None) -> dict[str, Any]:
-        """Return everything the results depend on besides settings and versions."""
+    def rows(self, calibration: Rows | None) -> DataSection:
+        """Return the data section of the receipt."""
         data = self.source.describe(self.test)
-        if not isinstance(self.source.data, SequenceData):
-            data["selection"] = self.selection.describe()
-            if calibration is not None:
-                data["calibration"] = calibration.describe()
-        return {
-            "model": {"name": self.name, "digest": self.digest or model_digest(self.model)},
-            "data": data,
-        }
+        if isinstance(self.source.data, SequenceData):
+            return data
+        return replace(
+            data,
+            selection=self.selection.describe(),
+            calibration=None if calibration is None else calibration.describe(),
+        )
 
 
 def open_subject(

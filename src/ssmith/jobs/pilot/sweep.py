@@ -12,8 +12,8 @@ from torch import nn
 from ssmith.core.curve import Curve, Limit, Point, between
 from ssmith.core.errors import NumericalError, PlanError
 from ssmith.core.progress import Progress, part_of, silent
+from ssmith.core.sections import Measured
 from ssmith.core.sequences import Sequences
-from ssmith.core.settings import from_mapping, to_mapping
 from ssmith.core.threshold import Threshold
 from ssmith.evaluation import Estimate, OwnMetric, answers_of_own
 from ssmith.evaluation.gate import within_own
@@ -25,6 +25,17 @@ from ssmith.jobs.pilot.subject import Subject
 from ssmith.jobs.tuning.recovery import Recovered
 
 Measure = Callable[[Any], Estimate]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dense:
+    """The metric before any cut, on how many rows, and that of a naive answer."""
+
+    value: float
+    low: float | None
+    high: float | None
+    count: int
+    naive: Naive | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +58,9 @@ class Sweep:
         """Sweep all methods, refine and recover the best one, and choose the cut."""
         subject, config = self.subject, self.cutter.config
         metric = subject.task.metric
-        found = self.directory.cached("baseline", self._baseline)
+        found = self.directory.cached("baseline", Dense, self._baseline)
         limit = Limit(
-            dense=found["value"],
+            dense=found.value,
             higher_is_better=metric.higher_is_better,
             tolerance=self._tolerance(found),
         )
@@ -69,14 +80,14 @@ class Sweep:
             metric=metric.name,
             higher_is_better=metric.higher_is_better,
             split="selection",
-            count=found["count"],
+            count=found.count,
             counted=metric.counted,
             dense=Point(
                 sparsity=0.0,
                 removed=0.0,
-                value=found["value"],
-                low=found["low"],
-                high=found["high"],
+                value=found.value,
+                low=found.low,
+                high=found.high,
             ),
             tolerance=limit.tolerance,
             method=names[best],
@@ -99,12 +110,10 @@ class Sweep:
         left = made.model if made.masked is None else copy.deepcopy(made.model)
         return made, left, self.recovery.apply_(left, self.subject.model, sparsity)
 
-    def _tolerance(self, dense: dict[str, Any]) -> float:
+    def _tolerance(self, dense: Dense) -> float:
         """Return how much may be lost, in the metric's own unit, and say how that was read."""
-        given = dense["naive"]
-        naive = None if given is None else from_mapping(Naive, given, where="naive")
         threshold = Threshold.read(self.cutter.config.max_loss)
-        scale = scale_of(self.subject.task.metric, dense["value"], naive)
+        scale = scale_of(self.subject.task.metric, dense.value, dense.naive)
         found = threshold.loss(scale)
         self.progress("dense model", 1, 1, f"allowed: {threshold.said(scale)}")
         return found
@@ -115,17 +124,19 @@ class Sweep:
         if own is None or most is None or not isinstance(rows, Sequences):
             return ""
 
-        def value(model: nn.Module) -> float:
-            return own(*answers_of_own(model, rows, self.cutter.config.batch_size or 1))
+        def measured(model: nn.Module) -> Measured:
+            size = self.cutter.config.batch_size or 1
+            return Measured(value=own(*answers_of_own(model, rows, size)))
 
-        dense = self.directory.cached("baseline-own", lambda: value(self.subject.model))
-        passed, said = within_own(own, dense, value(left), most)
+        dense = self.directory.cached(
+            "baseline-own", Measured, lambda: measured(self.subject.model)
+        )
+        passed, said = within_own(own, dense.value, measured(left).value, most)
         return "" if passed else f"{own.name}: {said}"
 
-    def _baseline(self) -> dict[str, Any]:
+    def _baseline(self) -> Dense:
         found = self.measure(self.subject.model)
-        naive = None if found.naive is None else to_mapping(found.naive)
-        return {**found.as_dict(), "count": found.count, "naive": naive}
+        return Dense(**found.as_dict(), count=found.count, naive=found.naive)
 
     def _swept(self, sparsities: Sequence[float]) -> dict[str, list[Point]]:
         names = self.cutter.methods()
@@ -165,15 +176,15 @@ class Sweep:
     def _point(
         self, stage: str, name: str, sparsity: float, progress: Progress, *, recovered: bool = False
     ) -> Point:
-        def measured() -> dict[str, Any]:
+        def measured() -> Point:
             point = Point(sparsity=sparsity, recovered=recovered)
             try:
                 made, left, done = self.cut(name, sparsity, progress, recovered=recovered)
                 validation = {} if done is None else done.validation
                 point = replace(point, removed=made.removed, validation=validation)
                 refused = self._refused(left)
-                return to_mapping(replace(point, refused=refused, **self.measure(left).as_dict()))
+                return replace(point, refused=refused, **self.measure(left).as_dict())
             except (PlanError, NumericalError) as error:
-                return to_mapping(replace(point, why=error.what))
+                return replace(point, why=error.what)
 
-        return from_mapping(Point, self.directory.cached(stage, measured), where=stage)
+        return self.directory.cached(stage, Point, measured)

@@ -191,6 +191,6 @@ def _test(found: Estimate) -> dict[str, Any]:
         "level": found.level,
         "tokens": int(found.weight),
         "text_bytes": None if per_byte is None else int(per_byte.weight),
-        "windows": dict(found.rows),
+        "windows": {} if found.rows is None else to_mapping(found.rows),
         "paths": list(found.paths),
     }

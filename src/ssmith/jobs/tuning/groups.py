@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from ssmith.core.errors import InputError
+from ssmith.core.sections import Rate
 from ssmith.tune import adapters
-from ssmith.tune.training import Rate, RateGroup, TrainingConfig, helped_by_muon, starting_rate
+from ssmith.tune.training import RateGroup, TrainingConfig, helped_by_muon, starting_rate
 
 HEADS = ("score", "encoder", "head")
 """Children of a model that answer for a whole sequence."""
@@ -23,7 +23,7 @@ def rate_groups(
     published: str | None = None,
     *,
     steps: int,
-) -> tuple[list[RateGroup], dict[str, dict[str, Any]]]:
+) -> tuple[list[RateGroup], dict[str, Rate]]:
     """Return what an adapter trains in groups, each with its optimiser and learning rate.
 
     A group that Muon steps is split: what is no matrix in it goes to AdamW, as ``GROUP-vectors``.
@@ -38,7 +38,7 @@ def rate_groups(
             named.setdefault(inside, {})[parameter] = value
     split = _by_optimizer(named, adapters.matrices(model, name), training, published)
     _check_known(training.rates, {key: None for key, _, _, _ in split})
-    rates: dict[str, dict[str, Any]] = {}
+    rates: dict[str, Rate] = {}
     groups = []
     for key, group, optimizer, parameters in split:
         given = training.rates.get(key, training.rates.get(group, training.rate))
@@ -46,7 +46,7 @@ def rate_groups(
             rate = Rate(value=given, source="given", optimizer=optimizer)
         else:
             rate = starting_rate(group, published, optimizer=optimizer, steps=steps)
-        rates[key] = dataclasses.asdict(rate)
+        rates[key] = rate
         groups.append(
             RateGroup(name=key, parameters=parameters, rate=rate.value, optimizer=optimizer)
         )

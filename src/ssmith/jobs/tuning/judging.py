@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,11 +11,11 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from ssmith.core.progress import Progress
+from ssmith.core.sections import JudgedAnswers, Measured, Sides
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.evaluation import OwnMetric, compare_own
 from ssmith.evaluation.generation import (
     GenerationConfig,
-    Judged,
     generate,
     judge_labels,
     judge_texts,
@@ -34,11 +35,10 @@ def compare_measures(
     before: Float64[Tensor, "n k"] | None,
     names: Sequence[str],
     seed: int,
-) -> dict[str, Any]:
+) -> dict[str, Sides]:
     """Return each measure's mean with a bootstrap interval over rows, and the differences.
 
-    Tables are from `row_measures`, of the same rows. Name → ``after`` and, in pairs, ``before`` and
-    ``difference``, each with value, low, high.
+    Tables are from `row_measures`, of the same rows.
     """
     tables = [after] if before is None else [after, before]
     # Rows that are copies are measured alike.
@@ -52,26 +52,28 @@ def compare_measures(
             draws = bootstrap_ratios(sums, seed=seed, resamples=RESAMPLES)
         values = [float(item.numerator.sum()) / item.total for item in sums]
         columns = [None, None] if draws is None else [*draws.unbind(1)]
-        found[name] = {"after": _interval(values[0], columns[0])}
+        found[name] = Sides(after=_interval(values[0], columns[0]))
         if before is not None:
-            found[name]["before"] = _interval(values[1], columns[1])
             gaps = None if draws is None else draws[:, 0] - draws[:, 1]
-            found[name]["difference"] = _interval(values[0] - values[1], gaps)
+            found[name] = replace(
+                found[name],
+                before=_interval(values[1], columns[1]),
+                difference=_interval(values[0] - values[1], gaps),
+            )
     return found
 
 
-def judged_own(own: OwnMetric, said: Sequence[tuple[Tensor, Tensor]], seed: int) -> dict[str, Any]:
+def judged_own(own: OwnMetric, said: Sequence[tuple[Tensor, Tensor]], seed: int) -> Sides:
     """Return an own metric of the answers after, and where there are any, of those before."""
     after, y = said[0]
     if len(said) == 1:
-        return {"after": _interval(own(after, y), None)}
+        return Sides(after=Measured(value=own(after, y)))
     found = compare_own(own, said[1][0], after, y, seed=seed)
-    gap = {"value": found.after - found.before, "low": found.low, "high": found.high}
-    return {
-        "after": _interval(found.after, None),
-        "before": _interval(found.before, None),
-        "difference": gap,
-    }
+    return Sides(
+        after=Measured(value=found.after),
+        before=Measured(value=found.before),
+        difference=Measured(value=found.after - found.before, low=found.low, high=found.high),
+    )
 
 
 def answer(
@@ -82,7 +84,7 @@ def answer(
     progress: Progress,
     *,
     most: int | None = None,
-) -> Judged:
+) -> JudgedAnswers:
     """Write an answer to each different prompt, and judge it.
 
     Where all references together are a few short labels (at most 32, one for each prompt), answers
@@ -101,7 +103,7 @@ def answer(
     else:
         metrics = judge_texts(answers, references)
     settings = written_with(tokenizer, config)
-    return Judged(
+    return JudgedAnswers(
         count=len(answers),
         metrics=metrics,
         unparsable=unparsable,
@@ -138,8 +140,8 @@ def _labels(references: Sequence[tuple[str, ...]]) -> list[str]:
     return labels if few and all(len(texts) == 1 for texts in references) else []
 
 
-def _interval(value: float, draws: Tensor | None) -> dict[str, float | None]:
+def _interval(value: float, draws: Tensor | None) -> Measured:
     if draws is None:
-        return {"value": value, "low": None, "high": None}
+        return Measured(value=value)
     low, high = (quantile(draws, share) for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return {"value": value, "low": low, "high": high}
+    return Measured(value=value, low=low, high=high)

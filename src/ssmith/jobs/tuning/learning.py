@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ssmith.core.progress import Progress, silent
+from ssmith.core.sections import Rate
 from ssmith.jobs.tuning.groups import rate_groups
 from ssmith.jobs.tuning.training_set import TrainingSet
 from ssmith.tune import adapters
@@ -50,9 +51,7 @@ class Lesson:
         return self.training.total_steps(len(self.data.rows["train"]), count)
 
 
-def learn_(
-    model: nn.Module, name: str, lesson: Lesson
-) -> tuple[Training, dict[str, dict[str, Any]]]:
+def learn_(model: nn.Module, name: str, lesson: Lesson) -> tuple[Training, dict[str, Rate]]:
     """Train an attached adapter; return what happened, and rate and optimiser of each group."""
     left = _warm_up(model, name, lesson)
     settings = dataclasses.replace(lesson.training, steps=left, epochs=None)
@@ -85,7 +84,7 @@ def _warm_up(model: nn.Module, name: str, lesson: Lesson) -> int:
 
 def _work(
     model: nn.Module, name: str, lesson: Lesson, settings: TrainingConfig, checkpoint: Path | None
-) -> tuple[Work, dict[str, dict[str, Any]]]:
+) -> tuple[Work, dict[str, Rate]]:
     steps = settings.steps or lesson.total_steps()
     groups, rates = rate_groups(model, name, settings, lesson.published, steps=steps)
     data = lesson.data

@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from torch import nn
 
+from ssmith.core.details import MergeReport, TunedDetails
 from ssmith.core.errors import MissingExtraError
 from ssmith.core.files import to_json
 from ssmith.core.findings import Finding
 from ssmith.core.receipt import Receipt, versions
+from ssmith.core.sections import (
+    DataSection,
+    MethodSection,
+    ModelSection,
+    Rate,
+    SizeSection,
+    SpeedSection,
+    TunedQuality,
+)
 from ssmith.core.settings import to_mapping, to_yaml
 from ssmith.core.told import told_of
 from ssmith.jobs.outputs import RECEIPT, RECIPE
 from ssmith.jobs.tuning.choice import Election
 from ssmith.jobs.tuning.config import TuneConfig
 from ssmith.report.plot_training import training_plot
-from ssmith.tune.adapters import AttachReport, MergeReport
-from ssmith.tune.training import Training, looks_as_json
+from ssmith.tune.adapters import AttachReport
+from ssmith.tune.training import Training
 
 HISTORY = "history.json"
 
@@ -42,9 +51,9 @@ class Tuned:
     command: Sequence[str]
     report: AttachReport
     training: Training
-    rates: dict[str, dict[str, Any]]
-    data: dict[str, Any]
-    quality: dict[str, Any]
+    rates: dict[str, Rate]
+    data: DataSection
+    quality: TunedQuality
     choice: Election | None = None
     merged: MergeReport | None = None
     start: dict[str, str] | None = None
@@ -57,45 +66,46 @@ class Tuned:
         timed = training.tokens_per_second
         return Receipt(
             action="tune",
-            model={
-                "name": self.spec,
-                "digest_before": self.digest,
-                "parameters": report.base_parameters,
-            },
-            method={
-                "methods": list(report.methods),
-                "settings": to_mapping(self.config),
-                "rates": self.rates,
-                "command": list(self.command),
-            },
+            model=ModelSection(
+                name=self.spec,
+                digest_before=self.digest,
+                parameters=report.base_parameters,
+            ),
+            method=MethodSection(
+                methods=report.methods,
+                settings=to_mapping(self.config),
+                rates=self.rates,
+                command=tuple(self.command),
+            ),
             seed=self.config.training.seed,
             versions=versions(),
             data=self.data,
             quality=self.quality,
-            speed={"training_seconds": training.seconds, "training_tokens_per_second": timed}
-            if timed is not None
-            else {},
-            size={
-                "trained_parameters": report.parameters,
-                "stored_parameters": report.stored,
-                "share": report.share,
-            },
+            speed=SpeedSection(
+                training_seconds=None if timed is None else training.seconds,
+                training_tokens_per_second=timed,
+            ),
+            size=SizeSection(
+                trained_parameters=report.parameters,
+                stored_parameters=report.stored,
+                share=report.share,
+            ),
             findings=(
                 *self.shared,
-                *told_of(self.data.get("details", {})),
+                *told_of(self.data.details),
                 *report.findings,
             ),
-            details={
-                "adapter": report.as_dict(),
-                "choice": None if self.choice is None else to_mapping(self.choice),
-                "best_step": training.best_step,
-                "steps": training.steps,
-                "stopped_early": training.stopped_early,
-                "processes": training.processes,
-                "looks": looks_as_json(training.looks),
-                "trained_on_from": self.start,
-                "merge": None if self.merged is None else to_mapping(self.merged),
-            },
+            details=TunedDetails(
+                adapter=report.as_dict(),
+                choice=None if self.choice is None else to_mapping(self.choice),
+                best_step=training.best_step,
+                steps=training.steps,
+                stopped_early=training.stopped_early,
+                processes=training.processes,
+                looks=tuple(training.looks),
+                trained_on_from=self.start,
+                merge=self.merged,
+            ),
         )
 
     def files(self) -> dict[str, str]:
@@ -106,8 +116,8 @@ class Tuned:
             HISTORY: to_json(to_mapping(self.training)),
         }
         try:
-            looks = looks_as_json(self.training.looks)
-            plot = training_plot(self.training.losses, looks, self.training.best_step)
+            training = self.training
+            plot = training_plot(training.losses, training.looks, training.best_step)
         except MissingExtraError:
             # Their data is in the history all the same.
             return found

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from ssmith.artefact import base_digest
 from ssmith.core.checks import check_integer, check_number
 from ssmith.core.progress import Progress, silent
+from ssmith.core.sections import Rate
 from ssmith.core.sequences import SequenceData
 from ssmith.core.settings import AsDict, to_mapping
 from ssmith.core.tokens import TokenWindows
@@ -96,7 +96,7 @@ class Recovered(AsDict):
     methods: tuple[str, ...]
     choice: Election | None
     parameters: int
-    rates: dict[str, dict[str, Any]]
+    rates: dict[str, Rate]
     steps: int
     best_step: int
     validation: dict[str, dict[str, float]]

@@ -15,6 +15,7 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.launch import is_main_process
 from ssmith.core.progress import Progress, silent
 from ssmith.core.running import evaluating
+from ssmith.core.sections import JudgedAnswers, TunedQuality
 from ssmith.core.settings import to_mapping
 from ssmith.core.tokenizer import Tokenizer
 from ssmith.evaluation import OwnMetric, in_own_units
@@ -125,7 +126,7 @@ def fine_tune(
         rates=rates,
         data=job.data.about,
         shared=job.data.findings,
-        quality={"why_null": "judging did not end; the adapter is whole"},
+        quality=TunedQuality(why_null="judging did not end; the adapter is whole"),
         merged=None,
         start=None if job.start is None else job.start.as_dict(),
     )
@@ -136,7 +137,7 @@ def fine_tune(
     quality = _judge(job, config)
     if config.generation is not None and job.data.tokenizer is not None:
         written = _answers(job, job.data.tokenizer, config.generation, config.judged, progress)
-        quality["answers"] = written
+        quality = dataclasses.replace(quality, answers=written)
     merged = None
     if config.merge is not None:
         merged = adapters.merge_(job.model, NAME, hold=config.merge == HELD, batch=batch)
@@ -204,11 +205,11 @@ def _file(checkpoints: Path | None, name: str) -> Path | None:
     return None if checkpoints is None else checkpoints / name
 
 
-def _judge(job: Job, config: TuneConfig) -> dict[str, Any]:
+def _judge(job: Job, config: TuneConfig) -> TunedQuality:
     """Return the test split's measures, before and after where there was a model before."""
     rows, objective = job.data.rows.get("test"), job.data.objective
     if not rows:
-        return {"why_null": "the data has no test split"}
+        return TunedQuality(why_null="the data has no test split")
     size, seed = config.training.batch_size, config.training.seed
     before, own = None, config.own()
     said: list[tuple[Tensor, Tensor]] = []
@@ -227,7 +228,9 @@ def _judge(job: Job, config: TuneConfig) -> dict[str, Any]:
     found = compare_measures(after, before, objective.names, seed)
     if own is not None:
         found[own.said] = judged_own(own, said, seed)
-    return {"split": "test", "count": len(rows), "interval": "bootstrap over rows", **found}
+    return TunedQuality(
+        split="test", count=len(rows), interval="bootstrap over rows", measures=found
+    )
 
 
 @contextmanager
@@ -264,6 +267,5 @@ def _check_answers(job: Job, config: TuneConfig) -> None:
 
 def _answers(
     job: Job, tokenizer: Tokenizer, config: GenerationConfig, most: int | None, progress: Progress
-) -> dict[str, Any]:
-    judged = answer(job.model, _asked(job), tokenizer, config, progress, most=most)
-    return judged.as_dict()
+) -> JudgedAnswers:
+    return answer(job.model, _asked(job), tokenizer, config, progress, most=most)

@@ -13,6 +13,7 @@ from ssmith import api
 from ssmith.core.errors import DataError, InputError, UnsupportedError
 from ssmith.core.examples import Example
 from ssmith.core.findings import Finding
+from ssmith.core.sections import DataSection
 from ssmith.core.sequences import SequenceData, Task, shared_rows
 from ssmith.core.text import Text
 from ssmith.core.tokenizer import Tokenizer
@@ -47,7 +48,7 @@ class TrainingSet:
     rows: Mapping[str, Sequence[Any]]
     sha256: str
     head: HeadConfig | None = None
-    about: dict[str, Any] = field(default_factory=dict)
+    about: DataSection = field(default_factory=DataSection)
     tokenizer: Tokenizer | None = None
     findings: tuple[Finding, ...] = ()
 
@@ -145,13 +146,13 @@ def _from_text(model: nn.Module, text: Text, config: TuneConfig) -> TrainingSet:
         windows = text.windows(config.examples.length, split=name)
         rows[name] = config.examples.used(name, window_rows(windows))
     counts = {name: len(part) for name, part in rows.items()}
-    about = {
-        "name": text.name,
-        "sha256": text.sha256,
-        "source": text.source,
-        "counts": counts,
-        "details": {**text.details, "row_length": config.examples.length},
-    }
+    about = DataSection(
+        name=text.name,
+        sha256=text.sha256,
+        source=text.source,
+        counts=counts,
+        details={**text.details, "row_length": config.examples.length},
+    )
     objective = _tokens(model, config)
     return TrainingSet(objective=objective, rows=rows, about=about, sha256=text.sha256)
 

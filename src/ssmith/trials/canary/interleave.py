@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssmith.core.checks import check_integer, check_number
+from ssmith.core.details import CanaryDetails, LeakTold
 from ssmith.core.files import finite_or_none
 from ssmith.core.progress import Progress, silent
 from ssmith.core.seeds import generator
@@ -89,9 +90,10 @@ class Leak:
         told = f"{self.how}; {again}" if self.other is not None else self.how
         return f"request {self.request} after {self.done} steps {size};{other} {told}"
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {**asdict(self), "difference": finite_or_none(self.difference), "text": self.text}
+    def section(self) -> LeakTold:
+        """Return it for a receipt."""
+        difference = finite_or_none(self.difference)
+        return LeakTold(**{**vars(self), "difference": difference, "text": self.text})
 
 
 @runtime_checkable
@@ -102,8 +104,8 @@ class AnyLeak(Protocol):
     def text(self) -> str:
         """The leak in one sentence."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
+    def section(self) -> LeakTold:
+        """Return it for a receipt."""
 
 
 Found = TypeVar("Found", bound=AnyLeak)
@@ -137,10 +139,13 @@ class AnyCanary(ABC, Generic[Found]):
     def _told(self) -> str:
         """Return the headline where nothing leaked."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        leaks = [leak.as_dict() for leak in self.leaks]
-        return {**vars(self), "leaks": leaks, "passed": self.passed}
+    def section(self) -> CanaryDetails:
+        """Return it for a receipt."""
+        leaks = tuple(leak.section() for leak in self.leaks)
+        return CanaryDetails(**{**self._own(), "leaks": leaks, "passed": self.passed})
+
+    def _own(self) -> dict[str, Any]:
+        return vars(self)
 
 
 @dataclass(kw_only=True)
@@ -171,9 +176,8 @@ class CanaryRun(AnyCanary[Leak]):
             f"alone (largest difference {self.worst:.2g}, rounding may do {self.tolerance:.2g})"
         )
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {**super().as_dict(), "sizes": sorted(self.sizes)}
+    def _own(self) -> dict[str, Any]:
+        return {**vars(self), "sizes": tuple(sorted(self.sizes))}
 
 
 def interleave(

@@ -10,6 +10,7 @@ from ssmith import api
 from ssmith.core.errors import InputError
 from ssmith.core.progress import Progress, silent
 from ssmith.core.receipt import Receipt, versions
+from ssmith.core.sections import MethodSection, ModelSection
 from ssmith.core.settings import to_mapping
 from ssmith.trials.canary.interleave import CanaryConfig, CanaryRun
 from ssmith.trials.canary.local import canary_of
@@ -76,11 +77,11 @@ def run_canary(
         raise InputError("CANDIDATE is missing", next_step="name the model")
     receipt = Receipt(
         action=ACTION,
-        model={"name": name, "digest_after": digest},
-        method={"command": list(command), "settings": to_mapping(job)},
+        model=ModelSection(name=name, digest_after=digest),
+        method=MethodSection(command=tuple(command), settings=to_mapping(job)),
         seed=job.seed,
         versions=versions(),
-        details=seen.as_dict(),
+        details=seen.section(),
     )
     keep(receipt)
     if line is not None and digest is not None:

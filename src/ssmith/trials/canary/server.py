@@ -6,13 +6,13 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
-from typing import Any
 
 import torch
 
 from ssmith.core.checks import check_integer, check_number
+from ssmith.core.details import LeakTold
 from ssmith.core.errors import InputError
 from ssmith.core.progress import Progress, silent
 from ssmith.core.seeds import generator
@@ -90,9 +90,9 @@ class ServerLeak:
         again = "seen again with the two alone" if self.repeated else "not seen with the two alone"
         return f"request {self.other} leaked into request {self.request}: {said}; {again}"
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {**asdict(self), "text": self.text}
+    def section(self) -> LeakTold:
+        """Return it for a receipt."""
+        return LeakTold(**vars(self), text=self.text)
 
 
 @dataclass(kw_only=True)
@@ -120,10 +120,6 @@ class ServerCanary(AnyCanary[ServerLeak]):
             f"{self.cancelled} of them cancelled, {self.at_once} at a time: each answered as it is "
             f"alone{ties}"
         )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {**super().as_dict(), "seconds": list(self.seconds)}
 
 
 def server_canary(

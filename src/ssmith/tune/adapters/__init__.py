@@ -6,7 +6,7 @@ from ssmith.tune.adapters.auto import Auto
 from ssmith.tune.adapters.core import Core
 from ssmith.tune.adapters.initial_state import InitialState
 from ssmith.tune.adapters.lora import LoRA
-from ssmith.tune.adapters.merge import MergeReport, merge_
+from ssmith.tune.adapters.merge import merge_
 from ssmith.tune.adapters.method import NAMED, Method, WarmedMethod, by_name, methods_of
 from ssmith.tune.adapters.prefix import PrefixTuning
 from ssmith.tune.adapters.prompt import PromptTuning
@@ -34,7 +34,6 @@ __all__ = [
     "FullFineTuning",
     "InitialState",
     "LoRA",
-    "MergeReport",
     "Method",
     "Parameters",
     "PrefixTuning",

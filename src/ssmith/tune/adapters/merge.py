@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ssmith.core.details import MergeReport
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.running import evaluating
 from ssmith.families.examples import example_batch, main_output
@@ -22,22 +22,6 @@ from ssmith.tune.adapters.switch import use_
 STOCK, HELD = "stock", "ssmith"
 MERGES = (STOCK, HELD)
 """Forms of a merged model: as stock transformers reads it, or with offsets held beside weights."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MergeReport:
-    """What merging did.
-
-    ``merged`` names the base parameters that were written, ``held`` the offsets that the model
-    holds now, ``left`` the parts that stay attached, with the reason. ``difference`` is the largest
-    change of the output on a batch, ``output_size`` its largest value.
-    """
-
-    merged: tuple[str, ...]
-    held: tuple[str, ...]
-    left: dict[str, str]
-    difference: float | None
-    output_size: float | None
 
 
 @torch.no_grad()

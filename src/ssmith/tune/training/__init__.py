@@ -1,6 +1,6 @@
 """Training: one loop with exact checkpoints, for whole models, adapters and heads."""
 
-from ssmith.tune.training.checkpoint import ValidationLook, averaged, looks_as_json
+from ssmith.tune.training.checkpoint import averaged
 from ssmith.tune.training.config import FitConfig, LanguageFitConfig, TrainingConfig
 from ssmith.tune.training.loop import Training
 from ssmith.tune.training.objectives import (
@@ -12,7 +12,7 @@ from ssmith.tune.training.objectives import (
     rows_of,
 )
 from ssmith.tune.training.processes import join_processes
-from ssmith.tune.training.rates import DATA_SETS, Rate, helped_by_muon, starting_rate
+from ssmith.tune.training.rates import DATA_SETS, helped_by_muon, starting_rate
 from ssmith.tune.training.runs import Own, RateGroup, Work, fit, fit_language_, train_
 
 __all__ = [
@@ -23,18 +23,15 @@ __all__ = [
     "LanguageObjective",
     "Objective",
     "Own",
-    "Rate",
     "RateGroup",
     "Training",
     "TrainingConfig",
-    "ValidationLook",
     "Work",
     "averaged",
     "fit",
     "fit_language_",
     "helped_by_muon",
     "join_processes",
-    "looks_as_json",
     "row_answers",
     "row_measures",
     "rows_of",

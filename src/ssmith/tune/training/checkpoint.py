@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ssmith.core.details import ValidationLook
 from ssmith.core.errors import ArtefactError, OutputExistsError
 from ssmith.core.files import parse_json, write_bytes, write_json
 from ssmith.core.identity import check_same_run
@@ -21,19 +22,6 @@ from ssmith.core.settings import to_mapping, typed
 AGAIN = "choose another file, or delete it to start again"
 _GROUPS = ("weights", "best", "moments")
 _LOSSES = "losses"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ValidationLook:
-    """A look at the validation split.
-
-    ``train_loss`` is the mean since the look before; larger scores are better.
-    """
-
-    step: int
-    train_loss: float
-    validation: dict[str, float]
-    score: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +79,7 @@ def write_curve(path: Path, content: Checkpoint) -> None:
     """Write the curve beside a checkpoint, which a killed run may not have got to."""
     curve = {
         "train": averaged(content.losses.tolist()),
-        "validation": looks_as_json(content.facts.looks),
+        "validation": [to_mapping(look) for look in content.facts.looks],
     }
     write_json(curve_of(path), {"steps_done": len(content.losses), **curve})
 
@@ -153,11 +141,6 @@ def read_checkpoint(
         if found != expected and (found or group == "weights"):
             raise ArtefactError(f"{path} is not a checkpoint of this model", next_step=AGAIN)
     return Checkpoint(losses=losses, **groups, facts=facts)
-
-
-def looks_as_json(looks: Sequence[ValidationLook]) -> list[dict[str, Any]]:
-    """Return looks as JSON holds them."""
-    return [to_mapping(look) for look in looks]
 
 
 def averaged(losses: Sequence[float], points: int = 200) -> list[dict[str, float]]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ssmith.core.details import ValidationLook
 from ssmith.core.errors import NumericalError
 from ssmith.core.identity import as_json
 from ssmith.core.progress import Progress, silent
@@ -20,7 +21,6 @@ from ssmith.tune.training.batches import Batches
 from ssmith.tune.training.checkpoint import (
     Checkpoint,
     Facts,
-    ValidationLook,
     read_checkpoint,
     write_checkpoint,
     write_curve,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ssmith.core.errors import InputError
+from ssmith.core.sections import Rate
 
 _COLUMNS = ("state-offset-h", "state-offset-y", "initial-state", "lora", "additional-scan")
 _PUBLISHED: dict[str, tuple[float, float, float, float, float]] = {
@@ -31,15 +30,6 @@ _MEASURED = {
 _HELPED = ("lora", "dora", "state-offset-h")
 _STEADY = 1000
 DATA_SETS = tuple(_PUBLISHED)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rate:
-    """A peak learning rate of an optimiser, and where it comes from, in words."""
-
-    value: float
-    source: str
-    optimizer: str = "adamw"
 
 
 def starting_rate(
