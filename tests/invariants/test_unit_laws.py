@@ -59,13 +59,13 @@ def test_every_family_has_its_units():
     assert found["mamba2"] == {"state", "head", "head_dim"}
     attends = hybrid | {"kv_group"}
     assert all(attends == found[name] for name in ("bamba", "falcon_h1", "nemotron_h"))
-    assert found["granitemoehybrid"] == attends | {"expert"}
-    assert found["nemotron_h with experts"] == attends | {"expert"}
+    assert found["granitemoehybrid"] == attends | {"expert", "expert_neuron"}
+    assert found["nemotron_h with experts"] == attends | {"expert", "expert_neuron"}
     assert found["zamba2"] == hybrid
     # The block that holds its neurons stands in several places.
     assert found["zamba"] == {"state", "head"}
     assert found["mamba"] == found["falcon_mamba"] == {"state", "channel"}
-    assert found["jamba"] == {"state", "channel", "kv_group", "neuron", "expert"}
+    assert found["jamba"] == {"state", "channel", "kv_group", "neuron", "expert", "expert_neuron"}
 
 
 @pytest.mark.parametrize(("name", "unit"), CASES)
@@ -98,9 +98,10 @@ def test_permuted_units_are_the_same_layer(name, unit):
         for item in coupling.slices:
             owner, _, last = item.parameter.rpartition(".")
             value = getattr(site.module.get_submodule(owner), last)
-            index = torch.arange(value.shape[item.dim])
+            lines = item.lines(value.data)
+            index = torch.arange(len(lines))
             index[item.places(units).flatten()] = item.places(order.flatten()).flatten()
-            value.data = value.data.index_select(item.dim, index)
+            value.data = item.laid(lines[index], len(value)).contiguous()
             moved += int((index != torch.arange(len(index))).sum())
     assert moved
     torch.testing.assert_close(logits(model), before, rtol=0, atol=1e-11)

@@ -10,6 +10,7 @@ import ssmith as sm
 from helpers.every_unit import build
 from helpers.selective import windows_of
 from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.files import read_json
 from ssmith.families import sites
 from ssmith.families.hf.double import in_double
 
@@ -113,6 +114,85 @@ def forget_(router, gone):
             functional.linear = usual
 
     router.forward = forward
+
+
+def neurons_by_hand(layer, router, tokens):
+    """Return by expert what its neurons are for each token sent to it, times what that counts."""
+    _, weights, chosen = router(tokens)
+    latent = getattr(layer, "fc1_latent_proj", None)
+    given = [[] for _ in range(router.num_experts)]
+    for token, own, into in zip(tokens, weights, chosen, strict=True):
+        inner = token if latent is None else latent(token)
+        for g, number in zip(own, into.tolist(), strict=True):
+            if hasattr(layer.experts, "gate_up_proj"):
+                gate, up = (layer.experts.gate_up_proj[number] @ inner).chunk(2)
+                given[number].append(g * functional.silu(gate) * up)
+            else:
+                given[number].append(g * (layer.experts.up_proj[number] @ inner).relu() ** 2)
+    empty = tokens.new_zeros(0, layer.experts.down_proj.shape[2])
+    return [torch.stack(item) if item else empty for item in given]
+
+
+@pytest.mark.parametrize("method", ["obs", "output-energy"])
+@pytest.mark.parametrize("name", MODELS)
+def test_each_expert_loses_the_neurons_that_its_own_tokens_miss_least(name, method, rows):
+    dense = build(name)
+    with torch.no_grad():
+        place, layer, router, tokens = first_layer(dense, rows)
+        neurons = neurons_by_hand(layer, router, tokens)
+    budget = sm.Budget("expert_neuron", 1 / layer.experts.down_proj.shape[2], method=method)
+    plan = sm.plan(dense, budget, rows)
+    keep = plan.cuts[0].keep[place]
+    assert keep.sum(1).tolist() == [keep.shape[1] - 1] * len(keep)
+    small = copy.deepcopy(dense)
+    sm.prune_(small, plan)
+    made = small.get_submodule(place).experts.down_proj
+    for number, f in enumerate(neurons):
+        if not len(f):
+            continue
+        W, gram = layer.experts.down_proj[number], f.mT @ f
+        ridge = 1e-3 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+        energy = gram.diagonal() * W.square().sum(0)
+        costs = W.square().sum(0) / torch.linalg.inv(gram + ridge).diagonal()
+        gone = int((~keep[number]).nonzero())
+        assert gone == int((costs if method == "obs" else energy).argmin())
+        stays = keep[number]
+        fitted = W[:, stays]
+        if method == "obs":
+            own = (gram + ridge)[stays][:, stays]
+            fitted = torch.linalg.solve(own, (gram + ridge)[stays] @ W.mT).mT
+        # transformers rounds norms and routers of a float64 model to float32.
+        torch.testing.assert_close(made[number], fitted, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["granitemoehybrid", "nemotron_h with experts", "jamba"])
+def test_stock_code_opens_experts_of_fewer_neurons_where_its_configuration_says_them(
+    name, rows, tmp_path
+):
+    model = build(name, torch.float32)
+    plan = sm.plan(model, sm.Budget("expert_neuron", 0.5), rows)
+    sm.prune_(model, plan)
+    sm.save(model, tmp_path / "small", parent=plan.model_digest)
+    said = read_json(tmp_path / "small" / "ssmith.json")["portable"]
+    # Layers of Jamba without experts read the same width.
+    assert said.startswith("no; " if name == "jamba" else "yes")
+    opened = [sm.load(tmp_path / "small")]
+    if said.startswith("yes"):
+        opened.append(type(model).from_pretrained(tmp_path / "small"))
+    ids = rows.batch(range(4)).inputs.ids
+    for again in opened:
+        again.config._experts_implementation = "eager"
+        with torch.no_grad():
+            out = [item.eval()(input_ids=ids, use_cache=False).logits for item in (model, again)]
+        assert torch.equal(*out)
+
+
+def test_methods_that_neurons_of_experts_have_no_meaning_for_are_refused(rows):
+    model = build("granitemoehybrid")
+    with pytest.raises(InputError, match="method minitron for neurons of experts"):
+        sm.plan(model, sm.Budget("expert_neuron", 0.5, method="minitron"), rows)
+    with pytest.raises(InputError, match="none"):
+        sm.plan(model, sm.Budget("expert_neuron", 0.01), rows)
 
 
 def test_padding_is_sent_nowhere():

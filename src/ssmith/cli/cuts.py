@@ -30,6 +30,7 @@ _OTHER_WORDS = {
     "mamba_head_dim": "head_dim", "neurons": "neuron", "intermediate_size": "neuron",
     "ffn_hidden_size": "neuron", "channels": "channel", "kv_groups": "kv_group",
     "experts": "expert", "num_experts": "expert", "num_local_experts": "expert",
+    "expert_neurons": "expert_neuron", "moe_intermediate_size": "expert_neuron",
 }  # fmt: skip
 
 

@@ -19,7 +19,9 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 class Slice:
     """A stretch of one tensor that belongs to a unit.
 
-    Unit ``i`` of block ``r`` owns the indices ``start + r·step + i·stride + [0, width)``.
+    Unit ``i`` of block ``r`` owns the indices ``start + r·step + i·stride + [0, width)``. Where the
+    first axis counts slabs that each hold units of their own (experts), the indices of all slabs
+    are counted one after the other, and unit ``i`` lies in slab ``i // each``.
 
     Args:
         parameter: dotted name of the parameter or buffer, from the site: ``"x_proj.weight"``.
@@ -30,6 +32,8 @@ class Slice:
         stride: from one unit to the next; ``width`` if None.
         repeat: equal blocks that each hold every unit (one per group).
         step: from one such block to the next.
+        each: units in every slab of the first axis; 0 where all units share all of it.
+        span: indices along ``dim`` in a slab.
         silent: value under a mask; None where a mask leaves it alone.
     """
 
@@ -40,6 +44,8 @@ class Slice:
     stride: int | None = None
     repeat: int = 1
     step: int = 0
+    each: int = 0
+    span: int = 0
     silent: float | None = None
 
     def places(self, units: Int64[Tensor, "u"]) -> Int64[Tensor, "u w"]:
@@ -47,14 +53,32 @@ class Slice:
         stride = self.width if self.stride is None else self.stride
         blocks = (torch.arange(self.repeat) * self.step)[:, None]
         within = (blocks + torch.arange(self.width)).flatten()
+        if self.each:
+            slab, inner = units // self.each * self.span, units % self.each
+            return self.start + slab[:, None] + inner[:, None] * stride + within
         return self.start + units[:, None] * stride + within
+
+    def lines(self, value: Tensor) -> Tensor:
+        """Return a tensor with what units own of it, of all slabs, along its first axis."""
+        if self.dim is None:
+            raise NotImplementedError(f"every element of {self.parameter} is a unit of its own")
+        return value.movedim(self.dim, 1).flatten(0, 1) if self.each else value.movedim(self.dim, 0)
+
+    def laid(self, lines: Tensor, slabs: int) -> Tensor:
+        """Return a tensor as it was before `lines`."""
+        if self.dim is None:
+            raise NotImplementedError(f"every element of {self.parameter} is a unit of its own")
+        if self.each:
+            whole: Tensor = lines.unflatten(0, (slabs, -1))
+            return whole.movedim(1, self.dim)
+        return lines.movedim(0, self.dim)
 
     def removed(self, keep: Bool[Tensor, "u"], length: int) -> Bool[Tensor, "i"]:
         """Return which indices along ``dim`` belong to units that go.
 
         Args:
             keep: True = the unit stays.
-            length: of the axis.
+            length: of the axis, in all slabs together.
 
         Returns:
             True = goes.

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
 from ssmith.core.errors import PlanError, UnsupportedError
-from ssmith.core.unit import Coupling, Renorm
+from ssmith.core.unit import Coupling, Renorm, Slice
 from ssmith.families.masks import (
     apply_mask_,
     fill_of,
@@ -78,9 +78,10 @@ def mask_(
         if item.dim is None:
             free = keep.reshape(value.shape).to(place_of_mask(value))
         else:
-            line = ~item.removed(flat, value.shape[item.dim]).to(place_of_mask(value))
-            shape = [-1 if axis == item.dim else 1 for axis in range(value.ndim)]
-            free = line.view(shape).expand_as(value)
+            lines = item.lines(value)
+            line = ~item.removed(flat, len(lines)).to(place_of_mask(value))
+            free = line.view(-1, *[1] * (lines.ndim - 1)).expand(lines.shape)
+            free = item.laid(free, value.shape[0])
         apply_mask_(site, item.parameter, free, item.silent if fill is None else fill)
     for renorm in coupling.renorms:
         rescale_norm_(site.get_submodule(renorm.norm), renorm, share)
@@ -99,7 +100,8 @@ def present(site: nn.Module, coupling: Coupling) -> Bool[Tensor, "..."]:
         mask = mask_of(owner, name).cpu()
         if item.dim is None:
             return mask.view(coupling.grid).clone()
-        line = mask.movedim(item.dim, 0).reshape(mask.shape[item.dim], -1).any(1)
+        lines = item.lines(mask)
+        line = lines.reshape(len(lines), -1).any(1)
         free |= line[item.places(units)].any(1)
     # A unit that no mask can silence is there.
     silenced = any(item.silent is not None for item in coupling.slices)
@@ -120,6 +122,13 @@ def spread(
     axes = _axes(coupling, parameter)
     full = like.detach().clone()
     flat = keep.reshape(-1)
+    slabs = [item for item in coupling.of(parameter) if item.each]
+    if slabs:
+        (item,) = slabs
+        lines = item.lines(full).clone()
+        stays = coupling.stays(parameter, axes[0], flat.cpu(), len(lines))
+        lines[stays.to(lines.device)] = item.lines(cut.to(full))
+        return item.laid(lines, len(full)).contiguous()
     if not axes:
         lead = full.shape[: coupling.of(parameter)[0].start].numel()
         rows = full.view(lead, coupling.count, -1)
@@ -153,7 +162,10 @@ def weigh(site: nn.Module, coupling: Coupling, removed: int) -> dict[str, int]:
         value: Tensor = getattr(owner, name)
         left, axes = list(value.shape), _axes(coupling, parameter)
         for axis in axes:
-            left[axis] = len(coupling.stays(parameter, axis, keep.flatten(), left[axis]))
+            item = _of_axis(coupling, parameter, axis)
+            lines = item.lines(value)
+            stays = coupling.stays(parameter, axis, keep.flatten(), len(lines))
+            left[axis] = len(stays) // (len(lines) // left[axis])
         gone = value.numel() - torch.Size(left).numel()
         if not axes:
             gone = value.numel() // coupling.count * int((~keep).sum())
@@ -221,6 +233,11 @@ def _axes(coupling: Coupling, parameter: str) -> list[int]:
     return sorted(axes)
 
 
+def _of_axis(coupling: Coupling, parameter: str, axis: int) -> Slice:
+    """Return one of the slices of a parameter along an axis: all of them lie in slabs alike."""
+    return next(item for item in coupling.of(parameter) if item.dim == axis)
+
+
 def _cut_parameter_(
     site: nn.Module, coupling: Coupling, parameter: str, flat: Bool[Tensor, "u"]
 ) -> None:
@@ -230,9 +247,11 @@ def _cut_parameter_(
     mask = mask_of(owner, name) if is_masked(owner, name) else None
     value = old.detach()
     for axis in _axes(coupling, parameter):
-        stays = coupling.stays(parameter, axis, flat, value.shape[axis])
-        value = value.index_select(axis, stays.to(value.device))
-        mask = None if mask is None else mask.index_select(axis, stays.to(mask.device))
+        item, slabs = _of_axis(coupling, parameter, axis), value.shape[0]
+        stays = coupling.stays(parameter, axis, flat, len(item.lines(value)))
+        value = item.laid(item.lines(value).index_select(0, stays.to(value.device)), slabs)
+        if mask is not None:
+            mask = item.laid(item.lines(mask).index_select(0, stays.to(mask.device)), slabs)
     value = value.contiguous()
     if isinstance(old, nn.Parameter):
         value = nn.Parameter(value, requires_grad=old.requires_grad)

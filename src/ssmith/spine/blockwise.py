@@ -94,4 +94,8 @@ def _sizes(site: Site, budget: Budget, view: Any) -> PassSizes:
     names = [item.output for item in site.couplings if item.unit == budget.unit and item.output]
     maps: list[Any] = [site.module.get_submodule(name) for name in names]
     e = max((part.weight.shape[1] for part in maps), default=0)
+    if not names:
+        table = site.coupling(budget.unit)
+        e = table.count // table.per_block
+        return PassSizes(e=e, n=0, summed=table.per_block * e * e)
     return PassSizes(e=e, n=0, summed=e * e)

@@ -27,6 +27,7 @@ from ssmith.spine.across import Across, no_such_unit, sites_with
 from ssmith.spine.blockwise import check_by_block
 from ssmith.spine.choice import SELECTIVE, choose
 from ssmith.spine.depth import BLOCK, plan_blocks
+from ssmith.spine.expert_neurons import choose_neuron_cut, plan_expert_neurons
 from ssmith.spine.experts import choose_expert_cut, plan_experts
 from ssmith.spine.grouped import OF_GROUPS, choose_cut, plan_grouped
 from ssmith.spine.layered import LayerCut
@@ -40,11 +41,11 @@ from ssmith.surgery import prune_
 from ssmith.units import unit_named
 
 LTI, MIXER, GROUPED = "lti", "selective", "grouped"
-OUTPUT, EXPERT, TABLE = "output", "expert", "table"
+OUTPUT, EXPERT, INNER, TABLE = "output", "expert", "expert_neuron", "table"
 """Which planner knows a unit of a layer; blocks have one of their own."""
 _MEASURED: dict[str, tuple[Callable[[Budget], LayerCut[Any]], Callable[..., Plan]]] = {
     GROUPED: (choose_cut, plan_grouped), OUTPUT: (choose_output_cut, plan_outputs),
-    EXPERT: (choose_expert_cut, plan_experts),
+    EXPERT: (choose_expert_cut, plan_experts), INNER: (choose_neuron_cut, plan_expert_neurons),
 }  # fmt: skip
 """What a budget is read as, and who meets it, where tables alone are a baseline."""
 
@@ -222,7 +223,7 @@ def _kind(site: Site, budget: Budget) -> str:
     if isinstance(view, GroupedLayer) and budget.unit in OF_GROUPS:
         return GROUPED
     if isinstance(view, ExpertLayer):
-        return EXPERT
+        return EXPERT if budget.unit == EXPERT else INNER
     read = any(item.output for item in site.couplings if item.unit == budget.unit)
     return OUTPUT if read else TABLE
 

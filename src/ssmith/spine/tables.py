@@ -116,7 +116,8 @@ def _magnitude(module: nn.Module, table: Coupling) -> Float64[Tensor, "u"]:
         value: Tensor = getattr(module.get_submodule(path), last).detach().double().cpu()
         if item.dim is None or last in ("A_log", "state_mask"):
             continue
-        rows = value.square().movedim(item.dim, 0).reshape(value.shape[item.dim], -1).mean(1)
+        lines = item.lines(value.square())
+        rows = lines.reshape(len(lines), -1).mean(1)
         owned = rows[item.places(units)]
         total += owned.sum(1) / rows.mean().clamp(min=1e-300)
         count += owned.shape[1]

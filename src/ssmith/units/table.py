@@ -72,6 +72,11 @@ UNITS: Mapping[str, Unit] = {
             modes=("shrink",),
         ),
         Unit(
+            name="expert_neuron",
+            plural="neurons of experts",
+            about="one hidden neuron of one expert of a mixture",
+        ),
+        Unit(
             name="kv_group",
             plural="attention groups",
             about="a key-value head of attention with the query heads that read it",

@@ -18,7 +18,7 @@ from ssmith.jobs.measuring import MeasuringConfig
 from ssmith.jobs.source import RowsConfig
 from ssmith.jobs.tuning.recovery import RecoveryConfig
 
-BESIDE = ("neuron", "kv_group", "head", "head_dim", "expert")
+BESIDE = ("neuron", "kv_group", "head", "head_dim", "expert", "expert_neuron")
 """Units of hybrids that methods with data know."""
 UNITS = ("state", "entry", "weight", *BESIDE)
 _LENGTH, _WINDOWS = 1024, 64
@@ -46,8 +46,8 @@ class PilotConfig(AsDict, RecallConfig, MeasuringConfig):
 
     Args:
         units: what is cut: ``state``, ``entry`` (of A_log), ``weight`` (of projections), of hybrids
-            ``neuron``, ``kv_group``, ``head``, ``head_dim`` or ``expert``; or entries and weights
-            together, the same share of both.
+            ``neuron``, ``kv_group``, ``head``, ``head_dim``, ``expert`` or ``expert_neuron``; or
+            entries and weights together, the same share of both.
         method: what cuts: a criterion by name (see `ssmith list`), or ``"auto"``: the best known
             for selective layers, and for S5 and S4D the best on the selection split of State-OBS,
             balanced truncation, AIRE and LAST (``"auto-data-free"``: of AIRE and LAST alone, which
