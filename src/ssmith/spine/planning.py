@@ -223,7 +223,8 @@ def _kind(site: Site, budget: Budget) -> str:
     if isinstance(view, GroupedLayer) and budget.unit in OF_GROUPS:
         return GROUPED
     if isinstance(view, ExpertLayer):
-        return EXPERT if budget.unit == EXPERT else INNER
+        inside = any(item.each for item in site.coupling(budget.unit).slices)
+        return INNER if inside else EXPERT
     read = any(item.output for item in site.couplings if item.unit == budget.unit)
     return OUTPUT if read else TABLE
 
