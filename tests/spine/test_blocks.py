@@ -12,7 +12,7 @@ from helpers.every_unit import build
 from helpers.plans import pruned
 from helpers.tiny_hybrids import tiny_hybrid
 from helpers.tiny_mamba import tiny
-from ssmith.artefact import load, save
+from ssmith.artefact import load, portable, save
 from ssmith.calibrate import PassConfig
 from ssmith.core.budget import Budget
 from ssmith.core.errors import ArtefactError, InputError, UnsupportedError
@@ -117,6 +117,7 @@ def test_blocks_of_several_classes_go_where_stock_can_say_it(name, compensate, t
     if name == "zamba2":
         assert not any("Hybrid" in kinds[place].__name__ for place in gone)
     path = save(model, tmp_path / "small", parent=plan.model_digest)
+    assert portable(dense, plan)[1].startswith("yes")
     assert read_json(path / "ssmith.json")["portable"].startswith("yes")
     stock = type(model).from_pretrained(path)
     for again in (stock, load(path)):

@@ -46,7 +46,7 @@ def portable(model: nn.Module, plan: Plan, mode: Mode | None = None) -> tuple[nn
     if not is_language_model(model):
         return model, of_other(model)
     trial = without_weights(model)
-    before, norms = stock_configs(trial), []
+    before, norms, known = stock_configs(trial), [], set(model.state_dict())
     for cut in plan.cuts:
         for name, keep in cut.keep.items():
             site = _owner(trial, name)
@@ -57,10 +57,10 @@ def portable(model: nn.Module, plan: Plan, mode: Mode | None = None) -> tuple[nn
                 norms.append(f"{site.name}.{coupling.renorms[0].norm}")
             if isinstance(site.module, nn.ModuleList | nn.Sequential):
                 sync_depth_(trial, keep)
-                before = stock_configs(trial)
+                before, known = stock_configs(trial), set(trial.state_dict())
     sync_config_(trial, before)
     made = set(plan.values) | set(trial.state_dict())
-    added = sorted(made - set(model.state_dict()))
+    added = sorted(made - known)
     return trial, by_trial(trial, sites_in(trial), added, norms)[1]
 
 
