@@ -211,7 +211,7 @@ def test_a_pilot_of_an_adapter_cuts_what_it_makes_of_its_base(tmp_path, ssmith, 
     assert all(torch.equal(value, own[name]) for name, value in merged.state_dict().items())
     assert own.keys() == merged.state_dict().keys()
     # It is the adapter that the result was made from.
-    assert subject.identity(None)["model"]["digest"] == api.inspect(api.load("A")).digest
+    assert subject.about().digest_before == api.inspect(api.load("A")).digest
     few = ("--at", "0.5", "--baselines", "random", "--samples", "4", "--speed-seconds", "0.001")
     pilot = ("pilot", "A", "--data", "data.npz", "--max-loss", "99 points", *few)
     assert ssmith(*pilot, "--out", "P").code in (0, 1)

@@ -92,7 +92,7 @@ def test_perplexity_and_bits_are_ratios_of_sums():
     assert found.low < found.value < found.high
     for part in ("noise", "split test", "4 rows of 30", "stride 30", f"{tokens} counted"):
         assert part in str(found)
-    assert found.rows["details"]["stride"] == 30
+    assert found.rows.details["stride"] == 30
     assert any("scan" in path for path in found.paths)
 
 

@@ -49,7 +49,7 @@ def test_a_recovered_cut_is_proven_and_judged_like_any_other(start, shelf, tmp_p
     assert found.digest == receipt.model.digest_after
     assert sum(map(int, loaded.config.states)) == receipt.removed["state"].after
     assert receipt.parity.passed
-    assert {"shrunk_vs_masked", "step_vs_scan", "saved_vs_loaded"} <= set(receipt.parity)
+    assert {"shrunk_vs_masked", "step_vs_scan", "saved_vs_loaded"} <= set(receipt.parity.worst)
     part = api.load_data(shelf / "data.npz", loaded).split("test")
     assert receipt.quality.after.value == api.evaluate(loaded, part).value
     assert receipt.method.recovery["held"] == []

@@ -95,5 +95,5 @@ def test_a_pruned_sequence_model_learns_from_the_answers_of_the_dense_one(place)
 def test_a_pruned_language_model_learns_from_a_dense_one_with_a_head(place):
     fine_tune("mamba", config(["state-offset-y"], "labels.jsonl"), out=place / "teacher")
     done = fine_tune("mamba", config(["state-offset-y"], "labels.jsonl", teacher="teacher"))
-    assert set(done.receipt.quality) >= {"loss", "divergence", "accuracy"}
+    assert set(done.quality.measures) >= {"loss", "divergence", "accuracy"}
     assert done.training.looks[-1].validation["divergence"] >= 0
