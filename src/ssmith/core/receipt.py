@@ -117,7 +117,11 @@ class Receipt:
             content = {"time": None, **content, "receipt_version": RECEIPT_VERSION}
         names = {item.name for item in fields(cls)}
         if not isinstance(content, dict) or set(content) != names | {"receipt_version"}:
-            raise ArtefactError(_not_one(content, names, where), next_step=_RESTORE)
+            raise ArtefactError(
+                _not_one(content, names, where),
+                allowed="the receipt.json of a result",
+                next_step="give that, or restore it from its source",
+            )
         if content["receipt_version"] != RECEIPT_VERSION:
             raise ArtefactError(
                 f"{where}: receipt_version is {content['receipt_version']!r}",
