@@ -60,8 +60,22 @@ def written(receipt, directory):
     return write_report(receipt, directory).read_text(encoding="utf-8")
 
 
-def test_nothing_is_loaded_from_elsewhere(receipt, tmp_path):
-    source = written(receipt, tmp_path)
+@pytest.fixture(scope="module")
+def source_of(tmp_path_factory):
+    """The page of a receipt, drawn once for all tests that do no more than read it."""
+    known = {}
+
+    def source(receipt):
+        key = json.dumps(receipt.as_dict(), sort_keys=True)
+        if key not in known:
+            known[key] = written(receipt, tmp_path_factory.mktemp("page"))
+        return known[key]
+
+    return source
+
+
+def test_nothing_is_loaded_from_elsewhere(receipt, source_of):
+    source = source_of(receipt)
     assert not re.search(r"https?://|//\w+\.\w+|@import|@font-face|url\((?!#)", source)
     loads = [
         (tag, value)
@@ -73,32 +87,29 @@ def test_nothing_is_loaded_from_elsewhere(receipt, tmp_path):
     assert "<script" not in source
 
 
-def test_tags_balance_and_ids_are_unique(receipt, tmp_path):
-    page = Page(written(receipt, tmp_path))
+def test_tags_balance_and_ids_are_unique(receipt, source_of):
+    source = source_of(receipt)
+    page = Page(source)
     assert len(page.ids) == len(set(page.ids))
-    references = set(
-        re.findall(r'(?:href="#|url\(#)([^")]+)', (tmp_path / "report.html").read_text())
-    )
+    references = set(re.findall(r'(?:href="#|url\(#)([^")]+)', source))
     assert references <= set(page.ids)
     assert sum(tag == "h1" for tag, _ in page.tags) == 1
 
 
-def test_every_section_is_there(receipt, tmp_path):
-    page = Page(written(receipt, tmp_path))
+def test_every_section_is_there(receipt, source_of):
+    page = Page(source_of(receipt))
     assert [name for name in SECTIONS if name not in page.ids] == []
     assert {"findings", "provenance"} <= set(page.ids)
 
 
-def test_every_plot_says_what_it_shows(accepted, tmp_path):
-    plots = [
-        attributes for tag, attributes in Page(written(accepted, tmp_path)).tags if tag == "svg"
-    ]
+def test_every_plot_says_what_it_shows(accepted, source_of):
+    plots = [attributes for tag, attributes in Page(source_of(accepted)).tags if tag == "svg"]
     assert len(plots) == 3 + 4 + 1 + 1
     assert all(plot["role"] == "img" and len(plot["aria-label"]) > 20 for plot in plots)
 
 
-def test_the_first_screen(accepted, tmp_path):
-    said = Page(written(accepted, tmp_path)).text.replace("\u00a0", " ")
+def test_the_first_screen(accepted, source_of):
+    said = Page(source_of(accepted)).text.replace("\u00a0", " ")
     for words in (
         "✓ Accepted",
         "33.2 % 256 → 171",
@@ -109,8 +120,8 @@ def test_the_first_screen(accepted, tmp_path):
         assert words in said
 
 
-def test_a_refusal_is_as_plain(refused, tmp_path):
-    said = Page(written(refused, tmp_path)).text.replace("\u00a0", " ")
+def test_a_refusal_is_as_plain(refused, source_of):
+    said = Page(source_of(refused)).text.replace("\u00a0", " ")
     assert "✕ Refused" in said
     assert "not available: bidirectional" in said
     assert "1.2 % smaller, no gain" in said
@@ -232,8 +243,8 @@ def test_the_same_receipt_gives_the_same_bytes(accepted, tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_a_users_matplotlib_settings_change_nothing_and_stay(accepted, tmp_path):
-    plain = written(accepted, tmp_path)
+def test_a_users_matplotlib_settings_change_nothing_and_stay(accepted, source_of, tmp_path):
+    plain = source_of(accepted)
     with matplotlib.rc_context({"font.size": 31, "axes.facecolor": "red", "svg.fonttype": "path"}):
         assert written(accepted, tmp_path) == plain
         assert matplotlib.rcParams["font.size"] == 31
