@@ -3,6 +3,7 @@
 import pytest
 
 from helpers.browser import WIDTHS, browser, opened, problems
+from helpers.receipts import changed
 from ssmith.report import write_index, write_report
 from ssmith.report.kinds import KINDS
 

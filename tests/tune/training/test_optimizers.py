@@ -124,4 +124,4 @@ def test_a_rate_that_is_given_holds_for_both_parts_of_a_group():
     config = TrainingConfig(rates={"dora": 0.125})
     found, rates = rate_groups(model, "default", config, steps=10)
     assert {group.rate for group in found} == {0.125}
-    assert {rate["source"] for rate in rates.values()} == {"given"}
+    assert {rate.source for rate in rates.values()} == {"given"}
