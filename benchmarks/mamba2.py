@@ -1,11 +1,14 @@
 """What a cut of the states of Mamba-2 costs, by every method: perplexity and recall, no training.
 
-Half, three quarters and seven eighths of the states of ``embedded:python-mamba2`` go, calibrated on
-windows of Python sources, and in rows that say so on texts of recall as well, with several seeds.
+A byte-level Mamba-2 (width 128, 4 layers, 8 heads of 32, 64 states) is trained here on the sources
+of Python's standard library and kept in ``.cache``; ``--model`` takes a larger one, e.g. what
+``ssmith train recipes/language/python-mamba2.json`` makes. Half, three quarters, seven eighths of
+its states go, calibrated on windows of Python sources, and in rows that say so on texts of recall
+as well, with several seeds.
 Measured are the increase of perplexity per byte on windows of other texts, with its standard error
 over windows (of the mean over seeds), and the share of answers that it still gives right of texts
-that ask what stood far back. Every row is kept as it is measured. Quick: a small model trained here
-for 40 steps, two methods, no recall.
+that ask what stood far back, where the model knows any (`recall.py` has one that lives by it).
+Every row is kept as it is measured. Quick: a smaller model, few steps, two methods.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +47,6 @@ from trained import CACHE
 PLACE = CACHE.parent / "mamba2"
 BYTES = "embedded:python-mamba"
 """Whose vocabulary, the 256 bytes, the model shares."""
-REFERENCE = "embedded:python-mamba2"
 TEXTS = {"Python": "stdlib:", "prose": "pydoc:"}
 RECALLED = {512: 64, 1024: 64, 4096: 16}
 """Texts of each task of recall, by their length in tokens."""
@@ -62,13 +65,17 @@ METHODS = {
 MIXED = ", texts of recall among the rows"
 METHODS |= {name + MIXED: METHODS[name] for name in ("balanced truncation", "GHOST")}
 QUICK = ("balanced truncation", "GHOST")
+SMALL = (
+    "a byte-level Mamba-2 of width 128, 4 layers, 64 states, trained for minutes (read the ratios)"
+)
 SHARES = (0.5, 0.75, 0.875)
 LENGTH, SAMPLES, HELD, BATCH = 256, 32, 128, 8
 
 
-def small() -> nn.Module:
-    """Return a new small model on the engine."""
-    model = new_language_model(Mamba2Size(width=64, layers=2, states=64, head_width=32), seed=0)
+def small(width: int, layers: int) -> nn.Module:
+    """Return a new model on the engine."""
+    size = Mamba2Size(width=width, layers=layers, states=64, head_width=32)
+    model = new_language_model(size, seed=0)
     accelerate_(model)
     return model
 
@@ -180,11 +187,19 @@ def measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str
     like = api.load(BYTES)
     source: Any = api.load_text(TEXTS["Python"], like)
     if options.quick:
-        dense = trained_model(source, PLACE / "quick-40", small, 40)
-        subject = Subject.of(dense, source, like, windows=8)
-    else:
+        dense = trained_model(source, PLACE / "quick-40", partial(small, 64, 2), 40)
+    elif options.model:
         dense = api.load(options.model)
-        subject = Subject.of(dense, source, like, windows=HELD, asked=asked(like))
+    else:
+        place = PLACE / f"model-{options.steps}"
+        dense = trained_model(source, place, partial(small, 128, 4), options.steps)
+    subject = Subject.of(
+        dense,
+        source,
+        like,
+        windows=8 if options.quick else HELD,
+        asked=asked(like) if options.model else {},
+    )
     where = PLACE / f"{'quick-' * options.quick}{model_digest(dense)[:12]}"
     rows = []
     for method, share, seed in tasks(1 if options.quick else options.seeds, quick=options.quick):
@@ -224,13 +239,13 @@ def row_of(name: str, cells: list[list[float]]) -> str:
     return f"| {name} | " + " | ".join(shown) + " |"
 
 
-def table(rows: list[dict[str, Any]], dense: dict[str, float]) -> str:
-    """Render the rows as Markdown; ``dense`` is what the model before any cut recalls."""
+def table(rows: list[dict[str, Any]], dense: dict[str, float], name: str) -> str:
+    """Render the rows of a model as Markdown; ``dense`` is what it recalls before any cut."""
     seeds = sorted({row["seed"] for row in rows})
     nats = ", ".join(f"{value:.3f} on {name}" for name, value in rows[0]["dense"].items())
     lines = [
         f"Increase of perplexity per byte in per cent, ± standard error over {HELD} windows of "
-        f"{LENGTH} bytes, of `{REFERENCE}` (dense: {nats} nats per byte). Mean over calibration "
+        f"{LENGTH} bytes, of {name} (dense: {nats} nats per byte). Mean over calibration "
         f"seeds {seeds}, {SAMPLES} windows of Python each.",
     ]
     head = " | ".join(f"{share:.1%}" for share in SHARES)
@@ -239,6 +254,8 @@ def table(rows: list[dict[str, Any]], dense: dict[str, float]) -> str:
         for method in METHODS:
             cells = [increase(rows, method, share, text) for share in SHARES]
             lines.append(row_of(method, cells))
+    if not dense:
+        return "\n".join(lines) + "\n"
     lines += [
         "",
         "What perplexity hides: answers given right, in per cent, of texts that ask what stood far "
@@ -269,13 +286,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", type=int, default=3, help="calibration seeds")
-    parser.add_argument("--model", default=REFERENCE, help="a Mamba-2 that reads bytes")
+    parser.add_argument("--model", help="another Mamba-2 that reads bytes; its recall is measured")
+    parser.add_argument("--steps", type=int, default=1200, help="training steps")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--render", action="store_true", help="only from rows that are there")
     options = parser.parse_args()
     rows, dense = measure(options)
     if not options.quick:
-        write_text(RESULTS / "mamba2.md", table(rows, dense))
+        write_text(RESULTS / "mamba2.md", table(rows, dense, options.model or SMALL))
     summary = {
         f"{method}, {share:g}, {text}": round(found[0], 3)
         for method in METHODS

@@ -1,0 +1,215 @@
+"""What cutting the states of Mamba-2 costs and gains in time, at a shape of the published models.
+
+Four layers of width 768 with 24 heads of 64 channels and 128 states, random weights. A quarter of
+the states stays, as columns that stock code reads, or projected by two small maps (balanced
+truncation). Timed in turns against the dense model: a batch, its scans alone, a step of 8 and of 32
+sequences; and the projected model against the columns, which is what the maps cost. Statistics and
+refits are told in forward passes of the rows they were measured on. ``--large`` cuts a model with
+the blocks of mamba2-130m on 64 × 1,024 tokens in a process of its own, and names its peak memory.
+Quick: two layers of width 256, short times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from record import RESULTS, record
+from ssmith import api, spine
+from ssmith.core.budget import Budget
+from ssmith.core.files import read_json, write_text
+from ssmith.core.words import number_of
+from ssmith.evaluation import SpeedConfig, Timing, measure_speed, time_pair
+from ssmith.families.hf import engine, new_language_model
+from ssmith.families.hf.create import Mamba2Size
+from ssmith.ops.native.allocator import tune_allocator_
+from ssmith.ops.ssd import SSDInputs, ssd
+from ssmith.surgery import prune_
+
+SIZE = Mamba2Size(width=768, layers=4)
+QUICK = Mamba2Size(width=256, layers=2)
+LARGE = Mamba2Size(width=768, layers=24)
+"""The blocks of mamba2-130m; its tokens are bytes."""
+SHARE = 0.75
+CUTS: dict[str, dict[str, Any]] = {
+    "columns": {"compensate": ("O",)},
+    "projected": {"method": "balanced"},
+}
+STEPS = (8, 32)
+GOALS = {"scan": 0.35, "step of 8": 0.7, "step of 32": 0.7, "maps": 1.02, "planning": 1.5}
+
+
+def seconds_of(run: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
+
+
+def forward(model: nn.Module, windows: Any) -> None:
+    with engine(model), torch.no_grad():
+        for start in range(0, len(windows), 8):
+            model(input_ids=windows.ids[start : start + 8], use_cache=False)
+
+
+def scans(size: Mamba2Size, seconds: float) -> Timing:
+    """Time the scan of one layer with all states against that with a quarter of them."""
+    draw = torch.Generator().manual_seed(0)
+
+    def inputs(states: int) -> SSDInputs:
+        def drawn(*shape: int) -> Tensor:
+            return torch.randn(4, 1024, *shape, generator=draw)
+
+        return SSDInputs(
+            x=drawn(size.heads, size.head_width),
+            dt=drawn(size.heads).sigmoid() / 10,
+            A=-torch.arange(1.0, size.heads + 1),
+            B=drawn(size.groups, states),
+            C=drawn(size.groups, states),
+        )
+
+    whole, part = inputs(size.states), inputs(round(size.states * (1 - SHARE)))
+    with torch.no_grad():
+        return time_pair(lambda: ssd(whole), lambda: ssd(part), seconds=seconds)
+
+
+def timed(before: nn.Module, after: nn.Module, windows: Any, seconds: float) -> dict[str, Timing]:
+    """Time two models in turns: a batch, and steps of several sequences."""
+    found: dict[str, Timing | None] = {}
+    for count in STEPS:
+        config = SpeedConfig(seconds=seconds, step_batch_size=count)
+        speed = measure_speed(before, after, windows.first(4), config=config)
+        found["batch"] = speed.per_batch
+        found[f"step of {count}"] = speed.per_step
+    return {name: item for name, item in found.items() if item is not None}
+
+
+def measure(size: Mamba2Size, seconds: float, samples: int) -> dict[str, Any]:
+    """Return times of each cut against the dense model, and what planning costs."""
+    dense = new_language_model(size, seed=0).eval()
+    windows = api.load_text("stdlib:", dense).sample(samples, 1024)
+    forward(dense, windows)
+    passes = [seconds_of(lambda: forward(dense, windows)) for _ in range(3)]
+    cut, planning = {}, {}
+    for name, how in CUTS.items():
+        plans: list[Any] = []
+        budget = Budget("state", SHARE, **how)
+        # The machine is the same for both: passes before and after, and their median.
+        took = seconds_of(lambda p=plans, b=budget: p.append(spine.plan(dense, b, windows)))
+        passes.append(seconds_of(lambda: forward(dense, windows)))
+        planning[name] = took
+        cut[name] = copy.deepcopy(dense)
+        prune_(cut[name], plans[0])
+    times = {name: timed(dense, model, windows, seconds) for name, model in cut.items()}
+    maps = timed(cut["columns"], cut["projected"], windows, seconds)
+    usual = sorted(passes)[len(passes) // 2]
+    return {
+        "times": {name: {key: item.as_dict() for key, item in found.items()}
+                  for name, found in times.items()},
+        "scan": scans(size, seconds).as_dict(),
+        "maps": {key: item.as_dict() for key, item in maps.items()},
+        "forward_seconds": passes,
+        "planning_seconds": planning,
+        "planning_in_forward_passes": {name: took / usual for name, took in planning.items()},
+    }  # fmt: skip
+
+
+def large(samples: int) -> dict[str, Any]:
+    """Cut a model of the shape of mamba2-130m by the command line; return seconds and the peak."""
+    with tempfile.TemporaryDirectory() as place:
+        model = new_language_model(LARGE, seed=0)
+        parameters = sum(item.numel() for item in model.parameters())
+        api.save(model, Path(place) / "model")
+        del model
+        command = [
+            sys.executable, "-m", "ssmith", "prune", f"{place}/model", "--cut", f"state={SHARE}",
+            "--data", "stdlib:", "--samples", str(samples), "--length", "1024",
+            "--out", f"{place}/small",
+        ]  # fmt: skip
+        seconds = seconds_of(lambda: subprocess.run(command, check=True, capture_output=True))
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return {
+        "parameters": parameters, "tokens": samples * 1024, "seconds": seconds, "peak_bytes": peak,
+        "weights_bytes": 4 * parameters,
+    }  # fmt: skip
+
+
+def ratio(found: dict[str, Any]) -> float:
+    return float(found["after"] / found["before"])
+
+
+def summed(raw: dict[str, Any]) -> dict[str, float]:
+    """Return the ratios that have a goal, and the others beside them."""
+    times = raw["times"]
+    found = {
+        f"{key}, {name}": round(ratio(times[name][key]), 3) for name in times for key in times[name]
+    }
+    found["scan"] = round(ratio(raw["scan"]), 3)
+    found["maps, batch"] = round(ratio(raw["maps"]["batch"]), 3)
+    planned = raw["planning_in_forward_passes"]
+    return found | {f"planning, {name}": round(value, 2) for name, value in planned.items()}
+
+
+def table(raw: dict[str, Any]) -> str:
+    """Render stored results as Markdown."""
+    found, size = raw["summary"], raw["size"]
+    lines = [
+        f"Time after a cut of {SHARE:.0%} of the states as a share of the dense model's, in turns "
+        f"in one run: Mamba-2, {size['layers']} layers of width {size['width']}, {size['states']} "
+        f"states, {number_of(raw['threads'], 'thread')}, {raw['versions']['machine']}; batches of "
+        "4 × 1,024 tokens.",
+        "",
+        "| | columns | projected | goal |",
+        "|---|---|---|---|",
+    ]
+    lines.append(f"| scan | {found['scan']:.2f} | {found['scan']:.2f} | {GOALS['scan']} |")
+    for key in ("batch", *(f"step of {count}" for count in STEPS)):
+        cells = [f"{found[f'{key}, {name}']:.2f}" for name in CUTS]
+        goal = f"{GOALS[key]}" if key in GOALS else "–"
+        lines.append(f"| {key} | {' | '.join(cells)} | {goal} |")
+    lines.append(f"| projected against columns, batch | | {found['maps, batch']:.2f} | 1.02 |")
+    cells = [f"{found[f'planning, {name}']:.1f}" for name in CUTS]
+    lines.append(f"| planning, in forward passes of its rows | {' | '.join(cells)} | 1.5 |")
+    if raw.get("large"):
+        big = raw["large"]
+        lines += [
+            "",
+            f"`ssmith prune --cut state={SHARE}` of {big['parameters'] / 1e6:.0f} M parameters in "
+            "the blocks of mamba2-130m (random weights, bytes as tokens) on "
+            f"{big['tokens']:,} tokens: {big['seconds']:.0f} seconds, peak of the process "
+            f"{big['peak_bytes'] / 2**20:,.0f} MiB, of which the weights are "
+            f"{big['weights_bytes'] / 2**20:,.0f}.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--large", action="store_true", help="also one like mamba2-130m")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    tune_allocator_()
+    size = QUICK if options.quick else SIZE
+    raw = measure(size, 0.5 if options.quick else 4.0, 4 if options.quick else 16)
+    raw["size"] = {name: getattr(size, name) for name in ("width", "layers", "states")}
+    raw["threads"] = options.threads
+    raw["large"] = large(64) if options.large else None
+    record("mamba2_speed", raw, summed(raw), quick=options.quick)
+    if not options.quick:
+        write_text(RESULTS / "mamba2_speed.md", table(read_json(RESULTS / "mamba2_speed.json")))
+
+
+if __name__ == "__main__":
+    main()
