@@ -21,7 +21,7 @@ import obs_table
 from obs_tuned import HANKEL, LONGER, TUNED, reducible, split, tuned
 from record import RESULTS, record
 from ssmith import api
-from ssmith.artefact import EMBEDDED, embedded_names
+from ssmith.artefact import EMBEDDED
 from ssmith.core.budget import Budget
 from ssmith.core.errors import SsmithError
 from ssmith.core.files import read_json, write_json, write_text
@@ -196,7 +196,7 @@ def main() -> None:
     tune_allocator_()
     stages = (Stage(methods=METHODS, ratios=DEEP),) if options.quick else STAGES
     seeds = [0] if options.quick else [int(item) for item in options.seeds.split(",")]
-    shipped = list(embedded_names()) if options.quick else list(BY_COST)
+    shipped = names() if options.quick else list(BY_COST)
     tasks = options.tasks.split(",") if options.tasks else shipped
     cells = [Cell(name, seed, quick=options.quick) for seed in seeds for name in tasks]
     given = {float(item) for item in options.ratios.split(",") if item} or set(RATIOS)

@@ -79,7 +79,8 @@ def trained_model(steps: int) -> nn.Module:
             share = min(1.0, (step + 1) / 100)
             group["lr"] = RATE * share * 0.5 * (1 + math.cos(math.pi * step / steps))
         # Few pairs are learned first, and many follow from them.
-        pairs = int(torch.randint(2, PAIRS + 1, (1,), generator=draw))
+        few = int(torch.randint(2, PAIRS + 1, (1,), generator=draw))
+        pairs = few if step < steps // 4 or step % 2 else PAIRS
         rows = texts(BATCH, draw, pairs)
         labels = torch.where(rows.answers > 0, rows.ids, -100)
         loss = model(input_ids=rows.ids, labels=labels, use_cache=False).loss
@@ -143,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", type=int, default=3, help="calibration seeds")
-    parser.add_argument("--steps", type=int, default=4000, help="training steps")
+    parser.add_argument("--steps", type=int, default=8000, help="training steps")
     options = parser.parse_args()
     raw = measure(options)
     summary = {"dense": round(raw["dense"], 4)} | {

@@ -14,6 +14,7 @@ from helpers.passes import digests, energy, halve
 from helpers.selective import windows_of
 from helpers.tiny_mamba import tiny
 from ssmith.calibrate import SELECTION, PassConfig, Stage, passage_of, run_pass, store
+from ssmith.calibrate.passages import Chain
 from ssmith.core.errors import ArtefactError, InputError, NumericalError
 from ssmith.core.progress import silent
 from ssmith.core.selective import ENTRY, BlockRecord
@@ -59,6 +60,25 @@ def test_each_block_is_measured_behind_the_cut_ones():
         cut_(layer, "entry", keep, semantics="memoryless")
     for name, value in naive.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_what_the_first_block_is_given_is_made_once(monkeypatch):
+    """Twice for each batch: with all that blocks are given, and what stands beside the stream."""
+    counted, real = [], Chain.start
+
+    def start(passage, items):
+        counted.append(items)
+        return real(passage, items)
+
+    monkeypatch.setattr(Chain, "start", start)
+
+    def look(layer, totals):
+        return BlockRecord(layer=layer.name, stage="look")
+
+    many = [Stage(name=f"look {turn}", collect=energy, apply=look) for turn in range(4)]
+    model, windows = tiny("mamba", num_hidden_layers=2), windows_of(6, 20)
+    run_pass(passage_of(model, windows), lambda _: many, PassConfig(batch_size=2))
+    assert [counted.count(items) for items in dict.fromkeys(counted)] == [2, 2, 2]
 
 
 @pytest.mark.parametrize(("fitting", "made"), [(6, 6), (2, 10), (0, 12)])

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssmith.calibrate.flow import Flow, flows_of, joined, shared
 from ssmith.calibrate.kept import Held, Kept
@@ -18,7 +18,7 @@ from ssmith.calibrate.passages import Passage, Segment
 from ssmith.calibrate.shards import Group, ShardSum, added
 from ssmith.calibrate.sites import LTIView, View
 from ssmith.calibrate.stages import PassConfig, Stage
-from ssmith.calibrate.store import PassStore
+from ssmith.calibrate.store import MemoryStore, PassStore
 from ssmith.core.errors import NumericalError
 from ssmith.core.selective import Statistics, Totals
 from ssmith.core.trees import place_of
@@ -66,6 +66,7 @@ class PartRun:
     looked: Callable[[], None]
     kept: Kept = field(init=False)
     _counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    _begun: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.kept = Kept(self.config.kept_bytes)
@@ -131,10 +132,20 @@ class PartRun:
     def _given(self, batch: RowBatch, kind: str = "") -> Any:
         """Return what the part is given of a batch."""
         if self.index == 0:
-            return self.passage.start(batch.items)
+            return self._first(batch)
         device = place_of(self.work)
         flowing = self.store.read(self.index, kind + batch.name)
         return self.passage.joined(self.index, batch.items, [item.to(device) for item in flowing])
+
+    def _first(self, batch: RowBatch) -> Any:
+        """Return what the first part is given; what is kept in memory is made once."""
+        if not isinstance(self.store, MemoryStore):
+            return self.passage.start(batch.items)
+        if batch.name in self._begun:
+            return self.passage.joined(0, batch.items, self._begun[batch.name])
+        given = self.passage.start(batch.items)
+        self._begun[batch.name] = self.passage.flowing(given)
+        return given
 
     def _summed(self, stages: Mapping[str, Stage], views: Mapping[str, View]) -> dict[str, Totals]:
         totals = {name: ShardSum() for name in stages}
