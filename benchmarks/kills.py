@@ -56,7 +56,6 @@ FINE = (
     "done before the kill",
     "not killed in time",
 )
-OF_TEXT = {"model", "old"}
 ASKED, FEWEST = 20, 6
 _FILES = sorted((ROOT / "src" / "ssmith").rglob("*.py"))
 SOURCES = hashlib.sha256(b"".join(item.read_bytes() for item in _FILES)).hexdigest()[:12]
@@ -244,7 +243,6 @@ def run(label: str, begin: Path, given: argparse.Namespace) -> dict[str, Any]:
 
 def prepared(begin: Path, labels: list[str]) -> None:
     """Make what the commands start from."""
-    language = any(OF_TEXT & set(CASES[label].split()) for label in labels)
 
     def at_once(command: list[str], place: Path) -> int:
         said = begin.parent / "made.txt"
@@ -254,7 +252,7 @@ def prepared(begin: Path, labels: list[str]) -> None:
         return code
 
     begin.mkdir()
-    make_start(begin, at_once, language=language)
+    make_start(begin, at_once, [CASES[label] for label in labels])
 
 
 def start_all(

@@ -65,7 +65,7 @@ def kept(root: Path) -> dict[str, Seed]:
     """Make all examples below a directory."""
     place = root / "start"
     place.mkdir()
-    make_start(place, _run, language=False)
+    make_start(place, _run, [*_MADE, "watch watched"])
     for command in _MADE:
         assert _run(words(command, place), place) in (0, 1), command
     (place / "r.yaml").write_text(json.dumps(_CUT))

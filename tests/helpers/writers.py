@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from helpers.toy import tiny_data, tiny_model
@@ -137,8 +138,9 @@ baselines = ["random"]
 max_loss = "99 points"
 speed_seconds = 0.001
 """
-_OF_TEXT = ("train language.json --out model", f"{_CUT} --seed 1 --out old")
 _MADE = (
+    "train language.json --out model",
+    f"{_CUT} --seed 1 --out old",
     "prune series --cut state=0.5 --data data.npz --out small",
     "tune series --method lora --data data.npz --steps 2 --out adapter",
     "train --data table.csv --sequence name --time t --label y --task classification --epochs 1 "
@@ -159,22 +161,42 @@ _MADE = (
 )
 
 
+_LINES = {"line", "watched"}
+_MAKES = re.compile(r"(?<=--out )\S+|\bline\b|\bwatched\b")
+"""In a command, what it makes or goes on with."""
+
+
 def words(command: str, place: Path) -> list[str]:
     """Return the words of a command, the version that it means filled in."""
     names = {"VERSION": "small", "SERIES": "series"}
-    return [_version(place, names[word]) if word in names else word
-            for word in shlex.split(command)]  # fmt: skip
+    given = shlex.split(command)
+    return [_version(place, given, names[word]) if word in names else word for word in given]
 
 
-def _version(place: Path, name: str) -> str:
-    versions = Line.open(place / "line").versions() or Line.open(place / "watched").versions()
-    return next(item.digest for item in versions if item.name == name)
+def _version(place: Path, given: list[str], name: str) -> str:
+    line = next(word for word in given if word in _LINES)
+    return next(item.digest for item in Line.open(place / line).versions() if item.name == name)
 
 
-def make_start(
-    place: Path, run: Callable[[list[str], Path], int], *, language: bool = True
-) -> None:
-    """Make models, data and lines, from which every command can start."""
+def needed(commands: Iterable[str]) -> list[str]:
+    """Return what makes the models and lines that commands name, in the order of making."""
+    named = {place for command in commands for place in _places(command)}
+    found: list[str] = []
+    for command in reversed(_MADE):
+        made = _MAKES.search(command)
+        if made is not None and made[0] in named:
+            found.insert(0, command)
+            named.update(_places(command))
+    return found
+
+
+def _places(command: str) -> list[str]:
+    """Return the words of a command, of paths the first part."""
+    return [word.split("/")[0] for word in shlex.split(command)]
+
+
+def make_start(place: Path, run: Callable[[list[str], Path], int], commands: list[str]) -> None:
+    """Make models, data and lines, from which these commands can start."""
     text = "".join(f"{number} squared is {number * number}\n" for number in range(900))
     (place / "text.txt").write_text(text)
     (place / "language.json").write_text(json.dumps(_LANGUAGE))
@@ -197,6 +219,6 @@ def make_start(
     ]
     (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in said))
     make_key(place / "own.key")
-    for command in (*(_OF_TEXT if language else ()), *_MADE):
+    for command in needed(commands):
         code = run(words(command, place), place)
         assert code in (0, 1), command
