@@ -19,6 +19,7 @@ lint: $(VENV)/.ready-dev $(VENV)/lint/.ready
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file benchmarks/mypy.ini benchmarks/*.py
 	$(VENV)/lint/bin/pydoclint --config=pyproject.toml --quiet src/ssmith
 
 docs: $(VENV)/.ready-dev

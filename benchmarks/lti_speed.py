@@ -15,6 +15,7 @@ import torch
 
 from record import RESULTS, record
 from ssmith.core.files import read_json, write_text
+from ssmith.core.settings import to_mapping
 from ssmith.core.words import number_of
 from ssmith.evaluation import Timing, time_pair
 from ssmith.families import S5Layer, sites
@@ -50,8 +51,8 @@ def speed(seconds: float) -> list[dict[str, Any]]:
                 {
                     **shape,
                     "kept": kept,
-                    "forward": whole.as_dict(),
-                    "step": step.as_dict(),
+                    "forward": to_mapping(whole.section()),
+                    "step": to_mapping(step.section()),
                     "forward_ratio": 1 / whole.speedup,
                     "step_ratio": 1 / step.speedup,
                 }

@@ -29,6 +29,7 @@ from record import RESULTS, record
 from ssmith import api, spine
 from ssmith.core.budget import Budget
 from ssmith.core.files import read_json, write_text
+from ssmith.core.settings import to_mapping
 from ssmith.core.words import number_of
 from ssmith.evaluation import SpeedConfig, Timing, measure_speed, time_pair
 from ssmith.families.hf import engine, new_language_model
@@ -114,10 +115,10 @@ def measure(size: Mamba2Size, seconds: float, samples: int) -> dict[str, Any]:
     maps = timed(cut["columns"], cut["projected"], windows, seconds)
     usual = sorted(passes)[len(passes) // 2]
     return {
-        "times": {name: {key: item.as_dict() for key, item in found.items()}
+        "times": {name: {key: to_mapping(item.section()) for key, item in found.items()}
                   for name, found in times.items()},
-        "scan": scans(size, seconds).as_dict(),
-        "maps": {key: item.as_dict() for key, item in maps.items()},
+        "scan": to_mapping(scans(size, seconds).section()),
+        "maps": {key: to_mapping(item.section()) for key, item in maps.items()},
         "forward_seconds": passes,
         "planning_seconds": planning,
         "planning_in_forward_passes": {name: took / usual for name, took in planning.items()},

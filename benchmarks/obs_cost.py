@@ -26,6 +26,7 @@ from ssmith.core.files import write_text
 from ssmith.core.layers import Modes
 from ssmith.core.moments import Moments
 from ssmith.core.sequences import Sequences
+from ssmith.core.settings import to_mapping
 from ssmith.criteria import StateOBS
 from ssmith.evaluation import SpeedConfig, measure_speed
 from ssmith.evaluation.memory import peak_bytes
@@ -125,7 +126,7 @@ def model_speeds(seconds: float) -> list[dict[str, Any]]:
                     "removed": plan.cut("state").sparsity,
                     "forward_speedup": round(speed.per_batch.speedup, 3),
                     "step_speedup": None if step is None else round(step.speedup, 3),
-                    "speed": speed.as_dict(),
+                    "speed": to_mapping(speed.section()),
                 }
             )
     return rows

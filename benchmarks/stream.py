@@ -14,6 +14,7 @@ import torch
 
 from record import record
 from ssmith.core.files import finite_or_none
+from ssmith.core.settings import to_mapping
 from ssmith.evaluation import time_pair
 from ssmith.families import LTIOptions, SequenceConfig, SequenceModel
 from ssmith.serving import stream
@@ -78,9 +79,9 @@ def row(family: str, sources: int, window: int, seconds: float) -> dict[str, Any
         "loop_over_step": loop / plain.medians[1],
         "gru_over_step": rival.medians[0] / rival.medians[1],
         "gru_steps_per_second": round(sources / rival.medians[0]),
-        "whole": whole.as_dict(),
-        "gru": rival.as_dict(),
-        "loop": plain.as_dict(),
+        "whole": to_mapping(whole.section()),
+        "gru": to_mapping(rival.section()),
+        "loop": to_mapping(plain.section()),
     }
 
 
