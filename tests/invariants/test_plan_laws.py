@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+from functools import cache
 
 import pytest
 import torch
@@ -63,9 +64,23 @@ GROUPED = {
 }
 
 
+# Two windows are two batches; two layers are one that others feed on.
+WINDOWS, LONGER = windows_of(2, 12), windows_of(2, 20)
+
+
 def language_model(name):
-    sizes = {} if name == "jamba" else {"num_hidden_layers": 3}
-    return (tiny_hybrid if name == "jamba" else tiny)(name, dtype=torch.float64, **sizes)
+    return copy.deepcopy(_language_model(name))
+
+
+@cache
+def _language_model(name):
+    return (tiny_hybrid if name == "jamba" else tiny)(name, dtype=torch.float64)
+
+
+@cache
+def plan_of(name, what):
+    """A plan for a language model that several tests follow."""
+    return sm.plan(_language_model(name), SELECTIVE[what], WINDOWS)
 
 
 def logits(model):
@@ -119,11 +134,11 @@ def test_of_states_of_s5_and_s4d(kind, settings, tmp_path):
 @pytest.mark.parametrize(("name", "what"), CASES)
 def test_of_every_unit_of_language_models(name, what, tmp_path):
     dense = language_model(name)
-    plan = sm.plan(dense, SELECTIVE[what], windows_of(4, 12))
+    plan = plan_of(name, what)
     cut = assert_law(dense, plan, tmp_path)
     assert (logits(cut) - logits(dense)).abs().max() > 1e-6
     # What was refitted is the very thing that a second plan for the same model finds.
-    assert plan.diff(sm.plan(dense, SELECTIVE[what], windows_of(4, 12))) == ()
+    assert plan.diff(sm.plan(dense, SELECTIVE[what], WINDOWS)) == ()
     modes = [
         set(table.modes)
         for site in sites(dense).values()
@@ -140,10 +155,10 @@ def test_of_every_unit_of_language_models(name, what, tmp_path):
 @pytest.mark.parametrize("name", FAMILIES_OF_GROUPS)
 def test_of_states_of_groups(name, what, tmp_path):
     dense = build(name)
-    plan = sm.plan(dense, GROUPED[what], windows_of(4, 20))
+    plan = sm.plan(dense, GROUPED[what], LONGER)
     cut = assert_law(dense, plan, tmp_path)
     assert (logits(cut) - logits(dense)).abs().max() > 1e-6
-    assert plan.diff(sm.plan(dense, GROUPED[what], windows_of(4, 20))) == ()
+    assert plan.diff(sm.plan(dense, GROUPED[what], LONGER)) == ()
     if "projected" in what:
         with pytest.raises(UnsupportedError, match="projected states cannot be masked"):
             sm.prune_(copy.deepcopy(dense), plan, "mask")
@@ -154,7 +169,7 @@ def test_of_states_of_groups(name, what, tmp_path):
 
 def test_what_stock_code_would_leave_out_runs_as_soon_as_it_is_there():
     dense, ids = language_model("mamba"), tokens(2, 9)
-    plan = sm.plan(dense, sm.Budget("entry", 0.5, compensate="hy"), windows_of(4, 12))
+    plan = sm.plan(dense, sm.Budget("entry", 0.5, compensate="hy"), WINDOWS)
     cut = cut_by(dense, plan)
     silent = copy.deepcopy(cut)
     for part in silent.modules():
@@ -169,7 +184,7 @@ def test_what_stock_code_would_leave_out_runs_as_soon_as_it_is_there():
 @pytest.mark.parametrize("what", SELECTIVE)
 def test_modes_that_a_unit_has_not_are_refused(what):
     dense = language_model("mamba")
-    plan = sm.plan(dense, SELECTIVE[what], windows_of(4, 12))
+    plan = plan_of("mamba", what)
     units = {cut.unit for cut in plan.cuts}
     wrong = [mode for mode, bars in (("shrink", {"entry", "weight"}), ("mask", {"block"}))
              if units & bars]  # fmt: skip
@@ -185,7 +200,7 @@ def test_modes_that_a_unit_has_not_are_refused(what):
 @pytest.mark.parametrize("unit", ["state", "entry", "weight"])
 def test_a_plan_edited_by_hand_is_followed(unit, tmp_path):
     dense = language_model("mamba")
-    plan = sm.plan(dense, sm.Budget(unit, 0.4, method="magnitude"), windows_of(4, 12))
+    plan = sm.plan(dense, sm.Budget(unit, 0.4, method="magnitude"), WINDOWS)
     plan.save(tmp_path)
     content = json.loads((tmp_path / "plan.json").read_text())
     name, site = list(content["cuts"][0]["sites"].items())[-1]
@@ -214,23 +229,23 @@ def test_a_plan_edited_by_hand_is_followed(unit, tmp_path):
 
 
 def other_model(plan):
-    return tiny("mamba", dtype=torch.float64, seed=7, num_hidden_layers=3), plan
+    return tiny("mamba", dtype=torch.float64, seed=7), plan
 
 
 def other_size(plan):
-    model = tiny("mamba", dtype=torch.float64, num_hidden_layers=3, state_size=6)
+    model = tiny("mamba", dtype=torch.float64, state_size=6)
     return model, dataclasses.replace(plan, model_digest=model_digest(model))
 
 
 def fewer_layers(plan):
-    model = tiny("mamba", dtype=torch.float64, num_hidden_layers=2)
+    model = tiny("mamba", dtype=torch.float64, num_hidden_layers=1)
     return model, dataclasses.replace(plan, model_digest=model_digest(model))
 
 
 @pytest.mark.parametrize("other", [other_model, other_size, fewer_layers])
 @pytest.mark.parametrize("what", SELECTIVE)
 def test_plans_of_another_model_leave_it_as_it_was(other, what):
-    model, plan = other(sm.plan(language_model("mamba"), SELECTIVE[what], windows_of(4, 12)))
+    model, plan = other(plan_of("mamba", what))
     before = state_of(model)
     if other is other_size and what in ("weight", "weight, new weights", "block"):
         pytest.skip("weights and blocks of that size are there")
