@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ssmith as sm
-from helpers.every_unit import CASES, build
+from helpers.every_unit import CASES, MODELS, build
 from helpers.selective import windows_of
 from ssmith.calibrate import PassConfig
 from ssmith.core.errors import ArtefactError, InputError
@@ -16,23 +16,24 @@ from ssmith.families.hf.engine import engine
 
 pytest.importorskip("transformers")
 OUTPUT_UNITS = ("head", "head_dim", "neuron", "kv_group")
+LAYERS = {name: [*sites(build(name)).values()] for name in MODELS}
 FORMS = [
     (name, unit)
     for name, unit in CASES
-    if any(item.output for site in sites(build(name)).values() for item in site.couplings
+    if any(item.output for site in LAYERS[name] for item in site.couplings
            if item.unit == unit)
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def rows():
-    return windows_of(4, 20)
+    return windows_of(2, 20)
 
 
 @torch.no_grad()
 def logits(model, rows):
     with in_double(model) as wide, engine(wide):
-        return wide(input_ids=rows.batch(range(4)).inputs.ids).logits
+        return wide(input_ids=rows.batch(range(2)).inputs.ids).logits
 
 
 def cut_by(model, plan, mode="shrink"):
@@ -82,7 +83,7 @@ def test_values_are_the_output_map_on_what_the_pass_saw(name, rows):
     linear, seen = dense.get_submodule(path.removesuffix(".weight")), []
     hook = linear.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     with torch.no_grad(), engine(dense):
-        dense(input_ids=rows.batch(range(4)).inputs.ids)
+        dense(input_ids=rows.batch(range(2)).inputs.ids)
     hook.remove()
     f = seen[0].flatten(0, 1)
     ridge = 1e-3 * float((f * f).sum(0).mean())
@@ -94,7 +95,7 @@ def test_values_are_the_output_map_on_what_the_pass_saw(name, rows):
 def test_minitron_is_the_size_of_activations_row_by_row(rows):
     """Of the first layer that is cut, which is given what it is given in the dense model."""
     dense, seen = build("bamba"), {}
-    ids = rows.batch(range(4)).inputs.ids
+    ids = rows.batch(range(2)).inputs.ids
     mixer, mlp = dense.model.layers[0].mamba, dense.model.layers[0].feed_forward
 
     def note(name):
