@@ -220,7 +220,9 @@ def test_pilot_accepts_then_resumes_then_refuses(place, ssmith):
     assert (place / "pilot" / "receipt.json").read_bytes() == receipt
     assert again.document == json.loads(receipt)
     assert again.document["method"]["config"]["baselines"] == ["random"]
-    refused = ssmith(*pilot("--max-loss", "0", "--proof", "--overwrite", "--json"))
+    refused = ssmith(
+        *pilot("--max-loss", "0", "--proof", "--method", "last", "--overwrite", "--json")
+    )
     assert refused.code == 1
     assert refused.document["verdict"]["accepted"] is False
 
@@ -314,7 +316,7 @@ def test_quiet_prints_nothing(place, ssmith, name):
         "audit": ("model", "small", "--data", "data.npz"),
         "canary": ("model", "--requests", "4"),
         "trial": ("model", "small", "--data", "rows.jsonl", "--state", "state"),
-        "pilot": pilot("--max-loss", "0.99")[1:],
+        "pilot": pilot("--max-loss", "0.99", "--method", "last")[1:],
         "verify": ("model",),
         "parity": ("model",),
         "train": ("recipe.json", "--out", "trained"),
