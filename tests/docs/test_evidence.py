@@ -44,6 +44,13 @@ def test_the_losses_of_criteria_are_rendered_from_what_is_stored(benchmark):
     assert benchmark("lti").table(stored("lti")["quality"]) == page("lti")
 
 
+def test_what_cuts_take_of_a_memory_is_rendered_from_what_is_stored(benchmark):
+    raw, recall = stored("recall"), benchmark("recall")
+    assert recall.table(raw) == page("recall")
+    lost = 100 * raw["dense"] - recall.cell(raw["rows"], "balanced truncation", 0.5)[0]
+    assert f"go for {lost:.1f} points" in (ROOT / "docs" / "evidence.md").read_text()
+
+
 def test_the_speed_of_shrunk_layers_is_rendered_from_what_is_stored(benchmark):
     assert benchmark("lti_speed").table(stored("lti_speed")) == page("lti_speed")
 

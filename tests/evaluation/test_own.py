@@ -122,9 +122,9 @@ def test_compared_in_pairs(source, answers):
     assert found.high == pytest.approx(-0.5 + 1.96 * 0.137, abs=0.08)
     back = compare_own(metric, wrong, right, y, seed=0, resamples=400)
     assert (back.low, back.high) == pytest.approx((-found.high, -found.low))
-    section = found.as_dict()
-    assert section["difference"]["value"] == pytest.approx(-0.5)
-    assert section["difference"]["interval"] == "paired bootstrap, 400 resamples"
+    difference = found.section().difference
+    assert difference.value == pytest.approx(-0.5)
+    assert difference.interval == "paired bootstrap, 400 resamples"
 
 
 def test_lower_may_be_better(answers):
