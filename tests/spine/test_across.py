@@ -21,7 +21,7 @@ pytest.importorskip("transformers")
 
 @pytest.fixture(scope="module")
 def rows():
-    return windows_of(4, 16)
+    return windows_of(2, 16)
 
 
 def size(model):

@@ -60,7 +60,7 @@ def test_a_change_of_basis_changes_nothing(name):
 @pytest.mark.parametrize("name", ["mamba2", "falcon_h1", "nemotron_h"])
 def test_projected_states_run_token_by_token_as_at_once(name):
     model, ids = build(name), tokens(2, 11)
-    sm.prune_(model, sm.plan(model, HALF, windows_of(4, 20)))
+    sm.prune_(model, sm.plan(model, HALF, windows_of(2, 20)))
     torch.testing.assert_close(by_tokens(model, ids), logits(model, ids), rtol=0, atol=1e-8)
 
 
@@ -101,7 +101,7 @@ def test_what_starts_and_what_is_added_to_the_states_goes_with_them():
         project_(layer, *maps_for(layer, layer.n, seed=number))
     torch.testing.assert_close(logits(moved, ids), logits(dense, ids), rtol=0, atol=1e-7)
     stock = copy.deepcopy(dense)
-    plan = sm.plan(stock, sm.Budget("state", 0.5, method="ghost"), windows_of(4, 20))
+    plan = sm.plan(stock, sm.Budget("state", 0.5, method="ghost"), windows_of(2, 20))
     masked = copy.deepcopy(stock)
     sm.prune_(stock, plan)
     sm.prune_(masked, plan, "mask")
@@ -109,7 +109,7 @@ def test_what_starts_and_what_is_added_to_the_states_goes_with_them():
 
 
 def test_a_projected_layer_can_be_projected_further():
-    dense, rows = build("mamba2"), windows_of(4, 20)
+    dense, rows = build("mamba2"), windows_of(2, 20)
     model = copy.deepcopy(dense)
     sm.prune_(model, sm.plan(model, sm.Budget("state", 0.2, method="balanced"), rows))
     assert {layer.n for layer in layers(model)} == {5}
@@ -126,7 +126,7 @@ def test_a_projected_layer_can_be_projected_further():
 @pytest.mark.parametrize("name", FAMILIES)
 def test_columns_that_went_are_gone_for_stock_code_too(name, tmp_path):
     model, ids = build(name, torch.float32), tokens(2, 9)
-    plan = sm.plan(model, sm.Budget("state", 0.5), windows_of(4, 20))
+    plan = sm.plan(model, sm.Budget("state", 0.5), windows_of(2, 20))
     sm.prune_(model, plan)
     sm.save(model, tmp_path / "small")
     opened = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "small").eval()
@@ -138,7 +138,7 @@ def test_columns_that_went_are_gone_for_stock_code_too(name, tmp_path):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_projected_model_is_saved_and_opened(name, tmp_path):
     model, ids = build(name, torch.float32), tokens(2, 9)
-    sm.prune_(model, sm.plan(model, HALF, windows_of(4, 20)))
+    sm.prune_(model, sm.plan(model, HALF, windows_of(2, 20)))
     sm.save(model, tmp_path / "small")
     opened = sm.load(tmp_path / "small")
     with torch.no_grad(), engine(model):
@@ -150,7 +150,7 @@ def test_a_projected_model_is_saved_and_opened(name, tmp_path):
 def test_a_model_with_other_cuts_is_projected_saved_and_opened(tmp_path):
     model, ids = build("mamba2", torch.float32), tokens(2, 9)
     budgets = [sm.Budget("head", 0.5, method="random"), HALF]
-    sm.prune_(model, sm.plan(model, budgets, windows_of(4, 20)))
+    sm.prune_(model, sm.plan(model, budgets, windows_of(2, 20)))
     sm.save(model, tmp_path / "small")
     opened = sm.load(tmp_path / "small")
     with torch.no_grad(), engine(model), engine(opened):
@@ -160,7 +160,7 @@ def test_a_model_with_other_cuts_is_projected_saved_and_opened(tmp_path):
 @torch.no_grad()
 def test_an_output_map_is_fitted_to_what_the_layer_gave():
     dense = build("mamba2")
-    rows = windows_of(4, 20)
+    rows = windows_of(2, 20)
     budget = sm.Budget("state", 0.5, method="ghost", compensate="O", targets=("*.0.mixer",))
     plan = sm.plan(dense, budget, rows)
     (stage,) = (item for item in plan.facts["stages"] if "error" in item)
@@ -190,7 +190,7 @@ def test_an_output_map_is_fitted_to_what_the_layer_gave():
 
 @pytest.mark.parametrize("name", ["mamba2", "nemotron_h"])
 def test_a_pass_goes_on_from_its_directory(name, tmp_path):
-    model, rows = build(name), windows_of(4, 20)
+    model, rows = build(name), windows_of(2, 20)
     whole = sm.plan(model, sm.Budget("state", 0.5), rows)
     run = PassConfig(work_dir=tmp_path / "work")
     assert whole.diff(sm.plan(model, sm.Budget("state", 0.5), rows, run=run)) == ()
@@ -202,7 +202,7 @@ def test_a_pass_goes_on_from_its_directory(name, tmp_path):
 def test_a_target_of_state_bytes_is_met():
     model = build("mamba2")
     budget = sm.Budget("state", sm.Target(quantity="state_bytes", amount=0.5), method="balanced")
-    sm.prune_(model, sm.plan(model, budget, windows_of(4, 20)))
+    sm.prune_(model, sm.plan(model, budget, windows_of(2, 20)))
     assert {layer.n for layer in layers(model)} == {3}
 
 
@@ -219,7 +219,7 @@ def test_a_target_of_state_bytes_is_met():
 )
 def test_what_has_no_meaning_is_refused(settings, match):
     with pytest.raises(InputError, match=match):
-        sm.plan(build("mamba2"), sm.Budget("state", 0.5, **settings), windows_of(4, 20))
+        sm.plan(build("mamba2"), sm.Budget("state", 0.5, **settings), windows_of(2, 20))
 
 
 def test_without_data_there_is_the_baseline_alone():
@@ -231,6 +231,6 @@ def test_without_data_there_is_the_baseline_alone():
 
 def test_transformers_own_code_is_not_compared_with_projected_states():
     model = build("mamba2", torch.float32)
-    sm.prune_(model, sm.plan(model, HALF, windows_of(4, 20)))
+    sm.prune_(model, sm.plan(model, HALF, windows_of(2, 20)))
     with pytest.raises(UnsupportedError, match="state_map_B"):
         stock_difference(model, tokens(1, 8))

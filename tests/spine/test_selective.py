@@ -58,13 +58,13 @@ def cheap_last(**settings):
     ],
 )  # fmt: skip
 def test_what_is_left_to_choose_is_chosen_and_named(name, budget, chosen):
-    _, plan, _ = pruned(tiny(name), budget, windows_of(4, 12))
+    _, plan, _ = pruned(tiny(name), budget, windows_of(2, 12))
     method = plan.cut(budget.unit).method
     assert (method["name"], method["rows"], method["terms"], method["scope"]) == chosen
 
 
 def test_a_cut_by_cost_takes_as_many_entries_where_they_cost_least():
-    model, windows = cheap_last(), windows_of(4, 12)
+    model, windows = cheap_last(), windows_of(2, 12)
     by_cost, _, _ = pruned(model, sm.Budget("entry", 0.5), windows)
     by_layer, _, _ = pruned(model, sm.Budget("entry", 0.5, scope="uniform"), windows)
     assert counts(by_layer) == [100, 100, 100]
@@ -79,7 +79,7 @@ def test_entries_by_cost_meet_their_budget_on_what_states_leave(share, scope):
         sm.Budget("state", 0.4, scope=scope, method="output-energy"),
         sm.Budget("entry", share, scope="cost"),
     ]
-    cut, plan, receipt = pruned(cheap_last(), budgets, windows_of(4, 12))
+    cut, plan, receipt = pruned(cheap_last(), budgets, windows_of(2, 12))
     left = [40 * layer.n for layer in find_selective(cut).values()]
     assert sum(left) == 40 * 9
     gone = round(share * sum(left))
@@ -91,7 +91,7 @@ def test_entries_by_cost_meet_their_budget_on_what_states_leave(share, scope):
 
 
 def test_a_count_is_what_goes_from_all_layers_together():
-    model, windows = tiny("mamba", num_hidden_layers=3), windows_of(4, 12)
+    model, windows = tiny("mamba", num_hidden_layers=3), windows_of(2, 12)
     cut, _, _ = pruned(model, sm.Budget("state", 7), windows)
     assert sorted(layer.n for layer in find_selective(cut).values()) == [2, 3, 3]
     cut, _, _ = pruned(model, sm.Budget("entry", 100, scope="uniform"), windows)
@@ -104,13 +104,13 @@ def test_a_count_is_what_goes_from_all_layers_together():
 
 def test_a_pattern_holds_in_every_channel():
     model = tiny("mamba", state_size=8)
-    cut, _, _ = pruned(model, sm.Budget("entry", "2:4"), windows_of(4, 12))
+    cut, _, _ = pruned(model, sm.Budget("entry", "2:4"), windows_of(2, 12))
     for layer in find_selective(cut).values():
         assert (layer.present.view(layer.e, 2, 4).sum(-1) == 2).all()
 
 
 def test_further_cuts_count_what_is_gone():
-    windows = windows_of(4, 12)
+    windows = windows_of(2, 12)
     first, _, _ = pruned(tiny("mamba"), sm.Budget("entry", 0.25), windows)
     second, _, _ = pruned(first, sm.Budget("entry", 0.5), windows)
     assert sum(counts(second)) == 200
@@ -122,7 +122,7 @@ def test_further_cuts_count_what_is_gone():
 
 def test_states_by_cost_make_unequal_layers():
     budget = sm.Budget("state", 0.4, scope="cost", method="output-energy")
-    cut, _, _ = pruned(cheap_last(), budget, windows_of(4, 12))
+    cut, _, _ = pruned(cheap_last(), budget, windows_of(2, 12))
     sizes = [layer.n for layer in find_selective(cut).values()]
     assert sum(sizes) == 9
     assert sizes[2] == 1
@@ -130,11 +130,11 @@ def test_states_by_cost_make_unequal_layers():
 
 def test_only_targets_are_cut():
     budget = sm.Budget("state", 0.4, targets=("*.1.mixer",))
-    cut, plan, _ = pruned(tiny("mamba", num_hidden_layers=3), budget, windows_of(4, 12))
+    cut, plan, _ = pruned(tiny("mamba", num_hidden_layers=3), budget, windows_of(2, 12))
     assert [layer.n for layer in find_selective(cut).values()] == [5, 3, 5]
     assert list(plan.cut("state").keep) == ["backbone.layers.1.mixer"]
     with pytest.raises(UnsupportedError, match="no state that can be cut in head"):
-        pruned(tiny("mamba"), sm.Budget("state", 0.4, targets=("head",)), windows_of(4, 12))
+        pruned(tiny("mamba"), sm.Budget("state", 0.4, targets=("head",)), windows_of(2, 12))
 
 
 def test_a_working_directory_changes_nothing_and_ends_with_the_survey_kept(tmp_path):
@@ -142,7 +142,7 @@ def test_a_working_directory_changes_nothing_and_ends_with_the_survey_kept(tmp_p
         sm.Budget("state", 0.4, compensate="CDhy"), sm.Budget("entry", 0.5),
         sm.Budget("weight", 0.3),
     ]  # fmt: skip
-    model, windows = tiny("mamba"), windows_of(4, 12)
+    model, windows = tiny("mamba"), windows_of(2, 12)
     cut, _, _ = pruned(model, budgets, windows)
     for _ in range(2):
         other, _, _ = pruned(model, budgets, windows, run=PassConfig(work_dir=tmp_path / "work"))
