@@ -76,7 +76,7 @@ BUDGETS = [sm.Budget("state", 0.5)]
 def main(steps: int, out: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     network = UNet()
-    batches, *held = loaders(data(), (64, 64, 96))
+    batches, *held = loaders(data(), (32, 64, 96))
     train(network, batches, loss, steps)
     rows = [sm.rows(part, forward=lambda model, batch: model(batch["noisy"])) for part in held]
     return whole_job(UNet, network, BUDGETS, tuple(rows), TASK, out)

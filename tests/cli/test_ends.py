@@ -16,7 +16,9 @@ from ssmith.cli.main import main
 from ssmith.cli.output import Output
 
 PYTHON = (sys.executable, "-m", "ssmith")
-PILOT = ("pilot", "model", "--data", "data.npz", "--out", "pilot", "--at", "0.3")
+PILOT = (
+    "pilot", "model", "--data", "data.npz", "--out", "pilot", "--at", "0.3", "--method", "last",
+)  # fmt: skip
 
 
 def interrupt(*more, **settings):

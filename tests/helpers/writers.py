@@ -207,7 +207,7 @@ def make_start(place: Path, run: Callable[[list[str], Path], int], commands: lis
     steps = [f"{n},{t},{n * t % 101},{'ab'[n % 2]}" for n in range(24) for t in range(8)]
     (place / "table.csv").write_text("\n".join(["name,t,v,y", *steps]))
     # Recordings lie among each other, so that they are put in order on disk.
-    later = [f"{n},{t},{n * t % 101},{'ab'[n % 2]}" for t in range(8) for n in range(2000)]
+    later = [f"{n},{t},{n * t % 101},{'ab'[n % 2]}" for t in range(8) for n in range(1200)]
     (place / "long.csv").write_text("\n".join(["name,t,v,y", *later]))
     api.save(tiny_model(), place / "series")
     save_npz(tiny_data(count=40), place / "data.npz")
