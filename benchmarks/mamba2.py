@@ -1,10 +1,10 @@
 """What a cut of the states of Mamba-2 costs, by every method: perplexity and recall, no training.
 
 A byte-level Mamba-2 (width 128, 4 layers, 8 heads of 32, 64 states) is trained here on the sources
-of Python's standard library and kept in ``.cache``; ``--model`` takes a larger one, e.g. what
-``ssmith train recipes/language/python-mamba2.json`` makes. Half, three quarters, seven eighths of
-its states go, calibrated on windows of Python sources, and in rows that say so on texts of recall
-as well, with several seeds.
+of Python's standard library and kept in ``.cache``; ``--model`` takes another, e.g. one that
+``ssmith train`` made. Half, three quarters and seven eighths of its states go, calibrated on windows
+of Python sources, and in rows that say so on texts of recall as well, with several seeds.
+
 Measured are the increase of perplexity per byte on windows of other texts, with its standard error
 over windows (of the mean over seeds), and the share of answers that it still gives right of texts
 that ask what stood far back, where the model knows any (`recall.py` has one that lives by it).

@@ -8,7 +8,7 @@ import torch
 from ssmith import data
 from ssmith.core.errors import InputError
 from ssmith.core.text import TokenStream
-from ssmith.data import RECALL_TASKS, ByteTokenizer, Document
+from ssmith.data import RECALL_TASKS, ByteTokenizer
 
 
 def stream(text):
@@ -61,17 +61,6 @@ def test_chosen_rows_keep_their_answers():
     some = rows.take(torch.tensor([4, 1]))
     assert answers_of(some, 0) == answers_of(rows, 4)
     assert answers_of(rows.batch(range(1, 3)).inputs, 0) == answers_of(rows, 1)
-
-
-def test_documents_are_of_all_tasks_and_their_gaps_of_the_text():
-    item = Document(name="a", content=("pass\n" * 400).encode())
-    made = data.recall_documents([item], 30_000, longest=200, seed=0)
-    texts = [document.content.decode() for document in made]
-    assert sum(map(len, texts)) >= 30_000 > sum(map(len, texts[:-1]))
-    assert sum(text.startswith("copy: ") for text in texts) == -(-len(texts) // 3)
-    assert sum(text.startswith("The pass key is ") for text in texts) == len(texts) // 3
-    gaps = [text.count("pass\n") * 5 for text in texts]
-    assert max(gaps) <= 200 and min(gaps) <= 20 and max(gaps) > 150
 
 
 def test_an_unknown_task_is_refused():

@@ -126,7 +126,7 @@ def _numbers(version: VersionStory, words: Words) -> list[Number]:
     return [
         Number(
             term="removed",
-            title=language.say("UnitRemoved"),
+            title=language.say("Removed"),
             value="" if share is None else language.percent(share),
             note=_counts(version, words),
         ),

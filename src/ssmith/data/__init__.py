@@ -2,7 +2,6 @@
 
 from ssmith.data.batching import batches
 from ssmith.data.digest import digest_of
-from ssmith.data.documents import Document
 from ssmith.data.embedded import TASKS, about
 from ssmith.data.examples import ExamplesConfig, load_examples
 from ssmith.data.fits import check_fits
@@ -11,7 +10,7 @@ from ssmith.data.load import load_data
 from ssmith.data.load_text import PROSE_SPEC, STDLIB_SPEC, load_text, read_source
 from ssmith.data.npz import save_npz
 from ssmith.data.python_sources import read_packages
-from ssmith.data.recall import RECALL_TASKS, recall_documents, recall_rows, recall_texts
+from ssmith.data.recall import RECALL_TASKS, recall_rows, recall_texts
 from ssmith.data.streams import stream_of
 from ssmith.data.tokenizers import ByteTokenizer, find_tokenizer
 from ssmith.data.whole import load_whole
@@ -22,7 +21,6 @@ __all__ = [
     "STDLIB_SPEC",
     "TASKS",
     "ByteTokenizer",
-    "Document",
     "ExamplesConfig",
     "about",
     "batches",
@@ -37,7 +35,6 @@ __all__ = [
     "load_whole",
     "read_packages",
     "read_source",
-    "recall_documents",
     "recall_rows",
     "recall_texts",
     "save_npz",

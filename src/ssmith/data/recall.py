@@ -7,7 +7,7 @@ pass key in unrelated text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
@@ -17,7 +17,6 @@ from ssmith.core.recall import Piece, Recalled, RecallRows, padded
 from ssmith.core.seeds import generator
 from ssmith.core.text import TokenStream
 from ssmith.core.tokenizer import Tokenizer
-from ssmith.data.documents import Document
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 DIGITS = "0123456789"
@@ -131,39 +130,3 @@ def recall_rows(
         source="made texts, their gaps filled from the data",
         details={"length": length, "seed": seed},
     )
-
-
-def recall_documents(
-    items: Sequence[Document], size: int, *, longest: int, seed: int = 0
-) -> list[Document]:
-    """Return documents of recall to train on, of all tasks and many sizes and gaps.
-
-    The gaps hold pieces of other documents; their lengths are log-uniform, so that short ones,
-    which are learned first, are frequent.
-
-    Args:
-        items: documents that the gaps are filled from, at least one.
-        size: bytes to make, at least.
-        longest: longest gap in bytes, ≥ 16.
-        seed: everything is drawn from it.
-    """
-    draw = generator(seed, "recall documents")
-    made: list[Document] = []
-    held = 0
-    while held < size:
-        task = RECALL_TASKS[len(made) % len(RECALL_TASKS)]
-        make, least, most = _MAKERS[task]
-        extent = int(torch.randint(least, most + 1, (1,), generator=draw))
-        text = make(extent, draw).text(_filler(items, longest, draw))
-        made.append(Document(name=f"recall/{len(made)}", content=text.encode()))
-        held += len(made[-1].content)
-    return made
-
-
-def _filler(items: Sequence[Document], longest: int, draw: torch.Generator) -> str:
-    share = float(torch.rand(1, generator=draw))
-    length = round(16 * (longest / 16) ** share)
-    content = items[int(torch.randint(len(items), (1,), generator=draw))].content
-    start = int(torch.randint(max(1, len(content) - length), (1,), generator=draw))
-    # A cut inside a character loses it.
-    return content[start : start + length].decode(errors="ignore")

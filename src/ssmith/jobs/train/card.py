@@ -157,7 +157,7 @@ def _table(
     return {
         "model": f"{size.said}, bytes as tokens",
         "parameters": f"{parameters:,}",
-        "trained on": f"{read['source']}; {read['tokens']:,} tokens{_recall_said(data)}",
+        "trained on": f"{read['source']}; {read['tokens']:,} tokens",
         "sha256 of it": f"`{read['sha256']}`",
         "seen": f"{config.tokens:,} tokens in {config.steps:,} steps of "
         f"{config.batch_size} × {config.length}",
@@ -174,11 +174,6 @@ def _table(
         "did other work as well",
         "machine": f"{versions()['machine']}, {torch.get_num_threads()} threads",
     }
-
-
-def _recall_said(data: LanguageData) -> str:
-    made = data.facts.get("recall")
-    return f"; {made['tokens']:,} tokens of texts of recall" if made else ""
 
 
 def _test(found: Estimate) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ssmith.core.checks import check_choice, check_integer, check_number
+from ssmith.core.checks import check_choice
 from ssmith.core.errors import InputError
 from ssmith.core.files import to_json
 from ssmith.core.preparation import PrepareConfig
@@ -37,25 +37,17 @@ class Texts:
         bytes: the most to read of them.
         held_out: the text whose validation and test splits it is measured on; empty for
             ``stdlib:`` with packages, and for the text's own splits otherwise.
-        recall: bytes of texts that ask what stood far back (see `ssmith.data.recall_documents`)
-            for each byte of the text, ≥ 0; they are trained on among the others.
-        recall_gap: longest gap in those texts, in bytes, ≥ 16.
 
     Raises:
-        InputError: if it names neither packages nor a text, or both, or if a number is out of
-            range.
+        InputError: if it names neither packages nor a text, or both.
     """
 
     text: str = ""
     packages: Mapping[str, str] = field(default_factory=dict)
     bytes: int = 0
     held_out: str = ""
-    recall: float = 0.0
-    recall_gap: int = 900
 
     def __post_init__(self) -> None:
-        check_number("recall", self.recall, at_least=0)
-        check_integer("recall_gap", self.recall_gap, at_least=16)
         if bool(self.text) == bool(self.packages) or bool(self.packages) != bool(self.bytes):
             raise InputError(
                 f"text {self.text!r}, packages {dict(self.packages)!r}, bytes {self.bytes!r}",

@@ -209,20 +209,7 @@ def language_data(texts: Texts) -> LanguageData:
         "train": {**about, "tokens": len(train)},
         "held_out": {"name": held_out.name, "source": held_out.source, "sha256": held_out.sha256},
     }
-    if texts.recall:
-        train, facts["recall"] = _with_recall(train, texts)
     return LanguageData(train=train, held_out=held_out, facts=facts)
-
-
-def _with_recall(train: TokenStream, texts: Texts) -> tuple[TokenStream, dict[str, Any]]:
-    """Add texts of recall to a stream of bytes; the training cuts it into rows in a drawn order."""
-    item = data.Document(name="train", content=train.ids.to(torch.uint8).numpy().tobytes())
-    size = round(texts.recall * len(train))
-    made = data.recall_documents([item], size, longest=texts.recall_gap)
-    ids = data.stream_of(made, data.ByteTokenizer()).ids
-    facts = {"documents": len(made), "tokens": len(ids), "longest_gap": texts.recall_gap}
-    joined = torch.cat([train.ids, torch.zeros(1, dtype=ids.dtype), ids])
-    return TokenStream(ids=joined, text_bytes=torch.ones_like(joined)), facts
 
 
 def validation_windows(text: Text, length: int) -> TokenWindows:
