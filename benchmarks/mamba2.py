@@ -2,7 +2,7 @@
 
 A byte-level Mamba-2 (width 128, 4 layers, 8 heads of 32, 64 states) is trained here on the sources
 of Python's standard library and kept in ``.cache``; ``--model`` takes another, e.g. one that
-``ssmith train`` made. Half, three quarters and seven eighths of its states go, calibrated on windows
+``ssmith train`` made. Half, three quarters and seven eighths of its states go, calibrated on rows
 of Python sources, and in rows that say so on texts of recall as well, with several seeds.
 
 Measured are the increase of perplexity per byte on windows of other texts, with its standard error
