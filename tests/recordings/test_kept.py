@@ -65,7 +65,7 @@ def test_tuning_reads_recordings_as_the_model_does(model, table, tmp_path):
     for path in (table, other):
         config = TuneConfig(methods=(StateOffset(form="y"),), data=str(path), training=TWO_STEPS)
         found = fine_tune(model, config, out=tmp_path / path.stem).data
-        assert found["sha256"] == data.sha256
+        assert found.sha256 == data.sha256
     tuned = api.load(tmp_path / "other")
     assert tuned.preparation == api.load(model).preparation
     assert not torch.equal(predict(tuned, data.split("test")),
