@@ -58,14 +58,13 @@ def _passkey(size: int, draw: torch.Generator) -> Recalled:
     )
 
 
-_MAKERS: dict[str, tuple[Callable[[int, torch.Generator], Recalled], int, int]] = {
-    COPY: (_copy, 8, 32),
-    ASSOCIATIVE: (_associative, 2, 32),
-    PASSKEY: (_passkey, 5, 5),
+_MAKERS: dict[str, tuple[Callable[[int, torch.Generator], Recalled], int]] = {
+    COPY: (_copy, 16),
+    ASSOCIATIVE: (_associative, 16),
+    PASSKEY: (_passkey, 5),
 }
-"""By task: what makes a text of a size (letters, pairs, digits), its least and its largest size."""
+"""By task: what makes a text of a size, and the usual size: letters, pairs, digits."""
 RECALL_TASKS = tuple(_MAKERS)
-USUAL_SIZES = {COPY: 16, ASSOCIATIVE: 16, PASSKEY: 5}
 
 
 def recall_texts(task: str, count: int, *, seed: int = 0, size: int = 0) -> list[Recalled]:
@@ -78,6 +77,9 @@ def recall_texts(task: str, count: int, *, seed: int = 0, size: int = 0) -> list
         size: letters to copy, pairs of key and value, or digits of the pass key; 0 for 16, 16
             and 5.
 
+    Returns:
+        The texts, in pieces.
+
     Raises:
         InputError: if there is no such task, or the count or size is out of range.
     """
@@ -86,7 +88,8 @@ def recall_texts(task: str, count: int, *, seed: int = 0, size: int = 0) -> list
     check_integer("count", count, at_least=1)
     check_integer("size", size, at_least=0)
     draw = generator(seed, "recall", task)
-    return [_MAKERS[task][0](size or USUAL_SIZES[task], draw) for _ in range(count)]
+    make, usual = _MAKERS[task]
+    return [make(size or usual, draw) for _ in range(count)]
 
 
 def recall_rows(
@@ -101,6 +104,9 @@ def recall_rows(
         count: how many, ≥ 1.
         length: tokens of each; a text without room for a gap has none, and may be longer.
         seed: the letters and the places are drawn from it.
+
+    Returns:
+        The rows; what is asked is numbered in each.
     """
     draw = generator(seed, "gaps", task)
     ids, answers = [], []
