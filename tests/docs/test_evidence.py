@@ -51,6 +51,10 @@ def test_what_cuts_take_of_a_memory_is_rendered_from_what_is_stored(benchmark):
     assert f"go for {lost:.1f} points" in (ROOT / "docs" / "evidence.md").read_text()
 
 
+def test_the_speed_of_cut_mamba2_is_rendered_from_what_is_stored(benchmark):
+    assert benchmark("mamba2_speed").table(stored("mamba2_speed")) == page("mamba2_speed")
+
+
 def test_the_speed_of_shrunk_layers_is_rendered_from_what_is_stored(benchmark):
     assert benchmark("lti_speed").table(stored("lti_speed")) == page("lti_speed")
 
