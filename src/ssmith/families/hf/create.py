@@ -49,12 +49,12 @@ class MambaSize:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mamba2Size:
-    """Size of a Mamba-2 language model.
+class MixerSize:
+    """Size of the Mamba-2 mixers of a language model, and what all of its layers share.
 
     Args:
         width: model width, ≥ 1.
-        layers: number of blocks, ≥ 1.
+        layers: number of layers, ≥ 1.
         states: states of each channel (N), ≥ 1.
         head_width: channels of a head, which divides ``expand`` · ``width``.
         groups: groups of heads with B and C in common, which divides the heads.
@@ -85,6 +85,11 @@ class Mamba2Size:
         """Heads of each mixer."""
         return self.width * self.expand // self.head_width
 
+
+@dataclass(frozen=True, kw_only=True)
+class Mamba2Size(MixerSize):
+    """Size of a Mamba-2 language model: mixers alone."""
+
     @property
     def said(self) -> str:
         """The size in words."""
@@ -95,56 +100,33 @@ class Mamba2Size:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HybridSize:
+class HybridSize(MixerSize):
     """Size of a hybrid language model, a Bamba: each layer a mixer or attention, then a SwiGLU.
 
     Args:
-        width: model width, ≥ 1.
-        layers: number of layers, ≥ 1.
         attention: layers, from 0, that hold attention in place of a Mamba-2 mixer.
         neurons: inner width of each feed-forward, ≥ 1.
         query_heads: heads of attention, which divides the width.
         kv_heads: heads of its keys and values, which divides ``query_heads``.
-        states: states of each channel of a mixer (N), ≥ 1.
-        head_width: channels of a mixer's head, which divides ``expand`` · ``width``.
-        groups: groups of heads with B and C in common, which divides the heads.
-        expand: inner channels of a mixer over width, ≥ 1.
-        conv: taps of the causal convolution, ≥ 1.
-        vocabulary: number of token ids, ≥ 2; embedding and head share their weights.
 
     Raises:
         InputError: if one does not divide the other, or a layer of attention is not there.
     """
 
-    width: int
-    layers: int
     attention: tuple[int, ...]
     neurons: int
     query_heads: int = 4
     kv_heads: int = 2
-    states: int = 128
-    head_width: int = 64
-    groups: int = 1
-    expand: int = 2
-    conv: int = 4
-    vocabulary: int = 256
 
     def __post_init__(self) -> None:
-        _check(self, "width", "layers", "neurons", "query_heads", "kv_heads")
-        _check(self, "states", "head_width", "groups", "expand", "conv")
-        check_integer("vocabulary", self.vocabulary, at_least=2)
-        _check_heads(self.width * self.expand, self.head_width, self.groups)
+        super().__post_init__()
+        _check(self, "neurons", "query_heads", "kv_heads")
         _check_heads(self.width, self.width // self.query_heads, self.kv_heads)
         absent = [layer for layer in self.attention if not 0 <= layer < self.layers]
         if absent:
             raise InputError(
                 f"attention in layers {absent}", allowed=f"layers 0 … {self.layers - 1}"
             )
-
-    @property
-    def heads(self) -> int:
-        """Heads of each mixer."""
-        return self.width * self.expand // self.head_width
 
     @property
     def said(self) -> str:
@@ -266,7 +248,7 @@ def _remember_(mixer: nn.Module, draw: torch.Generator) -> None:
     decay.copy_((1 + (_MOST_DECAY - 1) * torch.rand(decay.shape, generator=draw)).log())
 
 
-def _check(size: LanguageSize, *names: str) -> None:
+def _check(size: MambaSize | MixerSize, *names: str) -> None:
     for name in names:
         check_integer(name, getattr(size, name), at_least=1)
 
