@@ -23,8 +23,7 @@ from ssmith.families import Site
 from ssmith.spine.compensate import stability_of
 from ssmith.spine.layered import LayerCut, read_cut
 from ssmith.spine.outputs import USUAL
-from ssmith.spine.passes import LayerPass
-from ssmith.spine.tables import removed_counts
+from ssmith.spine.passes import plan_sites
 
 
 def choose_neuron_cut(budget: Budget) -> LayerCut[OutputCriterion]:
@@ -51,14 +50,10 @@ def plan_expert_neurons(
 ) -> Plan:
     """Decide which neurons go from the experts of some layers."""
     cut = choose_neuron_cut(budget)
-    counts = removed_counts(
-        {name: site.coupling(budget.unit) for name, site in there.items()}, budget
-    )
-    work = LayerPass(
-        model=model, rows=rows, modules={name: site.module for name, site in there.items()},
-        config=config, progress=progress, what=f"pruning {budget.unit}",
+    return plan_sites(
+        model, there, cut, lambda view, removed: _stages(cut, there[view.name], removed),
+        rows=rows, config=config, progress=progress, what=f"pruning {budget.unit}",
     )  # fmt: skip
-    return work.plan(cut, lambda view: _stages(cut, there[view.name], counts[view.name]))
 
 
 def _stages(cut: LayerCut[OutputCriterion], site: Site, removed: int) -> Sequence[Stage]:

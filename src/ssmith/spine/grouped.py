@@ -27,9 +27,8 @@ from ssmith.families import Site
 from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
 from ssmith.spine.compensate import RECOVERY, stability_of
 from ssmith.spine.layered import LayerCut, read_cut
-from ssmith.spine.passes import LayerPass
+from ssmith.spine.passes import plan_sites
 from ssmith.spine.reading import reading_stage
-from ssmith.spine.tables import removed_counts
 from ssmith.surgery.projection import cut_states_, project_
 
 OF_GROUPS = (STATE,)
@@ -60,12 +59,10 @@ def plan_grouped(
 ) -> Plan:
     """Decide which states of some layers go, or what they are mixed into."""
     cut = choose_cut(budget)
-    counts = removed_counts({name: site.coupling(STATE) for name, site in there.items()}, budget)
-    work = LayerPass(
-        model=model, rows=rows, modules={name: site.module for name, site in there.items()},
-        config=config, progress=progress, what="pruning blocks",
+    return plan_sites(
+        model, there, cut, lambda layer, removed: stages_of(cut, layer, removed),
+        rows=rows, config=config, progress=progress, what="pruning blocks",
     )  # fmt: skip
-    return work.plan(cut, lambda layer: stages_of(cut, layer, counts[layer.name]))
 
 
 def stages_of(cut: LayerCut[GroupCriterion], layer: GroupedLayer, removed: int) -> Sequence[Stage]:

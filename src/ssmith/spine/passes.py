@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from ssmith.calibrate import PassConfig, passage_of, run_pass
+from ssmith.calibrate import PassConfig, Stage, passage_of, run_pass
 from ssmith.calibrate.stages import Stages
 from ssmith.core.plan import Cut, Plan
 from ssmith.core.progress import Progress
 from ssmith.core.rows import Rows
-from ssmith.families import model_digest
+from ssmith.families import Site, model_digest
 from ssmith.families.state import SiteState
 from ssmith.spine.layered import LayerCut, kept_for
 from ssmith.spine.selective import facts_of, findings_of, refuse_adapters
+from ssmith.spine.tables import removed_counts
 from ssmith.surgery import new_values
 
 Tensors = Mapping[str, Tensor]
@@ -67,3 +68,28 @@ class LayerPass:
             cuts=cuts, values=new_values(self.model, cuts, tensors_of), model_digest=digest,
             facts=facts_of(found.records), findings=findings_of(found.records),
         )  # fmt: skip
+
+
+SiteStages = Callable[[Any, int], Sequence[Stage]]
+"""What is done to a view of a site from which so many units go."""
+
+
+def plan_sites(
+    model: nn.Module,
+    there: Mapping[str, Site],
+    cut: LayerCut[Any],
+    stages: SiteStages,
+    *,
+    rows: Rows,
+    config: PassConfig,
+    progress: Progress,
+    what: str,
+) -> Plan:
+    """Cut sites themselves: as many units go from each as the budget says."""
+    tables = {name: site.coupling(cut.budget.unit) for name, site in there.items()}
+    counts = removed_counts(tables, cut.budget)
+    work = LayerPass(
+        model=model, rows=rows, modules={name: site.module for name, site in there.items()},
+        config=config, progress=progress, what=what,
+    )  # fmt: skip
+    return work.plan(cut, lambda view: stages(view, counts[view.name]))
