@@ -54,7 +54,6 @@ def texts(count: int, draw: torch.Generator, pairs: int = PAIRS) -> RecallRows:
     marks = torch.zeros_like(ids)
     marks[:, shown.shape[1] + 1 :: 2] = torch.arange(1, again.shape[1] + 1)
     return RecallRows(
-        task="associative",
         ids=ids,
         answers=marks,
         lengths=torch.full((count,), ids.shape[1]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Int64
 from torch import Tensor
 
@@ -31,40 +30,14 @@ class RecallConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
-    """A piece of a text; one that is asked is to be predicted from all before it."""
-
-    text: str
-    asked: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recalled:
-    """A text in pieces: what is to be kept, and after a gap what is asked.
-
-    Unrelated text belongs into the gap; how much of it is for the caller to say.
-    """
-
-    task: str
-    kept: str
-    asked: tuple[Piece, ...]
-
-    def text(self, filler: str = "") -> str:
-        """Return the whole text, its answers among it."""
-        return self.kept + filler + "".join(piece.text for piece in self.asked)
-
-
-@dataclass(frozen=True, kw_only=True)
 class RecallRows(TokenWindows):
     """Texts of one task of recall as token ids.
 
     Args:
-        task: its name.
         answers: for each token the number of the answer it belongs to, from 1 on; 0 where nothing
             is asked.
     """
 
-    task: str
     answers: Int64[Tensor, "w l"]
 
     def take(self, index: Int64[Tensor, "i"]) -> RecallRows:
@@ -86,12 +59,3 @@ class RecallRows(TokenWindows):
     def asked(self) -> int:
         """Answers of each text."""
         return int(self.answers.max())
-
-
-def padded(rows: list[list[int]]) -> tuple[Int64[Tensor, "w l"], Int64[Tensor, "w"]]:
-    """Return lists of ids as rows, padded with 0 on the right, and their lengths."""
-    lengths = torch.tensor([len(row) for row in rows])
-    ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)
-    for place, row in enumerate(rows):
-        ids[place, : len(row)] = torch.tensor(row)
-    return ids, lengths

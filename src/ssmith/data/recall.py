@@ -8,12 +8,14 @@ pass key in unrelated text.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import InputError
-from ssmith.core.recall import Piece, Recalled, RecallRows, padded
+from ssmith.core.recall import RecallRows
 from ssmith.core.seeds import generator
 from ssmith.core.text import TokenStream
 from ssmith.core.tokenizer import Tokenizer
@@ -21,6 +23,25 @@ from ssmith.core.tokenizer import Tokenizer
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 DIGITS = "0123456789"
 COPY, ASSOCIATIVE, PASSKEY = "copy", "associative", "passkey"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A piece of a text; one that is asked is to be predicted from all before it."""
+
+    text: str
+    asked: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recalled:
+    """A text in pieces: what is to be kept, and after a gap what is asked.
+
+    Unrelated text belongs into the gap; how much of it is for the caller to say.
+    """
+
+    kept: str
+    asked: tuple[Piece, ...]
 
 
 def _word(letters: str, length: int, draw: torch.Generator) -> str:
@@ -31,7 +52,6 @@ def _word(letters: str, length: int, draw: torch.Generator) -> str:
 def _copy(size: int, draw: torch.Generator) -> Recalled:
     word = _word(LETTERS, size, draw)
     return Recalled(
-        task=COPY,
         kept=f"copy: {word}\n",
         asked=(Piece(text="\ncopy: "), Piece(text=word, asked=True), Piece(text="\n")),
     )
@@ -46,13 +66,12 @@ def _associative(size: int, draw: torch.Generator) -> Recalled:
         pieces += [Piece(text=f"{names[place]}: "), Piece(text=values[place], asked=True)]
         pieces.append(Piece(text="\n"))
     kept = "".join(f"{name}: {value}\n" for name, value in zip(names, values, strict=True))
-    return Recalled(task=ASSOCIATIVE, kept=kept, asked=tuple(pieces))
+    return Recalled(kept=kept, asked=tuple(pieces))
 
 
 def _passkey(size: int, draw: torch.Generator) -> Recalled:
     key = _word(DIGITS, size, draw)
     return Recalled(
-        task=PASSKEY,
         kept=f"The pass key is {key}. Remember it.\n",
         asked=(Piece(text="\nThe pass key is "), Piece(text=key, asked=True), Piece(text=".\n")),
     )
@@ -122,12 +141,13 @@ def recall_rows(
             marks += [asked * is_asked] * len(own)
         ids.append([*before, *gap, *(token for _, own in pieces for token in own)])
         answers.append(marks)
-    rows, lengths = padded(ids)
-    marked, _ = padded(answers)
+    rows, marked = (
+        nn.utils.rnn.pad_sequence([torch.tensor(row) for row in lists], batch_first=True)
+        for lists in (ids, answers)
+    )
     return RecallRows(
-        task=task,
         ids=rows,
-        lengths=lengths,
+        lengths=torch.tensor([len(row) for row in ids]),
         scored_from=(marked > 0).int().argmax(1),
         answers=marked,
         text_bytes=None,
