@@ -7,13 +7,9 @@ from the first entry to the last file, and hold nothing that no entry names.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import random
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from record import record
@@ -23,42 +19,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from helpers import killing  # noqa: E402
 from helpers.lines import Shelf  # noqa: E402
-from ssmith.release import change  # noqa: E402
-from ssmith.release.line import Line  # noqa: E402
 from ssmith.release.promotion import promote  # noqa: E402
-from ssmith.release.verify import verify  # noqa: E402
 
 KILLS, QUICK = 200, 10
-
-
-def kill(place: Path, seed: int, pause: float) -> dict[str, object]:
-    """Start a process that changes the line without end, kill it, and say how things stand."""
-    before = len(Line.open(place / "line").entries())
-    running = subprocess.Popen(
-        [sys.executable, killing.__file__, "endless", str(place), str(seed)],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert running.stdout is not None
-    first = running.stdout.readline()
-    time.sleep(pause)
-    running.kill()
-    rest, _ = running.communicate()
-    kind, *allowed = json.loads((first + rest).strip().splitlines()[-1])
-    leftovers = change.has_leftovers(place / "line")
-    line = Line.open(place / "line")
-    found = verify(line)
-    live = None if line.live is None else line.live.digest
-    strangers = {item.name for item in line.path.iterdir()} - killing.OWN
-    return {
-        "during": kind,
-        "mid_write": leftovers,
-        "entries": len(line.entries()) - before,
-        "opens_as_before_or_after": live in allowed,
-        "verifies": found.passed,
-        "leaks": sorted(strangers),
-    }
 
 
 def main() -> None:
@@ -70,7 +33,7 @@ def main() -> None:
         shelf = Shelf(Path(name), clock=None)
         for text in ("one", "two"):
             promote(shelf.line, shelf.add(text))
-        rows = [kill(Path(name), seed, draw.uniform(0, 0.4)) for seed in range(kills)]
+        rows = [killing.kill(Path(name), seed, draw.uniform(0, 0.4)) for seed in range(kills)]
     during = {kind: sum(row["during"] == kind for row in rows) for kind in killing.KINDS}
     summary = {
         "kills": kills,

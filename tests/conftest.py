@@ -1,12 +1,21 @@
 """What every test runs under: one thread, poisoned memory, the same examples each time."""
 
 import gc
+import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
 
-import helpers.typecheck  # noqa: F401  (before ssmith is imported: see there)
+from helpers.typecheck import calls  # before ssmith is imported: see there
+
+MEMORY = Path("/dev/shm")
+if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
+    # Thousands of files are written through to the disk here, and none is worth the wait.
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 settings.register_profile("house", deadline=None, max_examples=30, derandomize=True, database=None)
 settings.load_profile("house")
@@ -24,6 +33,11 @@ def pytest_collection_finish():
     """
     gc.collect()
     gc.freeze()
+
+
+def pytest_runtest_setup():
+    """Check the first calls of every function in each test, whatever ran before it."""
+    calls.clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

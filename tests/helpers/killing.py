@@ -1,8 +1,8 @@
-"""A process that changes a line without end, or up to one write, to be killed; it needs no torch.
+"""Processes that change a line and are killed, at any moment or at one write; they need no torch.
 
-Run as a script: ``killing.py endless PLACE SEED`` writes before each change what is live and what
-will be; ``killing.py counted PLACE ACTION`` kills a child of its own at each write of an action in
-turn, and says how each ended.
+Run as a script: ``killing.py random PLACE KILLS`` kills children of its own that change a line
+without end, and says how things stood after each; ``killing.py counted PLACE ACTION`` kills one at
+each write of an action in turn, and says how each ended.
 """
 
 import json
@@ -11,10 +11,12 @@ import random
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 from helpers.lines import Shelf, files_of, tensors_of
 from ssmith.core.errors import InputError
+from ssmith.release import change
 from ssmith.release.begin import init
 from ssmith.release.line import Line
 from ssmith.release.promotion import promote, rollback
@@ -60,7 +62,41 @@ def endless(place, seed):
 
 def say(kind, live, target):
     digests = [None if item is None else item.digest for item in (live, target)]
-    print(json.dumps([kind, *digests]), flush=True)
+    os.write(1, f"{json.dumps([kind, *digests])}\n".encode())
+
+
+def kill(place, seed, pause):
+    """Kill a child that changes a line without end, and say how things stand."""
+    before = len(Line.open(place / "line").entries())
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(writes, 1)
+        endless(place, seed)
+    os.close(writes)
+    with os.fdopen(reads) as told:
+        first = told.readline()
+        time.sleep(pause)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        during, *allowed = json.loads((first + told.read()).splitlines()[-1])
+    leftovers = change.has_leftovers(place / "line")
+    line = Line.open(place / "line")
+    live = None if line.live is None else line.live.digest
+    return {
+        "during": during,
+        "mid_write": leftovers,
+        "entries": len(line.entries()) - before,
+        "opens_as_before_or_after": live in allowed,
+        "verifies": verify(line).passed,
+        "leaks": sorted({item.name for item in line.path.iterdir()} - OWN),
+    }
+
+
+def at_random(place, kills):
+    """Kill children at random moments, and say how things stood after each."""
+    draw = random.Random(0)
+    return [kill(place, seed, draw.uniform(0, 0.25)) for seed in range(kills)]
 
 
 def act(place, action):
@@ -162,6 +198,7 @@ def counted_init(place):
 
 if __name__ == "__main__":
     kind, where, last = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
-    if kind == "endless":
-        endless(where, int(last))
-    print(json.dumps(counted_init(where) if last == "init" else counted(where, last)))
+    if kind == "random":
+        print(json.dumps(at_random(where, int(last))))
+    else:
+        print(json.dumps(counted_init(where) if last == "init" else counted(where, last)))
