@@ -39,6 +39,8 @@ def checked(item=None, *, typechecker=check):
         return item
     if "<locals>" in item.__qualname__:
         return item
+    # Resolved now: by the time of the first call a test may have put something else in a name.
+    item.__annotations__ = _hints_of(item)
 
     @functools.wraps(item)
     def counted(*args, **kwargs):
@@ -59,8 +61,7 @@ def checked(item=None, *, typechecker=check):
 @functools.cache
 def _checking(item):
     """Return a function that checks, and whether a shape is among its annotations."""
-    item.__annotations__ = hints = _hints_of(item)
-    return check(item), any(map(_has_shape, hints.values()))
+    return check(item), any(map(_has_shape, item.__annotations__.values()))
 
 
 def _hints_of(function):

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from transformers.models.mamba import modeling_mamba  # noqa: F401 - loaded once, before the forks
 
 import ssmith
@@ -71,7 +72,8 @@ def main(root):
     found = {}
     all_ways = ((1, 2), (2, 1), (2, 2))
     for name, words, ways in (
-        ("tune", TUNE, all_ways), ("prune", PRUNE, all_ways), ("hybrid", HYBRID, ((2, 1),)),
+        ("tune", TUNE, ((1, 1), *all_ways)), ("prune", PRUNE, all_ways),
+        ("hybrid", HYBRID, ((2, 1),)),
     ):  # fmt: skip
         operations = {}
         for count in (1, 2):
@@ -87,7 +89,18 @@ def main(root):
             assert any((place / "work").iterdir())
             code, said = run(second, words, place)
             found[f"{name} {first} {second}"] = {"code": code, "said": said, "left": left(place)}
+    place = made(root, "tune-doubled")
+    code, said = run(1, TUNE.replace("--batch-size 2", "--batch-size 4"), place)
+    assert code == 0, said
+    found["two beside one of their size"] = furthest(root / "tune-2", place)
     print(json.dumps(found))
+
+
+def furthest(one, other):
+    """The largest difference between the numbers of two adapters."""
+    weights = [load_file(place / "out" / "adapter_model.safetensors") for place in (one, other)]
+    assert weights[0].keys() == weights[1].keys()
+    return max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0])
 
 
 if __name__ == "__main__":

@@ -41,8 +41,13 @@ def test_tuning_in_another_number_of_processes_is_refused_by_the_key(found, way)
     assert ended["left"] == {}
 
 
-def test_tuning_in_two_processes_goes_on_with_the_same_bytes(found):
-    ended = found["tune 2 2"]
+@pytest.mark.parametrize("count", [1, 2])
+def test_tuning_in_as_many_processes_goes_on_with_the_same_bytes(found, count):
+    ended = found[f"tune {count} {count}"]
     assert ended["code"] == 0, ended["said"]
-    assert ended["left"] == found["tune undisturbed 2"]["left"]
+    assert ended["left"] == found[f"tune undisturbed {count}"]["left"]
     assert "adapter_model.safetensors" in ended["left"]
+
+
+def test_two_processes_learn_what_one_of_their_size_does(found):
+    assert found["two beside one of their size"] < 1e-5
