@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ssmith.calibrate.flow import Flow, flows_of, joined, shared
 from ssmith.calibrate.kept import Held, Kept
@@ -18,7 +18,7 @@ from ssmith.calibrate.passages import Passage, Segment
 from ssmith.calibrate.shards import Group, ShardSum, added
 from ssmith.calibrate.sites import LTIView, View
 from ssmith.calibrate.stages import PassConfig, Stage
-from ssmith.calibrate.store import MemoryStore, PassStore
+from ssmith.calibrate.store import PassStore
 from ssmith.core.errors import NumericalError
 from ssmith.core.selective import Statistics, Totals
 from ssmith.core.trees import place_of
@@ -66,7 +66,6 @@ class PartRun:
     looked: Callable[[], None]
     kept: Kept = field(init=False)
     _counts: dict[str, dict[str, int]] = field(default_factory=dict)
-    _begun: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.kept = Kept(self.config.kept_bytes)
@@ -101,9 +100,10 @@ class PartRun:
         """Run the finished part, and keep what the next one is given."""
         for batch in self.batches:
             if batch.items:
-                self._propagate(batch, "", self.dense if self.together else self.work)
+                # In memory what the work hands on stands in the place of what both were given.
                 if self.reference and not self.together:
                     self._propagate(batch, DENSE, self.dense)
+                self._propagate(batch, "", self.dense if self.together else self.work)
                 self.looked()
         self.drop()
 
@@ -130,22 +130,18 @@ class PartRun:
         self.store.write(self.index + 1, kind + batch.name, self.passage.flowing(made[0]))
 
     def _given(self, batch: RowBatch, kind: str = "") -> Any:
-        """Return what the part is given of a batch."""
+        """Return what the part is given of a batch; what the first one is given is made once."""
         if self.index == 0:
-            return self._first(batch)
+            # Nothing before it was cut, and the dense network is given the same.
+            kind = ""
+            if not (self.passage.streams and self.store.holds(0, [batch.name])):
+                given = self.passage.start(batch.items)
+                if self.passage.streams:
+                    self.store.write(0, batch.name, self.passage.flowing(given))
+                return given
         device = place_of(self.work)
         flowing = self.store.read(self.index, kind + batch.name)
         return self.passage.joined(self.index, batch.items, [item.to(device) for item in flowing])
-
-    def _first(self, batch: RowBatch) -> Any:
-        """Return what the first part is given; what is kept in memory is made once."""
-        if not isinstance(self.store, MemoryStore):
-            return self.passage.start(batch.items)
-        if batch.name in self._begun:
-            return self.passage.joined(0, batch.items, self._begun[batch.name])
-        given = self.passage.start(batch.items)
-        self._begun[batch.name] = self.passage.flowing(given)
-        return given
 
     def _summed(self, stages: Mapping[str, Stage], views: Mapping[str, View]) -> dict[str, Totals]:
         totals = {name: ShardSum() for name in stages}
