@@ -7,7 +7,7 @@ import torch
 
 from helpers.every_unit import build
 from helpers.grouped import FAMILIES, by_steps, gain_of
-from ssmith.calibrate.grouped import FIRST, sample_states
+from ssmith.calibrate.grouped import FIRST, sample_states, sampled
 from ssmith.calibrate.shards import added
 from ssmith.criteria import by_name
 from ssmith.criteria.grouped import GHOST, BalancedGroups, GroupEnergy, GroupGreedy, UniQL
@@ -37,21 +37,38 @@ def gathered(criterion, layer, hidden, valid=None):
     return sums
 
 
-def sampled(stride):
-    return range(FIRST if stride > 1 else 1, LENGTH + 1, stride)
-
-
 @torch.no_grad()
 def metrics(layer, hidden, stride):
     """Yield K (g, n, n) and C (g, n) of each row and step that is looked at."""
     g = layer.g
     for row in hidden:
         steps = by_steps(layer.mixer, row)
-        for end in sampled(stride):
+        for end in sampled(LENGTH, stride):
             gain = gain_of(layer.mixer, steps.y[end - 1], steps.gate[end - 1]).view(g, -1)
             H = steps.H[end - 1].reshape(g, -1, layer.n)
             K = torch.einsum("gcn,gc,gcm->gnm", H, gain, H)
             yield K, steps.C[end - 1]
+
+
+@pytest.mark.parametrize("stride", [2, 5, 8, 32])
+@pytest.mark.parametrize("period", [2, 3, 4, 8, 16])
+def test_steps_that_are_looked_at_meet_no_period_of_the_data(stride, period):
+    """At equal distances a stride of 8 saw every second step of a pair, and the other one never."""
+    ends = torch.tensor(sampled(200 * stride, stride))
+    assert ends[0] == FIRST
+    assert ((ends - FIRST) // stride).tolist() == list(range(len(ends)))
+    met = (ends % period).bincount(minlength=period) / len(ends)
+    assert met.min() > 0.7 / period
+    assert met.max() < 1.3 / period
+
+
+def test_steps_that_are_looked_at_are_there():
+    assert sampled(5, 1) == [1, 2, 3, 4, 5]
+    for length in range(1, 60):
+        ends = sampled(length, 8)
+        assert 1 <= ends[0] <= FIRST
+        assert ends == sorted(set(ends))
+        assert ends[-1] <= length
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -13,11 +14,21 @@ from ssmith.ops.ssd import ssd
 
 FIRST = 8
 """Steps before the first one that is looked at, where not all are: states begin at zero."""
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
-def sampled(length: int, stride: int) -> range:
-    """Return how many steps are over at those that are looked at."""
-    return range(1 if stride == 1 else min(FIRST, length), length + 1, stride)
+def sampled(length: int, stride: int) -> list[int]:
+    """Return how many steps are over at those that are looked at: one in each stretch of steps.
+
+    Its place in its stretch moves on by the golden ratio. At equal distances a text that repeats
+    itself, a key and then its value, would be seen at its values alone.
+    """
+    if stride == 1:
+        return list(range(1, length + 1))
+    first = min(FIRST, length)
+    begins = range(first, length + 1, stride)
+    ends = [begin + int(stride * (place * _GOLDEN % 1)) for place, begin in enumerate(begins)]
+    return [end for end in ends if end <= length]
 
 
 def sample_states(layer: GroupedLayer, parts: GroupedParts, stride: int) -> Iterator[StateSample]:
