@@ -35,7 +35,7 @@ def sample_states(layer: GroupedLayer, parts: GroupedParts, stride: int) -> Iter
     """Yield the states at every so many steps; the scan runs once, piece by piece."""
     scan, g = parts.scan, layer.g
     length, h, start = scan.x.shape[1], scan.start(), 0
-    dt = scan.step_sizes()
+    dt, outward = scan.step_sizes(), layer.outward()
     for end in sampled(length, stride):
         piece = slice(start, end)
         valid = None if scan.valid is None else scan.valid[:, piece]
@@ -45,7 +45,7 @@ def sample_states(layer: GroupedLayer, parts: GroupedParts, stride: int) -> Iter
                 C=scan.C[:, piece], valid=valid, h0=h,
             )
         )  # fmt: skip
-        gain = layer.gain(y[:, -1].flatten(1), parts.gate[:, end - 1])
+        gain = layer.gain(y[:, -1].flatten(1), parts.gate[:, end - 1], outward)
         counts = torch.ones(len(h), dtype=torch.bool, device=h.device)
         yield StateSample(
             states=h.unflatten(1, (g, -1)).flatten(2, 3),

@@ -19,6 +19,7 @@ from ssmith.core.running import evaluating
 from ssmith.core.selective import Statistics
 from ssmith.criteria.outputs import with_ridge
 from ssmith.families import chain_of
+from ssmith.families.parts.convolving import at_least_float32
 
 _LINEAR = 1e-3
 """Of the change of a stream: what a map that is the last one of its block may leave unexplained."""
@@ -65,11 +66,11 @@ class Absorber:
             own, stream = self._called(work, items, [path, before])
             valid = valid_of(self.rows.batch(items).valid, before, [stream])[0]
             lacking = (_output(wanted) - _output(stream)) / scale
-            f = own.given.double()
+            f = at_least_float32(own.given)
             if valid is not None:
                 lacking, f = (item * valid.unsqueeze(-1) for item in (lacking, f))
             lacking, f = lacking.flatten(0, 1), f.flatten(0, 1)
-            sums = added(sums, {"gram": f.mT @ f, "lacking": lacking.mT @ f})
+            sums = added(sums, {"gram": f.mT @ f, "lacking": lacking.to(f.dtype).mT @ f})
         assert sums is not None
         change = torch.linalg.solve(with_ridge(sums["gram"]), sums["lacking"].mT).mT
         old = linear.weight.data

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
 from ssmith.calibrate import PassConfig, Stage
@@ -25,6 +25,7 @@ from ssmith.criteria.grouped import BalancedGroups, GroupCriterion, StateScores
 from ssmith.criteria.outputs import with_ridge
 from ssmith.families import Site
 from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
+from ssmith.families.parts.convolving import at_least_float32
 from ssmith.spine.compensate import RECOVERY, stability_of
 from ssmith.spine.layered import LayerCut, read_cut
 from ssmith.spine.passes import plan_sites
@@ -144,8 +145,9 @@ def output_stage(layer: GroupedLayer) -> Stage:
     dense = GroupedLayer(layer.name, copy.deepcopy(layer.mixer))
 
     def collect(cut: GroupedLayer, parts: GroupedParts) -> Statistics:
-        own = cut.features(parts).double()
-        old = dense.features(dense.parts(parts.hidden, parts.valid)).double()
+        # Products in the data's own precision, sums in float64: exactness costs as much as a pass.
+        own = at_least_float32(cut.features(parts))
+        old = at_least_float32(dense.features(dense.parts(parts.hidden, parts.valid)))
         lacking = _through(dense, old) - _through(cut, own)
         if parts.valid is not None:
             own, lacking = (item * parts.valid.unsqueeze(-1) for item in (own, lacking))
@@ -166,9 +168,9 @@ def output_stage(layer: GroupedLayer) -> Stage:
     return Stage(name=RECOVERY, collect=collect, apply=apply)
 
 
-def _through(layer: GroupedLayer, features: Float64[Tensor, "b l e"]) -> Float64[Tensor, "b l m"]:
+def _through(layer: GroupedLayer, features: Float[Tensor, "b l e"]) -> Float[Tensor, "b l m"]:
     weight: Tensor = layer.mixer.out_proj.weight
-    return features @ weight.double().mT
+    return features @ weight.to(features.dtype).mT
 
 
 def _output_change(

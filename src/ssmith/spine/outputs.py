@@ -23,6 +23,7 @@ from ssmith.core.unit import Coupling
 from ssmith.criteria.outputs import OutputCriterion, OutputUnits, lost, made_up
 from ssmith.families import Site
 from ssmith.families.mamba2.grouped import GroupedLayer
+from ssmith.families.parts.convolving import at_least_float32
 from ssmith.spine.compensate import stability_of
 from ssmith.spine.grouped import output_stage
 from ssmith.spine.layered import LayerCut, read_cut
@@ -106,10 +107,10 @@ def _stages(cut: LayerCut[OutputCriterion], site: Site, view: Any, removed: int)
 
 
 def _sums_of(view: Any, parts: Any, *, active: bool) -> Statistics:
-    features = view.features(parts).double()
+    features = at_least_float32(view.features(parts))
     counts = torch.ones_like(features[..., :1])
     if parts.valid is not None:
-        counts = parts.valid.unsqueeze(-1).double()
+        counts = parts.valid.unsqueeze(-1).to(features)
     flat = (features * counts).flatten(0, -2)
     sums = {"gram": flat.mT @ flat}
     if active:

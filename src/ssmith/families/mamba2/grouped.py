@@ -88,11 +88,19 @@ class GroupedLayer:
         """Return what ``in_proj`` gives the channels of the heads, before the convolution."""
         return split(self.mixer, parts.hidden)[1][..., : self.e]
 
-    def gain(self, y: Float[Tensor, "b e"], gate: Float[Tensor, "b e"]) -> Float[Tensor, "b e"]:
+    def outward(self) -> Float[Tensor, "e"]:
+        """Return the energy that each channel of what ``out_proj`` is given has behind it."""
+        weight: Tensor = self.mixer.out_proj.weight
+        return at_least_float32(weight).square().sum(0)
+
+    def gain(
+        self, y: Float[Tensor, "b e"], gate: Float[Tensor, "b e"], outward: Float[Tensor, "e"]
+    ) -> Float[Tensor, "b e"]:
         """Return what a small error of each channel's scan output adds to the output's energy.
 
         ``(SiLU(z)·ρ·w)²·‖W_o‖²`` at one step, with ρ the norm's factor and w its weight: the
-        diagonal of the gated norm's Jacobian, without what the error does to ρ.
+        diagonal of the gated norm's Jacobian, without what the error does to ρ; ``outward`` is
+        ``‖W_o‖²``, the same at every step.
         """
         y, gate = at_least_float32(y), at_least_float32(gate)
         factor = functional.silu(gate)
@@ -100,8 +108,7 @@ class GroupedLayer:
         if getattr(self.mixer, "mamba_rms_norm", True) and norm is not None:
             first = getattr(norm, "norm_before_gate", False)
             factor = factor * _norm_factor(norm, y if first else y * factor)
-        weight: Tensor = self.mixer.out_proj.weight
-        return factor.square() * at_least_float32(weight).square().sum(0)
+        return factor.square() * outward
 
 
 def _norm_factor(norm: Any, normed: Float[Tensor, "b e"]) -> Float[Tensor, "b e"]:
