@@ -47,6 +47,32 @@ def prune(ssmith, model, *words, data="text.txt"):
     return ssmith("prune", model, *words, "--data", data, *SHORT)
 
 
+@pytest.mark.parametrize(
+    ("model", "cut"), [("mamba", "entry=0.5"), ("mamba2", "state=0.5"), ("bamba", "neuron=0.5")]
+)
+def test_a_plan_is_followed_on_a_model_that_stays_on_disk(place, ssmith, monkeypatch, model, cut):
+    if model == "bamba":
+        tiny_hybrid("bamba", vocab_size=256).save_pretrained("bamba")
+    assert prune(ssmith, model, "--cut", cut, "--out", "small").code == 0
+
+    def in_memory(spec):
+        raise AssertionError(spec)
+
+    monkeypatch.setattr("ssmith.jobs.prune.whole", in_memory)
+    ended = ssmith("prune", model, "--plan-in", "small", "--from-disk", "--out", "again")
+    assert (ended.code, ended.err) == (0, "")
+    weights = [place / out / "model.safetensors" for out in ("small", "again")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_plan_that_removes_blocks_needs_the_whole_model(place, ssmith):
+    assert prune(ssmith, "mamba", "--cut", "block=1", "--out", "small").code == 0
+    ended = ssmith("prune", "mamba", "--plan-in", "small", "--from-disk", "--out", "again")
+    assert ended.code == 2
+    assert "begins with a cut of blocks, and the model stays on disk" in ended.err
+    assert not (place / "again").exists()
+
+
 @pytest.mark.parametrize("model", ["mamba", "falcon"])
 def test_a_cut_is_announced_made_saved_and_counted(place, ssmith, model):
     ended = prune(ssmith, model, "--cut", "state=0.25", "--cut", "entry=0.5", "--out", "small")

@@ -119,7 +119,9 @@ def _refuse_beside_a_plan(arguments: argparse.Namespace, content: dict[str, Any]
         flag.name for flag in arguments.spec.flags if flag.many and getattr(arguments, flag.dest)
     ]
     given += [
-        f"--{name.replace('_', '-')}" for name in content if name not in ("mode", "calibration")
+        f"--{name.replace('_', '-')}"
+        for name in content
+        if name not in ("mode", "calibration", "from_disk")
     ]
     given += [f"--{name}" for name in content.get("calibration", {})]
     given += ["--sweep"] if arguments.sweep is not None else []

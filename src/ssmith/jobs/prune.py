@@ -20,7 +20,7 @@ from ssmith.calibrate.shards import Group
 from ssmith.core.budget import Budget
 from ssmith.core.checks import check_choice
 from ssmith.core.details import MergedFirst
-from ssmith.core.errors import InputError
+from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.findings import Finding
 from ssmith.core.names import spelled
 from ssmith.core.plan import Plan
@@ -38,6 +38,7 @@ from ssmith.families.absent import source_of
 from ssmith.jobs.merge import whole
 from ssmith.jobs.outputs import RECEIPT, RECIPE
 from ssmith.jobs.source import Calibration, every_row
+from ssmith.units import unit_named
 
 # Of the memory that is left, for weights and what a pass adds to them.
 _USABLE = 0.8
@@ -127,7 +128,8 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
     """
     *adapters, directory = lineage(artefact.locate(task.model))
     content = read_any_config(directory)
-    by_block = is_language_model(content) and task.plan is None
+    given = None if task.plan is None else _given_plan(task.plan, task.config)
+    by_block = is_language_model(content)
     if task.config.from_disk and by_block:
         spine.check_by_block(task.config.cuts)
     by_block = by_block and not spine.needs_whole(task.config.cuts)
@@ -138,7 +140,10 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
             next_step=f"merge it first: ssmith merge {task.model} --out MODEL",
         )
     windows, needed, absent = None, None, None
-    if by_block and not adapters:
+    if by_block and not adapters and given is not None:
+        absent = open_absent(directory, content)
+        absent = absent if _stays(task.config, given, absent, directory) else None
+    elif by_block and not adapters:
         absent = open_absent(directory, content)
         _check_target(task, absent)
         sizes = spine.pass_sizes(absent, task.config.cuts)
@@ -156,7 +161,9 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
         rows, read = _rows(task.config.calibration, model, directory, windows)
         if rows is not None and not spine.reads_data(model, task.config.cuts):
             say("note: the data are not read: what was asked for is decided by the weights alone")
-        plan = _plan(task, model, rows, progress)
+        plan = given or spine.plan(
+            model, task.config.cuts, rows, progress=progress, run=task.config.run(task.work_dir)
+        )
         portable, note = check_opens(task.config.target, model, plan, task.config.mode)
         receipt = api.prune_(model, plan, task.config.mode)
         say(f"portable: {portable}")
@@ -196,7 +203,7 @@ def _check_kind(task: PruneTask, *, reads_text: bool, by_block: bool) -> None:
                 raise InputError(
                     f"{name} without data", next_step="name the rows as well, or leave it out"
                 )
-    if task.plan is not None or by_block:
+    if by_block:
         return
     if task.config.from_disk:
         raise InputError("from_disk is for language models", next_step="leave it out")
@@ -211,18 +218,39 @@ def _keeps_nothing() -> InputError:
     )
 
 
-def _plan(task: PruneTask, model: nn.Module, rows: Rows | None, progress: Progress) -> Plan:
-    if task.plan is not None:
-        if task.config.calibration.data is not None:
-            raise InputError(
-                "data and a plan are given, and a plan holds every value already",
-                allowed="a plan alone, or cuts with data",
-            )
-        return Plan.load(task.plan)
-    return spine.plan(
-        model, task.config.cuts, rows, progress=progress,
-        run=task.config.run(task.work_dir),
-    )  # fmt: skip
+def _given_plan(path: Path, config: PruneConfig) -> Plan:
+    """Read a plan that decides alone, and refuse what would decide beside it."""
+    if config.calibration.data is not None:
+        raise InputError(
+            "data and a plan are given, and a plan holds every value already",
+            allowed="a plan alone, or cuts with data",
+        )
+    if config.kept_gb is not None:
+        raise _keeps_nothing()
+    plan = Plan.load(path)
+    if config.from_disk and _needs_whole(plan):
+        raise UnsupportedError(
+            f"the plan begins with a cut of {plan.cuts[0].unit}s, and the model stays on disk",
+            allowed="plans of units inside blocks",
+            next_step="follow it in memory",
+        )
+    return plan
+
+
+def _needs_whole(plan: Plan) -> bool:
+    return any(unit_named(cut.unit).whole for cut in plan.cuts)
+
+
+def _stays(config: PruneConfig, plan: Plan, absent: nn.Module, directory: Path) -> bool:
+    """Return whether a model that a plan is followed on is to stay on disk, and can."""
+    from_disk, free = config.from_disk, free_memory()
+    if from_disk is None:
+        needed = bytes_of(directory, absent)[0]
+        from_disk = free is not None and needed > _USABLE * free and not _needs_whole(plan)
+    source = source_of(absent)
+    if from_disk and source is not None:
+        source.check()
+    return from_disk
 
 
 def _rows(
