@@ -65,6 +65,17 @@ def test_a_plan_is_followed_on_a_model_that_stays_on_disk(place, ssmith, monkeyp
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+def test_a_receipt_that_was_cut_off_is_not_taken_for_right(place, ssmith):
+    assert prune(ssmith, "mamba", "--cut", "entry=0.5", "--out", "small").code == 0
+    receipt = place / "small" / "receipt.json"
+    receipt.write_text(receipt.read_text()[:-40])
+    ended = ssmith("verify", "small", "--json")
+    assert ended.code == 1
+    found = {check["name"]: check for check in ended.document["checks"]}
+    assert not found["made from"]["passed"]
+    assert "receipt.json" in found["made from"]["detail"]
+
+
 def test_a_plan_that_removes_blocks_needs_the_whole_model(place, ssmith):
     assert prune(ssmith, "mamba", "--cut", "block=1", "--out", "small").code == 0
     ended = ssmith("prune", "mamba", "--plan-in", "small", "--from-disk", "--out", "again")

@@ -32,8 +32,13 @@ def test_a_receipt_comes_back_as_it_went(tmp_path):
         findings=(Finding(layer="", kind="x", message="y"),),
     )
     receipt.save(tmp_path / "receipt.json")
-    assert Receipt.load(tmp_path / "receipt.json") == receipt
+    assert Receipt.load(tmp_path / "receipt.json") == Receipt.load(tmp_path) == receipt
     assert json.loads(receipt.to_json())["receipt_version"] == 2
+
+
+def test_a_directory_without_a_receipt_is_refused_by_name(tmp_path):
+    with pytest.raises(InputError, match=r"holds no receipt\.json; allowed: a receipt, or a dir"):
+        Receipt.load(tmp_path)
 
 
 def said(content):

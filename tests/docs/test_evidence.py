@@ -48,7 +48,15 @@ def test_what_cuts_take_of_a_memory_is_rendered_from_what_is_stored(benchmark):
     raw, recall = stored("recall"), benchmark("recall")
     assert recall.table(raw) == page("recall")
     lost = 100 * raw["dense"] - recall.cell(raw["rows"], "balanced truncation", 0.5)[0]
-    assert f"go for {lost:.1f} points" in (ROOT / "docs" / "evidence.md").read_text()
+    said = (ROOT / "docs" / "evidence.md").read_text()
+    assert f"go for {lost:.1f} points" in said
+    names = ("magnitude", "greedy, output maps refitted")
+    plain, usual = (recall.cell(raw["rows"], name, 0.875)[0] for name in names)
+    assert f"of an\neighth magnitude keeps {plain:.1f} % and they {usual:.1f}" in said
+    for share in (0.5, 0.75):
+        kept = {name: recall.cell(raw["rows"], name, share)[0] for name in recall.METHODS}
+        ranked = sorted(kept, key=kept.get, reverse=True)
+        assert ranked[:2] == ["balanced truncation", "greedy, output maps refitted"]
 
 
 def test_the_speed_of_cut_mamba2_is_rendered_from_what_is_stored(benchmark):

@@ -17,10 +17,11 @@ from ssmith.artefact.weights import check_finite, read_weights
 from ssmith.core.directories import FORMAT, MANIFEST, listed_in, manifest_of
 from ssmith.core.errors import ArtefactError, SsmithError
 from ssmith.core.files import read_json, sha256_file
+from ssmith.core.receipt import RECEIPT
 from ssmith.families import model_digest
 from ssmith.families.registry import tensors_digest
 
-INNER, RECEIPT = "model", "receipt.json"
+INNER = "model"
 """What a pilot holds: the model it left, and what it was made from."""
 
 
@@ -113,7 +114,7 @@ def _made_from(directory: Path, before: tuple[Path, ...]) -> list[Check]:
     try:
         name, digest = _parent(directory)
     except SsmithError as error:
-        return [Check(name=label, passed=True, detail=f"not checked: {error}")]
+        return [Check(name=label, passed=False, detail=str(error))]
     if name is None and digest is None:
         return []
     why = ""

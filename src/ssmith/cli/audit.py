@@ -42,7 +42,7 @@ def add(subparsers: flags.Subparsers) -> None:
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Audit, print what changed, and write the receipt if a place is given."""
     from ssmith.core.details import TextAuditDetails
-    from ssmith.jobs.outputs import RECEIPT
+    from ssmith.core.receipt import RECEIPT
     from ssmith.trials.audit import AuditConfig, audit
 
     check_out(arguments, arguments.old, arguments.new, arguments.data, page=True)

@@ -117,7 +117,7 @@ def write_out(
     """Write a receipt, its recipe and if wanted its page to ``--out``, if there is one."""
     from ssmith.core.directories import new_directory
     from ssmith.core.files import write_text
-    from ssmith.jobs.outputs import RECEIPT
+    from ssmith.core.receipt import RECEIPT
     from ssmith.report import write_report
 
     if arguments.out is None:

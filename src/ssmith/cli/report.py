@@ -18,7 +18,7 @@ def add(subparsers: flags.Subparsers) -> None:
         example="ssmith report pilot/receipt.json --out page",
         run=run,
     )
-    command.positional("RECEIPT", "receipt.json of any result", kind=Path)
+    command.positional("RECEIPT", "receipt.json of any result, or its directory", kind=Path)
     command.out("directory for report.html and plots/")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ssmith.core.details import CutDetails, Details, kind_of_details
-from ssmith.core.errors import ArtefactError
+from ssmith.core.errors import ArtefactError, InputError
 from ssmith.core.files import read_json, to_json, write_text
 from ssmith.core.findings import Finding
 from ssmith.core.sections import (
@@ -29,6 +29,8 @@ from ssmith.core.sections import (
 )
 from ssmith.core.settings import to_mapping, typed
 
+RECEIPT = "receipt.json"
+"""Its file in the directory of what was made."""
 RECEIPT_VERSION = 2
 _RESTORE = "restore it from its source"
 _TIMELESS = 1
@@ -137,8 +139,21 @@ class Receipt:
 
     @classmethod
     def load(cls, path: str | Path) -> Receipt:
-        """Read a receipt (see `from_json` for errors)."""
-        return cls.from_json(read_json(Path(path)), str(path))
+        """Read a receipt from its file, or from a directory that has one.
+
+        Raises:
+            InputError: if it is a directory without one.
+            ArtefactError: as in `from_json`.
+        """
+        path = Path(path)
+        if path.is_dir():
+            if not (path / RECEIPT).is_file():
+                raise InputError(
+                    f"{path} holds no {RECEIPT}", allowed="a receipt, or a directory with one",
+                    next_step="prune, tune, compare, eval and pilot leave one in what they write",
+                )  # fmt: skip
+            path /= RECEIPT
+        return cls.from_json(read_json(path), str(path))
 
 
 def _not_one(content: object, names: set[str], where: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssmith.core.progress import Progress
+from ssmith.core.receipt import RECEIPT
 from ssmith.cycle.config import CycleConfig
 from ssmith.jobs.compare import compare
 from ssmith.jobs.pilot import pilot
@@ -16,8 +17,6 @@ from ssmith.release.evidence import read_paper
 from ssmith.release.line import Line
 from ssmith.release.opening import opened, receipts_with
 from ssmith.release.version import Version
-
-_RECEIPT = "receipt.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +69,7 @@ def retune(
     """Train the live version further, from its last checkpoint if that was killed, and compare."""
     assert config.tune is not None
     assert live is not None
-    tuned, judged = out / "tuned", out / "compared" / _RECEIPT
+    tuned, judged = out / "tuned", out / "compared" / RECEIPT
     if not tuned.exists():
         fine_tune(
             live.path, config.tune, out=tuned, checkpoints=out / "checkpoints", command=command,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssmith.core.errors import InputError, SsmithError
+from ssmith.core.receipt import RECEIPT
 from ssmith.dashboard.story import Added, Story, versions_of
 from ssmith.release import log
 from ssmith.release.change import LOG
@@ -72,7 +73,7 @@ def _receipt(version: Version) -> Mapping[str, Any] | None:
         for entry in reversed(version.evidence):
             for digest in reversed(entry.receipts):
                 return receipt_of(version.root, digest)
-        inside = json.loads((version.path / "receipt.json").read_text(encoding="utf-8"))
+        inside = json.loads((version.path / RECEIPT).read_text(encoding="utf-8"))
     except (SsmithError, OSError, ValueError):
         return None
     return inside if isinstance(inside, dict) else None

@@ -15,12 +15,12 @@ from ssmith.artefact.tuned import base_of
 from ssmith.core.checks import check_choice
 from ssmith.core.details import MergeDetails, MergeReport
 from ssmith.core.errors import InputError, UnsupportedError
-from ssmith.core.receipt import Receipt, versions
+from ssmith.core.receipt import RECEIPT, Receipt, versions
 from ssmith.core.sections import MethodSection, ModelSection
 from ssmith.core.settings import to_mapping
 from ssmith.families import model_digest
 from ssmith.families.heads import TaskModel
-from ssmith.jobs.outputs import RECEIPT, RECIPE
+from ssmith.jobs.outputs import RECIPE
 from ssmith.tune import adapters
 from ssmith.tune.adapters.merge import HELD, MERGES, STOCK, check_mergeable, unmergeable
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from ssmith.core.errors import OutputExistsError
 
 PLAN = "plan.json"
-RECEIPT = "receipt.json"
 RECIPE = "recipe.yaml"
 
 

@@ -25,7 +25,7 @@ from ssmith.core.findings import Finding
 from ssmith.core.names import spelled
 from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress, silent
-from ssmith.core.receipt import Receipt
+from ssmith.core.receipt import RECEIPT, Receipt
 from ssmith.core.rows import Rows
 from ssmith.core.sections import MemorySection
 from ssmith.core.text import ALL
@@ -36,7 +36,7 @@ from ssmith.core.words import number_of, span
 from ssmith.evaluation.resident import ResidentPeak, resident_peak
 from ssmith.families.absent import source_of
 from ssmith.jobs.merge import whole
-from ssmith.jobs.outputs import RECEIPT, RECIPE
+from ssmith.jobs.outputs import RECIPE
 from ssmith.jobs.source import Calibration, every_row
 from ssmith.units import unit_named
 

@@ -13,12 +13,12 @@ from ssmith.artefact.layout import CONFIG
 from ssmith.artefact.sidecar import SIDECAR, Sidecar
 from ssmith.core.directories import MANIFEST
 from ssmith.core.errors import ArtefactError, SsmithError
+from ssmith.core.receipt import RECEIPT
 from ssmith.families import model_digest
 from ssmith.release.adding import Artefact
 from ssmith.release.disk import in_our_words
 from ssmith.release.manifest import manifest_of
 
-RECEIPT = "receipt.json"
 MODEL = "model"
 
 

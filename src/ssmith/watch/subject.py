@@ -12,12 +12,12 @@ from ssmith import api
 from ssmith.core.errors import InputError, SsmithError
 from ssmith.core.files import read_json
 from ssmith.core.plan import PLAN, Plan
+from ssmith.core.receipt import RECEIPT
 from ssmith.core.rows import Rows
 from ssmith.core.text import ALL
 from ssmith.evaluation import tasks
 from ssmith.evaluation.task import Task
 from ssmith.families import model_digest
-from ssmith.jobs.outputs import RECEIPT
 from ssmith.jobs.source import RowsConfig, every_row, open_source, reads_text
 from ssmith.release.line import Line
 from ssmith.release.version import Version

@@ -16,7 +16,7 @@ from ssmith.core.errors import InputError
 from ssmith.core.files import write_text
 from ssmith.core.launch import refuse_processes
 from ssmith.core.progress import Progress, part_of, silent
-from ssmith.core.receipt import Receipt, versions
+from ssmith.core.receipt import RECEIPT, Receipt, versions
 from ssmith.core.sections import MethodSection, TaskQuality
 from ssmith.core.sequences import Sequences
 from ssmith.core.settings import to_mapping
@@ -36,7 +36,7 @@ from ssmith.evaluation.harness import check_harness, compare_tasks, run_tasks
 from ssmith.evaluation.naive import scale_of
 from ssmith.evaluation.recall import compare_recall, recall_section
 from ssmith.families import model_digest
-from ssmith.jobs.outputs import RECEIPT, RECIPE, refuse_own_input
+from ssmith.jobs.outputs import RECIPE, refuse_own_input
 from ssmith.jobs.pilot.config import PilotConfig
 from ssmith.jobs.pilot.costs import measure_costs
 from ssmith.jobs.pilot.cut import AUTO_WITHOUT_DATA, Cutter, Made

@@ -10,8 +10,8 @@ from torch import nn
 
 from ssmith import api
 from ssmith.artefact.portable import is_language_model
+from ssmith.core.receipt import RECEIPT
 from ssmith.families import SequenceModel
-from ssmith.jobs.outputs import RECEIPT
 from ssmith.jobs.pilot.cut import Made
 
 MODEL = "model"

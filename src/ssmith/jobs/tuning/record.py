@@ -12,7 +12,7 @@ from ssmith.core.details import MergeReport, TunedDetails
 from ssmith.core.errors import MissingExtraError
 from ssmith.core.files import to_json
 from ssmith.core.findings import Finding
-from ssmith.core.receipt import Receipt, versions
+from ssmith.core.receipt import RECEIPT, Receipt, versions
 from ssmith.core.sections import (
     DataSection,
     MethodSection,
@@ -24,7 +24,7 @@ from ssmith.core.sections import (
 )
 from ssmith.core.settings import to_mapping, to_yaml
 from ssmith.core.told import told_of
-from ssmith.jobs.outputs import RECEIPT, RECIPE
+from ssmith.jobs.outputs import RECIPE
 from ssmith.jobs.tuning.choice import Election
 from ssmith.jobs.tuning.config import TuneConfig
 from ssmith.report.plot_training import training_plot
