@@ -12,7 +12,7 @@ from ssmith.cli.main import parser
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kills.py"
 SHORT = ("train series", "prune series", "predict in parts", "trial", "report", "release export")
-POINTS = 4
+POINTS = 3
 
 
 def test_every_command_is_killed_or_writes_nothing():

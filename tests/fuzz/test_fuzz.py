@@ -5,7 +5,7 @@ import torch
 
 from fuzz.run import FINE, run
 
-CASES = 70 * 5
+CASES = 70 * 3
 
 
 @pytest.mark.filterwarnings("ignore")

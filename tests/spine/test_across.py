@@ -116,6 +116,22 @@ def test_state_bytes_are_given_by_what_holds_a_state(rows):
     assert plan.facts["across"][0]["after"] == held[1]
 
 
+def test_units_share_a_time_by_what_was_timed(rows, monkeypatch):
+    monkeypatch.setattr("ssmith.spine.across.SHARES", (0.5,))
+    monkeypatch.setattr(
+        "ssmith.spine.across.milliseconds_of", lambda cut, what: parameters(cut) / 1e3
+    )
+    dense = build("bamba", torch.float32)
+    target = Target(quantity="prompt_time", amount=0.9)
+    plan = sm.plan(dense, sm.Budget("neuron+head_dim", target), rows)
+    assert plan.facts["across"][0]["before"] == parameters(dense) / 1e3
+    assert parameters(cut_by(dense, plan)) <= 0.9 * parameters(dense)
+
+
+def parameters(model):
+    return sum(item.numel() for item in model.parameters())
+
+
 def views(model):
     found = [site.view() for site in sites(model).values() if site.family.kind == "ssm"]
     return [view for view in found if hasattr(view, "n")]

@@ -175,6 +175,23 @@ def test_a_target_of_state_bytes_counts_complex_numbers(model):
     assert sm.plan(model, states(target)).cut("state").kept == 9
 
 
+@pytest.mark.parametrize("what", ["step_time", "prompt_time"])
+@pytest.mark.parametrize("amount", [0.8, 8.0])
+def test_a_target_of_time_is_held_to_what_was_timed(model, monkeypatch, what, amount):
+    asked = set()
+
+    def timed(cut, quantity):
+        asked.add(quantity)
+        return 10 * parameters(cut) / parameters(model)
+
+    monkeypatch.setattr("ssmith.spine.reach.milliseconds_of", timed)
+    cut = sm.plan(model, states(sm.Target(quantity=what, amount=amount))).cut("state")
+    one = 3 + 2 * 3 + 2 * 3
+    left = parameters(model) - (cut.total - cut.kept) * one
+    assert left <= 0.8 * parameters(model) < left + one
+    assert asked == {what}
+
+
 def test_a_target_out_of_reach_says_what_could_be(model):
     with pytest.raises(InputError, match="parameters 10 cannot be reached by cutting state"):
         sm.plan(model, states(sm.Target(quantity="parameters", amount=10)))

@@ -50,8 +50,8 @@ def add(subparsers: flags.Subparsers) -> None:
     command.add(
         "--cut",
         "what goes: a share (state=0.5), a count (block=1), N:M to keep (weight=2:4), or what the "
-        "model is to weigh (state=parameters:0.7, bytes:…, state_bytes:…, step_time:…); several "
-        "units can share that (neuron+head_dim=parameters:0.7)",
+        "model is to weigh (state=parameters:0.7, bytes:…, state_bytes:…, step_time:…, "
+        "prompt_time:…); several units can share that (neuron+head_dim=parameters:0.7)",
         metavar="UNIT=AMOUNT",
         many=True,
     )

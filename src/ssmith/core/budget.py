@@ -14,7 +14,9 @@ from ssmith.core.pattern import Pattern
 from ssmith.core.settings import to_mapping
 
 Ties = Literal["exact", "keep"]
-Quantity = Literal["parameters", "bytes", "state_bytes", "step_time"]
+Quantity = Literal["parameters", "bytes", "state_bytes", "step_time", "prompt_time"]
+Timed = Literal["step_time", "prompt_time"]
+"""Quantities that are measured."""
 Scope = Literal["auto", "uniform", "global", "cost", "measured", "sensitivity", "sensitivity-trace"]
 AUTO: Literal["auto"] = "auto"
 NONE: Literal["none"] = "none"
@@ -32,8 +34,10 @@ class Target:
 
     Args:
         quantity: ``"parameters"`` of the model, ``"bytes"`` of its weights, ``"state_bytes"`` of
-            one sequence's state, or ``"step_time"`` of one step, measured.
-        amount: a share of the dense model's in (0, 1), or an absolute number ≥ 1.
+            one sequence's state, ``"step_time"`` of one step or ``"prompt_time"`` of a prompt of
+            512 steps, both of one sequence and measured.
+        amount: a share of the dense model's in (0, 1), or an absolute number ≥ 1; of times it is
+            in milliseconds.
     """
 
     quantity: Quantity
@@ -47,6 +51,11 @@ class Target:
                 f"target of {self.quantity} is {self.amount!r}",
                 allowed="a share of the dense model's in (0, 1), or an absolute number",
             )
+
+    @property
+    def timed(self) -> Timed | None:
+        """What of a model is timed; None if nothing is."""
+        return self.quantity if self.quantity in ("step_time", "prompt_time") else None
 
     def of(self, dense: float) -> float:
         """Return the most that is allowed, given what the dense model has."""

@@ -22,7 +22,7 @@ from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress
 from ssmith.core.rows import Rows
 from ssmith.core.unit import Coupling
-from ssmith.evaluation.step_time import step_seconds
+from ssmith.evaluation.times import milliseconds_of
 from ssmith.families import Site, model_digest, sites
 from ssmith.spine.depth import Trials
 from ssmith.spine.losses import held_out, loss_on
@@ -144,7 +144,7 @@ class Across:
         most: float,
     ) -> dict[str, list[Budget]]:
         """Return the budgets that just meet a target, along the curves of what was measured."""
-        unit = _FINE if target.quantity == "step_time" else 1
+        unit = _FINE if target.timed else 1
         curves = {
             name: LossCurve(
                 size=max(round(unit * spared[name]), 1),
@@ -285,16 +285,15 @@ def _possible(
 
 def _scale(model: nn.Module, target: Target) -> Callable[[Sequence[Budget]], float]:
     """Return what weighs a model after some budgets, whichever units go."""
-    timed = target.quantity == "step_time"
     of: dict[str, Callable[[nn.Module], float]] = {
-        "parameters": parameters, "bytes": weight_bytes, "step_time": step_seconds,
+        "parameters": parameters, "bytes": weight_bytes,
         "state_bytes": lambda cut: sum(
             state_bytes(site) for site in sites(cut).values() if site.family.kind == "ssm"
         ),
     }  # fmt: skip
 
     def weigh(budgets: Sequence[Budget]) -> float:
-        cut = copy.deepcopy(model) if timed else without_weights(model)
+        cut = copy.deepcopy(model) if target.timed else without_weights(model)
         for budget in budgets:
             unit = unit_named(budget.unit)
             if unit.whole or "shrink" not in unit.modes:
@@ -303,7 +302,7 @@ def _scale(model: nn.Module, target: Target) -> Callable[[Sequence[Budget]], flo
             there = sites_with(cut, budget)
             for name, keep in plan_by_table(cut, there, like).cuts[0].keep.items():
                 there[name].cut_(there[name].coupling(budget.unit), keep, "shrink")
-        return of[target.quantity](cut)
+        return milliseconds_of(cut, target.timed) if target.timed else of[target.quantity](cut)
 
     return weigh
 

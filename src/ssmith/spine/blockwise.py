@@ -45,8 +45,8 @@ def needs_whole(budgets: Sequence[Budget]) -> str:
             return f"{budget.unit}: each one is tried by the loss of the whole model"
         if budget.scope == "measured":
             return f"{budget.unit}: its scope measures the loss of the whole model"
-        if isinstance(budget.sparsity, Target) and budget.sparsity.quantity == "step_time":
-            return f"{budget.unit}: a step of the whole model is timed"
+        if isinstance(budget.sparsity, Target) and budget.sparsity.timed:
+            return f"{budget.unit}: the whole model is timed"
     return ""
 
 

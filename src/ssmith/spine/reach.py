@@ -13,7 +13,7 @@ from torch import nn
 from ssmith.core.budget import Budget, Target
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.core.layers import STATE
-from ssmith.evaluation.step_time import step_seconds
+from ssmith.evaluation.times import milliseconds_of
 from ssmith.families import LTILayer, Site, sites, weigh
 from ssmith.families.mamba.selective import SelectiveLayer
 from ssmith.families.mamba2.grouped import GroupedLayer
@@ -90,8 +90,9 @@ def _counter(
 def _measure(
     model: nn.Module, target: Target, unit: str, there: Mapping[str, Site]
 ) -> Callable[[Counts], float]:
-    if target.quantity == "step_time":
-        return lambda counts: step_seconds(_cut(model, unit, counts))
+    timed = target.timed
+    if timed:
+        return lambda counts: milliseconds_of(_cut(model, unit, counts), timed)
     if target.quantity == "state_bytes":
         held = {name: state_bytes(site) for name, site in there.items()}
         each = {name: held[name] / site.coupling(unit).count for name, site in there.items()}
