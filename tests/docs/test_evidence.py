@@ -44,6 +44,25 @@ def test_the_losses_of_criteria_are_rendered_from_what_is_stored(benchmark):
     assert benchmark("lti").table(stored("lti")["quality"]) == page("lti")
 
 
+def test_what_cuts_of_states_cost_is_rendered_from_what_is_stored(benchmark):
+    raw, mamba2 = stored("mamba2"), benchmark("mamba2")
+    assert mamba2.table(raw["rows"], raw["recall"], mamba2.SMALL) == page("mamba2")
+    said = " ".join((ROOT / "docs" / "evidence.md").read_text().split())
+
+    def ratio(method, text):
+        of, ghost = (
+            mamba2.increase(raw["rows"], name, 0.75, text)[0] for name in (method, "GHOST")
+        )
+        return f"{of / ghost:.2f}"
+
+    own, other = mamba2.TEXTS
+    whole, refit = "balanced truncation", "greedy, output maps refitted"
+    assert f"costs {ratio(whole, own)} of what GHOST costs on Python" in said
+    assert f"and {ratio(whole, other)} of it on prose" in said
+    assert f"cost {ratio(refit, own)} of GHOST's on Python and {ratio(refit, other)} on" in said
+    assert f"without a refit they cost {ratio('greedy', other)} there" in said
+
+
 def test_what_cuts_take_of_a_memory_is_rendered_from_what_is_stored(benchmark):
     raw, recall = stored("recall"), benchmark("recall")
     assert recall.table(raw) == page("recall")
