@@ -78,6 +78,24 @@ def test_what_cuts_take_of_a_memory_is_rendered_from_what_is_stored(benchmark):
         assert ranked[:2] == ["balanced truncation", "greedy, output maps refitted"]
 
 
+def test_what_tuning_gives_back_is_rendered_from_what_is_stored(benchmark):
+    raw, recovery = stored("recovery"), benchmark("recovery")
+    assert recovery.table(raw) == page("recovery")
+    found = {
+        name: {
+            text: recovery.increase(raw["rows"], name, recovery.SHARE, text)
+            for text in recovery.TEXTS
+        }
+        for name in {row["method"] for row in raw["rows"]}
+    }
+    lora = next(name for name in found if name.startswith("columns: LoRA"))
+    own, other = recovery.TEXTS
+    # What the page says in words.
+    offsets = found["columns: state offsets"]
+    assert offsets[own][0] > found[lora][own][0]
+    assert abs(offsets[other][0] - found[lora][other][0]) < found[lora][other][1]
+
+
 def test_the_speed_of_cut_mamba2_is_rendered_from_what_is_stored(benchmark):
     assert benchmark("mamba2_speed").table(stored("mamba2_speed")) == page("mamba2_speed")
 
