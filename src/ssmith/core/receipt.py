@@ -141,6 +141,12 @@ class Receipt:
     def load(cls, path: str | Path) -> Receipt:
         """Read a receipt from its file, or from a directory that has one.
 
+        Args:
+            path: the file, or the directory.
+
+        Returns:
+            The receipt.
+
         Raises:
             InputError: if it is a directory without one.
             ArtefactError: as in `from_json`.

@@ -22,7 +22,7 @@ _SECONDS = 0.02
 
 
 def milliseconds_of(model: nn.Module, what: Timed) -> float:
-    """Return the median time of one sequence's next step, or of its prompt, in milliseconds.
+    """Time one sequence's next step, or its prompt.
 
     It runs as it is served: a language model on the engine, with the state that it carries. Values
     are zeros, on which no time depends.
@@ -30,6 +30,9 @@ def milliseconds_of(model: nn.Module, what: Timed) -> float:
     Args:
         model: a sequence model, or a language model.
         what: ``"step_time"``, or ``"prompt_time"`` of `PROMPT` steps at once.
+
+    Returns:
+        The median, in milliseconds.
 
     Raises:
         UnsupportedError: if it is another network.
