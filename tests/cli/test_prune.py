@@ -65,6 +65,17 @@ def test_a_plan_is_followed_on_a_model_that_stays_on_disk(place, ssmith, monkeyp
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+def test_what_is_recalled_before_and_after_a_cut_is_shown(place, ssmith):
+    assert prune(ssmith, "mamba", "--cut", "entry=0.5", "--out", "small").code == 0
+    asked = ("--recall-texts", "4", "--recall-length", "64")
+    short = ("--length", "24", "--windows", "4", "--speed-seconds", "0.02")
+    ended = ssmith("compare", "mamba", "small", "--data", "text.txt", *asked, *short)
+    assert ended.code == 0
+    for task in ("copy", "associative", "passkey"):
+        (line,) = (line for line in ended.out.splitlines() if f"recall, {task} over" in line)
+        assert line.split("tokens")[1].split()[:2] == ["0.0000", "0.0000"]
+
+
 def test_a_receipt_that_was_cut_off_is_not_taken_for_right(place, ssmith):
     assert prune(ssmith, "mamba", "--cut", "entry=0.5", "--out", "small").code == 0
     receipt = place / "small" / "receipt.json"

@@ -67,6 +67,9 @@ def _show(output: Output, receipt: Receipt) -> None:
     own = quality.own
     if own is not None:
         rows.append(_row(own.name, (own.before, own.after), own.difference))
+    for task in quality.recall:
+        name = f"recall, {task.task} over {_count(task.length or 0)} tokens"
+        rows.append(_row(name, (task.before, task.after), task.difference))
     output.table(("", "before", "after", "change [interval]"), [*rows, *_cost_rows(receipt)])
     change = quality.increase
     if change is not None:
