@@ -69,7 +69,7 @@ SMALL = (
     "a byte-level Mamba-2 of width 128, 4 layers, 64 states, trained for minutes (read the ratios)"
 )
 SHARES = (0.5, 0.75, 0.875)
-LENGTH, SAMPLES, HELD, BATCH = 256, 32, 128, 8
+LENGTH, SAMPLES, HELD, BATCH, STEPS = 256, 32, 128, 8, 1200
 
 
 def small(width: int, layers: int) -> nn.Module:
@@ -126,15 +126,24 @@ class Subject:
         base = {name: window_losses(dense, own) for name, own in held.items()}
         return cls(dense=dense, source=source, held=held, base=base, asked=asked or {})
 
+    def cut(self, budget: Budget, windows: Any) -> nn.Module:
+        """Return a copy of the dense model that a budget was taken from."""
+        model = copy.deepcopy(self.dense)
+        prune_(model, spine.plan(self.dense, budget, windows))
+        return model
+
+    def lost(self, model: nn.Module) -> dict[str, list[float]]:
+        """Return by text what a model loses in each window, in nats per byte."""
+        return {
+            text: ((window_losses(model, own) - self.base[text]) / LENGTH).tolist()
+            for text, own in self.held.items()
+        }
+
     def row(self, path: Path, budget: Budget, windows: Any, about: dict[str, Any]) -> Any:
         """Return what a cut costs on every window; read where it was measured earlier."""
         if not path.is_file():
-            model = copy.deepcopy(self.dense)
-            prune_(model, spine.plan(self.dense, budget, windows))
-            lost = {
-                text: ((window_losses(model, own) - self.base[text]) / LENGTH).tolist()
-                for text, own in self.held.items()
-            }
+            model = self.cut(budget, windows)
+            lost = self.lost(model)
             dense = {text: float(own.mean()) / LENGTH for text, own in self.base.items()}
             row = {**about, "seed": budget.seed, "lost": lost, "dense": dense}
             row["recall"] = self.recalled(model)
@@ -181,18 +190,21 @@ def mixed(windows: Any, source: Any, seed: int) -> Any:
     return dataclasses.replace(windows, ids=ids, text_bytes=None)
 
 
+def dense_model(source: Any, options: argparse.Namespace, steps: int) -> nn.Module:
+    """Return the model that is asked for, or the small one, trained in so many steps."""
+    if options.quick:
+        return trained_model(source, PLACE / "quick-40", partial(small, 64, 2), 40)
+    if options.model:
+        return api.load(options.model)
+    return trained_model(source, PLACE / f"model-{steps}", partial(small, 128, 4), steps)
+
+
 def measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Return one row per method, share and seed, and what the model recalls before any cut."""
     torch.set_num_threads(options.threads)
     like = api.load(BYTES)
     source: Any = api.load_text(TEXTS["Python"], like)
-    if options.quick:
-        dense = trained_model(source, PLACE / "quick-40", partial(small, 64, 2), 40)
-    elif options.model:
-        dense = api.load(options.model)
-    else:
-        place = PLACE / f"model-{options.steps}"
-        dense = trained_model(source, place, partial(small, 128, 4), options.steps)
+    dense = dense_model(source, options, options.steps)
     subject = Subject.of(
         dense,
         source,
@@ -287,7 +299,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", type=int, default=3, help="calibration seeds")
     parser.add_argument("--model", help="another Mamba-2 that reads bytes; its recall is measured")
-    parser.add_argument("--steps", type=int, default=1200, help="training steps")
+    parser.add_argument("--steps", type=int, default=STEPS, help="training steps")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--render", action="store_true", help="only from rows that are there")
     options = parser.parse_args()

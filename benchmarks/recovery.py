@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +28,23 @@ from mamba2 import (
     PLACE,
     SAMPLES,
     SMALL,
+    STEPS,
     TEXTS,
     Subject,
+    dense_model,
     increase,
-    small,
-    trained_model,
 )
 from record import RESULTS, record
-from ssmith import api, spine
+from ssmith import api
 from ssmith.core.budget import Budget
 from ssmith.core.files import read_json, write_json, write_text
 from ssmith.core.tokens import TokenWindows
-from ssmith.evaluation.perplexity import window_losses
 from ssmith.families import model_digest
 from ssmith.families.hf import accelerate_
 from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.registry import sites
 from ssmith.jobs.tuning.learning import Lesson, learn_
 from ssmith.jobs.tuning.training_set import TrainingSet, window_rows
-from ssmith.surgery import prune_
 from ssmith.tune import adapters
 from ssmith.tune.adapters import LoRA, Method, StateOffset
 from ssmith.tune.training import LanguageObjective, TrainingConfig
@@ -82,11 +79,8 @@ class Course:
 
     def cut(self, name: str, seed: int) -> nn.Module:
         """Return the cut model, calibrated with a seed."""
-        model = copy.deepcopy(self.subject.dense)
         windows = self.subject.source.sample(SAMPLES, LENGTH, seed=seed)
-        budget = Budget("state", SHARE, seed=seed, **CUTS[name])
-        prune_(model, spine.plan(self.subject.dense, budget, windows))
-        return model
+        return self.subject.cut(Budget("state", SHARE, seed=seed, **CUTS[name]), windows)
 
     def data(self, seed: int) -> TrainingSet:
         """Return rows to learn from, and to choose by."""
@@ -107,10 +101,7 @@ class Course:
             about: dict[str, Any] = {"numbers": 0, "validation": None}
             if method != NOTHING:
                 about = self.learned_(model, methods(model)[method], seed, rate)
-            lost = {
-                text: ((window_losses(model, own) - self.subject.base[text]) / LENGTH).tolist()
-                for text, own in self.subject.held.items()
-            }
+            lost = self.subject.lost(model)
             key = {"share": SHARE, "cut": cut, "method": f"{cut}: {method}", "seed": seed}
             write_json(path, {**key, "rate": rate, "lost": lost, **about})
             print(cut, method, seed, rate, about, file=sys.stderr, flush=True)
@@ -147,12 +138,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     torch.set_num_threads(options.threads)
     like = api.load(BYTES)
     source: Any = api.load_text(TEXTS["Python"], like)
-    if options.quick:
-        dense = trained_model(source, PLACE / "quick-40", partial(small, 64, 2), 40)
-    elif options.model:
-        dense = api.load(options.model)
-    else:
-        dense = trained_model(source, PLACE / "model-1200", partial(small, 128, 4), 1200)
+    dense = dense_model(source, options, STEPS)
     subject = Subject.of(dense, source, like, windows=8 if options.quick else HELD)
     steps, rates = (8, RATES[1:2]) if options.quick else (options.steps, RATES)
     where = PLACE.parent / "recovery" / f"{model_digest(dense)[:12]}-{steps}"

@@ -7,7 +7,6 @@ from the first entry to the last file, and hold nothing that no entry names.
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 import tempfile
 from pathlib import Path
@@ -28,12 +27,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
-    draw, kills = random.Random(0), QUICK if quick else KILLS
+    kills = QUICK if quick else KILLS
     with tempfile.TemporaryDirectory() as name:
         shelf = Shelf(Path(name), clock=None)
         for text in ("one", "two"):
             promote(shelf.line, shelf.add(text))
-        rows = [killing.kill(Path(name), seed, draw.uniform(0, 0.4)) for seed in range(kills)]
+        rows = killing.at_random(Path(name), kills, longest=0.4)
     during = {kind: sum(row["during"] == kind for row in rows) for kind in killing.KINDS}
     summary = {
         "kills": kills,

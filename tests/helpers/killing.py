@@ -93,10 +93,10 @@ def kill(place, seed, pause):
     }
 
 
-def at_random(place, kills):
+def at_random(place, kills, longest=0.25):
     """Kill children at random moments, and say how things stood after each."""
     draw = random.Random(0)
-    return [kill(place, seed, draw.uniform(0, 0.25)) for seed in range(kills)]
+    return [kill(place, seed, draw.uniform(0, longest)) for seed in range(kills)]
 
 
 def act(place, action):

@@ -55,6 +55,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
 
 def _show(output: Output, receipt: Receipt) -> None:
+    from ssmith.core.recall import recall_name
+
     output.result(receipt.as_dict())
     quality = receipt.compared
     rows: list[tuple[object, ...]] = []
@@ -68,8 +70,8 @@ def _show(output: Output, receipt: Receipt) -> None:
     if own is not None:
         rows.append(_row(own.name, (own.before, own.after), own.difference))
     for task in quality.recall:
-        name = f"recall, {task.task} over {_count(task.length or 0)} tokens"
-        rows.append(_row(name, (task.before, task.after), task.difference))
+        far = "" if task.length is None else _count(task.length)
+        rows.append(_row(recall_name(task.task, far), (task.before, task.after), task.difference))
     output.table(("", "before", "after", "change [interval]"), [*rows, *_cost_rows(receipt)])
     change = quality.increase
     if change is not None:

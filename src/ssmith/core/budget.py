@@ -15,8 +15,7 @@ from ssmith.core.settings import to_mapping
 
 Ties = Literal["exact", "keep"]
 Quantity = Literal["parameters", "bytes", "state_bytes", "step_time", "prompt_time"]
-Timed = Literal["step_time", "prompt_time"]
-"""Quantities that are measured."""
+TimedQuantity = Literal["step_time", "prompt_time"]
 Scope = Literal["auto", "uniform", "global", "cost", "measured", "sensitivity", "sensitivity-trace"]
 AUTO: Literal["auto"] = "auto"
 NONE: Literal["none"] = "none"
@@ -53,7 +52,7 @@ class Target:
             )
 
     @property
-    def timed(self) -> Timed | None:
+    def timed(self) -> TimedQuantity | None:
         """What of a model is timed; None if nothing is."""
         return self.quantity if self.quantity in ("step_time", "prompt_time") else None
 

@@ -29,6 +29,11 @@ class RecallConfig:
         check_integer("recall_length", self.recall_length, at_least=16)
 
 
+def recall_name(task: str, length: str) -> str:
+    """Return what the recall of a task is called; ``length`` is written out, empty if unknown."""
+    return f"recall, {task}" + (f" over {length} tokens" if length else "")
+
+
 @dataclass(frozen=True, kw_only=True)
 class RecallRows(TokenWindows):
     """Texts of one task of recall as token ids.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ssmith.core.budget import Timed
+from ssmith.core.budget import TimedQuantity
 from ssmith.core.errors import UnsupportedError
 from ssmith.core.rows import Rows
 from ssmith.core.sequences import Sequences
@@ -21,7 +21,7 @@ PROMPT = 512
 _SECONDS = 0.02
 
 
-def milliseconds_of(model: nn.Module, what: Timed) -> float:
+def milliseconds_of(model: nn.Module, what: TimedQuantity) -> float:
     """Time one sequence's next step, or its prompt.
 
     It runs as it is served: a language model on the engine, with the state that it carries. Values

@@ -8,7 +8,7 @@ from typing import Any
 from ssmith import api
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import InputError
-from ssmith.core.recall import RecallConfig
+from ssmith.core.recall import RecallConfig, recall_name
 from ssmith.core.sequences import SequenceData
 from ssmith.core.settings import to_mapping
 from ssmith.evaluation import own_metric
@@ -126,4 +126,4 @@ def evaluate(model: str, data: str | None, config: EvaluateConfig) -> dict[str, 
 
 
 def _recall_said(recalled: dict[str, Estimate], length: int) -> list[str]:
-    return [f"recall, {name} over {length} tokens: {item.text}" for name, item in recalled.items()]
+    return [f"{recall_name(name, f'{length}')}: {item.text}" for name, item in recalled.items()]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from ssmith.core.errors import OutputExistsError
 
-PLAN = "plan.json"
 RECIPE = "recipe.yaml"
 
 

@@ -140,18 +140,15 @@ def prune(task: PruneTask, *, say: Say, progress: Progress = silent) -> Pruned:
             next_step=f"merge it first: ssmith merge {task.model} --out MODEL",
         )
     windows, needed, absent = None, None, None
-    if by_block and not adapters and given is not None:
+    if by_block and not adapters:
         absent = open_absent(directory, content)
-        absent = absent if _stays(task.config, given, absent, directory) else None
-    elif by_block and not adapters:
-        absent = open_absent(directory, content)
-        _check_target(task, absent)
-        sizes = spine.pass_sizes(absent, task.config.cuts)
-        if task.config.kept_gb is not None and not sizes.keeps:
-            raise _keeps_nothing()
-        if task.config.calibration.data is not None or sizes.keeps:
-            windows = _windows(task.config.calibration, directory, absent)
-        absent, needed = _held_as(task, absent, directory, windows, sizes=sizes, say=say)
+        if given is not None:
+            absent = absent if _stays(task.config, given, absent, directory) else None
+        else:
+            absent, windows, needed = _held_as(task, absent, directory, say)
+    source = None if absent is None else source_of(absent)
+    if source is not None:
+        source.check()
     with resident_peak() as peak:
         made = None if absent is not None else whole(task.model)
         model: Any = absent if made is None else made.model
@@ -242,15 +239,15 @@ def _needs_whole(plan: Plan) -> bool:
 
 
 def _stays(config: PruneConfig, plan: Plan, absent: nn.Module, directory: Path) -> bool:
-    """Return whether a model that a plan is followed on is to stay on disk, and can."""
-    from_disk, free = config.from_disk, free_memory()
-    if from_disk is None:
-        needed = bytes_of(directory, absent)[0]
-        from_disk = free is not None and needed > _USABLE * free and not _needs_whole(plan)
-    source = source_of(absent)
-    if from_disk and source is not None:
-        source.check()
-    return from_disk
+    """Return whether a model that a plan is followed on is to stay on disk."""
+    if config.from_disk is not None:
+        return config.from_disk
+    return _overfills(bytes_of(directory, absent)[0], free_memory()) and not _needs_whole(plan)
+
+
+def _overfills(needed: float, free: int | None) -> bool:
+    """Return whether some bytes are more than may be taken of the memory that is left."""
+    return free is not None and needed > _USABLE * free
 
 
 def _rows(
@@ -297,24 +294,20 @@ def _announce(
 
 
 def _held_as(
-    task: PruneTask,
-    absent: Any,
-    directory: Path,
-    windows: TokenWindows | None,
-    *,
-    sizes: spine.PassSizes,
-    say: Say,
-) -> tuple[Any, Preflight | None]:
-    """Return a model if it is to stay on disk, else None; and what the pass over it will need."""
-    from_disk, needed = bool(task.config.from_disk), None
-    if windows is not None:
+    task: PruneTask, absent: Any, directory: Path, say: Say
+) -> tuple[Any, TokenWindows | None, Preflight | None]:
+    """Return a model if it is to stay on disk, else None; its windows; what a pass will need."""
+    _check_target(task, absent)
+    sizes = spine.pass_sizes(absent, task.config.cuts)
+    if task.config.kept_gb is not None and not sizes.keeps:
+        raise _keeps_nothing()
+    from_disk, windows, needed = bool(task.config.from_disk), None, None
+    if task.config.calibration.data is not None or sizes.keeps:
+        windows = _windows(task.config.calibration, directory, absent)
         spine.check_windows(windows, absent.config.vocab_size, sizes.lockstep)
         needed, from_disk = _needed(task, absent, directory, windows, sizes)
         _announce(task, windows, needed, from_disk, say)
-    source = source_of(absent)
-    if from_disk and source is not None:
-        source.check()
-    return (absent if from_disk else None), needed
+    return (absent if from_disk else None), windows, needed
 
 
 def _needed(
@@ -342,7 +335,7 @@ def _needed(
     whole, free = estimate(from_disk=False), free_memory()
     from_disk = task.config.from_disk
     if from_disk is None:
-        from_disk = free is not None and whole.memory > _USABLE * free
+        from_disk = _overfills(whole.memory, free)
     if from_disk and task.work_dir is None and spine.reads_data(absent, task.config.cuts):
         raise InputError(
             f"the model needs about {_mebibytes(whole.memory)} in memory"

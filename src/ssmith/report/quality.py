@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ssmith.core.recall import recall_name
 from ssmith.core.receipt import Receipt
 from ssmith.core.sections import Measured, OwnQuality, QualitySection, TaskQuality
 from ssmith.report.look import printable
@@ -49,8 +50,8 @@ def read_quality(receipt: Receipt) -> QualityRows:
         # Its unit is unknown.
         rows.append(_row(f"{quality.own.name or 'own metric'} (own metric)", "", quality.own))
     for task in quality.recall:
-        far = "" if task.length is None else f" over {count(task.length)} tokens"
-        rows.append(_row(f"recall, {task.task}{far}", task.metric, task))
+        far = "" if task.length is None else count(task.length)
+        rows.append(_row(recall_name(task.task, far), task.metric, task))
     for task in quality.lm_eval:
         many = "" if task.count is None else f", {count(task.count)} documents"
         name = f"{task.task}, {task.metric} (lm-eval{many})"
