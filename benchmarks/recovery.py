@@ -5,7 +5,8 @@ truncation and by what stock code opens. Then it learns from the dense model (it
 rows of Python sources, no labels): by state offsets in both forms, the pilot's usual recovery, and
 by LoRA on ``out_proj`` with the rank whose numbers come closest to theirs, for the same steps.
 Every method takes the best of the same rates, by validation on the first calibration seed; the
-other seeds, of calibration, order and start, take that one. Measured is the increase of perplexity
+other seeds, of calibration, order and start, take that one. One row more is the pilot's own
+recovery, which is told no rate. Measured is the increase of perplexity
 over the dense model, on windows of Python and of prose. Every row is kept as it is measured. Quick:
 a smaller model, few steps, one cut.
 """
@@ -44,6 +45,7 @@ from ssmith.families.hf import accelerate_
 from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.registry import sites
 from ssmith.jobs.tuning.learning import Lesson, learn_
+from ssmith.jobs.tuning.recovery import RecoveryConfig, recover_
 from ssmith.jobs.tuning.training_set import TrainingSet, window_rows
 from ssmith.tune import adapters
 from ssmith.tune.adapters import LoRA, Method, StateOffset
@@ -52,7 +54,7 @@ from ssmith.tune.training import LanguageObjective, TrainingConfig
 SHARE = 0.75
 CUTS: dict[str, dict[str, Any]] = {"balanced truncation": {"method": "balanced"}, "columns": {}}
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
-NOTHING = "nothing"
+NOTHING, PILOT = "nothing", "state offsets, as a pilot does"
 ROWS, BATCH = 512, 8
 
 
@@ -99,7 +101,9 @@ class Course:
         if not path.is_file():
             model = self.cut(cut, seed)
             about: dict[str, Any] = {"numbers": 0, "validation": None}
-            if method != NOTHING:
+            if method == PILOT:
+                about = self.recovered_(model, seed)
+            elif method != NOTHING:
                 about = self.learned_(model, methods(model)[method], seed, rate)
             lost = self.subject.lost(model)
             key = {"share": SHARE, "cut": cut, "method": f"{cut}: {method}", "seed": seed}
@@ -123,6 +127,15 @@ class Course:
             "validation": looks[done.best_step]["loss"],
         }  # fmt: skip
 
+    def recovered_(self, model: nn.Module, seed: int) -> dict[str, Any]:
+        """Recover a cut model in place as a pilot does."""
+        config = RecoveryConfig(steps=self.steps, batch_size=BATCH, seed=seed)
+        done = recover_(model, self.subject.dense, self.data(seed), config)
+        return {
+            "numbers": done.parameters, "best_step": done.best_step, "shares": done.shares,
+            "validation": done.validation["after"]["loss"],
+        }  # fmt: skip
+
     def rows(self, cut: str, seeds: int) -> list[dict[str, Any]]:
         """Return the rows of a cut: before, and of every method at its rate."""
         found = [self.row(cut, NOTHING, seed, 0.0) for seed in range(seeds)]
@@ -130,7 +143,7 @@ class Course:
             tried = [self.row(cut, method, 0, rate) for rate in self.rates]
             best = min(tried, key=lambda row: row["validation"])
             found += [self.row(cut, method, seed, best["rate"]) for seed in range(seeds)]
-        return found
+        return found + [self.row(cut, PILOT, seed, 0.0) for seed in range(seeds)]
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -156,8 +169,8 @@ def table(raw: dict[str, Any]) -> str:
         f"Increase of perplexity per byte over the dense model in per cent, ± standard error over "
         f"{HELD} windows of {LENGTH} bytes, of {raw['model']}, {SHARE:.0%} of whose states went; "
         f"then {raw['steps']} steps of {BATCH} windows of Python towards the dense model's "
-        f"predictions, each method at its best of the rates {', '.join(map(str, RATES))}. Mean "
-        f"over seeds {seeds}.",
+        f"predictions, each method at its best of the rates {', '.join(map(str, RATES))} or, as a "
+        f"pilot does, at the usual rates or an eighth or a 64th of them. Mean over seeds {seeds}.",
         "",
         "| cut: tuned | numbers | rate | " + " | ".join(TEXTS) + " |",
         "|---" * (3 + len(TEXTS)) + "|",
@@ -166,8 +179,17 @@ def table(raw: dict[str, Any]) -> str:
         own = next(row for row in rows if row["method"] == name)
         cells = [increase(rows, name, SHARE, text) for text in TEXTS]
         shown = " | ".join(f"{mean:.2f} ± {error:.2f}" for mean, error in cells)
-        lines.append(f"| {name} | {own['numbers']:,} | {own['rate']:g} | {shown} |")
+        lines.append(f"| {name} | {own['numbers']:,} | {rate_of(own)} | {shown} |")
     return "\n".join(lines) + "\n"
+
+
+def rate_of(row: dict[str, Any]) -> str:
+    """Say a row's rate, or the shares of the starting rates that were tried."""
+    if "shares" in row:
+        return "usual × " + ", ".join(
+            f"1/{1 / share:g}" if share < 1 else "1" for share in row["shares"]
+        )
+    return f"{row['rate']:g}"
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Prune, then recover: a cut model learns from its dense parent; what was cut never returns."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -9,10 +10,13 @@ from jobs.language import QUICK, trained, write_text
 from jobs.toy import contents
 from ssmith import api
 from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.families import model_digest
 from ssmith.families.masks import masks_of
 from ssmith.families.registry import find_selective
 from ssmith.jobs.pilot import pilot
 from ssmith.jobs.train import save_trained
+from ssmith.jobs.tuning.recovery import RecoveryConfig, from_windows, recover_
+from ssmith.tune.training import starting_rate
 
 pytest.importorskip("transformers")
 
@@ -102,6 +106,34 @@ def test_what_merges_leaves_a_model_for_stock_code(start, tmp_path):
     assert receipt.parity.worst["engine_vs_stock"] is not None
     assert not (tmp_path / "out" / "model" / "offsets.safetensors").exists()
     assert receipt.method.recovery["held"] == []
+
+
+@pytest.mark.parametrize(("moved", "shares"), [(0.3, 1), (0.02, 2), (0.005, 3), (0.0, 3)])
+def test_rates_that_harm_are_lowered_until_one_helps(place, tmp_path, moved, shares):
+    """The less a cut took, the lower the rate that gives it back; of nothing lost nothing is."""
+    dense, text = api.load(place / "model"), api.load_text(place / "squares.txt")
+    windows = (text.sample(16, 32, seed=0), text.windows(32, split="validation").spread(4))
+    config = RecoveryConfig(steps=8, batch_size=4)
+    checkpoint = tmp_path / "recover.safetensors"
+
+    def recovered():
+        cut = copy.deepcopy(dense)
+        with torch.no_grad():
+            for layer in find_selective(cut).values():
+                layer.mixer.out_proj.weight.mul_(1 + moved)
+        learned = from_windows(dense, windows, config)
+        return cut, recover_(cut, dense, learned, config, checkpoint=checkpoint)
+
+    cut, done = recovered()
+    assert done.shares == (1, 1 / 8, 1 / 64)[:shares]
+    usual = starting_rate("state-offset-h", optimizer="muon", steps=8).value
+    assert done.rates["state-offset-h"].value == usual * done.shares[-1]
+    assert ("did not help" in done.rates["state-offset-h"].source) == (shares > 1)
+    losses = [done.validation[when]["loss"] for when in ("before", "after")]
+    assert (losses[1] < losses[0]) == (done.best_step > 0) == (moved > 0)
+    # Once more from what was kept: not a step is made, and the same comes of it.
+    again, same = recovered()
+    assert same == done and model_digest(again) == model_digest(cut)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,13 +24,14 @@ def rate_groups(
     published: str | None = None,
     *,
     steps: int,
+    share: float = 1.0,
 ) -> tuple[list[RateGroup], dict[str, Rate]]:
     """Return what an adapter trains in groups, each with its optimiser and learning rate.
 
     A group that Muon steps is split: what is no matrix in it goes to AdamW, as ``GROUP-vectors``.
 
     With no rate given, the one ``published`` for a data set is taken, or the measured one for the
-    run's ``steps``. The rates tell value, source and optimiser.
+    run's ``steps``, and a ``share`` of it. The rates tell value, source and optimiser.
     """
     named: dict[str, dict[str, nn.Parameter]] = {}
     for group, parameters in adapters.groups(model, name).items():
@@ -46,6 +48,9 @@ def rate_groups(
             rate = Rate(value=given, source="given", optimizer=optimizer)
         else:
             rate = starting_rate(group, published, optimizer=optimizer, steps=steps)
+            if share < 1:
+                lower = f"{rate.source}; 1/{1 / share:g} of it, for higher ones did not help"
+                rate = dataclasses.replace(rate, value=share * rate.value, source=lower)
         rates[key] = rate
         groups.append(
             RateGroup(name=key, parameters=parameters, rate=rate.value, optimizer=optimizer)

@@ -27,6 +27,7 @@ class Lesson:
         data: what is learned.
         training: settings of the whole run, a warm-up that is paid from it included.
         published: data set whose published rates are taken; None for the measured ones.
+        share: of the rates that nobody gave, which is trained with.
         identity: JSON-ready facts that a checkpoint must share.
         checkpoint: file to go on from and to write; None for none.
         warm_up: the same for the warm-up.
@@ -38,6 +39,7 @@ class Lesson:
     data: TrainingSet
     training: TrainingConfig
     published: str | None = None
+    share: float = 1.0
     identity: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
     warm_up: Path | None = None
@@ -49,6 +51,17 @@ class Lesson:
         """Return the optimiser steps that were asked for."""
         count = join_processes(self.training.device).count
         return self.training.total_steps(len(self.data.rows["train"]), count)
+
+    def at(self, share: float) -> Lesson:
+        """Return the same lesson at a share of the starting rates, with checkpoints of its own."""
+        if share == 1:
+            return self
+
+        def apart(file: Path | None) -> Path | None:
+            return file and file.with_stem(f"{file.stem}-at-{share:g}")
+
+        checkpoint, warm_up = apart(self.checkpoint), apart(self.warm_up)
+        return dataclasses.replace(self, share=share, checkpoint=checkpoint, warm_up=warm_up)
 
 
 def learn_(model: nn.Module, name: str, lesson: Lesson) -> tuple[Training, dict[str, Rate]]:
@@ -86,7 +99,9 @@ def _work(
     model: nn.Module, name: str, lesson: Lesson, settings: TrainingConfig, checkpoint: Path | None
 ) -> tuple[Work, dict[str, Rate]]:
     steps = settings.steps or lesson.total_steps()
-    groups, rates = rate_groups(model, name, settings, lesson.published, steps=steps)
+    groups, rates = rate_groups(
+        model, name, settings, lesson.published, steps=steps, share=lesson.share
+    )
     data = lesson.data
     work = Work(
         objective=data.objective,

@@ -11,6 +11,7 @@ from torch import nn
 
 from ssmith.artefact import base_digest
 from ssmith.core.checks import check_integer, check_number
+from ssmith.core.errors import NumericalError
 from ssmith.core.progress import Progress, silent
 from ssmith.core.sections import Rate
 from ssmith.core.sequences import SequenceData
@@ -29,11 +30,15 @@ from ssmith.tune.adapters.survey import Survey
 from ssmith.tune.training import (
     AnswerObjective,
     LanguageObjective,
+    Training,
     TrainingConfig,
     rows_of,
 )
 
 _NAME = "recovery"
+_SHARES = (1.0, 1 / 8, 1 / 64)
+"""Of the starting rates, one after the other until one helps: what a small cut lost is little, and
+rates that were measured on new tasks then do more harm than good (benchmarks/recovery.py)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +49,8 @@ class RecoveryConfig:
         methods: names of adapters between commas, as in ``ssmith tune --method``; what they train
             is written into the model in the end.
         steps: optimiser steps, ≥ 1.
-        rate: learning rate of everything; None for the starting rate of each method.
+        rate: learning rate of everything; None for the starting rate of each method, or an eighth
+            or a 64th of it where higher ones do not help.
         distill_weight: share of the dense model in the loss, in [0, 1]; the rest is the text.
         batch_size: windows per step, ≥ 1.
         seed: of order and initial values.
@@ -88,6 +94,7 @@ class RecoveryConfig:
 class Recovered(AsDict):
     """What a recovery did.
 
+    ``shares`` of the starting rates were tried, of which the last tells ``rates`` and ``steps``;
     ``best_step`` validated best, 0 for the cut model as it was; ``validation`` are means before the
     first step and at the best one; base parameters were ``merged``, and offsets are ``held`` by the
     model now.
@@ -97,6 +104,7 @@ class Recovered(AsDict):
     choice: Election | None
     parameters: int
     rates: dict[str, Rate]
+    shares: tuple[float, ...]
     steps: int
     best_step: int
     validation: dict[str, dict[str, float]]
@@ -171,9 +179,8 @@ def recover_(
     )
     with _as_teacher(dense):
         methods, choice = choose(model, config.chosen(), lesson, kept)
-        report = adapters.attach_(model, methods, name=_NAME, seed=config.seed)
-        check_mergeable(model, _NAME, hold=True)
-        training, rates = learn_(model, _NAME, lesson)
+        shares = _SHARES if config.rate is None else _SHARES[:1]
+        report, training, rates, tried = _helped(model, methods, lesson, shares)
     report = adapters.recounted(model, report)
     done = adapters.merge_(model, _NAME, hold=True)
     looks = {look.step: look.validation for look in training.looks}
@@ -182,12 +189,35 @@ def recover_(
         choice=choice,
         parameters=report.parameters,
         rates=rates,
+        shares=shares[:tried],
         steps=training.steps,
         best_step=training.best_step,
         validation={"before": looks.get(0, {}), "after": looks.get(training.best_step, {})},
         merged=done.merged,
         held=done.held,
     )
+
+
+def _helped(
+    model: nn.Module, methods: tuple[Method, ...], lesson: Lesson, shares: tuple[float, ...]
+) -> tuple[adapters.AttachReport, Training, dict[str, Rate], int]:
+    """Learn at a share of the starting rates after the other until one helps, or all were tried.
+
+    The last adapter stays attached; how many shares were tried is returned as well.
+    """
+    for tried, share in enumerate(shares, 1):
+        report = adapters.attach_(model, methods, name=_NAME, seed=lesson.training.seed)
+        check_mergeable(model, _NAME, hold=True)
+        try:
+            training, rates = learn_(model, _NAME, lesson.at(share))
+        except NumericalError:
+            if tried == len(shares):
+                raise
+        else:
+            if training.best_step or tried == len(shares):
+                break
+        adapters.detach_(model, _NAME)
+    return report, training, rates, tried
 
 
 @contextmanager
