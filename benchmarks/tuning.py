@@ -1,16 +1,19 @@
 """What each tuning method gains: real tasks, one budget for all, several seeds; and what it costs.
 
-The base is a byte-level Mamba trained on Python sources (``--model``; ``ssmith train
-recipes/language/NAME.json --out DIR`` makes one). Tasks: sentences from triples (DART, where
-``--dart FILE`` names a file converted by recipes/data/dart.py), the C headers of the Python that
-runs (another language than the base was trained on), and a classification of real series
-(embedded:vowels) with a new head and encoder.
+The base is a byte-level Mamba (width 128, 4 layers, 16 states) that is trained here on the sources
+of Python's standard library and kept in ``.cache``; ``--model`` takes another. Tasks: sentences
+from triples (DART, where ``--dart FILE`` names a file converted by recipes/data/dart.py), the C
+headers of the Python that runs (another language than the base was trained on), and a
+classification of real series (embedded:vowels) with a new head and encoder.
 
 Every method gets the same steps and the same search for its learning rate, on the validation split
 with the first seed: from 5e-3 on, the neighbours of the best rate so far, a factor of five apart,
-are tried until both are worse. Then all seeds at its best rate. Nothing is chosen on the test
-split. A run that is stopped goes on row by row; ``--render`` shows what there is. ``--costs times``
-and ``--costs peaks`` measure steps of each method instead; run the first on an idle machine.
+are tried until both are worse. Then all seeds at its best rate, and once more as ``ssmith tune``
+does when nobody names rate or optimiser; ``auto`` also chooses the method. Nothing is chosen on the
+test split. Longer runs (``--steps``) are of the methods that lead, with tables of their own. A run
+that is stopped goes on row by row; ``--render`` shows what there is. ``--costs times`` and
+``--costs peaks`` measure steps of each method instead; run the first on an idle machine. Quick: a
+smaller base, 4 steps, three methods, one rate.
 """
 
 from __future__ import annotations
@@ -28,17 +31,22 @@ from typing import Any
 import torch
 from torch import nn
 
+from mamba2 import BYTES, trained_model
 from record import RESULTS, record
 from ssmith import api
 from ssmith.artefact import base_digest
 from ssmith.core.files import read_json, write_json, write_text
 from ssmith.core.seeds import generator
 from ssmith.core.settings import from_mapping
+from ssmith.families.hf import new_language_model
+from ssmith.families.hf.create import MambaSize
+from ssmith.families.hf.engine import accelerate_
 from ssmith.jobs.tuning import TuneConfig, fine_tune
 from ssmith.ops.native.allocator import tune_allocator_
 from ssmith.tune.adapters import attach_, from_plain
+from trained import CACHE as KEPT
 from tune import peak_of, ratio, stepper, timed
-from tuning_table import page, plot, summary
+from tuning_table import AUTO, page, plot, summary
 
 LORA_OFFICIAL = {"method": "lora", "targets": ["dt_proj", "x_proj"], "rank": 8}
 LORA_OUT = {"method": "lora", "targets": ["out_proj"], "rank": 8}
@@ -68,15 +76,29 @@ METHODS: dict[str, list[Any]] = {
     "full, S6": ["full-ssm"],
     "full": ["full"],
     HEAD_ONLY: [{"method": "parameters", "targets": ["score", "encoder"]}],
+    AUTO: ["auto"],
 }
+LONG = (
+    "state-offset (h)",
+    "state-offset (h), Muon",
+    "LoRA out_proj",
+    "LoRA out_proj, Muon",
+    "core",
+    "core, Muon",
+    "LoRA all",
+    "full",
+    AUTO,
+)
+"""What leads, for runs of more steps."""
 MUON = tuple(name for name in METHODS if name.endswith("Muon"))
 RATES = (4e-5, 2e-4, 1e-3, 5e-3, 2.5e-2, 0.125, 0.625)
 FIRST_RATE = 5e-3
 SEEDS = (0, 1, 2)
-BATCH = 8
+STEPS, BATCH = 48, 8
 ROUNDS = 7
 ROWS = {"train": 1600, "validation": 64, "test": 120}
-CACHE = Path(__file__).resolve().parents[1] / ".cache" / "tuning"
+CACHE = KEPT.parent / "tuning"
+BASE_STEPS = 1200
 
 
 def headers() -> list[str]:
@@ -130,6 +152,7 @@ def tasks(dart: Path | None) -> dict[str, dict[str, Any]]:
 def config_of(task: dict[str, Any], name: str, how: tuple[float | None, int, int]) -> TuneConfig:
     rate, seed, steps = how
     method, optimizer = METHODS[name], "muon" if name in MUON else "adamw"
+    optimizer = "auto" if rate is None else optimizer
     warm_up = sum(item.get("warmup_steps", 0) for item in method if isinstance(item, dict))
     left = max(1, steps - warm_up)
     training = {
@@ -161,6 +184,8 @@ def run(model: str, config: TuneConfig) -> dict[str, Any]:
             for name, found in done.quality.measures.items()
         },
         "parameters": done.report.parameters,
+        "stored": done.report.stored,
+        "chosen": None if done.choice is None else done.choice.method,
         "share": done.report.share,
         "cpu_seconds": time.process_time() - start,
     }
@@ -215,7 +240,7 @@ def best_rate(tried: dict[float, dict[str, Any]]) -> float | None:
 def fill(model: str, chosen: dict[str, Any], store: Store, *, quick: bool, until: float) -> None:
     """Measure all that the store lacks: first every method's rates, then seed after seed."""
 
-    def once(task: str, method: str, rate: float, seed: int) -> dict[str, Any]:
+    def once(task: str, method: str, rate: float | None, seed: int) -> dict[str, Any]:
         key = {"task": task, "method": method, "rate": rate, "seed": seed}
         known = store.find(**key)
         if known is not None:
@@ -229,7 +254,7 @@ def fill(model: str, chosen: dict[str, Any], store: Store, *, quick: bool, until
 
     rates: dict[tuple[str, str], float | None] = {}
     for task in chosen:
-        for method in methods_for(task, quick=quick):
+        for method in searched(task, store.of["steps"], quick=quick):
             tried: dict[float, dict[str, Any]] = {}
             rate = next_rate(tried)
             while rate is not None:
@@ -240,12 +265,24 @@ def fill(model: str, chosen: dict[str, Any], store: Store, *, quick: bool, until
         for (task, method), rate in rates.items():
             if rate is not None:
                 once(task, method, rate, seed)
+    for seed in SEEDS[: 1 if quick else None]:
+        for task in chosen:
+            for method in methods_for(task, store.of["steps"], quick=quick):
+                if method not in MUON:
+                    once(task, method, None, seed)
 
 
-def methods_for(task: str, *, quick: bool) -> list[str]:
+def methods_for(task: str, steps: int, *, quick: bool) -> list[str]:
     """Return the methods of a task: only a new head can be trained alone."""
     names = [name for name in METHODS if name != HEAD_ONLY or task == "vowels"]
+    if steps > STEPS:
+        names = [name for name in names if name in LONG]
     return names[:3] if quick else names
+
+
+def searched(task: str, steps: int, *, quick: bool) -> list[str]:
+    """Return the methods whose rate is searched for."""
+    return [name for name in methods_for(task, steps, quick=quick) if name != AUTO]
 
 
 def adapted(model: str, name: str) -> nn.Module:
@@ -256,7 +293,7 @@ def adapted(model: str, name: str) -> nn.Module:
 
 def step_costs(model: str) -> dict[str, Any]:
     """Return each method's step times; all take turns, so that a drifting machine is fair."""
-    names = methods_for("language", quick=False)
+    names = searched("language", STEPS, quick=False)
     steps = {name: stepper(adapted(model, name), batch=BATCH, length=256) for name in names}
     times: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(ROUNDS):
@@ -268,7 +305,7 @@ def step_costs(model: str) -> dict[str, Any]:
 def peak_costs(model: str) -> dict[str, Any]:
     """Return the peak memory of each method's steps, each in a process of its own."""
     peaks = {}
-    for name in methods_for("language", quick=False):
+    for name in searched("language", STEPS, quick=False):
         command = [sys.executable, __file__, "--model", model, "--peak-of", name]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks[name] = int(done.stdout.splitlines()[-1])
@@ -295,9 +332,9 @@ def with_ratios(costs: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--model", default=".cache/small/model", help="byte-level language model")
+    parser.add_argument("--model", help="another byte-level Mamba as the base")
     parser.add_argument("--dart", type=Path, help="converted DART file; left out if not given")
-    parser.add_argument("--steps", type=int, default=48)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--task", action="append", help="measure this one only; may be repeated")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after a while")
     parser.add_argument(
@@ -306,45 +343,56 @@ def main() -> None:
     parser.add_argument("--render", action="store_true", help="show what is measured so far")
     parser.add_argument("--peak-of", choices=tuple(METHODS))
     options = parser.parse_args()
-    if not (Path(options.model) / "config.json").is_file():
-        raise SystemExit(
-            f"there is no model in {options.model}; give --model, a byte-level language model made "
-            "by: ssmith train recipes/language/python-mamba.json --out DIR"
-        )
     tune_allocator_()
+    model = options.model or base_model(quick=options.quick)
     if options.peak_of:
-        step = stepper(adapted(options.model, options.peak_of), batch=8, length=256)
+        step = stepper(adapted(model, options.peak_of), batch=8, length=256)
         print(peak_of(step))
         return
     known = CACHE / "costs.json"
     costs = read_json(known) if known.exists() else {}
     if options.costs:
-        measured = {"times": step_costs, "peaks": peak_costs}[options.costs](options.model)
+        measured = {"times": step_costs, "peaks": peak_costs}[options.costs](model)
         write_json(known, {**costs, **measured})
         return
     torch.set_num_threads(1)
-    place = CACHE / ("rows-quick" if options.quick else "rows")
+    steps = 4 if options.quick else options.steps
+    place = CACHE / ("rows-quick" if options.quick else f"rows-{steps}")
     if options.quick:
         shutil.rmtree(place, ignore_errors=True)
-    base = base_digest(api.load(options.model))
-    store = Store(place, base, 4 if options.quick else options.steps)
+    store = Store(place, base_digest(api.load(model)), steps)
     if not options.render:
         until = time.perf_counter() + options.seconds
         try:
             chosen = tasks(options.dart)
             chosen = {name: chosen[name] for name in options.task or chosen}
-            fill(options.model, chosen, store, quick=options.quick, until=until)
+            fill(model, chosen, store, quick=options.quick, until=until)
         except TimeUpError:
             print("time is up; start again to go on", file=sys.stderr)
             return
     costs = with_ratios(costs)
     with_dart = options.dart is not None or store.find(task="dart") is not None
-    about = about_run(options.model, store, with_dart=with_dart)
+    about = about_run(model, store, with_dart=with_dart)
+    name = "tuning" if steps <= STEPS else f"tuning_{steps}"
     if not options.quick:
-        write_text(RESULTS / "tuning.md", page(store.rows, costs, about))
-        plot(store.rows, RESULTS)
+        write_text(RESULTS / f"{name}.md", page(store.rows, costs, about))
+        plot(store.rows, RESULTS, name)
     raw = {"about": about, "rows": store.rows, "costs": costs}
-    record("tuning", raw, summary(store.rows), quick=options.quick)
+    record(name, raw, summary(store.rows), quick=options.quick)
+
+
+def base_model(*, quick: bool) -> str:
+    """Return where the base lies, trained if it was not yet."""
+    steps, width, layers = (40, 32, 2) if quick else (BASE_STEPS, 128, 4)
+    place = CACHE / f"base-{width}-{steps}"
+
+    def new() -> nn.Module:
+        model = new_language_model(MambaSize(width=width, layers=layers), seed=0)
+        accelerate_(model)
+        return model
+
+    trained_model(api.load_text("stdlib:", api.load(BYTES)), place, new, steps)
+    return str(place)
 
 
 def about_run(model: str, store: Store, *, with_dart: bool) -> dict[str, Any]:
@@ -360,7 +408,7 @@ def about_run(model: str, store: Store, *, with_dart: bool) -> dict[str, Any]:
         "digest": store.of["base"],
         "batch": BATCH,
         "seeds": len(SEEDS),
-        "methods": {task: methods_for(task, quick=False) for task in names},
+        "methods": {task: methods_for(task, store.of["steps"], quick=False) for task in names},
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 Row = dict[str, Any]
-OURS = "state-offset"
+OURS, AUTO = "state-offset", "auto"
 BITS = math.log(2.0)
 
 
@@ -24,13 +24,15 @@ class Result:
         method: its name.
         row: of the first seed.
         values: the test metric of each seed.
-        tried: rates that were tried.
+        tried: rates that were tried; none for what chooses by itself.
+        usual: the test metric of each seed when nobody names rate or optimiser.
     """
 
     method: str
     row: Row
     values: tuple[float, ...]
     tried: tuple[float, ...]
+    usual: tuple[float, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -42,6 +44,8 @@ class Result:
 
     @property
     def rate(self) -> str:
+        if not self.tried:
+            return "its own"
         shown = f"{self.row['rate']:g}"
         at_end = self.row["rate"] in (min(self.tried), max(self.tried))
         return f"**{shown}**" if at_end else shown
@@ -89,15 +93,41 @@ def tables(rows: list[Row]) -> Iterator[Table]:
 
 
 def _result(rows: list[Row], name: str, unit: float) -> Result:
-    first = [row for row in rows if row["seed"] == rows[0]["seed"]]
+    named = [row for row in rows if row["rate"] is not None] or rows
+    first = [row for row in named if row["seed"] == named[0]["seed"]]
     best = max(first, key=lambda row: tuple(row["score"]))
-    same = [row for row in rows if row["rate"] == best["rate"]]
+
+    def values(rate: float | None) -> tuple[float, ...]:
+        return tuple(row["test"][name]["after"] / unit for row in rows if row["rate"] == rate)
+
     return Result(
         method=best["method"],
         row=best,
-        values=tuple(row["test"][name]["after"] / unit for row in same),
-        tried=tuple(row["rate"] for row in first),
+        values=values(best["rate"]),
+        tried=tuple(row["rate"] for row in first if row["rate"] is not None),
+        usual=values(None),
     )
+
+
+def behind(table: Table) -> dict[str, float]:
+    """Return by method how far its usual run is behind its best rate and optimiser, in per cent.
+
+    ``auto`` is compared with the best of all methods that it may choose from or not, but for those
+    that tune in full.
+    """
+    found = {}
+    for item in table.results:
+        rivals = [
+            other.mean
+            for other in table.results
+            if other.method.split(", Muon")[0] == item.method
+            or (item.method == AUTO and not other.method.startswith("full"))
+        ]
+        if item.usual:
+            best = max(rivals) if table.higher else min(rivals)
+            lost = statistics.mean(item.usual) / best - 1
+            found[item.method] = 100 * (-lost if table.higher else lost)
+    return found
 
 
 def page(rows: list[Row], costs: dict[str, Any], about: dict[str, Any]) -> str:
@@ -117,8 +147,10 @@ def page(rows: list[Row], costs: dict[str, Any], about: dict[str, Any]) -> str:
         "split with the first seed (neighbours a factor of five apart until both are worse; in "
         f"**bold** where the best one is the last that was tried), then {about['seeds']} seeds. "
         "Of each run the look that validates best is kept. Test: mean (smallest … largest) over "
-        "seeds, which are orders and initial values; the test rows are the same. All on "
-        "one small model and short budgets: places may differ on large ones.",
+        "seeds, which are orders and initial values; the test rows are the same. *As it comes*: "
+        "nobody names a rate or an optimiser, and how far that is *behind* the best of the method "
+        "(for auto: of all but full tuning). All on one small model and short budgets: places may "
+        "differ on large ones.",
     ]
     lacking = missing(rows, about)
     if lacking:
@@ -127,17 +159,21 @@ def page(rows: list[Row], costs: dict[str, Any], about: dict[str, Any]) -> str:
         lines += ["", f"### {table.task}", "", _place(table), ""]
         better = "more" if table.higher else "less"
         lines += [
-            f"| method | numbers trained | share | rate | {table.metric} ({better} is better) |",
-            "|---|---|---|---|---|",
+            f"| method | numbers trained | stored | rate | {table.metric} ({better} is better) | "
+            "as it comes | behind |",
+            "|---" * 7 + "|",
         ]
+        lost = behind(table)
         for item in table.results:
             row = item.row
+            usual = f"{statistics.mean(item.usual):.3f}" if item.usual else "–"
+            lag = f"{lost[item.method]:.1f} %" if item.method in lost else "–"
             lines.append(
-                f"| {item.method} | {row['parameters']:,} | {row['share']:.2%} | {item.rate} | "
-                f"{item.spread} |"
+                f"| {_named(item)} | {row['parameters']:,} | {row['stored']:,} | {item.rate} | "
+                f"{item.spread} | {usual} | {lag} |"
             )
         if table.untuned is not None:
-            lines.append(f"| *untuned* | 0 | 0 % | – | {table.untuned:.3f} |")
+            lines.append(f"| *untuned* | 0 | 0 | – | {table.untuned:.3f} | – | – |")
     if costs:
         lines += ["", "### What a step costs", "", costs["note"], ""]
         lines += ["| method | time | peak memory |", "|---|---|---|"]
@@ -169,6 +205,11 @@ def missing(rows: list[Row], about: dict[str, Any]) -> list[str]:
     return found
 
 
+def _named(item: Result) -> str:
+    chosen = item.row.get("chosen")
+    return item.method if chosen is None else f"{item.method} (first seed: {chosen})"
+
+
 def _place(table: Table) -> str:
     """Say where State-offset stands, as it is."""
     names = [item.method for item in table.results]
@@ -183,12 +224,13 @@ def summary(rows: list[Row]) -> dict[str, Any]:
             "metric": table.metric,
             "untuned": None if table.untuned is None else round(table.untuned, 4),
             **{item.method: round(item.mean, 4) for item in table.results},
+            "behind, %": {name: round(lost, 2) for name, lost in behind(table).items()},
         }
         for table in tables(rows)
     }
 
 
-def plot(rows: list[Row], directory: Path) -> None:
+def plot(rows: list[Row], directory: Path, start: str) -> None:
     """Draw one file per task: the metric against how many numbers are trained."""
     for table in tables(rows):
         figure = Figure(figsize=(7.5, 4.6), layout="constrained")
@@ -208,4 +250,4 @@ def plot(rows: list[Row], directory: Path) -> None:
         axes.set_ylabel(table.metric)
         axes.set_title(table.task)
         name = table.task.lower().replace(" ", "-")
-        figure.savefig(directory / f"tuning-{name}.svg", metadata={"Date": None})
+        figure.savefig(directory / f"{start}-{name}.svg", metadata={"Date": None})
