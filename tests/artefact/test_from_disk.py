@@ -81,7 +81,8 @@ def test_every_unit_goes_as_it_does_in_memory(name, shelf, tmp_path):
 @pytest.mark.parametrize(
     ("name", "budgets"),
     [
-        ("bamba", [Budget("state", 0.5, method="balanced"), Budget("neuron", 0.5)]),
+        ("bamba", [Budget("state", 0.5, method="balanced"), Budget("neuron", 0.5, compensate="S")]),
+        ("mamba2", [Budget("head", 0.5), Budget("state", 0.5, compensate="S")]),
         ("granitemoehybrid", [Budget("expert", 0.5), Budget("neuron", Target(
             quantity="parameters", amount=0.99))]),
         ("zamba2", [Budget("head", 0.5, method="magnitude"), Budget("state", 0.5)]),

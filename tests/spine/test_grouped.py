@@ -210,7 +210,7 @@ def test_a_target_of_state_bytes_is_met():
     ("settings", "match"),
     [
         ({"method": "last"}, "no method 'last' for states of Mamba-2's groups"),
-        ({"compensate": "B"}, "auto or none, or C: reading rows, or O: output maps"),
+        ({"compensate": "B"}, "C: reading rows refitted, or O: output maps refitted, or S:"),
         ({"method": "ghost", "semantics": "project"}, "balanced projects states"),
         ({"scope": "global"}, "scope is 'global'"),
         ({"settings": {"width": 2}}, "no setting width"),

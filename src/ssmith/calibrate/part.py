@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ssmith.calibrate.behind import scale_in_stream
 from ssmith.calibrate.flow import Flow, flows_of, joined, shared
 from ssmith.calibrate.kept import Held, Kept
 from ssmith.calibrate.observe import Call, answering, more_calls, observe
@@ -19,13 +20,15 @@ from ssmith.calibrate.shards import Group, ShardSum, added
 from ssmith.calibrate.sites import LTIView, View
 from ssmith.calibrate.stages import PassConfig, Stage
 from ssmith.calibrate.store import PassStore
-from ssmith.core.errors import NumericalError
+from ssmith.core.errors import NumericalError, UnsupportedError
 from ssmith.core.selective import Statistics, Totals
 from ssmith.core.trees import place_of
 from ssmith.families.lti import LTILayer
 from ssmith.families.mamba.selective import MixerParts, SelectiveLayer
 from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
 from ssmith.families.output import OutputMap, OutputParts
+from ssmith.families.parts.convolving import at_least_float32
+from ssmith.families.parts.padding import Padding
 from ssmith.families.routed import ExpertLayer
 
 Mixer = SelectiveLayer | GroupedLayer | ExpertLayer | OutputMap
@@ -66,6 +69,7 @@ class PartRun:
     looked: Callable[[], None]
     kept: Kept = field(init=False)
     _counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    _scales: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.kept = Kept(self.config.kept_bytes)
@@ -179,6 +183,8 @@ class PartRun:
                 else:
                     once = len(flows[name]) == 1
                     parts = self._parts(view, stage, flow.sorted(), batch.name if once else "")
+                    if stage.behind:
+                        parts = self._with_lacking(view, parts, flow, batch)
                     yield name, self._with_residual(parts, batch)
 
     def _parts(self, layer: Mixer, stage: Stage, flow: Flow, key: str) -> Parts:
@@ -198,15 +204,47 @@ class PartRun:
         alike = residual.ndim == 3 and residual.shape[:2] == parts.x.shape[:2]
         return replace(parts, residual=residual) if alike else parts
 
+    def _with_lacking(self, view: Any, parts: Any, flow: Flow, batch: RowBatch) -> Parts:
+        """Return the parts of a site with what the stream lacks behind its block."""
+        if not self.passage.streams or self.together:
+            raise UnsupportedError(
+                f"{view.name} stands in no chain of blocks that is cut block by block",
+                allowed="networks whose blocks hand on one stream, the order sequential",
+                next_step="refit to what the layer gave: compensate O",
+            )  # fmt: skip
+        stream = partial(self._behind, batch, "")
+        if view.name not in self._scales:
+            scale = scale_in_stream(view.output_map, view.features(parts), stream)
+            if scale is None:
+                raise UnsupportedError(
+                    f"{view.name} is not the last that its block adds to the stream",
+                    allowed="output maps behind which nothing stands in their block",
+                    next_step="refit to what the layer gave: compensate O",
+                )  # fmt: skip
+            self._scales[view.name] = scale
+        lacking = (self._behind(batch, DENSE) - stream()) / self._scales[view.name]
+        padding = Padding.of(flow.mask, lacking.shape[1])
+        found: Parts = replace(parts, lacking=padding.sort(lacking) if padding else lacking)
+        return found
+
+    def _behind(self, batch: RowBatch, kind: str) -> Tensor:
+        """Return the stream behind the part, as it is cut by now or dense."""
+        module = self.dense if kind else self.work
+        found = self.passage.flowing(self.passage.run(module, self._given(batch, kind)))
+        return at_least_float32(found[0])
+
     def _flows(self, names: Iterable[str], batch: RowBatch) -> dict[str, list[Flow]]:
         """Run a batch up to some sites."""
         valid = self.passage.rows.batch(batch.items).valid
         calls = self._observe(names, batch, dense=self.together)
+        recorded = self.reference and any(
+            isinstance(site, LTILayer) for site in self.sites.values()
+        )
         wanted = calls
-        if self.reference and not self.together:
+        if recorded and not self.together:
             wanted = self._observe(names, batch, dense=True)
         return {
-            name: flows_of(name, own, valid, wanted[name] if self.reference else None)
+            name: flows_of(name, own, valid, wanted[name] if recorded else None)
             for name, own in calls.items()
         }
 

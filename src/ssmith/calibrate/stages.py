@@ -33,6 +33,8 @@ class Stage:
             one batch of all of them for a selective site, all recordings for an LTI site.
         keeps: streams that are all that the stage reads, and that its ``apply`` leaves valid, so
             that they may be kept for what follows: none, `BRANCHES` or `SELECTION`.
+        behind: give ``collect`` what the stream behind the block lacks of the dense network's, too;
+            the pass runs with it as a reference.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Stage:
     apply: Callable[[Any, Totals], BlockRecord]
     whole_batch: bool = False
     keeps: frozenset[str] = frozenset()
+    behind: bool = False
 
 
 Stages = Callable[[Any], Sequence[Stage]]

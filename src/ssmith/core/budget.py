@@ -21,9 +21,9 @@ AUTO: Literal["auto"] = "auto"
 NONE: Literal["none"] = "none"
 ONCE: Literal["once"] = "once"
 WHITE: Literal["white"] = "white"
-TERMS = ("B", "C", "D", "O", "h", "y")
-"""What closed-form compensation can refit: input rows, read-outs, skip weights, output maps, state
-and output offsets."""
+TERMS = ("B", "C", "D", "O", "S", "h", "y")
+"""What closed-form compensation can refit: input rows, read-outs, skip weights, output maps, these
+towards the dense model's stream, state and output offsets."""
 _WORDS = {"readout": ("C",), "full": ("B", "C", "D")}
 
 
@@ -93,7 +93,8 @@ class Budget:
         compensate: what of the rest is refitted in closed form: ``"auto"``, ``"none"``, ``"once"``
             (read-outs of all layers at once), ``"white"`` (B, C and D of each layer alone, for
             white noise at its input: needs no data), ``"readout"`` (C), ``"full"`` (B, C and D),
-            or any of the terms B, C, D, O (output map), h and y.
+            or any of the terms B, C, D, O (output map), S (output map, towards the dense model's
+            stream behind the block), h and y.
         semantics: what a cut unit does, where units can do several things; None for the usual.
         seed: of what is random, ≥ 0.
     """
@@ -229,6 +230,7 @@ def _terms(value: str | Iterable[str]) -> str | tuple[str, ...]:
     if not letters or set(letters) - set(TERMS) or len(set(letters)) < len(letters):
         raise InputError(
             f"compensate is {value!r}",
-            allowed="auto, none, once, white, readout, full, or any of B, C, D, O, h, y, each once",
+            allowed="auto, none, once, white, readout, full, "
+            f"or any of {', '.join(TERMS)}, each once",
         )
     return tuple(sorted(letters))

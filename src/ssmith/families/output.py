@@ -10,11 +10,15 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, kw_only=True)
 class OutputParts:
-    """What an output map is given in one batch; ``residual`` is the stream its block adds to."""
+    """What an output map is given in one batch; ``residual`` is the stream its block adds to.
+
+    ``lacking`` is what the stream lacks behind it, where that is asked for, as the map's output.
+    """
 
     x: Float[Tensor, "b l e"]
     valid: Bool[Tensor, "b l"] | None = None
     residual: Float[Tensor, "b l m"] | None = None
+    lacking: Float[Tensor, "b l m"] | None = None
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,11 @@ class OutputMap:
 
     name: str
     module: nn.Linear
+
+    @property
+    def output_map(self) -> nn.Linear:
+        """The layer itself."""
+        return self.module
 
     def parts(
         self, given: Float[Tensor, "b l e"], valid: Bool[Tensor, "b l"] | None = None

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
+from ssmith.calibrate.behind import scale_in_stream
 from ssmith.calibrate.observe import Call, observe, valid_of
 from ssmith.calibrate.shards import added
 from ssmith.calibrate.sites import engaged
@@ -20,9 +21,6 @@ from ssmith.core.selective import Statistics
 from ssmith.criteria.outputs import with_ridge
 from ssmith.families import chain_of
 from ssmith.families.parts.convolving import at_least_float32
-
-_LINEAR = 1e-3
-"""Of the change of a stream: what a map that is the last one of its block may leave unexplained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +87,7 @@ class Absorber:
         return [calls[name][0] for name in names]
 
     def _last_map(self, model: nn.Module, block: str) -> tuple[str, float] | None:
-        """Return the linear layer that a block adds to its stream last, and what multiplies it.
-
-        Tried: with twice its weight the stream moves by as much of what it gave, in one direction.
-        """
+        """Return the linear layer that a block adds to its stream last, and what multiplies it."""
         items = self.rows.ranges(self.batch_size)[0]
         inside = {
             f"{block}.{name}": part
@@ -106,19 +101,11 @@ class Absorber:
             return None
         path = order[-1][1]
         linear: Any = model.get_submodule(path)
-        old = linear.weight.data
-        once, stream = self._called(model, items, [path, block])
-        try:
-            linear.weight.data = 2 * old
-            moved = _output(self._called(model, items, [block])[0]) - _output(stream)
-        finally:
-            linear.weight.data = old
-        given = once.given.double() @ old.double().mT
-        if given.shape != moved.shape or not float(given.square().sum()):
-            return None
-        scale = float((moved * given).sum() / given.square().sum())
-        left = float((moved - scale * given).square().sum() / moved.square().sum())
-        return (path, scale) if left < _LINEAR**2 else None
+        (once,) = self._called(model, items, [path])
+        scale = scale_in_stream(
+            linear, once.given, lambda: _output(self._called(model, items, [block])[0])
+        )
+        return None if scale is None else (path, scale)
 
 
 def _output(call: Call) -> Float64[Tensor, "b l m"]:

@@ -292,7 +292,7 @@ def _refuse(budget: Budget, more: Mapping[str, tuple[Any, ...]]) -> None:
             f"compensate is {budget.compensate!r} for {budget.unit} of selective layers",
             allowed="auto, none, or terms that are refitted",
         )
-    if "O" in budget.terms:
+    if {"O", "S"} & budget.terms:
         raise InputError(
             f"compensate is {budget.compensate!r} for {budget.unit} of selective layers",
             allowed="auto, none, or any of B, C, D, h, y",

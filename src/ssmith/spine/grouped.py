@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor, nn
 
 from ssmith.calibrate import PassConfig, Stage
@@ -22,12 +20,11 @@ from ssmith.core.progress import Progress
 from ssmith.core.rows import Rows
 from ssmith.core.selective import BlockRecord, Statistics, Totals
 from ssmith.criteria.grouped import BalancedGroups, GroupCriterion, StateScores
-from ssmith.criteria.outputs import with_ridge
 from ssmith.families import Site
 from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
-from ssmith.families.parts.convolving import at_least_float32
-from ssmith.spine.compensate import RECOVERY, stability_of
+from ssmith.spine.compensate import stability_of
 from ssmith.spine.layered import LayerCut, read_cut
+from ssmith.spine.output_maps import output_stage, stream_stage
 from ssmith.spine.passes import plan_sites
 from ssmith.spine.reading import reading_stage
 from ssmith.surgery.projection import cut_states_, project_
@@ -40,10 +37,10 @@ USUAL = "gram-greedy"
 
 def choose_cut(budget: Budget) -> LayerCut[GroupCriterion]:
     """Return what a budget asks of the states of groups."""
-    cut = read_cut(budget, "grouped", usual=USUAL, of=f"{STATE} of Mamba-2's groups", fits="CO")
+    cut = read_cut(budget, "grouped", usual=USUAL, of=f"{STATE} of Mamba-2's groups", fits="COS")
     if "C" in cut.terms and cut.semantics != "remove":
         raise InputError(
-            f"compensate is {budget.compensate!r} for {cut.method}", allowed="auto, none, or O",
+            f"compensate is {budget.compensate!r} for {cut.method}", allowed="auto, none, O or S",
             next_step="what reads projected states is part of the projection",
         )  # fmt: skip
     return cut
@@ -81,7 +78,9 @@ def stages_of(cut: LayerCut[GroupCriterion], layer: GroupedLayer, removed: int) 
     stages = [first]
     if "C" in cut.terms:
         stages.append(reading_stage(layer, cut.criterion.stride, lambda: kept[-1]))
-    return [*stages, output_stage(layer)] if cut.refits else stages
+    if cut.refits:
+        stages.append(stream_stage() if cut.to_stream else output_stage(layer))
+    return stages
 
 
 def _gathered(criterion: GroupCriterion, layer: GroupedLayer, parts: GroupedParts) -> Statistics:
@@ -135,48 +134,3 @@ def _distance(criterion: BalancedGroups, halves: tuple[Statistics, Statistics], 
     one, other = (criterion.basis(half, kept) for half in halves)
     gap = one.write.mT @ one.read - other.write.mT @ other.read
     return float((gap.square().sum() / (2 * kept * len(gap))).sqrt())
-
-
-def output_stage(layer: GroupedLayer) -> Stage:
-    """Return the stage that fits a cut layer's output map to what the layer gave before.
-
-    Both are given what reaches the layer now, behind the layers that are cut.
-    """
-    dense = GroupedLayer(layer.name, copy.deepcopy(layer.mixer))
-
-    def collect(cut: GroupedLayer, parts: GroupedParts) -> Statistics:
-        # Products in the data's own precision, sums in float64: exactness costs as much as a pass.
-        own = at_least_float32(cut.features(parts))
-        old = at_least_float32(dense.features(dense.parts(parts.hidden, parts.valid)))
-        lacking = _through(dense, old) - _through(cut, own)
-        if parts.valid is not None:
-            own, lacking = (item * parts.valid.unsqueeze(-1) for item in (own, lacking))
-        own, lacking = own.flatten(0, 1), lacking.flatten(0, 1)
-        return {
-            "gram": own.mT @ own, "lacking": lacking.mT @ own,
-            "energy": lacking.square().sum(),
-        }  # fmt: skip
-
-    def apply(cut: GroupedLayer, totals: Totals) -> BlockRecord:
-        sums = totals.sums
-        change, after = _output_change(sums["gram"], sums["lacking"], float(sums["energy"]))
-        weight: Tensor = cut.mixer.out_proj.weight
-        weight.copy_(weight.double() + change.to(weight.device))
-        facts = {"terms": "O", "error": {"before": float(sums["energy"]), "after": after}}
-        return BlockRecord(layer=cut.name, stage=RECOVERY, facts=facts)
-
-    return Stage(name=RECOVERY, collect=collect, apply=apply)
-
-
-def _through(layer: GroupedLayer, features: Float[Tensor, "b l e"]) -> Float[Tensor, "b l m"]:
-    weight: Tensor = layer.mixer.out_proj.weight
-    return features @ weight.to(features.dtype).mT
-
-
-def _output_change(
-    gram: Float64[Tensor, "e e"], lacking: Float64[Tensor, "m e"], energy: float
-) -> tuple[Float64[Tensor, "m e"], float]:
-    """Return the best change of an output map, and the squared error it leaves."""
-    change = torch.linalg.solve(with_ridge(gram), lacking.mT).mT
-    after = energy - 2 * float((change * lacking).sum()) + float(((change @ gram) * change).sum())
-    return change, max(after, 0.0)

@@ -23,14 +23,20 @@ _ALLOWED: Mapping[str, tuple[Any, ...]] = {
 }  # fmt: skip
 
 
-_REFITTED = {"C": "reading rows", "O": "output maps"}
+_REFITTED = {
+    "C": "reading rows refitted", "O": "output maps refitted",
+    "S": "output maps refitted to the dense stream",
+}  # fmt: skip
 
 C = TypeVar("C", bound=GroupCriterion | OutputCriterion | ExpertCriterion)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCut(Generic[C]):
-    """A cut of one unit; ``terms`` are what makes up for what went: C, reading rows; O, the map."""
+    """A cut of one unit; ``terms`` are what makes up for what went.
+
+    C: reading rows; O: the map, to what the layer gave; S: the map, to the dense model's stream.
+    """
 
     budget: Budget
     method: str
@@ -41,12 +47,17 @@ class LayerCut(Generic[C]):
     def label(self) -> str:
         """What cuts, in words."""
         fitted = [name for letter, name in _REFITTED.items() if letter in self.terms]
-        return ", ".join([self.criterion.label, *(f"{name} refitted" for name in fitted)])
+        return ", ".join([self.criterion.label, *fitted])
 
     @property
     def refits(self) -> bool:
         """Whether output maps make up for what went."""
-        return "O" in self.terms
+        return bool({"O", "S"} & set(self.terms))
+
+    @property
+    def to_stream(self) -> bool:
+        """Whether they are fitted to the dense model's stream, so that it runs beside the cut."""
+        return "S" in self.terms
 
     @property
     def semantics(self) -> str:

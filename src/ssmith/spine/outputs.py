@@ -25,8 +25,8 @@ from ssmith.families import Site
 from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.parts.convolving import at_least_float32
 from ssmith.spine.compensate import stability_of
-from ssmith.spine.grouped import output_stage
 from ssmith.spine.layered import LayerCut, read_cut
+from ssmith.spine.output_maps import output_stage, stream_stage
 from ssmith.spine.passes import LayerPass, Masks, States, Tensors
 from ssmith.spine.tables import removed_counts
 
@@ -35,7 +35,7 @@ USUAL = "obs"
 
 def choose_output_cut(budget: Budget) -> LayerCut[OutputCriterion]:
     """Return what a budget asks of units of output maps."""
-    return read_cut(budget, "output", usual=USUAL, of=f"{budget.unit} of these layers")
+    return read_cut(budget, "output", usual=USUAL, of=f"{budget.unit} of these layers", fits="OS")
 
 
 def plan_outputs(
@@ -101,6 +101,8 @@ def _stages(cut: LayerCut[OutputCriterion], site: Site, view: Any, removed: int)
     """
     collect = partial(_sums_of, active=cut.criterion.by_activity)
     stage = Stage(name=cut.budget.unit, collect=collect, apply=partial(_cut_, cut, site, removed))
+    if cut.to_stream:
+        return [stage, stream_stage()]
     if isinstance(view, GroupedLayer) and cut.refits:
         return [stage, output_stage(view)]
     return [stage]

@@ -55,7 +55,7 @@ class LayerPass:
         unit, digest = cut.budget.unit, model_digest(self.model)
         found = run_pass(
             passage_of(self.model, self.rows, self.modules), stages,
-            kept_for(self.config, digest, {unit: cut.as_dict()}),
+            kept_for(self.config, digest, {unit: cut.as_dict()}), reference=cut.to_stream,
             progress=self.progress, what=self.what,
         )  # fmt: skip
         keep = {item.layer: item.keep[unit].cpu() for item in found.records if item.keep}

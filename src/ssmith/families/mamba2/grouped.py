@@ -20,13 +20,15 @@ from ssmith.ops.ssd import SSDInputs, ssd
 class GroupedParts:
     """What flows through one mixer on one batch: its input, its gate, what the scan takes.
 
-    ``residual`` is the stream the layer adds to, None outside a block.
+    ``residual`` is the stream the layer adds to, None outside a block; ``lacking`` what it lacks
+    behind the block, where that is asked for, as an output of the layer.
     """
 
     hidden: Float[Tensor, "b l m"]
     gate: Float[Tensor, "b l e"]
     scan: SSDInputs
     residual: Float[Tensor, "b l m"] | None = None
+    lacking: Float[Tensor, "b l m"] | None = None
 
     @property
     def x(self) -> Float[Tensor, "b l h p"]:
@@ -50,6 +52,12 @@ class GroupedLayer:
     def module(self) -> nn.Module:
         """The mixer itself."""
         found: nn.Module = self.mixer
+        return found
+
+    @property
+    def output_map(self) -> nn.Linear:
+        """The map whose output is the layer's."""
+        found: nn.Linear = self.mixer.out_proj
         return found
 
     @property

@@ -1,0 +1,36 @@
+"""Whether a map's output is just added to the stream of its block, and times what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+_LINEAR = 1e-3
+"""Of the change of a stream: what a map that is the last one of its block may leave unexplained."""
+
+
+def scale_in_stream(
+    linear: nn.Linear,
+    given: Float[Tensor, "b l e"],
+    stream: Callable[[], Float[Tensor, "b l m"]],
+) -> float | None:
+    """Return by what a map's output is multiplied as it is added to a stream; None if it is not.
+
+    Tried: with twice its weight the stream moves by as much of what it gave, in one direction.
+    ``given`` is what the map is given where the stream is what is returned.
+    """
+    old, before = linear.weight.data, stream().double()
+    try:
+        linear.weight.data = 2 * old
+        moved = stream().double() - before
+    finally:
+        linear.weight.data = old
+    gave = given.double() @ old.double().mT
+    if gave.shape != moved.shape or not float(gave.square().sum()):
+        return None
+    scale = float((moved * gave).sum() / gave.square().sum())
+    left = float((moved - scale * gave).square().sum() / moved.square().sum())
+    # To four digits, which every batch agrees on.
+    return float(f"{scale:.4g}") if left < _LINEAR**2 else None
