@@ -65,6 +65,6 @@ def test_the_live_version_is_trained_further_compared_and_proposed(line, tmp_pat
     new = line.versions()[-1]
     assert (new.digest, new.base) == (found.last.version, live)
     assert line.live.digest == live
-    assert new.receipt["quality"]["count"] > 0 and new.profile is not None
+    assert new.receipt.compared.count > 0 and new.profile is not None
     assert {entry.action for entry in line.entries()} >= {"audit", "canary"}
     assert verify(line).passed

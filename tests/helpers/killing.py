@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from helpers.lines import Shelf, files_of, tensors_of
+from helpers.lines import Shelf, files_of, receipt
 from ssmith.core.errors import InputError
 from ssmith.release import change
 from ssmith.release.begin import init
@@ -103,7 +103,7 @@ def act(place, action):
     shelf = opened(place)
     line = shelf.line
     if action == "add":
-        shelf.add("new", {"model": {"digest_after": tensors_of("new")}})
+        shelf.add("new", receipt("new"))
     elif action == "promote":
         promote(line, next(item for item in line.versions() if item.name == "three"))
     else:

@@ -4,12 +4,14 @@ import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 
+from helpers.receipts import receipt_of
 from ssmith.release.adding import Artefact, keep
 from ssmith.release.begin import init
 from ssmith.release.evidence import read_paper
 from ssmith.release.manifest import manifest_of
 from ssmith.release.moments import now, written
 from ssmith.release.policy import policy_from
+from ssmith.release.version import kept_in
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -50,28 +52,35 @@ def tensors_of(text):
 
 def receipt(of, *, before="dense", loss=0.0, upper=None, accepted=True, parity=True, **more):
     """What a pilot would say of a model: accuracy 0.9 before, a loss, and its upper bound."""
-    return {
-        "action": "pilot",
-        "model": {"digest_before": tensors_of(before), "digest_after": tensors_of(of)},
-        "data": {"name": "toy", "sha256": 64 * "d"},
-        "quality": {
-            "metric": "accuracy",
-            "higher_is_better": True,
-            "count": 1000,
-            "before": {"value": 0.9},
-            "after": {"value": 0.9 - loss},
-            "agreement": {},
-            "loss": {
-                "value": loss,
-                "lower_bound": loss,
-                "upper_bound": loss if upper is None else upper,
-            },
+    quality = {
+        "metric": "accuracy",
+        "higher_is_better": True,
+        "count": 1000,
+        "share": True,
+        "before": {"value": 0.9},
+        "after": {"value": 0.9 - loss},
+        "loss": {
+            "value": loss,
+            "lower_bound": loss,
+            "upper_bound": loss if upper is None else upper,
         },
-        "parity": {} if parity is None else {"passed": parity},
-        "verdict": {"accepted": accepted, "headline": "half of it removed"},
-        "time": written(START),
-        **more,
     }
+    return receipt_of(
+        **{
+            "model": {"digest_before": tensors_of(before), "digest_after": tensors_of(of)},
+            "data": {"name": "toy", "sha256": 64 * "d"},
+            "quality": quality,
+            "parity": {} if parity is None else {"passed": parity},
+            "verdict": {"accepted": accepted, "headline": "half of it removed"},
+            "time": written(START),
+            **more,
+        }
+    ).as_dict()
+
+
+def kept(line, digest):
+    """What a line keeps for an entry."""
+    return kept_in(line.path, digest)
 
 
 def paper(place, content):

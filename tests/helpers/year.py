@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from helpers.receipts import receipt_of
+from ssmith.core.receipt import Receipt
 from ssmith.release.adding import Artefact, keep
 from ssmith.release.begin import init
 from ssmith.release.evidence import Paper
@@ -117,7 +118,8 @@ def model(directory, tensors, *, parent=None, size=3000):
 
 
 def paper(content, tmp_path):
-    return Paper(path=tmp_path / "receipt.json", raw=json.dumps(content).encode(), content=content)
+    return Paper(path=tmp_path / "receipt.json", raw=json.dumps(content).encode(),
+                 receipt=Receipt.from_json(content))  # fmt: skip
 
 
 def make_year(root, models):

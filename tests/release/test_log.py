@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from helpers.lines import START, Ticking
+from helpers.lines import START, Ticking, kept
 from ssmith.core.errors import ArtefactError, InputError, OutputExistsError
 from ssmith.release import log
 from ssmith.release.begin import init
@@ -46,7 +46,7 @@ def test_what_is_recorded_comes_back(line):
     again = Line.open(line.path)
     assert again.entries()[-1] == made
     assert made.reason == "a b"
-    assert again.receipt(made.receipts[0]) == receipt
+    assert kept(again, made.receipts[0]) == receipt
     assert again.name == "line"
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from helpers.lines import Shelf, receipt
 from helpers.pages import ROOT
+from helpers.receipts import receipt_of
 from ssmith.release.mirror import metrics_of
 from ssmith.release.promotion import promote
 
@@ -137,12 +138,12 @@ def test_a_line_is_mirrored_and_may_be_mirrored_again(tmp_path, server, lines):
 
 
 def test_the_numbers_of_a_receipt_are_metrics():
-    receipt = {
-        "quality": {"before": {"value": 0.9}, "after": {"value": 0.8, "low": 0.7}, "loss": {
+    receipt = receipt_of(
+        quality={"before": {"value": 0.9}, "after": {"value": 0.8, "low": 0.7}, "loss": {
             "value": 0.1, "upper_bound": None}},
-        "removed": {"state": {"fraction": 0.5}},
-    }  # fmt: skip
+        removed={"state": {"before": 8, "after": 4, "fraction": 0.5}},
+    )  # fmt: skip
     assert metrics_of(receipt) == {
         "quality_before": 0.9, "quality_after": 0.8, "loss_value": 0.1, "removed_state": 0.5
     }  # fmt: skip
-    assert metrics_of({}) == {}
+    assert metrics_of(receipt_of()) == {}

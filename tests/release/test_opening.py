@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from helpers.lines import Shelf, files_of
+from helpers.lines import Shelf, files_of, receipt
 from helpers.models import Kind, make_model
 from helpers.tiny_mamba import tiny
 from ssmith import adapters, api
@@ -103,10 +103,22 @@ def test_a_receipt_must_speak_of_these_numbers(shelf, models):
     with pytest.raises(InputError, match="does not speak of this version") as caught:
         keep(shelf.line, dense, papers=[paper])
     assert dense.tensors in str(caught.value)
-    assert paper.content["model"]["digest_after"] in str(caught.value)
+    assert paper.receipt.model.digest_after in str(caught.value)
     assert len(shelf.line.entries()) == 1
     small = keep(shelf.line, opened(models / "small"), papers=[paper])
-    assert shelf.line.receipt(small.added.receipts[0]) == paper.content
+    assert small.kept(small.added.receipts[0]) == paper.receipt
+
+
+@pytest.mark.parametrize(("wrong", "said"), [
+    ({"receipt_version": 99}, "receipt_version is 99"),
+    ({"time": 5}, "time is 5"),
+    ({"model": {"digest_after": 5}}, "model.digest_after is 5"),
+    ({"more": 1}, "is not a receipt of ours: it has more"),
+])  # fmt: skip
+def test_a_receipt_that_cannot_be_read_is_refused_by_name(tmp_path, wrong, said):
+    (tmp_path / "receipt.json").write_text(json.dumps(receipt("small") | wrong))
+    with pytest.raises(ArtefactError, match=f"receipt.json.*{said}"):
+        read_paper(tmp_path / "receipt.json")
 
 
 def test_a_network_that_its_own_class_opens_is_kept(shelf, tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from helpers.dying import dies_entering, ended, start
+from helpers.lines import kept
 from ssmith.release.line import Line
 
 
@@ -26,7 +27,7 @@ def test_an_audit_is_written_into_the_line_of_its_version(place, ssmith):
     assert entry.details["rows"] == 12
     assert entry.details["flips"] <= entry.details["flips_upper"]
     assert {item["slice"] for item in entry.details["slices"]["class"]} == {"a", "b", "c"}
-    assert line.receipt(entry.receipts[0])["action"] == "audit"
+    assert kept(line, entry.receipts[0])["action"] == "audit"
     refused = ssmith("audit", "new", "old", "--data", "data.npz", "--line", "line")
     assert refused.code == 2
     assert "old is no version of line" in refused.err
@@ -69,5 +70,5 @@ def test_killed_as_it_is_entered_it_stands_in_the_line_once(
     if when == "before":
         assert ssmith(*words, "--overwrite").code == 0
     (entry,) = Line.open("line").entries()[2:]
-    kept = json.loads((place / "out" / "receipt.json").read_text())
-    assert Line.open("line").receipt(entry.receipts[0]) == kept
+    written = json.loads((place / "out" / "receipt.json").read_text())
+    assert kept(Line.open("line"), entry.receipts[0]) == written

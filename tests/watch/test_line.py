@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from helpers import dying
 from helpers.command import ended
+from helpers.lines import kept
 from ssmith import api
 from ssmith.cli.main import main
 from ssmith.release.line import Line
@@ -26,7 +27,7 @@ def test_rows_of_the_same_kind_are_left_alone_and_written_down(watch, cut):
     assert not [item for item in found["drifts"] if item["alarm"]]
     entry = Line.open("line").entries()[-1]
     assert (entry.action, entry.version) == ("watch", cut)
-    assert Line.open("line").receipt(entry.receipts[0]) == found
+    assert kept(Line.open("line"), entry.receipts[0]) == found
 
 
 def test_changed_rows_raise_an_alarm_of_the_cut_in_points_with_what_to_do(watch, place):

@@ -16,8 +16,8 @@ from ssmith.artefact.sidecar import SIDECAR, Sidecar
 from ssmith.artefact.weights import check_finite, read_weights
 from ssmith.core.directories import FORMAT, MANIFEST, listed_in, manifest_of
 from ssmith.core.errors import ArtefactError, SsmithError
-from ssmith.core.files import read_json, sha256_file
-from ssmith.core.receipt import RECEIPT
+from ssmith.core.files import sha256_file
+from ssmith.core.receipt import RECEIPT, Receipt
 from ssmith.families import model_digest
 from ssmith.families.registry import tensors_digest
 
@@ -154,15 +154,16 @@ def _parent(directory: Path) -> tuple[str | None, str | None]:
     if tuned.is_adapter(directory):
         own = AdapterConfig.read(directory).own
         return tuned.base_of(directory), None if own is None else own.base_model_digest
-    receipt = read_json(directory / RECEIPT) if (directory / RECEIPT).is_file() else {}
-    if isinstance(receipt, dict) and receipt.get("action") == "compare":
-        return None, None
-    model = receipt.get("model") if isinstance(receipt, dict) else None
-    named = model if isinstance(model, dict) else {}
-    name, digest = named.get("source", named.get("name")), named.get("digest_before")
+    name = digest = None
+    if (directory / RECEIPT).is_file():
+        receipt = Receipt.load(directory)
+        if receipt.action == "compare":
+            return None, None
+        model = receipt.model
+        name, digest = model.source or model.name or None, model.digest_before
     if digest is None and (directory / SIDECAR).is_file():
         digest = Sidecar.read(directory).parent
-    return (name if isinstance(name, str) else None), digest
+    return name, digest
 
 
 def _files(directory: Path) -> list[Check]:

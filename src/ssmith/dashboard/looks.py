@@ -139,7 +139,7 @@ class Look:
 def looks_of(story: Story) -> tuple[Look, ...]:
     """Return every look of a line, the oldest first."""
     return tuple(
-        _look(entry, story.receipts.get(entry.receipts[0], {}) if entry.receipts else {})
+        _look(entry, story.looks.get(entry.receipts[0], {}) if entry.receipts else {})
         for entry in story.entries
         if entry.action in LOOKS
     )

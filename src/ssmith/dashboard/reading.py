@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ssmith.core.errors import InputError, SsmithError
-from ssmith.core.receipt import RECEIPT
+from ssmith.core.receipt import Receipt
+from ssmith.dashboard.looks import LOOKS
 from ssmith.dashboard.story import Added, Story, versions_of
 from ssmith.release import log
 from ssmith.release.change import LOG
+from ssmith.release.evidence import PARITY
 from ssmith.release.line import Line, log_of
 from ssmith.release.log import Entry
 from ssmith.release.verify import verify
-from ssmith.release.version import Version, receipt_of
+from ssmith.release.version import Version, kept_in
 
 
 def read_story(path: str | Path) -> Story:
@@ -47,7 +48,7 @@ def read_story(path: str | Path) -> Story:
         entries=entries,
         versions=versions_of(entries, [_added(root, item, entries) for item in added]),
         checked=verify(Line(path=root)),
-        receipts=_receipts(root, entries),
+        looks=_looks(root, entries),
     )
 
 
@@ -65,28 +66,29 @@ def _added(root: Path, added: Entry, entries: tuple[Entry, ...]) -> Added:
     )
 
 
-def _receipt(version: Version) -> Mapping[str, Any] | None:
-    """Return what was measured of a version: as the line was told, or as it lies in its files."""
-    try:
+def _receipt(version: Version) -> Receipt | None:
+    """Return what was measured of a version: as the line was told, or as it lies in its files.
+
+    One that cannot be read is shown as not measured.
+    """
+    with suppress(SsmithError):
         if version.receipt is not None:
             return version.receipt
         for entry in reversed(version.evidence):
             for digest in reversed(entry.receipts):
-                return receipt_of(version.root, digest)
-        inside = json.loads((version.path / RECEIPT).read_text(encoding="utf-8"))
-    except (SsmithError, OSError, ValueError):
-        return None
-    return inside if isinstance(inside, dict) else None
+                found = version.kept(digest)
+                if found.action != PARITY:
+                    return found
+        return Receipt.load(version.path)
+    return None
 
 
-def _receipts(root: Path, entries: tuple[Entry, ...]) -> dict[str, Mapping[str, Any]]:
-    """Return the receipts of watches and the like that can be read."""
-    found: dict[str, Mapping[str, Any]] = {}
+def _looks(root: Path, entries: tuple[Entry, ...]) -> dict[str, Any]:
+    """Return what looks found, by the digest of it; without what cannot be read."""
+    found = {}
     for entry in entries:
-        if entry.action in log.EVIDENCE:
+        if entry.action in LOOKS:
             for digest in entry.receipts:
-                try:
-                    found[digest] = receipt_of(root, digest)
-                except SsmithError:
-                    continue
+                with suppress(SsmithError):
+                    found[digest] = kept_in(root, digest)
     return found

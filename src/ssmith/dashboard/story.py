@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ssmith.core.errors import SsmithError
 from ssmith.core.receipt import Receipt
 from ssmith.dashboard.measures import Measures, read_measures
 from ssmith.release.log import LIVE, Entry
@@ -74,7 +73,7 @@ class Story:
         entries: the log, oldest first.
         versions: in order of arrival.
         checked: what a check of the log and of every file found.
-        receipts: what entries rest on, by digest.
+        looks: what the looks of watches found, by digest.
     """
 
     name: str
@@ -82,7 +81,7 @@ class Story:
     entries: tuple[Entry, ...]
     versions: tuple[VersionStory, ...]
     checked: Checked
-    receipts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    looks: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def live(self) -> VersionStory | None:
@@ -121,7 +120,7 @@ class Added:
         digest: of the version.
         directory: where its files lie.
         added: the entry that added it.
-        receipt: what was measured of it, as it is stored.
+        receipt: what was measured of it; None if there is none that can be read.
         model: digest of its tensors, by which receipts name it.
         parent: digest of the tensors of the model it was made from.
     """
@@ -129,15 +128,14 @@ class Added:
     digest: str
     directory: Path | None
     added: Entry
-    receipt: Mapping[str, Any] | None
+    receipt: Receipt | None
     model: str = ""
     parent: str | None = None
 
 
 def versions_of(entries: Sequence[Entry], added: Sequence[Added]) -> tuple[VersionStory, ...]:
     """Return the versions of a line with all that the log says of each."""
-    receipts = [_receipt(item.receipt) for item in added]
-    measures = read_measures(receipts, [item.directory for item in added])
+    measures = read_measures([item.receipt for item in added], [item.directory for item in added])
     spans = live_spans(entries)
     return tuple(
         VersionStory(
@@ -145,7 +143,7 @@ def versions_of(entries: Sequence[Entry], added: Sequence[Added]) -> tuple[Versi
             digest=item.digest,
             directory=item.directory,
             added=item.added,
-            receipt=receipt,
+            receipt=item.receipt,
             measures=measure,
             model=item.model,
             parent=item.parent,
@@ -153,9 +151,7 @@ def versions_of(entries: Sequence[Entry], added: Sequence[Added]) -> tuple[Versi
             state=_state(entries, item.digest, spans.get(item.digest, [])),
             entries=tuple(entry for entry in entries if entry.version == item.digest),
         )
-        for place, (item, receipt, measure) in enumerate(
-            zip(added, receipts, measures, strict=True), 1
-        )
+        for place, (item, measure) in enumerate(zip(added, measures, strict=True), 1)
     )
 
 
@@ -187,11 +183,3 @@ def _state(entries: Sequence[Entry], digest: str, spans: Sequence[Span]) -> str:
         return "live" if spans[-1].end is None else "before"
     refused = any(entry.action == "refuse" and entry.version == digest for entry in entries)
     return "refused" if refused else "waiting"
-
-
-def _receipt(content: Mapping[str, Any] | None) -> Receipt | None:
-    """Return a receipt of ours; what is none is shown as not measured."""
-    try:
-        return None if content is None else Receipt.from_json(dict(content))
-    except SsmithError:
-        return None

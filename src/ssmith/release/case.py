@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+from ssmith.core.receipt import Receipt
 from ssmith.release.log import Entry
 from ssmith.release.policy import Promote
 from ssmith.release.quality import Quality, quality_of
@@ -71,14 +71,14 @@ class Case:
         return tuple(item for item in reversed(self.entries) if item.version == self.version.digest)
 
     @cached_property
-    def judged(self) -> tuple[Entry, Mapping[str, Any]] | None:
+    def judged(self) -> tuple[Entry, Receipt] | None:
         """The newest receipt of a comparison, and the entry that brought it."""
         return self.version.judged
 
     @cached_property
     def quality(self) -> Quality | None:
         """What that receipt says; None if there is none."""
-        return None if self.judged is None else quality_of(self.judged[1]["quality"])
+        return None if self.judged is None else quality_of(self.judged[1].compared)
 
     def newest(self, action: str) -> Entry | None:
         """Return the newest entry of its kind."""

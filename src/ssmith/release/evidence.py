@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ssmith.core.errors import ArtefactError, InputError, SsmithError
-from ssmith.core.files import read_json
+from ssmith.core.files import parse_json, read_json
+from ssmith.core.receipt import Receipt
 from ssmith.release.log import Entry
+
+PARITY = "parity"
+"""Action of a receipt that says whether every way to run a version agrees."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +21,12 @@ class Paper:
     Args:
         path: where it came from.
         raw: its bytes, which are kept as they are.
-        content: what they say.
+        receipt: what they say.
     """
 
     path: Path
     raw: bytes
-    content: Mapping[str, Any]
+    receipt: Receipt
 
 
 def read_paper(path: Path) -> Paper:
@@ -41,14 +42,10 @@ def read_paper(path: Path) -> Paper:
         ArtefactError: if it cannot be read, or is no receipt.
     """
     content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
-        raise ArtefactError(
-            f"{path} is no receipt", allowed="the receipt.json of a result",
-        )  # fmt: skip
     raw = path.read_bytes()
-    if json.loads(raw) != content:
+    if parse_json(raw) != content:
         raise ArtefactError(f"{path} changed while it was read", next_step="run it again")
-    return Paper(path=path, raw=raw, content=content)
+    return Paper(path=path, raw=raw, receipt=Receipt.from_json(content, str(path)))
 
 
 def refuse_foreign(paper: Paper, *, tensors: str, made_of: frozenset[str]) -> None:
@@ -62,9 +59,9 @@ def refuse_foreign(paper: Paper, *, tensors: str, made_of: frozenset[str]) -> No
     Raises:
         InputError: if it names other numbers; with both digests.
     """
-    if speaks(paper.content, tensors=tensors, made_of=made_of):
+    if speaks(paper.receipt, tensors=tensors, made_of=made_of):
         return
-    said = paper.content["model"].get("digest_after")
+    said = paper.receipt.model.digest_after
     named = "no model that was made" if said is None else f"the model {said}"
     raise InputError(
         f"{paper.path} does not speak of this version: it names {named}, and this one is {tensors}",
@@ -72,23 +69,22 @@ def refuse_foreign(paper: Paper, *, tensors: str, made_of: frozenset[str]) -> No
     )
 
 
-def speaks(content: Mapping[str, Any], *, tensors: str, made_of: frozenset[str]) -> bool:
+def speaks(receipt: Receipt, *, tensors: str, made_of: frozenset[str]) -> bool:
     """Return whether a receipt names a version's numbers."""
-    model = content["model"]
-    said = model.get("digest_after")
-    if said is None and content.get("action") == "tune":
+    model = receipt.model
+    if model.digest_after is None and receipt.action == "tune":
         # A receipt of tuning is written before the model is; it names what was tuned.
-        return model.get("digest_before") in made_of
-    return bool(said == tensors)
+        return model.digest_before in made_of
+    return model.digest_after == tensors
 
 
 def of_version(path: Path, added: Entry) -> str:
     """Return why a receipt is not one of the version that an entry added; nothing if it is."""
     try:
-        content = read_paper(path).content
+        receipt = read_paper(path).receipt
     except SsmithError as error:
         return error.what
-    if speaks(content, tensors=str(added.details.get("tensors")), made_of=made_of(added)):
+    if speaks(receipt, tensors=str(added.details.get("tensors")), made_of=made_of(added)):
         return ""
     return "does not speak of the version that rests on it"
 

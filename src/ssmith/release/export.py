@@ -14,7 +14,7 @@ from ssmith.release.disk import hex_of, in_our_words, write_new
 from ssmith.release.line import Line
 from ssmith.release.lineage import lineage_of
 from ssmith.release.manifest import BASE, Manifest, copy, kept_manifest
-from ssmith.release.version import RECEIPTS, VERSIONS, Version
+from ssmith.release.version import RECEIPTS, VERSIONS, Version, kept_in
 
 ABOUT = "release.json"
 WHOLE = "version.json"
@@ -65,7 +65,7 @@ def _fill(line: Line, version: Version, place: Path) -> None:
         (place / MODEL / BASE).symlink_to(f"../{BASE}", target_is_directory=True)
     digests = dict.fromkeys(one for item in version.evidence for one in item.receipts)
     for digest in digests:
-        version.kept(digest)
+        kept_in(line.path, digest)
         name = f"{hex_of(digest)}.json"
         (place / RECEIPTS).mkdir(exist_ok=True)
         write_new(place / RECEIPTS / name, (line.path / RECEIPTS / name).read_bytes())

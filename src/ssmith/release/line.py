@@ -19,7 +19,7 @@ from ssmith.release.keys import Key
 from ssmith.release.log import Entry
 from ssmith.release.moments import Clock
 from ssmith.release.policy import Policy, policy_from
-from ssmith.release.version import Version, find, live_in, receipt_of
+from ssmith.release.version import Version, find, live_in
 from ssmith.release.writing import ABOUT, FORMAT_VERSION, LIVE_LINK, Writing, us
 
 NEWEST = "newest"
@@ -164,20 +164,6 @@ class Line:
         if prefix == NEWEST:
             return self._version(added[digests[-1]])
         return self._version(added[find(digests, prefix, where=str(self.path))])
-
-    def receipt(self, digest: str) -> dict[str, Any]:
-        """Return a receipt that is kept in the line.
-
-        Args:
-            digest: as an entry names it.
-
-        Returns:
-            Its content.
-
-        Raises:
-            ArtefactError: if it is missing or was changed.
-        """
-        return receipt_of(self.path, digest)
 
     def record(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from typing import Any
 
 from ssmith.core.errors import EndpointError, SsmithError
 from ssmith.core.optional import require
+from ssmith.core.receipt import Receipt
+from ssmith.core.settings import to_mapping
 from ssmith.release.line import Line
 from ssmith.release.version import Version, short
 
@@ -106,7 +107,7 @@ def _register(client: Any, name: str, version: Version) -> str:
             client.log_metric(run_id, key, number)
     for entry in version.evidence:
         for digest in entry.receipts:
-            text = json.dumps(version.kept(digest), indent=2, sort_keys=True)
+            text = version.kept(digest).to_json()
             client.log_text(run_id, text, f"receipts/{short(digest)}.json")
     client.set_terminated(run_id)
     # A registry takes no path of ours as a source; where the version lies is a tag.
@@ -128,7 +129,7 @@ def _facts(version: Version) -> dict[str, str]:
     }
 
 
-def metrics_of(receipt: Mapping[str, Any]) -> dict[str, float]:
+def metrics_of(receipt: Receipt) -> dict[str, float]:
     """Return the numbers of a receipt that a registry compares versions by.
 
     Args:
@@ -137,20 +138,16 @@ def metrics_of(receipt: Mapping[str, Any]) -> dict[str, float]:
     Returns:
         Quality before and after, the loss and its bound, and what was removed, by name.
     """
-    found: dict[str, float] = {}
-    quality = receipt.get("quality") or {}
-    for key in ("before", "after"):
-        _note(found, f"quality_{key}", (quality.get(key) or {}).get("value"))
-    for key, value in (quality.get("loss") or {}).items():
-        _note(found, f"loss_{key}", value)
-    for unit, facts in (receipt.get("removed") or {}).items():
-        _note(found, f"removed_{unit}", (facts or {}).get("fraction"))
-    return found
-
-
-def _note(found: dict[str, float], name: str, value: Any) -> None:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        found[name] = float(value)
+    quality = receipt.compared
+    found = {
+        f"quality_{key}": None if side is None else side.value
+        for key, side in (("before", quality.before), ("after", quality.after))
+    }
+    found |= {} if quality.loss is None else {
+        f"loss_{key}": value for key, value in to_mapping(quality.loss).items()
+    }  # fmt: skip
+    found |= {f"removed_{unit}": facts.fraction for unit, facts in receipt.removed.items()}
+    return {name: float(value) for name, value in found.items() if value is not None}
 
 
 def _alias(client: Any, name: str, alias: str, number: str | None) -> None:

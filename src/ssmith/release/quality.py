@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ssmith.core.errors import ArtefactError
+from ssmith.core.sections import QualitySection
 from ssmith.core.threshold import Scale
 
 SHARES = ("accuracy",)
@@ -39,41 +38,43 @@ class Quality:
         return f"{loss + 0.0:.4g}"
 
 
-def quality_of(section: Mapping[str, Any]) -> Quality:
+def quality_of(said: QualitySection) -> Quality:
     """Read the section of a receipt.
 
     Args:
-        section: as `ssmith compare` and `ssmith pilot` write it.
+        said: as `ssmith compare` and `ssmith pilot` write it.
 
     Returns:
         The loss.
 
     Raises:
-        ArtefactError: if something is missing or no number.
+        ArtefactError: if something is missing or not finite.
     """
-    try:
-        before, after = (float(section[name]["value"]) for name in ("before", "after"))
-        said, bound = float(section["loss"]["value"]), section["loss"]["upper_bound"]
-        # Of too few rows nothing is known of how they vary.
-        upper = math.inf if bound is None else float(bound)
-        loss = before - after if section["higher_is_better"] else after - before
-        name = str(section["metric"])
-    except (KeyError, TypeError, ValueError) as error:
+    first, last, told = said.before, said.after, said.loss
+    if first is None or last is None or told is None or said.higher_is_better is None:
         raise ArtefactError(
-            f"the receipt's quality lacks {error}", next_step="compare the models anew"
-        ) from error
+            "the receipt's quality lacks before, after, loss, or which is better",
+            next_step="compare the models anew",
+        )
+    before, after = float(first.value), float(last.value)
     if not all(map(math.isfinite, (before, after))):
         raise ArtefactError("the receipt's quality is not finite", next_step="compare anew")
-    relative = "increase" in section
+    loss = before - after if said.higher_is_better else after - before
+    # Of too few rows nothing is known of how they vary.
+    upper = math.inf if told.upper_bound is None else told.upper_bound
+    relative = said.increase is not None
     # Losses of some metrics are told as a share of the value before.
-    unit = (
-        abs(before) if relative and math.isclose(said * abs(before), loss, abs_tol=1e-12) else 1.0
-    )
-    share = name in SHARES or section.get("agreement") is not None
-    naive = section.get("naive") or {}
+    scaled = relative and math.isclose(told.value * abs(before), loss, abs_tol=1e-12)
     scale = Scale(
-        metric=name, share=share, relative=relative, dense=before, naive=naive.get("value"),
-        answer=str(naive.get("answer", "a naive answer")),
-    )  # fmt: skip
-    text = f"{name} {before:.4g} before, {after:.4g} after, {section.get('count', '?')} counted"
-    return Quality(scale=scale, loss=loss, upper=upper * unit, text=text)
+        metric=said.metric,
+        share=said.metric in SHARES or said.agreement is not None,
+        relative=relative,
+        dense=before,
+        naive=None if said.naive is None else float(said.naive.value),
+        answer="a naive answer" if said.naive is None else said.naive.answer,
+    )
+    text = f"{said.metric} {before:.4g} before, {after:.4g} after, "
+    text += f"{'?' if said.count is None else said.count} counted"
+    return Quality(
+        scale=scale, loss=loss, upper=upper * (abs(before) if scaled else 1.0), text=text
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 from ssmith.core.errors import InputError
 from ssmith.core.threshold import Threshold
@@ -12,11 +11,10 @@ from ssmith.release import findings
 from ssmith.release.approvals import signers
 from ssmith.release.case import BYTES, ROUNDING, Case, Rule
 from ssmith.release.disk import hex_of
-from ssmith.release.log import Entry
 from ssmith.release.manifest import faults, kept_manifest
 from ssmith.release.moments import moment_of, parsed
 from ssmith.release.policy import ANY
-from ssmith.release.version import VERSIONS, Version
+from ssmith.release.version import VERSIONS
 
 
 def check(case: Case) -> tuple[Rule, ...]:
@@ -48,15 +46,15 @@ def whole(case: Case) -> Rule:
 def _verdict(case: Case) -> Rule | None:
     if case.policy.max_loss == ANY or case.judged is None:
         return None
-    verdict = case.judged[1].get("verdict") or {}
-    if "accepted" not in verdict:
+    verdict = case.judged[1].verdict
+    if verdict.accepted is None:
         return None
     return Rule(
         name="verdict",
         asked="the verdict of its own receipt is yes",
-        found=str(verdict.get("headline", "")) or "no reason is given",
-        passed=verdict["accepted"] is True,
-        settle="" if verdict["accepted"] is True else case.compare,
+        found=verdict.headline or "no reason is given",
+        passed=verdict.accepted,
+        settle="" if verdict.accepted else case.compare,
     )
 
 
@@ -64,11 +62,11 @@ def _data(case: Case) -> Rule | None:
     asked = case.policy.sha256
     if asked is None:
         return None
-    found = None if case.judged is None else case.judged[1].get("data", {}).get("sha256")
+    found = "" if case.judged is None else case.judged[1].data.sha256
     return Rule(
         name="data",
         asked=f"judged on data {asked}",
-        found="no comparison" if found is None else f"judged on data {found}",
+        found=f"judged on data {found}" if found else "no comparison",
         passed=found == asked,
         settle="" if found == asked else case.compare,
     )
@@ -113,10 +111,12 @@ def _parity(case: Case) -> Rule | None:
         return None
     passed, found = False, "nothing"
     for entry in case.version.evidence[::-1]:
-        said = [entry.details.get("parity"), *_sections(case.version, entry, "parity")]
-        known = [item["passed"] for item in said if isinstance(item, dict) and "passed" in item]
-        if known:
-            passed = known[0] is True
+        receipts = (case.version.kept(digest) for digest in reversed(entry.receipts))
+        noted = entry.details.get("parity", {}).get("passed")
+        known = [noted, *(item.parity.passed for item in receipts)]
+        said = next((item for item in known if item is not None), None)
+        if said is not None:
+            passed = said is True
             found = f"it {'does' if passed else 'does not'}, by entry {entry.index}"
             break
     return Rule(
@@ -128,17 +128,12 @@ def _parity(case: Case) -> Rule | None:
     )
 
 
-def _sections(version: Version, entry: Entry, name: str) -> list[Any]:
-    from_receipts = (version.kept(digest) for digest in reversed(entry.receipts))
-    return [item.get(name) for item in from_receipts]
-
-
 def _age(case: Case) -> Rule | None:
     most = case.policy.verdict_age_days
     if ANY in (most, case.policy.max_loss) or case.judged is None:
         return None
     entry, receipt = case.judged
-    made = _when(receipt.get("time"))
+    made = _when(receipt.time)
     found, passed = "its receipt does not say when it was made", False
     if made is not None:
         # Whatever the clock showed there, it was made before it was brought.
@@ -153,10 +148,10 @@ def _age(case: Case) -> Rule | None:
     )
 
 
-def _when(said: Any) -> datetime | None:
+def _when(said: str | None) -> datetime | None:
     """Return the time that a receipt gives; None if it gives none with its time zone."""
     try:
-        return moment_of(said) if isinstance(said, str) else None
+        return None if said is None else moment_of(said)
     except InputError:
         return None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssmith.core.errors import InputError
+from ssmith.core.receipt import Receipt
 from ssmith.release.disk import PREFIX, hex_of, kept_json
 from ssmith.release.log import LIVE, Entry
 
@@ -40,24 +41,23 @@ class Version:
         return self.root / VERSIONS / hex_of(self.digest)
 
     @property
-    def judged(self) -> tuple[Entry, Mapping[str, Any]] | None:
+    def judged(self) -> tuple[Entry, Receipt] | None:
         """The newest receipt of a comparison, and the entry that first brought it, if there is."""
         for entry in reversed(self.evidence):
             for digest in reversed(entry.receipts):
-                found = receipt_of(self.root, digest)
-                # One of tuning names its metrics themselves there, and a loss may be one of them.
-                if {"loss", "metric"} <= found.get("quality", {}).keys():
+                found = self.kept(digest)
+                if found.compared.loss is not None:
                     # To bring it again does not make it any younger.
                     first = next(item for item in self.evidence if digest in item.receipts)
                     return first, found
         return None
 
-    def kept(self, digest: str) -> dict[str, Any]:
-        """Return a receipt that is kept in its line (see `receipt_of`)."""
-        return receipt_of(self.root, digest)
+    def kept(self, digest: str) -> Receipt:
+        """Return a receipt that it rests on; raises `ArtefactError` as `kept_in` and `Receipt`."""
+        return Receipt.from_json(kept_in(self.root, digest), f"receipt {short(digest)}")
 
     @property
-    def receipt(self) -> Mapping[str, Any] | None:
+    def receipt(self) -> Receipt | None:
         """The newest receipt of a comparison; None if there is none."""
         return None if self.judged is None else self.judged[1]
 
@@ -100,12 +100,12 @@ def short(digest: str) -> str:
     return hex_of(digest)[:_SHORT]
 
 
-def receipt_of(root: Path, digest: str) -> dict[str, Any]:
-    """Return a receipt that is kept in a line.
+def kept_in(root: Path, digest: str) -> Any:
+    """Return what a line keeps for an entry: a receipt, or what a look found.
 
     Args:
         root: directory of the line.
-        digest: as an entry names it.
+        digest: as the entry names it.
 
     Returns:
         Its content.
@@ -113,7 +113,7 @@ def receipt_of(root: Path, digest: str) -> dict[str, Any]:
     Raises:
         ArtefactError: if it is missing or was changed.
     """
-    return dict(kept_json(root / RECEIPTS / f"{hex_of(digest)}.json", digest))
+    return kept_json(root / RECEIPTS / f"{hex_of(digest)}.json", digest)
 
 
 def live_in(entries: Iterable[Entry]) -> str | None:

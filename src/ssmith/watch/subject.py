@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from ssmith import api
 from ssmith.core.errors import InputError, SsmithError
-from ssmith.core.files import read_json
 from ssmith.core.plan import PLAN, Plan
-from ssmith.core.receipt import RECEIPT
+from ssmith.core.receipt import RECEIPT, Receipt
 from ssmith.core.rows import Rows
 from ssmith.core.text import ALL
 from ssmith.evaluation import tasks
@@ -153,10 +151,8 @@ def _named(line: Line, place: Path, digest: str) -> tuple[str, str]:
     for item in line.versions():
         if item.tensors.removeprefix("sha256:") == digest:
             return str(item.path), ""
-    receipt: Any = read_json(place / RECEIPT) if (place / RECEIPT).is_file() else {}
-    model = receipt.get("model") if isinstance(receipt, dict) else None
-    said = model.get("source") if isinstance(model, dict) else None
-    if isinstance(said, str) and said:
+    said = Receipt.load(place).model.source if (place / RECEIPT).is_file() else ""
+    if said:
         return said, ""
     return "", "what it was cut from is not in the line, and its receipt does not name it"
 

@@ -170,19 +170,31 @@ def check_parity(
 ) -> bool:
     """Run a version every way there is, and write down whether the numbers agree."""
     from ssmith import api
+    from ssmith.core import sections
+    from ssmith.core.details import CutDetails
+    from ssmith.core.receipt import Receipt, versions
+    from ssmith.core.settings import to_mapping
     from ssmith.jobs.paths import compare_paths
+    from ssmith.release.evidence import PARITY
 
-    model = api.load(version.path)
+    model, config = api.load(version.path), api.PathParityConfig()
     with output.progress() as progress:
-        found = compare_paths(model, api.PathParityConfig(), progress=progress)
+        found = compare_paths(model, config, progress=progress)
     disagree = [item.name for item in found.checks if not item.passed]
     facts = {"passed": found.passed, "compared": len(found.checks), "disagree": disagree}
-    document = {"action": "parity", "model": {"digest_after": version.tensors}, "parity": facts,
-                "details": found.as_dict()}  # fmt: skip
+    receipt = Receipt(
+        action=PARITY,
+        model=sections.ModelSection(digest_after=version.tensors),
+        method=sections.MethodSection(settings=to_mapping(config)),
+        seed=config.seed,
+        versions=versions(),
+        parity=sections.ParitySection(passed=found.passed),
+        details=CutDetails(facts=found.as_dict()),
+    )
     entry = line.record(
         "note",
         version=version,
-        receipts=(document,),
+        receipts=(receipt.as_dict(),),
         reason=reason or "parity",
         details={"parity": facts},
         key=key,
