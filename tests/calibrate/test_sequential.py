@@ -3,12 +3,12 @@
 import contextlib
 import copy
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from torch import distributed
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from helpers.passes import digests, energy, halve
 from helpers.selective import windows_of
@@ -244,30 +244,22 @@ def test_one_window_has_no_halves():
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
 
 
-SHARED = """
-import json, sys
-from pathlib import Path
-from torch import distributed
-import torch
-sys.path.insert(0, sys.argv[1])
-from helpers.passes import digests
-torch.set_num_threads(1)
-distributed.init_process_group("gloo")
-found = digests(Path(sys.argv[2]))
-(Path(sys.argv[2]) / f"{distributed.get_rank()}.json").write_text(json.dumps(found))
-distributed.destroy_process_group()
-"""
+def shared(place):
+    """Run the passes as one of the processes that torchrun starts."""
+    distributed.init_process_group("gloo")
+    found = digests(place)
+    (place / f"{distributed.get_rank()}.json").write_text(json.dumps(found))
+    distributed.destroy_process_group()
 
 
 @pytest.mark.filterwarnings("default")
 def test_two_processes_make_the_bytes_of_one(tmp_path):
-    script = tmp_path / "shared.py"
-    script.write_text(SHARED)
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-         str(script), str(Path(__file__).parents[1]), str(tmp_path)],
-        check=True, capture_output=True, timeout=300,
+    """What torchrun does, but in forks, which need not import everything anew."""
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=2, start_method="fork", max_restarts=0,
+        rdzv_backend="c10d", rdzv_endpoint="localhost:0", run_id="shared",
     )  # fmt: skip
+    elastic_launch(config, shared)(tmp_path)
     wanted = digests(tmp_path / "alone")
     assert len(set(wanted.values())) == len(wanted)
     for rank in (0, 1):

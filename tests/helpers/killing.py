@@ -135,11 +135,10 @@ def dies_at(step):
 def counted(place, action):
     """Kill a child at every write of an action in turn; return how many there are."""
     seen = {"before": 0, "after": 0}
-    whole = {}
+    before, whole = state(place), {}
     for step in range(1, 1000):
         work = place.with_name(f"{place.name}-{action}-{step}")
         shutil.copytree(place, work, symlinks=True)
-        before = state(work)
         child = os.fork()
         if child == 0:
             dies_at(step)

@@ -9,6 +9,7 @@ names of sizes have a scope only where an annotation has a shape.
 import dataclasses
 import functools
 import inspect
+import os
 import typing
 
 import jaxtyping
@@ -83,4 +84,11 @@ def _has_shape(hint):
     return any(map(_has_shape, inner)) or (isinstance(hint, list) and any(map(_has_shape, hint)))
 
 
+def _leave_to_others():
+    """Check nothing in a fork: it would make each check anew, of calls that others check."""
+    global MOST_CHECKED  # noqa: PLW0603
+    MOST_CHECKED = 0
+
+
 jaxtyping.jaxtyped = checked
+os.register_at_fork(after_in_child=_leave_to_others)

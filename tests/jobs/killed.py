@@ -17,6 +17,7 @@ from pathlib import Path
 
 import matplotlib.figure  # noqa: F401 - loaded once, before the forks
 import torch
+import torch._dynamo
 
 from jobs.toy import QUICK
 from ssmith.core import directories
