@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from helpers.typecheck import calls  # before ssmith is imported: see there
+from helpers import typecheck  # before ssmith is imported: see there
 
 MEMORY = Path("/dev/shm")
 if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
@@ -37,7 +37,7 @@ def pytest_collection_finish():
 
 def pytest_runtest_setup():
     """Check the first calls of every function in each test, whatever ran before it."""
-    calls.clear()
+    typecheck.begin()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,11 +14,17 @@ from cli.conftest import listing
 from ssmith import api
 from ssmith.cli.main import main
 from ssmith.cli.output import Output
+from ssmith.release.begin import init
 
 PYTHON = (sys.executable, "-m", "ssmith")
 PILOT = (
     "pilot", "model", "--data", "data.npz", "--out", "pilot", "--at", "0.3", "--method", "last",
 )  # fmt: skip
+
+
+def begun(tmp_path):
+    """A line: what reads one starts at once, without torch."""
+    return init(tmp_path / "line").path
 
 
 def interrupt(*more, **settings):
@@ -154,33 +160,32 @@ def test_as_a_process(place):
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith("{")
     assert (place / "small" / "receipt.json").is_file()
-    again = subprocess.run(
-        (*PYTHON, "prune", "model", "--cut", "state=0.5", "--out", "small"),
-        capture_output=True,
-        check=False,
-        text=True,
+    refused = subprocess.run(
+        (*PYTHON, "release", "log", "model"), capture_output=True, check=False, text=True
     )
-    assert (again.returncode, again.stdout) == (2, "")
-    assert again.stderr.count("\n") == 1
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("more", [(), ("--json",)])
-def test_a_reader_that_goes_away(place, more):
+def test_a_reader_that_goes_away(tmp_path, more):
     reader, writer = os.pipe()
     os.close(reader)
     process = subprocess.run(
-        (*PYTHON, "inspect", "model", *more), stdout=writer, stderr=subprocess.PIPE, check=False
-    )
+        (*PYTHON, "release", "log", begun(tmp_path), *more),
+        stdout=writer, stderr=subprocess.PIPE, check=False,
+    )  # fmt: skip
     os.close(writer)
     assert (process.returncode, process.stderr) == (141, b"")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
-def test_a_full_disk_behind_stdout(place):
+def test_a_full_disk_behind_stdout(tmp_path):
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
-            (*PYTHON, "inspect", "model"), stdout=full, stderr=subprocess.PIPE, check=False
-        )
+            (*PYTHON, "release", "log", begun(tmp_path)),
+            stdout=full, stderr=subprocess.PIPE, check=False,
+        )  # fmt: skip
     assert ended.returncode == 2
     assert b"No space left on device" in ended.stderr
     assert b"Traceback" not in ended.stderr

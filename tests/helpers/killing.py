@@ -1,8 +1,9 @@
 """Processes that change a line and are killed, at any moment or at one write; they need no torch.
 
-Run as a script: ``killing.py random PLACE KILLS`` kills children of its own that change a line
-without end, and says how things stood after each; ``killing.py counted PLACE ACTION`` kills one at
-each write of an action in turn, and says how each ended.
+Run as a script: ``killing.py random PLACE KILLS LONGEST`` kills children of its own that change a
+line without end, each after at most so many seconds, and says how things stood after each;
+``killing.py counted PLACE ACTION`` kills one at each write of an action in turn, and says how each
+ended.
 """
 
 import json
@@ -93,7 +94,7 @@ def kill(place, seed, pause):
     }
 
 
-def at_random(place, kills, longest=0.25):
+def at_random(place, kills, longest):
     """Kill children at random moments, and say how things stood after each."""
     draw = random.Random(0)
     return [kill(place, seed, draw.uniform(0, longest)) for seed in range(kills)]
@@ -196,8 +197,10 @@ def counted_init(place):
 
 
 if __name__ == "__main__":
-    kind, where, last = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    kind, where, *last = sys.argv[1], Path(sys.argv[2]), *sys.argv[3:]
     if kind == "random":
-        print(json.dumps(at_random(where, int(last))))
+        print(json.dumps(at_random(where, int(last[0]), float(last[1]))))
+    elif last == ["init"]:
+        print(json.dumps(counted_init(where)))
     else:
-        print(json.dumps(counted_init(where) if last == "init" else counted(where, last)))
+        print(json.dumps(counted(where, *last)))

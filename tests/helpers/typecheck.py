@@ -20,7 +20,9 @@ shaped = jaxtyping.jaxtyped
 MOST_CHECKED = 4
 """Calls of each function that are checked in each test; a loop shows nothing new after them."""
 calls = {}
-"""How often each function was called since the test began."""
+"""How often each function was called since the test began, until it was often enough."""
+enough = set()
+"""Functions whose further calls are not checked; asked at every call, so no more is asked."""
 
 check = beartype(conf=BeartypeConf(is_pep484_tower=True, violation_type=jaxtyping.TypeCheckError))
 """beartype, for which an int may stand for a float, as in mypy."""
@@ -46,10 +48,11 @@ def checked(item=None, *, typechecker=check):
     @functools.wraps(item)
     def counted(*args, **kwargs):
         __tracebackhide__ = True
-        count = calls.get(item, 0)
-        if count >= MOST_CHECKED:
+        if item in enough:
             return item(*args, **kwargs)
-        calls[item] = count + 1
+        calls[item] = count = calls.get(item, 0) + 1
+        if count >= MOST_CHECKED:
+            enough.add(item)
         once, has_shape = _checking(item)
         if not has_shape:
             return once(*args, **kwargs)
@@ -84,10 +87,21 @@ def _has_shape(hint):
     return any(map(_has_shape, inner)) or (isinstance(hint, list) and any(map(_has_shape, hint)))
 
 
+def begin():
+    """Check the first calls of every function again."""
+    calls.clear()
+    enough.clear()
+
+
+class _Everything:
+    def __contains__(self, _):
+        return True
+
+
 def _leave_to_others():
     """Check nothing in a fork: it would make each check anew, of calls that others check."""
-    global MOST_CHECKED  # noqa: PLW0603
-    MOST_CHECKED = 0
+    global enough  # noqa: PLW0603
+    enough = _Everything()
 
 
 jaxtyping.jaxtyped = checked

@@ -13,7 +13,7 @@ from helpers.lines import Shelf
 from ssmith.release.promotion import promote
 
 TESTS = Path(__file__).parents[1]
-KILLS = 24
+KILLS, LONGEST = 24, 0.1
 
 
 def process(*words, **more):
@@ -62,7 +62,9 @@ def test_killed_at_every_write_of_a_beginning(tmp_path):
 
 
 def test_killed_at_random_moments(place):
-    running = process("random", place, KILLS, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    running = process(
+        "random", place, KILLS, LONGEST, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     out, err = running.communicate(timeout=300)
     assert running.returncode == 0, err
     found = json.loads(out)

@@ -41,6 +41,9 @@ MIXERS: Mapping[str, tuple[Engine, Mixer]] = {
 
 def family_of(module: nn.Module) -> Family | None:
     """Return the family that owns a module; None if none does."""
+    if not module._modules and type(module).__module__.startswith("torch.nn."):
+        # Most modules of a network are these: no class of torch's own is a layer without parts.
+        return None
     return next((family for family in FAMILIES if family.owns(module)), None)
 
 

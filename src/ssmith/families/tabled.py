@@ -36,7 +36,7 @@ class TableFamily(Family):
     engine: Engine | None = None
 
     def owns(self, module: nn.Module) -> bool:
-        if is_stock(module) and kind_of(module) in self.classes:
+        if kind_of(module) in self.classes and is_stock(module):
             return True
         return self.like is not None and self.like(module)
 
