@@ -5,6 +5,7 @@ import re
 import pytest
 
 from helpers.lines import Shelf, receipt, relaxed
+from ssmith.core.looks import CutCosts, Drifted, Loss, QualityNow, SiteCost
 from ssmith.dashboard.language import Language
 from ssmith.dashboard.retelling import retell
 from ssmith.evaluation.changes import Change
@@ -12,11 +13,7 @@ from ssmith.evaluation.metrics import ACCURACY
 from ssmith.release.consent import change_policy
 from ssmith.release.promotion import promote, rules_for
 from ssmith.release.verify import verify
-from ssmith.watch.curve import Loss
-from ssmith.watch.cut import CutCosts, SiteCost
-from ssmith.watch.drift import Drifted
 from ssmith.watch.findings import Commands, of_cut, of_drifts, of_quality
-from ssmith.watch.quality import QualityNow
 
 JAPANESE = Language("ja")
 NAMES = {"blocks", "ssm", "machine", "sha", 64 * "d"}

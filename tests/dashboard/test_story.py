@@ -60,9 +60,10 @@ def test_what_was_saved_is_the_estimate_times_the_months_it_was_live(story):
 
 def test_looks_are_read_in_order_with_the_worst_layer_first(story):
     looks = looks_of(story)
-    assert [round(item.sites[0].times[0], 2) for item in looks] == [1.1, 6.4, 1.09, 1.11]
-    assert [item.alarm for item in looks] == [False, True, False, False]
-    assert looks[1].findings[0].size == (0.034, 0.021, 0.05)
+    assert [round(item.sites[0][1].times[0], 2) for item in looks] == [1.1, 6.4, 1.09, 1.11]
+    assert [item.receipt.alarm for item in looks] == [False, True, False, False]
+    size = looks[1].findings[0].size
+    assert (size.value, size.low, size.high, size.unit) == (0.034, 0.021, 0.05, "points")
     assert looks[1].farthest("input") == 0.31
 
 

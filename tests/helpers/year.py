@@ -87,19 +87,24 @@ def look(*, times, drift, quality=0.98):
         "size": {"value": 0.034, "low": 0.021, "high": 0.05, "unit": "points"},
     }  # fmt: skip
     return {
-        "action": "watch", "rows": 512, "alarm": alarm,
+        "action": "watch", "line": NAME, "version": "", "profile": "", "data": {}, "versions": {},
+        "time": "2026-07-19T09:00:00Z", "number": 1, "rows": 512, "there": 512, "alarm": alarm,
+        "headline": finding["what"] if alarm else "nothing has drifted",
         "findings": [finding] if alarm else [],
         "cut": {"sites": {
             f"blocks.{place}.ssm": {
                 "now": 0.008 * times, "at_release": 0.008, "removed": 0.01 * times,
                 "removed_at_release": 0.01, "times": [times / place, times / place * 0.8,
                                                       times / place * 1.2],
-            } for place in (1, 2)}, "loss": None},
+            } for place in (1, 2)}, "loss": None,
+            "disagree": 0.01, "disagree_high": 0.02, "disagree_at_release": 0.01},
         "drifts": [
             {"kind": kind, "place": place, "what": "mean", "alarm": alarm, "distance": drift,
-             "before": 0.31, "now": 0.31 + drift, "adjusted": 0.2}
+             "before": 0.31, "now": 0.31 + drift, "p": 0.1, "adjusted": 0.2, "moved": drift,
+             "rows": 512}
             for kind, place in (("input", "pixel"), ("output", "answers"))],
-        "quality": {"metric": "accuracy", "now": quality, "promised": 0.9806},
+        "quality": {"metric": "accuracy", "now": quality, "promised": 0.9806, "decision": "open",
+                    "rows": 512, "loss": 0.0, "interval": [-0.1, 0.1], "capped": 0.0},
         "settings": {"least": 0.1},
     }  # fmt: skip
 

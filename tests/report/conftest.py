@@ -7,12 +7,16 @@ import random
 import pytest
 import torch
 
+from helpers.lines import relaxed
 from helpers.receipts import receipt_of
 from helpers.toy import tiny_data, tiny_model
 from ssmith import api
 from ssmith.cli.main import main
 from ssmith.core.receipt import Receipt
 from ssmith.data import save_npz
+from ssmith.release.adding import keep
+from ssmith.release.begin import init
+from ssmith.release.opening import opened
 from ssmith.trials.follow import follow
 from ssmith.trials.live import LiveConfig
 
@@ -366,4 +370,8 @@ def made(tmp_path_factory):
         config = LiveConfig(mode=mode, unit=unit, tolerance=0.3)
         names = (str(place / "old"), str(place / "new"))
         found[mode], _ = follow(names, str(place / "rows.jsonl"), place / mode, config)
+    line = init(place / "line", relaxed())
+    version = keep(line, opened(place / "old"))
+    assert main(["release", "parity", str(line.path), "newest", "--quiet"]) == 0
+    found["parity"] = line.version(version.digest).kept(line.entries()[-1].receipts[0])
     return found

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ssmith.core.times import Times
 from ssmith.report import numbers
-from ssmith.report.look import number, printable, shorten
+from ssmith.report.look import printable, shorten
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,3 @@ def test_rounding_keeps_three_digits(value):
 def test_shortened_text_fits_and_is_printable(value, limit):
     assert len(shorten(value, limit)) <= limit
     printable(value).encode("utf-8")
-
-
-@pytest.mark.parametrize("value", [None, True, "1", float("nan"), float("inf"), [1]])
-def test_what_is_no_number_is_none(value):
-    assert number({"value": value}, "value") is None

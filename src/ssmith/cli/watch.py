@@ -17,11 +17,11 @@ from ssmith.cli.recipe import config_of
 from ssmith.core.errors import InputError
 
 if TYPE_CHECKING:
+    from ssmith.core.looks import LookReceipt, SiteCost
     from ssmith.release.line import Line
     from ssmith.release.version import Version
-    from ssmith.watch.cut import SiteCost
     from ssmith.watch.look import WatchConfig
-    from ssmith.watch.service import Watch, Watched
+    from ssmith.watch.service import Watch
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _YEAR = 365 * 86400
@@ -150,9 +150,9 @@ def watching(asked: Asked, output: Output) -> int:
     if asked.every is not None:
         return _again_and_again(watch, asked, asked.every, output)
     found = watch.look(asked.data, labels=asked.labels, keep=partial(_export, asked))
-    output.result(found.receipt)
+    output.result(found.as_dict())
     _show(found, output)
-    return 1 if found.look.alarm else 0
+    return 1 if found.alarm else 0
 
 
 def _version_of(line: Line, given: str | None) -> Version:
@@ -189,21 +189,21 @@ def _again_and_again(watch: Watch, asked: Asked, every: float, output: Output) -
             print(message, file=sys.stderr, flush=True)
             output.record({"error": {"kind": type(error).__name__, "message": message}})
             continue
-        alarm = found.look.alarm
-        output.record(found.receipt)
+        alarm = found.alarm
+        output.record(found.as_dict())
         if alarm or not quiet:
             _show(found, output)
     return 1 if alarm else 0
 
 
-def _export(asked: Asked, found: Watched) -> None:
+def _export(asked: Asked, found: LookReceipt) -> None:
     if asked.prometheus is not None:
         from ssmith.watch.prometheus import write_metrics
 
         write_metrics(asked.prometheus, found)
 
 
-def _show(found: Watched, output: Output) -> None:
+def _show(found: LookReceipt, output: Output) -> None:
     look = found.look
     output.line(
         f"look {look.number} at {look.time}: {look.rows:,} of {look.there:,} rows, "

@@ -84,7 +84,8 @@ def _built(
     others = [item.name for item in items if _REST in item.metadata]
     if not others:
         check_keys(mapping, known, where=where)
-    lacks = [_key(item) for item in items if _is_needed(item) and _key(item) not in mapping]
+    needed = [_key(item) for item in items if _is_needed(item) and _REST not in item.metadata]
+    lacks = [key for key in needed if key not in mapping]
     if lacks:
         raise InputError(
             f"{where} lacks {', '.join(lacks)}",

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from ssmith.core.errors import InputError, SsmithError
+from ssmith.core.looks import LookReceipt
 from ssmith.core.receipt import Receipt
+from ssmith.core.settings import typed
 from ssmith.dashboard.looks import LOOKS
 from ssmith.dashboard.story import Added, Story, versions_of
 from ssmith.release import log
 from ssmith.release.change import LOG
-from ssmith.release.evidence import PARITY
 from ssmith.release.line import Line, log_of
 from ssmith.release.log import Entry
 from ssmith.release.verify import verify
@@ -77,18 +77,21 @@ def _receipt(version: Version) -> Receipt | None:
         for entry in reversed(version.evidence):
             for digest in reversed(entry.receipts):
                 found = version.kept(digest)
-                if found.action != PARITY:
+                if found.action != "parity":
                     return found
         return Receipt.load(version.path)
     return None
 
 
-def _looks(root: Path, entries: tuple[Entry, ...]) -> dict[str, Any]:
+def _looks(root: Path, entries: tuple[Entry, ...]) -> dict[str, LookReceipt]:
     """Return what looks found, by the digest of it; without what cannot be read."""
     found = {}
     for entry in entries:
         if entry.action in LOOKS:
             for digest in entry.receipts:
                 with suppress(SsmithError):
-                    found[digest] = kept_in(root, digest)
+                    content = kept_in(root, digest)
+                    found[digest] = typed(
+                        LookReceipt, content, where=digest, next_step="restore it from a copy"
+                    )
     return found

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
+from ssmith.core.looks import LookReceipt
 from ssmith.core.receipt import Receipt
 from ssmith.dashboard.measures import Measures, read_measures
 from ssmith.release.log import LIVE, Entry
@@ -81,7 +81,7 @@ class Story:
     entries: tuple[Entry, ...]
     versions: tuple[VersionStory, ...]
     checked: Checked
-    looks: Mapping[str, Any] = field(default_factory=dict)
+    looks: Mapping[str, LookReceipt] = field(default_factory=dict)
 
     @property
     def live(self) -> VersionStory | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ssmith.core.looks import FoundSize
 from ssmith.dashboard.charts import Step, series
 from ssmith.dashboard.health import last_watch, open_alarm
 from ssmith.dashboard.language import Language, mark
@@ -67,21 +68,23 @@ def _lead(story: Story, alarm: Look | None, newest: Look | None, words: Words) -
     language = words.language
     if alarm is not None:
         named = {"name": story.name, "day": language.day(alarm.time)}
-        if alarm.alarms("cut") and alarm.sites and alarm.sites[0].times:
+        times = _worst(alarm)
+        if alarm.alarms("cut") and times:
             return words.say(
                 "[[alarm|Alarm]] in {name} since {day}: what was [[removed|removed]] from the "
                 "model would matter {times} as much on today's data as it did at release."
-            ).format(**named, times=language.times(alarm.sites[0].times[0]))
-        if alarm.alarms("quality") and alarm.quality is not None and alarm.promised is not None:
-            shown = quality_format(alarm.metric, language)
+            ).format(**named, times=language.times(times[0]))
+        if alarm.alarms("quality") and alarm.quality is not None:
+            metric = alarm.quality.metric
+            shown = quality_format(metric, language)
             return words.say(
                 "[[alarm|Alarm]] in {name} since {day}: {metric} is {now}, and {promised} was "
                 "[[promise|promised]]."
             ).format(
                 **named,
-                metric=language.say(METRICS.get(alarm.metric, alarm.metric)),
-                now=shown(alarm.quality),
-                promised=shown(alarm.promised),
+                metric=language.say(METRICS.get(metric, metric)),
+                now=shown(alarm.quality.now),
+                promised=shown(alarm.quality.promised),
             )
         return words.say(
             "[[alarm|Alarm]] in {name} since {day}: a [[watch|watch]] found something beyond its "
@@ -92,14 +95,20 @@ def _lead(story: Story, alarm: Look | None, newest: Look | None, words: Words) -
             "The [[live|live]] version of {name} has not been [[watch|watched]] yet."
         ).format(name=story.name)
     named = {"name": story.name, "day": language.day(newest.time)}
-    if newest.sites and newest.sites[0].times:
+    times = _worst(newest)
+    if times:
         return words.say(
             "The last [[watch|watch]] of {name}, on {day}, was quiet: what was [[removed|removed]] "
             "from the model matters {times} as much as it did at release."
-        ).format(**named, times=language.times(newest.sites[0].times[0]))
+        ).format(**named, times=language.times(times[0]))
     return words.say(
         "The last [[watch|watch]] of {name}, on {day}, was quiet: nothing was beyond its limits."
     ).format(**named)
+
+
+def _worst(look: Look) -> tuple[float, float, float] | None:
+    """Return how many times as much as at release the worst site costs, with its interval."""
+    return next((site.times for _, site in look.sites), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,13 +160,12 @@ def _cut(looks: Sequence[Look], language: Language) -> _Course:
     steps = [
         Step(
             time=look.time,
-            value=worst.times[0],
-            interval=worst.times[1:],
+            value=times[0],
+            interval=times[1:],
             alarm=look.alarms("cut"),
         )
         for look in looks
-        for worst in look.sites[:1]
-        if worst.times is not None
+        if (times := _worst(look)) is not None
     ]
     return _Course(
         term="cut-drift",
@@ -170,26 +178,23 @@ def _cut(looks: Sequence[Look], language: Language) -> _Course:
 
 
 def _quality(looks: Sequence[Look], language: Language) -> _Course | None:
-    judged = [look for look in looks if look.quality is not None and look.metric]
+    judged = [(look, look.quality) for look in looks if look.quality is not None]
     if not judged:
         return None
-    metric = judged[-1].metric
+    metric, promised = judged[-1][1].metric, judged[-1][1].promised
     shown = quality_format(metric, language)
     name = language.say(METRICS.get(metric, metric))
-    promised = judged[-1].promised
     return _Course(
         term="promise",
         title=name[:1].upper() + name[1:],
         written=shown,
         steps=[
-            Step(time=look.time, value=look.quality or 0.0, alarm=look.alarms("quality"))
-            for look in judged
-            if look.metric == metric
+            Step(time=look.time, value=found.now, alarm=look.alarms("quality"))
+            for look, found in judged
+            if found.metric == metric
         ],
         limit=promised,
-        note=""
-        if promised is None
-        else language.say("promised (dotted): {value}").format(value=shown(promised)),
+        note=language.say("promised (dotted): {value}").format(value=shown(promised)),
     )
 
 
@@ -212,11 +217,13 @@ def _distance(looks: Sequence[Look], kind: str, language: Language) -> _Course:
     )
 
 
-def size_of(size: tuple[float, float, float], unit: str, language: Language) -> str:
-    """Return how large a finding is, in its unit."""
+def size_of(size: FoundSize | None, language: Language) -> str:
+    """Return how large a finding is, in its unit; nothing without an interval."""
+    if size is None or size.low is None or size.high is None:
+        return ""
     # Losses of shares and relative ones are stored as fractions.
-    factor = 100.0 if unit in ("points", "%") else 1.0
-    value, low, high = (language.number(factor * item) for item in size)
-    named = {"points": language.say("points"), "units": ""}.get(unit, unit)
+    factor = 100.0 if size.unit in ("points", "%") else 1.0
+    value, low, high = (language.number(factor * end) for end in (size.value, size.low, size.high))
+    named = {"points": language.say("points"), "units": ""}.get(size.unit, size.unit)
     said = language.say("{value} {unit} ({low} to {high})")
     return said.format(value=value, unit=named, low=low, high=high).replace("  ", " ")

@@ -10,6 +10,7 @@ import torch
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import InputError
 from ssmith.core.files import finite_or_none
+from ssmith.core.sections import ParitySection
 from ssmith.evaluation.parity import ParityCheck
 
 TOLERANCES = {torch.float64: 2e-6, torch.float32: 2e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
@@ -117,6 +118,15 @@ class PathParity:
         ]
         left = [f"not compared: {item.name}; {item.why_null}" for item in self.left_out]
         return "\n".join([self.model, *paths, *rows, *left])
+
+    def section(self) -> ParitySection:
+        """Return what a receipt says of it."""
+        return ParitySection(
+            passed=self.passed,
+            tolerances={item.name: item.tolerance for item in self.checks},
+            worst={item.name: finite_or_none(item.worst) for item in self.checks},
+            why_null={item.name: item.why_null for item in self.left_out},
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict; a difference that is not finite is null."""

@@ -10,9 +10,6 @@ from ssmith.core.files import parse_json, read_json
 from ssmith.core.receipt import Receipt
 from ssmith.release.log import Entry
 
-PARITY = "parity"
-"""Action of a receipt that says whether every way to run a version agrees."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Paper:

@@ -12,6 +12,7 @@ from ssmith.report.seen import (
     see_audit,
     see_canary,
     see_merge,
+    see_parity,
     see_trial,
 )
 from ssmith.report.summary import (
@@ -132,6 +133,11 @@ KINDS = {
         ),
         sections=_SEEN,
         seen=see_canary,
+    ),
+    "parity": Kind(
+        standing=Standing(badge="Not judged", headline="Every way to run it, held together."),
+        sections=_SEEN,
+        seen=see_parity,
     ),
     "shadow": _TRIAL,
     "ab": _TRIAL,

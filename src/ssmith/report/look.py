@@ -1,8 +1,7 @@
-"""Careful reading of JSON: what is absent or not finite is None, never an exception."""
+"""Text that any page, plot and terminal can show."""
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
@@ -10,40 +9,10 @@ from typing import Any
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def find(section: Any, *keys: str) -> Any:
-    """Follow ``keys`` through nested dicts; None where one is missing."""
-    for key in keys:
-        if not isinstance(section, dict):
-            return None
-        section = section.get(key)
-    return section
-
-
-def number(section: Any, *keys: str) -> float | None:
-    """Return a finite real number, or None."""
-    value = find(section, *keys)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
-def mapping(section: Any, *keys: str) -> dict[str, Any]:
-    """Return a dict, empty if there is none."""
-    value = find(section, *keys)
-    return value if isinstance(value, dict) else {}
-
-
-def items(section: Any, *keys: str) -> list[Any]:
-    """Return a list, empty if there is none."""
-    value = find(section, *keys)
-    return list(value) if isinstance(value, list | tuple) else []
-
-
-def text(section: Any, *keys: str) -> str:
+def text(value: Any) -> str:
     """Return a printable string, empty if there is none; the items of a list are joined."""
-    value = find(section, *keys)
     if isinstance(value, list | tuple):
-        return ", ".join(printable(item) for item in value)
+        return ", ".join(map(printable, value))
     return "" if value is None else printable(value)
 
 

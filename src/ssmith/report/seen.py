@@ -105,6 +105,35 @@ def see_canary(receipt: Receipt) -> Sight:
     )  # fmt: skip
 
 
+def see_parity(receipt: Receipt) -> Sight:
+    """Read whether every way to run a model gives the same numbers."""
+    said = receipt.parity
+    ways = [(name, worst, said.tolerances.get(name)) for name, worst in said.worst.items()]
+    beyond = [name for name, worst, most in ways if worst is None or most is None or worst > most]
+    return Sight(
+        numbers=[
+            _number("Ways compared", len(ways), count),
+            _number("Ways that differ", len(beyond), count),
+            _number("Ways left out", len(said.why_null), count),
+        ],
+        facts=_facts(said.why_null),
+        tables=_tables(
+            "Ways to run it",
+            ("Way", "Largest difference", "Tolerance"),
+            [
+                [printable(name), *("" if one is None else significant(one, 2) for one in numbers)]
+                for name, *numbers in ways
+            ],
+        ),
+        standing=Standing(
+            badge="Passed" if said.passed else "Differs", passed=said.passed,
+            headline="Every way to run it gives the same numbers."
+            if said.passed
+            else "Not every way to run it gives the same numbers.",
+        ),
+    )  # fmt: skip
+
+
 def see_trial(receipt: Receipt) -> Sight:
     """Read how a trial on a stream of rows stands."""
     found = receipt.details
@@ -182,7 +211,7 @@ def _text_audit(found: TextAuditDetails) -> Sight:
 
 def _examples(found: Sequence[dict[str, Any]]) -> list[SeenRows]:
     rows = [
-        [", ".join(f"{key} {text(item, key)}" for key in item if key not in ("x", "tokens"))]
+        [", ".join(f"{key} {text(item[key])}" for key in item if key not in ("x", "tokens"))]
         for item in found
     ]
     return _tables("Examples", (), rows)
@@ -210,7 +239,7 @@ def _estimate(label: str, found: Measured | None, *, shown: Format) -> BigNumber
 
 
 def _facts(values: Mapping[str, Any]) -> list[Fact]:
-    said = {key: text(values, key) for key in values}
+    said = {key: text(value) for key, value in values.items()}
     return [Fact(label=key.replace("_", " "), value=value) for key, value in said.items() if value]
 
 

@@ -6,6 +6,7 @@ from importlib import resources
 from typing import Any
 
 from ssmith.core.optional import require
+from ssmith.report.look import printable
 from ssmith.report.plot import Plot
 
 _OURS = "ssmith.report"
@@ -32,6 +33,7 @@ def environment(*rooms: str) -> Any:
     made = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: _source(name, rooms)),
         autoescape=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

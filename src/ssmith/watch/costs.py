@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from ssmith.core.errors import SsmithError
+from ssmith.core.looks import PassCost
 from ssmith.core.rows import Rows
 from ssmith.core.running import evaluating
 from ssmith.core.tokens import TokenWindows
@@ -20,43 +19,6 @@ from ssmith.evaluation.timing import time_pair
 SLOWER = 1.5
 """Times the seconds, or the bytes, of the profile that are worth an alarm."""
 _SEQUENCES, _WINDOWS = 64, 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class PassCost:
-    """What one forward pass costs.
-
-    Args:
-        seconds: median of a pass of the network in use.
-        least: its shortest.
-        dense: median of what it was cut from, run in turns with it; None if it was not there.
-        dense_least: its shortest.
-        settled: whether times had settled when they began to count.
-        peak_bytes: most bytes of tensors alive at once in a pass.
-        parameter_bytes: bytes of parameters.
-        rows: rows of the pass.
-        length: their steps.
-        threads: of the CPU.
-        machine: that it ran on.
-        why_not: why it was not measured; empty if it was.
-    """
-
-    seconds: float = 0.0
-    least: float = 0.0
-    dense: float | None = None
-    dense_least: float | None = None
-    settled: bool = False
-    peak_bytes: int = 0
-    parameter_bytes: int = 0
-    rows: int = 0
-    length: int = 0
-    threads: int = 0
-    machine: str = ""
-    why_not: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return asdict(self)
 
 
 def measure(model: nn.Module, dense: nn.Module | None, rows: Rows, seconds: float) -> PassCost:

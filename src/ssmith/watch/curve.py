@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ssmith.core.looks import Loss
 from ssmith.core.optional import require
 from ssmith.evaluation.metrics import MEAN_ABSOLUTE_ERROR, Metric, Outcomes
 from ssmith.watch.inputs import Readings
@@ -22,27 +23,6 @@ DISAGREE = "cut/answers/disagree"
 """Reading: whether, or of numbers by how much, the two models' answers to a row differ."""
 APART = "cut/answers/distance"
 """Reading: how far the two models' answers to a row are apart."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loss:
-    """A loss of the metric against the dense model, estimated or measured.
-
-    Args:
-        value: in the metric's unit; larger is worse.
-        low: lower end of the interval.
-        high: upper end.
-        level: confidence of the interval.
-    """
-
-    value: float
-    low: float
-    high: float
-    level: float = _LEVEL
-
-    def as_dict(self) -> dict[str, float]:
-        """Return a JSON-ready dict."""
-        return {"value": self.value, "low": self.low, "high": self.high, "level": self.level}
 
 
 @dataclass(frozen=True, kw_only=True)

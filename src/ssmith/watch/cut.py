@@ -3,83 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
+from ssmith.core.looks import CutCosts, SiteCost
 from ssmith.evaluation.metrics import Metric
-from ssmith.watch.curve import APART, DISAGREE, Loss
+from ssmith.watch.curve import APART, DISAGREE
 from ssmith.watch.inside import MEAN_COST, RowsSeen
 from ssmith.watch.profile import Profile
 from ssmith.watch.sketch import Sketch, Values
 
 _TWO_SIDED = 1.96
-
-
-@dataclass(frozen=True, kw_only=True)
-class SiteCost:
-    """One site, or a projection in it.
-
-    Args:
-        now: share of the dense output that the model in use lacks, on these rows.
-        at_release: the same at release.
-        times: how many times as much of a row's output it is on average, with an interval.
-        removed: share of the dense output that what was removed carries.
-        removed_at_release: the same at release.
-        refit: least share that a refit of what was kept could leave; None where not known.
-        refit_at_release: the same at release.
-    """
-
-    now: float | None = None
-    at_release: float | None = None
-    times: tuple[float, float, float] | None = None
-    removed: float | None = None
-    removed_at_release: float | None = None
-    refit: float | None = None
-    refit_at_release: float | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return asdict(self) | {"times": None if self.times is None else list(self.times)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class CutCosts:
-    """All sites together.
-
-    Args:
-        sites: by name.
-        disagree: share of rows (of text: tokens) answered differently from the dense model; of
-            numbers their mean difference.
-        disagree_high: upper end of its interval: without any label, what the metric can have lost
-            against the dense model is at most this, of accuracy and mean absolute error.
-        disagree_at_release: the same at release.
-        loss: what the curve says the metric loses against the dense model; None without a curve.
-        loss_at_release: the same for the rows of the profile.
-        beyond: share of rows whose cost is larger than any that the curve was measured at.
-    """
-
-    sites: Mapping[str, SiteCost]
-    disagree: float
-    disagree_high: float
-    disagree_at_release: float
-    loss: Loss | None = None
-    loss_at_release: Loss | None = None
-    beyond: float = 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {
-            "sites": {name: site.as_dict() for name, site in self.sites.items()},
-            "disagree": self.disagree,
-            "disagree_high": self.disagree_high,
-            "disagree_at_release": self.disagree_at_release,
-            "loss": None if self.loss is None else self.loss.as_dict(),
-            "loss_at_release": None if self.loss_at_release is None
-            else self.loss_at_release.as_dict(),
-            "beyond": self.beyond,
-        }  # fmt: skip
 
 
 def costs_now(

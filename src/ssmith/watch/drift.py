@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ssmith.core.looks import Drifted
 from ssmith.core.optional import require
 from ssmith.watch.sketch import Counts, Sketch, Values
 from ssmith.watch.stream import LookBlock, Stream, table_of
@@ -39,45 +39,6 @@ class Alarms:
     def per_look(self) -> float:
         """Probability of a false alarm of one kind at one look, at most."""
         return self.per_year / self.looks_per_year / len(KINDS)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drifted:
-    """One reading, compared with the profile.
-
-    Args:
-        kind: input, output or cut.
-        place: channel, site, class, …
-        what: the number that was read.
-        alarm: whether it has drifted.
-        p: smallest p-value over the windows of looks.
-        adjusted: the same, for all readings of the kind and all windows (Benjamini–Hochberg).
-        distance: largest difference of the shares of rows up to a value, in [0, 1].
-        moved: how far values have moved on average, in their own unit (Wasserstein).
-        before: mean in the profile.
-        now: mean over the rows of this look.
-        rows: rows the p-value rests on.
-        since: time of the look since when it has drifted; None where it has not.
-        row: the row of this look since when, counted from 0, where it began within it.
-    """
-
-    kind: str
-    place: str
-    what: str
-    alarm: bool
-    p: float
-    adjusted: float
-    distance: float
-    moved: float
-    before: float
-    now: float
-    rows: int
-    since: str | None = None
-    row: int | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return asdict(self)
 
 
 def is_upward(reading: str) -> bool:

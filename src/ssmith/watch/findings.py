@@ -4,48 +4,23 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
+from ssmith.core.looks import (
+    CutCosts,
+    Drifted,
+    FoundSize,
+    Loss,
+    QualityNow,
+    SiteCost,
+    WatchFinding,
+)
 from ssmith.core.words import number_of
 from ssmith.evaluation.metrics import Metric
-from ssmith.watch.curve import Loss
-from ssmith.watch.cut import CutCosts, SiteCost
-from ssmith.watch.drift import Drifted
-from ssmith.watch.quality import QualityNow
 
 _MOST = 5
 RECOVERABLE = 0.5
 """A refit that leaves less than this share of what is lacking is worth it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WatchFinding:
-    """One thing to know.
-
-    Args:
-        kind: cut, input, output, quality, speed or coverage.
-        alarm: whether it is one, or only to be known.
-        what: one sentence.
-        since: time of the look since when; None if nothing changed.
-        row: row of the look since when, counted from 0, where it began within it.
-        sure: how sure it is, in words.
-        size: how large, in the task's unit: value, low, high and unit; empty where not known.
-        do: commands, the first one first.
-    """
-
-    kind: str
-    alarm: bool
-    what: str
-    since: str | None = None
-    row: int | None = None
-    sure: str = ""
-    size: dict[str, Any] = field(default_factory=dict)
-    do: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return asdict(self) | {"do": list(self.do)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +90,9 @@ def of_cut(
     drifted = {item.place for item in own} & sites.keys()
     worst = max(drifted, key=lambda name: _times(sites[name]), default="")
     what = _cut_words(worst, sites.get(worst))
-    size: dict[str, Any] = {}
+    size = None
     if costs.loss is not None and metric is not None:
-        size = {**costs.loss.as_dict(), "unit": unit_of(metric), "metric": metric.name}
+        size = FoundSize(**vars(costs.loss), unit=unit_of(metric), metric=metric.name)
         beyond = f", or more: {costs.beyond:.0%} of the rows cost more than any at release"
         more = beyond if costs.beyond > 0.05 else ""
         what += f"; that points to {loss_words(costs.loss, metric)}{more}"
@@ -163,7 +138,7 @@ def of_drifts(
         WatchFinding(
             kind=kind, alarm=True, what=_drift_words(own, cut=cut), since=own[0].since,
             row=own[0].row, sure=sure_of(own[0]), do=do,
-            size={"value": own[0].moved, "unit": f"of {own[0].place}, {own[0].what}"},
+            size=FoundSize(value=own[0].moved, unit=f"of {own[0].place}, {own[0].what}"),
         )
         for own in by_place.values()
     ]  # fmt: skip
@@ -194,8 +169,8 @@ def of_quality(
         WatchFinding(
             kind="quality", alarm=worse, what=what,
             sure="holds at all looks together" if worse else "",
-            size={"value": loss.value, "low": loss.low, "high": loss.high,
-                  "unit": unit_of(metric), "metric": quality.metric},
+            size=FoundSize(value=loss.value, low=loss.low, high=loss.high,
+                           unit=unit_of(metric), metric=quality.metric),
             do=(*can.back("quality below its promise"), can.tune) if worse else (),
         )
     ]  # fmt: skip

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from ssmith.core.checks import check_integer, check_number
+from ssmith.core.looks import Drifted, LookFound, PassCost, WatchFinding
 from ssmith.core.rows import Rows
 from ssmith.evaluation.task import Task
 from ssmith.watch import findings
-from ssmith.watch.costs import SLOWER, PassCost, measure, slower
-from ssmith.watch.cut import CutCosts, costs_now
-from ssmith.watch.drift import KINDS, Alarms, Drifted, counted, find_drift
-from ssmith.watch.findings import Commands, WatchFinding
+from ssmith.watch.costs import SLOWER, measure, slower
+from ssmith.watch.cut import costs_now
+from ssmith.watch.drift import KINDS, Alarms, counted, find_drift
+from ssmith.watch.findings import Commands
 from ssmith.watch.inputs import read_inputs
 from ssmith.watch.inside import ModelPair, look_at
 from ssmith.watch.profile import Profile, refits, sampled
-from ssmith.watch.quality import QualityNow, judge
+from ssmith.watch.quality import judge
 from ssmith.watch.stream import Stream
 
 _SHOWN = 10
@@ -69,58 +68,6 @@ class WatchConfig:
         return Alarms(
             per_year=self.alarms_per_year, looks_per_year=self.looks_per_year, least=self.least
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LookFound:
-    """What one look found.
-
-    Args:
-        time: UTC.
-        number: of the look at this profile, from 1.
-        rows: that were looked at.
-        there: rows there were.
-        findings: alarms first.
-        drifts: the surest of each kind.
-        cut: costs of the cut; None where they are not known.
-        quality: the metric; None without labels.
-        speed: seconds and bytes.
-        left: what was not looked at, with the reason.
-    """
-
-    time: str
-    number: int
-    rows: int
-    there: int
-    findings: tuple[WatchFinding, ...]
-    drifts: tuple[Drifted, ...]
-    cut: CutCosts | None
-    quality: QualityNow | None
-    speed: PassCost
-    left: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def alarm(self) -> bool:
-        """Whether anything found is an alarm."""
-        return any(item.alarm for item in self.findings)
-
-    @property
-    def headline(self) -> str:
-        """One sentence."""
-        alarms = [item for item in self.findings if item.alarm]
-        return alarms[0].what if alarms else "nothing has drifted"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {
-            "time": self.time, "number": self.number, "rows": self.rows, "there": self.there,
-            "alarm": self.alarm, "headline": self.headline,
-            "findings": [item.as_dict() for item in self.findings],
-            "drifts": [item.as_dict() for item in self.drifts],
-            "cut": None if self.cut is None else self.cut.as_dict(),
-            "quality": None if self.quality is None else self.quality.as_dict(),
-            "speed": self.speed.as_dict(), "left": dict(self.left),
-        }  # fmt: skip
 
 
 def look(

@@ -19,6 +19,7 @@ from ssmith.calibrate import measure_moments
 from ssmith.core.checks import check_integer, check_number
 from ssmith.core.errors import ArtefactError
 from ssmith.core.files import read_json, to_json, write_bytes
+from ssmith.core.looks import PassCost
 from ssmith.core.plan import Plan
 from ssmith.core.rows import Rows
 from ssmith.core.seeds import permutation
@@ -26,7 +27,7 @@ from ssmith.core.settings import typed
 from ssmith.evaluation.metrics import Metric
 from ssmith.evaluation.task import Task
 from ssmith.families import model_digest, modes_of
-from ssmith.watch.costs import PassCost, measure
+from ssmith.watch.costs import measure
 from ssmith.watch.curve import CostCurve, Shifted, level_of
 from ssmith.watch.inputs import InputRange, range_of, read_inputs
 from ssmith.watch.inside import MEAN_COST, ModelPair, RowsSeen, look_at

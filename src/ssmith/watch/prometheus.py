@@ -7,14 +7,13 @@ from datetime import datetime
 from pathlib import Path
 
 from ssmith.core.files import write_text
-from ssmith.watch.look import LookFound
-from ssmith.watch.service import Watched
+from ssmith.core.looks import LookFound, LookReceipt
 
 KINDS = ("cut", "input", "output", "quality", "speed")
 Sample = tuple[dict[str, str], float]
 
 
-def write_metrics(path: Path, watched: Watched) -> None:
+def write_metrics(path: Path, watched: LookReceipt) -> None:
     """Write the metrics of a look, atomically, as the textfile collector wants it.
 
     Args:
@@ -24,7 +23,7 @@ def write_metrics(path: Path, watched: Watched) -> None:
     write_text(path, metrics_of(watched))
 
 
-def metrics_of(watched: Watched) -> str:
+def metrics_of(watched: LookReceipt) -> str:
     """Return the metrics of a look in Prometheus' text format.
 
     Args:
@@ -33,7 +32,7 @@ def metrics_of(watched: Watched) -> str:
     Returns:
         Gauges with the labels ``line`` and ``version``.
     """
-    base = {"line": watched.name, "version": watched.version}
+    base = {"line": watched.line, "version": watched.version}
     found = watched.look
     text: list[str] = []
     for name, about, samples in _gauges(found):

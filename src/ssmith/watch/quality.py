@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ssmith.core.errors import ArtefactError
+from ssmith.core.looks import QualityNow
 from ssmith.evaluation.metrics import Metric, Outcomes
 from ssmith.evaluation.sequential import Sequential, SequentialConfig
 from ssmith.watch.curve import in_metric
@@ -16,35 +16,6 @@ from ssmith.watch.profile import Promise
 
 ROOM = 4.0
 """Outcomes are bounded by so many times the largest at release; beyond, they count as the bound."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class QualityNow:
-    """The metric on labelled rows, and what follows.
-
-    Args:
-        metric: its name.
-        now: on the rows of this look.
-        promised: at release.
-        decision: ``worse`` than promised, or ``open``.
-        rows: that the decision rests on, of all looks.
-        loss: how much worse than promised the mean of all looks is, in the metric's unit.
-        interval: of the loss, at all looks together.
-        capped: share of rows of this look whose outcome is beyond the bound.
-    """
-
-    metric: str
-    now: float
-    promised: float
-    decision: str
-    rows: int
-    loss: float
-    interval: tuple[float, float]
-    capped: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return vars(self) | {"interval": list(self.interval)}
 
 
 def judge(

@@ -6,17 +6,16 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from ssmith.core.checks import check_integer
 from ssmith.core.errors import InputError
+from ssmith.core.looks import LookReceipt
 from ssmith.core.receipt import moment, versions
-from ssmith.core.settings import to_mapping
 from ssmith.release.adding import keep_profile
 from ssmith.release.line import Line, counted_in
 from ssmith.release.version import COUNTS, Version, short, trail_of
 from ssmith.watch.findings import Commands
-from ssmith.watch.look import LookFound, WatchConfig, look
+from ssmith.watch.look import WatchConfig, look
 from ssmith.watch.profile import Profile, ProfileConfig, take
 from ssmith.watch.stream import FILE, Stream
 from ssmith.watch.subject import WINDOW, WatchSubject, open_subject
@@ -93,23 +92,6 @@ def take_profile(
     return profile
 
 
-@dataclass(frozen=True, kw_only=True)
-class Watched:
-    """One look that is written down.
-
-    Args:
-        look: what was found.
-        version: digest of the version.
-        name: of the line.
-        receipt: what is kept of it.
-    """
-
-    look: LookFound
-    version: str
-    name: str
-    receipt: dict[str, Any]
-
-
 @dataclass
 class Watch:
     """A version that is watched: opened once, looked at as often as one likes.
@@ -141,8 +123,12 @@ class Watch:
         self._counts = f"{COUNTS}/{place.name}/{FILE}"
 
     def look(
-        self, spec: str, *, labels: bool = False, keep: Callable[[Watched], None] = lambda _: None
-    ) -> Watched:
+        self,
+        spec: str,
+        *,
+        labels: bool = False,
+        keep: Callable[[LookReceipt], None] = lambda _: None,
+    ) -> LookReceipt:
         """Look at new rows, and write down what was found: ``alarm``, or ``watch``.
 
         Args:
@@ -171,26 +157,24 @@ class Watch:
             time=moment(), config=self.config, commands=self._commands(spec, labels=labels),
             promised=promised,
         )  # fmt: skip
-        receipt = {
-            "action": "watch", "line": self.line.name, "version": self.version.digest,
-            "profile": Path(self._counts).parent.name, "data": to_mapping(rows.describe()),
-            "settings": asdict(self.config), "versions": versions(), **found.as_dict(),
-        }  # fmt: skip
-        watched = Watched(
-            look=found, version=self.version.digest, name=self.line.name, receipt=receipt
-        )
-        keep(watched)
+        receipt = LookReceipt(
+            line=self.line.name, version=self.version.digest,
+            profile=Path(self._counts).parent.name, data=rows.describe(),
+            settings=asdict(self.config), versions=versions(), alarm=found.alarm,
+            headline=found.headline, look=found,
+        )  # fmt: skip
+        keep(receipt)
         # Counted with the entry: a look that could not be written down has not been spent.
         self.line.record(
-            "alarm" if found.alarm else "watch", version=self.version, receipts=(receipt,),
-            reason=found.headline,
+            "alarm" if found.alarm else "watch", version=self.version,
+            receipts=(receipt.as_dict(),), reason=found.headline,
             details={
                 "alarms": [item.kind for item in found.findings if item.alarm],
                 "rows": found.rows, "data": spec,
             },
             beside={self._counts: stream.content()},
         )  # fmt: skip
-        return watched
+        return receipt
 
     def _counted(self) -> Stream:
         """Return what earlier looks counted, as the newest of them left it."""

@@ -175,7 +175,6 @@ def check_parity(
     from ssmith.core.receipt import Receipt, versions
     from ssmith.core.settings import to_mapping
     from ssmith.jobs.paths import compare_paths
-    from ssmith.release.evidence import PARITY
 
     model, config = api.load(version.path), api.PathParityConfig()
     with output.progress() as progress:
@@ -183,12 +182,12 @@ def check_parity(
     disagree = [item.name for item in found.checks if not item.passed]
     facts = {"passed": found.passed, "compared": len(found.checks), "disagree": disagree}
     receipt = Receipt(
-        action=PARITY,
+        action="parity",
         model=sections.ModelSection(digest_after=version.tensors),
         method=sections.MethodSection(settings=to_mapping(config)),
         seed=config.seed,
         versions=versions(),
-        parity=sections.ParitySection(passed=found.passed),
+        parity=found.section(),
         details=CutDetails(facts=found.as_dict()),
     )
     entry = line.record(
