@@ -102,21 +102,10 @@ def keep(
 
 
 def keep_profile(line: Line, version: Version, directory: Path, *, reason: str = "") -> Entry:
-    """Keep the profile of a version beside it.
+    """Keep the profile of a version beside it; the entry names its digest.
 
-    Args:
-        line: the line.
-        version: of which it is.
-        directory: with the files of the profile.
-        reason: in words.
-
-    Returns:
-        The entry that names its digest.
-
-    Raises:
-        InputError: if something in the directory cannot be kept.
-        ArtefactError: if the disk refuses, or a file changes meanwhile.
-        BusyError: if another writer is not done in time.
+    Raises `InputError` if something in the directory cannot be kept, `ArtefactError` if the disk
+    refuses or a file changes meanwhile, `BusyError` if another writer is not done in time.
     """
     with in_our_words(directory):
         manifest = manifest_of(directory)
@@ -140,20 +129,8 @@ def keep_papers(
 ) -> Entry:
     """Write something down about a version, and keep newer receipts of it.
 
-    Args:
-        line: the line.
-        version: that they speak of.
-        papers: receipts.
-        reason: in words.
-        key: that signs.
-
-    Returns:
-        The entry.
-
-    Raises:
-        InputError: if a receipt does not speak of the version.
-        ArtefactError: if the disk refuses.
-        BusyError: if another writer is not done in time.
+    Raises `InputError` if a receipt does not speak of the version, `ArtefactError` if the disk
+    refuses.
     """
     for paper in papers:
         refuse_foreign(paper, tensors=version.tensors, made_of=made_of(version.added))

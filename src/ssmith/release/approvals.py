@@ -29,15 +29,9 @@ def signers(case: Case) -> Rule | None:
 
 
 def approvals(entries: Sequence[Entry], target: str, keys: Sequence[str]) -> frozenset[str]:
-    """Return who signed for a version, or a policy, since the last change of either.
+    """Return ids of the keys that signed for a version or a policy since either changed last.
 
-    Args:
-        entries: of the log.
-        target: digest of the version, or the policy.
-        keys: that count; every key if empty.
-
-    Returns:
-        Ids of keys.
+    Of ``keys`` alone, where they are given; ``target`` is the digest of either.
     """
     since = max(
         (item.index for item in entries if item.action in (*LIVE, "policy", "init")), default=0

@@ -71,14 +71,7 @@ class Staged:
         self.exchanged.append((staged, place))
 
     def commit(self, line: bytes) -> None:
-        """Make the change, with its line in the log.
-
-        Args:
-            line: of the log, without its end.
-
-        Raises:
-            OSError: if the disk refuses; everything is as before then.
-        """
+        """Make the change, with its line in the log; after an `OSError` everything is as before."""
         plan = {
             "size": self.size, "entry": digest_of(line), "new": self.new,
             "exchanged": self.exchanged,
@@ -122,12 +115,7 @@ class Staged:
 def recover(root: Path) -> None:
     """Finish what has its entry in the log, put back what has not, and sweep; under the lock.
 
-    Args:
-        root: the line's directory.
-
-    Raises:
-        ArtefactError: if the journal and the log are not of one line.
-        OSError: if the disk refuses.
+    Raises `ArtefactError` if the journal and the log are not of one line.
     """
     plan = journal(root)
     if plan is not None:
@@ -146,17 +134,7 @@ def recover(root: Path) -> None:
 
 
 def journal(root: Path) -> dict[str, Any] | None:
-    """Return what a change that is under way, or was killed, is about; None if there is none.
-
-    Args:
-        root: the line's directory.
-
-    Returns:
-        The content of the journal.
-
-    Raises:
-        ArtefactError: if it is no journal.
-    """
+    """Return what a change that is under way, or was killed, is about; None if there is none."""
     path = root / JOURNAL
     try:
         plan = json.loads(path.read_bytes())

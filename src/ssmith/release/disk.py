@@ -125,15 +125,7 @@ def remove(path: Path) -> None:
 def in_our_words(place: Path, *, after: str = "nothing was changed") -> Iterator[None]:
     """Say in one line what the operating system refuses, and what that leaves.
 
-    Args:
-        place: the line, for the message.
-        after: how things stand now.
-
-    Yields:
-        None.
-
-    Raises:
-        ArtefactError: in the place of an `OSError`.
+    Raises `ArtefactError` in the place of an `OSError`; ``after`` is how things stand now.
     """
     try:
         yield

@@ -27,17 +27,7 @@ class Paper:
 
 
 def read_paper(path: Path) -> Paper:
-    """Read a receipt.
-
-    Args:
-        path: a JSON file.
-
-    Returns:
-        The receipt.
-
-    Raises:
-        ArtefactError: if it cannot be read, or is no receipt.
-    """
+    """Read a receipt from its file; raises `ArtefactError` if it is none, or changes meanwhile."""
     content = read_json(path)
     raw = path.read_bytes()
     if parse_json(raw) != content:
@@ -46,16 +36,7 @@ def read_paper(path: Path) -> Paper:
 
 
 def refuse_foreign(paper: Paper, *, tensors: str, made_of: frozenset[str]) -> None:
-    """Raise unless a receipt speaks of a version.
-
-    Args:
-        paper: the receipt.
-        tensors: digest of the version's tensors.
-        made_of: digests of the tensors of what it was made of.
-
-    Raises:
-        InputError: if it names other numbers; with both digests.
-    """
+    """Raise `InputError` unless a receipt speaks of a version, or of what it was made of."""
     if speaks(paper.receipt, tensors=tensors, made_of=made_of):
         return
     said = paper.receipt.model.digest_after

@@ -84,15 +84,8 @@ def _fill(line: Line, version: Version, place: Path) -> None:
 def source_of(directory: Path, manifest: Manifest) -> dict[str, str] | None:
     """Return the line, the version and its way there that an export tells of itself.
 
-    Args:
-        directory: of the model, as it lies in the export.
-        manifest: of what lies there, with its base.
-
-    Returns:
-        The source; None of a model that no line exported.
-
-    Raises:
-        ArtefactError: if the model was changed since, or what the export tells cannot be read.
+    None of a model that no line exported; raises `ArtefactError` if the model was changed since, or
+    what the export tells cannot be read.
     """
     path = directory.parent / ABOUT
     if directory.name != MODEL or not path.is_file():

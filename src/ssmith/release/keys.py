@@ -87,15 +87,8 @@ def make_key(path: Path) -> str:
 def read_key(path: Path) -> Key:
     """Read a private key.
 
-    Args:
-        path: of its file.
-
-    Returns:
-        The key.
-
-    Raises:
-        ArtefactError: if it cannot be read, is no such key, or others may read it as well.
-        MissingExtraError: if the package that signs is not installed.
+    Raises `ArtefactError` if it cannot be read, is no such key, or others may read it as well, and
+    `MissingExtraError` if the package that signs is not installed.
     """
     kind = _ed25519().Ed25519PrivateKey
     unknown: Any = require("cryptography.exceptions", extra="sign", purpose="signing")
@@ -130,14 +123,7 @@ def read_key(path: Path) -> Key:
 
 
 def check_id(text: str) -> None:
-    """Raise unless a text is the id of a key.
-
-    Args:
-        text: what was given.
-
-    Raises:
-        InputError: if it is none.
-    """
+    """Raise `InputError` unless a text is the id of a key."""
     try:
         whole = text.startswith(_PREFIX) and len(_bytes(text.removeprefix(_PREFIX))) == 32
     except (ValueError, binascii.Error):
@@ -151,16 +137,9 @@ def check_id(text: str) -> None:
 
 
 def signed_by(entry: Entry) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Return whose signatures under an entry hold, and what is wrong with the others.
+    """Return ids of the keys whose signatures under an entry hold, and what is wrong with others.
 
-    Args:
-        entry: of a log.
-
-    Returns:
-        Ids of keys; and a text for each signature that does not hold.
-
-    Raises:
-        MissingExtraError: if there is one, and the package that checks is not installed.
+    Raises `MissingExtraError` if there is one, and the package that checks is not installed.
     """
     good, wrong = set(), []
     for item in entry.signatures:
@@ -175,15 +154,7 @@ def signed_by(entry: Entry) -> tuple[frozenset[str], tuple[str, ...]]:
 
 
 def agreed(entries: Iterable[Entry], keys: Iterable[str]) -> frozenset[str]:
-    """Return which of some keys signed one of some entries.
-
-    Args:
-        entries: that say the same.
-        keys: that count; every key if empty.
-
-    Returns:
-        Ids of keys.
-    """
+    """Return which of some keys, of all if none are given, signed one of some entries."""
     found: set[str] = set()
     for entry in entries:
         found |= signed_by(entry)[0]

@@ -88,14 +88,7 @@ class Line:
         return self.entries()[-1].digest
 
     def entries(self) -> tuple[Entry, ...]:
-        """Return the whole log.
-
-        Returns:
-            Its entries, the oldest first.
-
-        Raises:
-            ArtefactError: if it was changed by something else than us.
-        """
+        """Return the log, the oldest entry first; raises `ArtefactError` if it was changed."""
         found = (self.path / LOG).stat()
         known = (found.st_ino, found.st_size, found.st_mtime_ns)
         stamp, content, entries = self._read
@@ -117,14 +110,7 @@ class Line:
         return self._at(self.entries())
 
     def at(self, moment: datetime) -> Version | None:
-        """Return the version that was live at a time.
-
-        Args:
-            moment: with its time zone.
-
-        Returns:
-            The version; None if none was.
-        """
+        """Return the version that was live at a time with its time zone; None if none was."""
         until = moments.written(moment)
         return self._at([item for item in self.entries() if item.time <= until])
 
@@ -138,17 +124,9 @@ class Line:
         return tuple(self._version(item, about[str(item.version)]) for item in added)
 
     def version(self, prefix: str) -> Version:
-        """Return a version.
+        """Return a version by the first digits of its digest, four or more, ``live`` or ``newest``.
 
-        Args:
-            prefix: the first digits of its digest, four or more; ``live``; or ``newest``, the one
-                that was added last.
-
-        Returns:
-            The version.
-
-        Raises:
-            InputError: if there is none, or more than one.
+        Raises `InputError` if there is none, or more than one.
         """
         if prefix == LIVE_LINK:
             live = self.live
@@ -212,17 +190,10 @@ class Line:
 
     @contextmanager
     def change(self, what: str) -> Iterator[Writing]:
-        """Hold the lock, with whatever a killed writer left swept.
+        """Hold the lock, with whatever a killed writer left swept; recording is what changes.
 
-        Args:
-            what: is done, for others that wait.
-
-        Yields:
-            What writes; nothing is changed until it records.
-
-        Raises:
-            BusyError: if another writer is not done in time.
-            ArtefactError: if the disk refuses.
+        Raises `BusyError` if another writer is not done in time, `ArtefactError` if the disk
+        refuses; ``what`` is done is told to others that wait.
         """
         with (
             in_our_words(self.path),

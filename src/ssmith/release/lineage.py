@@ -30,15 +30,7 @@ class Lineage:
 
 
 def lineage_of(version: Version, versions: Sequence[Version]) -> Lineage:
-    """Follow what a version was made from.
-
-    Args:
-        version: where to start.
-        versions: of the line.
-
-    Returns:
-        The way; it says where it cannot be followed.
-    """
+    """Follow what a version was made from; the way says where it cannot be followed."""
     by_digest = {item.digest: item for item in versions}
     # Of the same tensors in several directories, the one that was added first.
     by_tensors = {item.tensors: item for item in reversed(versions)}

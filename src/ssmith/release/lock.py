@@ -24,20 +24,7 @@ class BusyError(SsmithError, TimeoutError):
 
 @contextmanager
 def writing(line: Path, *, wait: float, who: str) -> Iterator[None]:
-    """Hold the lock of a line.
-
-    Args:
-        line: its directory.
-        wait: how many seconds to wait for another writer.
-        who: what the other one is told.
-
-    Yields:
-        None.
-
-    Raises:
-        BusyError: if the other one is not done by then.
-        InputError: if the time to wait is no time.
-    """
+    """Hold the lock of a line, as ``who``; raises `BusyError` if it is not free in that time."""
     if not 0 <= wait < math.inf:
         raise InputError(f"a wait of {wait} seconds", allowed="a number ≥ 0")
     descriptor = os.open(line / LOCK, os.O_RDWR | os.O_CREAT, 0o666)

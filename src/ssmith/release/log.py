@@ -86,15 +86,7 @@ class Damage:
 def read(
     content: bytes, before: Sequence[Entry] = ()
 ) -> tuple[tuple[Entry, ...], tuple[Damage, ...]]:
-    """Read a log, or what has come to it.
-
-    Args:
-        content: of the file, after the entries before.
-        before: entries that were read already.
-
-    Returns:
-        Every entry that can be read, and everything that is wrong.
-    """
+    """Return what can be read of a log, or of what came after some entries, and its damages."""
     entries: list[Entry] = []
     damages: list[Damage] = []
     lines = content.split(b"\n")
@@ -170,15 +162,7 @@ def _wrong(entry: Entry, place: int, previous: str, last: str) -> Iterator[str]:
 
 
 def refuse_damaged(damages: tuple[Damage, ...], where: str) -> None:
-    """Raise if something is wrong with a log.
-
-    Args:
-        damages: what is.
-        where: the file.
-
-    Raises:
-        ArtefactError: that names the first.
-    """
+    """Raise `ArtefactError` for the first thing that is wrong with a log."""
     if damages:
         first, more = damages[0], len(damages) - 1
         others = f" (and {more} more)" if more else ""

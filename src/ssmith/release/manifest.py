@@ -57,17 +57,9 @@ class Manifest:
 
 
 def kept_manifest(root: Path, digest: str) -> Manifest:
-    """Return the manifest that a line keeps.
+    """Return the manifest that a line keeps of a version, or a profile.
 
-    Args:
-        root: directory of the line.
-        digest: of the version, or the profile.
-
-    Returns:
-        The manifest.
-
-    Raises:
-        ArtefactError: if it is missing or was changed.
+    Raises `ArtefactError` if it is missing or was changed.
     """
     content = kept_json(root / MANIFESTS / f"{hex_of(digest)}.json", digest)
     files = {
@@ -78,18 +70,10 @@ def kept_manifest(root: Path, digest: str) -> Manifest:
 
 
 def manifest_of(directory: Path, *, base: str | None = None) -> Manifest:
-    """Return the manifest of a directory.
+    """Return the manifest of a model's directory; ``base`` is the version that it is put on.
 
-    Args:
-        directory: of a model.
-        base: digest of the version that it is put on.
-
-    Returns:
-        The manifest; what symlinks point to counts as if it lay there.
-
-    Raises:
-        InputError: if something in it cannot be kept, or it is empty.
-        OSError: if a file cannot be read.
+    What symlinks point to counts as if it lay there. Raises `InputError` if something in it cannot
+    be kept, or it is empty, and `OSError` if a file cannot be read.
     """
     files = {
         name: (path.stat().st_size, file_digest(path)) for name, path in sorted(_files(directory))
@@ -100,16 +84,9 @@ def manifest_of(directory: Path, *, base: str | None = None) -> Manifest:
 
 
 def copy(directory: Path, target: Path, manifest: Manifest) -> None:
-    """Copy what a manifest names.
+    """Copy what a manifest names into an empty directory.
 
-    Args:
-        directory: where it is.
-        target: an empty directory.
-        manifest: of the directory.
-
-    Raises:
-        ArtefactError: if a file is not what the manifest says.
-        OSError: if the disk refuses.
+    Raises `ArtefactError` if a file is not what the manifest says, `OSError` if the disk refuses.
     """
     for name, facts in manifest.files.items():
         place = target / name
@@ -122,15 +99,7 @@ def copy(directory: Path, target: Path, manifest: Manifest) -> None:
 
 
 def faults(directory: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """Yield what a kept directory has that its manifest has not, or the other way round.
-
-    Args:
-        directory: of a version or a profile.
-        manifest: what it should hold.
-
-    Yields:
-        Path below the directory, and what is wrong there.
-    """
+    """Yield paths where a kept directory is not what its manifest says, and what is wrong there."""
     for name, (size, digest) in manifest.files.items():
         path = directory / name
         if path.is_symlink() or not path.is_file():

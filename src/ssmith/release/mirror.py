@@ -130,14 +130,7 @@ def _facts(version: Version) -> dict[str, str]:
 
 
 def metrics_of(receipt: Receipt) -> dict[str, float]:
-    """Return the numbers of a receipt that a registry compares versions by.
-
-    Args:
-        receipt: of a comparison.
-
-    Returns:
-        Quality before and after, the loss and its bound, and what was removed, by name.
-    """
+    """Return the numbers of a comparison that a registry compares versions by, by name."""
     quality = receipt.compared
     found = {
         f"quality_{key}": None if side is None else side.value

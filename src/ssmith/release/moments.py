@@ -33,16 +33,9 @@ def parsed(text: str) -> datetime:
 
 
 def moment_of(text: str) -> datetime:
-    """Return the time that somebody means.
+    """Return the time, in UTC, that somebody means: ISO 8601 with an offset or a time zone.
 
-    Args:
-        text: ISO 8601 with its offset, or followed by the name of a time zone.
-
-    Returns:
-        The time, in UTC.
-
-    Raises:
-        InputError: if it is no time, or says no time zone.
+    Raises `InputError` if it is no time, or says no time zone.
     """
     said, _, zone = text.strip().rpartition(" ")
     try:

@@ -165,33 +165,14 @@ class Policy:
 
 
 def policy_from(content: Mapping[str, Any], *, where: str) -> Policy:
-    """Return the policy that a mapping holds.
-
-    Args:
-        content: of a file, or of the log.
-        where: what that is, for errors.
-
-    Returns:
-        The policy.
-
-    Raises:
-        InputError: if a key is unknown, or a value is not allowed.
-    """
+    """Return the policy that a mapping of ``where`` holds; raises `InputError` if it is none."""
     return from_mapping(Policy, content, where=where)
 
 
 def read_policy(path: Path) -> Policy:
-    """Read a policy.
+    """Read a policy from TOML.
 
-    Args:
-        path: a TOML file.
-
-    Returns:
-        The policy.
-
-    Raises:
-        ArtefactError: if it cannot be read, or is no TOML.
-        InputError: if a key is unknown, or a value is not allowed.
+    Raises `ArtefactError` if it is none, and `InputError` if a key or a value is not allowed.
     """
     return policy_from(read_toml(path), where=str(path))
 

@@ -98,16 +98,7 @@ def promote(
 
 
 def rules_for(line: Line, version: Version, *, key: Key | None = None) -> tuple[Rule, ...]:
-    """Hold the policy's rules against a version; nothing is written.
-
-    Args:
-        line: the line.
-        version: that may go live.
-        key: that would sign.
-
-    Returns:
-        What every rule says.
-    """
+    """Hold the policy's rules against a version that ``key`` would sign; nothing is written."""
     return check(_case(line, line.entries(), version, key))
 
 

@@ -39,17 +39,7 @@ class Quality:
 
 
 def quality_of(said: QualitySection) -> Quality:
-    """Read the section of a receipt.
-
-    Args:
-        said: as `ssmith compare` and `ssmith pilot` write it.
-
-    Returns:
-        The loss.
-
-    Raises:
-        ArtefactError: if something is missing or not finite.
-    """
+    """Read the quality of a comparison; raises `ArtefactError` if it lacks something."""
     first, last, told = said.before, said.after, said.loss
     if first is None or last is None or told is None or said.higher_is_better is None:
         raise ArtefactError(

@@ -18,14 +18,7 @@ from ssmith.release.version import VERSIONS
 
 
 def check(case: Case) -> tuple[Rule, ...]:
-    """Hold every rule that the policy asks for against a version.
-
-    Args:
-        case: the version, and what is known.
-
-    Returns:
-        Every rule, in the order of the policy.
-    """
+    """Hold every rule that the policy asks for against a version, in the order of the policy."""
     found = (rule(case) for rule in _RULES)
     return tuple(item for item in found if item is not None)
 

@@ -103,15 +103,7 @@ def short(digest: str) -> str:
 def kept_in(root: Path, digest: str) -> Any:
     """Return what a line keeps for an entry: a receipt, or what a look found.
 
-    Args:
-        root: directory of the line.
-        digest: as the entry names it.
-
-    Returns:
-        Its content.
-
-    Raises:
-        ArtefactError: if it is missing or was changed.
+    Raises `ArtefactError` if it is missing or was changed.
     """
     return kept_json(root / RECEIPTS / f"{hex_of(digest)}.json", digest)
 
@@ -122,13 +114,9 @@ def live_in(entries: Iterable[Entry]) -> str | None:
 
 
 def trail_of(entries: Iterable[Entry]) -> tuple[str, ...]:
-    """Return the way to the live version: a promotion goes on by one, a rollback back by some.
+    """Return the way to the live version, which is last; what was rolled back is no longer on it.
 
-    Args:
-        entries: of the log.
-
-    Returns:
-        Digests, the live one last; what was rolled back is no longer on the way.
+    A promotion goes on by one, a rollback back by some.
     """
     trail: list[str] = []
     for entry in entries:
@@ -142,18 +130,9 @@ def trail_of(entries: Iterable[Entry]) -> tuple[str, ...]:
 
 
 def find(digests: Sequence[str], prefix: str, *, where: str) -> str:
-    """Return the digest that begins so.
+    """Return the one digest that begins so: four digits or more, with or without ``sha256:``.
 
-    Args:
-        digests: all there are.
-        prefix: at least four of its digits, with or without ``sha256:``.
-        where: what they are digests of, for errors.
-
-    Returns:
-        The digest.
-
-    Raises:
-        InputError: if there is none, or more than one.
+    Raises `InputError` if there is none, or more than one, in ``where``.
     """
     given = prefix.strip().lower()
     if not _DIGEST.fullmatch(given) or len(hex_of(given)) < _LEAST:

@@ -56,22 +56,7 @@ class Writing:
         details: Mapping[str, Any],
         key: Key | None = None,
     ) -> Entry:
-        """Make the change, with its entry.
-
-        Args:
-            action: one of `log.ACTIONS`.
-            version: digest of the version.
-            receipts: digests of receipts that are kept.
-            reason: in words.
-            details: small plain facts.
-            key: that signs it.
-
-        Returns:
-            The entry.
-
-        Raises:
-            ArtefactError: if the clock runs backwards.
-        """
+        """Make the change, with its entry; raises `ArtefactError` if the clock runs backwards."""
         entry = Entry(
             index=len(self.before),
             time=self._time(),

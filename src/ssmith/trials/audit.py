@@ -65,14 +65,7 @@ class Audited:
         return f"{whole.value:.2%} of {number_of(whole.count, 'answer')} changed"
 
     def details(self, against: str) -> dict[str, Any]:
-        """Return what a policy may ask for.
-
-        Args:
-            against: digest of the tensors of the first model.
-
-        Returns:
-            Small plain facts.
-        """
+        """Return what a policy may ask for; ``against`` is the first model's digest."""
         found = self.behaviour
         if isinstance(found, TextBehaviour):
             changed = found.changed

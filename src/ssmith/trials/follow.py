@@ -105,15 +105,7 @@ def follow(
 
 
 def sentence(found: TrialDetails, config: LiveConfig) -> str:
-    """Return how things stand, in one sentence.
-
-    Args:
-        found: how they do.
-        config: how the models were compared.
-
-    Returns:
-        The decision, on how much it rests, and the loss with its interval.
-    """
+    """Return how things stand in one sentence: the decision, on how much it rests, and the loss."""
     said = {
         "worse": f"the new model loses more than {config.tolerance:g}",
         "within": f"the new model loses no more than {config.tolerance:g}",

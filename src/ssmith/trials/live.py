@@ -84,13 +84,7 @@ class LiveConfig:
 def has_new(unit: str, key: str, share: float) -> bool:
     """Return whether a unit has the new model: the same unit always the same.
 
-    Args:
-        unit: its name.
-        key: of the draw.
-        share: of the units that have it.
-
-    Returns:
-        By HMAC-SHA256 of the name, read as a number in [0, 1).
+    By HMAC-SHA256 of its name, read as a number in [0, 1), below the share that has it.
     """
     digest = hmac.new(key.encode(), unit.encode(), hashlib.sha256).digest()
     return int.from_bytes(digest[:8], "big") / 2**64 < share
@@ -378,11 +372,7 @@ class LiveTrial:
     def resume(self, content: Mapping[str, Any]) -> None:
         """Go on where `as_dict` stopped.
 
-        Args:
-            content: what it returned, of the same models and settings.
-
-        Raises:
-            ArtefactError: if it is something else, or of other settings.
+        Raises `ArtefactError` if it is something else, or of other models or settings.
         """
         held = typed(_State, content, where="the state of a trial", next_step=_ANOTHER)
         if held.version != VERSION:

@@ -25,18 +25,9 @@ def nowhere(_: Receipt) -> None:
 
 
 def version_of(line: Line, tensors: str, name: str) -> Version:
-    """Return the newest version of a line that holds a model.
+    """Return the newest version of a line that holds a model; raises `InputError` without one.
 
-    Args:
-        line: where to look.
-        tensors: digest of the model's tensors.
-        name: what users call the model.
-
-    Returns:
-        The version.
-
-    Raises:
-        InputError: if the line has no such version.
+    ``tensors`` is the digest of the model, ``name`` what users call it.
     """
     found = [version for version in line.versions() if version.tensors == tensors]
     if not found:
@@ -57,20 +48,7 @@ def record(
     reason: str,
     details: Mapping[str, Any],
 ) -> Entry:
-    """Write what was tried into a line.
-
-    Args:
-        place: directory of the line.
-        action: such as ``canary``.
-        tensors: digest of the tensors of the model it was tried on.
-        name: what users call that model.
-        receipt: kept in the line.
-        reason: what was found, in one sentence.
-        details: what a policy asks for.
-
-    Returns:
-        The entry.
-    """
+    """Write what was tried into a line: of which model, and in details what a policy asks for."""
     line = Line.open(place)
     receipts: Sequence[Mapping[str, Any]] = (receipt,)
     return line.record(
@@ -83,12 +61,6 @@ def record(
 
 
 def refuse_unknown(place: str | Path | None, tensors: str, name: str) -> None:
-    """Raise before long work if its result could not be recorded.
-
-    Args:
-        place: directory of the line; None if nothing is to be recorded.
-        tensors: digest of the model's tensors.
-        name: what users call the model.
-    """
+    """Raise before long work if its result could not be recorded in the line of a place."""
     if place is not None:
         version_of(Line.open(place), tensors, name)

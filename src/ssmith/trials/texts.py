@@ -48,14 +48,7 @@ class TrialTexts:
     def windows(self, texts: Sequence[Any]) -> TokenWindows:
         """Return rows, each a text or its token ids, one window each.
 
-        Args:
-            texts: at least one.
-
-        Returns:
-            The windows, in order.
-
-        Raises:
-            DataError: if a row is no text of two tokens or more.
+        Raises `DataError` if a row is no text of two tokens or more.
         """
         rows = [self._ids(one) for one in texts]
         lengths = torch.tensor([len(row) for row in rows])

@@ -24,16 +24,7 @@ OF_CLASSES = ("accuracy", "cross-entropy")
 
 
 def kind_of(model: nn.Module, rows: Rows, task: Task | None) -> Kind:
-    """Return what a network answers.
-
-    Args:
-        model: the network.
-        rows: what it is run on.
-        task: what it is measured by, if that is known.
-
-    Returns:
-        Text, a class, or numbers.
-    """
+    """Return what a network answers: text, a class, or numbers."""
     if isinstance(rows, TokenWindows):
         return "text"
     answers = answers_of(model)
@@ -43,16 +34,7 @@ def kind_of(model: nn.Module, rows: Rows, task: Task | None) -> Kind:
 
 
 def read_answers(kind: Kind, outputs: Tensor, batch: Batch) -> Read:
-    """Return what the answers to a batch are like.
-
-    Args:
-        kind: of the answers.
-        outputs: of the network in use.
-        batch: what it was run on.
-
-    Returns:
-        Readings, one number per row.
-    """
+    """Return what the answers to a batch are like: readings, one number per row."""
     if kind == "numbers":
         flat = outputs.double().flatten(1)
         return {f"output/value {i}/value": flat[:, i] for i in range(min(_MOST, flat.shape[1]))}
@@ -75,18 +57,11 @@ def read_answers(kind: Kind, outputs: Tensor, batch: Batch) -> Read:
 
 
 def read_difference(kind: Kind, outputs: Tensor, dense: Tensor, batch: Batch) -> Read:
-    """Return how far two networks answer a batch differently.
+    """Return how far two networks answer a batch differently, per row.
 
-    Args:
-        kind: of the answers.
-        outputs: of the network in use.
-        dense: of the network it was cut from.
-        batch: what they were run on.
-
-    Returns:
-        Per row: ``disagree``, whether (of text: how often) they answer differently, of numbers by
-        how much on average; and ``distance``, between their probabilities: the largest difference
-        of a probability summed (of text: nats per token), of numbers a root of mean squares.
+    ``disagree``: whether (of text: how often) they answer differently, of numbers by how much on
+    average; ``distance``, between their probabilities: the largest difference of a probability
+    summed (of text: nats per token), of numbers a root of mean squares.
     """
     if kind == "numbers":
         apart = outputs.double().flatten(1) - dense.double().flatten(1)
@@ -105,15 +80,7 @@ def read_difference(kind: Kind, outputs: Tensor, dense: Tensor, batch: Batch) ->
 
 
 def text_outcomes(logs: Float64[Tensor, "b l v"], batch: Batch) -> Outcomes:
-    """Return nats and counted tokens of each window, from log-probabilities.
-
-    Args:
-        logs: of the next token.
-        batch: of windows.
-
-    Returns:
-        Outcomes whose metric is perplexity.
-    """
+    """Return nats and counted tokens of each window, from log-probabilities of the next token."""
     windows: TokenWindows = batch.inputs
     nats = nll_loss(logs[:, :-1].flatten(0, 1), windows.ids[:, 1:].flatten(), reduction="none")
     place = torch.arange(1, windows.ids.shape[1])

@@ -22,16 +22,9 @@ _SEQUENCES, _WINDOWS = 64, 8
 
 
 def measure(model: nn.Module, dense: nn.Module | None, rows: Rows, seconds: float) -> PassCost:
-    """Measure one forward pass.
+    """Measure one forward pass, of the first rows; a pass that cannot be timed says why.
 
-    Args:
-        model: the network in use.
-        dense: what it was cut from.
-        rows: the first of them are run.
-        seconds: time to spend; 0 to measure nothing.
-
-    Returns:
-        Its costs; a pass that cannot be timed says why.
+    ``seconds`` are spent on it; 0 to measure nothing.
     """
     if seconds <= 0:
         return PassCost(why_not="not asked for")
@@ -56,17 +49,10 @@ def measure(model: nn.Module, dense: nn.Module | None, rows: Rows, seconds: floa
 
 
 def slower(before: PassCost, now: PassCost) -> tuple[float | None, str]:
-    """Return by what factor passes are slower than in the profile.
+    """Return by what factor passes are slower than in the profile, or None with the reason.
 
     Both the median and the shortest time must say it: the smaller factor counts. With the dense
     network at hand times are taken relative to its own, measured in turns on the same machine.
-
-    Args:
-        before: of the profile.
-        now: of this look.
-
-    Returns:
-        The factor, or None with the reason why nothing can be said.
     """
     why = before.why_not or now.why_not
     if why:

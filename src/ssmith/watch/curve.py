@@ -71,18 +71,10 @@ class CostCurve:
 
     @classmethod
     def fit(cls, shifts: Sequence[Shifted], metric: Metric, seed: int) -> CostCurve:
-        """Fit a curve to what was seen of rows as they are and perturbed.
+        """Fit a curve to what was seen of rows as they are, first, and perturbed, in one order.
 
         Every row with its perturbed twins is drawn, or not, together: their losses depend on each
         other.
-
-        Args:
-            shifts: the rows as they are, then each change, in one order of rows.
-            metric: what outcomes mean.
-            seed: of the resampling.
-
-        Returns:
-            The curve.
         """
         costs = np.stack([item.seen.readings[MEAN_COST] for item in shifts])
         pairs = [row_losses(item.seen, metric) for item in shifts]
@@ -111,18 +103,11 @@ class CostCurve:
         )  # fmt: skip
 
     def loss(self, readings: Readings, level: float, metric: Metric, seed: int) -> Loss:
-        """Return the loss that rows of these costs point to.
+        """Return the loss that rows of these costs point to, in the metric's unit.
 
-        Args:
-            readings: of new rows, with what the cut costs and how far answers are apart; costs
-                beyond the curve count as at its end.
-            level: mean outcome of the dense model at release.
-            metric: what outcomes mean.
-            seed: of the resampling of rows.
-
-        Returns:
-            In the metric's unit, with an interval for the curve, the rows and what they may differ
-            in from those of the profile.
+        Its interval is for the curve, the rows and what they may differ in from those of the
+        profile. Costs beyond the curve count as at its end; ``level`` is the mean outcome of the
+        dense model at release.
         """
         costs, apart = readings[MEAN_COST], readings[APART]
         random = np.random.default_rng(seed)
@@ -173,15 +158,9 @@ def level_of(outcomes: Outcomes) -> float:
 
 
 def in_metric(loss: float, level: float, metric: Metric) -> float:
-    """Return a loss of the mean outcome in the metric's unit.
+    """Return a loss of the mean outcome in the metric's unit; a relative one as a share.
 
-    Args:
-        loss: larger is worse.
-        level: mean outcome of the dense model.
-        metric: what outcomes mean.
-
-    Returns:
-        The loss; of a metric whose losses are relative as a share.
+    ``level`` is the mean outcome of the dense model.
     """
     if metric.link == "exp":
         return float(np.exp(loss) - 1.0) * (1.0 if metric.relative else float(np.exp(level)))

@@ -21,14 +21,8 @@ def costs_now(
 ) -> CutCosts | None:
     """Hold the cut's costs on new rows against the profile.
 
-    Args:
-        profile: of the release.
-        seen: of the new rows.
-        refits: by site, what a refit could leave on the new rows; empty where not asked for.
-        metric: of the profile's promise.
-
-    Returns:
-        The costs; None where the dense model was not at hand now or then.
+    None where the dense model was not at hand now or then; ``refits`` say, by site, what a refit
+    could leave on the new rows.
     """
     answers = seen.readings.get(DISAGREE)
     known = profile.sketches.get(DISAGREE)
@@ -67,12 +61,7 @@ def _site(name: str, profile: Profile, seen: RowsSeen, refits: Mapping[str, floa
 def times_as_much(before: Sketch, now: Values) -> tuple[float, float, float] | None:
     """Return a ratio of means, and the ends of its interval (delta method on logarithms).
 
-    Args:
-        before: at release.
-        now: new values.
-
-    Returns:
-        Value, low, high; None where one of the means is 0.
+    None where one of the means is 0.
     """
     mean = float(now.mean())
     if mean <= 0 or before.mean <= 0:

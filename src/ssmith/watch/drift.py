@@ -49,17 +49,7 @@ def is_upward(reading: str) -> bool:
 def counted(
     sketches: Mapping[str, Sketch], readings: Mapping[str, Values], since: str, rows: int
 ) -> LookBlock:
-    """Return the counts of one look.
-
-    Args:
-        sketches: of the profile.
-        readings: of the new rows.
-        since: time of the look.
-        rows: how many there are.
-
-    Returns:
-        A block of one look.
-    """
+    """Return the counts of one look as a block."""
     counts = {
         name: sketches[name].counts(values) for name, values in readings.items() if name in sketches
     }
@@ -69,20 +59,11 @@ def counted(
 def find_drift(
     sketches: Mapping[str, Sketch], stream: Stream, readings: Mapping[str, Values], alarms: Alarms
 ) -> list[Drifted]:
-    """Test every reading over every window of looks.
+    """Test every reading over every window of looks; those that drifted most certainly first.
 
     Each look may alarm for nothing with probability ``per_look`` for each kind, whatever the looks
-    before found: over a year these add up to ``per_year``. Within a look, readings and windows of
-    a kind are tested together by Benjamini–Hochberg.
-
-    Args:
-        sketches: of the profile.
-        stream: with this look as its last.
-        readings: of this look's rows, in their order.
-        alarms: how often a false one is allowed.
-
-    Returns:
-        One result per reading, those that drifted most certainly first.
+    before found: over a year these add up to ``per_year``. Within a look, readings and windows of a
+    kind are tested together by Benjamini–Hochberg. The stream has this look as its last.
     """
     stats = require("scipy.stats", extra="watch", purpose="a test for drift")
     windows, found = stream.windows(), list[Drifted]()
@@ -152,17 +133,8 @@ def changed_at(
     """Return since when a reading has been different: the likeliest point of change.
 
     Rows up to the point of the grid where the distributions lie furthest apart are counted; the
-    change is where the squared excess since then, over the rows since then, is largest.
-
-    Args:
-        sketch: of the profile.
-        place: the point of the grid.
-        blocks: of looks; the last is the newest look.
-        name: of the reading.
-        values: of the newest look, in the order of its rows.
-
-    Returns:
-        The time of the block it began in, and the row if that is the newest look.
+    change is where the squared excess since then, over the rows since then, is largest. The time of
+    the block it began in, and the row if that is the newest look, the last of the blocks.
     """
     share = float(sketch.shares[place])
     old = [item for item in blocks[:-1] if name in item.counts]

@@ -116,16 +116,9 @@ def of_cut(
 def of_drifts(
     kind: str, drifts: Sequence[Drifted], *, cut: bool | None, can: Commands
 ) -> list[WatchFinding]:
-    """Return what is to be said of inputs, or of answers.
+    """Return what is to be said of inputs, or of answers: one finding a place, at most five.
 
-    Args:
-        kind: input or output.
-        drifts: all of them.
-        cut: whether the cut costs more as well; None if none is watched.
-        can: what can be done.
-
-    Returns:
-        One finding for each place, at most five.
+    ``cut``: whether the cut costs more as well; None if none is watched.
     """
     by_place: dict[str, list[Drifted]] = {}
     for item in drifts:

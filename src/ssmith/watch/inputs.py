@@ -38,14 +38,7 @@ class InputRange:
 
 
 def range_of(rows: Rows) -> InputRange:
-    """Return what rows hold: ranges of channels, or counts of tokens.
-
-    Args:
-        rows: of the profile.
-
-    Returns:
-        Their range; empty for rows of a build that is not known.
-    """
+    """Return what rows hold: ranges of channels, or counts of tokens; empty for unknown builds."""
     if isinstance(rows, TokenWindows):
         counts = torch.bincount(_valid_tokens(rows.ids, rows.lengths), minlength=rows.vocabulary)
         return InputRange(unigrams=tuple(counts.tolist()))
@@ -63,15 +56,9 @@ def range_of(rows: Rows) -> InputRange:
 
 
 def read_inputs(rows: Rows, known: InputRange, *, own: bool) -> Readings:
-    """Return what each row is like.
+    """Return what each row is like; no readings for rows of a build that is not known.
 
-    Args:
-        rows: in their order.
-        known: what the profile's rows held.
-        own: whether these are the profile's rows: a row is then held against the others.
-
-    Returns:
-        Readings; none for rows of a build that is not known.
+    ``known`` is what the profile's rows held; of its ``own`` rows each is held against the others.
     """
     if isinstance(rows, TokenWindows):
         valid = torch.arange(rows.ids.shape[1]) < rows.lengths[:, None]

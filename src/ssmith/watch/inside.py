@@ -88,19 +88,10 @@ class RowsSeen:
 
 
 def look_at(pair: ModelPair, rows: Rows, *, batch_size: int | None = None) -> RowsSeen:
-    """Run a network and what it was cut from over rows.
+    """Run a network and what it was cut from over rows; by default 64 a pass, of text 8.
 
-    Args:
-        pair: the networks.
-        rows: at least one.
-        batch_size: rows per forward pass; by default 64, of text 8.
-
-    Returns:
-        What was seen.
-
-    Raises:
-        ModelError: if the networks do not return outputs of one shape.
-        NumericalError: if an output is not finite.
+    Raises `ModelError` if the networks do not return outputs of one shape, `NumericalError` if an
+    output is not finite.
     """
     kind = kind_of(pair.model, rows, pair.task)
     size = batch_size or (_WINDOWS_AT_ONCE if isinstance(rows, TokenWindows) else _ROWS_AT_ONCE)

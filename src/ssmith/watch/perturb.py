@@ -41,18 +41,11 @@ class Perturbed:
 
 
 def perturbed(rows: Rows, seed: int) -> Iterator[Perturbed]:
-    """Yield rows that are changed in one way each.
+    """Yield rows that are changed in one way each; nothing for rows of another build.
 
     Series: noise, scale and shift in units of each channel's spread, smoothing, and a blend with
     another row. Tokens: some replaced by others of the same rows, and the end of another row. Both:
     turned round, slower, and in another order.
-
-    Args:
-        rows: of the profile.
-        seed: of the noise.
-
-    Yields:
-        The changed rows; nothing for rows of another build.
     """
     if not isinstance(rows, TokenWindows | Sequences):
         return

@@ -160,16 +160,9 @@ class Profile:
 
     @classmethod
     def load(cls, directory: str | Path) -> Profile:
-        """Read a profile.
+        """Read what `save` wrote.
 
-        Args:
-            directory: that `save` wrote.
-
-        Returns:
-            The profile.
-
-        Raises:
-            ArtefactError: if a file is missing, was changed, or is of another version.
+        Raises `ArtefactError` if a file is missing, was changed, or is of another version.
         """
         place = Path(directory)
         content = read_json(place / FILE)

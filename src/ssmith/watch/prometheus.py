@@ -14,24 +14,12 @@ Sample = tuple[dict[str, str], float]
 
 
 def write_metrics(path: Path, watched: LookReceipt) -> None:
-    """Write the metrics of a look, atomically, as the textfile collector wants it.
-
-    Args:
-        path: a file whose name ends in ``.prom``.
-        watched: the look.
-    """
+    """Write the metrics of a look to a ``.prom`` file, as the textfile collector wants it."""
     write_text(path, metrics_of(watched))
 
 
 def metrics_of(watched: LookReceipt) -> str:
-    """Return the metrics of a look in Prometheus' text format.
-
-    Args:
-        watched: the look.
-
-    Returns:
-        Gauges with the labels ``line`` and ``version``.
-    """
+    """Return the metrics of a look in Prometheus' text format, labelled by line and version."""
     base = {"line": watched.line, "version": watched.version}
     found = watched.look
     text: list[str] = []

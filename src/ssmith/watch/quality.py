@@ -21,20 +21,11 @@ ROOM = 4.0
 def judge(
     promise: Promise, outcomes: Outcomes, metric: Metric, before: Any, alpha: float
 ) -> tuple[QualityNow, Mapping[str, Any]]:
-    """Go on with the sequential test of the promise.
+    """Go on with the sequential test of the promise; return what is found, and the new state.
 
     What is tested is the mean loss of a row against what was promised at the worse end of its
-    interval; the test holds however often one looks.
-
-    Args:
-        promise: of the profile.
-        outcomes: of this look, by the model in use.
-        metric: what they mean.
-        before: state of the test after the last look; None to begin.
-        alpha: probability of ever saying "worse" of a model that keeps its promise.
-
-    Returns:
-        What is found, and the state to go on from.
+    interval; the test holds however often one looks. ``alpha`` is the probability of ever saying
+    "worse" of a model that keeps its promise.
     """
     sign = -1.0 if metric.higher_is_better else 1.0
     assert promise.level is not None and promise.worst is not None

@@ -49,14 +49,9 @@ class Removed:
 
 
 def removed_by(plan: Plan, model: nn.Module) -> tuple[dict[str, Removed], dict[str, str]]:
-    """Read from a plan what it takes from each site of the dense model.
+    """Read from a plan what it takes from each site of the dense model that it was made for.
 
-    Args:
-        plan: of the model in use.
-        model: the dense model it was made for.
-
-    Returns:
-        What is measured, by site; and what is not, with the reason, by site or unit.
+    What is measured, by site; and what is not, with the reason, by site or unit.
     """
     there = sites(model)
     found: dict[str, Removed] = {}
@@ -137,22 +132,13 @@ def removed_energy(
     valid: Bool[Tensor, "b l"] | None,
     widths: Float[Tensor, "b l"] | None = None,
 ) -> dict[str, Energies]:
-    """Return what the removed part of a site would have given for some rows.
+    """Return what the removed part of a site would have given for some rows, by place in the site.
 
     S5 and S4D: the output of the removed states. Mamba: what the gated output changes by where
-    states are gone or entries cut, channels weighted with ‖W_out[:, e]‖²; over all rows that is
-    the quadratic form ``1ᵀ G[S, S] 1`` by which Gram criteria choose. Weights of its projections:
-    the output of the removed ones; over all rows ``tr(ΔW H ΔWᵀ)``, H the moments of the inputs.
-
-    Args:
-        removed: what is gone.
-        module: the site in the dense model.
-        given: its input.
-        valid: which steps count; all if None.
-        widths: of uneven steps; None where all are as wide as usual.
-
-    Returns:
-        Energies by place in the site: ``""`` for its states, else the name of a projection.
+    states are gone or entries cut, channels weighted with ‖W_out[:, e]‖²; over all rows that is the
+    quadratic form ``1ᵀ G[S, S] 1`` by which Gram criteria choose. Weights of its projections: the
+    output of the removed ones; over all rows ``tr(ΔW H ΔWᵀ)``, H the moments of the inputs. The
+    place of states is ``""``, of a projection its name. ``widths`` are those of uneven steps.
     """
     view: View = view_of(removed.site, module)
     on = torch.ones(given.shape[:2], dtype=torch.bool) if valid is None else valid.cpu()
@@ -179,15 +165,7 @@ def removed_energy(
 
 
 def cut_scan(scan: ScanInputs, removed: Removed) -> ScanInputs:
-    """Return the scan of a dense mixer with its states and entries cut, nothing refitted.
-
-    Args:
-        scan: of the dense mixer.
-        removed: what is gone.
-
-    Returns:
-        The scan of what is left.
-    """
+    """Return the scan of a dense mixer with its states and entries cut, nothing refitted."""
     A, B, C = scan.A, scan.B, scan.C
     h0, offset = scan.h0, scan.h_offset
     if removed.entry is not None:
@@ -255,19 +233,11 @@ def _blocks(rows: int, per_row: int) -> Iterator[Tensor]:
 
 
 def refit_cost(modes: Modes, moments: Moments, keep: Bool[Tensor, "..."]) -> float:
-    """Return what a layer of S5 or S4D lacks without its removed states, at best.
+    """Return what a layer of S5 or S4D lacks without its removed states, at best, as a share.
 
-    With W the read-out and G the Gram of the states, K what stays and R what is gone, it is
-    ``tr W_Rᵀ (G_RR − G_RK G_KK⁻¹ G_KR) W_R`` as a share of ``tr Wᵀ G W``: what State-OBS adds up
-    along its order.
-
-    Args:
-        modes: of the dense layer.
-        moments: of the dense layer, on any rows.
-        keep: which states stay.
-
-    Returns:
-        The share, in [0, 1] but for rounding; 0 of a layer without output.
+    With W the read-out and G the Gram of the states, K what stays and R what is gone, it is ``tr
+    W_Rᵀ (G_RR − G_RK G_KK⁻¹ G_KR) W_R`` as a share of ``tr Wᵀ G W``: what State-OBS adds up along
+    its order. In [0, 1] but for rounding; 0 of a layer without output.
     """
     layout = Layout.of(modes)
     system = system_of(layout, modes, moments, RIDGE)

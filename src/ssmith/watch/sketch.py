@@ -45,14 +45,7 @@ class Sketch:
 
     @classmethod
     def of(cls, values: Values) -> Sketch:
-        """Take the sketch of some values.
-
-        Args:
-            values: finite numbers, one per row, at least one.
-
-        Returns:
-            Their sketch.
-        """
+        """Take the sketch of some values: finite numbers, one per row, at least one."""
         largest = float(np.abs(values).max())
         step = 10.0 ** np.ceil(np.log10(largest * ROUNDING)) if largest > 0 else 1.0
         rounded = np.sort(np.round(values / step) * step)
@@ -65,14 +58,7 @@ class Sketch:
         )  # fmt: skip
 
     def counts(self, values: Values) -> Counts:
-        """Count new values between the points of the grid.
-
-        Args:
-            values: new numbers.
-
-        Returns:
-            How many are up to the first point, between the first and the second, …, above all.
-        """
+        """Count new values between the points of the grid, and below and above it."""
         return np.bincount(self.places(values), minlength=len(self.grid) + 1)
 
     def places(self, values: Values) -> Counts:
@@ -85,27 +71,18 @@ class Sketch:
     def apart(self, counts: Counts, *, up: bool = False) -> tuple[Values, Counts]:
         """Return how far new values are from the old ones, for each row of a table of counts.
 
-        Args:
-            counts: of new values, at least one in each row.
-            up: count only new values that are larger.
-
-        Returns:
-            The largest difference of shares, in [0, 1], and the point of the grid it stands at.
+        The largest difference of shares, in [0, 1], and the point of the grid it stands at; ``up``
+        counts only new values that are larger.
         """
         gap = self.shares - counts[:, :-1].cumsum(1) / counts.sum(1, keepdims=True)
         size = gap if up else np.abs(gap)
         return np.maximum(size.max(1), 0.0), size.argmax(1)
 
     def chances(self, counts: Counts, *, up: bool = False, matters: float = 0.0) -> Values:
-        """Return p-values of "new values are spread as the old ones" (Kolmogorov–Smirnov).
+        """Return p-values of "new values are spread as the old ones" (Kolmogorov–Smirnov), by row.
 
-        Args:
-            counts: of new values, a table with at least one value in each row.
-            up: against "new values are larger" alone.
-            matters: what is far above this is only bounded from above.
-
-        Returns:
-            The probability of such a distance or a larger one, at most 1, for each row.
+        ``up`` is against "new values are larger" alone; what is far above ``matters`` is only
+        bounded from above.
         """
         stats = require("scipy.stats", extra="watch", purpose="a test for drift")
         many = counts.sum(1)
@@ -126,11 +103,7 @@ class Sketch:
     def moved(self, counts: Counts) -> float:
         """Return how far values have moved on average, in their own unit (Wasserstein).
 
-        Args:
-            counts: of new values, at least one.
-
-        Returns:
-            The distance; values beyond the grid count as at its end.
+        Values beyond the grid count as at its end.
         """
         stats = require("scipy.stats", extra="watch", purpose="a test for drift")
         ends = np.append(self.grid, self.grid[-1])

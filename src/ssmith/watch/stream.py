@@ -39,14 +39,7 @@ class LookBlock:
     counts: Mapping[str, Counts]
 
     def joined(self, later: LookBlock) -> LookBlock:
-        """Return this block and the next one as one.
-
-        Args:
-            later: the next.
-
-        Returns:
-            Both; a reading that one of them lacks is left out.
-        """
+        """Return this block and the next as one; a reading that one of them lacks is left out."""
         both = self.counts.keys() & later.counts.keys()
         return LookBlock(
             since=self.since, looks=self.looks + later.looks, rows=self.rows + later.rows,
@@ -100,15 +93,7 @@ class Stream:
     def load(cls, file: Path, digest: str | None) -> Stream:
         """Read a stream; an empty one where there is none yet.
 
-        Args:
-            file: that keeps it.
-            digest: that it had when it was kept; None if nobody has said.
-
-        Returns:
-            The stream.
-
-        Raises:
-            ArtefactError: if the file is not one, or was changed.
+        Raises `ArtefactError` if the file is not one, or was changed since it had ``digest``.
         """
         if not file.exists():
             return cls()

@@ -61,19 +61,9 @@ class WatchSubject:
         return ModelPair(model=self.model, dense=self.dense, removed=removed, task=task)
 
     def labelled(self, spec: str, length: int | None, most: int) -> Rows:
-        """Return the rows of a test split, of which a profile is taken.
+        """Return the rows of a test split, of which a profile is taken; of text ``most`` windows.
 
-        Args:
-            spec: the data, as every command reads it.
-            length: tokens of a window of text.
-            most: windows of text.
-
-        Returns:
-            Its rows.
-
-        Raises:
-            InputError: if there is no such data.
-            DataError: if it does not fit the model.
+        Raises `InputError` if there is no such data, `DataError` if it does not fit the model.
         """
         source = open_source(self.model, self.place, spec, needs=("test",))
         if self.is_text:
@@ -81,20 +71,10 @@ class WatchSubject:
         return source.rows("test")
 
     def new(self, spec: str, *, labels: bool, length: int | None, most: int) -> Rows:
-        """Return new rows, all of them, in the order of the file.
+        """Return new rows, all of them, in the order of the file; of text ``most`` windows over it.
 
-        Args:
-            spec: a file, as every command reads it; labels may be missing.
-            labels: whether they are there and count.
-            length: tokens of a window of text.
-            most: windows of text, spread over it.
-
-        Returns:
-            The rows.
-
-        Raises:
-            InputError: if there is no such file.
-            DataError: if it does not fit the model.
+        ``labels`` are whether they are there and count. Raises `InputError` if there is no such
+        file, `DataError` if it does not fit the model.
         """
         if self.is_text:
             source = open_source(self.model, self.place, spec)
@@ -103,18 +83,10 @@ class WatchSubject:
 
 
 def open_subject(line: Line, version: Version, parent: str | None = None) -> WatchSubject:
-    """Open a version and what it was cut from.
+    """Open a version and what it was cut from; without a dense model the subject says why.
 
-    Args:
-        line: the line.
-        version: that is watched.
-        parent: what it was cut from, where the line cannot tell.
-
-    Returns:
-        The subject; without a dense model it says why.
-
-    Raises:
-        InputError: if ``parent`` is not what the version was cut from.
+    ``parent`` is what it was cut from, where the line cannot tell; raises `InputError` if it is
+    not.
     """
     place = version.path
     model = api.load(place)

@@ -79,17 +79,9 @@ class Endpoint:
         return {**named, "prompt": prompt, "max_tokens": most, "temperature": 0, "seed": 0}
 
     def complete(self, prompt: Prompt, most: int) -> Completion:
-        """Ask for a continuation and wait for it.
+        """Ask for a continuation, of a text or token ids, and wait for it.
 
-        Args:
-            prompt: a text or token ids.
-            most: tokens to write.
-
-        Returns:
-            What the server answered.
-
-        Raises:
-            EndpointError: if it does not answer in time, or in another form.
+        Raises `EndpointError` if the server does not answer in time, or in another form.
         """
         body = self.body(prompt, most)
         status, content = self._call("POST", "/v1/completions", {**body, "logprobs": _TOPS})
@@ -106,12 +98,7 @@ class Endpoint:
     def abandon(self, prompt: Prompt, most: int) -> None:
         """Ask for a continuation, read the beginning of it, and go away.
 
-        Args:
-            prompt: a text or token ids.
-            most: tokens to write.
-
-        Raises:
-            EndpointError: if the server does not answer in time.
+        Raises `EndpointError` if the server does not answer in time.
         """
         connection = self._connection()
         try:

@@ -185,13 +185,7 @@ def interleave(
 ) -> CanaryRun:
     """Interleave requests at random, with cancels, in slots that are used again and again.
 
-    Args:
-        subject: what is run.
-        config: how.
-        progress: told how many requests are done.
-
-    Returns:
-        What was seen; after three leaks the rest is not run.
+    After three leaks the rest is not run.
     """
     seen = CanaryRun(
         subject=subject.name,

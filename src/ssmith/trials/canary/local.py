@@ -20,17 +20,9 @@ from ssmith.trials.canary.subject import Interleavable
 
 
 def subject_of(model: nn.Module, config: CanaryConfig) -> Interleavable:
-    """Return how a model's requests are interleaved.
+    """Return how a model's requests are interleaved: it steps, writes, or answers whole sequences.
 
-    Args:
-        model: one that `ssmith.load` returns, or one like it.
-        config: how requests are drawn.
-
-    Returns:
-        A model that steps, a language model, or one that answers whole sequences.
-
-    Raises:
-        UnsupportedError: if it neither reads tokens nor says what it answers to a sequence.
+    Raises `UnsupportedError` if it neither reads tokens nor says what it answers to a sequence.
     """
     answers, name = answers_of(model), type(model).__name__
     if answers is not None:
@@ -61,18 +53,10 @@ def canary_of(
 ) -> CanaryRun:
     """Interleave requests to a model in this process; each must be answered as it is alone.
 
-    Sequence models take chunks of unlike lengths from states in slots; language models read
-    prompts together, padded on the left, and go on token by token in batches of any make-up;
-    models that carry no state answer whole sequences, padded in a batch. Slots that were freed,
-    and what a call returned once it is copied, are poisoned with NaN.
-
-    Args:
-        model: left as it was.
-        config: how requests are interleaved.
-        progress: told how many requests are done.
-
-    Returns:
-        What was seen.
+    Sequence models take chunks of unlike lengths from states in slots; language models read prompts
+    together, padded on the left, and go on token by token in batches of any make-up; models that
+    carry no state answer whole sequences, padded in a batch. Slots that were freed, and what a call
+    returned once it is copied, are poisoned with NaN. The model is left as it was.
     """
     config = config or CanaryConfig()
     subject = subject_of(model, config)

@@ -130,19 +130,9 @@ def server_canary(
     Every prompt is first asked alone, at temperature 0. Then all are asked at once, in random
     order, while some clients go away. Where an answer differs, those that were under way at the
     same time are tried with it again, two at a time. Answers that part where two tokens are as
-    likely within rounding, by the server's own log-probabilities, are ties and no leaks.
-
-    Args:
-        server: which.
-        config: how many requests, how many at a time.
-        progress: told how many are done.
-
-    Returns:
-        What was seen.
-
-    Raises:
-        EndpointError: if the server does not answer, or in another form.
-        InputError: if it does not have the model, or answers one prompt alone in two ways.
+    likely within rounding, by the server's own log-probabilities, are ties and no leaks. Raises
+    `EndpointError` if the server does not answer, or in another form, and `InputError` if it does
+    not have the model, or answers one prompt alone in two ways.
     """
     endpoint = _with_model(server.endpoint())
     trial = _Trial(
