@@ -9,6 +9,7 @@ import pytest
 
 from helpers.commands import words_of
 from helpers.lines import Shelf
+from helpers.receipts import receipt_of
 from ssmith.cli import main as door
 from ssmith.cli.main import COMMANDS, parser
 from ssmith.release.keys import make_key
@@ -173,7 +174,7 @@ def called(place, monkeypatch, capsys):
     }
     (place / "recipe.json").write_text(json.dumps(recipe))
     (place / "new").write_text("{}")
-    monkeypatch.setattr("ssmith.core.receipt.Receipt.load", str)
+    monkeypatch.setattr("ssmith.core.receipt.Receipt.load", lambda _: receipt_of())
     resolve = door.resolve
 
     def then_note(arguments):

@@ -86,17 +86,10 @@ class AdapterConfig:
 
     @classmethod
     def read(cls, directory: Path) -> AdapterConfig:
-        """Read the configuration in a directory.
+        """Read the configuration of an adapter's directory.
 
-        Args:
-            directory: of the adapter.
-
-        Returns:
-            The configuration.
-
-        Raises:
-            ArtefactError: if it is missing, no configuration, of another version, or a key of it
-                is unknown, missing or of another type.
+        Raises `ArtefactError` if it is missing, no configuration, of another version, or a key of
+        it is unknown, missing or of another type.
         """
         path = directory / CONFIG
         content = read_json(path)

@@ -28,15 +28,9 @@ _EMBEDDING = ("backbone.embedding.weight", "backbone.embeddings.weight")
 
 
 def open_absent(directory: Path, content: dict[str, Any]) -> Any:
-    """Open a language model without its weights, which stay on disk.
+    """Open a language model without its weights, which stay on disk: shapes without memory.
 
-    Args:
-        directory: of a Hugging Face model, or a mamba_ssm checkpoint.
-        content: its configuration.
-
-    Returns:
-        The model, in evaluation mode; every tensor has a shape and no memory. What there is to
-        refuse is refused by its source's ``check``.
+    What there is to refuse is refused by its source's ``check``.
     """
     sidecar = Sidecar.read(directory) if (directory / SIDECAR).is_file() else None
     alike = sidecar is None or (sidecar.plain and not sidecar.added)

@@ -18,16 +18,9 @@ HF_MODEL_TYPES = tuple(mixer.model_type for _, mixer in MIXERS.values())
 
 
 def read_any_config(directory: Path) -> dict[str, Any]:
-    """Return the configuration of a model of any format.
+    """Return the ``config.json`` of a model of any format; empty if it is no object.
 
-    Args:
-        directory: of the model.
-
-    Returns:
-        The parsed ``config.json``; empty if it is no object.
-
-    Raises:
-        ArtefactError: if it is missing or no JSON.
+    Raises `ArtefactError` if it is missing or no JSON.
     """
     path = directory / CONFIG
     if not path.is_file():

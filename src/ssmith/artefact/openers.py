@@ -22,22 +22,12 @@ _ON_CUDA, _HEADS, _CONV = (128, 256), 16, 128
 def check_opens(
     opener: Opener, model: nn.Module, plan: Plan, mode: Mode | None = None
 ) -> tuple[str, str]:
-    """Return where a model will open that a plan cuts; raise unless a program is one of these.
+    """Return where a model will open that a plan cuts, and what else a user must know of that.
 
-    Args:
-        opener: ``engine`` is ssmith, which opens everything; ``stock`` is transformers;
-            ``llama.cpp`` what its converter and loader take of stock models; ``vllm`` reads the
-            configurations of stock models.
-        model: before the cut; it is not changed, and its weights are not looked at.
-        plan: only what it cuts is looked at.
-        mode: as for `prune_`.
-
-    Returns:
-        Where it opens (see `portable`), and what else a user must know of the program, empty if
-        nothing.
-
-    Raises:
-        UnsupportedError: if it will not open there; says why.
+    ``engine`` is ssmith, which opens everything; ``stock`` is transformers; ``llama.cpp`` what its
+    converter and loader take of stock models; ``vllm`` reads the configurations of stock models.
+    Raises `UnsupportedError` if the program will not open it, and says why; weights are not looked
+    at.
     """
     trial, said = portable(model, plan, mode)
     if opener == "engine":

@@ -70,17 +70,9 @@ def by_trial(
     added: Collection[str] = (),
     norms: Collection[str] = (),
 ) -> tuple[bool, str]:
-    """Return whether a model's configuration makes it, and where it opens in words.
+    """Return whether a model's configuration makes its sizes, and where it opens in words.
 
-    Args:
-        model: as it is saved; tensors may be without memory.
-        facts: of its sites.
-        added: names of what it has beside stock tensors.
-        norms: names of norms that have an epsilon of their own.
-
-    Returns:
-        Whether the sizes of a network built from its configuration are those of its weights, and
-        the sentence.
+    ``added`` names what it has beside stock tensors, ``norms`` norms with an epsilon of their own.
     """
     if not is_language_model(model):
         return True, of_other(model)

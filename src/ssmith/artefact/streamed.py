@@ -28,13 +28,8 @@ def write_streamed(
 ) -> None:
     """Write tensors of a network without memory, one part of it in memory at a time.
 
-    Args:
-        model: whose weights stay on disk.
-        scratch: directory to write to.
-        names: of the tensors.
-        stock: under the names that transformers would write; more than it puts into one file in
-            shards, which may hold other tensors than its own would.
-        limit: bytes of the largest shard, as transformers takes them.
+    ``stock``: under the names that transformers would write; more than it puts into one file, by
+    ``limit`` bytes, in shards, which may hold other tensors than its own would.
     """
     loading = require("transformers.core_model_loading", extra="hf", purpose="a language model")
     convert: Convert = partial(loading.revert_weight_conversion, model) if stock else dict

@@ -35,15 +35,8 @@ def is_adapter(directory: Path) -> bool:
 def based_on(base: Path | str | None) -> Iterator[None]:
     """Open adapters inside the block on this base, wherever the one that they name may lie.
 
-    Args:
-        base: a directory, a hub id or ``embedded:NAME``; None for what they name. That it is the
-            model they were trained on is checked by its digest.
-
-    Yields:
-        None.
-
-    Raises:
-        InputError: if there is nothing at ``base``.
+    None for what they name. That it is the model they were trained on is checked by its digest;
+    raises `InputError` if there is nothing.
     """
     token = _BASE.set(None if base is None else locate(base).resolve())
     try:
@@ -55,15 +48,9 @@ def based_on(base: Path | str | None) -> Iterator[None]:
 def base_of(directory: Path) -> str:
     """Return the name or path of the model an adapter was trained on.
 
-    Args:
-        directory: of the adapter.
-
-    Returns:
-        The base of `based_on`, if there is one; what lies in it under `BASE`; else what its
-        configuration says; a path beside it where there is one of that name.
-
-    Raises:
-        ArtefactError: if it names none.
+    The base of `based_on`, if there is one; what lies in it under `BASE`; else what its
+    configuration says; a path beside it where there is one of that name. Raises `ArtefactError` if
+    it names none.
     """
     given = _BASE.get()
     if given is not None and directory.resolve() != given:
@@ -84,15 +71,8 @@ def base_of(directory: Path) -> str:
 def lineage(directory: Path) -> list[Path]:
     """Return a directory and, of adapters, those of all their bases, down to a model.
 
-    Args:
-        directory: of an adapter, or of a model.
-
-    Returns:
-        Directories on this machine.
-
-    Raises:
-        ArtefactError: if an adapter is its own base, itself or through others.
-        InputError: if a base is not where its adapter says.
+    Raises `ArtefactError` if an adapter is its own base, itself or through others, and `InputError`
+    if a base is not where its adapter says.
     """
     found = [directory]
     while is_adapter(found[-1]):
@@ -122,17 +102,10 @@ def _located(adapter: Path) -> Path:
 
 
 def head_of(directory: Path) -> HeadConfig | None:
-    """Return the head that was trained with an adapter, or None if there is none.
+    """Return the configuration of the head that was trained with an adapter, or None.
 
-    Args:
-        directory: of the adapter.
-
-    Returns:
-        Its configuration.
-
-    Raises:
-        ArtefactError: if the adapter's configuration, or the head's in it, is not what was
-            written.
+    Raises `ArtefactError` if the adapter's configuration, or the head's in it, is not what was
+    written.
     """
     head = _extra(directory).get("head")
     if head is None:

@@ -51,16 +51,9 @@ def write_manifest(directory: Path) -> None:
 
 
 def listed_in(directory: Path) -> dict[str, dict[str, object]] | None:
-    """Return the files that a manifest of ours lists; None if there is none.
+    """Return size and digest of the files that a manifest of ours lists; None if there is none.
 
-    Args:
-        directory: where it lies.
-
-    Returns:
-        Name → size and digest.
-
-    Raises:
-        ArtefactError: if it is no JSON.
+    Raises `ArtefactError` if it is no JSON.
     """
     if not (directory / MANIFEST).is_file():
         return None
@@ -98,15 +91,10 @@ def strangers_in(directory: Path) -> list[str]:
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Raise unless ``path`` is free, an empty directory, or may be replaced.
+    """Raise `OutputExistsError` unless ``path`` is free, an empty directory, or may be replaced.
 
-    Args:
-        path: where something is to be written.
-        overwrite: whether it may be replaced: a file, or a directory whose manifest is ours and
-            lists every file in it.
-
-    Raises:
-        OutputExistsError: if something is there that may not be replaced.
+    With ``overwrite`` a file may be, or a directory whose manifest is ours and lists every file in
+    it.
     """
     sweep(path)
     for above in path.parents:
@@ -142,17 +130,8 @@ def refuse_strangers(path: Path, strangers: list[str]) -> None:
 def new_directory(path: Path, *, overwrite: bool = False, sealed: bool = False) -> Iterator[Path]:
     """Yield a scratch directory that becomes ``path`` only if the block succeeds.
 
-    Args:
-        path: the directory to make.
-        overwrite: whether it may be replaced (see `refuse_existing`).
-        sealed: whether the block writes the manifest itself.
-
-    Yields:
-        The scratch directory.
-
-    Raises:
-        OutputExistsError: if ``path`` is occupied and may not be replaced.
-        ArtefactError: if the disk refuses.
+    ``sealed``: the block writes the manifest itself. Raises as `refuse_existing`, and
+    `ArtefactError` if the disk refuses.
     """
     refuse_existing(path, overwrite=overwrite)
     try:

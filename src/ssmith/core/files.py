@@ -48,16 +48,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 def writing(path: Path) -> Iterator[BinaryIO]:
     """Yield a stream whose content replaces ``path`` if the block succeeds, else nothing does.
 
-    A reader sees old or new, never half.
-
-    Args:
-        path: the file; its directory is made if need be.
-
-    Yields:
-        The stream.
-
-    Raises:
-        ArtefactError: if the file cannot be written (disk full, no permission).
+    A reader sees old or new, never half; the file's directory is made if need be. Raises
+    `ArtefactError` if the file cannot be written (disk full, no permission).
     """
     partial: Path | None = None
     try:
@@ -87,12 +79,8 @@ def writing(path: Path) -> Iterator[BinaryIO]:
 def hold(path: Path, make: Callable[[Path], int]) -> tuple[int, Path]:
     """Make something beside ``path``, and lock it for as long as it is being written.
 
-    Args:
-        path: what it will become.
-        make: makes it and opens it; with the permissions that the umask leaves.
-
-    Returns:
-        Its descriptor, and where it is; `sweep` of other processes passes it by.
+    ``make`` opens it; with the permissions that the umask leaves. Its descriptor, and where it is;
+    `sweep` of other processes passes it by.
     """
     while True:
         place = path.with_name(f".{path.name}{_MARK}{secrets.token_hex(4)}")
@@ -152,17 +140,7 @@ def write_text(path: Path, content: str) -> None:
 
 
 def to_json(content: Any) -> str:
-    """Render JSON with sorted keys and a final newline; NaN and infinity are refused.
-
-    Args:
-        content: dicts, lists, strings, numbers, booleans and None.
-
-    Returns:
-        The text.
-
-    Raises:
-        ValueError: if a number is not finite (a caller must say so in words instead).
-    """
+    """Render JSON with sorted keys and a final newline; NaN and infinity raise `ValueError`."""
     return json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
 
@@ -172,17 +150,9 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path, *, by_hand: bool = False) -> Any:
-    """Read JSON.
+    """Read JSON; raises `ArtefactError` if the file is missing, unreadable or not JSON.
 
-    Args:
-        path: the file.
-        by_hand: people write such files, so that a mistake is corrected and not restored.
-
-    Returns:
-        The parsed content.
-
-    Raises:
-        ArtefactError: if the file is missing, unreadable or not JSON.
+    ``by_hand``: people write such files, so that a mistake is corrected and not restored.
     """
     try:
         return parse_json(path.read_text(encoding="utf-8"))
@@ -224,15 +194,7 @@ def _correction(error: Exception) -> str:
 
 
 def beside(path: Path) -> str:
-    """Return what may be meant by a path where there is nothing.
-
-    Args:
-        path: that does not exist.
-
-    Returns:
-        A question that suggests what lies in the same directory under a name much alike; nothing
-        if there is no such name.
-    """
+    """Return a question for a path where there is nothing: what lies there by a name much alike."""
     try:
         there = sorted(item.name for item in path.parent.iterdir())
     except OSError:

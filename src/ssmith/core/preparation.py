@@ -277,18 +277,10 @@ class Preparation:
         return tuple(name for name in self.names if name not in made)
 
     def places(self, columns: Sequence[str], where: str, *, made: bool = False) -> list[int]:
-        """Return where each channel stands among columns, matched by name.
+        """Return where each channel stands among columns of ``where``, matched by name.
 
-        Args:
-            columns: names of what new data holds.
-            where: the data, for errors.
-            made: whether channels that are made of others are made later, what is known ahead.
-
-        Returns:
-            One place for each channel of the model, but how long steps lasted.
-
-        Raises:
-            DataError: if a channel is missing.
+        ``made``: channels that are made of others are made later. How long steps lasted has no
+        place. Raises `DataError` if a channel is missing.
         """
         wanted = self.columns if made else [name for name in self.names if name != INTERVAL]
         lacks = [name for name in wanted if name not in columns]
@@ -312,14 +304,7 @@ class Preparation:
         return found
 
     def targets_back(self, outputs: NDArray[Any]) -> NDArray[np.float64]:
-        """Return what a model of quantities predicts, one output on the last axis each, unscaled.
-
-        Args:
-            outputs: of the model.
-
-        Returns:
-            The same in the targets' own units.
-        """
+        """Return predictions, one output on the last axis each, in the targets' own units."""
         mean, std = (np.array([getattr(item, name) for item in self.targets])
                      for name in ("mean", "std"))  # fmt: skip
         return np.asarray(np.asarray(outputs, dtype=np.float64) * std + mean)

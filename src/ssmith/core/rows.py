@@ -72,12 +72,7 @@ class Rows(Protocol):
     def ranges(self, size: int, within: range | None = None) -> list[range]:
         """Return items that can share a batch, at most ``size`` of them, in order.
 
-        Args:
-            size: ≥ 1.
-            within: the items in question; all of them if None.
-
-        Returns:
-            The parts.
+        Of those ``within``; of all if None.
         """
 
     def batch(self, items: range) -> Batch:

@@ -111,17 +111,8 @@ def _built(
 def read_typed(kind: type[Config], path: Path, *, next_step: str) -> Config:
     """Read a file of JSON that we wrote as the dataclass it was.
 
-    Args:
-        kind: the dataclass.
-        path: the file.
-        next_step: what to do where it is not what was written.
-
-    Returns:
-        What it holds.
-
-    Raises:
-        ArtefactError: if it cannot be read, or a key is unknown or missing, or a value of another
-            type or out of its domain.
+    Raises `ArtefactError`, with this next step, if it cannot be read, or a key is unknown or
+    missing, or a value of another type or out of its domain.
     """
     return typed(kind, read_json(path), where=str(path), next_step=next_step)
 

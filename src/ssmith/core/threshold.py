@@ -63,15 +63,8 @@ class Threshold:
     def read(cls, given: object, name: str = "max_loss") -> Threshold:
         """Read what somebody gave: 0.01, "1 %", "0.5 points", "0.02 absolute".
 
-        Args:
-            given: a number, or a text of a number and a unit.
-            name: of the setting, for errors.
-
-        Returns:
-            The threshold.
-
-        Raises:
-            InputError: if it is none, negative, not finite, or a plain number of 1 or more.
+        Raises `InputError`, for the setting of a name, if it is none, negative, not finite, or a
+        plain number of 1 or more.
         """
         if isinstance(given, Threshold):
             return given
@@ -92,17 +85,10 @@ class Threshold:
         return cls(amount=amount, unit=unit, name=name)
 
     def loss(self, scale: Scale) -> float:
-        """Return the loss that is allowed, in the metric's own unit.
+        """Return the loss that is allowed, ≥ 0, in the metric's own unit.
 
-        Args:
-            scale: with the value before; of a model no better than a naive answer, nothing may be
-                lost of the distance between them.
-
-        Returns:
-            ≥ 0.
-
-        Raises:
-            InputError: if the unit says nothing about this metric, or everything could be lost.
+        Of a model no better than a naive answer, nothing may be lost of the distance between them.
+        Raises `InputError` if the unit says nothing about this metric, or everything could be lost.
         """
         unit = self._checked(scale)
         if unit == POINTS:

@@ -36,17 +36,10 @@ class Tokenizer(Protocol):
         """Return the text of some ids; ids that stand for no text leave no trace."""
 
     def render(self, turns: Sequence[Mapping[str, Any]], *, asked: bool = False) -> str:
-        """Return a conversation as one text, by the model's own template.
+        """Return a conversation as one text, by the model's own template, with its special tokens.
 
-        Args:
-            turns: each with ``role`` and ``content``.
-            asked: end where the assistant is to answer.
-
-        Returns:
-            The text, special tokens written out.
-
-        Raises:
-            DataError: if there is no template, or it refuses these turns.
+        Turns have ``role`` and ``content``; ``asked``: it ends where the assistant is to answer.
+        Raises `DataError` if there is no template, or it refuses these turns.
         """
 
 

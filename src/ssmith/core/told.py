@@ -14,12 +14,8 @@ _NOTHING = ("", "nothing")
 def told_of(details: Mapping[str, Any]) -> list[Finding]:
     """Return how data was read where that could have been meant otherwise, as findings.
 
-    Args:
-        details: of data, as it describes itself.
-
-    Returns:
-        Values that look like something else than they were taken for, what stands before each row
-        of text, keys that were passed over, how a table was separated, and the unit of errors.
+    Values that look like something else than they were taken for, what stands before each row of
+    text, keys that were passed over, how a table was separated, and the unit of errors.
     """
     found = [("suspicious-values", item) for item in details.get("suspicions", ())]
     begin = details.get("before_each_row", "")

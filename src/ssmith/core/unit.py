@@ -74,15 +74,7 @@ class Slice:
         return lines.movedim(0, self.dim)
 
     def removed(self, keep: Bool[Tensor, "u"], length: int) -> Bool[Tensor, "i"]:
-        """Return which indices along ``dim`` belong to units that go.
-
-        Args:
-            keep: True = the unit stays.
-            length: of the axis, in all slabs together.
-
-        Returns:
-            True = goes.
-        """
+        """Return which of ``length`` indices along ``dim``, in all slabs, belong to what goes."""
         gone = torch.zeros(length, dtype=torch.bool)
         gone[self.places((~keep).nonzero().flatten().cpu()).flatten()] = True
         return gone

@@ -39,17 +39,10 @@ def columns_of(path: Path) -> list[str]:
 
 
 def read_arrow(path: Path) -> Any:
-    """Return a table; the directory of several splits as one, with a column ``split``.
+    """Return a ``.parquet`` or ``.arrow`` file, or a directory of them, as a ``pyarrow.Table``.
 
-    Args:
-        path: a ``.parquet`` or ``.arrow`` file, a directory that ``datasets`` saved, or one of
-            Parquet files.
-
-    Returns:
-        A ``pyarrow.Table``.
-
-    Raises:
-        DataError: if it cannot be read.
+    The directory of several splits as one, with a column ``split``. Raises `DataError` if it cannot
+    be read.
     """
     try:
         return _table(path)

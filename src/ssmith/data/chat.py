@@ -106,16 +106,8 @@ def learned_of(
 ) -> tuple[list[int], list[Span]]:
     """Return the token ids of a conversation, and the stretches that the assistant says.
 
-    Args:
-        turns: in order.
-        tokenizer: with the template of the model.
-        where: the record, for errors.
-
-    Returns:
-        Ids, and the first and the one after the last of each of the assistant's turns.
-
-    Raises:
-        DataError: if the assistant says nothing, or the template is no continuation of itself.
+    The first and the one after the last of each of its turns. Raises `DataError`, for the record
+    ``where``, if it says nothing, or the template is no continuation of itself.
     """
     with named(where):
         whole = tokenizer.render(turns)

@@ -90,24 +90,13 @@ def read_table(
     check: Check,
     exact: bool = False,
 ) -> Table:
-    """Read a ``.csv`` file, packed or not.
+    """Read the columns of a ``.csv`` file, packed or not.
 
     Commas, semicolons and tabs separate; where it is not the comma, numbers may be written with
-    one.
-
-    Args:
-        path: the file.
-        texts: columns that hold names; all others hold numbers.
-        times: columns that may hold times in place of numbers.
-        check: raises if the header is not as it should be.
-        exact: read slowly, with the place of every row in the file.
-
-    Returns:
-        Its columns.
-
-    Raises:
-        InputError: if there is no such file.
-        DataError: with the row and the column of the first cell that cannot be read.
+    one. ``texts`` are columns that hold names, ``times`` those that may hold times; all others hold
+    numbers. ``check`` raises if the header is not as it should be; ``exact`` reads slowly, with the
+    place of every row in the file. Raises `InputError` if there is no such file, `DataError` with
+    the row and the column of the first cell that cannot be read.
     """
     require_there(path)
     header, delimiter = header_of(path)

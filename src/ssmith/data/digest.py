@@ -11,13 +11,9 @@ from ssmith.core.sequences import SPLITS, Sequences
 
 
 def digest_of(splits: Mapping[str, Sequences]) -> str:
-    """Return the SHA-256 over every tensor of every split, in a fixed order.
+    """Return the SHA-256 over every tensor of every split, in a fixed order: 64 hex digits.
 
-    Args:
-        splits: split name → sequences; the order of the mapping does not matter.
-
-    Returns:
-        64 hex digits. Names, data types, shapes and all bytes count.
+    Names, data types, shapes and all bytes count.
     """
     digest = hashlib.sha256()
     order = [name for name in SPLITS if name in splits]

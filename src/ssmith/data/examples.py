@@ -60,15 +60,7 @@ class ExamplesConfig:
             check_integer("held_out", self.held_out, at_least=1)
 
     def used(self, split: str, rows: Sequence[Row]) -> tuple[Row, ...]:
-        """Return the rows of a split that are used: all to learn from, some to judge on.
-
-        Args:
-            split: its name.
-            rows: all of it.
-
-        Returns:
-            At most ``held_out`` of a split that is judged on.
-        """
+        """Return the rows of a split that are used: all to learn from, ``held_out`` to judge on."""
         if split == "train" or self.held_out is None or len(rows) <= self.held_out:
             return tuple(rows)
         return tuple(rows[k * len(rows) // self.held_out] for k in range(self.held_out))

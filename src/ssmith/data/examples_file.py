@@ -64,20 +64,12 @@ def form_of(row: Row) -> str:
 
 
 def read_examples(path: Path, *, templated: bool) -> tuple[str, list[Record], dict[str, int]]:
-    """Read tuning data.
+    """Return the form of tuning data, its records, and how many held each key that was passed over.
 
-    Args:
-        path: JSON lines or an array, Parquet, Arrow, or the directory of a data set.
-        templated: whether the model has a chat template; without one, Alpaca's records get the
-            prompt of Alpaca's own code.
-
-    Returns:
-        The form all its records have (``"prompt"``, ``"chat"``, ``"label"`` or ``"text"``), the
-        records, and how many held each key that was passed over.
-
-    Raises:
-        InputError: if there is no such file.
-        DataError: with the line that cannot be read.
+    JSON lines or an array, Parquet, Arrow, or the directory of a data set; all of one form:
+    ``"prompt"``, ``"chat"``, ``"label"`` or ``"text"``. Without a chat template (``templated``),
+    Alpaca's records get the prompt of Alpaca's own code. Raises `InputError` if there is no such
+    file, `DataError` with the line that cannot be read.
     """
     if not path.exists():
         raise InputError(f"there is no file {path}", next_step=beside(path) or "check the path")

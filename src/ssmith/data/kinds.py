@@ -17,15 +17,8 @@ _SERIES = ["x", "y"]
 def keys_of(path: Path) -> list[str] | None:
     """Return the names of what each record of a file holds, at little cost; None for plain text.
 
-    Args:
-        path: a file or directory.
-
-    Returns:
-        Keys or columns; those of any series for files that hold nothing else.
-
-    Raises:
-        InputError: if there is nothing.
-        DataError: if it cannot be read.
+    Keys or columns; those of any series for files that hold nothing else. Raises `InputError` if
+    there is nothing, `DataError` if it cannot be read.
     """
     suffix = suffix_of(path)
     if suffix == ".npz":

@@ -34,20 +34,11 @@ class Targets:
 def encode_labels(
     labels: Sequence[str] | Sequence[int], *, classes: Sequence[str] | None, where: str
 ) -> Targets:
-    """Give every label the index of its class.
+    """Give every label, a string or an integer, the index of its class.
 
-    Args:
-        labels: one per sequence; strings or integers.
-        classes: the classes in index order; by default those that occur, sorted (as numbers
-            if all are integers).
-        where: the file, for errors.
-
-    Returns:
-        Targets for classification.
-
-    Raises:
-        InputError: if ``classes`` names one twice.
-        DataError: if there is a single class, or a label that is not in ``classes``.
+    By default classes are those that occur, sorted (as numbers if all are integers). Raises
+    `InputError` if ``classes`` names one twice, and `DataError` if there is a single class, or a
+    label of none.
     """
     names = [str(label) for label in labels]
     order = _order(names) if classes is None else [str(name) for name in classes]

@@ -44,23 +44,12 @@ def _is_library(path: PurePosixPath) -> bool:
 def read_packages(
     versions: Mapping[str, str], *, size: int, avoid: Documents | None = None
 ) -> Documents:
-    """Read the Python sources of installed packages.
+    """Read the Python sources of installed packages of certain versions, by package and path.
 
-    Each package gives an equal share of ``size``, or all it has; what small ones leave goes to
-    the others. Within a package every k-th file is taken, so that all its parts are there. A file
-    that is also in another package, or shares more than a tenth of its lines with a document to
-    avoid, is left out.
-
-    Args:
-        versions: package name → the version it must have.
-        size: most bytes to read, > 0.
-        avoid: documents that must not be among them, e.g. those a model is measured on.
-
-    Returns:
-        The sources, sorted by package and path.
-
-    Raises:
-        InputError: if a package is not installed, or in another version.
+    Each package gives an equal share of ``size`` bytes, or all it has; what small ones leave goes
+    to the others. Within a package every k-th file is taken, so that all its parts are there. A
+    file that is also in another package, or shares more than a tenth of its lines with a document
+    to avoid, is left out. Raises `InputError` if a package is not installed, or in another version.
     """
     if not versions or size < 1:
         raise InputError(

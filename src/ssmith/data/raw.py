@@ -58,18 +58,10 @@ class Raw:
 
 
 def pool_of(raw: Raw, *, classes: Sequence[str] | None, task: Task | None) -> Pool:
-    """Check the user's sequences and give them the form of the house.
+    """Check what a file's reader found and give it the form of the house; padding is 0.
 
-    Args:
-        raw: what the reader found.
-        classes: classes in index order, e.g. those of a trained model; by default the file's.
-        task: what is predicted; by default the file's word, or what the targets look like.
-
-    Returns:
-        The pool; padding is 0, splits are those of the file.
-
-    Raises:
-        DataError: for any fault in the data; the message says where.
+    Classes and task are the file's own where they are not given. Raises `DataError` for any fault
+    in the data; the message says where.
     """
     where = raw.path.name
     count = len(raw.x)

@@ -87,20 +87,10 @@ RECALL_TASKS = tuple(_MAKERS)
 
 
 def recall_texts(task: str, count: int, *, seed: int = 0, size: int = 0) -> list[Recalled]:
-    """Return texts of one task.
+    """Return texts of one task in pieces, ``"copy"``, ``"associative"`` or ``"passkey"``.
 
-    Args:
-        task: ``"copy"``, ``"associative"`` or ``"passkey"``.
-        count: how many, ≥ 1.
-        seed: the letters are drawn from it.
-        size: letters to copy, pairs of key and value, or digits of the pass key; 0 for 16, 16
-            and 5.
-
-    Returns:
-        The texts, in pieces.
-
-    Raises:
-        InputError: if there is no such task, or the count or size is out of range.
+    ``size`` are letters to copy, pairs of key and value, or digits of the pass key; 0 for 16, 16
+    and 5. Raises `InputError` if there is no such task, or the count or size is out of range.
     """
     if task not in _MAKERS:
         raise InputError(f"recall task {task!r}", allowed=", ".join(RECALL_TASKS))
@@ -114,18 +104,10 @@ def recall_texts(task: str, count: int, *, seed: int = 0, size: int = 0) -> list
 def recall_rows(
     task: str, tokenizer: Tokenizer, filler: TokenStream, *, count: int, length: int, seed: int = 0
 ) -> RecallRows:
-    """Return texts of one task as token ids.
+    """Return texts of one task as token ids, what is asked numbered in each.
 
-    Args:
-        task: as in `recall_texts`.
-        tokenizer: the model's.
-        filler: text that fills the gaps, from drawn places on.
-        count: how many, ≥ 1.
-        length: tokens of each; a text without room for a gap has none, and may be longer.
-        seed: the letters and the places are drawn from it.
-
-    Returns:
-        The rows; what is asked is numbered in each.
+    A text without room for a gap, which ``filler`` fills from drawn places on, has none, and may be
+    longer than ``length``.
     """
     draw = generator(seed, "gaps", task)
     ids, answers = [], []

@@ -84,15 +84,8 @@ def holds_records(path: Path) -> bool:
 def read_records(path: Path) -> Records:
     """Read records: JSON lines or an array under any suffix, Parquet, Arrow, a data set directory.
 
-    Args:
-        path: the file or directory.
-
-    Returns:
-        Its rows.
-
-    Raises:
-        InputError: if there is nothing.
-        DataError: if it cannot be read, with the line; or holds no record.
+    Raises `InputError` if there is nothing, `DataError` if it cannot be read, with the line, or
+    holds no record.
     """
     require_there(path)
     if path.is_dir() or suffix_of(path) in ARROW:

@@ -35,18 +35,9 @@ def drop_duplicates(pool: Pool) -> Pool:
 def draw_splits(pool: Pool, *, seed: int) -> Pool:
     """Assign every sequence to a split by a seeded draw, stratified by class.
 
-    Equal inputs form one unit of the draw, so they land in the same split. Real targets have
-    no strata: their draw is plain.
-
-    Args:
-        pool: the sequences; an earlier assignment is replaced.
-        seed: any integer ≥ 0; the same pool and seed give the same splits.
-
-    Returns:
-        The pool with its splits, and how they were drawn in its details.
-
-    Raises:
-        DataError: if a class has fewer different sequences than there are splits.
+    Equal inputs form one unit of the draw, so they land in the same split. Real targets have no
+    strata: their draw is plain. An earlier assignment is replaced. Raises `DataError` if a class
+    has fewer different sequences than there are splits.
     """
     strata: dict[str, list[list[int]]] = defaultdict(list)
     for unit in _units(pool):

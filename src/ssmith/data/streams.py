@@ -19,16 +19,9 @@ from ssmith.data.tokenizers import ByteTokenizer
 def stream_of(items: Sequence[Document], tokenizer: Tokenizer) -> TokenStream:
     """Return the token ids of documents, joined by the id that ends a text where there is one.
 
-    Args:
-        items: the documents.
-        tokenizer: bytes or a model's own.
-
-    Returns:
-        Ids, and the bytes each stands for where the tokenizer tells; the byte 0 between documents
-        read as bytes counts as a byte of the text, any other end of a text as none.
-
-    Raises:
-        DataError: if an id is outside the model's vocabulary.
+    And the bytes each stands for where the tokenizer tells; the byte 0 between documents read as
+    bytes counts as a byte of the text, any other end of a text as none. Raises `DataError` if an id
+    is outside the model's vocabulary.
     """
     if isinstance(tokenizer, ByteTokenizer):
         return _bytes(items)

@@ -43,18 +43,10 @@ def read_documents(
 ) -> Documents:
     """Read a text file, a file of records or a table, or a directory of such; packed or not.
 
-    Args:
-        path: what to read; hidden files and files of other suffixes in a directory are listed in
-            the details as left out. Where a directory holds plain text, only that is read.
-        field: key of the text in each record, or column of a table.
-        tokenizer: writes conversations out as its model reads them.
-
-    Returns:
-        The documents; empty ones are left out and counted in the details.
-
-    Raises:
-        InputError: if there is nothing, or its suffix is unknown.
-        DataError: if it is empty or not UTF-8.
+    Hidden files and files of other suffixes in a directory are listed in the details as left out,
+    empty documents are counted there. Where a directory holds plain text, only that is read. Raises
+    `InputError` if there is nothing, or its suffix is unknown, and `DataError` if it is empty or
+    not UTF-8.
     """
     require_there(path)
     if path.is_dir() and not holds_records(path):
@@ -134,18 +126,11 @@ def _refuse_series(path: Path, text: str) -> None:
 
 
 def read_token_file(path: Path, *, vocabulary: int | None) -> Text:
-    """Read token ids.
+    """Read token ids: ``.npy`` with one axis of integers, or ``.bin`` of 16-bit little-endian.
 
-    Args:
-        path: ``.npy`` with one axis of integers, or ``.bin`` of unsigned 16-bit little-endian.
-        vocabulary: number of ids the model knows; the largest id plus one if None.
-
-    Returns:
-        The text, cut into stretches; how many bytes its tokens stand for is not known.
-
-    Raises:
-        InputError: if there is no such file.
-        DataError: if it is empty, holds no integers, or an id the model does not know.
+    Without a ``vocabulary`` it is the largest id plus one; how many bytes tokens stand for is not
+    known. Raises `InputError` if there is no such file, `DataError` if it is empty, holds no
+    integers, or an id the model does not know.
     """
     if not path.is_file():
         raise InputError(f"there is no file {path}", next_step=beside(path) or "check the path")

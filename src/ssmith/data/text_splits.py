@@ -20,18 +20,10 @@ _ENOUGH = 20
 
 
 def split_text(documents: Documents, tokenizer: Tokenizer, *, seed: int) -> Text:
-    """Turn documents into a text in splits.
+    """Turn documents into a text in splits; ``all`` holds every one in the source's order.
 
-    From twenty documents on they are drawn into the splits as wholes, in a seeded order;
-    fewer are joined, and the stream is cut into stretches one after another.
-
-    Args:
-        documents: to tokenize.
-        tokenizer: bytes or a model's own.
-        seed: of the draw.
-
-    Returns:
-        The text; its split ``all`` holds every document in the source's order.
+    From twenty documents on they are drawn into the splits as wholes, in a seeded order; fewer are
+    joined, and the stream is cut into stretches one after another.
     """
     everything = stream_of(documents.items, tokenizer)
     if len(documents.items) >= _ENOUGH:

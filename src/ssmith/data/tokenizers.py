@@ -141,20 +141,10 @@ class ModelTokenizer:
 
 
 def find_tokenizer(directory: Path | None, vocabulary: int) -> Tokenizer:
-    """Return the tokenizer of a model: its own, or bytes.
+    """Return the tokenizer whose files stand in a model's directory; bytes where there is none.
 
-    Args:
-        directory: of the model; None if it has none.
-        vocabulary: number of its token ids.
-
-    Returns:
-        The tokenizer whose files stand in the directory; bytes where there is none and the
-        vocabulary is 256.
-
-    Raises:
-        DataError: if there is no tokenizer and the vocabulary is not one of bytes.
-        ArtefactError: if transformers cannot open the files.
-        MissingExtraError: if transformers is needed and not installed.
+    Raises `DataError` if there is none and the vocabulary is not one of bytes, `ArtefactError` if
+    transformers cannot open the files, `MissingExtraError` if it is needed and not installed.
     """
     if directory is not None and any((directory / name).is_file() for name in _FILES):
         return _opened(directory, vocabulary)

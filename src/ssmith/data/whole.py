@@ -24,23 +24,11 @@ def load_whole(
     classes: tuple[str, ...] = (),
     labelled: bool = False,
 ) -> SequenceData:
-    """Load all rows of a file, as they stand in it, as one split.
+    """Load all rows of a file as one split ``all``; of ``embedded:NAME`` those of the test split.
 
-    Args:
-        spec: a file as `load_data` reads it, or ``embedded:NAME``, of which the test split is
-            taken.
-        task: what is predicted.
-        outputs: numbers that a model of it returns.
-        classes: in index order.
-        labelled: whether labels are there and count; without, they may be missing, and all are 0.
-
-    Returns:
-        A data set with the split ``all`` alone.
-
-    Raises:
-        InputError: if there is no such file or kind of file.
-        DataError: if it cannot be read.
-        MissingExtraError: if the package that holds a named set is not installed.
+    ``outputs`` are numbers that a model returns; without ``labelled`` labels may be missing, and
+    all are 0. Raises `InputError` if there is no such file or kind of file, `DataError` if it
+    cannot be read, `MissingExtraError` without the package that holds a named set.
     """
     if str(spec).startswith(PREFIX):
         found = load_embedded(str(spec).removeprefix(PREFIX), seed=0)

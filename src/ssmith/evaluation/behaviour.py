@@ -170,23 +170,11 @@ def behaviour_of(
     classes: Sequence[str] | None = None,
     batch_size: int = 64,
 ) -> Behaviour:
-    """Run two models on the same rows and say what changed.
+    """Run two models on the same rows, with a target each, and say what changed.
 
-    Args:
-        before: the first model.
-        after: the second model.
-        rows: with a target each.
-        config: what is looked at.
-        classes: names of the classes; by their numbers if empty; None where numbers are predicted.
-        batch_size: rows per forward pass, ≥ 1.
-
-    Returns:
-        What changed.
-
-    Raises:
-        InputError: if a column is not there.
-        ModelError: if the two answer in different shapes.
-        NumericalError: if an output is not finite.
+    Classes are named by their numbers if there are no names; None where numbers are predicted.
+    Raises `InputError` if a column is not there, `ModelError` if the two answer in different
+    shapes, `NumericalError` if an output is not finite.
     """
     config = config or BehaviourConfig()
     targets = torch.cat(over_batches(before, rows, targets_of, batch_size))

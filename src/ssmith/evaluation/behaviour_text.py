@@ -81,21 +81,8 @@ def text_behaviour_of(
     """Run two language models on the same text and say what changed.
 
     Both see the true text before each position for agreement and KL; answers are written greedily
-    after the first tokens of some windows, spread over the text.
-
-    Args:
-        before: the first model.
-        after: the second model.
-        windows: a text.
-        config: what is looked at.
-        batch_size: windows per forward pass, ≥ 1.
-
-    Returns:
-        What changed.
-
-    Raises:
-        InputError: if slices are asked for.
-        DataError: if no window is as long as a prompt.
+    after the first tokens of some windows, spread over the text. Raises `InputError` if slices are
+    asked for, `DataError` if no window is as long as a prompt.
     """
     config = config or BehaviourConfig()
     if config.slices:

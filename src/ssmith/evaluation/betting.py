@@ -58,18 +58,11 @@ def added(start: Float64[Tensor, "*r"], more: Float64[Tensor, "t *r"]) -> Float6
 def observe(
     seen: Seen, values: Float64[Tensor, "t s"], alpha: float
 ) -> tuple[Seen, Float64[Tensor, "t s"]]:
-    """Return what is remembered after some more observations, and the bets made before each.
+    """Return what is remembered after some more observations, and the bets λ ≥ 0 before each.
 
-    λ_t = √(2 ln(2/α) / (σ̂²_{t−1} t ln(1 + t))) with μ̂_t = (½ + Σx) / (t + 1) and
-    σ̂²_t = (¼ + Σ(x_i − μ̂_i)²) / (t + 1), which only look back.
-
-    Args:
-        seen: of the observations before.
-        values: in [0, 1], in order of time.
-        alpha: 1 − confidence.
-
-    Returns:
-        The new memory, and λ ≥ 0 of each observation, not yet cut to what could be lost.
+    λ_t = √(2 ln(2/α) / (σ̂²_{t−1} t ln(1 + t))) with μ̂_t = (½ + Σx) / (t + 1) and σ̂²_t = (¼ +
+    Σ(x_i − μ̂_i)²) / (t + 1), which only look back. Values are in [0, 1], in order of time;
+    ``alpha`` is 1 − confidence; bets are not yet cut to what could be lost.
     """
     times = torch.arange(1, len(values) + 1, dtype=torch.float64)[:, None] + seen.count
     totals = added(seen.total, values)
@@ -96,13 +89,8 @@ def winnings(
 ) -> tuple[Float64[Tensor, "t m s"], Float64[Tensor, "t m s"]]:
     """Return by what factor, in logarithms, each observation multiplies the two capitals.
 
-    Args:
-        values: in [0, 1].
-        bets: λ of each.
-        means: m that are bet against, in [0, 1].
-
-    Returns:
-        Of the bettor that the mean is above m, ln(1 + λ⁺(x − m)), and that it is below.
+    Of the bettor that the mean is above m, ln(1 + λ⁺(x − m)), and that it is below; values and
+    means are in [0, 1].
     """
     points, gains = means[None, :, None], values[:, None] - means[None, :, None]
     above = torch.minimum(bets[:, None], SHARE / points)
@@ -111,16 +99,10 @@ def winnings(
 
 
 def bernstein(seen: Seen, alpha: float) -> tuple[Float64[Tensor, "s"], Float64[Tensor, "s"]]:
-    """Return the empirical Bernstein confidence sequence in closed form.
+    """Return the empirical Bernstein confidence sequence in closed form, within [0, 1].
 
-    Σλx / Σλ ± (ln(2/α) + Σv) / Σλ with v = (x_i − μ̂_{i−1})² (−ln(1 − λ) − λ).
-
-    Args:
-        seen: at least one observation.
-        alpha: 1 − confidence.
-
-    Returns:
-        Lower and upper ends within [0, 1].
+    Σλx / Σλ ± (ln(2/α) + Σv) / Σλ with v = (x_i − μ̂_{i−1})² (−ln(1 − λ) − λ), after at least one
+    observation; ``alpha`` is 1 − confidence.
     """
     middle = seen.betted / seen.bets
     half = (math.log(2 / alpha) + seen.penalty) / seen.bets

@@ -44,14 +44,9 @@ class Measure(AsDict):
 def of_classes(scores: Numbers, y: NDArray[np.int64], names: Sequence[str]) -> tuple[Measure, ...]:
     """Return balanced accuracy, F1, AUROC, AUPRC, and false alarms at a recall of 0.9.
 
-    Args:
-        scores: (rows, classes), larger where the class is likelier; logits or probabilities.
-        y: index of each row's class.
-        names: of the classes. Of two, the rarer one is what is looked for; of more, each is in
-            turn, and the mean over those that occur is told.
-
-    Returns:
-        Measures; none where there is a single class.
+    Scores (rows, classes) are logits or probabilities. Of two classes, the rarer one is what is
+    looked for; of more, each is in turn, and the mean over those that occur is told. None where
+    there is a single class.
     """
     present = [place for place in range(len(names)) if (y == place).any()]
     if len(present) < 2:
@@ -108,21 +103,13 @@ def of_numbers(
     naive: Sequence[tuple[str, Numbers]] = (),
     residuals: Numbers | None = None,
 ) -> tuple[Measure, ...]:
-    """Return MAE, RMSE, and where they are known MASE, pinball loss and CRPS.
+    """Return MAE, RMSE, and where they are known MASE, pinball loss and CRPS: means over targets.
 
-    Args:
-        given: predictions (rows, targets), in the targets' own units.
-        y: what was to be predicted.
-        naive: other predictions with their names, e.g. the last value; the best of them, and of
-            the mean of ``y`` itself, stands beside. MASE is the MAE as a share of the first one's.
-        residuals: y − prediction on other rows (rows, targets): the spread around each prediction,
-            from which the quantiles of the pinball loss and the distribution of CRPS are taken.
-
-    Returns:
-        Measures in the units of the targets, means over them.
-
-    Raises:
-        DataError: if shapes differ.
+    All is (rows, targets) in the targets' own units. The best of the ``naive`` predictions, and of
+    the mean of ``y`` itself, stands beside; MASE is the MAE as a share of the first one's.
+    ``residuals`` are y − prediction on other rows: the spread around each prediction, from which
+    the quantiles of the pinball loss and the distribution of CRPS are taken. Raises `DataError` if
+    shapes differ.
     """
     if given.shape != y.shape:
         raise DataError(f"predictions of shape {given.shape}", allowed=f"{y.shape}, as targets")
@@ -167,12 +154,8 @@ def pinball(quantiles: Numbers, y: Numbers, share: float) -> float:
 def crps(errors: Numbers, residuals: Numbers) -> float:
     """Return the mean CRPS of ``prediction + residual`` as a distribution: E|r − e| − E|r − r'|/2.
 
-    Args:
-        errors: target − prediction (rows, targets).
-        residuals: draws of the same on other rows.
-
-    Returns:
-        The mean over rows and targets; 0 for a distribution that is the target itself.
+    Errors are target − prediction (rows, targets), residuals draws of the same on other rows; 0 for
+    a distribution that is the target itself.
     """
     found = []
     for column in range(errors.shape[1]):

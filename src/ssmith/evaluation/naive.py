@@ -39,17 +39,7 @@ class Naive:
         return value <= self.value if metric.higher_is_better else value >= self.value
 
     def finding(self, metric: Metric, value: float, low: float | None, high: float | None) -> str:
-        """Return what to know of a model that is not proven better; empty if it is.
-
-        Args:
-            metric: what was measured.
-            value: of the model.
-            low: lower end of its interval, None if there is none.
-            high: upper end.
-
-        Returns:
-            A sentence without its end.
-        """
+        """Return what to know of a model that is not proven better by its interval, or nothing."""
         worst = low if metric.higher_is_better else high
         if not self.beats(metric, value if worst is None else worst):
             return ""
@@ -124,13 +114,9 @@ def _last_values(rows: Sequences) -> Float64[Tensor, "n o"] | None:
 
 
 def units_of(rows: Rows) -> Int64[Tensor, "n"] | None:
-    """Return for each row the number of its like: rows that are copies share one.
+    """Return for each row the number of its like, from 0 on: rows that are copies share one.
 
-    Args:
-        rows: sequences or windows of text.
-
-    Returns:
-        Numbers from 0 on; None of rows that yield batches, whose rows are not compared.
+    None of rows that yield batches, whose rows are not compared.
     """
     if isinstance(rows, Sequences):
         parts: list[Tensor] = [rows.x, rows.y, rows.lengths]

@@ -145,11 +145,8 @@ class Sequential:
     def observe(self, values: Float64[Tensor, "t s"] | Iterable[float]) -> None:
         """Take some more observations, in order, as if each had been looked at by itself.
 
-        Args:
-            values: numbers of the one stream; or a row for each time, a column for each stream.
-
-        Raises:
-            DataError: if one is not finite, or outside its bounds; none is taken then.
+        Numbers of the one stream; or a row for each time, a column for each stream. Raises
+        `DataError` if one is not finite, or outside its bounds; none is taken then.
         """
         config = self.config
         if not isinstance(values, Tensor):
@@ -275,14 +272,7 @@ class Sequential:
         return self.config.low + (self.config.high - self.config.low) * float(value)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all that is needed to go on later, as plain JSON.
-
-        Returns:
-            Numbers, lists and dicts.
-
-        Raises:
-            InputError: if there are several streams.
-        """
+        """Return all that is needed to go on later, of one stream, as plain JSON."""
         return {
             "version": VERSION,
             "config": asdict(self.config),
@@ -296,17 +286,7 @@ class Sequential:
 
     @staticmethod
     def from_dict(content: Mapping[str, Any]) -> Sequential:
-        """Go on where `as_dict` stopped.
-
-        Args:
-            content: what it returned.
-
-        Returns:
-            A test that does with further observations what the first would have done.
-
-        Raises:
-            ArtefactError: if it is something else.
-        """
+        """Go on where `as_dict` stopped; raises `ArtefactError` if it is something else."""
         held = typed(_State, content, where="the state of a test", next_step="begin anew")
         cells = 2 * held.config.cells + 1
         # Told from the file itself, before memory is taken for so many.

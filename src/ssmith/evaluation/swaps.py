@@ -40,17 +40,7 @@ class Swaps:
 
     @classmethod
     def draw(cls, before: Outcomes, after: Outcomes, *, seed: int, resamples: int) -> Swaps:
-        """Swap at random.
-
-        Args:
-            before: outcomes of the first model.
-            after: outcomes of the second model, on the same rows.
-            seed: of the swaps.
-            resamples: number of random swaps, ≥ 100.
-
-        Returns:
-            The swaps.
-        """
+        """Swap outcomes of two models on the same rows at random, ``resamples`` ≥ 100 times."""
         stream = generator(seed, "swap")
         ones = torch.ones_like(before.numerator)
         first, second = before.numerator, after.numerator
@@ -75,14 +65,7 @@ class Swaps:
         return self.after[0] / self.after[1] - self.before[0] / self.before[1]
 
     def p(self, shift: float = 0.0) -> float:
-        """Return the two-sided p-value of "the second ratio is larger by ``shift``".
-
-        Args:
-            shift: δ.
-
-        Returns:
-            In [1 / (swaps + 1), 1].
-        """
+        """Return the two-sided p-value of "the second ratio is larger by ``shift``", never 0."""
         change = self.changes[:, 0] - shift * self.changes[:, 1]
         weight = self.changes[:, 2]
         top = self.before[0] + self.after[0] - shift * self.after[1]
@@ -93,14 +76,7 @@ class Swaps:
         return (int((gaps.abs() >= seen - slack).sum()) + 1) / (len(gaps) + 1)
 
     def interval(self, level: float) -> tuple[float, float] | None:
-        """Return all shifts that are not rejected, or None where no shift ever is.
-
-        Args:
-            level: confidence, in (0, 1).
-
-        Returns:
-            Its ends.
-        """
+        """Return the ends of all shifts that are not rejected, or None where no shift ever is."""
         ends = [self._end(side, 1 - level) for side in (-1.0, 1.0)]
         if ends[0] is None or ends[1] is None:
             return None

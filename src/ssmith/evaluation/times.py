@@ -22,20 +22,11 @@ _SECONDS = 0.02
 
 
 def milliseconds_of(model: nn.Module, what: TimedQuantity) -> float:
-    """Time one sequence's next step, or its prompt.
+    """Time one sequence's next step, ``"step_time"``, or `PROMPT` steps at once, ``"prompt_time"``.
 
-    It runs as it is served: a language model on the engine, with the state that it carries. Values
-    are zeros, on which no time depends.
-
-    Args:
-        model: a sequence model, or a language model.
-        what: ``"step_time"``, or ``"prompt_time"`` of `PROMPT` steps at once.
-
-    Returns:
-        The median, in milliseconds.
-
-    Raises:
-        UnsupportedError: if it is another network.
+    The median in milliseconds. It runs as it is served: a language model on the engine, with the
+    state that it carries. Values are zeros, on which no time depends. Raises `UnsupportedError` if
+    it is another network.
     """
     runs = runs_of(model, _zeros_for(model))
     with torch.no_grad(), runs.around():

@@ -30,15 +30,9 @@ class _Attribute:
 def read_arff(path: Path) -> Recordings:
     """Read series: a column for each step, or one text of all channels; the label is last.
 
-    Args:
-        path: the file. A gap is a question mark.
-
-    Returns:
-        One recording a line; a last column of words or numbers that is called class, label or
-        target, or is of words, is the label.
-
-    Raises:
-        DataError: if it is no such file, with the line.
+    One recording a line; a gap is a question mark. A last column of words, or of numbers that is
+    called class, label or target, is the label. Raises `DataError` if it is no such file, with the
+    line.
     """
     lines = read_text(path).splitlines()
     start = next((i for i, line in enumerate(lines) if line.strip().lower() == "@data"), None)

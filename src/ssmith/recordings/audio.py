@@ -26,21 +26,12 @@ _MOST = 1 << 28
 def read_sound(
     path: Path, config: PrepareConfig, entries: Sequence[Item] | None = None
 ) -> tuple[Recordings, PrepareConfig]:
-    """Read a folder of sound files.
+    """Read sound: folders named after labels, files beside ``labels.csv``, or one file.
 
-    Args:
-        path: folders named after labels with files inside, or files with ``labels.csv`` beside
-            them; or one file.
-        config: ``features`` says whether a step is 10 ms of 40 band energies or one sample;
-            ``rate`` is what files of other rates are brought to, the lowest of them if None.
-        entries: some of its files; all if None.
-
-    Returns:
-        One recording a file, channels of a file mixed into one, and the settings as they are.
-
-    Raises:
-        DataError: if there is no file, or one cannot be read.
-        MissingExtraError: if the package soundfile is not installed.
+    One recording a file, channels of a file mixed into one, and the settings as they are:
+    ``features`` says whether a step is 10 ms of 40 band energies or one sample; ``rate`` is what
+    files of other rates are brought to, the lowest of them if None. Raises `DataError` if there is
+    no file, or one cannot be read, and `MissingExtraError` without the package soundfile.
     """
     entries = entries_of(path, SOUND) if entries is None else entries
     sounds = [_sound(entry.path) for entry in entries]
@@ -63,12 +54,7 @@ def read_sound(
 def bands(wave: NDArray[np.float64], rate: int) -> NDArray[np.float64]:
     """Return the logarithm of the energy in 40 bands of the mel scale, every 10 ms.
 
-    Args:
-        wave: samples.
-        rate: samples per second.
-
-    Returns:
-        One row a frame of 25 ms under a Hann window; a shorter wave is one frame.
+    One row a frame of 25 ms under a Hann window; a shorter wave is one frame.
     """
     size, hop = max(2, round(_FRAME * rate)), max(1, round(_HOP * rate))
     padded = np.pad(wave, (0, max(0, size - len(wave))))

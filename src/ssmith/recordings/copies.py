@@ -20,11 +20,7 @@ _AT_ONCE = 1024
 def near_copies(splits: dict[str, Sequences]) -> dict[str, int]:
     """Return how many rows of each split are nearly rows of the training split, copies among them.
 
-    Args:
-        splits: of scaled series; rows are compared by their means over 16 equal parts.
-
-    Returns:
-        Counts of the splits that have any; empty for tokens.
+    Rows of scaled series are compared by their means over 16 equal parts; tokens have none.
     """
     train = splits.get("train")
     if train is None or not len(train) or train.x.ndim != 3:

@@ -70,19 +70,10 @@ def chosen_window(recordings: Recordings, config: PrepareConfig) -> PrepareConfi
 
 
 def cut(recordings: Recordings, config: PrepareConfig, *, to_end: bool = False) -> Spans:
-    """Return the rows of recordings.
+    """Return the rows of recordings without gaps, in the order of recordings and time.
 
-    Args:
-        recordings: without gaps.
-        config: with the window as it was chosen.
-        to_end: whether the last steps of each are in a row as well, and rows may lack what they
-            predict: of new data.
-
-    Returns:
-        At least one row, in the order of recordings and time.
-
-    Raises:
-        DataError: if there is none.
+    ``to_end``: the last steps of each are in a row as well, and rows may lack what they predict, as
+    of new data. Raises `DataError` if there is no row.
     """
     ahead = reach_of(config)
     rows = [

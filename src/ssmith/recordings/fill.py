@@ -23,19 +23,10 @@ def filled(recordings: Recordings, config: PrepareConfig, tally: Tally | None = 
 
     Values of ``missing`` become gaps; with ``step`` there is one row every so many units of time,
     the mean of what falls into it and of labels the last; what is known ahead becomes channels of
-    its own (see `with_known`); a gap then takes the last value before
-    it, at the beginning the first one after it.
-
-    Args:
-        recordings: as they were read.
-        config: how.
-        tally: takes the count of gaps; in a finding of the recordings if None.
-
-    Returns:
-        The recordings; a finding says how many gaps there were, and where the first is.
-
-    Raises:
-        DataError: if gaps are to be refused and there is one, or a channel has nothing else.
+    its own (see `with_known`); a gap then takes the last value before it, at the beginning the
+    first one after it. A finding says how many gaps there were, and where the first is, unless
+    ``tally`` counts them. Raises `DataError` if gaps are to be refused and there is one, or a
+    channel has nothing else.
     """
     found = marked(recordings, config)
     if config.step is not None:

@@ -30,19 +30,12 @@ class Item:
 
 
 def entries_of(path: Path, suffixes: Sequence[str]) -> list[Item]:
-    """Return the files of a folder, in the order of their names.
+    """Return the files of a folder that have one of some suffixes, in the order of their names.
 
-    Args:
-        path: the folder, or one file.
-        suffixes: of the files that count.
-
-    Returns:
-        With a table of labels (``labels.csv`` with ``file``, ``label``, and if wanted ``group`` and
-        ``split``) those that it names. Else all; the label is the topmost folder a file lies in
-        that has no split's name, and the split the topmost one that has.
-
-    Raises:
-        DataError: if there is none, or a table names one that is not there.
+    With a table of labels (``labels.csv`` with ``file``, ``label``, and if wanted ``group`` and
+    ``split``) those that it names. Else all; the label is the topmost folder a file lies in that
+    has no split's name, and the split the topmost one that has. Raises `DataError` if there is
+    none, or a table names one that is not there.
     """
     if path.is_file():
         return [Item(path=path, name=path.name)]

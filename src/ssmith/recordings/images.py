@@ -27,22 +27,12 @@ def read_images(
     *,
     grey: bool | None = None,
 ) -> Recordings:
-    """Read a folder of images, all of one size.
+    """Read images of one size: folders named after labels, files beside ``labels.csv``, or one.
 
-    Args:
-        path: folders named after labels with files inside, or files with ``labels.csv`` beside
-            them; or one file.
-        config: ``pixels`` says what a step is, ``patch`` how large a patch.
-        entries: some of its files; all if None.
-        grey: whether they are read without colours (see `are_grey`).
-
-    Returns:
-        One recording an image, from top left to bottom right; values from 0 to 1. Grey if all
-        images are, else red, green and blue.
-
-    Raises:
-        DataError: if there is no file, one cannot be read, or they differ in size.
-        MissingExtraError: if the package pillow is not installed.
+    One recording an image, from top left to bottom right; ``pixels`` says what a step is, ``patch``
+    how large a patch. Values are from 0 to 1, grey if all images are (see `are_grey`), else red,
+    green and blue. Raises `DataError` if there is no file, one cannot be read, or they differ in
+    size, and `MissingExtraError` without the package pillow.
     """
     entries = entries_of(path, IMAGES) if entries is None else entries
     grey = are_grey(entries) if grey is None else grey
@@ -66,14 +56,9 @@ def are_grey(entries: Sequence[Item]) -> bool:
 
 
 def steps_of_image(image: NDArray[np.float64], config: PrepareConfig) -> NDArray[np.float64]:
-    """Return an image (height, width, colours) as steps.
+    """Return an image (height, width, colours) as steps: a row, a pixel or a patch each.
 
-    Args:
-        image: to be read.
-        config: a step is a row, a pixel, or a patch; what does not fill a patch is left out.
-
-    Returns:
-        One row a step.
+    What does not fill a patch is left out.
     """
     height, width, colours = image.shape
     if config.pixels == "row":

@@ -79,16 +79,7 @@ class LookAt(AsDict):
 def look_at(source: str | Path, config: PrepareConfig) -> tuple[LookAt, Recordings]:
     """Read a source and describe it; with a task, make its rows as a training would.
 
-    Args:
-        source: a table, a folder or another file.
-        config: what its columns are.
-
-    Returns:
-        The facts, and the recordings for pictures.
-
-    Raises:
-        InputError: if there is no such source.
-        DataError: if it is not what the settings say.
+    Raises `InputError` if there is no such source, `DataError` if it is not what the settings say.
     """
     found, config = read(Path(source), config)
     seen = marked(found, config)

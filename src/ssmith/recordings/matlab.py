@@ -21,18 +21,9 @@ def read_mat(path: Path) -> Recordings:
 
     ``x`` is (sequences, steps, channels), or (steps, channels) for one recording; ``y`` has a label
     for each sequence, or for each step of one recording. Names may be those that are customary;
-    where they are not, the array with the most numbers is taken, and of the others the one that
-    has as many entries as there are sequences or steps.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The recordings.
-
-    Raises:
-        DataError: if it cannot be read, or holds no such array.
-        MissingExtraError: if scipy is not installed.
+    where they are not, the array with the most numbers is taken, and of the others the one that has
+    as many entries as there are sequences or steps. Raises `DataError` if it cannot be read, or
+    holds no such array, and `MissingExtraError` without scipy.
     """
     arrays = _arrays(path)
     numbers = {name: item for name, item in arrays.items() if item.dtype.kind in "iuf"}

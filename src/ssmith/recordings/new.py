@@ -42,16 +42,8 @@ class NewRows:
 def new_rows(preparation: Preparation, source: str | Path | Recordings) -> NewRows:
     """Make rows of new data as those of the training were made; labels may be missing.
 
-    Args:
-        preparation: of the model.
-        source: of the kind it was trained on; or recordings.
-
-    Returns:
-        The rows, the last steps of each recording among them.
-
-    Raises:
-        InputError: if there is no such source.
-        DataError: if a channel is missing, or the source is malformed.
+    The last steps of each recording are among them. Raises `InputError` if there is no such source,
+    `DataError` if a channel is missing, or the source is malformed.
     """
     config = preparation.config
     found = source if isinstance(source, Recordings) else read_new(Path(source), config)

@@ -64,20 +64,10 @@ class RowParts:
 def parts_of_rows(
     preparation: Preparation, source: str | Path, *, rows: int, scratch: Path
 ) -> RowParts:
-    """Return the rows that `new_rows` makes, some at a time, without holding the source.
+    """Return the rows that `new_rows` makes, ``rows`` at a time, without holding the source.
 
-    Args:
-        preparation: of the model.
-        source: of the kind it was trained on.
-        rows: of each part but the last.
-        scratch: an empty directory, for a table whose recordings lie among each other.
-
-    Returns:
-        The same rows in the same order.
-
-    Raises:
-        InputError: if there is no such source.
-        DataError: if a channel is missing, or the source is malformed.
+    ``scratch`` is an empty directory, for a table whose recordings lie among each other. Raises as
+    `new_rows`.
     """
     path = Path(source)
     require_there(path)

@@ -24,17 +24,11 @@ _ARRAYS = (".npz", ".mat", ".json", ".jsonl")
 
 
 def plausibility(recordings: Recordings) -> tuple[Finding, ...]:
-    """Return what looks wrong in recordings as they were read.
+    """Return what looks wrong in recordings as they were read, findings of channels first.
 
     Values that stand for a gap, times and counters among the channels, channels that stand still,
     are cut off at an end, repeat another or give the label away; steps that are not even, jumps in
     time; axes that may be swapped; labels that are rare.
-
-    Args:
-        recordings: before gaps are filled.
-
-    Returns:
-        Findings, those of channels first.
     """
     values = np.concatenate(recordings.values)
     found = [item for channel in range(values.shape[1])

@@ -57,17 +57,9 @@ def prepare(
 ) -> Prepared:
     """Read a source, cut it into rows, split them, and scale them by the training rows.
 
-    Args:
-        source: a table, a folder or another file (see `ssmith.recordings.read`).
-        config: what its columns are, and how rows are made.
-        classes: in the order of a model's outputs; those that occur, sorted, if None.
-
-    Returns:
-        The rows and their preparation.
-
-    Raises:
-        InputError: if there is no such source, or no task was given where one must be.
-        DataError: if the source is not what the settings say.
+    ``classes`` are in the order of a model's outputs; those that occur, sorted, if None. Raises
+    `InputError` if there is no such source, or no task was given where one must be, and `DataError`
+    if the source is not what the settings say.
     """
     recordings, config = read(Path(source), config)
     return prepare_recordings(recordings, config, classes=classes)
@@ -95,17 +87,9 @@ def prepared_as(
 ) -> SequenceData:
     """Return a labelled source in splits, cut and scaled as the rows of a model were.
 
-    Args:
-        preparation: of the model.
-        source: of the kind it was trained on; the same source has the same splits.
-        renew: whether it may have other labels than the model, which are the classes then.
-
-    Returns:
-        The rows.
-
-    Raises:
-        InputError: if there is no such source.
-        DataError: if a channel or the label is missing, or the source is malformed.
+    The same source has the same splits; ``renew``: it may have other labels than the model, which
+    are the classes then. Raises `InputError` if there is no such source, `DataError` if a channel
+    or the label is missing, or the source is malformed.
     """
     config = preparation.config
     found = by_name(read_new(Path(source), config), preparation)

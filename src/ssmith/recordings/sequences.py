@@ -11,16 +11,9 @@ from ssmith.recordings.recording import Labels, Recordings
 
 
 def of_raw(raw: Raw) -> Recordings:
-    """Return the sequences of a file as recordings.
+    """Return the sequences of a file as recordings; raises `DataError` if it holds tokens.
 
-    Args:
-        raw: what the file's reader found; a target with several numbers is several targets.
-
-    Returns:
-        One recording a sequence.
-
-    Raises:
-        DataError: if it holds tokens, which are no measurements.
+    A target with several numbers is several targets.
     """
     if raw.vocabulary is not None:
         raise DataError(

@@ -41,18 +41,9 @@ def splits_of(
 ) -> list[str] | None:
     """Return the split of each row, `DROPPED` for none; None where they are to be drawn one by one.
 
-    Args:
-        recordings: that the rows are of.
-        rows: all of them.
-        config: with the rule in ``by``.
-        strata: class of each row, or what else is to be in every split.
-
-    Returns:
-        A name for each row.
-
-    Raises:
-        InputError: if the source has nothing to go by.
-        DataError: if there are too few groups, or a split has no row.
+    ``strata`` are the class of each row, or what else is to be in every split. Raises `InputError`
+    if the source has nothing to go by, `DataError` if there are too few groups, or a split has no
+    row.
     """
     if config.by == "draw":
         if config.window is not None and recordings.labels is not None:

@@ -44,19 +44,11 @@ def mapped(config: PrepareConfig, names: list[str]) -> PrepareConfig:
 def of_table(
     columns: Columns, config: PrepareConfig, *, labelled: bool | None = None
 ) -> Recordings:
-    """Return the recordings in a table.
+    """Return the recordings in a table, whose columns have the roles of a config (see `mapped`).
 
-    Args:
-        columns: of it.
-        config: the role of each (see `mapped`).
-        labelled: whether labels must be there; None: they are read where they are.
-
-    Returns:
-        One recording for each value of the sequence's column, or one in all, in order of first
-        appearance; steps in order of time.
-
-    Raises:
-        DataError: if a column is missing, or a cell is not what its role needs.
+    One for each value of the sequence's column, or one in all, in order of first appearance; steps
+    in order of time. ``labelled``: labels must be there; None: they are read where they are. Raises
+    `DataError` if a column is missing, or a cell is not what its role needs.
     """
     for role in ("sequence", "time", "group", "split"):
         name = getattr(config, role)

@@ -56,23 +56,13 @@ def read_columns(path: Path) -> Columns:
 
 
 def table_parts(path: Path, rows: int | None = None) -> Iterator[Columns]:
-    """Read a table a part at a time.
+    """Yield the columns of a table a part of at most ``rows`` at a time, at least one part.
 
     Separators are commas, semicolons, tabs and bars, the one that stands most often in the first
     line; but with commas, numbers may have decimal commas. Text is UTF-8, UTF-16 with its mark, or
     else CP1252, which is said in the details. A second row without numbers, over columns of
-    numbers, holds units.
-
-    Args:
-        path: the file, or the directory of a data set.
-        rows: most rows of a part; `ROWS` if None.
-
-    Yields:
-        Its columns, some rows after the other, at least one part.
-
-    Raises:
-        InputError: if there is no such file.
-        DataError: if it is no table.
+    numbers, holds units. Raises `InputError` if there is no such file, `DataError` if it is no
+    table.
     """
     require_there(path)
     parts: Iterator[Columns]
