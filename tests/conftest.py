@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import settings
 
 from helpers import typecheck  # before ssmith is imported: see there
@@ -21,9 +20,15 @@ settings.register_profile("house", deadline=None, max_examples=30, derandomize=T
 settings.load_profile("house")
 
 
+LONG = (
+    "docs/test_pages", "test_readme", "cli/test_kills", "jobs/test_groups", "spine/test_trained",
+    "fuzz/test_fuzz", "recipes/test_networks", "families/test_hf_living_with", "watch/test_drift",
+)  # fmt: skip
+
+
 def pytest_collection_modifyitems(items):
-    """Begin with whole pages of documentation: what takes minutes must not come last."""
-    items.sort(key=lambda item: "page" not in item.name and "readme" not in item.name)
+    """Begin with files in which one test takes long: it must not be the last one to begin."""
+    items.sort(key=lambda item: not any(f"{name}.py" in item.nodeid for name in LONG))
 
 
 def pytest_collection_finish():
@@ -43,6 +48,8 @@ def pytest_runtest_setup():
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Spare the machine: tiny tensors gain nothing from threads."""
+    import torch  # noqa: PLC0415 - not in the process that only hands out tests
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -52,6 +59,8 @@ def one_thread():
 @pytest.fixture(scope="session", autouse=True)
 def poisoned_memory():
     """Fill uninitialised memory with NaN, so that reading it cannot go unnoticed."""
+    import torch  # noqa: PLC0415
+
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = True
     yield

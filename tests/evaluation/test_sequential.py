@@ -7,7 +7,7 @@ import torch
 from ssmith.core.errors import ArtefactError, DataError, InputError
 from ssmith.evaluation.sequential import Sequential, SequentialConfig
 
-STREAMS, ROWS = 2_000, 5_000
+STREAMS, ROWS = 1_000, 5_000
 
 
 def losses(loss, disagreeing, shape, seed=0):

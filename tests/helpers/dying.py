@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ssmith.cli.main import main
+import rich.table  # noqa: F401 - loaded once, before the forks
+
+from ssmith.cli.main import main, parser
 from ssmith.release import change
 
 CHANGES = {
@@ -35,6 +37,8 @@ def start(
 
     Of several processes, as a launcher starts them, it is the first one: the others die with it.
     """
+    # Read from the source of all commands once, which every fork would do anew.
+    parser()
     child = os.fork()
     if child == 0:
         os.chdir(place)

@@ -12,9 +12,10 @@ import signal
 import sys
 from pathlib import Path
 
+import matplotlib.figure  # noqa: F401 - loaded once, before the forks
 import torch
 from safetensors.torch import load_file
-from transformers.models.mamba import modeling_mamba  # noqa: F401 - loaded once, before the forks
+from transformers.models.mamba import modeling_mamba  # noqa: F401 - the same
 
 import ssmith
 from helpers.dying import ended, start

@@ -12,7 +12,7 @@ from ssmith.core.budget import Budget
 from ssmith.evaluation.perplexity import window_losses
 
 pytest.importorskip("transformers")
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1)
 HALF = {
     "ours": {}, "SparseSSM v2": {"method": "sparsessm"}, "SparseSSM v1": {"method": "sparsessm-v1"},
     "fastest decay": {"method": "fastest-decay"}, "magnitude": {"method": "magnitude"},

@@ -40,11 +40,13 @@ def test_a_year_of_hourly_looks_alarms_at_most_once_in_twenty_years():
         # The shares of the truth between points of the grid, of a uniform reading.
         parts = np.diff(np.concatenate([[0.0], sketch.grid, [1.0]]))
         counts = random.multinomial(rows, parts, size=alarms.looks_per_year)[:, :-1]
-        # In float32: the rows of a year stay below 2**24.
-        sums = np.zeros((len(counts) + 1, len(sketch.grid)), dtype=np.float32)
-        sums[1:] = counts.cumsum(1).cumsum(0)
-        apart = (sums[looks] - sums[looks - sizes]) / (rows * sizes[:, None])
-        apart = np.abs(apart - sketch.shares).max(1)
+        sums = np.zeros((len(sketch.grid), len(counts) + 1))
+        sums[:, 1:] = counts.cumsum(1).cumsum(0).T
+        apart = np.zeros(len(looks))
+        # One point of the grid at a time, whose numbers all stay in the processor's cache.
+        for below, share in zip(sums, sketch.shares, strict=True):
+            seen = (below[looks] - below[looks - sizes]) / (rows * sizes)
+            np.maximum(apart, np.abs(seen - share), out=apart)
         # By the bound of Dvoretzky, Kiefer and Wolfowitz: what is left is not worth its time.
         near = np.exp(-2 * weight * apart**2) <= 1000 * alarms.per_look
         chance = stats.kstwo.sf(apart[near], np.maximum(weight[near].round(), 1))
