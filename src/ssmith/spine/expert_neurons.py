@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float64
-from torch import Tensor, nn
+from torch import Tensor
 
-from ssmith.calibrate import PassConfig, Stage
+from ssmith.calibrate import Stage
 from ssmith.core.budget import Budget
 from ssmith.core.errors import InputError
 from ssmith.core.pattern import keep_largest
-from ssmith.core.plan import Plan
-from ssmith.core.progress import Progress
-from ssmith.core.rows import Rows
 from ssmith.core.selective import BlockRecord, Statistics, Totals
 from ssmith.criteria.outputs import OutputCriterion, OutputUnits, lost, made_up
 from ssmith.families import Site
 from ssmith.spine.compensate import stability_of
 from ssmith.spine.layered import LayerCut, read_cut
 from ssmith.spine.outputs import USUAL
-from ssmith.spine.passes import plan_sites
 
 
 def choose_neuron_cut(budget: Budget) -> LayerCut[OutputCriterion]:
@@ -39,24 +35,10 @@ def choose_neuron_cut(budget: Budget) -> LayerCut[OutputCriterion]:
     return cut
 
 
-def plan_expert_neurons(
-    model: nn.Module,
-    there: Mapping[str, Site],
-    budget: Budget,
-    rows: Rows,
-    *,
-    config: PassConfig,
-    progress: Progress,
-) -> Plan:
-    """Decide which neurons go from the experts of some layers."""
-    cut = choose_neuron_cut(budget)
-    return plan_sites(
-        model, there, cut, lambda view, removed: _stages(cut, there[view.name], removed),
-        rows=rows, config=config, progress=progress, what=f"pruning {budget.unit}",
-    )  # fmt: skip
-
-
-def _stages(cut: LayerCut[OutputCriterion], site: Site, removed: int) -> Sequence[Stage]:
+def neuron_stages(
+    cut: LayerCut[OutputCriterion], site: Site, view: object, removed: int
+) -> Sequence[Stage]:
+    """Return what is done to one layer: as many neurons go from each of its experts."""
     unit = cut.budget.unit
     table = site.coupling(unit)
     experts, each = table.grid

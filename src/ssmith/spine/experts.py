@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from jaxtyping import Bool, Float64
-from torch import Tensor, nn
+from torch import Tensor
 
-from ssmith.calibrate import PassConfig, Stage
+from ssmith.calibrate import Stage
 from ssmith.core.budget import Budget
 from ssmith.core.pattern import keep_largest
-from ssmith.core.plan import Plan
-from ssmith.core.progress import Progress
-from ssmith.core.rows import Rows
 from ssmith.core.selective import BlockRecord, Statistics, Totals
 from ssmith.criteria.experts import ExpertCriterion
 from ssmith.families import Site
 from ssmith.spine.compensate import stability_of
 from ssmith.spine.layered import LayerCut, read_cut
-from ssmith.spine.passes import plan_sites
 
 USUAL = "reap"
 
@@ -30,24 +26,10 @@ def choose_expert_cut(budget: Budget) -> LayerCut[ExpertCriterion]:
     return read_cut(budget, "expert", usual=USUAL, of="experts", fits="")
 
 
-def plan_experts(
-    model: nn.Module,
-    there: Mapping[str, Site],
-    budget: Budget,
-    rows: Rows,
-    *,
-    config: PassConfig,
-    progress: Progress,
-) -> Plan:
-    """Decide which experts of some layers go; the router chooses among those that stay."""
-    cut = choose_expert_cut(budget)
-    return plan_sites(
-        model, there, cut, lambda view, removed: _stages(cut, there[view.name], removed),
-        rows=rows, config=config, progress=progress, what=f"pruning {budget.unit}",
-    )  # fmt: skip
-
-
-def _stages(cut: LayerCut[ExpertCriterion], site: Site, removed: int) -> Sequence[Stage]:
+def expert_stages(
+    cut: LayerCut[ExpertCriterion], site: Site, view: object, removed: int
+) -> Sequence[Stage]:
+    """Return what is done to one layer; the router chooses among the experts that stay."""
     unit, criterion = cut.budget.unit, cut.criterion
     table = site.coupling(unit)
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from jaxtyping import Bool, Float64
-from torch import Tensor, nn
+from torch import Tensor
 
-from ssmith.calibrate import PassConfig, Stage
+from ssmith.calibrate import Stage
 from ssmith.calibrate.grouped import sample_states
 from ssmith.calibrate.shards import added
 from ssmith.core.budget import Budget
 from ssmith.core.errors import InputError
 from ssmith.core.layers import STATE
 from ssmith.core.pattern import keep_largest
-from ssmith.core.plan import Plan
-from ssmith.core.progress import Progress
-from ssmith.core.rows import Rows
 from ssmith.core.selective import BlockRecord, Statistics, Totals
 from ssmith.criteria.grouped import BalancedGroups, GroupCriterion, StateScores
 from ssmith.families import Site
@@ -25,7 +22,6 @@ from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
 from ssmith.spine.compensate import stability_of
 from ssmith.spine.layered import LayerCut, read_cut
 from ssmith.spine.output_maps import output_stage, stream_stage
-from ssmith.spine.passes import plan_sites
 from ssmith.spine.reading import reading_stage
 from ssmith.surgery.projection import cut_states_, project_
 
@@ -46,24 +42,9 @@ def choose_cut(budget: Budget) -> LayerCut[GroupCriterion]:
     return cut
 
 
-def plan_grouped(
-    model: nn.Module,
-    there: Mapping[str, Site],
-    budget: Budget,
-    rows: Rows,
-    *,
-    config: PassConfig,
-    progress: Progress,
-) -> Plan:
-    """Decide which states of some layers go, or what they are mixed into."""
-    cut = choose_cut(budget)
-    return plan_sites(
-        model, there, cut, lambda layer, removed: stages_of(cut, layer, removed),
-        rows=rows, config=config, progress=progress, what="pruning blocks",
-    )  # fmt: skip
-
-
-def stages_of(cut: LayerCut[GroupCriterion], layer: GroupedLayer, removed: int) -> Sequence[Stage]:
+def group_stages(
+    cut: LayerCut[GroupCriterion], site: Site, layer: GroupedLayer, removed: int
+) -> Sequence[Stage]:
     """Return what is done to one layer: its states, then its output map."""
     kept: list[Bool[Tensor, "g n"]] = []
 

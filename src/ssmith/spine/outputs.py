@@ -41,14 +41,14 @@ def choose_output_cut(budget: Budget) -> LayerCut[OutputCriterion]:
 def plan_outputs(
     model: nn.Module,
     there: Mapping[str, Site],
-    budget: Budget,
+    cut: LayerCut[OutputCriterion],
     rows: Rows,
     *,
     config: PassConfig,
     progress: Progress,
 ) -> Plan:
     """Decide which heads, channels of heads, neurons or attention groups of some layers go."""
-    cut = choose_output_cut(budget)
+    budget = cut.budget
     tables = {name: site.coupling(budget.unit) for name, site in there.items()}
     counts = removed_counts(tables, budget)
     places = {name: _place(site, tables[name]) for name, site in there.items()}

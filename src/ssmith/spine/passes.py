@@ -70,7 +70,7 @@ class LayerPass:
         )  # fmt: skip
 
 
-SiteStages = Callable[[Any, int], Sequence[Stage]]
+SiteStages = Callable[[LayerCut[Any], Site, Any, int], Sequence[Stage]]
 """What is done to a view of a site from which so many units go."""
 
 
@@ -78,18 +78,18 @@ def plan_sites(
     model: nn.Module,
     there: Mapping[str, Site],
     cut: LayerCut[Any],
-    stages: SiteStages,
-    *,
     rows: Rows,
+    *,
+    stages: SiteStages,
     config: PassConfig,
     progress: Progress,
-    what: str,
 ) -> Plan:
     """Cut sites themselves: as many units go from each as the budget says."""
-    tables = {name: site.coupling(cut.budget.unit) for name, site in there.items()}
-    counts = removed_counts(tables, cut.budget)
+    budget = cut.budget
+    tables = {name: site.coupling(budget.unit) for name, site in there.items()}
+    counts = removed_counts(tables, budget)
     work = LayerPass(
         model=model, rows=rows, modules={name: site.module for name, site in there.items()},
-        config=config, progress=progress, what=what,
+        config=config, progress=progress, what=f"pruning {budget.unit}",
     )  # fmt: skip
-    return work.plan(cut, lambda view: stages(view, counts[view.name]))
+    return work.plan(cut, lambda view: stages(cut, there[view.name], view, counts[view.name]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -27,13 +28,14 @@ from ssmith.spine.across import Across, no_such_unit, sites_with
 from ssmith.spine.blockwise import check_by_block
 from ssmith.spine.choice import SELECTIVE, choose
 from ssmith.spine.depth import BLOCK, plan_blocks
-from ssmith.spine.expert_neurons import choose_neuron_cut, plan_expert_neurons
-from ssmith.spine.experts import choose_expert_cut, plan_experts
-from ssmith.spine.grouped import OF_GROUPS, choose_cut, plan_grouped
+from ssmith.spine.expert_neurons import choose_neuron_cut, neuron_stages
+from ssmith.spine.experts import choose_expert_cut, expert_stages
+from ssmith.spine.grouped import OF_GROUPS, choose_cut, group_stages
 from ssmith.spine.layered import LayerCut
 from ssmith.spine.losses import held_out, loss_on
 from ssmith.spine.lti import StatePlanner, method_of
 from ssmith.spine.outputs import choose_output_cut, plan_outputs
+from ssmith.spine.passes import plan_sites
 from ssmith.spine.reach import share_that_reaches
 from ssmith.spine.selective import can_refit, plan_selective
 from ssmith.spine.tables import METHODS, plan_by_table
@@ -44,8 +46,10 @@ LTI, MIXER, GROUPED = "lti", "selective", "grouped"
 OUTPUT, EXPERT, INNER, TABLE = "output", "expert", "expert_neuron", "table"
 """Which planner knows a unit of a layer; blocks have one of their own."""
 _MEASURED: dict[str, tuple[Callable[[Budget], LayerCut[Any]], Callable[..., Plan]]] = {
-    GROUPED: (choose_cut, plan_grouped), OUTPUT: (choose_output_cut, plan_outputs),
-    EXPERT: (choose_expert_cut, plan_experts), INNER: (choose_neuron_cut, plan_expert_neurons),
+    GROUPED: (choose_cut, partial(plan_sites, stages=group_stages)),
+    OUTPUT: (choose_output_cut, plan_outputs),
+    EXPERT: (choose_expert_cut, partial(plan_sites, stages=expert_stages)),
+    INNER: (choose_neuron_cut, partial(plan_sites, stages=neuron_stages)),
 }  # fmt: skip
 """What a budget is read as, and who meets it, where tables alone are a baseline."""
 
@@ -264,14 +268,14 @@ def _decide(
         return plan_by_table(model, sites_with(model, budget), budget, model_digest(model))
     if kind in _MEASURED:
         choice, measured = _MEASURED[kind]
-        choice(budget)
+        cut = choice(budget)
         if rows is None:
             raise InputError(
                 f"{budget.unit} is cut by {budget.method} on data, and there is none",
                 allowed=f"data, or the methods {' and '.join(METHODS)}",
             )
         there = sites_with(model, budget)
-        return measured(model, there, budget, rows, config=config, progress=progress)
+        return measured(model, there, cut, rows, config=config, progress=progress)
     if kind == MIXER:
         if rows is None:
             raise InputError(
