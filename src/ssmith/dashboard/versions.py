@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from ssmith.core.sections import ModelSection
 from ssmith.dashboard.language import mark
@@ -209,9 +206,3 @@ def _files(directory: Path | None) -> list[tuple[str, int]]:
         return []
     files = sorted(item for item in directory.rglob("*") if item.is_file())
     return [(item.relative_to(directory).as_posix(), item.stat().st_size) for item in files]
-
-
-def details_json(details: Mapping[str, Any]) -> str:
-    """Return the small facts of an entry, for reading."""
-    shown = json.dumps(dict(details), indent=2, sort_keys=True, default=str, ensure_ascii=False)
-    return printable(shown)

@@ -17,7 +17,6 @@ from ssmith.families.hf.create import MambaSize, new_mamba
 from ssmith.families.sequence import SequenceConfig, SequenceModel
 
 POOLINGS = ("mean", "last")
-HEAD_PARTS = ("score", "encoder")
 
 
 @dataclass(frozen=True, kw_only=True)
