@@ -32,14 +32,7 @@ _FILLS = {"live": ACCENT, "before": MUTED, "refused": PAPER, "waiting": PAPER}
 
 @dataclass(frozen=True, kw_only=True)
 class Dot:
-    """One version in a panel.
-
-    Args:
-        place: number of the version.
-        value: what was measured.
-        interval: of it, or None.
-        state: of the version.
-    """
+    """One version in a panel: its number, what was measured, with its interval, and its state."""
 
     place: int
     value: float
@@ -49,14 +42,7 @@ class Dot:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One point of a series.
-
-    Args:
-        time: when.
-        value: what was found.
-        interval: of it, or None.
-        alarm: whether it raised an alarm.
-    """
+    """One point of a series: when, what was found, with its interval, and whether it alarmed."""
 
     time: datetime
     value: float

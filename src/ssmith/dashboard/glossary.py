@@ -9,12 +9,7 @@ from ssmith.dashboard.language import mark
 
 @dataclass(frozen=True)
 class Term:
-    """One term.
-
-    Args:
-        name: as it stands in headings.
-        meaning: one or two sentences.
-    """
+    """One term: as it stands in headings, and its meaning in one or two sentences."""
 
     name: str
     meaning: str

@@ -11,12 +11,7 @@ from ssmith.release.log import LIVE, Entry
 
 @dataclass(frozen=True)
 class Health:
-    """The state of a line in a word.
-
-    Args:
-        tone: style: ``passed``, ``failed`` or ``open``.
-        word: what stands in the badge.
-    """
+    """The state of a line in a word, and its tone: ``passed``, ``failed`` or ``open``."""
 
     tone: str
     word: str

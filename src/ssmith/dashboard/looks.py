@@ -15,12 +15,7 @@ LOOKS = ("watch", "alarm")
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """One look.
-
-    Args:
-        entry: that it left.
-        receipt: what was found; None if that cannot be read.
-    """
+    """One look, by the entry that it left; no receipt where that cannot be read."""
 
     entry: Entry
     receipt: LookReceipt | None = None

@@ -13,21 +13,11 @@ from ssmith.report.look import printable
 
 @dataclass(frozen=True, kw_only=True)
 class Measures:
-    """What is known of one version.
+    """What is known of one version, on the test split.
 
-    Args:
-        metric: name of the quality.
-        higher_is_better: which way it improves.
-        quality: its value on the test split.
-        interval: of that value.
-        difference: to the version it was made from, on the same rows.
-        difference_interval: of that difference.
-        size: bytes on disk.
-        latency: seconds per batch.
-        cost: per month, an estimate.
-        saved: per month against the version it was made from, an estimate.
-        currency: of cost and saving.
-        removed: unit → count before and after the cut that made it.
+    Differences and savings are to the version it was made from, on the same rows; sizes are bytes
+    on disk, latencies seconds per batch, costs estimates per month. ``removed`` are counts of each
+    unit before and after the cut that made it.
     """
 
     metric: str = ""

@@ -19,14 +19,9 @@ _EVENTS = {"refuse": "refuse", "alarm": "alarm", "rollback": "rollback", "overri
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One small multiple.
+    """One small multiple, its title and value in words, by the key of the glossary.
 
-    Args:
-        term: key of the glossary.
-        title: what is drawn, in words.
-        value: of the live version.
-        note: the value of the first version, or that there is no other.
-        plot: the drawing; None if fewer than two versions have a value.
+    The note says the value of the first version; fewer than two values make no plot.
     """
 
     term: str

@@ -23,12 +23,7 @@ _PLAIN = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """One page of the site.
-
-    Args:
-        path: below the site.
-        html: its content.
-    """
+    """One page, by its path below the site."""
 
     path: str
     html: str

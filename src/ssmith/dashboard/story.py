@@ -16,12 +16,7 @@ from ssmith.release.verify import Checked
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """A time during which one version was live.
-
-    Args:
-        start: when it went live.
-        end: when another took its place; None while it is live.
-    """
+    """A time during which one version was live; without an end while it is."""
 
     start: datetime
     end: datetime | None
@@ -29,20 +24,11 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class VersionStory:
-    """One version of a line.
+    """One version of a line, by its number in order of arrival, from 1, and its digest.
 
-    Args:
-        place: number in the line, from 1, in order of arrival.
-        digest: of the version.
-        directory: where its files lie.
-        added: the entry that added it.
-        receipt: what was measured of it; None if it came without a receipt.
-        model: digest of its tensors, by which receipts name it.
-        parent: digest of the tensors of the model it was made from; None if it names none.
-        measures: quality, size, latency and cost, as far as they are known.
-        spans: when it was live.
-        state: ``live``, ``before`` (was live), ``refused`` or ``waiting``.
-        entries: every entry about it, oldest first.
+    ``model`` is the digest of its tensors, by which receipts name it, ``parent`` that of what it
+    was made from. Its state is ``live``, ``before`` (was live), ``refused`` or ``waiting``; entries
+    about it are the oldest first.
     """
 
     place: int
@@ -65,15 +51,9 @@ class VersionStory:
 
 @dataclass(frozen=True, kw_only=True)
 class Story:
-    """One line.
+    """One line, ``where`` a command would name it: its log, oldest first, and what a check found.
 
-    Args:
-        name: of the line.
-        where: the directory, as a command would name it.
-        entries: the log, oldest first.
-        versions: in order of arrival.
-        checked: what a check of the log and of every file found.
-        looks: what the looks of watches found, by digest.
+    Versions are in order of arrival, what looks of watches found is by digest.
     """
 
     name: str
@@ -114,16 +94,7 @@ class Story:
 
 @dataclass(frozen=True, kw_only=True)
 class Added:
-    """A version as the line holds it.
-
-    Args:
-        digest: of the version.
-        directory: where its files lie.
-        added: the entry that added it.
-        receipt: what was measured of it; None if there is none that can be read.
-        model: digest of its tensors, by which receipts name it.
-        parent: digest of the tensors of the model it was made from.
-    """
+    """A version as the line holds it, with digests of its tensors and of what it was made from."""
 
     digest: str
     directory: Path | None

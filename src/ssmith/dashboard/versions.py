@@ -28,14 +28,7 @@ LABELS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Number:
-    """One of the numbers on top.
-
-    Args:
-        term: key of the glossary.
-        title: what it is.
-        value: in words, empty if it was not measured.
-        note: what it is beside.
-    """
+    """One of the numbers on top, by the key of the glossary; no value if it was not measured."""
 
     term: str
     title: str
@@ -45,12 +38,7 @@ class Number:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """A model card, as far as it is text and a table.
-
-    Args:
-        paragraphs: of text.
-        facts: rows of its table of two columns.
-    """
+    """A model card, as far as it is text and a table of two columns."""
 
     paragraphs: list[str]
     facts: list[tuple[str, str]]
@@ -58,20 +46,10 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """What the page of a version shows.
+    """What the page of a version shows, mostly of its receipt.
 
-    Args:
-        numbers: removed, quality, size, latency.
-        accepted: the verdict of its receipt, None if there is none.
-        headline: of the verdict, as the receipt says it.
-        reasons: name, whether it passed and what was found, of each gate.
-        layers: with counts before and after.
-        provenance: groups of facts about model, data, method and run.
-        findings: what the receipt excepted.
-        parents: versions and models it was made from, the nearest first: name, digest, page.
-        card: its card, if it has one.
-        files: what lies in it, with bytes.
-        raw: the receipt as JSON.
+    Reasons are name, whether it passed and what was found, of each gate; parents name, digest and
+    page of what it was made from, the nearest first; files are with bytes.
     """
 
     numbers: list[Number]

@@ -29,14 +29,10 @@ KINDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Watches:
-    """What the page of watches shows.
+    """What the page of watches shows: its first sentence, and all looks, the newest first.
 
-    Args:
-        lead: its first sentence.
-        alarm: the look whose alarm is open; None if none is.
-        looks: all looks, the newest first.
-        newest: of the live version, or of the one that was watched last.
-        panels: what was found over time.
+    ``alarm`` is the look whose alarm is open, ``newest`` of the live version, or of the one that
+    was watched last.
     """
 
     lead: Any

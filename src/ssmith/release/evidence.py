@@ -13,13 +13,7 @@ from ssmith.release.log import Entry
 
 @dataclass(frozen=True, kw_only=True)
 class Paper:
-    """A receipt as it lies on disk.
-
-    Args:
-        path: where it came from.
-        raw: its bytes, which are kept as they are.
-        receipt: what they say.
-    """
+    """A receipt as it lies on disk, with its bytes, which are kept as they are."""
 
     path: Path
     raw: bytes

@@ -25,12 +25,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 @dataclass(frozen=True)
 class Key:
-    """A private key that was read.
-
-    Args:
-        id: its public half, as text.
-        private: of the package that signs.
-    """
+    """A private key that was read; its id is its public half, as text."""
 
     id: str
     private: Any

@@ -10,12 +10,9 @@ from ssmith.release.version import Version, short
 
 @dataclass(frozen=True, kw_only=True)
 class Lineage:
-    """The way from a version to where it came from.
+    """The way from a version to where it came from, itself first.
 
-    Args:
-        versions: the version itself, what it was made from, and so on.
-        end: why it goes no further, in words.
-        whole: whether that is its true beginning.
+    ``end`` says why it goes no further, ``whole`` whether that is its true beginning.
     """
 
     versions: tuple[Version, ...]

@@ -38,11 +38,7 @@ class Slices:
 
 @dataclass(frozen=True, kw_only=True)
 class Canary:
-    """How many interleaved requests must each equal its run alone.
-
-    Args:
-        requests: ≥ 1.
-    """
+    """How many interleaved requests, ≥ 1, must each equal its run alone."""
 
     requests: int
 
@@ -69,12 +65,7 @@ class Shadow:
 
 @dataclass(frozen=True, kw_only=True)
 class Signers:
-    """Who must agree.
-
-    Args:
-        at_least: how many different keys, ≥ 0.
-        keys: ids of those that count; any key if empty.
-    """
+    """How many different keys, ≥ 0, must agree, of these ids; of any if there are none."""
 
     at_least: int = 0
     keys: tuple[str, ...] = ()
@@ -140,11 +131,7 @@ class Promote:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """The rules of a line.
-
-    Args:
-        promote: before a version may go live.
-    """
+    """The rules of a line: what must hold before a version may go live."""
 
     promote: Promote = field(default_factory=Promote)
 

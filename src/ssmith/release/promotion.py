@@ -19,13 +19,7 @@ from ssmith.release.writing import LIVE_LINK, Writing
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a promotion.
-
-    Args:
-        promoted: whether the version is live now.
-        rules: what every rule said.
-        entry: of the promotion, the override or the refusal; None if it was live already.
-    """
+    """What became of a promotion: every rule, and the entry; None if it was live already."""
 
     promoted: bool
     rules: tuple[Rule, ...] = ()

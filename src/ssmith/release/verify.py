@@ -30,12 +30,7 @@ _TRIES, _PAUSE = 5, 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """What is wrong, and where.
-
-    Args:
-        where: an entry, or a path below the line.
-        text: what is wrong there.
-    """
+    """What is wrong, and where: an entry, or a path below the line."""
 
     where: str
     text: str

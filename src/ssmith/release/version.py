@@ -21,13 +21,10 @@ _LEAST = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Version:
-    """One version.
+    """One version, by the digest over its files and, of an adapter, its base: ``sha256:…``.
 
-    Args:
-        digest: over its files and, of an adapter, its base: ``sha256:…``.
-        root: directory of the line.
-        added: the entry that brought it into the line.
-        evidence: that entry, and later ones that bring receipts or profiles, the oldest first.
+    ``evidence`` is the entry that added it, and later ones that bring receipts or profiles, the
+    oldest first.
     """
 
     digest: str

@@ -22,17 +22,10 @@ from ssmith.report.numbers import (
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """One cost.
+    """One cost: raw values in a unit, the same in words, and the change, or why there is none.
 
-    Args:
-        label: what it is.
-        unit: unit of the raw values.
-        pair: raw values, or None if it was not measured.
-        before: value before, in words.
-        after: value after, in words.
-        change: the change in words, or why there is none.
-        ratio: after over before as far as it counts (of times: see `Times`); None if it was not
-            measured, or was nothing before.
+    The ratio is after over before as far as it counts (of times: see `Times`); None if it was not
+    measured, or was nothing before.
     """
 
     label: str

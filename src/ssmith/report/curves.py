@@ -11,15 +11,7 @@ from ssmith.report.look import printable
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """One measured point.
-
-    Args:
-        asked: share asked to be removed.
-        removed: share really removed.
-        value: quality there.
-        low: lower end of its interval, or None.
-        high: upper end of its interval, or None.
-    """
+    """One measured point: shares asked for and really removed, quality, and its interval if any."""
 
     asked: float
     removed: float
@@ -30,14 +22,7 @@ class Drawn:
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
-    """A curve with what can be drawn of it.
-
-    Args:
-        curve: what was measured.
-        dense: quality of the unpruned model.
-        point: the chosen point, or None.
-        methods: per method, its measured points by rising share removed.
-    """
+    """A curve with what can be drawn of it: by method, measured points by rising share removed."""
 
     curve: Curve
     dense: Drawn | None

@@ -17,13 +17,7 @@ from ssmith.report.numbers import NOT_MEASURED, count, significant
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """One labelled value.
-
-    Args:
-        label: what it is.
-        value: the value in words.
-        code: whether it is a digest, a command or the like.
-    """
+    """One labelled value in words; ``code`` if it is a digest, a command or the like."""
 
     label: str
     value: str

@@ -23,15 +23,7 @@ Row = tuple[str, Path, Receipt]
 
 @dataclass(frozen=True, kw_only=True)
 class IndexEntry:
-    """One receipt of the list.
-
-    Args:
-        name: what users call it.
-        link: address of its report, relative to the list.
-        summary: the first screen of its report.
-        numbers: what is removed, quality, and what it costs.
-        losing: what did not go well, a sentence each.
-    """
+    """One receipt of the list: its report relative to the list, and what did not go well."""
 
     name: str
     link: str
@@ -42,17 +34,7 @@ class IndexEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """One tuning of the list.
-
-    Args:
-        name: what users call it.
-        link: address of its report, relative to the list.
-        about: methods and data, in one line.
-        trained: parameters trained, and their share.
-        measures: what it was judged by, with before, after and the difference.
-        time: of training.
-        losing: what did not go well, a sentence each.
-    """
+    """One tuning of the list, as `IndexEntry`: parameters trained, and what it was judged by."""
 
     name: str
     link: str

@@ -32,13 +32,9 @@ ALL = ("why", "learned", "seen", "curves", "quality", "layers", "scores", "speed
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """One kind of receipt.
+    """One kind of receipt: how it stands without a verdict, and the sections that it can fill.
 
-    Args:
-        standing: how it stands where it holds no verdict.
-        sections: those that it can fill.
-        numbers: its four numbers; the usual ones if None.
-        seen: what it saw that no section of the others shows.
+    Its four numbers are the usual ones if None; ``seen`` is what no section of the others shows.
     """
 
     standing: Standing

@@ -13,15 +13,10 @@ from ssmith.report.numbers import percent
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One layer before and after.
+    """One layer before and after, by its path in the model; None where the receipt does not say.
 
-    Args:
-        name: dotted path inside the model.
-        grid: shape of its states in words, e.g. ``"64 × 32"``.
-        before: states before, or None if the receipt does not say.
-        after: states after, or None if the receipt does not say.
-        scores: rank, index in the flat grid, score and whether it stays, best score first.
-        unscored: states whose score is missing or not finite.
+    Grids are in words, e.g. ``"64 × 32"``; scores are rank, index in the flat grid, score and
+    whether it stays, best first, without states whose score is missing or not finite.
     """
 
     name: str

@@ -21,12 +21,9 @@ from ssmith.report.summary import difference_text
 
 @dataclass(frozen=True, kw_only=True)
 class QualityRows:
-    """The quality section.
+    """The quality section: metric, before, after and difference in words, and sentences about it.
 
-    Args:
-        rows: metric, before, after, difference, in words; empty if nothing was measured.
-        notes: split, count, intervals and test, one sentence each.
-        agreement: both right, only before, only after, both wrong; None if not measured.
+    Agreement is both right, only before, only after, both wrong; None if not measured.
     """
 
     rows: list[tuple[str, str, str, str]]

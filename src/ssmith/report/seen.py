@@ -30,13 +30,7 @@ _SHOWN = ("mean", "interval", "decision", "rows", "units", "counts", "disagreeme
 
 @dataclass(frozen=True, kw_only=True)
 class SeenRows:
-    """A table.
-
-    Args:
-        title: above it.
-        columns: of numbers, behind the first, which names the row.
-        rows: as texts.
-    """
+    """A table of texts; its columns stand behind the first, which names the row."""
 
     title: str
     columns: tuple[str, ...]
@@ -45,14 +39,7 @@ class SeenRows:
 
 @dataclass(frozen=True, kw_only=True)
 class Sight:
-    """What was seen.
-
-    Args:
-        numbers: the four of the first screen.
-        facts: single values.
-        tables: of groups, leaks and the like.
-        standing: how it stands, if that is more than its kind says.
-    """
+    """What was seen; ``standing`` says how it stands if that is more than its kind says."""
 
     numbers: list[BigNumber]
     facts: list[Fact] = field(default_factory=list)

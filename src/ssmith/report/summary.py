@@ -19,13 +19,7 @@ from ssmith.report.numbers import (
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """How something stands.
-
-    Args:
-        badge: in one word.
-        headline: in one sentence.
-        passed: whether it is good; None if nothing says.
-    """
+    """How something stands, in one word and one sentence; nothing said is None."""
 
     badge: str
     headline: str
@@ -34,14 +28,7 @@ class Standing:
 
 @dataclass(frozen=True, kw_only=True)
 class BigNumber:
-    """One of the four numbers.
-
-    Args:
-        label: what it is.
-        before: the old value in words, empty if there is none.
-        value: the value itself, empty if it was not measured.
-        note: what it means, in small print.
-    """
+    """One of the four numbers, in words; empty where it was not measured, or nothing was before."""
 
     label: str
     before: str
@@ -51,13 +38,7 @@ class BigNumber:
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """One reason of the verdict.
-
-    Args:
-        name: the gate.
-        passed: whether it passed, None if the receipt does not say.
-        text: the reason in words.
-    """
+    """One reason of the verdict; None where the receipt does not say whether it passed."""
 
     name: str
     passed: bool | None
@@ -71,17 +52,7 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """The first screen.
-
-    Args:
-        title: name of the model.
-        subtitle: family, task, data and method in one line.
-        badge: verdict in one word.
-        tone: style of the badge: ``passed``, ``failed`` or ``open``.
-        headline: verdict in one sentence.
-        gates: reasons.
-        numbers: states removed, quality, file size, batch latency.
-    """
+    """The first screen: model, verdict and numbers, its tone ``passed``, ``failed`` or ``open``."""
 
     title: str
     subtitle: str
