@@ -32,12 +32,10 @@ from ssmith.ops.reuse import reused_memory
 
 @dataclass(frozen=True, kw_only=True)
 class PassResult:
-    """What a pass leaves.
+    """What a pass leaves: what every stage decided, in order, and what became of each site.
 
-    Args:
-        records: what every stage decided, in order.
-        states: what became of each site, by name in the order in which they ran; read from the
-            working directory where there is one. None of them after a pass that only measures.
+    States are by name in the order in which they ran, read from the working directory where there
+    is one; none after a pass that only measures.
     """
 
     records: tuple[BlockRecord, ...]

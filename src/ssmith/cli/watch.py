@@ -85,19 +85,9 @@ def seconds_of(text: str) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a command line asks of a watch.
+    """What a command line asks of a watch: one look without ``every``, no end without ``looks``.
 
-    Args:
-        line: the line.
-        version: that is watched.
-        data: new rows, or those of a profile.
-        config: how.
-        labels: whether rows are labelled.
-        parent: what the version was cut from.
-        take: take the profile, in place of a look; with the settings that were given for it.
-        every: seconds between looks; None for one.
-        looks: how many; None to go on.
-        prometheus: where metrics are written.
+    ``take``: the profile, in place of a look; with the settings that were given for it.
     """
 
     line: Line

@@ -21,14 +21,7 @@ from ssmith.release.version import Version
 
 @dataclass(frozen=True, kw_only=True)
 class Renewed:
-    """What was made.
-
-    Args:
-        directory: of the pilot, or of the tuned model.
-        accepted: whether its own receipt lets it pass.
-        headline: what came of it, in a sentence.
-        receipts: further files that speak of it.
-    """
+    """What was made, whether its own receipt lets it pass, and further files that speak of it."""
 
     directory: Path
     accepted: bool

@@ -25,13 +25,7 @@ KEY = "cycle"
 
 @dataclass(frozen=True, kw_only=True)
 class Cycle:
-    """What became of a cycle.
-
-    Args:
-        number: index of the entry that began it.
-        steps: what each step found, in order.
-        resumed: whether an earlier run had begun it.
-    """
+    """What became of a cycle, by the index of the entry that began it, perhaps in another run."""
 
     number: int
     steps: tuple[Done, ...]

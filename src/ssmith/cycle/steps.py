@@ -25,16 +25,10 @@ END = "propose"
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """What a step found.
+    """What a step found, and whether all is well and the cycle ends here.
 
-    Args:
-        name: of the step.
-        passed: whether all is well.
-        text: what was found, in a sentence.
-        stops: whether the cycle ends here.
-        next_step: the command that a person may run now; empty if there is none.
-        version: digest of the version it made or is about.
-        facts: small plain facts for the steps behind it.
+    ``next_step`` is the command that a person may run now, if there is one; ``version`` what it
+    made or is about; facts are for the steps behind it.
     """
 
     name: str
@@ -52,17 +46,7 @@ class Done:
 
 @dataclass(kw_only=True)
 class Round:
-    """A cycle that is under way.
-
-    Args:
-        line: the line.
-        config: what is done.
-        begun: the entry that began it.
-        out: directory for what is made.
-        command: the command line, for the receipts.
-        progress: told of the steps that take long.
-        done: what steps found, by name.
-    """
+    """A cycle that is under way since an entry, and what its steps found so far, by name."""
 
     line: Line
     config: CycleConfig

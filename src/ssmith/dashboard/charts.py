@@ -52,13 +52,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something on a timeline.
-
-    Args:
-        time: when.
-        row: number of the version, from 1.
-        kind: ``refuse``, ``alarm``, ``rollback`` or ``override``.
-    """
+    """A ``refuse``, ``alarm``, ``rollback`` or ``override`` on a timeline, in a version's row."""
 
     time: datetime
     row: int
@@ -67,14 +61,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """A time during which a version was live.
-
-    Args:
-        row: number of the version, from 1.
-        start: when it went live.
-        end: when another took its place, or the end of the drawing.
-        live: whether it still is.
-    """
+    """A time during which a version was live, in its row; to the end of the drawing if it is."""
 
     row: int
     start: datetime

@@ -12,12 +12,7 @@ from ssmith.core.errors import DataError
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """One piece of text.
-
-    Args:
-        name: what it is called in messages; a path relative to its source.
-        content: its bytes, UTF-8.
-    """
+    """One piece of text, UTF-8, by a path relative to its source."""
 
     name: str
     content: bytes

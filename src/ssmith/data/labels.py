@@ -18,13 +18,7 @@ TARGET_KINDS: tuple[Task, ...] = ("classification", "regression", "forecast")
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
-    """Targets in the form the house uses.
-
-    Args:
-        task: what is predicted.
-        y: class index (int64), or real targets (float32).
-        classes: names of the classes, in index order (classification).
-    """
+    """Targets in the form the house uses: class index (int64) and names, or numbers (float32)."""
 
     task: Task
     y: Int64[Tensor, "b"] | Float32[Tensor, "b ..."]

@@ -14,11 +14,7 @@ RUN = 5
 
 @dataclass(frozen=True)
 class Overlap:
-    """What a set of documents holds, to hold others against.
-
-    Args:
-        runs: digests of all runs of lines in them.
-    """
+    """Digests of all runs of lines in a set of documents, to hold others against."""
 
     runs: frozenset[bytes]
 

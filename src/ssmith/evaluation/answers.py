@@ -73,11 +73,6 @@ class LiveModel:
     """A model in memory, as `lm_eval.api.model.LM` wants it: three methods on lists of requests.
 
     A request's ``args`` are (context, continuation), (text,) or (context, settings).
-
-    Args:
-        model: a language model.
-        tokenizer: text to its ids and back.
-        batch_size: requests per forward pass.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Tokenizer, batch_size: int = 8) -> None:

@@ -78,15 +78,9 @@ class BehaviourConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Changed:
-    """What changed among some rows.
+    """What changed among rows of a class, or a column's value; a loss is in the metric's unit.
 
-    Args:
-        name: value of the column, or the class.
-        changed: share of the rows with another answer.
-        broken: rows that were right and became wrong; None for numbers.
-        mended: rows that were wrong and became right; None for numbers.
-        before: the metric of the first model.
-        loss: how much worse the second model is, in the metric's unit.
+    Rows are broken that were right and mended that were wrong, None for numbers.
     """
 
     name: str
@@ -208,16 +202,7 @@ def _outputs(model: nn.Module, rows: Rows, batch_size: int) -> Float[Tensor, "n 
 
 @dataclass(frozen=True, kw_only=True)
 class BothAnswers:
-    """Two models' answers to the same rows.
-
-    Args:
-        old: of the first model.
-        new: of the second model.
-        targets: what is right.
-        rows: what they were given.
-        config: what is looked at.
-        classes: names of the classes; None for numbers.
-    """
+    """Two models' answers to the same rows, and what is right; no classes where numbers are."""
 
     old: Float[Tensor, "n o"]
     new: Float[Tensor, "n o"]

@@ -25,15 +25,9 @@ SHARE = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What bets and the closed form remember of each stream; ``s`` counts streams.
+    """What bets and the closed form remember of each of ``s`` streams: sums of observations.
 
-    Args:
-        count: observations.
-        total: their sum.
-        squares: sum of squared distances from the mean estimated then.
-        bets: sum of the bets of the closed form.
-        betted: sum of its bets times observations.
-        penalty: sum of its penalties.
+    Squares are distances from the mean estimated then; bets and penalties are of the closed form.
     """
 
     count: int

@@ -18,15 +18,7 @@ RECALL = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class Measure(AsDict):
-    """One number, and that of an answer which does not look at the inputs.
-
-    Args:
-        name: what it is.
-        value: of the model.
-        naive: of the naive answer; None if there is none.
-        answer: what the naive answer is.
-        higher_is_better: direction.
-    """
+    """One number, and that of an answer which does not look at the inputs, if there is one."""
 
     name: str
     value: float

@@ -24,12 +24,7 @@ FEW = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Naive:
-    """The best answer that is the same whatever the input is.
-
-    Args:
-        value: the metric of it, on the same rows.
-        answer: what it is, in words.
-    """
+    """The best answer that is the same whatever the input is, and its metric on these rows."""
 
     value: float
     answer: str

@@ -34,12 +34,9 @@ _MAY_BE_UNDEFINED = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class OwnMetric:
-    """A metric a user wrote.
+    """A metric a user wrote, by the text it was found by.
 
-    Args:
-        name: the text it was found by.
-        function: outputs (n, o) and targets (n, ...) as NumPy arrays → one number.
-        higher_is_better: direction.
+    Outputs (n, o) and targets (n, ...) as NumPy arrays make one number.
     """
 
     name: str
@@ -227,16 +224,9 @@ def _from_file(path: Path) -> ModuleType:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnComparison:
-    """The user's own metric before and after, on the same sequences.
+    """The user's own metric before and after, on the same sequences, and their difference's ends.
 
-    Args:
-        metric: the metric.
-        before: value of the first model.
-        after: value of the second model.
-        low: lower end of after − before, None if it could not be computed.
-        high: upper end, None as above.
-        level: confidence of the interval.
-        interval: how the interval was made, or why there is none.
+    They are None where they could not be computed; ``interval`` says how they were, or why not.
     """
 
     metric: OwnMetric

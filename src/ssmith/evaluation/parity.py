@@ -112,12 +112,7 @@ def check(name: str, measure: Callable[[], float], tolerance: float = TOLERANCE)
 
 @dataclass(frozen=True, kw_only=True)
 class ParityReport:
-    """All parity checks of one action.
-
-    Args:
-        checks: with distinct names.
-        dtype: dtype they were computed in.
-    """
+    """All parity checks of one action, with distinct names, in a dtype."""
 
     checks: tuple[ParityCheck, ...]
     dtype: str = "float64"

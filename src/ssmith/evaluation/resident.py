@@ -21,12 +21,9 @@ _SINCE_START = "most resident bytes of this process since it started, Python and
 
 @dataclass
 class ResidentPeak:
-    """What was measured, once the ``with`` is left.
+    """Most resident bytes until the ``with`` is left, and ``how`` that was measured.
 
-    Args:
-        before: resident bytes when it began; None where the system does not say.
-        peak: most resident bytes; None where the system does not say.
-        how: what ``peak`` covers.
+    None where the system does not say.
     """
 
     before: int | None = None

@@ -17,13 +17,7 @@ SECONDS_PER_HOUR = 3600
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What a user pays and how much they run.
-
-    Args:
-        price_per_hour: of the machine, in ``currency``, ≥ 0.
-        sequences_per_day: how many are predicted, ≥ 0.
-        currency: as it is printed.
-    """
+    """What a user pays for an hour of the machine, and how many sequences are predicted a day."""
 
     price_per_hour: float | int
     sequences_per_day: float | int

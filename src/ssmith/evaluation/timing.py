@@ -28,14 +28,7 @@ _SHARE = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Two runs timed in turns: before, after, before, after and so on.
-
-    Args:
-        before: seconds per run of each sample, in the order measured.
-        after: the same for the second run.
-        loops: runs behind each sample.
-        warm_up: what came before; None if it is not known.
-    """
+    """Two runs timed in turns: seconds per run of each sample, with so many loops behind each."""
 
     before: tuple[float, ...]
     after: tuple[float, ...]

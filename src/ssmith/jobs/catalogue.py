@@ -19,12 +19,7 @@ from ssmith.tune import adapters
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueEntry:
-    """One name.
-
-    Args:
-        name: as it is said.
-        about: what it is, in a few words.
-    """
+    """One name, as it is said, and what it is in a few words."""
 
     name: str
     about: str

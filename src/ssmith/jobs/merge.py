@@ -45,13 +45,9 @@ class MergeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Merged:
-    """A model without adapters, and what was merged into it.
+    """A model without adapters, and what was merged into it, if anything was.
 
-    Args:
-        model: the model.
-        digest: of what was loaded, its adapter included.
-        methods: of the adapter; empty if there was none.
-        report: what was written; None if there was none.
+    ``digest`` is of what was loaded, its adapter included.
     """
 
     model: nn.Module

@@ -33,12 +33,7 @@ SPLIT = "selection"
 
 @dataclass(frozen=True, kw_only=True)
 class SweptAxis:
-    """A setting and the values it takes.
-
-    Args:
-        name: ``samples``, or a unit that is cut.
-        values: in the order they are tried.
-    """
+    """A setting, ``samples`` or a unit that is cut, and the values it takes, in their order."""
 
     name: str
     values: tuple[float, ...]

@@ -22,14 +22,7 @@ AHEAD = ("forecasting", "anomaly")
 
 @dataclass(frozen=True, kw_only=True)
 class Spans:
-    """Rows, each some steps of a recording in a row.
-
-    Args:
-        recording: number of each row's recording.
-        start: its first step there.
-        stop: the step after its last one.
-        reach: the step after the last one that it or its target is of.
-    """
+    """Rows, each some steps of a recording in a row, and how far they or their targets reach."""
 
     recording: NDArray[np.int64]
     start: NDArray[np.int64]

@@ -20,18 +20,7 @@ from ssmith.recordings.recording import Recordings
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelFacts:
-    """One channel over all steps; numbers are None where it holds none.
-
-    Args:
-        name: of the column.
-        unit: it is measured in; empty if not known.
-        gaps: steps without a value.
-        low: smallest value.
-        median: middle one.
-        high: largest one.
-        mean: of all.
-        std: their spread.
-    """
+    """One channel over all steps; numbers are None where it holds none, gaps steps without one."""
 
     name: str
     unit: str

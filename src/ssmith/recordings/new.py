@@ -24,13 +24,10 @@ from ssmith.recordings.tally import Tally, beyond, beyond_found
 
 @dataclass(frozen=True, kw_only=True)
 class NewRows:
-    """Rows of new data, as a model reads them.
+    """Rows of new data, as a model reads them, in the order of recordings and time.
 
-    Args:
-        rows: in the order of recordings and time; `Sequences.columns` says where each is from.
-        labelled: which rows say what is to be predicted; the others' targets are 0.
-        told: whether the source says it of any row, as far as its columns or folders show.
-        findings: what to know of them.
+    ``labelled`` are those that say what is to be predicted, the others' targets are 0; ``told`` is
+    whether the source says it of any row, as far as its columns or folders show.
     """
 
     rows: Sequences

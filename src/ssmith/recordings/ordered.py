@@ -24,16 +24,10 @@ _ROW = "row in the file"
 
 @dataclass(kw_only=True)
 class TableSurvey:
-    """What is known of a table after it was read once.
+    """What is known of a table after it was read once, recordings in order of first appearance.
 
-    Args:
-        columns: of it, without rows.
-        form: of its column of times.
-        numeric: columns of numbers, among those that have no role.
-        rank: place of each recording, in order of first appearance.
-        counts: rows of each.
-        adjacent: whether the rows of each follow each other.
-        late: those whose rows are not in order of time.
+    ``numeric`` are columns of numbers that have no role; ``adjacent`` is whether the rows of each
+    recording follow each other, ``late`` those whose rows are not in order of time.
     """
 
     columns: Columns

@@ -44,14 +44,9 @@ _FILES, _CUT = 16, 256
 
 @dataclass(kw_only=True)
 class RowParts:
-    """Rows of new data, some after the other (see `parts_of_rows`).
+    """Rows of new data, some after the other (see `parts_of_rows`), of a total of steps or files.
 
-    Args:
-        parts: the rows.
-        told: whether the source says what is to be predicted.
-        total: steps, files or rows of the source.
-        passed: how many of them were read so far.
-        findings: what to know of the rows, once all have been passed.
+    ``told`` is whether the source says what is to be predicted.
     """
 
     parts: Iterator[NewRows]

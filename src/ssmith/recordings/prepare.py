@@ -39,13 +39,7 @@ _RECONSTRUCTED = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """Rows in splits, and how new ones are made.
-
-    Args:
-        data: the rows.
-        preparation: how they were made.
-        findings: what to know of them.
-    """
+    """Rows in splits, how new ones are made, and what to know of them."""
 
     data: SequenceData
     preparation: Preparation

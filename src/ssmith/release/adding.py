@@ -21,16 +21,10 @@ from ssmith.release.writing import Writing
 
 @dataclass(frozen=True, kw_only=True)
 class Artefact:
-    """A model on disk that was opened and checked.
+    """A model on disk that was opened and checked: ``"model"``, ``"adapter"`` or ``"foreign"``.
 
-    Args:
-        directory: where it lies.
-        name: what people call it.
-        kind: ``"model"``, ``"adapter"``, or ``"foreign"`` for a checkpoint of another tool.
-        manifest: of its files.
-        tensors: digest of its tensors.
-        parent: digest of the tensors of the model it was made from; None if it names none.
-        base: of an adapter, what it is put on, unless that lies in its directory.
+    ``tensors`` and ``parent`` are digests of its tensors, and of those of the model it was made
+    from, if it names one; ``base`` is what an adapter is put on, unless that lies in its directory.
     """
 
     directory: Path

@@ -43,17 +43,9 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A version that is to go live, and all that is known of it.
+    """A version that is to go live, the one that is, the one it was made from, and all of the log.
 
-    Args:
-        root: directory of the line.
-        version: the version.
-        live: the version that is live; None if none is.
-        made_from: the version it was made from; None if the line has none.
-        entries: of the log.
-        policy: what must hold.
-        now: the time.
-        signed: whose key signs the promotion itself, if any does.
+    ``signed`` is whose key signs the promotion itself, if any does.
     """
 
     root: Path

@@ -22,15 +22,10 @@ _MOST_TAG = 5000
 
 @dataclass(frozen=True, kw_only=True)
 class Mirrored:
-    """What a mirror holds now.
+    """What a mirror holds now: numbers of registered versions by digest, ``made`` of them just now.
 
-    Args:
-        uri: of the tracking server.
-        name: of the registered model.
-        versions: by digest the number of the registered version.
-        made: digests that were registered this time.
-        champion: digest of the version that is live; None if none is.
-        challenger: digest of the newest version, where it is not live.
+    ``champion`` is the digest of the version that is live, ``challenger`` of the newest, where it
+    is not live.
     """
 
     uri: str

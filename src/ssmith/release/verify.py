@@ -38,17 +38,10 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """What a check of a line found.
+    """What a check of a line found: faults, counts, and the way of each version to its beginning.
 
-    Args:
-        faults: everything that is wrong.
-        entries: how many entries the log has.
-        versions: how many versions there are.
-        files: how many of their files were read.
-        signed: how many entries are signed.
-        head: digest of the log's last line.
-        since: entries after the one that was expected; None if none was.
-        lineage: the way of each version to where it came from.
+    ``signed`` are entries, ``head`` is the digest of the log's last line, ``since`` counts entries
+    after the one that was expected; None if none was.
     """
 
     faults: tuple[Fault, ...]

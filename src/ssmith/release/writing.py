@@ -28,13 +28,7 @@ LIVE_LINK = "live"
 
 @dataclass
 class Writing:
-    """What writes to a line, under its lock.
-
-    Args:
-        staged: what is to be changed with the entry.
-        before: the entries there are.
-        clock: what time it is.
-    """
+    """What writes to a line, under its lock: what is staged, and the entries there are before."""
 
     staged: Staged
     before: tuple[Entry, ...]

@@ -47,15 +47,9 @@ class PredictConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """What a model answers to rows.
+    """What a model answers to rows, as a table with the truth where it is known.
 
-    Args:
-        columns: a table: names of rows, answers, and the truth where it is known.
-        decision: what was applied to the outputs.
-        outputs: of the model (n, o), as it returned them.
-        rows: what it was asked.
-        score: what the answers are worth on labelled rows, JSON-ready; empty without.
-        findings: what to know of the rows.
+    Outputs (n, o) are as it returned them; the score is empty without labels.
     """
 
     columns: Mapping[str, Column]

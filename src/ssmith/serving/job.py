@@ -70,15 +70,7 @@ class AnswerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerPlaces:
-    """Where a job reads and writes.
-
-    Args:
-        model: a saved one.
-        data: new data.
-        out: file of the answers; None to return them alone.
-        pictures: directory of answers that are taken apart; None for none.
-        overwrite: replace what is there.
-    """
+    """Where a job reads and writes; without ``out`` answers are returned alone."""
 
     model: str
     data: str

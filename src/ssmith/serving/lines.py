@@ -29,13 +29,9 @@ _AT_ONCE = 4096
 
 @dataclass(kw_only=True)
 class Served:
-    """Lines that were answered so far.
+    """Lines that were answered so far, blank ones and the header not counted.
 
-    Args:
-        lines: read, blank ones and the header not counted.
-        answered: with a step.
-        waiting: without one: a value is missing that never came, or the step was skipped.
-        refused: with an error.
+    Those wait where a value is missing that never came, or the step was skipped.
     """
 
     lines: int = 0
@@ -57,13 +53,7 @@ class _Step:
 
 @dataclass(kw_only=True)
 class LineServer:
-    """Answers lines one by one.
-
-    Args:
-        stream: that steps.
-        decision: what is said of its outputs.
-        served: counts.
-    """
+    """Answers lines one by one by a stream's steps."""
 
     stream: ModelStream
     decision: Decision

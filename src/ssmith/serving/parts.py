@@ -33,13 +33,7 @@ class RunFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class PartFacts:
-    """What is known after a part, of it and of all before it.
-
-    Args:
-        rows: that are answered.
-        labelled: of them.
-        sums: what their score is made of.
-    """
+    """What is known after a part, of it and of all before it: rows, labels, sums of their score."""
 
     rows: int = 0
     labelled: int = 0

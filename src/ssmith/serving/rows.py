@@ -25,14 +25,11 @@ ROW = "row"
 
 @dataclass(frozen=True, kw_only=True)
 class AskedRows:
-    """Rows, and what to know of them.
+    """Rows as the model reads them, and what to know of them.
 
-    Args:
-        rows: as the model reads them.
-        labelled: which of them say what they should be answered.
-        names: columns that say where each row is from.
-        told: whether the source says it of any, as far as its columns or folders show.
-        findings: gaps, values out of range, columns that are not read.
+    ``labelled`` are those that say what they should be answered, ``told`` whether the source says
+    it of any, as far as its columns or folders show; names are of columns that say where each row
+    is from.
     """
 
     rows: Sequences
@@ -75,13 +72,10 @@ def open_rows(model: nn.Module, source: str | Path) -> AskedRows:
 
 @dataclass(kw_only=True)
 class AskedParts:
-    """Rows that are asked about, some after the other.
+    """Rows that are asked about, some after the other, of a total of steps, files or rows.
 
-    Args:
-        parts: of so many rows each, but the last.
-        total: steps, files or rows of the source.
-        passed: returns how many of these were read so far.
-        findings: returns what to know of the rows, once all have been passed.
+    ``passed`` returns how many of these were read so far, ``findings`` what to know of the rows,
+    once all have been passed.
     """
 
     parts: Iterator[AskedRows]

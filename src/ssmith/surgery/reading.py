@@ -18,13 +18,10 @@ SWEEPS = 2
 class ReadingSamples:
     """What the states of one group cost at some steps, and what their reading rows are given.
 
-    Args:
-        energy: K, what an error in reading costs the layer's output: rows of states that stay.
-        own: of these the square among themselves.
-        whole: what it would cost to read nothing.
-        C: what reads each state.
-        given: what the convolution is given of each reading row, the latest step last.
-        held: steps that no row is fitted to: on them, too, the error must fall.
+    ``energy`` is K, what an error in reading costs the layer's output: rows of states that stay,
+    ``own`` of these the square among themselves, ``whole`` what it would cost to read nothing; what
+    the convolution is given of each row has the latest step last; on ``held`` steps, to which no
+    row is fitted, the error must fall, too.
     """
 
     energy: Float64[Tensor, "t k n"]

@@ -41,12 +41,7 @@ class AuditConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Audited:
-    """What was found.
-
-    Args:
-        behaviour: of the two models.
-        receipt: the same as a receipt.
-    """
+    """What was found, and the same as a receipt."""
 
     behaviour: Behaviour | TextBehaviour
     receipt: Receipt

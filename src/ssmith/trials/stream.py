@@ -17,13 +17,7 @@ _SUFFIX = ".jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class StreamLine:
-    """One line of a stream.
-
-    Args:
-        source: name of its file, or ``-``.
-        end: bytes of the source up to its end; lines of standard input count their number.
-        content: what it says.
-    """
+    """One line of a file, or of ``-``, and the bytes up to its end; of ``-`` its number."""
 
     source: str
     end: int
@@ -32,13 +26,7 @@ class StreamLine:
 
 @dataclass(kw_only=True)
 class RowStream:
-    """Lines from where one stopped; only whole ones.
-
-    Args:
-        place: a ``.jsonl`` file, a directory of them, or ``-``.
-        offsets: bytes of each source that were read before.
-        stdin: what ``-`` stands for.
-    """
+    """Whole lines of a ``.jsonl`` file, a directory of them, or ``-``, from where one stopped."""
 
     place: str
     offsets: dict[str, int] = field(default_factory=dict)

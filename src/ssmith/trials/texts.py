@@ -24,12 +24,7 @@ _TASK = tasks.TASKS["perplexity"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrialTexts:
-    """How two language models read rows.
-
-    Args:
-        tokenizer: of the old one.
-        vocabulary: of both.
-    """
+    """How two language models read rows: the tokenizer of the old one, the vocabulary of both."""
 
     tokenizer: Tokenizer
     vocabulary: int

@@ -27,13 +27,7 @@ APART = "cut/answers/distance"
 
 @dataclass(frozen=True, kw_only=True)
 class Shifted:
-    """What was seen of the rows of a profile, changed in one way.
-
-    Args:
-        kind: of the change; empty for the rows as they are.
-        what: was done, in words.
-        seen: of the rows, in their order.
-    """
+    """What was seen of the rows of a profile, in their order, changed in one way, if at all."""
 
     kind: str
     what: str

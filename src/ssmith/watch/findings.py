@@ -25,18 +25,10 @@ RECOVERABLE = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Commands:
-    """What can be done, as command lines.
+    """What can be done, as command lines, about a version in a place and new rows.
 
-    Args:
-        line: the line.
-        place: directory of the version that is watched.
-        version: its digest.
-        data: the new rows.
-        labelled: whether they have labels, as every text has.
-        text: whether they are text.
-        dense: what it was cut from, as a user names it; empty if not known.
-        cuts: the cuts, as ``prune`` is told of them.
-        earlier: whether there is an earlier version to go back to.
+    ``labelled`` also of every text; ``dense`` is what it was cut from, as a user names it, empty if
+    not known; ``earlier`` whether there is an earlier version to go back to.
     """
 
     line: str = ""

@@ -24,13 +24,7 @@ _SMOOTHED = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class InputRange:
-    """What rows of the profile held, so that new ones can be held against it.
-
-    Args:
-        low: smallest value of each channel; none for tokens.
-        high: largest value of each channel.
-        unigrams: how often each token came; none for series.
-    """
+    """What rows of the profile held: ends of each channel, or how often each token came."""
 
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()

@@ -37,14 +37,7 @@ Energy = Float64[Tensor, "b"]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPair:
-    """A network in use, and what it was cut from.
-
-    Args:
-        model: the network in use.
-        dense: what it was cut from; None if that is not at hand.
-        removed: what the cut took, by site.
-        task: what good means; None where rows have no labels.
-    """
+    """A network in use, and what it was cut from, if that is at hand; no task without labels."""
 
     model: nn.Module
     dense: nn.Module | None = None

@@ -27,12 +27,9 @@ SHUFFLED = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Perturbed:
-    """Rows that are changed in one way.
+    """Rows that are changed in one way, with the targets they had; of text the next tokens now.
 
-    Args:
-        kind: of the change; the same kind comes in several sizes.
-        what: was done, in words.
-        rows: with the targets they had; of text the next tokens that they have now.
+    The same kind comes in several sizes; ``what`` was done is in words.
     """
 
     kind: str

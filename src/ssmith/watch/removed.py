@@ -31,14 +31,9 @@ PROJECTIONS = ("in_proj", "x_proj", "dt_proj", "out_proj")
 
 @dataclass(frozen=True, kw_only=True)
 class Removed:
-    """What a plan takes from one site of the dense model.
+    """What a plan takes from one site of the dense model: what stays, in the dense model's grid.
 
-    Args:
-        site: its dotted name.
-        state: which states stay, in the dense model's grid; None where none is cut.
-        entry: which entries of A_log stay, in the dense model's grid.
-        semantics: what a cut entry does.
-        weights: by name of a projection inside, which weights stay.
+    Weights that stay are by name of a projection inside; ``semantics`` is what a cut entry does.
     """
 
     site: str
@@ -106,12 +101,7 @@ def _with_states(before: Removed, cut: Cut, target: str, keep: Tensor) -> Remove
 
 @dataclass(frozen=True)
 class _Known:
-    """A unit whose removed part can be measured.
-
-    Args:
-        views: of the layers in which it can.
-        joined: adds a cut to those before it.
-    """
+    """A unit whose removed part can be measured in some views; ``joined`` adds a cut to others."""
 
     views: tuple[type, ...]
     joined: Callable[[Removed, Cut, str, Tensor], Removed]

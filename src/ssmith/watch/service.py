@@ -96,11 +96,7 @@ def take_profile(
 class Watch:
     """A version that is watched: opened once, looked at as often as one likes.
 
-    Args:
-        line: the line.
-        version: that is watched.
-        parent: what it was cut from, where the line cannot tell.
-        config: how.
+    ``parent`` is what it was cut from, where the line cannot tell.
     """
 
     line: Line

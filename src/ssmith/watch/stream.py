@@ -24,14 +24,7 @@ _OF_ONE_SIZE = 2
 
 @dataclass(frozen=True, kw_only=True)
 class LookBlock:
-    """Some looks in a row.
-
-    Args:
-        since: time of the first, UTC.
-        looks: how many.
-        rows: rows they saw.
-        counts: by reading, how many rows fell into each part of the profile's grid.
-    """
+    """Some looks in a row, since a time in UTC: by reading, rows in each part of a grid."""
 
     since: str
     looks: int
@@ -49,12 +42,9 @@ class LookBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """All looks at one version so far.
+    """All looks at one version so far, in blocks, the oldest first, and what other tests carry.
 
-    Args:
-        looks: how many.
-        blocks: the oldest first; sizes are powers of two, at most two of a kind.
-        memory: what other tests carry from look to look, JSON-ready.
+    Sizes of blocks are powers of two, at most two of a kind.
     """
 
     looks: int = 0

@@ -28,16 +28,7 @@ WINDOW = 512
 
 @dataclass(frozen=True, kw_only=True)
 class WatchSubject:
-    """A version, opened.
-
-    Args:
-        place: its directory.
-        model: the model in use.
-        dense: what it was cut from; None if that is not at hand.
-        dense_name: as a user names it; empty if not known.
-        plan: by which it was cut.
-        why: why there is no dense model; empty if there is one.
-    """
+    """A version, opened, and what it was cut from, as a user names it; ``why`` if it is not."""
 
     place: str
     model: nn.Module

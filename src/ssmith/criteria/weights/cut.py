@@ -15,14 +15,10 @@ from ssmith.core.pattern import Amount, Pattern
 
 @dataclass(frozen=True, kw_only=True)
 class WeightCut:
-    """New weights of one projection, or new taps of a depthwise convolution.
+    """New weights of one projection, or new taps (e, k) of a convolution, 0 where removed.
 
-    Args:
-        weight: the weights after the cut, 0 where removed, in the dtype they came in; of a
-            convolution (e, k), one filter per channel.
-        keep: True where a weight stays.
-        error: squared change of the output over the calibration tokens, ``tr(Δ G Δᵀ)``.
-        energy: squared output before, ``tr(W G Wᵀ)``, the scale of ``error``.
+    ``keep`` is True where a weight stays, ``error`` the squared change of the output over the
+    calibration tokens, ``tr(Δ G Δᵀ)``, ``energy`` the squared output before, ``tr(W G Wᵀ)``.
     """
 
     weight: Float[Tensor, "o i"]

@@ -21,15 +21,7 @@ _FEWEST = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One short run of one candidate.
-
-    Args:
-        method: its name.
-        steps: optimiser steps.
-        validation: means on the validation split after them; empty if it failed.
-        score: how good that is; larger is better; empty if it failed.
-        failed: why it could not run; empty if it could.
-    """
+    """One short run of one candidate: what it reached, a larger score being better, or why not."""
 
     method: str
     steps: int
@@ -40,13 +32,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Election:
-    """Which method was chosen, and what that cost.
-
-    Args:
-        method: the chosen one.
-        trials: in the order they ran.
-        steps: optimiser steps of all trials, which come on top of the run's own.
-    """
+    """Which method was chosen, by which trials, whose steps come on top of the run's own."""
 
     method: str
     trials: tuple[Trial, ...]

@@ -29,13 +29,7 @@ from ssmith.tune.training import join_processes
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """The adapter that is trained on.
-
-    Args:
-        path: its directory.
-        sha256: of its weights.
-        tensors: as they were loaded.
-    """
+    """The adapter that is trained on: its directory, the digest of its weights, and its tensors."""
 
     path: str
     sha256: str
@@ -48,17 +42,10 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A model ready to be tuned, with what it learns.
+    """A model without adapters that is ready to be tuned, with what it learns.
 
-    Args:
-        model: without adapters.
-        data: what is learned.
-        methods: what is trained, its head among it.
-        base: name or path of what an adapter is saved for.
-        digest: of that.
-        head: that is saved with the adapter; None if the base has its own.
-        fresh_head: whether the head begins at random.
-        start: the adapter that is trained on; None to begin anew.
+    Its methods have that of the head among them, which is None if the base has its own; ``start``
+    is the adapter that is trained on, if one is; ``digest`` is of the base.
     """
 
     model: nn.Module

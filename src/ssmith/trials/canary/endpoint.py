@@ -21,13 +21,7 @@ _MOST_SHOWN = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """What a server answered.
-
-    Args:
-        text: of the answer.
-        tokens: as the server names them; empty if it does not.
-        tops: the likeliest ones at each place; empty if it does not say.
-    """
+    """What a server answered; no tokens, or likeliest ones at each place, if it does not say."""
 
     text: str
     tokens: tuple[str, ...] = ()
@@ -41,12 +35,9 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """A server.
+    """A server, such as ``http://127.0.0.1:8000``; a path before ``/v1`` is allowed.
 
-    Args:
-        url: such as ``http://127.0.0.1:8000``; a path before ``/v1`` is allowed.
-        model: as the server calls it; the first that it names if None.
-        timeout: seconds to wait for it.
+    The model is the first that it names if None; ``timeout`` is in seconds.
     """
 
     url: str

@@ -113,13 +113,7 @@ Found = TypeVar("Found", bound=AnyLeak)
 
 @dataclass(kw_only=True)
 class AnyCanary(ABC, Generic[Found]):
-    """What was seen of requests that were made at once.
-
-    Args:
-        requests: that were answered or cancelled.
-        cancelled: of the requests.
-        leaks: what was answered otherwise than alone.
-    """
+    """What was seen of requests that were made at once; leaks are answered otherwise than alone."""
 
     requests: int
     cancelled: int = 0
@@ -150,16 +144,10 @@ class AnyCanary(ABC, Generic[Found]):
 
 @dataclass(kw_only=True)
 class CanaryRun(AnyCanary[Leak]):
-    """What was seen.
+    """What was seen of a model: calls, sizes of batches, and slots that were given out again.
 
-    Args:
-        subject: name of what was run.
-        carries: whether states were carried.
-        tolerance: what rounding may do.
-        calls: of the model.
-        sizes: sizes of batches that were run.
-        reused: how often a slot was given to a second request.
-        worst: largest difference that passed.
+    ``carries`` says whether states were carried, ``tolerance`` what rounding may do, ``worst`` the
+    largest difference that passed.
     """
 
     subject: str

@@ -22,11 +22,7 @@ ACTION = "canary"
 
 @dataclass(frozen=True, kw_only=True)
 class CanaryJob(CanaryConfig):
-    """How requests are interleaved, and where.
-
-    Args:
-        server: a running server; None for a model in this process.
-    """
+    """How requests are interleaved, and with which running server; None for this process."""
 
     server: ServerConfig | None = None
 

@@ -22,15 +22,7 @@ _POISONED_COUNT = -(2**40)
 
 @dataclass(kw_only=True)
 class _Drawing:
-    """Requests of random inputs for a model of sequences.
-
-    Args:
-        model: in evaluation mode.
-        answers: what it reads.
-        longest: most steps of a request.
-        seed: of everything random.
-        layers: how many add up rounding.
-    """
+    """Requests of random inputs for a model of sequences, over whose layers rounding adds up."""
 
     model: Any
     answers: Answers

@@ -65,14 +65,9 @@ class ServerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerLeak:
-    """A request that a server answered otherwise than alone.
+    """A request that a server answered otherwise than alone; ``other`` is whose presence did it.
 
-    Args:
-        request: its number.
-        other: number of the request whose presence changed it; None if it needs none.
-        repeated: whether the two alone show it again.
-        alone: what was answered alone.
-        together: what was answered among others.
+    ``repeated``: the two alone show it again.
     """
 
     request: int
@@ -97,14 +92,9 @@ class ServerLeak:
 
 @dataclass(kw_only=True)
 class ServerCanary(AnyCanary[ServerLeak]):
-    """What was seen of a server.
+    """What was seen of a server; ties are answers in which tokens equally likely changed places.
 
-    Args:
-        url: of the server.
-        model: as it calls it.
-        at_once: most that were under way at a time.
-        ties: answers in which two tokens equally likely changed places.
-        seconds: one after the other, and at once.
+    Seconds are one after the other, and at once, when at most ``at_once`` were under way.
     """
 
     url: str
@@ -209,14 +199,7 @@ def _prompts(server: ServerConfig, config: CanaryConfig) -> list[Prompt]:
 
 @dataclass(kw_only=True)
 class _Trial:
-    """Prompts put to one server.
-
-    Args:
-        endpoint: the server.
-        prompts: by number.
-        most: tokens of an answer.
-        at_once: clients.
-    """
+    """Prompts, by number, put to one server by so many clients at once."""
 
     endpoint: Endpoint
     prompts: Sequence[Prompt]

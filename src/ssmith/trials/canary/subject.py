@@ -12,13 +12,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One request.
+    """One request: tokens (l,) or a series (l, c), done after ``length`` steps.
 
-    Args:
-        number: its place among all.
-        inputs: what it gives: tokens (l,) or a series (l, c).
-        length: steps after which it is done.
-        cancelled: steps after which its client is gone; None if it waits for the end.
+    ``cancelled`` are steps after which its client is gone; None if it waits for the end.
     """
 
     number: int
