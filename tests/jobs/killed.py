@@ -15,7 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-import matplotlib.figure  # noqa: F401 - loaded once, before the forks
+import jinja2  # noqa: F401 - loaded once, before the forks
+import matplotlib.figure  # noqa: F401
 import torch
 import torch._dynamo
 

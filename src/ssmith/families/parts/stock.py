@@ -45,7 +45,8 @@ def stock_of(kind: type) -> Any:
 
 def kind_of(module: nn.Module) -> str:
     """Return the name of a module's own class."""
-    name: str = stock_of(type(module)).__name__
+    kind = type(module)
+    name: str = kind.__dict__.get(STOCK, kind).__name__
     return name
 
 

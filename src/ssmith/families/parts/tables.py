@@ -24,14 +24,17 @@ def slices_of(
     silent: float | None = None,
 ) -> tuple[Slice, ...]:
     """Return a slice of a tensor, or of a layer's weight and bias, where they are there."""
-    names = [name, f"{name}.weight", f"{name}.bias"]
+    part = at(module, name)
+    found = {name: part}
+    if not isinstance(part, Tensor):
+        found = {f"{name}.{each}": getattr(part, each, None) for each in ("weight", "bias")}
     return tuple(
         Slice(
             parameter=item, dim=dim, start=start, width=width, repeat=repeat, step=step,
             silent=silent,
         )
-        for item in names
-        if isinstance(at(module, item), Tensor)
+        for item, value in found.items()
+        if isinstance(value, Tensor)
     )  # fmt: skip
 
 
