@@ -31,16 +31,11 @@ class Loss:
 
 @dataclass(frozen=True, kw_only=True)
 class SiteCost:
-    """One site, or a projection in it.
+    """One site, or a projection in it, now and at release.
 
-    Args:
-        now: share of the dense output that the model in use lacks, on these rows.
-        at_release: the same at release.
-        times: how many times as much of a row's output it is on average, with an interval.
-        removed: share of the dense output that what was removed carries.
-        removed_at_release: the same at release.
-        refit: least share that a refit of what was kept could leave; None where not known.
-        refit_at_release: the same at release.
+    Shares are of the dense output: what the model in use lacks, what was removed carries, and the
+    least that a refit of what was kept could leave, where known. ``times`` is how many times as
+    much of a row's output it is on average, with an interval.
     """
 
     now: float | None = None
@@ -54,18 +49,12 @@ class SiteCost:
 
 @dataclass(frozen=True, kw_only=True)
 class CutCosts:
-    """All sites together.
+    """All sites together, by name.
 
-    Args:
-        sites: by name.
-        disagree: share of rows (of text: tokens) answered differently from the dense model; of
-            numbers their mean difference.
-        disagree_high: upper end of its interval: without any label, what the metric can have lost
-            against the dense model is at most this, of accuracy and mean absolute error.
-        disagree_at_release: the same at release.
-        loss: what the curve says the metric loses against the dense model; None without a curve.
-        loss_at_release: the same for the rows of the profile.
-        beyond: share of rows whose cost is larger than any that the curve was measured at.
+    ``disagree`` is the share of rows (of text: tokens) answered differently from the dense model,
+    of numbers their mean difference; at most its upper end can the metric have lost against the
+    dense model, of accuracy and mean absolute error, which needs no label. ``loss`` is what the
+    curve says, ``beyond`` the share of rows whose cost is larger than any that it was measured at.
     """
 
     sites: Mapping[str, SiteCost]
@@ -79,22 +68,13 @@ class CutCosts:
 
 @dataclass(frozen=True, kw_only=True)
 class Drifted:
-    """One reading, compared with the profile.
+    """One reading of inputs, outputs or the cut, compared with the profile.
 
-    Args:
-        kind: input, output or cut.
-        place: channel, site, class, …
-        what: the number that was read.
-        alarm: whether it has drifted.
-        p: smallest p-value over the windows of looks.
-        adjusted: the same, for all readings of the kind and all windows (Benjamini–Hochberg).
-        distance: largest difference of the shares of rows up to a value, in [0, 1].
-        moved: how far values have moved on average, in their own unit (Wasserstein).
-        before: mean in the profile.
-        now: mean over the rows of this look.
-        rows: rows the p-value rests on.
-        since: time of the look since when it has drifted; None where it has not.
-        row: the row of this look since when, counted from 0, where it began within it.
+    ``p`` is the smallest p-value over the windows of looks, ``adjusted`` the same for all readings
+    of the kind and all windows (Benjamini–Hochberg), on so many rows; ``distance`` the largest
+    difference of the shares of rows up to a value, in [0, 1]; ``moved`` how far values have moved
+    on average, in their own unit (Wasserstein); ``before`` and ``now`` means. Since when it has
+    drifted is a time, and a row, counted from 0, where it began within this look.
     """
 
     kind: str
@@ -126,17 +106,10 @@ class FoundSize(Sparse):
 
 @dataclass(frozen=True, kw_only=True)
 class WatchFinding:
-    """One thing to know.
+    """One thing to know, in a sentence: of the cut, input, output, quality, speed or coverage.
 
-    Args:
-        kind: cut, input, output, quality, speed or coverage.
-        alarm: whether it is one, or only to be known.
-        what: one sentence.
-        since: time of the look since when; None if nothing changed.
-        row: row of the look since when, counted from 0, where it began within it.
-        sure: how sure it is, in words.
-        size: how large; None where not known.
-        do: commands, the first one first.
+    Since when, and from which row of that look on, counted from 0; how sure and how large it is, as
+    far as that is known; and what to do, the first command first.
     """
 
     kind: str
@@ -151,17 +124,11 @@ class WatchFinding:
 
 @dataclass(frozen=True, kw_only=True)
 class QualityNow:
-    """The metric on labelled rows, and what follows.
+    """The metric on labelled rows, and what follows: ``worse`` than promised, or ``open``.
 
-    Args:
-        metric: its name.
-        now: on the rows of this look.
-        promised: at release.
-        decision: ``worse`` than promised, or ``open``.
-        rows: that the decision rests on, of all looks.
-        loss: how much worse than promised the mean of all looks is, in the metric's unit.
-        interval: of the loss, at all looks together.
-        capped: share of rows of this look whose outcome is beyond the bound.
+    The decision rests on the rows of all looks, as the loss against the promise and its interval
+    do, in the metric's unit; ``capped`` is the share of rows of this look whose outcome is beyond
+    the bound.
     """
 
     metric: str
@@ -176,21 +143,10 @@ class QualityNow:
 
 @dataclass(frozen=True, kw_only=True)
 class PassCost(AsDict):
-    """What one forward pass costs.
+    """What one forward pass costs: median and shortest seconds, and most bytes of tensors at once.
 
-    Args:
-        seconds: median of a pass of the network in use.
-        least: its shortest.
-        dense: median of what it was cut from, run in turns with it; None if it was not there.
-        dense_least: its shortest.
-        settled: whether times had settled when they began to count.
-        peak_bytes: most bytes of tensors alive at once in a pass.
-        parameter_bytes: bytes of parameters.
-        rows: rows of the pass.
-        length: their steps.
-        threads: of the CPU.
-        machine: that it ran on.
-        why_not: why it was not measured; empty if it was.
+    Of what the model was cut from as well, run in turns with it, if it was there; ``settled`` is
+    whether times had settled when they began to count, ``why_not`` why nothing was measured.
     """
 
     seconds: float = 0.0
@@ -209,19 +165,10 @@ class PassCost(AsDict):
 
 @dataclass(frozen=True, kw_only=True)
 class LookFound:
-    """What one look found.
+    """What one look, the ``number``-th at this profile, found in some of the rows there were.
 
-    Args:
-        time: UTC.
-        number: of the look at this profile, from 1.
-        rows: that were looked at.
-        there: rows there were.
-        findings: alarms first.
-        drifts: the surest of each kind.
-        cut: costs of the cut; None where they are not known.
-        quality: the metric; None without labels.
-        speed: seconds and bytes.
-        left: what was not looked at, with the reason.
+    Findings are alarms first, drifts the surest of each kind; ``left`` is what was not looked at,
+    with the reason.
     """
 
     time: str
@@ -249,20 +196,7 @@ class LookFound:
 
 @dataclass(frozen=True, kw_only=True)
 class LookReceipt(AsDict):
-    """One look that is written down.
-
-    Args:
-        action: what was done.
-        line: name of the line.
-        version: digest of the version.
-        profile: name of what the rows were held against.
-        data: the rows.
-        settings: of the watch.
-        versions: of packages, and the machine.
-        alarm: whether anything found is an alarm.
-        headline: one sentence.
-        look: what was found.
-    """
+    """One look that is written down: at which version, by its digest, and against which profile."""
 
     action: str = "watch"
     line: str
