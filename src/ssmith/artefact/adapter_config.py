@@ -44,16 +44,7 @@ class OwnSection:
 
 @dataclass(frozen=True, kw_only=True)
 class PeftLoRA:
-    """What `peft` writes of a LoRA and what is read of it.
-
-    Args:
-        peft_type: the kind of adapter.
-        r: the rank.
-        lora_alpha: the scale times the rank; the rank if None.
-        lora_dropout: before the first matrix.
-        use_rslora: whether the scale is over the root of the rank.
-        use_dora: whether magnitudes are trained apart.
-    """
+    """What `peft` writes of a LoRA and what is read of it; the scale is the rank's if None."""
 
     peft_type: str
     r: int

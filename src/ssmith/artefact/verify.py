@@ -27,13 +27,7 @@ INNER = "model"
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One check of a saved output.
-
-    Args:
-        name: what was checked.
-        passed: whether it held, or could not be checked.
-        detail: the evidence, in one sentence.
-    """
+    """One check of a saved output: whether it held, or could not be made, and the evidence."""
 
     name: str
     passed: bool

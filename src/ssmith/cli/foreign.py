@@ -43,15 +43,7 @@ _USES = {"--cut": "--cut UNIT=AMOUNT, e.g. --cut state=0.5", "--recipe": "--reci
 
 
 def our_words(flag: str, known: Collection[str]) -> str:
-    """Return what leads from another tool's word to our flag, or to the command that has it.
-
-    Args:
-        flag: as it was given.
-        known: the flags of the command.
-
-    Returns:
-        A question or a hint; nothing for a word of nobody.
-    """
+    """Return a question that leads from another tool's word to our flag, or to its command."""
     word = flag.lstrip("-").lower().replace("_", "-")
     named = [ours for ours, words in _WORDS.items() if word in words.split()]
     for ours in named:

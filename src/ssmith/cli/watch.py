@@ -61,17 +61,7 @@ def add(subparsers: flags.Subparsers) -> None:
 
 
 def seconds_of(text: str) -> float:
-    """Read a time such as ``10m``.
-
-    Args:
-        text: a number and s, m, h or d.
-
-    Returns:
-        Seconds, > 0.
-
-    Raises:
-        ArgumentTypeError: if it is something else.
-    """
+    """Read a time such as ``10m``: a number and s, m, h or d; raises `ArgumentTypeError`."""
     number, unit = text[:-1], text[-1:]
     try:
         value = float(number) * _UNITS[unit]

@@ -93,17 +93,10 @@ _KNOWN: Mapping[Kind, Mapping[str, Any]] = {
 
 
 def by_name(name: str, kind: Kind = "lti") -> Any:
-    """Return a criterion with its default settings.
+    """Return a criterion of a kind with its default settings, a frozen dataclass.
 
-    Args:
-        name: as `names` lists it; case and underscores do not matter.
-        kind: what is scored.
-
-    Returns:
-        The criterion: a frozen dataclass whose fields are its settings.
-
-    Raises:
-        InputError: if there is no such criterion; lists all and suggests the closest.
+    Case and underscores do not matter. Raises `InputError` if there is none of that name; lists all
+    and suggests the closest.
     """
     known, key = _KNOWN[kind], spelled(name)
     if key not in known:

@@ -84,17 +84,10 @@ class CycleConfig:
 
 
 def read_cycle(path: Path) -> CycleConfig:
-    """Read what a cycle does.
+    """Read what a cycle does, from TOML.
 
-    Args:
-        path: a TOML file.
-
-    Returns:
-        Its settings.
-
-    Raises:
-        ArtefactError: if it cannot be read, or is no TOML.
-        InputError: if a key is unknown or missing, or a value is not allowed.
+    Raises `ArtefactError` if it is none, and `InputError` if a key is unknown or missing, or a
+    value is not allowed.
     """
     content = read_toml(path)
     tune, renew = content.get("tune"), content.get("renew")

@@ -20,16 +20,9 @@ from ssmith.release.version import Version, kept_in
 
 
 def read_story(path: str | Path) -> Story:
-    """Read a line, without changing anything.
+    """Read a line, without changing anything; what is damaged is among its story's checks.
 
-    Args:
-        path: its directory.
-
-    Returns:
-        Its story; what is damaged is among its checks.
-
-    Raises:
-        InputError: if there is no line, or nothing of its log can be read.
+    Raises `InputError` if there is no line, or nothing of its log can be read.
     """
     root = Path(path)
     if not (root / LOG).is_file():

@@ -205,15 +205,7 @@ _HOLE = re.compile(r"\\\{(\w+)\\\}")
 
 @lru_cache(maxsize=4096)
 def retell(language: Language, text: str) -> str | None:
-    """Return what a program said in English in another language.
-
-    Args:
-        language: of the page.
-        text: as the log has it.
-
-    Returns:
-        The message of the catalogue; None if it is nothing that is known.
-    """
+    """Return what a program said in English in another language; None if it is not known."""
     for pattern, compiled in _compiled():
         found = compiled.fullmatch(text)
         if found is not None:

@@ -29,18 +29,10 @@ _OWN = ("127.0.0.1", "localhost")
 
 
 def make_server(lines: Sequence[Path], port: int, language: str = "en") -> ThreadingHTTPServer:
-    """Return a server of the site; its ``serve_forever`` serves until ``shutdown``.
+    """Return a server of the site that listens already; it serves until ``shutdown``.
 
-    Args:
-        lines: directories of the lines.
-        port: where it listens on this machine, in [0, 65535]; 0 for any that is free.
-        language: ``en`` or ``ja``.
-
-    Returns:
-        The server, which listens already.
-
-    Raises:
-        InputError: if a line cannot be read, or the port is out of range or taken.
+    On this machine, at any free port if it is 0. Raises `InputError` if a line cannot be read, or
+    the port is out of range or taken.
     """
     if not 0 <= port <= 65535:
         raise InputError(f"port {port}", allowed="0 to 65535")

@@ -30,22 +30,11 @@ class Page:
 
 
 def write_site(stories: Sequence[Story], directory: Path, language: str = "en") -> list[Path]:
-    """Write the pages of some lines.
+    """Write the pages of some lines, and return their paths, the list of lines first.
 
-    The same stories give the same bytes.
-
-    Args:
-        stories: of the lines, in the order they are listed.
-        directory: where to write; created if need be.
-        language: ``en`` or ``ja``.
-
-    Returns:
-        Paths of the pages, the list of lines first.
-
-    Raises:
-        InputError: if there is no such language.
-        MissingExtraError: if matplotlib, jinja2 or Babel is not installed; nothing is written.
-        ArtefactError: if the disk refuses.
+    The same stories give the same bytes. Raises `InputError` if there is no such language,
+    `MissingExtraError` if matplotlib, jinja2 or Babel is not installed (nothing is written), and
+    `ArtefactError` if the disk refuses.
     """
     pages = render(stories, language)
     for page in pages:

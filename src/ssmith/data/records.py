@@ -23,13 +23,9 @@ _SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Records:
-    """Rows of named values, in the order of the file.
+    """Rows of named values, in the order of the file, with numbers as people count them.
 
-    Args:
-        name: of the file, for errors.
-        rows: at least one.
-        numbers: of each row, as people count them.
-        word: what a row is there: a line, a record, a row.
+    ``word`` is what a row is there: a line, a record, a row.
     """
 
     name: str

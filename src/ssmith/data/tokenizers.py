@@ -57,13 +57,7 @@ class ByteTokenizer:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelTokenizer:
-    """A tokenizer that transformers opened.
-
-    Args:
-        inner: the transformers tokenizer.
-        name: where it comes from.
-        vocabulary: number of token ids of the model.
-    """
+    """A tokenizer that transformers opened, for a model of so many token ids."""
 
     inner: Any
     name: str

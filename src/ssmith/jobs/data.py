@@ -24,22 +24,11 @@ def look(
     *,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Describe a source, and write a page of it if a place is given.
+    """Describe a source, JSON-ready, and write a page of it if a place is given.
 
-    Args:
-        source: a table, a folder or another file.
-        config: what its columns are.
-        report: directory for the page, its pictures and their data.
-        overwrite: replace an earlier page.
-
-    Returns:
-        The facts, JSON-ready.
-
-    Raises:
-        InputError: if there is no such source.
-        DataError: if it is not what the settings say.
-        OutputExistsError: if something is at ``report`` that may not be replaced.
-        MissingExtraError: if a page is asked for and matplotlib or jinja2 is not installed.
+    Raises `InputError` if there is no such source, `DataError` if it is not what the settings say,
+    `OutputExistsError` if something is at ``report`` that may not be replaced, `MissingExtraError`
+    if a page is asked for without matplotlib or jinja2.
     """
     if report is not None:
         refuse_existing(report, overwrite=overwrite)

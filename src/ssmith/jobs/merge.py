@@ -70,17 +70,10 @@ class Merged:
 
 
 def whole(spec: str | Path, *, hold: bool = True) -> Merged:
-    """Load a model; what an adapter learned is written into its base.
+    """Load a model; what an adapter learned is written into its base, which answers as with it.
 
-    Args:
-        spec: a model, or an adapter that names its base.
-        hold: let the model hold state offsets beside its weights.
-
-    Returns:
-        The model, which answers as the one with the adapter does.
-
-    Raises:
-        UnsupportedError: if a part of the adapter cannot be written into the model.
+    ``hold``: the model may hold state offsets beside its weights. Raises `UnsupportedError` if a
+    part of the adapter cannot be written into the model.
     """
     model = api.load(spec)
     digest = model_digest(model)

@@ -215,21 +215,11 @@ def open_source(
 
 
 def every_row(loaded: nn.Module, model: str, data: str, *, labelled: bool) -> SequenceData:
-    """Open all rows of a file, in its order, as the split ``all``.
+    """Open all rows of a file, in its order, as the split ``all``, for a model that was loaded.
 
-    Args:
-        loaded: the model that is to read them.
-        model: as users call it.
-        data: a file, as every command reads it.
-        labelled: whether labels must be there; else they may be missing and do not count.
-
-    Returns:
-        The rows.
-
-    Raises:
-        ModelError: if the model does not say what it reads and predicts.
-        InputError: if there is no such file.
-        DataError: if it does not fit the model.
+    ``labelled``: labels must be there; else they may be missing and do not count. Raises
+    `ModelError` if the model does not say what it reads and predicts, `InputError` if there is no
+    such file, `DataError` if it does not fit the model.
     """
     answers = answers_of(loaded)
     if answers is None:

@@ -33,14 +33,10 @@ class _Refused(torch.autograd.Function):
 
 
 def once(name: str) -> Callable[[Backward], Backward]:
-    """Decorate a backward that is itself not differentiable.
+    """Return a decorator of an operation's backward that is itself not differentiable.
 
-    Args:
-        name: of the operation, for the error.
-
-    Returns:
-        The decorator; what is decorated raises UnsupportedError when its results are
-        differentiated, which autograd would take for a lack of a formula.
+    It raises `UnsupportedError` when its results are differentiated, which autograd would take for
+    a lack of a formula.
     """
 
     def decorate(backward: Backward) -> Backward:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from ssmith.artefact import load, locate, tuned, verify
 from ssmith.artefact.adapter_config import CONFIG as ADAPTER_CONFIG
+from ssmith.artefact.adapter_config import AdapterConfig
 from ssmith.artefact.configs import read_any_config
 from ssmith.artefact.layout import CONFIG
 from ssmith.artefact.sidecar import SIDECAR, Sidecar
@@ -105,10 +104,10 @@ def _base(directory: Path) -> Artefact | None:
 
 def _named_base(directory: Path) -> str | None:
     """Return the digest of the base's tensors that an adapter names."""
-    path = directory / ADAPTER_CONFIG
-    content: Any = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    named = (content.get("ssmith") or {}).get("base_model_digest")
-    return None if named is None else str(named)
+    if not (directory / ADAPTER_CONFIG).is_file():
+        return None
+    own = AdapterConfig.read(directory).own
+    return None if own is None else own.base_model_digest
 
 
 def _name(spec: str | Path, found: Path) -> str:

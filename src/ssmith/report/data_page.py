@@ -18,14 +18,8 @@ COLUMNS = ("gaps", "low", "median", "high", "mean", "std")
 def write_data_page(look: Mapping[str, Any], plots: Sequence[Plot], directory: Path) -> None:
     """Write ``data.html``, its facts as ``data.json`` and ``plots/NAME.svg`` with their data.
 
-    Args:
-        look: the facts, JSON-ready.
-        plots: in the order of the page.
-        directory: an empty one.
-
-    Raises:
-        MissingExtraError: if jinja2 is not installed.
-        ArtefactError: if the disk refuses.
+    Into an empty directory. Raises `MissingExtraError` if jinja2 is not installed, `ArtefactError`
+    if the disk refuses.
     """
     page = fill(
         "data.html.j2",

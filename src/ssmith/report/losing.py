@@ -14,12 +14,8 @@ from ssmith.report.summary import quality_number
 def losing_cases(receipt: Receipt) -> list[str]:
     """Return one sentence for each thing a receipt shows that nobody would hope for.
 
-    Args:
-        receipt: any receipt.
-
-    Returns:
-        A refusal; quality that fell with the whole interval of the difference on the wrong side;
-        measures of a tuning that did not fall; costs that rose by 5 % or more.
+    A refusal; quality that fell with the whole interval of the difference on the wrong side;
+    measures of a tuning that did not fall; costs that rose by 5 % or more.
     """
     found = []
     if receipt.verdict.accepted is False:

@@ -14,19 +14,10 @@ _POINTS, _BINS = 1500, 40
 
 
 def series_plot(name: str, series: Any, channels: Sequence[str], times: Any | None) -> Plot:
-    """Draw one recording, a panel for each of its first channels.
+    """Draw one recording (steps, channels), a panel for each of its first channels.
 
-    Args:
-        name: of the recording.
-        series: (steps, channels), NaN where there is a gap.
-        channels: their names.
-        times: of each step; steps are counted if None.
-
-    Returns:
-        The plot with its data, every so many steps of a long one.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
+    NaN is a gap; steps are counted without times, and every so many are drawn of a long one. Raises
+    `MissingExtraError` if matplotlib is not installed.
     """
     stride = max(1, len(series) // _POINTS)
     shown = list(channels[:_MOST])

@@ -8,15 +8,7 @@ from ssmith.report.plot import ACCENT, SOFT, Plot, canvas, render, table_csv
 
 
 def sweep_plot(axis: str, rows: Sequence[dict[str, float]]) -> Plot:
-    """Draw the increase of perplexity over the dense model against the values of a setting.
-
-    Args:
-        axis: the setting.
-        rows: per value: ``value``, ``perplexity``, ``increase`` and its interval ``low``, ``high``.
-
-    Returns:
-        The plot, its data beside it.
-    """
+    """Draw the increase of perplexity over the dense model against the values of a setting."""
     values = [row["value"] for row in rows]
     percent = {name: [100 * row[name] for row in rows] for name in ("increase", "low", "high")}
     with canvas(560, 300) as figure:

@@ -13,19 +13,9 @@ _WIDTH, _NARROW, _HEIGHT = 620.0, 380.0, 320.0
 def training_plot(
     losses: Sequence[float], looks: Sequence[ValidationLook], best: int, *, narrow: bool = False
 ) -> Plot:
-    """Draw a training run.
+    """Draw a training run: losses of each step, if known, looks, and the step that was kept.
 
-    Args:
-        losses: mean training loss of each step; empty if only that between looks is known.
-        looks: at the validation split, each with its ``loss``.
-        best: the step whose weights were kept.
-        narrow: for a phone.
-
-    Returns:
-        The plot with its data.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
+    ``narrow`` is for a phone. Raises `MissingExtraError` if matplotlib is not installed.
     """
     width = _NARROW if narrow else _WIDTH
     seen = {look.step: look.validation["loss"] for look in looks}
@@ -59,17 +49,9 @@ def training_plot(
 def language_curve(
     train: Sequence[tuple[int, float]], validation: Sequence[tuple[int, float]]
 ) -> Plot:
-    """Draw the training of a language model.
+    """Draw the training of a language model: bits per byte, learned and not, by step.
 
-    Args:
-        train: step and bits per byte, mean since the row before.
-        validation: step and bits per byte on text that is not learned.
-
-    Returns:
-        The plot with its data.
-
-    Raises:
-        MissingExtraError: if matplotlib is not installed.
+    Raises `MissingExtraError` if matplotlib is not installed.
     """
     with canvas(_WIDTH, _HEIGHT) as figure:
         axes = figure.add_axes((64 / _WIDTH, 48 / _HEIGHT, 1 - 84 / _WIDTH, 1 - 78 / _HEIGHT))

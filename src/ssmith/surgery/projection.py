@@ -23,18 +23,11 @@ def cut_states_(layer: GroupedLayer, keep: Bool[Tensor, "g n"], semantics: str =
 def project_(
     layer: GroupedLayer, write: Float64[Tensor, "g r n"], read: Float64[Tensor, "g r n"]
 ) -> Bool[Tensor, "g n"]:
-    """Let the states of each group be r mixtures of those there are.
+    """Let the states of each group be r mixtures of those there are, by ``write`` and ``read``.
 
     With ``B → write·B`` and ``C → read·C`` the states become ``H·writeᵀ``; a start of the states
-    and an offset of what reads them go along. A projected layer can be projected further.
-
-    Args:
-        layer: changed in place.
-        write: rows are the new states, in terms of the old ones.
-        read: the same of what reads them.
-
-    Returns:
-        A mask that keeps the first r states of each group: what a plan says of such a cut.
+    and an offset of what reads them go along. A projected layer can be projected further. The mask
+    keeps the first r states of each group: what a plan says of such a cut.
     """
     module, (g, r, n) = layer.mixer, write.shape
     per_state = {name: value for name in PER_STATE

@@ -17,14 +17,9 @@ _PER_TOKEN = ("keys", "values")
 
 
 def rows_of(cache: Any, lengths: Sequence[int]) -> list[Row]:
-    """Return what a cache holds of each sequence.
+    """Return what a cache holds of each sequence of a batch that is padded on the left.
 
-    Args:
-        cache: of a batch, padded on the left.
-        lengths: tokens of each sequence so far.
-
-    Returns:
-        A row each, with a batch of one and without padding.
+    A row each, with a batch of one and without padding, by the tokens of each so far.
     """
     layers = [dict(_held(layer)) for layer in cache.layers]
     return [
@@ -37,15 +32,7 @@ def rows_of(cache: Any, lengths: Sequence[int]) -> list[Row]:
 
 
 def cache_of(like: Any, rows: Sequence[Row]) -> Any:
-    """Return a cache that holds some sequences, padded on the left with zeros.
-
-    Args:
-        like: a cache of the same model; left as it is.
-        rows: of any lengths.
-
-    Returns:
-        The new cache.
-    """
+    """Return a cache like another that holds some sequences, padded on the left with zeros."""
     made = copy.copy(like)
     made.layers = [copy.copy(layer) for layer in like.layers]
     for place, layer in enumerate(made.layers):

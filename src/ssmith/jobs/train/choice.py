@@ -77,18 +77,10 @@ def chosen_recipe(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Recipe:
-    """Return a recipe for data.
+    """Return a recipe for data, called ``source`` in it, that needs nothing else.
 
-    Args:
-        source: what the data is called in the recipe.
-        data: its rows in splits.
-        preparation: how they were made of recordings; None if they are taken as they are.
-        config: what is said already.
-        seed: of the trials of learning rates.
-        progress: told after each trial.
-
-    Returns:
-        A recipe that needs nothing else.
+    Preparation is how its rows were made of recordings; None if they are taken as they are.
+    ``seed`` is of the trials of learning rates, after each of which progress is told.
     """
     part = data.split("train")
     batch = 32 if len(part) >= 256 else 16 if len(part) >= 64 else 8

@@ -32,18 +32,10 @@ def measured(
     *,
     batch_size: int = 64,
 ) -> tuple[Measure, ...]:
-    """Return measures of a model on a split.
+    """Return measures of a model on a split, in the targets' own units; none without the split.
 
-    Args:
-        model: what it predicts is scaled back to the targets' own units.
-        data: the residuals of its validation split are the spread around predictions of others; a
-            seasonal forecast has the season that is best on its training split.
-        split: to measure on.
-        own: the user's own metric, which comes last.
-        batch_size: most rows that run at once.
-
-    Returns:
-        Measures; none for a split that is not there.
+    The residuals of the validation split are the spread around predictions of others; a seasonal
+    forecast has the season that is best on the training split. The user's own metric comes last.
     """
     if split not in data.splits or not len(data.splits[split]):
         return ()

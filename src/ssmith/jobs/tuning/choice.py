@@ -45,23 +45,13 @@ def choose(
     lesson: Lesson,
     checkpoints: Path | None,
 ) -> tuple[tuple[Method, ...], Election | None]:
-    """Put the best candidate in the place of `Auto` among an adapter's methods.
+    """Put the best candidate in the place of `Auto`, if it is among an adapter's methods.
 
     Each round gives every candidate a whole run of its own, warm-up and falling rate included: a
     sixteenth of the budget first, twice as much for the better half, until one is left. Trials
-    compare on the validation split, with the starting rate of each method.
-
-    Args:
-        model: the base; it is as before afterwards.
-        methods: what is trained, with at most one `Auto`.
-        lesson: what is learned in the whole run.
-        checkpoints: directory in which trials go on after a kill; None for none.
-
-    Returns:
-        The methods without `Auto`, and the choice; None where there was nothing to choose.
-
-    Raises:
-        InputError: if no candidate can be trained on this model.
+    compare on the validation split, with the starting rate of each method, and go on after a kill
+    where there are checkpoints. The model is as before afterwards. Raises `InputError` if no
+    candidate can be trained on it.
 
     Source: successive halving (arXiv 1502.07943) over methods in place of settings.
     """

@@ -87,14 +87,7 @@ class StateOffset(MixerMethod):
 
 
 class StateOffsetPart(MixerPart):
-    """h′ and y′ of one mixer.
-
-    Args:
-        shape: of the state.
-        config: which of them, and of which rank.
-        like: gives device and precision.
-        draw: source of V.
-    """
+    """h′ and y′ of one mixer, of a state's shape; ``like`` gives device and precision."""
 
     label = "state-offset-h"
     matrices = ("h", "U", "V")

@@ -85,13 +85,9 @@ def write_curve(path: Path, content: Checkpoint) -> None:
 
 
 def check_place(path: Path) -> None:
-    """Raise unless a checkpoint may be written, or is, at ``path``; for before any work.
+    """Raise `OutputExistsError` unless a checkpoint may be written, or is, at ``path``; early.
 
-    Args:
-        path: the file; neither it nor the curve beside it ever replaces anybody else's.
-
-    Raises:
-        OutputExistsError: if something else is there.
+    Neither it nor the curve beside it ever replaces anybody else's.
     """
     try:
         with safe_open(path, framework="pt") as stream:
