@@ -1,7 +1,6 @@
 """A tiny model that was really trained, the data it was trained on, and a pilot of it."""
 
 import dataclasses
-import gc
 import shutil
 
 import pytest
@@ -12,14 +11,6 @@ from ssmith.jobs.pilot import pilot
 from ssmith.jobs.train import save_trained, train
 
 COMMAND = ("ssmith", "pilot", "model")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def quick_collections():
-    """Set everything that lives now apart: a speed measurement collects garbage each time."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
