@@ -44,10 +44,11 @@ def pytest_collection_finish():
 
 
 def _set_apart(phase, found):
-    now = time.process_time()
+    if found["generation"] < 2:
+        return
     if phase == "start":
-        began[0] = now
-    elif found["generation"] == 2 and now - began[0] > 0.01:
+        began[0] = time.process_time()
+    elif time.process_time() - began[0] > 0.01:
         gc.freeze()
 
 
@@ -76,7 +77,8 @@ def poisoned_memory():
     """Fill uninitialised memory with NaN, so that reading it cannot go unnoticed."""
     import torch  # noqa: PLC0415
 
-    torch.use_deterministic_algorithms(True)
+    # As `use_deterministic_algorithms`, which imports a compiler besides.
+    torch.set_deterministic_debug_mode("error")
     torch.utils.deterministic.fill_uninitialized_memory = True
     yield
-    torch.use_deterministic_algorithms(False)
+    torch.set_deterministic_debug_mode("default")
