@@ -94,6 +94,16 @@ def test_what_tuning_gives_back_is_rendered_from_what_is_stored(benchmark):
     offsets = found["columns: state offsets"]
     assert offsets[own][0] > found[lora][own][0]
     assert abs(offsets[other][0] - found[lora][other][0]) < found[lora][other][1]
+    before, pilot = found["columns: nothing"], found["columns: state offsets, as a pilot does"]
+    for text in recovery.TEXTS:
+        assert pilot[text][0] < 0.5 * before[text][0]
+        assert abs(pilot[text][0] - found[lora][text][0]) < found[lora][text][1]
+    shares = [
+        row["shares"]
+        for row in raw["rows"]
+        if row["method"].startswith("columns") and "shares" in row
+    ]
+    assert shares == [[1, 1 / 8]] * 3
 
 
 def test_the_speed_of_cut_mamba2_is_rendered_from_what_is_stored(benchmark):
