@@ -53,13 +53,7 @@ RECALLED = {512: 64, 1024: 64, 4096: 16}
 METHODS = {
     "balanced truncation": {"method": "balanced"},
     "greedy, output maps refitted": {},
-    "greedy, output maps refitted to the dense stream": {"compensate": ("S",)},
     "greedy, reading rows and output maps refitted": {"compensate": ("C", "O")},
-    "the same, of every third step": {
-        "compensate": ("C", "O"),
-        "method": "gram-greedy",
-        "settings": {"stride": 3},
-    },
     "greedy": {"method": "gram-greedy"},
     "energy at the output": {"method": "output-energy"},
     "GHOST": {"method": "ghost"},
@@ -68,8 +62,17 @@ METHODS = {
     "magnitude": {"method": "magnitude"},
     "random": {"method": "random"},
 }
+STREAM, CLOSER = (
+    "greedy, output maps refitted to the dense stream",
+    "greedy, reading rows (every third step) and output maps refitted",
+)
+REFITS: dict[str, dict[str, Any]] = {
+    STREAM: {"compensate": ("S",)},
+    CLOSER: {"method": "gram-greedy", "compensate": ("C", "O"), "settings": {"stride": 3}},
+}
 MIXED = ", texts of recall among the rows"
-METHODS |= {name + MIXED: METHODS[name] for name in ("balanced truncation", "GHOST")}
+ALL = METHODS | REFITS
+ALL |= {name + MIXED: METHODS[name] for name in ("balanced truncation", "GHOST")}
 QUICK = ("balanced truncation", "GHOST")
 SMALL = (
     "a byte-level Mamba-2 of width 128, 4 layers, 64 states, trained for minutes (read the ratios)"
@@ -169,7 +172,7 @@ def tasks(seeds: int, *, quick: bool) -> Iterator[tuple[str, float, int]]:
     """Yield method, share and calibration seed of every row."""
     for seed in range(seeds):
         for share in SHARES[1:2] if quick else SHARES:
-            for method in QUICK if quick else METHODS:
+            for method in QUICK if quick else ALL:
                 yield method, share, seed
 
 
@@ -232,7 +235,7 @@ def measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str
         path = where / f"{method.replace(' ', '_')}-{share:g}-{seed}.json"
         if options.render and not path.is_file():
             continue
-        budget = Budget("state", share, seed=seed, **METHODS[method])
+        budget = Budget("state", share, seed=seed, **ALL[method])
         windows = source.sample(8 if options.quick else SAMPLES, LENGTH, seed=seed)
         if method.endswith(MIXED):
             windows = mixed(windows, source, seed)
@@ -277,7 +280,7 @@ def table(rows: list[dict[str, Any]], dense: dict[str, float], name: str) -> str
     head = " | ".join(f"{share:.1%}" for share in SHARES)
     for text in TEXTS:
         lines += ["", f"| {text}: states removed | {head} |", "|---" * (1 + len(SHARES)) + "|"]
-        for method in METHODS:
+        for method in ALL:
             cells = [increase(rows, method, share, text) for share in SHARES]
             lines.append(row_of(method, cells))
     if not dense:
@@ -292,7 +295,7 @@ def table(rows: list[dict[str, Any]], dense: dict[str, float], name: str) -> str
         lines += ["", f"| {share:.1%} of states removed | " + " | ".join(dense) + " |"]
         lines += ["|---" * (1 + len(dense)) + "|"]
         lines.append("| *dense* | " + " | ".join(f"{100 * v:.0f}" for v in dense.values()) + " |")
-        for method in METHODS:
+        for method in ALL:
             shown = " | ".join(recall_cell(rows, method, share, name) for name in dense)
             lines.append(f"| {method} | {shown} |")
     return "\n".join(lines) + "\n"
@@ -322,7 +325,7 @@ def main() -> None:
         write_text(RESULTS / "mamba2.md", table(rows, dense, options.model))
     summary = {
         f"{method}, {share:g}, {text}": round(found[0], 3)
-        for method in METHODS
+        for method in ALL
         for share in SHARES
         for text in TEXTS
         if (found := increase(rows, method, share, text))

@@ -21,8 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mamba2 import METHODS as ALL
-from mamba2 import MIXED, QUICK, SHARES
+from mamba2 import METHODS, QUICK, SHARES
 from record import RESULTS, record
 from ssmith import api, spine
 from ssmith.core.budget import Budget
@@ -37,7 +36,6 @@ from trained import CACHE
 
 PLACE = CACHE.parent / "recall"
 SIZE = Mamba2Size(width=64, layers=2, states=64, head_width=32)
-METHODS = {name: how for name, how in ALL.items() if not name.endswith(MIXED)}
 PAIRS, QUERIES, KEYS = 20, 8, 128
 BATCH, RATE = 64, 3e-3
 TEST, CALIBRATION = 512, 256

@@ -15,6 +15,7 @@ import numpy as np
 
 from record import RESULTS, record
 from ssmith.core.files import write_text
+from ssmith.core.settings import to_mapping
 from ssmith.watch.curve import in_metric, row_losses
 from ssmith.watch.inside import MEAN_COST, ModelPair, RowsSeen, look_at
 from ssmith.watch.profile import ProfileConfig, take
@@ -40,7 +41,7 @@ def told(source: Source, seed: int) -> Iterator[dict[str, Any]]:
         seen = look_at(pair, rows)
         loss = profile.curve.loss(seen.readings, level, metric, 0)
         yield {
-            "case": what, "source": source.name, "seed": seed, **loss.as_dict(),
+            "case": what, "source": source.name, "seed": seed, **to_mapping(loss),
             "measured": measured(seen), "at_release": measured(held), "slack": profile.curve.slack,
             "distance": float(seen.readings["cut/answers/distance"].mean()),
             "cost": float(seen.readings[MEAN_COST].mean() / held.readings[MEAN_COST].mean()),

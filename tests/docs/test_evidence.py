@@ -46,7 +46,8 @@ def test_the_losses_of_criteria_are_rendered_from_what_is_stored(benchmark):
 
 def test_what_cuts_of_states_cost_is_rendered_from_what_is_stored(benchmark):
     raw, mamba2 = stored("mamba2"), benchmark("mamba2")
-    assert mamba2.table(raw["rows"], raw["recall"], mamba2.SMALL) == page("mamba2")
+    model = raw.get("model", mamba2.SMALL)
+    assert mamba2.table(raw["rows"], raw["recall"], model) == page("mamba2")
     said = " ".join((ROOT / "docs" / "evidence.md").read_text().split())
 
     def ratio(method, text):
