@@ -138,3 +138,17 @@ def test_what_has_no_stream_behind_it_is_refused_by_name(rows):
     together = PassConfig(order="together")
     with pytest.raises(UnsupportedError, match="the order sequential"):
         sm.plan(build("mamba2"), budget_of("state", "S"), rows, run=together)
+
+
+def test_coarse_numbers_hide_no_layer_behind_a_map(rows):
+    """In bfloat16 what is last is found all the same, and what is not is refused in every block."""
+    for name, unit, refused in [("mamba2", "state", ""), ("bamba", "neuron", ""),
+                                ("bamba", "state", "layers.0.mamba is not the last")]:  # fmt: skip
+        dense = build(name, torch.float32).bfloat16()
+        if refused:
+            with pytest.raises(UnsupportedError, match=refused):
+                sm.plan(dense, budget_of(unit, "S"), rows)
+        else:
+            plan = sm.plan(dense, budget_of(unit, "S"), rows)
+            terms = [stage["terms"] for stage in plan.facts["stages"] if "terms" in stage]
+            assert terms == ["S"] * len(plan.cuts[0].keep)

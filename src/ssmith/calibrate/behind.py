@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 _LINEAR = 1e-3
 """Of the change of a stream: what a map that is the last one of its block may leave unexplained."""
+_COARSE = 1e-4
 
 
 def scale_in_stream(
@@ -31,6 +33,10 @@ def scale_in_stream(
     if gave.shape != moved.shape or not float(gave.square().sum()):
         return None
     scale = float((moved * gave).sum() / gave.square().sum())
-    left = float((moved - scale * gave).square().sum() / moved.square().sum())
-    # To four digits, which every batch agrees on.
-    return float(f"{scale:.4g}") if left < _LINEAR**2 else None
+    left, step = (moved - scale * gave).square().sum(), torch.finfo(old.dtype).eps
+    # Where numbers are coarse, so is the stream before and after.
+    rounded = 4 * step**2 * before.square().sum()
+    if not float(left) < _LINEAR**2 * float(moved.square().sum()) + float(rounded):
+        return None
+    # To so many digits every batch agrees on it.
+    return float(f"{scale:.4g}" if step < _COARSE else f"{scale:.3g}")

@@ -215,7 +215,7 @@ class PartRun:
         stream = partial(self._behind, batch, "")
         if view.name not in self._scales:
             scale = scale_in_stream(view.output_map, view.features(parts), stream)
-            if scale is None:
+            if scale is None or self._last_map(batch) is not view.output_map:
                 raise UnsupportedError(
                     f"{view.name} is not the last that its block adds to the stream",
                     allowed="output maps behind which nothing stands in their block",
@@ -226,6 +226,16 @@ class PartRun:
         padding = Padding.of(flow.mask, lacking.shape[1])
         found: Parts = replace(parts, lacking=padding.sort(lacking) if padding else lacking)
         return found
+
+    def _last_map(self, batch: RowBatch) -> nn.Module | None:
+        """Return the linear layer that runs last in the part."""
+        inside = {
+            name: item for name, item in self.work.named_modules() if isinstance(item, nn.Linear)
+        }
+        given = self._given(batch)
+        calls = observe(lambda: self.passage.run(self.work, given), inside)
+        order = {own[-1].place: inside[name] for name, own in calls.items() if own}
+        return order[max(order)] if order else None
 
     def _behind(self, batch: RowBatch, kind: str) -> Tensor:
         """Return the stream behind the part, as it is cut by now or dense."""
