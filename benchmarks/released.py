@@ -51,13 +51,13 @@ def cut(
     *before, weights = budgets
     work, removed = copy.deepcopy(model), {}
     if before:
-        removed = dict(prune_(work, spine.plan(work, before, windows)).removed)
+        removed = prune_(work, spine.plan(work, before, windows)).as_dict()["removed"]
     twin: Any = copy.deepcopy(work)
     embeddings = twin.get_input_embeddings()
     twin.set_input_embeddings(LastOutput(embeddings, _outputs(work, windows)))
     plan = spine.plan(twin, [weights], windows)
     done = prune_(work, plan, check_weights=False)
-    return work, {**removed, **done.removed}
+    return work, {**removed, **done.as_dict()["removed"]}
 
 
 @torch.no_grad()

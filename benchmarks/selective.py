@@ -107,7 +107,7 @@ class Case:
         else:
             pruned = copy.deepcopy(self.model)
             plan = spine.plan(self.model, cut.budgets, self.calibration)
-            removed = prune_(pruned, plan).removed
+            removed = prune_(pruned, plan).as_dict()["removed"]
         return {
             "model": self.name, "text": self.text, "seed": self.seed, "unit": cut.unit,
             "level": cut.level, "method": cut.method,

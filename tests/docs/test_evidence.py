@@ -64,6 +64,35 @@ def test_what_cuts_of_states_cost_is_rendered_from_what_is_stored(benchmark):
     assert f"without a refit they cost {ratio('greedy', other)} there" in said
 
 
+def test_what_cuts_of_a_hybrid_cost_is_rendered_from_what_is_stored(benchmark):
+    raw, hybrid = stored("hybrid"), benchmark("hybrid")
+    assert hybrid.table(raw) == page("hybrid")
+    assert hybrid.gone(raw, next(iter(hybrid.RECIPES))) > 1 / 3
+    said = " ".join((ROOT / "docs" / "evidence.md").read_text().split())
+
+    def cost(unit, share, method, text):
+        return hybrid.cell(raw["rows"], (unit, share), method, text)[0]
+
+    neurons, width, together = {}, {}, {}
+    for text in hybrid.TEXTS:
+        neurons[text], width[text] = (
+            {name: cost(unit, 0.25, name, text) for name in ("OBS, refitted", "energy", "Minitron")}
+            for unit in ("neuron", "head_dim")
+        )
+        ours, stock, theirs = (cost(hybrid.TOGETHER, 0.75, name, text) for name in hybrid.RECIPES)
+        together[text] = [f"{item / theirs:.2f}" for item in (ours, stock)]
+    own, other = hybrid.TEXTS
+    first, second = (
+        f"{neurons[text]['OBS, refitted'] / neurons[text]['energy']:.2f}" for text in (own, other)
+    )
+    assert f"costs {first} of what energy scores cost on Python, {second} on prose" in said
+    narrow = width[own]["OBS, refitted"] / width[own]["Minitron"]
+    assert f"OBS costs {narrow:.2f} of what Minitron's score costs" in said
+    (ours, stock), (ours_other, stock_other) = together[own], together[other]
+    assert f"{ours} of the literature's recipe on Python and {ours_other} on prose" in said
+    assert f"opens {stock} and {stock_other}" in said
+
+
 def test_what_cuts_take_of_a_memory_is_rendered_from_what_is_stored(benchmark):
     raw, recall = stored("recall"), benchmark("recall")
     assert recall.table(raw) == page("recall")
