@@ -46,22 +46,36 @@ def test_the_losses_of_criteria_are_rendered_from_what_is_stored(benchmark):
 
 def test_what_cuts_of_states_cost_is_rendered_from_what_is_stored(benchmark):
     raw, mamba2 = stored("mamba2"), benchmark("mamba2")
-    model = raw.get("model", mamba2.SMALL)
-    assert mamba2.table(raw["rows"], raw["recall"], model) == page("mamba2")
+    assert mamba2.table(raw["rows"], raw["recall"], raw["model"]) == page("mamba2")
     said = " ".join((ROOT / "docs" / "evidence.md").read_text().split())
 
-    def ratio(method, text):
+    def ratio(method, text, share=0.75):
         of, ghost = (
-            mamba2.increase(raw["rows"], name, 0.75, text)[0] for name in (method, "GHOST")
+            mamba2.increase(raw["rows"], name, share, text)[0] for name in (method, "GHOST")
         )
         return f"{of / ghost:.2f}"
 
     own, other = mamba2.TEXTS
     whole, refit = "balanced truncation", "greedy, output maps refitted"
     assert f"costs {ratio(whole, own)} of what GHOST costs on Python" in said
-    assert f"and {ratio(whole, other)} of it on prose" in said
+    deepest = [ratio(whole, text, 0.875) for text in (own, other)]
+    assert (
+        f"and {ratio(whole, other)} of it on prose; at seven eighths {' and '.join(deepest)}."
+        in said
+    )
     assert f"cost {ratio(refit, own)} of GHOST's on Python and {ratio(refit, other)} on" in said
-    assert f"without a refit they cost {ratio('greedy', other)} there" in said
+    closer = [ratio(mamba2.CLOSER, text) for text in (own, other)]
+    assert f"on every third step, {' and '.join(closer)}, the best" in said
+    opened = [name for name in mamba2.METHODS if name != whole]
+    for share in mamba2.SHARES:
+        for text in (own, other):
+            costs = {
+                name: mamba2.increase(raw["rows"], name, share, text)[0]
+                for name in (*opened, *mamba2.REFITS)
+            }
+            best = min(costs, key=costs.get)
+            first = (share, text) == (0.5, other)
+            assert best == ("energy at the output" if first else mamba2.CLOSER)
 
 
 def test_what_cuts_of_a_hybrid_cost_is_rendered_from_what_is_stored(benchmark):
