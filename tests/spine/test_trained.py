@@ -7,7 +7,6 @@ import pytest
 
 from helpers.plans import pruned
 from ssmith import artefact, data
-from ssmith.artefact.configs import is_language_model, read_any_config
 from ssmith.core.budget import Budget
 from ssmith.evaluation.perplexity import window_losses
 
@@ -27,11 +26,7 @@ def perplexity(model, windows):
 @pytest.fixture(scope="module")
 def increases():
     """By method: how far perplexity rises with half of A_log cut, for every calibration seed."""
-    specs = [artefact.EMBEDDED + name for name in artefact.embedded_names()]
-    shipped = [spec for spec in specs if is_language_model(read_any_config(artefact.locate(spec)))]
-    if not shipped:
-        pytest.skip("no trained language model comes along")
-    model = artefact.load(shipped[0]).float()
+    model = artefact.load(f"{artefact.EMBEDDED}python-mamba").float()
     text = data.load_text("stdlib:", vocabulary=256)
     return table_of(model, text)
 
