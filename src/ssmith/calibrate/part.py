@@ -143,9 +143,14 @@ class PartRun:
                 if self.passage.streams:
                     self.store.write(0, batch.name, self.passage.flowing(given))
                 return given
+        return self.passage.joined(self.index, batch.items, self._flowing(batch, kind))
+
+    def _flowing(self, batch: RowBatch, kind: str) -> list[Tensor]:
+        """Return those tensors of what the part is given that the one before made."""
+        if self.index == 0 and not self.store.holds(0, [batch.name]):
+            return list(self.passage.flowing(self._given(batch)))
         device = place_of(self.work)
-        flowing = self.store.read(self.index, kind + batch.name)
-        return self.passage.joined(self.index, batch.items, [item.to(device) for item in flowing])
+        return [item.to(device) for item in self.store.read(self.index, kind + batch.name)]
 
     def _summed(self, stages: Mapping[str, Stage], views: Mapping[str, View]) -> dict[str, Totals]:
         totals = {name: ShardSum() for name in stages}
@@ -200,7 +205,7 @@ class PartRun:
         """Return the parts of a site with what its block is given, if that is such a stream."""
         if not self.passage.streams or self.part.name in self.part.sites:
             return parts
-        residual = self.passage.flowing(self._given(batch))[0]
+        residual = self._flowing(batch, "")[0]
         alike = residual.ndim == 3 and residual.shape[:2] == parts.x.shape[:2]
         return replace(parts, residual=residual) if alike else parts
 

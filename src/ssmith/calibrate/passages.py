@@ -138,7 +138,10 @@ class Chain:
         batch = self.rows.batch(items)
         first = self.model.get_submodule(self.parts[0].name)
         with self._running():
-            return called_with(first, lambda: self.rows.forward(self.model, batch))
+            given = called_with(first, lambda: self.rows.forward(self.model, batch))
+        if self.returned is None:
+            self._beside.setdefault(items, [self._without_flow(given)])
+        return given
 
     def run(self, module: nn.Module, given: Any) -> Any:
         args, kwargs = given
@@ -151,12 +154,14 @@ class Chain:
 
     def joined(self, index: int, items: range, flowing: Sequence[Tensor]) -> Any:
         if items not in self._beside:
-            # What flows is not held twice.
-            nothing = {place: torch.empty(0) for place in self.flows}
-            self._beside[items] = [replaced(given, nothing) for given in self._given(items)]
+            self._beside[items] = [self._without_flow(given) for given in self._given(items)]
         beside = self._beside[items]
         given = beside[min(index, len(beside) - 1)]
         return replaced(given, dict(zip(sorted(self.flows), flowing, strict=True)))
+
+    def _without_flow(self, given: Any) -> Any:
+        """Return what a block is given beside what flows, which is not held twice."""
+        return replaced(given, {place: torch.empty(0) for place in self.flows})
 
     def _given(self, items: range) -> list[Any]:
         """Return what each block is given beside what flows; the first one's stands for all."""

@@ -43,13 +43,18 @@ def layout_of(mixer: nn.Module) -> Naming:
     # mambapy writes the norms of B and C with capitals.
     names = {norm: norm.capitalize() for norm in NORMS if hasattr(mixer, norm.capitalize())}
     names |= {} if known is None else known.names
-    e, n = at(mixer, names.get("A_log", "A_log")).shape
-    sizes = {}
-    for unit, count, known_names in (("state", n, _STATES), ("channel", e, _CHANNELS)):
-        places = [*known_names, *(f"config.{name}" for name in known_names)]
-        sizes[unit] = tuple(place for place in places if at(mixer, place) == count)
-    said = {} if known is None else dict(known.sizes)
-    return Naming(family="mamba", names=names, sizes=sizes | said)
+    return Naming(family="mamba", names=names, sizes={} if known is None else dict(known.sizes))
+
+
+def _counts(mixer: nn.Module, layout: Naming, unit: str) -> tuple[str, ...]:
+    """Return where a mixer keeps how many states or channels it has."""
+    said = layout.sizes.get(unit)
+    if said is not None:
+        return tuple(said)
+    dim, known = {"state": (1, _STATES), "channel": (0, _CHANNELS)}[unit]
+    count = at(mixer, layout.name("A_log")).shape[dim]
+    places = [*known, *(f"config.{name}" for name in known)]
+    return tuple(place for place in places if at(mixer, place) == count)
 
 
 def named(mixer: nn.Module) -> Any:
@@ -88,7 +93,7 @@ def state(module: nn.Module) -> Coupling:
     slices.append(Slice(parameter=layout.name("A_log"), dim=1))
     slices += [Slice(parameter=f"{name}.weight") for name in weighted]
     slices += [Slice(parameter=name, dim=getattr(mixer, name).ndim - 1) for name in beside]
-    sizes = dict.fromkeys(layout.sizes.get("state", ()), 1)
+    sizes = dict.fromkeys(_counts(module, layout, "state"), 1)
     sizes |= {f"{x_proj}.out_features": 2} if hasattr(mixer.x_proj, "out_features") else {}
     renorms = tuple(Renorm(norm=name, epsilon=epsilon_of(norm)) for name, norm in norms.items())
     return Coupling(
@@ -127,7 +132,7 @@ def channel(module: nn.Module) -> Coupling:
         sizes=existing(mixer, sizes),
         config_keys=_keys(module, {"channel": 1, "expand": Fraction(1, width)}),
     )
-    named_sizes = dict.fromkeys(layout.sizes.get("channel", ()), 1)
+    named_sizes = dict.fromkeys(_counts(module, layout, "channel"), 1)
     renamed = layout.renamed(table)
     return replace(renamed, sizes={**renamed.sizes, **named_sizes})
 
