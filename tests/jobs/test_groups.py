@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("transformers")
+from jobs.in_groups import PRUNE, left, made
+
 SCRIPT = Path(__file__).with_name("in_groups.py")
 
 
@@ -30,6 +32,19 @@ def test_pruning_goes_on_in_any_number_of_processes_with_the_same_bytes(found, w
     assert ended["left"] == found[f"{job} undisturbed 1"]["left"]
     assert ended["left"] == found[f"{job} undisturbed 2"]["left"]
     assert "model.safetensors" in ended["left"]
+
+
+def test_torchrun_itself_ends_with_the_bytes_of_one(found, tmp_path):
+    """What the forks of the program above stand for: the command that the page shows."""
+    place = made(tmp_path, "prune")
+    # As torchrun, wherever its script lies.
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launcher, "-m", "ssmith", *PRUNE.split()], cwd=place, capture_output=True, text=True,
+        check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert left(place) == found["prune undisturbed 1"]["left"]
 
 
 @pytest.mark.parametrize("way", ["1 2", "2 1"])
