@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -202,11 +203,19 @@ def measure(*, quick: bool) -> dict[str, Any]:
         for allocator in ("out of the box", "tuned"):
             tuned = ["--tuned"] if allocator == "tuned" else []
             found: dict[str, list[dict[str, Any]]] = {name: [] for name in (*PLAIN, *RUNS, *BARE)}
+
+            def measured(
+                name: str, tuned: list[str] = tuned, directory: str = directory
+            ) -> dict[str, Any]:
+                mask = str(Path(directory) / f"{name}.pt")
+                return child(["--run", name, "--mask", mask, *size, *tuned])
+
             for turn in range((QUICK if quick else FULL).rounds):
-                for name, runs in found.items():
-                    mask = Path(directory) / f"{name}.pt"
-                    runs.append(child(["--run", name, "--mask", str(mask), *size, *tuned]))
-                    print(allocator, turn, name, runs[-1], file=sys.stderr)
+                # Most of a quick run is the start of its processes.
+                with ThreadPoolExecutor(2 if quick else 1) as pool:
+                    for name, run in zip(found, pool.map(measured, found), strict=True):
+                        found[name].append(run)
+                        print(allocator, turn, name, run, file=sys.stderr)
             raw[allocator] = {name: joined(runs) for name, runs in found.items()}
             mine = torch.load(Path(directory) / "reproducing.pt")
             for name in PLAIN:
