@@ -1,16 +1,35 @@
-"""Whether a map's output is just added to the stream of its block, and times what."""
+"""Which map runs last in a block, and by what its output is multiplied in the stream, if added."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ssmith.calibrate.observe import observe
+
 _LINEAR = 1e-3
 """Of the change of a stream: what a map that is the last one of its block may leave unexplained."""
 _COARSE = 1e-4
+
+
+def last_linear(
+    run: Callable[[], Any], block: nn.Module, *, once: bool = False
+) -> tuple[str, nn.Linear] | None:
+    """Return the linear layer of a block that runs last, and its name there; None if none runs.
+
+    ``once`` leaves out those that run several times.
+    """
+    inside = {name: part for name, part in block.named_modules() if isinstance(part, nn.Linear)}
+    calls = observe(run, inside)
+    order = {own[-1].place: name for name, own in calls.items() if (len(own) == 1 if once else own)}
+    if not order:
+        return None
+    name = order[max(order)]
+    return name, inside[name]
 
 
 def scale_in_stream(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssmith.calibrate.behind import scale_in_stream
+from ssmith.calibrate.behind import last_linear, scale_in_stream
 from ssmith.calibrate.flow import Flow, flows_of, joined, shared
 from ssmith.calibrate.kept import Held, Kept
 from ssmith.calibrate.observe import Call, answering, more_calls, observe
@@ -147,8 +147,6 @@ class PartRun:
 
     def _flowing(self, batch: RowBatch, kind: str) -> list[Tensor]:
         """Return those tensors of what the part is given that the one before made."""
-        if self.index == 0 and not self.store.holds(0, [batch.name]):
-            return list(self.passage.flowing(self._given(batch)))
         device = place_of(self.work)
         return [item.to(device) for item in self.store.read(self.index, kind + batch.name)]
 
@@ -220,7 +218,8 @@ class PartRun:
         stream = partial(self._behind, batch, "")
         if view.name not in self._scales:
             scale = scale_in_stream(view.output_map, view.features(parts), stream)
-            if scale is None or self._last_map(batch) is not view.output_map:
+            last = last_linear(stream, self.work)
+            if scale is None or last is None or last[1] is not view.output_map:
                 raise UnsupportedError(
                     f"{view.name} is not the last that its block adds to the stream",
                     allowed="output maps behind which nothing stands in their block",
@@ -231,16 +230,6 @@ class PartRun:
         padding = Padding.of(flow.mask, lacking.shape[1])
         found: Parts = replace(parts, lacking=padding.sort(lacking) if padding else lacking)
         return found
-
-    def _last_map(self, batch: RowBatch) -> nn.Module | None:
-        """Return the linear layer that runs last in the part."""
-        inside = {
-            name: item for name, item in self.work.named_modules() if isinstance(item, nn.Linear)
-        }
-        given = self._given(batch)
-        calls = observe(lambda: self.passage.run(self.work, given), inside)
-        order = {own[-1].place: inside[name] for name, own in calls.items() if own}
-        return order[max(order)] if order else None
 
     def _behind(self, batch: RowBatch, kind: str) -> Tensor:
         """Return the stream behind the part, as it is cut by now or dense."""

@@ -11,16 +11,16 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from ssmith.calibrate.behind import scale_in_stream
+from ssmith.calibrate.behind import last_linear, scale_in_stream
 from ssmith.calibrate.observe import Call, observe, valid_of
 from ssmith.calibrate.shards import added
 from ssmith.calibrate.sites import engaged
 from ssmith.core.rows import Rows
 from ssmith.core.running import evaluating
 from ssmith.core.selective import Statistics
-from ssmith.criteria.outputs import with_ridge
 from ssmith.families import chain_of
 from ssmith.families.parts.convolving import at_least_float32
+from ssmith.spine.output_maps import best_change, lacking_sums
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +64,9 @@ class Absorber:
             own, stream = self._called(work, items, [path, before])
             valid = valid_of(self.rows.batch(items).valid, before, [stream])[0]
             lacking = (_output(wanted) - _output(stream)) / scale
-            f = at_least_float32(own.given)
-            if valid is not None:
-                lacking, f = (item * valid.unsqueeze(-1) for item in (lacking, f))
-            lacking, f = lacking.flatten(0, 1), f.flatten(0, 1)
-            sums = added(sums, {"gram": f.mT @ f, "lacking": lacking.to(f.dtype).mT @ f})
+            sums = added(sums, lacking_sums(at_least_float32(own.given), lacking, valid))
         assert sums is not None
-        change = torch.linalg.solve(with_ridge(sums["gram"]), sums["lacking"].mT).mT
+        change = best_change(sums["gram"], sums["lacking"])
         old = linear.weight.data
         linear.weight.data = (old.double() + change.to(old.device)).to(old.dtype)
         return linear, old
@@ -89,18 +85,14 @@ class Absorber:
     def _last_map(self, model: nn.Module, block: str) -> tuple[str, float] | None:
         """Return the linear layer that a block adds to its stream last, and what multiplies it."""
         items = self.rows.ranges(self.batch_size)[0]
-        inside = {
-            f"{block}.{name}": part
-            for name, part in model.get_submodule(block).named_modules()
-            if isinstance(part, nn.Linear)
-        }
         with evaluating(model), engaged(model):
-            calls = observe(lambda: self.rows.forward(model, self.rows.batch(items)), inside)
-        order = sorted((own[-1].place, name) for name, own in calls.items() if len(own) == 1)
-        if not order:
+            last = last_linear(
+                lambda: self.rows.forward(model, self.rows.batch(items)),
+                model.get_submodule(block), once=True,
+            )  # fmt: skip
+        if last is None:
             return None
-        path = order[-1][1]
-        linear: Any = model.get_submodule(path)
+        path, linear = f"{block}.{last[0]}", last[1]
         (once,) = self._called(model, items, [path])
         scale = scale_in_stream(
             linear, once.given, lambda: _output(self._called(model, items, [block])[0])

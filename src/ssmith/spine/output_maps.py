@@ -28,7 +28,7 @@ def output_stage(layer: GroupedLayer) -> Stage:
         # Products in the data's own precision, sums in float64: exactness costs as much as a pass.
         own = at_least_float32(cut.features(parts))
         old = at_least_float32(dense.features(dense.parts(parts.hidden, parts.valid)))
-        return _sums(own, _through(dense, old) - _through(cut, own), parts.valid)
+        return lacking_sums(own, _through(dense, old) - _through(cut, own), parts.valid)
 
     return Stage(
         name=RECOVERY, collect=collect, apply=lambda view, totals: _fit_(view, totals, "O")
@@ -42,7 +42,7 @@ def stream_stage() -> Stage:
     """
 
     def collect(view: Any, parts: Any) -> Statistics:
-        return _sums(at_least_float32(view.features(parts)), parts.lacking, parts.valid)
+        return lacking_sums(at_least_float32(view.features(parts)), parts.lacking, parts.valid)
 
     def apply(view: Any, totals: Totals) -> BlockRecord:
         return _fit_(view, totals, "S")
@@ -50,15 +50,19 @@ def stream_stage() -> Stage:
     return Stage(name=RECOVERY, collect=collect, apply=apply, behind=True)
 
 
-def _sums(
+def lacking_sums(
     own: Float[Tensor, "b l e"], lacking: Float[Tensor, "b l m"], valid: Bool[Tensor, "b l"] | None
 ) -> Statistics:
+    """Return what a map must be fitted to, summed over the steps that count.
+
+    Products are in the precision of what the map is given.
+    """
     if valid is not None:
         own, lacking = (item * valid.unsqueeze(-1) for item in (own, lacking))
     own, lacking = own.flatten(0, 1), lacking.flatten(0, 1)
     return {
         "gram": own.mT @ own,
-        "lacking": lacking.mT @ own.to(lacking),
+        "lacking": lacking.to(own).mT @ own,
         "energy": lacking.square().sum(),
     }
 
@@ -70,9 +74,10 @@ def _fit_(view: Any, totals: Totals, terms: str) -> BlockRecord:
     there = free.to(sums["gram"].device)
     gram, lacking = sums["gram"][there][:, there], sums["lacking"][:, there]
     energy = float(sums["energy"])
-    change, after = _change(gram, lacking, energy)
+    change = best_change(gram, lacking)
+    after = energy - 2 * float((change * lacking).sum()) + float(((change @ gram) * change).sum())
     weight[:, free] = (weight[:, free].double() + change.to(weight.device)).to(weight.dtype)
-    facts = {"terms": terms, "error": {"before": energy, "after": after}}
+    facts = {"terms": terms, "error": {"before": energy, "after": max(after, 0.0)}}
     return BlockRecord(layer=view.name, stage=RECOVERY, facts=facts)
 
 
@@ -80,10 +85,9 @@ def _through(layer: GroupedLayer, features: Float[Tensor, "b l e"]) -> Float[Ten
     return features @ layer.output_map.weight.to(features.dtype).mT
 
 
-def _change(
-    gram: Float64[Tensor, "e e"], lacking: Float64[Tensor, "m e"], energy: float
-) -> tuple[Float64[Tensor, "m e"], float]:
-    """Return the best change of an output map, and the squared error it leaves."""
-    change = torch.linalg.solve(with_ridge(gram), lacking.mT).mT
-    after = energy - 2 * float((change * lacking).sum()) + float(((change @ gram) * change).sum())
-    return change, max(after, 0.0)
+def best_change(
+    gram: Float64[Tensor, "e e"], lacking: Float64[Tensor, "m e"]
+) -> Float64[Tensor, "m e"]:
+    """Return the change of an output map that gives most of what is lacking."""
+    change: Tensor = torch.linalg.solve(with_ridge(gram), lacking.mT).mT
+    return change
