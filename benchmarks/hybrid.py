@@ -51,7 +51,7 @@ RECIPES = {
         {"method": "balanced"}, {"method": "obs"}, {"method": "obs", "compensate": ("S",)},
     ),
     "ours, opened by stock code": (
-        {"method": "gram-greedy", "compensate": ("C", "O"), "settings": {"stride": 3}},
+        {"method": "gram-greedy", "compensate": ("C", "O")},
         {"method": "obs"}, {"method": "obs", "compensate": ("S",)},
     ),
     "the literature's: GHOST, Minitron, Minitron": (

@@ -9,7 +9,8 @@ classification of real series (embedded:vowels) with a new head and encoder.
 Every method gets the same steps and the same search for its learning rate, on the validation split
 with the first seed: from 5e-3 on, the neighbours of the best rate so far, a factor of five apart,
 are tried until both are worse. Then all seeds at its best rate, and once more as ``ssmith tune``
-does when nobody names rate or optimiser; ``auto`` also chooses the method. Nothing is chosen on the
+does when nobody names rate or optimiser; ``auto`` also chooses the method, one that stores at most
+a quarter of the base's numbers or any. Nothing is chosen on the
 test split. Longer runs (``--steps``) are of the methods that lead, with tables of their own. A run
 that is stopped goes on row by row; ``--render`` shows what there is. ``--costs times`` and
 ``--costs peaks`` measure steps of each method instead; run the first on an idle machine. Quick: a
@@ -46,10 +47,11 @@ from ssmith.ops.native.allocator import tune_allocator_
 from ssmith.tune.adapters import attach_, from_plain
 from trained import CACHE as KEPT
 from tune import peak_of, ratio, stepper, timed
-from tuning_table import AUTO, page, plot, summary
+from tuning_table import AUTO, AUTO_ANY, page, plot, summary
 
 LORA_OFFICIAL = {"method": "lora", "targets": ["dt_proj", "x_proj"], "rank": 8}
 LORA_OUT = {"method": "lora", "targets": ["out_proj"], "rank": 8}
+LORA_ALL = {"method": "lora", "rank": 8}
 HEAD_ONLY = "new head and encoder alone"
 METHODS: dict[str, list[Any]] = {
     "state-offset (h)": ["state-offset-h"],
@@ -69,7 +71,9 @@ METHODS: dict[str, list[Any]] = {
     "core": ["core"],
     "core, Muon": ["core"],
     "core, as many numbers as LoRA out_proj": [{"method": "core", "rank": 39}],
-    "LoRA all": [{"method": "lora", "rank": 8}],
+    "core, as many numbers as LoRA all, Muon": [{"method": "core", "rank": 80}],
+    "LoRA all": [LORA_ALL],
+    "LoRA all, Muon": [LORA_ALL],
     "DoRA out_proj": [{**LORA_OUT, "method": "dora"}],
     "SDT + LoRA out_proj": [{"method": "sdt", "warmup_steps": 15}, LORA_OUT],
     "A_log, D, conv1d": [{"method": "parameters", "targets": ["A_log", "D", "conv1d"]}],
@@ -77,6 +81,7 @@ METHODS: dict[str, list[Any]] = {
     "full": ["full"],
     HEAD_ONLY: [{"method": "parameters", "targets": ["score", "encoder"]}],
     AUTO: ["auto"],
+    AUTO_ANY: [{"method": "auto", "size": 1}],
 }
 LONG = (
     "state-offset (h)",
@@ -85,9 +90,12 @@ LONG = (
     "LoRA out_proj, Muon",
     "core",
     "core, Muon",
+    "core, as many numbers as LoRA all, Muon",
     "LoRA all",
+    "LoRA all, Muon",
     "full",
     AUTO,
+    AUTO_ANY,
 )
 """What leads, for runs of more steps."""
 MUON = tuple(name for name in METHODS if name.endswith("Muon"))
@@ -282,7 +290,7 @@ def methods_for(task: str, steps: int, *, quick: bool) -> list[str]:
 
 def searched(task: str, steps: int, *, quick: bool) -> list[str]:
     """Return the methods whose rate is searched for."""
-    return [name for name in methods_for(task, steps, quick=quick) if name != AUTO]
+    return [name for name in methods_for(task, steps, quick=quick) if name not in (AUTO, AUTO_ANY)]
 
 
 def adapted(model: str, name: str) -> nn.Module:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssmith.calibrate.shards import Group, ShardSum, added
+from ssmith.calibrate.shards import Group, ShardSum, added, appended
 from ssmith.core.errors import InputError
 
 
@@ -41,6 +41,23 @@ def test_branches_of_several_processes_add_up_to_the_bits_of_one(windows, size, 
     assert torch.equal(alone.sums["a"], together.sums["a"])
     for mine, theirs in zip(alone.halves, together.halves, strict=True):
         assert torch.equal(mine["a"], theirs["a"])
+
+
+@given(windows=st.integers(8, 40), size=st.sampled_from([1, 2, 4, 8]))
+def test_samples_of_several_processes_come_in_the_order_of_windows(windows, size):
+    """Of every third window there is none, of the others one more than of the last."""
+    whole = ShardSum(samples=True)
+    for rank in range(size):
+        group, held = Group(rank=rank, size=size), ShardSum(samples=True)
+        for shard, rows in group.shards(windows):
+            sums = None
+            for window in rows:
+                sums = appended(sums, {"a": torch.full((window % 3, 2), float(window))})
+            held.add(shard, sums)
+        for (level, place), found in held.nodes.items():
+            whole._add(level, place, found)
+    wanted = [float(window) for window in range(windows) for _ in range(window % 3)]
+    assert whole.totals(Group()).sums["a"][:, 1].tolist() == wanted
 
 
 @given(windows=st.integers(1, 30), seed=st.integers(0, 20))

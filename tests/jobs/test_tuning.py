@@ -183,10 +183,11 @@ def test_a_gradient_gives_a_basis_without_a_step(place):
 
 def test_auto_tries_takes_the_best_and_says_what_it_cost(place):
     training = {**TRAINING, "rate": None, "steps": 24}
-    done = fine_tune("mamba", config(["auto"], "pairs.jsonl", training=training), out=place / "t")
+    job = config(["auto"], "pairs.jsonl", size=0.9, training=training)
+    done = fine_tune("mamba", job, out=place / "t")
     trials = done.choice.trials
     first = [trial for trial in trials if trial.steps == trials[0].steps]
-    assert [trial.method for trial in first] == ["lora:out_proj", "core", "state-offset-h"]
+    assert [trial.method for trial in first] == ["core-wide", "lora", "core"]
     last = [trial for trial in trials if trial.steps == trials[-1].steps]
     assert done.choice.method == max(last, key=lambda trial: trial.score).method
     assert {trial.method for trial in last} == {

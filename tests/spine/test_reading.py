@@ -9,19 +9,22 @@ from torch.nn import functional
 import ssmith as sm
 from helpers.every_unit import build
 from helpers.selective import windows_of
+from ssmith.calibrate import PassConfig
 from ssmith.calibrate.grouped import sample_states
 from ssmith.calibrate.observe import observe
-from ssmith.core.errors import InputError
+from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.families import ssm_sites
 from ssmith.families.hf.double import in_double
 from ssmith.families.hf.engine import engine
+from ssmith.spine import reading
+from ssmith.spine.reading import held_out_of
 from ssmith.surgery.reading import Reading, ReadingSamples, refit_reading
 
 pytest.importorskip("transformers")
 
 
 def problem(kept=3, n=5, width=4, steps=60):
-    """Samples of a group whose first states stay, and how these are read before."""
+    """K, C and samples of a group whose first states stay, and how these are read before."""
     draw = torch.Generator().manual_seed(0)
 
     def random(*shape):
@@ -33,34 +36,33 @@ def problem(kept=3, n=5, width=4, steps=60):
     K = torch.einsum("tcn,tcm->tnm", H, H)
     whole = torch.einsum("tn,tnm,tm->t", C, K, C)
     samples = ReadingSamples(
-        energy=K[:, :kept],
         own=K[:, :kept, :kept],
+        wanted=torch.einsum("tkn,tn->tk", K[:, :kept], C),
         whole=whole,
-        C=C,
         given=given,
         held=torch.arange(steps) % 4 == 3,
     )
     eye = torch.eye(n, dtype=torch.float64)[:kept]
-    return K, samples, Reading(mixing=eye, taps=taps[:kept], bias=bias[:kept])
+    return (K, C), samples, Reading(mixing=eye, taps=taps[:kept], bias=bias[:kept])
 
 
-def error(K, samples, reading):
+def error(whole, samples, reading):
     """E[(C − C̃)ᵀ K (C − C̃)], step by step; states that are gone are read by nothing."""
     total = 0.0
-    for t, C in enumerate(samples.C):
+    for t, (K, C) in enumerate(zip(*whole, strict=True)):
         left = C.clone()
         for k in range(len(reading.taps)):
             window = samples.given[t] @ reading.mixing[k]
             left[k] -= functional.silu(window @ reading.taps[k] + reading.bias[k])
-        total += float(left @ K[t] @ left)
-    return total / len(samples.C)
+        total += float(left @ K @ left)
+    return total / len(samples.whole)
 
 
 def test_the_error_is_the_formulas_and_only_falls():
-    K, samples, start = problem()
+    whole, samples, start = problem()
     found = refit_reading(samples, start)
-    assert found.errors[0] == pytest.approx(error(K, samples, start), rel=1e-10)
-    assert found.errors[-1] == pytest.approx(error(K, samples, found), rel=1e-10)
+    assert found.errors[0] == pytest.approx(error(whole, samples, start), rel=1e-10)
+    assert found.errors[-1] == pytest.approx(error(whole, samples, found), rel=1e-10)
     assert found.errors[2] < found.errors[1] < 0.99 * found.errors[0]
 
 
@@ -72,7 +74,7 @@ def test_nothing_moves_where_nothing_went():
 
 def test_a_step_is_that_of_gauss_and_newton():
     """Of a group of which one state stays: slopes by automatic differentiation, then a solve."""
-    _, samples, start = problem(kept=1)
+    (K, C), samples, start = problem(kept=1)
     found = refit_reading(samples, start, sweeps=1)
 
     def read(theta):
@@ -82,7 +84,7 @@ def test_a_step_is_that_of_gauss_and_newton():
     theta = torch.cat([start.mixing[0], start.taps[0], start.bias])
     slopes = torch.autograd.functional.jacobian(read, theta)
     weight = samples.own[:, 0, 0]
-    lacking = (samples.energy[:, 0] * samples.C).sum(1) - weight * read(theta)
+    lacking = (K[:, 0] * C).sum(1) - weight * read(theta)
     fitted = ~samples.held
     normal = slopes[fitted].mT @ (weight[:, None] * slopes)[fitted]
     normal += torch.diag(1e-3 * normal.diagonal() + 1e-9 * normal.diagonal().max())
@@ -126,6 +128,50 @@ def test_a_cut_layer_reads_as_well_as_its_receipt_says(name):
     assert told["error"]["before"] == pytest.approx(errors[0], rel=1e-5)
     assert told["error"]["after"] == pytest.approx(errors[1], rel=1e-5)
     assert errors[1] < errors[0]
+
+
+@pytest.mark.parametrize(
+    ("begins", "held"),
+    [
+        ([1, 0, 1, 0, 0, 1, 1, 0, 1, 0], [6, 7]),
+        ([1, 0, 0, 0, 1, 0, 0, 0, 0], [3, 7]),
+        ([1] * 8, [3, 7]),
+        ([1, 0], []),
+    ],
+)
+def test_whole_rows_are_held_out_or_steps_of_few(begins, held):
+    found = held_out_of(torch.tensor(begins, dtype=torch.float64))
+    assert found.nonzero().flatten().tolist() == held
+
+
+@pytest.mark.parametrize("name", ["mamba2", "falcon_h1"])
+def test_it_does_not_matter_which_rows_share_a_batch(name, monkeypatch):
+    rows = windows_of(7, 24)
+    for looked in (reading.LOOKED, 60):
+        monkeypatch.setattr(reading, "LOOKED", looked)
+        found = [
+            sm.plan(build(name), sm.Budget("state", 0.5), rows, run=PassConfig(batch_size=size))
+            for size in (1, 3, 7)
+        ]
+        told = [item for item in found[0].facts["stages"] if item.get("terms") == "C"]
+        # Every step of a row, or those that are looked at of 168, one in three.
+        assert {item["looked at"] for item in told} == {168 if looked > 60 else 7 * 6}
+        for plan in found[1:]:
+            for key, value in plan.values.items():
+                torch.testing.assert_close(value, found[0].values[key], rtol=2e-3, atol=2e-5)
+
+
+def test_what_a_layer_bars_is_left_out_unless_it_is_asked_for():
+    dense, rows = build("mamba2"), windows_of(4, 20)
+    assert sm.plan(dense, sm.Budget("state", 0.5), rows).cuts[0].method["terms"] == "CO"
+    for module in dense.modules():
+        if hasattr(module, "conv1d"):
+            module.conv1d.bias = None
+    plan = sm.plan(dense, sm.Budget("state", 0.5), rows)
+    assert plan.cuts[0].method["terms"] == "O"
+    assert "reading" not in plan.cuts[0].method["label"]
+    with pytest.raises(UnsupportedError, match="no bias"):
+        sm.plan(dense, sm.Budget("state", 0.5, compensate=("C", "O")), rows)
 
 
 def test_projected_states_are_read_by_their_own_map():

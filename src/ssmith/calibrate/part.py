@@ -16,7 +16,7 @@ from ssmith.calibrate.flow import Flow, flows_of, joined, shared
 from ssmith.calibrate.kept import Held, Kept
 from ssmith.calibrate.observe import Call, answering, more_calls, observe
 from ssmith.calibrate.passages import Passage, Segment
-from ssmith.calibrate.shards import Group, ShardSum, added
+from ssmith.calibrate.shards import Group, ShardSum, added, appended
 from ssmith.calibrate.sites import LTIView, View
 from ssmith.calibrate.stages import PassConfig, Stage
 from ssmith.calibrate.store import PassStore
@@ -151,14 +151,15 @@ class PartRun:
         return [item.to(device) for item in self.store.read(self.index, kind + batch.name)]
 
     def _summed(self, stages: Mapping[str, Stage], views: Mapping[str, View]) -> dict[str, Totals]:
-        totals = {name: ShardSum() for name in stages}
+        totals = {name: ShardSum(stage.samples) for name, stage in stages.items()}
         sums: dict[str, Statistics | None] = dict.fromkeys(stages)
         for place, batch in enumerate(self.batches):
             if batch.items:
                 for name, streams in self._streams(stages, views, batch):
                     collect = stages[name].collect
                     if collect is not None:
-                        sums[name] = added(sums[name], collect(views[name], streams))
+                        more = appended if stages[name].samples else added
+                        sums[name] = more(sums[name], collect(views[name], streams))
                 self.looked()
             after = self.batches[place + 1 : place + 2]
             if not after or after[0].shard != batch.shard:

@@ -78,12 +78,13 @@ class Group:
 
 @dataclass
 class ShardSum:
-    """Statistics of shards, added up in the fixed tree.
+    """Statistics of shards, added up in the fixed tree; joined in order if they are ``samples``.
 
     ``nodes`` holds by level (0 for a shard, 1 for a pair, …) and place what has been added so far;
     None where no window was.
     """
 
+    samples: bool = False
     nodes: dict[tuple[int, int], Statistics | None] = field(default_factory=dict)
 
     def add(self, shard: int, sums: Statistics | None) -> None:
@@ -95,7 +96,7 @@ class ShardSum:
         if group.size > 1:
             self._exchange(group)
         first, second = self.nodes[2, 0], self.nodes[2, 1]
-        sums = _plus(first, second)
+        sums = self._plus(first, second)
         if sums is None:
             raise InputError("no window was summed")
         halves = None if first is None or second is None else (first, second)
@@ -108,7 +109,7 @@ class ShardSum:
             return
         other = self.nodes.pop(sibling)
         left, right = (sums, other) if place % 2 == 0 else (other, sums)
-        self._add(level + 1, place // 2, _plus(left, right))
+        self._add(level + 1, place // 2, self._plus(left, right))
 
     def _exchange(self, group: Group) -> None:
         """Replace this process's branches by those of all."""
@@ -118,23 +119,14 @@ class ShardSum:
             if sums is None:
                 raise InputError("a process has no window", next_step="give more windows")
             names = sorted(sums)
-            flat = torch.cat([sums[name].reshape(-1) for name in names]).to(_device())
-            parts = [torch.empty_like(flat) for _ in range(group.size)]
-            together(distributed.all_gather, parts, flat)
-            for rank, part in enumerate(parts):
-                pieces = part.cpu().split([sums[name].numel() for name in names])
-                found = {
-                    name: piece.reshape(sums[name].shape)
-                    for name, piece in zip(names, pieces, strict=True)
-                }
-                # Every process holds one branch of the same size, in order of rank.
-                self._add(level, rank, found)
+            for rank, found in enumerate(group.share([sums[name] for name in names])):
+                # Every process holds one branch of the same level, in order of rank.
+                self._add(level, rank, dict(zip(names, found, strict=True)))
 
-
-def _plus(left: Statistics | None, right: Statistics | None) -> Statistics | None:
-    if left is None or right is None:
-        return right if left is None else left
-    return {name: left[name] + right[name] for name in left}
+    def _plus(self, left: Statistics | None, right: Statistics | None) -> Statistics | None:
+        if left is None or right is None:
+            return right if left is None else left
+        return appended(left, right) if self.samples else {k: left[k] + right[k] for k in left}
 
 
 def _cut(content: Tensor, facts: list[tuple[str, list[int]]]) -> list[Tensor]:
@@ -161,3 +153,12 @@ def added(sums: Statistics | None, more: dict[str, Tensor]) -> Statistics:
     for name, value in more.items():
         sums[name] += value.detach().double().cpu()
     return sums
+
+
+def appended(first: Statistics | None, more: dict[str, Tensor]) -> Statistics:
+    """Return samples, along the first axis, with one batch's behind them, in float64 on the CPU."""
+    found = added(None, more)
+    return {
+        name: value if first is None else torch.cat([first[name], value])
+        for name, value in found.items()
+    }

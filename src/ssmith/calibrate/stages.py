@@ -31,6 +31,8 @@ class Stage:
         apply: decides, and writes the decision into the site.
         whole_batch: give ``collect`` all rows at once, for statistics that are no sums over rows:
             one batch of all of them for a selective site, all recordings for an LTI site.
+        samples: what ``collect`` returns is no sum, but something for each of some steps, along the
+            first axis; batches come one behind the other, in order.
         keeps: streams that are all that the stage reads, and that its ``apply`` leaves valid, so
             that they may be kept for what follows: none, `BRANCHES` or `SELECTION`.
         behind: give ``collect`` what the stream behind the block lacks of the dense network's, too;
@@ -41,6 +43,7 @@ class Stage:
     collect: Callable[[Any, Any], Statistics] | None
     apply: Callable[[Any, Totals], BlockRecord]
     whole_batch: bool = False
+    samples: bool = False
     keeps: frozenset[str] = frozenset()
     behind: bool = False
 

@@ -22,6 +22,7 @@ _JOB = (
     "rank",
     "alpha",
     "targets",
+    "size",
     "data",
     "teacher",
     "distill_weight",

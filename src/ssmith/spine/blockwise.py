@@ -10,14 +10,18 @@ from torch import nn
 
 from ssmith.core.budget import Budget, Target
 from ssmith.core.errors import UnsupportedError
+from ssmith.core.names import spelled
 from ssmith.families import Site
 from ssmith.families.mamba.selective import SelectiveLayer
 from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.registry import find_selective
 from ssmith.spine.across import no_such_unit, sites_with
 from ssmith.spine.choice import SELECTIVE, choose
+from ssmith.spine.grouped import OF_GROUPS, choose_cut, for_layers
+from ssmith.spine.reading import numbers_looked_at
 from ssmith.spine.selective import can_refit
 from ssmith.spine.sizes import summed_numbers
+from ssmith.spine.tables import METHODS
 from ssmith.units import unit_named
 
 
@@ -64,7 +68,7 @@ def check_by_block(budgets: Sequence[Budget]) -> None:
 def pass_sizes(model: nn.Module, budgets: Sequence[Budget]) -> PassSizes:
     """Return what the memory of a pass for some budgets depends on."""
     found = []
-    # How much goes changes nothing of it; what reaches a target is not known yet.
+    # What reaches a target is not known yet.
     shares = [
         replace(item, sparsity=0.5) if isinstance(item.sparsity, Target) else item
         for item in budgets
@@ -90,7 +94,8 @@ def _sizes(site: Site, budget: Budget, view: Any) -> PassSizes:
     if isinstance(view, GroupedLayer):
         width: int = view.mixer.out_proj.weight.shape[0]
         states = view.g * view.n
-        return PassSizes(e=view.e, n=states, summed=view.e * (view.e + width) + states * view.n)
+        summed = view.e * (view.e + width) + states * view.n
+        return PassSizes(e=view.e, n=states, summed=max(summed, _held(budget, view)))
     names = [item.output for item in site.couplings if item.unit == budget.unit and item.output]
     maps: list[Any] = [site.module.get_submodule(name) for name in names]
     e = max((part.weight.shape[1] for part in maps), default=0)
@@ -99,3 +104,15 @@ def _sizes(site: Site, budget: Budget, view: Any) -> PassSizes:
         e = table.count // table.per_block
         return PassSizes(e=e, n=0, summed=table.per_block * e * e)
     return PassSizes(e=e, n=0, summed=e * e)
+
+
+def _held(budget: Budget, layer: GroupedLayer) -> int:
+    """Return as how many summed numbers count those that a refit of reading rows looks at."""
+    if budget.unit not in OF_GROUPS or spelled(budget.method) in METHODS:
+        return 0
+    if "C" not in for_layers(choose_cut(budget), [layer]).terms:
+        return 0
+    # A count may leave some layers whole.
+    kept = layer.n if isinstance(budget.sparsity, int) else round((1 - budget.share) * layer.n)
+    # They are held twice at most, the sums of other stages five times.
+    return 2 * numbers_looked_at(layer, kept) // 5

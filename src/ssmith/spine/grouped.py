@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from ssmith.calibrate import Stage
 from ssmith.calibrate.grouped import sample_states
 from ssmith.calibrate.shards import added
-from ssmith.core.budget import Budget
+from ssmith.core.budget import AUTO, Budget
 from ssmith.core.errors import InputError
 from ssmith.core.layers import STATE
 from ssmith.core.pattern import keep_largest
@@ -22,18 +24,22 @@ from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
 from ssmith.spine.compensate import stability_of
 from ssmith.spine.layered import LayerCut, read_cut
 from ssmith.spine.output_maps import output_stage, stream_stage
-from ssmith.spine.reading import reading_stage
+from ssmith.spine.reading import can_refit_reading, reading_stage
 from ssmith.surgery.projection import cut_states_, project_
 
 OF_GROUPS = (STATE,)
 """Units of Mamba-2's groups that methods with data know."""
 USUAL = "gram-greedy"
 """The best that stock code opens."""
+_STEPS = "steps"
 
 
 def choose_cut(budget: Budget) -> LayerCut[GroupCriterion]:
     """Return what a budget asks of the states of groups."""
-    cut = read_cut(budget, "grouped", usual=USUAL, of=f"{STATE} of Mamba-2's groups", fits="COS")
+    cut = read_cut(
+        budget, "grouped", usual=USUAL, of=f"{STATE} of Mamba-2's groups", fits="COS",
+        by_default="CO",
+    )  # fmt: skip
     if "C" in cut.terms and cut.semantics != "remove":
         raise InputError(
             f"compensate is {budget.compensate!r} for {cut.method}", allowed="auto, none, O or S",
@@ -42,23 +48,34 @@ def choose_cut(budget: Budget) -> LayerCut[GroupCriterion]:
     return cut
 
 
+def for_layers(cut: LayerCut[GroupCriterion], layers: Iterable[Any]) -> LayerCut[GroupCriterion]:
+    """Return a cut without a refit of reading rows that nobody named and one of the layers bars."""
+    if cut.budget.compensate == AUTO and not all(map(can_refit_reading, layers)):
+        return replace(cut, terms=cut.terms.replace("C", ""))
+    return cut
+
+
 def group_stages(
     cut: LayerCut[GroupCriterion], site: Site, layer: GroupedLayer, removed: int
 ) -> Sequence[Stage]:
     """Return what is done to one layer: its states, then its output map."""
     kept: list[Bool[Tensor, "g n"]] = []
+    steps: list[int] = []
+
+    def collect(view: GroupedLayer, parts: GroupedParts) -> Statistics:
+        whole = parts.x.shape[0] * parts.x.shape[1]
+        count = torch.tensor(whole) if parts.valid is None else parts.valid.sum()
+        return _gathered(cut.criterion, view, parts) | {_STEPS: count}
 
     def apply(view: GroupedLayer, totals: Totals) -> BlockRecord:
         record = _cut_(cut.criterion, view, totals, removed)
         kept.append(record.keep[STATE])
+        steps.append(int(totals.sums[_STEPS]))
         return record
 
-    first = Stage(
-        name=STATE, collect=lambda view, parts: _gathered(cut.criterion, view, parts), apply=apply
-    )
-    stages = [first]
+    stages = [Stage(name=STATE, collect=collect, apply=apply)]
     if "C" in cut.terms:
-        stages.append(reading_stage(layer, cut.criterion.stride, lambda: kept[-1]))
+        stages.append(reading_stage(layer, lambda: kept[-1], lambda: steps[-1]))
     if cut.refits:
         stages.append(stream_stage() if cut.to_stream else output_stage(layer))
     return stages

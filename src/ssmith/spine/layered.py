@@ -80,12 +80,14 @@ def kept_for(config: PassConfig, digest: str, cuts: Mapping[str, Any]) -> PassCo
     return replace(config, identity={"model": digest, "cuts": dict(cuts)})
 
 
-def read_cut(budget: Budget, kind: Kind, *, usual: str, of: str, fits: str = "O") -> LayerCut[Any]:
+def read_cut(
+    budget: Budget, kind: Kind, *, usual: str, of: str, fits: str = "O", by_default: str = "O"
+) -> LayerCut[Any]:
     """Return what a budget asks of units that criteria of a kind know.
 
     ``usual`` is the method if none is named, ``of`` what is cut, in words; ``fits`` are terms
-    that could make up for it. Without a word on it output maps are refitted by the usual choice,
-    and by criteria that count on it.
+    that could make up for it. Without a word on it those ``by_default`` do for the usual choice,
+    and for criteria that count on it.
     """
     named = spelled(budget.method)
     method = usual if named == AUTO else named
@@ -99,10 +101,10 @@ def read_cut(budget: Budget, kind: Kind, *, usual: str, of: str, fits: str = "O"
             f"compensate is {budget.compensate!r} for {of}",
             allowed=", or ".join(["auto or none", *words]),
         )
-    counted_on = "O" in fits and (named == AUTO or criterion.refits)
+    counted_on = set(by_default) <= set(fits) and (named == AUTO or criterion.refits)
     terms = "".join(sorted(budget.terms))
     if budget.compensate == AUTO and counted_on:
-        terms = "O"
+        terms = by_default
     if budget.semantics not in (None, criterion.semantics):
         raise InputError(
             f"semantics is {budget.semantics!r} for {method}", allowed=criterion.semantics,

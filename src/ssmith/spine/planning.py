@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -30,7 +30,7 @@ from ssmith.spine.choice import SELECTIVE, choose
 from ssmith.spine.depth import BLOCK, plan_blocks
 from ssmith.spine.expert_neurons import choose_neuron_cut, neuron_stages
 from ssmith.spine.experts import choose_expert_cut, expert_stages
-from ssmith.spine.grouped import OF_GROUPS, choose_cut, group_stages
+from ssmith.spine.grouped import OF_GROUPS, choose_cut, for_layers, group_stages
 from ssmith.spine.layered import LayerCut
 from ssmith.spine.losses import held_out, loss_on
 from ssmith.spine.lti import StatePlanner, method_of
@@ -126,7 +126,7 @@ def label_of(model: nn.Module, budgets: Sequence[Budget]) -> str:
     if kind == LTI:
         return method_of(group[0], has_data=True).label
     if kind in _MEASURED:
-        return _MEASURED[kind][0](group[0]).label
+        return _measured_cut(kind, group[0], sites_with(model, group[0])).label
     if kind == TABLE:
         return METHODS.get(spelled(group[0].method), METHODS["magnitude"])
     layers = find_selective(model).values()
@@ -241,6 +241,12 @@ def reads_data(model: nn.Module, budgets: Sequence[Budget]) -> bool:
     )
 
 
+def _measured_cut(kind: str, budget: Budget, there: Mapping[str, Site]) -> LayerCut[Any]:
+    """Return what a budget asks of some sites by a planner that measures."""
+    cut = _MEASURED[kind][0](budget)
+    return for_layers(cut, [site.view() for site in there.values()]) if kind == GROUPED else cut
+
+
 def _by_table(kind: str, budget: Budget, rows: Rows | None) -> bool:
     """Return whether a table alone decides: by name, or as no method is named and no data given."""
     unseen = rows is None and spelled(budget.method) == AUTO
@@ -267,15 +273,14 @@ def _decide(
     if _by_table(kind, budget, rows):
         return plan_by_table(model, sites_with(model, budget), budget, model_digest(model))
     if kind in _MEASURED:
-        choice, measured = _MEASURED[kind]
-        cut = choice(budget)
+        there = sites_with(model, budget)
+        cut = _measured_cut(kind, budget, there)
         if rows is None:
             raise InputError(
                 f"{budget.unit} is cut by {budget.method} on data, and there is none",
                 allowed=f"data, or the methods {' and '.join(METHODS)}",
             )
-        there = sites_with(model, budget)
-        return measured(model, there, cut, rows, config=config, progress=progress)
+        return _MEASURED[kind][1](model, there, cut, rows, config=config, progress=progress)
     if kind == MIXER:
         if rows is None:
             raise InputError(

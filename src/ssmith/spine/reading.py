@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 from torch.nn import functional
 
 from ssmith.calibrate import Stage
 from ssmith.calibrate.grouped import sample_states, sampled
 from ssmith.core.errors import UnsupportedError
+from ssmith.core.grouped import StateSample
 from ssmith.core.selective import BlockRecord, Statistics, Totals
 from ssmith.families.mamba2.forward import split
 from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
@@ -21,21 +23,39 @@ from ssmith.families.parts.hooks import MAPS
 from ssmith.spine.compensate import COMPENSATION
 from ssmith.surgery.reading import Reading, ReadingSamples, refit_reading
 
-_PARTS = ("energy", "own", "whole", "C", "given", "held")
+_ROW = "row"
+LOOKED = 8192
+"""Steps that rows are fitted to at most, of all the data: each is held by itself."""
+_PARTS = ("own", "wanted", "whole", "given")
 _FOURTH = 4
-"""Every so many windows one is held out: on it, too, the error must fall."""
+"""Every so many rows of the data one is held out: on it, too, the error must fall."""
+
+
+def can_refit_reading(layer: GroupedLayer) -> bool:
+    """Return whether what reads a layer's states is a filter with a bias, and nothing else."""
+    mixer = layer.mixer
+    return mixer._buffers.get(MAPS[0]) is None and mixer.conv1d.bias is not None
+
+
+def numbers_looked_at(layer: GroupedLayer, k: int) -> int:
+    """Return how many numbers the stage holds of one layer of which k states stay."""
+    taps: int = layer.mixer.conv1d.weight.shape[-1]
+    return LOOKED * (1 + layer.g * (k * k + k + 1 + taps * layer.n))
 
 
 def reading_stage(
-    layer: GroupedLayer, stride: int, kept: Callable[[], Bool[Tensor, "g n"]]
+    layer: GroupedLayer,
+    kept: Callable[[], Bool[Tensor, "g n"]],
+    steps: Callable[[], int],
 ) -> Stage:
     """Return the stage that fits the reading rows of states that stay to all of them.
 
-    Every step that is looked at is held by itself, as no sums say what the SiLU does.
+    Of all ``steps`` of the data at most `LOOKED` are looked at, evenly; each is held by itself, as
+    no sums say what the SiLU does.
     """
     dense = GroupedLayer(layer.name, copy.deepcopy(layer.mixer))
     mixer = dense.mixer
-    if mixer._buffers.get(MAPS[0]) is not None or mixer.conv1d.bias is None:
+    if not can_refit_reading(dense):
         raise UnsupportedError(
             f"{layer.name}: reading rows are not refitted where states are projected or the "
             "convolution has no bias",
@@ -46,41 +66,74 @@ def reading_stage(
         del cut
         found: dict[str, list[Tensor]] = {}
         own = dense.parts(parts.hidden, parts.valid)
-        rows, width = dense.g * dense.n, mixer.conv1d.weight.shape[-1]
-        given = split(mixer, parts.hidden)[1][..., -rows:].unflatten(-1, (dense.g, -1))
-        given = functional.pad(given, (0, 0, 0, 0, width - 1, 0)).double()
+        width, keeps = mixer.conv1d.weight.shape[-1], kept().to(parts.hidden.device)
+        given = split(mixer, parts.hidden)[1][..., -dense.g * dense.n :]
+        given = functional.pad(given.unflatten(-1, (dense.g, -1)), (0, 0, 0, 0, width - 1, 0))
+        stride = math.ceil(steps() / LOOKED)
         ends = sampled(given.shape[1] - width + 1, stride)
         for end, sample in zip(ends, sample_states(dense, own, stride), strict=True):
-            states, C = sample.states.double(), sample.C.double()
-            energy = torch.einsum("bgcn,bgc,bgcm->bgnm", states, sample.gain.double(), states)
-            for group, keep in enumerate(kept().to(states.device)):
-                K, c = energy[sample.valid, group], C[sample.valid, group]
-                window = given[sample.valid, end - 1 : end - 1 + width, group]
-                whole = torch.einsum("bn,bnm,bm->b", c, K, c)
-                held = torch.arange(len(K), device=K.device) % _FOURTH == _FOURTH - 1
-                values = (K[:, keep], K[:, keep][:, :, keep], whole, c, window, held)
-                for name, value in zip(_PARTS, values, strict=True):
+            rows = sample.valid.nonzero().flatten()
+            found.setdefault(_ROW, []).append(rows)
+            windows = given[rows, end - 1 : end - 1 + width].double()
+            for group, keep in enumerate(keeps):
+                values = _costs(sample, rows, group, keep)
+                values["given"] = windows[:, :, group]
+                for name, value in values.items():
                     found.setdefault(f"{name} {group}", []).append(value)
-        return {name: torch.cat(values) for name, values in found.items()}
+        whole = {name: torch.cat(values) for name, values in found.items()}
+        # Row by row, so that it does not matter which ones shared a batch.
+        row, order = whole[_ROW].sort(stable=True)
+        begins = torch.ones_like(row)
+        begins[1:] = (row[1:] != row[:-1]).to(row)
+        return {name: value[order] for name, value in whole.items()} | {_ROW: begins}
 
     def apply(cut: GroupedLayer, totals: Totals) -> BlockRecord:
         before = after = 0.0
-        for group, keep in enumerate(kept().to(mixer.in_proj.weight.device)):
-            own = {name: totals.sums[f"{name} {group}"] for name in _PARTS}
-            samples = ReadingSamples(**own | {"held": own["held"].bool()})
+        device = mixer.in_proj.weight.device
+        held = held_out_of(totals.sums[_ROW]).to(device)
+        for group, keep in enumerate(kept().to(device)):
+            own = {name: totals.sums[f"{name} {group}"].to(device) for name in _PARTS}
             places = _places(cut, group)
             conv: Any = cut.mixer.conv1d
             start = Reading(
-                mixing=torch.eye(dense.n, dtype=torch.float64, device=keep.device)[keep],
+                mixing=torch.eye(dense.n, dtype=torch.float64, device=device)[keep],
                 taps=conv.weight[places, 0].double(), bias=conv.bias[places].double(),
             )  # fmt: skip
-            found = refit_reading(samples, start)
+            found = refit_reading(ReadingSamples(**own, held=held), start)
             _write_(cut, dense, group, found)
             before, after = before + found.errors[0], after + found.errors[-1]
         facts = {"terms": "C", "error": {"before": before, "after": after}}
-        return BlockRecord(layer=cut.name, stage=COMPENSATION, facts=facts)
+        return BlockRecord(
+            layer=cut.name, stage=COMPENSATION, facts={**facts, "looked at": len(held)}
+        )
 
-    return Stage(name=COMPENSATION, collect=collect, apply=apply, whole_batch=True)
+    return Stage(name=COMPENSATION, collect=collect, apply=apply, samples=True)
+
+
+def _costs(
+    sample: StateSample, rows: Int64[Tensor, "r"], group: int, keep: Bool[Tensor, "n"]
+) -> Statistics:
+    """Return what an error in reading costs at one step of some rows (see `ReadingSamples`)."""
+    states, C, gain = (
+        item[rows, group].double() for item in (sample.states, sample.C, sample.gain)
+    )
+    stays, read = states[..., keep], torch.einsum("rcn,rn->rc", states, C)
+    return {
+        "own": torch.einsum("rck,rc,rcj->rkj", stays, gain, stays),
+        "wanted": torch.einsum("rck,rc->rk", stays, gain * read),
+        "whole": (gain * read.square()).sum(-1),
+    }
+
+
+def held_out_of(begins: Float64[Tensor, "t"]) -> Bool[Tensor, "t"]:
+    """Return which steps are held out: all of every fourth row, or every fourth of few rows.
+
+    ``begins`` is 1 at the first step of each row, else 0.
+    """
+    number = begins.cumsum(0)
+    if not len(number) or number[-1] < _FOURTH:
+        number = torch.arange(1, len(number) + 1)
+    return number % _FOURTH == 0
 
 
 def _places(layer: GroupedLayer, group: int) -> slice:

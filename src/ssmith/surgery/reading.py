@@ -18,16 +18,15 @@ SWEEPS = 2
 class ReadingSamples:
     """What the states of one group cost at some steps, and what their reading rows are given.
 
-    ``energy`` is K, what an error in reading costs the layer's output: rows of states that stay,
-    ``own`` of these the square among themselves, ``whole`` what it would cost to read nothing; what
-    the convolution is given of each row has the latest step last; on ``held`` steps, to which no
-    row is fitted, the error must fall, too.
+    With K what an error in reading costs the layer's output, ``own`` is K among states that stay,
+    ``wanted`` their rows of K C, ``whole`` Cᵀ K C, what it would cost to read nothing; what the
+    convolution is given of each row has the latest step last; on ``held`` steps, to which no row is
+    fitted, the error must fall, too.
     """
 
-    energy: Float64[Tensor, "t k n"]
     own: Float64[Tensor, "t k k"]
+    wanted: Float64[Tensor, "t k"]
     whole: Float64[Tensor, "t"]
-    C: Float64[Tensor, "t n"]
     given: Float64[Tensor, "t w n"]
     held: Bool[Tensor, "t"]
 
@@ -55,10 +54,9 @@ def refit_reading(samples: ReadingSamples, start: Reading, sweeps: int = SWEEPS)
     both where it was fitted and where it was not.
     """
     mixing, taps, bias = start.mixing.clone(), start.taps.clone(), start.bias.clone()
-    wanted = torch.einsum("tkn,tn->tk", samples.energy, samples.C)
     read = _read(samples, start)
-    errors = [_error(samples, wanted, read)]
-    n, fitted = samples.C.shape[1], (~samples.held).double()
+    errors = [_error(samples, read)]
+    n, fitted = samples.given.shape[-1], (~samples.held).double()
     for _ in range(sweeps):
         for k in range(len(taps)):
             window = samples.given @ mixing[k]
@@ -67,7 +65,7 @@ def refit_reading(samples: ReadingSamples, start: Reading, sweeps: int = SWEEPS)
             moved = torch.cat([mixed, window, torch.ones_like(a[:, None])], dim=1)
             gate = torch.sigmoid(a)
             slope = gate * (1 + a * (1 - gate))
-            residual = wanted[:, k] - (samples.own[:, k] * read).sum(1)
+            residual = samples.wanted[:, k] - (samples.own[:, k] * read).sum(1)
             weight = samples.own[:, k, k]
             normal = (moved * (fitted * weight * slope.square())[:, None]).mT @ moved
             extra = _RIDGE * normal.diagonal() + _FLOOR * normal.diagonal().max()
@@ -83,7 +81,7 @@ def refit_reading(samples: ReadingSamples, start: Reading, sweeps: int = SWEEPS)
                 if all(float(rise[own].sum()) < 0 for own in (~samples.held, samples.held)):
                     mixing[k], taps[k], bias[k], read[:, k] = row, tap, offset, new
                     break
-        errors.append(_error(samples, wanted, read))
+        errors.append(_error(samples, read))
     return Reading(mixing=mixing, taps=taps, bias=bias, errors=tuple(errors))
 
 
@@ -93,8 +91,6 @@ def _read(samples: ReadingSamples, reading: Reading) -> Float64[Tensor, "t k"]:
     return functional.silu((windows * reading.taps).sum(-1) + reading.bias)
 
 
-def _error(
-    samples: ReadingSamples, wanted: Float64[Tensor, "t k"], read: Float64[Tensor, "t k"]
-) -> float:
+def _error(samples: ReadingSamples, read: Float64[Tensor, "t k"]) -> float:
     square = torch.einsum("tk,tkj,tj->", read, samples.own, read)
-    return float(samples.whole.sum() + square - 2 * (wanted * read).sum()) / len(read)
+    return float(samples.whole.sum() + square - 2 * (samples.wanted * read).sum()) / len(read)

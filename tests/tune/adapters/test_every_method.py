@@ -26,6 +26,7 @@ from helpers.tiny_mamba import tokens
 from ssmith import adapters, load_adapter_, merge_adapter_, save_adapter
 from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.families.hf import engine
+from ssmith.tune.adapters.survey import Survey
 
 # transformers rounds norms and logits of a float64 model to float32: one such rounding may flip.
 TOLERANCE = dict.fromkeys(SELECTIVE, 5e-6) | dict.fromkeys(LTI, 1e-12)
@@ -87,6 +88,8 @@ def test_only_the_adapter_trains_and_all_of_it(pair):
     assert set().union(*by_group) == trained
     assert sum(map(len, by_group)) == len(trained)
     adapters.check_complete(model)
+    survey = Survey.of(build(pair[0]))
+    assert report.stored == sum(method.stored(survey) for method in METHODS[pair[1]])
 
 
 def test_every_tensor_acts_on_its_own(pair):

@@ -15,7 +15,8 @@ from ssmith.tune.adapters import Method
 from ssmith.tune.adapters.merge import MERGES
 from ssmith.tune.training import DATA_SETS, TrainingConfig
 
-_SHARED = ("rank", "alpha", "targets")
+_SHARED = ("rank", "alpha", "targets", "size")
+_HAVING = {"rank": "lora", "alpha": "lora, dora", "targets": "lora", "size": "auto"}
 _WHOLE = ("all-linear", "official")
 
 
@@ -32,6 +33,8 @@ class TuneConfig(OwnMetricConfig):
         alpha: of LoRA and DoRA, in place of theirs; None to leave it.
         targets: of every method that has them, in place of its own: ``all-linear``, or names of
             modules; None to leave them.
+        size: of ``auto``: what the adapter may store at most, as a share of the model's numbers, in
+            (0, 1]; 1 for full tuning, too; None for a quarter.
         data: ``embedded:NAME``, series in ``.npz``, ``.csv`` or ``.jsonl``, examples in
             ``.jsonl`` (prompt and completion, text, or text and label), or a text: a file, a
             directory, ``stdlib:``.
@@ -57,6 +60,7 @@ class TuneConfig(OwnMetricConfig):
     rank: int | None = None
     alpha: float | None = None
     targets: tuple[str, ...] | None = None
+    size: float | None = None
     examples: ExamplesConfig = field(default_factory=ExamplesConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     published: str | None = None
@@ -95,7 +99,7 @@ class TuneConfig(OwnMetricConfig):
             labels = ", ".join(method.label() for method in self.methods)
             raise InputError(
                 f"{name} is {value!r}, and {labels} has none",
-                allowed="lora, dora and other methods with such a setting",
+                allowed=f"{_HAVING[name]} and other methods with such a setting",
                 next_step="leave it out, or choose such a method",
             )
         whole = isinstance(value, tuple) and value[0] in _WHOLE

@@ -34,6 +34,8 @@ class Core(WarmedMethod):
             the model has them, else every linear layer inside layers.
         rank: of S, ≥ 1; None for √(6·(smaller side)) of each layer: over both projections of a
             Mamba layer half the numbers of a LoRA of rank 8 on ``out_proj``.
+        like_lora: in place of a rank: train as many numbers of each layer as a LoRA of this rank
+            would, ≥ 1; the method ``core-wide`` is this one with 8.
         basis: ``"warm-up"``: the leading singular vectors of what a short training of the whole
             matrices changes, from which S starts; ``"gradient"``: those of one gradient over
             ``rows`` training rows; ``"seeded"``: drawn, and drawn again when the adapter is loaded,
@@ -52,9 +54,11 @@ class Core(WarmedMethod):
     """
 
     method: ClassVar[str] = "core"
+    named: ClassVar[Mapping[str, Mapping[str, Any]]] = {"core": {}, "core-wide": {"like_lora": 8}}
     warm_key: ClassVar[str] = "core_warmup"
     targets: tuple[str, ...] | None = None
     rank: int | None = None
+    like_lora: int | None = None
     basis: Basis = "warm-up"
     warmup_share: float = 1 / 6
     warmup_rate: float = 0.003
@@ -64,9 +68,13 @@ class Core(WarmedMethod):
     def __post_init__(self) -> None:
         if self.targets is not None:
             check_targets(self.targets)
-        for name in ("rank", "rows"):
+        for name in ("rank", "like_lora", "rows"):
             if getattr(self, name) is not None:
                 check_integer(name, getattr(self, name), at_least=1)
+        if self.rank is not None and self.like_lora is not None:
+            raise InputError(
+                f"rank is {self.rank} and like_lora {self.like_lora}", allowed="one of both"
+            )
         check_choice("basis", self.basis, get_args(Basis))
         check_number("warmup_share", self.warmup_share, above=0, below=1)
         check_number("warmup_rate", self.warmup_rate, above=0)
@@ -123,6 +131,15 @@ class Core(WarmedMethod):
                 found.append(self._site(name, survey.modules[name], pair, zero))
         return found
 
+    def stored(self, survey: Survey) -> int:
+        if self.basis == "seeded":
+            return super().stored(survey)
+        linears: list[Any] = [survey.modules[name] for name in self._names(survey)]
+        return sum(
+            self._rank(linear) * (linear.in_features + linear.out_features + self._rank(linear))
+            for linear in linears
+        )
+
     def _names(self, survey: Survey) -> list[str]:
         linears = [name for name, part in survey.modules.items() if isinstance(part, nn.Linear)]
         if self.targets is not None:
@@ -134,7 +151,10 @@ class Core(WarmedMethod):
 
     def _rank(self, linear: nn.Linear) -> int:
         side = min(linear.in_features, linear.out_features)
-        return min(side, isqrt(6 * side) if self.rank is None else self.rank)
+        usual = isqrt(6 * side)
+        if self.like_lora is not None:
+            usual = isqrt(self.like_lora * (linear.in_features + linear.out_features))
+        return min(side, self.rank or usual)
 
     def _drawn(self, name: str, linear: Any) -> Placement:
         k, bases = self._rank(linear), []

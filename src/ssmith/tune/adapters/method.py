@@ -43,6 +43,11 @@ class Method(ABC):
     def sites(self, survey: Survey, draw: torch.Generator) -> list[Placement]:
         """Return the parts for a model, at least one, and where they go."""
 
+    def stored(self, survey: Survey) -> int:
+        """Return how many numbers the file of such an adapter of a model holds."""
+        parts = [item.part for item in self.sites(survey, torch.Generator())]
+        return sum(value.numel() for part in parts for value in part.state_dict().values())
+
     def label(self) -> str:
         """Return what the method is called with its main setting."""
         return self.method

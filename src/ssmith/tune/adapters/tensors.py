@@ -104,6 +104,12 @@ class FullFineTuning(Method):
     def label(self) -> str:
         return "full" if self.scope == "all" else "full-ssm"
 
+    def stored(self, survey: Survey) -> int:
+        if self.scope == "ssm":
+            return super().stored(survey)
+        # Its parts are copies.
+        return sum(parameter.numel() for parameter in survey.parameters().values())
+
     def sites(self, survey: Survey, draw: torch.Generator) -> list[Placement]:
         names = list(survey.parameters())
         if self.scope == "ssm":
