@@ -50,7 +50,7 @@ MODEL, BYTES = "embedded:python-mamba2", "embedded:python-mamba"
 TEXTS = {"Python": "stdlib:", "prose": "pydoc:"}
 RECALLED = {512: 64, 1024: 64, 4096: 16}
 """Texts of each task of recall, by their length in tokens."""
-METHODS = {
+METHODS: dict[str, dict[str, Any]] = {
     "balanced truncation": {"method": "balanced"},
     "greedy, reading rows and output maps refitted": {},
     "greedy, output maps refitted": {"compensate": ("O",)},

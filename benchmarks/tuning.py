@@ -1,7 +1,7 @@
 """What each tuning method gains: real tasks, one budget for all, several seeds; and what it costs.
 
 The base is a byte-level Mamba (width 128, 4 layers, 16 states) that is trained here on the sources
-of Python's standard library and kept in ``.cache``; ``--model`` takes another. Tasks: sentences
+of Python's standard library and lies in ``bases``; ``--model`` takes another. Tasks: sentences
 from triples (DART, where ``--dart FILE`` names a file converted by recipes/data/dart.py), the C
 headers of the Python that runs (another language than the base was trained on), and a
 classification of real series (embedded:vowels) with a new head and encoder.
@@ -11,10 +11,11 @@ with the first seed: from 5e-3 on, the neighbours of the best rate so far, a fac
 are tried until both are worse. Then all seeds at its best rate, and once more as ``ssmith tune``
 does when nobody names rate or optimiser; ``auto`` also chooses the method, one that stores at most
 a quarter of the base's numbers or any. Nothing is chosen on the
-test split. Longer runs (``--steps``) are of the methods that lead, with tables of their own. A run
-that is stopped goes on row by row; ``--render`` shows what there is. ``--costs times`` and
+test split. Longer runs (``--steps``) are of the methods that lead, with tables of their own, and
+judge what they write for DART. What is stored is not measured again, a run that is stopped goes on
+row by row; ``--render`` shows what there is. ``--costs times`` and
 ``--costs peaks`` measure steps of each method instead; run the first on an idle machine. Quick: a
-smaller base, 4 steps, three methods, one rate.
+smaller base, 4 steps, two methods, one rate.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ STEPS, BATCH = 48, 8
 ROUNDS = 7
 ROWS = {"train": 1600, "validation": 64, "test": 120}
 CACHE = KEPT.parent / "tuning"
-BASE_STEPS = 1200
+BASE, BASE_STEPS = Path(__file__).parent / "bases" / "python-128", 1200
 
 
 def headers() -> list[str]:
@@ -149,7 +150,10 @@ def tasks(dart: Path | None) -> dict[str, dict[str, Any]]:
     if dart is not None:
         lines = [json.loads(line) for line in dart.read_text().splitlines()]
         path = prepared("dart", lines, [line["prompt"] for line in lines])
-        found["dart"] = {"data": str(path), "examples": {"length": 192}}
+        found["dart"] = {
+            "data": str(path), "examples": {"length": 192},
+            "generation": {"most": 160, "batch_size": 40},
+        }  # fmt: skip
     pieces = headers()
     path = prepared("headers", [{"text": piece} for piece in pieces], pieces)
     found["C headers"] = {"data": str(path), "examples": {"length": 192}}
@@ -167,8 +171,9 @@ def config_of(task: dict[str, Any], name: str, how: tuple[float | None, int, int
         "rate": rate, "seed": seed, "steps": left, "evaluate_every": max(1, left // 4),
         "batch_size": BATCH, "schedule": "linear", "warmup": 0.1, "optimizer": optimizer,
     }  # fmt: skip
+    written = task.get("generation") if steps > STEPS else None
     alone = {"train_head": False, "allow_partial": True} if name == HEAD_ONLY else {}
-    content = {**task, **alone, "methods": method, "training": training}
+    content = {**task, **alone, "generation": written, "methods": method, "training": training}
     return from_mapping(TuneConfig, content, where="task")
 
 
@@ -179,6 +184,7 @@ def run(model: str, config: TuneConfig) -> dict[str, Any]:
         done = fine_tune(model, config)
     except ArithmeticError as error:
         return {"failed": str(error), "validation": None, "score": None, "test": None}
+    answers = done.quality.answers
     best = next(x for x in done.training.looks if x.step == done.training.best_step)
     return {
         "validation": best.validation,
@@ -191,6 +197,7 @@ def run(model: str, config: TuneConfig) -> dict[str, Any]:
             }
             for name, found in done.quality.measures.items()
         },
+        "answers": answers and {**answers.metrics, "unended": answers.unended / answers.count},
         "parameters": done.report.parameters,
         "stored": done.report.stored,
         "chosen": None if done.choice is None else done.choice.method,
@@ -206,17 +213,22 @@ class TimeUpError(Exception):
 class Store:
     """Rows measured so far of one base and number of steps; each new one is written at once.
 
-    Each task has a file of its own, so that processes can share the tasks.
+    Each task has a file of its own, so that processes can share the tasks; ``stored`` is a result
+    that holds rows of all of them.
     """
 
-    def __init__(self, place: Path, base: str, steps: int) -> None:
+    def __init__(self, place: Path, base: str, steps: int, stored: Path) -> None:
         self.place, self.of = place, {"base": base, "steps": steps}
-        self.rows: list[dict[str, Any]] = []
+        rows = read_json(stored)["rows"] if stored.is_file() else []
         for path in sorted(place.glob("*.json")) if place.is_dir() else ():
-            self.rows += read_json(path)
-        strange = [row for row in self.rows if {k: row[k] for k in self.of} != self.of]
-        if strange:
-            raise SystemExit(f"{place} holds rows of another base or of other steps; move it away")
+            rows += read_json(path)
+        own = [row for row in rows if row.items() >= self.of.items()]
+        self.rows: list[dict[str, Any]] = [*{self.key(row): row for row in own}.values()]
+
+    @staticmethod
+    def key(row: dict[str, Any]) -> tuple[Any, ...]:
+        """Return what was measured."""
+        return tuple(row[name] for name in ("task", "method", "rate", "seed"))
 
     def find(self, **key: Any) -> dict[str, Any] | None:
         return next((row for row in self.rows if row.items() >= key.items()), None)
@@ -285,7 +297,7 @@ def methods_for(task: str, steps: int, *, quick: bool) -> list[str]:
     names = [name for name in METHODS if name != HEAD_ONLY or task == "vowels"]
     if steps > STEPS:
         names = [name for name in names if name in LONG]
-    return names[:3] if quick else names
+    return names[:2] if quick else names
 
 
 def searched(task: str, steps: int, *, quick: bool) -> list[str]:
@@ -368,7 +380,9 @@ def main() -> None:
     place = CACHE / ("rows-quick" if options.quick else f"rows-{steps}")
     if options.quick:
         shutil.rmtree(place, ignore_errors=True)
-    store = Store(place, base_digest(api.load(model)), steps)
+    name = "tuning" if steps <= STEPS else f"tuning_{steps}"
+    stored = RESULTS / (f"{name}.json" if not options.quick else "none")
+    store = Store(place, base_digest(api.load(model)), steps, stored)
     if not options.render:
         until = time.perf_counter() + options.seconds
         try:
@@ -381,7 +395,6 @@ def main() -> None:
     costs = with_ratios(costs)
     with_dart = options.dart is not None or store.find(task="dart") is not None
     about = about_run(model, store, with_dart=with_dart)
-    name = "tuning" if steps <= STEPS else f"tuning_{steps}"
     if not options.quick:
         write_text(RESULTS / f"{name}.md", page(store.rows, costs, about))
         plot(store.rows, RESULTS, name)
@@ -392,7 +405,7 @@ def main() -> None:
 def base_model(*, quick: bool) -> str:
     """Return where the base lies, trained if it was not yet."""
     steps, width, layers = (40, 32, 2) if quick else (BASE_STEPS, 128, 4)
-    place = CACHE / f"base-{width}-{steps}"
+    place = CACHE / "base-quick" if quick else BASE
 
     def new() -> nn.Module:
         model = new_language_model(MambaSize(width=width, layers=layers), seed=0)

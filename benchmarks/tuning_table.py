@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Result:
         values: the test metric of each seed.
         tried: rates that were tried; none for what chooses by itself.
         usual: the test metric of each seed when nobody names rate or optimiser.
+        answers: what was written at the best rate, by metric a mean over seeds.
     """
 
     method: str
@@ -33,6 +34,7 @@ class Result:
     values: tuple[float, ...]
     tried: tuple[float, ...]
     usual: tuple[float, ...] = ()
+    answers: dict[str, float] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -100,12 +102,17 @@ def _result(rows: list[Row], name: str, unit: float) -> Result:
     def values(rate: float | None) -> tuple[float, ...]:
         return tuple(row["test"][name]["after"] / unit for row in rows if row["rate"] == rate)
 
+    judged = [row["answers"] for row in rows if row["rate"] == best["rate"] and row.get("answers")]
     return Result(
         method=best["method"],
         row=best,
         values=values(best["rate"]),
         tried=tuple(row["rate"] for row in first if row["rate"] is not None),
         usual=values(None),
+        answers={
+            metric: statistics.mean(item[metric] for item in judged)
+            for metric in (judged[0] if judged else ())
+        },
     )
 
 
@@ -177,6 +184,7 @@ def page(rows: list[Row], costs: dict[str, Any], about: dict[str, Any]) -> str:
             )
         if table.untuned is not None:
             lines.append(f"| *untuned* | 0 | 0 | – | {table.untuned:.3f} | – | – |")
+        lines += answers(table)
     if costs:
         lines += ["", "### What a step costs", "", costs["note"], ""]
         lines += ["| method | time | peak memory |", "|---|---|---|"]
@@ -185,6 +193,23 @@ def page(rows: list[Row], costs: dict[str, Any], about: dict[str, Any]) -> str:
             for name, row in costs["rows"].items()
         ]
     return "\n".join(lines) + "\n"
+
+
+def answers(table: Table) -> list[str]:
+    """Return as lines what the tuned models write, in the order of the table; none if they do not.
+
+    An answer that came to no end of its own was cut off.
+    """
+    written = [item for item in table.results if item.answers]
+    if not written:
+        return []
+    lines = ["", "| answers of | BLEU | ROUGE-1 | ROUGE-2 | ROUGE-L | end by themselves |"]
+    lines += ["|---" * 6 + "|"]
+    for item in written:
+        shown = [f"{item.answers[name]:.1f}" for name in ("bleu", "rouge1", "rouge2", "rougeL")]
+        ended = f"{100 * (1 - item.answers['unended']):.0f} %"
+        lines.append(f"| {item.method} | {' | '.join(shown)} | {ended} |")
+    return lines
 
 
 def missing(rows: list[Row], about: dict[str, Any]) -> list[str]:
