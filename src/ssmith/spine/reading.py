@@ -67,6 +67,7 @@ def reading_stage(
         found: dict[str, list[Tensor]] = {}
         own = dense.parts(parts.hidden, parts.valid)
         width, keeps = mixer.conv1d.weight.shape[-1], kept().to(parts.hidden.device)
+        stays = [keep.nonzero().flatten() for keep in keeps]
         given = split(mixer, parts.hidden)[1][..., -dense.g * dense.n :]
         given = functional.pad(given.unflatten(-1, (dense.g, -1)), (0, 0, 0, 0, width - 1, 0))
         stride = math.ceil(steps() / LOOKED)
@@ -74,9 +75,9 @@ def reading_stage(
         for end, sample in zip(ends, sample_states(dense, own, stride), strict=True):
             rows = sample.valid.nonzero().flatten()
             found.setdefault(_ROW, []).append(rows)
-            windows = given[rows, end - 1 : end - 1 + width].double()
-            for group, keep in enumerate(keeps):
-                values = _costs(sample, rows, group, keep)
+            windows = given[rows, end - 1 : end - 1 + width]
+            for group, places in enumerate(stays):
+                values = _costs(sample, rows, group, places)
                 values["given"] = windows[:, :, group]
                 for name, value in values.items():
                     found.setdefault(f"{name} {group}", []).append(value)
@@ -111,17 +112,22 @@ def reading_stage(
 
 
 def _costs(
-    sample: StateSample, rows: Int64[Tensor, "r"], group: int, keep: Bool[Tensor, "n"]
+    sample: StateSample, rows: Int64[Tensor, "r"], group: int, places: Int64[Tensor, "k"]
 ) -> Statistics:
-    """Return what an error in reading costs at one step of some rows (see `ReadingSamples`)."""
-    states, C, gain = (
-        item[rows, group].double() for item in (sample.states, sample.C, sample.gain)
-    )
-    stays, read = states[..., keep], torch.einsum("rcn,rn->rc", states, C)
+    """Return what an error in reading costs at one step of some rows (see `ReadingSamples`).
+
+    Products in the data's own precision: exactness would cost as much as all the rest.
+    """
+    own = (item[:, group] for item in (sample.states, sample.C, sample.gain))
+    # Most often all rows count, and nothing need be copied.
+    whole = len(rows) == len(sample.valid)
+    states, C, gain = (item if whole else item[rows] for item in own)
+    stays, read = states.index_select(-1, places), states @ C.unsqueeze(-1)
+    weighted = (stays * gain.unsqueeze(-1)).mT
     return {
-        "own": torch.einsum("rck,rc,rcj->rkj", stays, gain, stays),
-        "wanted": torch.einsum("rck,rc->rk", stays, gain * read),
-        "whole": (gain * read.square()).sum(-1),
+        "own": weighted @ stays,
+        "wanted": (weighted @ read).squeeze(-1),
+        "whole": (gain * read.squeeze(-1).square()).sum(-1),
     }
 
 
