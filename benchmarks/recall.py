@@ -5,7 +5,8 @@ Mamba-2 of two layers (width 64, 4 heads of 32, 64 states) is trained here on as
 alone: up to 20 random keys with their values, then 8 of the keys, each of which its value must
 follow. Then half, three quarters and seven eighths of its states go, by every method, calibrated on
 texts of the task with several seeds; measured is the share of values given right, on texts that
-neither saw. The model is kept in ``.cache``. Quick: few training steps and two methods.
+neither saw. The model lies in ``bases``; one of other steps is trained and kept in ``.cache``. Quick:
+few training steps and two methods.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from ssmith.families.hf.create import Mamba2Size
 from ssmith.surgery import prune_
 from trained import CACHE
 
-PLACE = CACHE.parent / "recall"
+BASE, BASE_STEPS = Path(__file__).parent / "bases" / "recall-64", 8000
 SIZE = Mamba2Size(width=64, layers=2, states=64, head_width=32)
 PAIRS, QUERIES, KEYS = 20, 8, 128
 BATCH, RATE = 64, 3e-3
@@ -64,7 +65,7 @@ def texts(count: int, draw: torch.Generator, pairs: int = PAIRS) -> RecallRows:
 
 def trained_model(steps: int) -> nn.Module:
     """Train the model on the task, or open the one that was trained."""
-    place: Path = PLACE / f"model-{steps}"
+    place = BASE if steps == BASE_STEPS else CACHE.parent / "recall" / f"model-{steps}"
     if place.is_dir():
         return api.load(place)
     model = new_language_model(SIZE, seed=0)
@@ -141,7 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", type=int, default=3, help="calibration seeds")
-    parser.add_argument("--steps", type=int, default=8000, help="training steps")
+    parser.add_argument("--steps", type=int, default=BASE_STEPS, help="training steps")
     options = parser.parse_args()
     raw = measure(options)
     summary = {"dense": round(raw["dense"], 4)} | {

@@ -15,8 +15,11 @@ from ssmith.tune.adapters import Method
 from ssmith.tune.adapters.merge import MERGES
 from ssmith.tune.training import DATA_SETS, TrainingConfig
 
-_SHARED = ("rank", "alpha", "targets", "size")
-_HAVING = {"rank": "lora", "alpha": "lora, dora", "targets": "lora", "size": "auto"}
+_SHARED = {
+    "rank": "lora, dora and other methods with one", "alpha": "lora, dora",
+    "targets": "lora, dora and other methods with them", "size": "auto",
+}  # fmt: skip
+"""Settings that are given for all methods that have them, and which do."""
 _WHOLE = ("all-linear", "official")
 
 
@@ -99,7 +102,7 @@ class TuneConfig(OwnMetricConfig):
             labels = ", ".join(method.label() for method in self.methods)
             raise InputError(
                 f"{name} is {value!r}, and {labels} has none",
-                allowed=f"{_HAVING[name]} and other methods with such a setting",
+                allowed=_SHARED[name],
                 next_step="leave it out, or choose such a method",
             )
         whole = isinstance(value, tuple) and value[0] in _WHOLE
