@@ -42,7 +42,7 @@ from ssmith.families.hf import new_language_model
 from ssmith.families.hf.create import Mamba2Size
 from ssmith.families.hf.engine import accelerate_
 from ssmith.surgery import prune_
-from trained import CACHE
+from trained import BASES, CACHE
 
 PLACE = CACHE.parent / "mamba2"
 MODEL, BYTES = "embedded:python-mamba2", "embedded:python-mamba"
@@ -200,13 +200,13 @@ def wide(spec: str) -> nn.Module:
     return model.float()
 
 
-def dense_model(source: Any, options: argparse.Namespace, steps: int) -> nn.Module:
-    """Return the model that is asked for, or the small one, trained in so many steps."""
+def dense_model(source: Any, options: argparse.Namespace) -> nn.Module:
+    """Return the model that is asked for, or the small one."""
     if options.quick:
         return trained_model(source, PLACE / "quick-40", partial(small, 64, 2), 40)
     if options.model:
         return wide(options.model)
-    return trained_model(source, PLACE / f"model-{steps}", partial(small, 128, 4), steps)
+    return trained_model(source, BASES / "mamba2-128", partial(small, 128, 4), STEPS)
 
 
 def measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, float]]:
@@ -214,7 +214,7 @@ def measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str
     torch.set_num_threads(options.threads)
     like = api.load(BYTES)
     source: Any = api.load_text(TEXTS["Python"], like)
-    dense = dense_model(source, options, STEPS)
+    dense = dense_model(source, options)
     subject = Subject.of(
         dense,
         source,

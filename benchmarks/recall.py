@@ -16,7 +16,6 @@ import copy
 import math
 import statistics
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,9 +32,9 @@ from ssmith.evaluation.recall import RECALL_TASK
 from ssmith.families.hf import accelerate_, new_language_model
 from ssmith.families.hf.create import Mamba2Size
 from ssmith.surgery import prune_
-from trained import CACHE
+from trained import BASES, CACHE
 
-BASE, BASE_STEPS = Path(__file__).parent / "bases" / "recall-64", 8000
+BASE, BASE_STEPS = BASES / "recall-64", 8000
 SIZE = Mamba2Size(width=64, layers=2, states=64, head_width=32)
 PAIRS, QUERIES, KEYS = 20, 8, 128
 BATCH, RATE = 64, 3e-3

@@ -29,7 +29,6 @@ from mamba2 import (
     PLACE,
     SAMPLES,
     SMALL,
-    STEPS,
     TEXTS,
     Subject,
     dense_model,
@@ -151,7 +150,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     torch.set_num_threads(options.threads)
     like = api.load(BYTES)
     source: Any = api.load_text(TEXTS["Python"], like)
-    dense = dense_model(source, options, STEPS)
+    dense = dense_model(source, options)
     subject = Subject.of(dense, source, like, windows=8 if options.quick else HELD)
     steps, rates = (8, RATES[1:2]) if options.quick else (options.steps, RATES)
     where = PLACE.parent / "recovery" / f"{model_digest(dense)[:12]}-{steps}"

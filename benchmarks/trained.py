@@ -15,6 +15,8 @@ from ssmith.jobs.train import Recipe, save_trained, train
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "trained"
+BASES = ROOT / "benchmarks" / "bases"
+"""Of small models that results are about, and that no recipe makes to the bit elsewhere."""
 RECIPES = ROOT / "recipes" / "reference"
 
 

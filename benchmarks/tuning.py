@@ -46,6 +46,7 @@ from ssmith.families.hf.engine import accelerate_
 from ssmith.jobs.tuning import TuneConfig, fine_tune
 from ssmith.ops.native.allocator import tune_allocator_
 from ssmith.tune.adapters import attach_, from_plain
+from trained import BASES
 from trained import CACHE as KEPT
 from tune import peak_of, ratio, stepper, timed
 from tuning_table import AUTO, AUTO_ANY, page, plot, summary
@@ -69,6 +70,7 @@ METHODS: dict[str, list[Any]] = {
     "LoRA out_proj": [LORA_OUT],
     "LoRA out_proj, Muon": [LORA_OUT],
     "state-offset (h), Muon": ["state-offset-h"],
+    "state-offset (h), rank 8, Muon": ["state-offset-h-lowrank"],
     "core": ["core"],
     "core, Muon": ["core"],
     "core, as many numbers as LoRA out_proj": [{"method": "core", "rank": 39}],
@@ -87,6 +89,7 @@ METHODS: dict[str, list[Any]] = {
 LONG = (
     "state-offset (h)",
     "state-offset (h), Muon",
+    "state-offset (h), rank 8, Muon",
     "LoRA out_proj",
     "LoRA out_proj, Muon",
     "core",
@@ -107,7 +110,7 @@ STEPS, BATCH = 48, 8
 ROUNDS = 7
 ROWS = {"train": 1600, "validation": 64, "test": 120}
 CACHE = KEPT.parent / "tuning"
-BASE, BASE_STEPS = Path(__file__).parent / "bases" / "python-128", 1200
+BASE, BASE_STEPS = BASES / "python-128", 1200
 
 
 def headers() -> list[str]:

@@ -130,7 +130,8 @@ class StateOffsetPart(MixerPart):
         return {name: value.detach() for name, value in found.items() if value is not None}
 
     def groups(self) -> dict[str, str]:
-        return super().groups() | ({"y": "state-offset-y"} if "y" in self._parameters else {})
+        own = {"U": "state-offset-h-lowrank", "V": "state-offset-h-lowrank", "y": "state-offset-y"}
+        return {name: own.get(name, group) for name, group in super().groups().items()}
 
 
 class OutputOffsetPart(LTIPart):

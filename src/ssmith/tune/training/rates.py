@@ -20,14 +20,17 @@ _PUBLISHED: dict[str, tuple[float, float, float, float, float]] = {
 }
 _MEASURED = {
     "adamw": {
-        "state-offset-h": 0.025, "state-offset-y": 0.05, "initial-state": 0.05, "lora": 0.025,
-        "dora": 0.025, "core": 0.025, "additional-scan": 0.05, "bitfit": 0.05, "prompt": 0.1,
-        "prefix": 0.1, "sdt": 0.025, "parameters": 0.025, "full": 0.005, "full-ssm": 0.025,
-        "head": 0.02,
+        "state-offset-h": 0.025, "state-offset-h-lowrank": 0.05, "state-offset-y": 0.08,
+        "initial-state": 0.1, "lora": 0.025, "dora": 0.025, "core": 0.025, "additional-scan": 0.1,
+        "bitfit": 0.1, "prompt": 0.3, "prefix": 0.3, "sdt": 0.025, "parameters": 0.025,
+        "full": 0.005, "full-ssm": 0.025, "head": 0.02,
     },
-    "muon": {"lora": 0.025, "dora": 0.025, "state-offset-h": 0.006, "core": 0.05},
+    "muon": {
+        "state-offset-h": 0.012, "state-offset-h-lowrank": 0.03, "lora": 0.018, "dora": 0.018,
+        "core": 0.08,
+    },
 }  # fmt: skip
-_HELPED = ("lora", "dora", "state-offset-h")
+_HELPED = ("lora", "dora", "core", "state-offset-h", "state-offset-h-lowrank")
 _STEADY = 1000
 DATA_SETS = tuple(_PUBLISHED)
 
@@ -71,7 +74,8 @@ def _published(group: str, data_set: str) -> Rate:
         raise InputError(
             f"data set {data_set!r} has no published rates", allowed=", ".join(DATA_SETS)
         )
-    if group not in _COLUMNS:
+    whole = group.removesuffix("-lowrank")
+    if whole not in _COLUMNS:
         return starting_rate(group)
-    value = _PUBLISHED[data_set][_COLUMNS.index(group)]
+    value = _PUBLISHED[data_set][_COLUMNS.index(whole)]
     return Rate(value=value, source=f"published for {data_set}")
