@@ -109,6 +109,10 @@ def test_rates_are_the_published_ones_unless_given(place):
     assert rates["state-offset-h"] == Rate(value=4e-4, **published)
     assert rates["state-offset-y"] == Rate(value=4e-3, **published)
     assert rates["lora"] == Rate(value=1e-3, source="given")
+    factors = config(["state-offset-h-lowrank"], "pairs.jsonl", published="dart", training=settings)
+    assert fine_tune("mamba", factors).rates == {
+        "state-offset-h-lowrank": Rate(value=4e-4, **published)
+    }
     wrong = {**settings, "rates": {"dora": 1e-3}}
     with pytest.raises(InputError, match="rates names group 'dora'"):
         fine_tune("mamba", config(["state-offset-h"], "pairs.jsonl", training=wrong))
