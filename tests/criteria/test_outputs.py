@@ -5,7 +5,16 @@ import itertools
 import pytest
 import torch
 
-from ssmith.criteria.outputs import RIDGE, ColumnEnergy, ColumnOBS, OutputUnits, lost, made_up
+from ssmith.criteria.outputs import (
+    RIDGE,
+    ColumnEnergy,
+    ColumnOBS,
+    OutputUnits,
+    best_change,
+    lost,
+    made_up,
+    share_that_holds,
+)
 
 
 def asked(gram, weight, columns, parts, removed):
@@ -74,10 +83,40 @@ def test_the_columns_that_stay_make_up_for_the_others():
     for gone in itertools.combinations(range(7), 3):
         stays = torch.ones(7, dtype=torch.bool)
         stays[list(gone)] = False
-        found = made_up(gram, weight, stays)
+        found, _ = made_up(gram, weight, stays)
         torch.testing.assert_close(found, best_cost(gram, weight, gone)[1], rtol=1e-9, atol=1e-12)
         assert lost(gram, weight, found) <= lost(gram, weight, weight * stays)
-    assert torch.equal(made_up(gram, weight, torch.ones(7, dtype=torch.bool)), weight)
+    assert torch.equal(made_up(gram, weight, torch.ones(7, dtype=torch.bool))[0], weight)
+
+
+def test_of_a_fit_to_few_steps_only_what_holds_on_others_is_made():
+    """Drawn anew many times, the share errs less than all of the fit, and next to least."""
+    draw = torch.Generator().manual_seed(0)
+
+    def drawn(*shape):
+        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    true, errors, best = drawn(3, 20) / 9, torch.zeros(2, dtype=torch.float64), []
+    shares = {80: [], 4000: []}
+    for steps, found in shares.items():
+        for _ in range(30):
+            halves = []
+            for _ in range(2):
+                f = drawn(steps // 2, 20)
+                halves.append((f.mT @ f, (f @ true.mT + drawn(steps // 2, 3)).mT @ f))
+            share = share_that_holds(halves)
+            change = best_change(*(sum(items) for items in zip(*halves, strict=True)))
+            found.append(share)
+            if steps == 80:
+                # The second moment of steps of the kind is the identity.
+                errors += torch.stack([(part * change - true).square().sum() for part in (share, 1.0)])
+                best.append(float((change * true).sum() / change.square().sum()))
+    assert errors[0] < 0.7 * errors[1]
+    assert abs(sum(shares[80]) / 30 - sum(best) / 30) < 0.15
+    assert min(shares[4000]) > 0.97
+    assert share_that_holds([]) == 1.0
+    noise = [(torch.eye(2, dtype=torch.float64), sign * torch.ones(1, 2)) for sign in (1.0, -1.0)]
+    assert share_that_holds([(g, lacking.double()) for g, lacking in noise]) == 0.0
 
 
 def test_the_energy_of_a_unit_is_that_of_its_columns():
@@ -99,5 +138,5 @@ def test_what_was_never_given_anything_goes_first_and_changes_nothing():
     columns = torch.arange(8).view(8, 1)
     scores = ColumnOBS().scores(asked(gram, weight, columns, 1, 2))
     assert set(scores.argsort()[:2].tolist()) == {2, 5}
-    silent = made_up(torch.zeros_like(gram), weight, scores > scores.sort().values[1])
+    silent, _ = made_up(torch.zeros_like(gram), weight, scores > scores.sort().values[1])
     assert torch.isfinite(silent).all()

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 import ssmith as sm
-from helpers.every_unit import build
+from helpers.every_unit import MODELS, build
 from helpers.selective import windows_of
 from ssmith.calibrate import PassConfig
 from ssmith.calibrate.grouped import sample_states
@@ -16,6 +16,7 @@ from ssmith.core.errors import InputError, UnsupportedError
 from ssmith.families import ssm_sites
 from ssmith.families.hf.double import in_double
 from ssmith.families.hf.engine import engine
+from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.spine import reading
 from ssmith.spine.reading import held_out_of
 from ssmith.surgery.reading import Reading, ReadingSamples, refit_reading
@@ -134,7 +135,8 @@ def test_a_cut_layer_reads_as_well_as_its_receipt_says(name):
     ("begins", "held"),
     [
         ([1, 0, 1, 0, 0, 1, 1, 0, 1, 0], [6, 7]),
-        ([1, 0, 0, 0, 1, 0, 0, 0, 0], [3, 7]),
+        ([1, 0, 0, 0, 1, 0, 0, 0, 0], [4, 5, 6, 7, 8]),
+        ([1, 0, 0, 0, 0, 0, 0, 0, 0], [7, 8]),
         ([1] * 8, [3, 7]),
         ([1, 0], []),
     ],
@@ -161,17 +163,65 @@ def test_it_does_not_matter_which_rows_share_a_batch(name, monkeypatch):
                 torch.testing.assert_close(value, found[0].values[key], rtol=2e-3, atol=2e-5)
 
 
-def test_what_a_layer_bars_is_left_out_unless_it_is_asked_for():
+def without_bias(mixer):
+    mixer.conv1d.bias = None
+
+
+def with_relu(mixer):
+    mixer.activation, mixer.act = "relu", torch.nn.ReLU()
+
+
+@pytest.mark.parametrize(("change_", "words"), [(without_bias, "no bias"), (with_relu, "relu")])
+def test_what_a_layer_bars_is_left_out_unless_it_is_asked_for(change_, words):
     dense, rows = build("mamba2"), windows_of(4, 20)
     assert sm.plan(dense, sm.Budget("state", 0.5), rows).cuts[0].method["terms"] == "CO"
     for module in dense.modules():
         if hasattr(module, "conv1d"):
-            module.conv1d.bias = None
+            change_(module)
     plan = sm.plan(dense, sm.Budget("state", 0.5), rows)
     assert plan.cuts[0].method["terms"] == "O"
     assert "reading" not in plan.cuts[0].method["label"]
-    with pytest.raises(UnsupportedError, match="no bias"):
+    with pytest.raises(UnsupportedError, match=words):
         sm.plan(dense, sm.Budget("state", 0.5, compensate=("C", "O")), rows)
+
+
+GROUPED = [
+    name for name in MODELS
+    if any(isinstance(site.view(), GroupedLayer) for site in ssm_sites(build(name)).values())
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", GROUPED)
+def test_narrow_models_are_refitted_too(name, dtype):
+    dense, rows = build(name, dtype), windows_of(4, 20)
+    plan = sm.plan(dense, sm.Budget("state", 0.5), rows)
+    told = [item for item in plan.facts["stages"] if "terms" in item]
+    assert {item["terms"] for item in told} == {"C", "O"}
+    assert all(item["error"]["after"] <= 1.001 * item["error"]["before"] for item in told)
+    sm.prune_(dense, plan)
+    assert {value.dtype for value in dense.state_dict().values()} >= {dtype}
+
+
+def test_a_single_row_refits_nothing_unless_it_is_asked_for():
+    dense, rows = build("mamba2"), windows_of(1, 40)
+    plan = sm.plan(dense, sm.Budget("state", 0.5), rows)
+    assert plan.cuts[0].method["terms"] == ""
+    assert [finding.kind for finding in plan.findings] == ["few-samples"]
+    plain = sm.plan(dense, sm.Budget("state", 0.5, compensate="none"), rows)
+    for name, value in plan.values.items():
+        assert torch.equal(value, plain.values[name])
+    asked = sm.plan(dense, sm.Budget("state", 0.5, compensate=("C", "O")), rows)
+    assert asked.cuts[0].method["terms"] == "CO"
+
+
+def test_a_plan_tells_the_stages_of_each_of_its_cuts():
+    budgets = [sm.Budget("state", 0.5), sm.Budget("head", 0.5)]
+    dense, rows = build("mamba2"), windows_of(4, 20)
+    both = sm.plan(dense, budgets, rows).facts["stages"]
+    first = sm.plan(dense, budgets[0], rows).facts["stages"]
+    assert both[: len(first)] == first
+    assert {item["stage"] for item in both[len(first) :]} >= {"head"}
 
 
 def test_projected_states_are_read_by_their_own_map():

@@ -17,7 +17,7 @@ FIRST = 8
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
-def sampled(length: int, stride: int) -> list[int]:
+def sampled(length: int, stride: float) -> list[int]:
     """Return how many steps are over at those that are looked at: one in each stretch of steps.
 
     Its place in its stretch moves on by the golden ratio. At equal distances a text that repeats
@@ -26,12 +26,14 @@ def sampled(length: int, stride: int) -> list[int]:
     if stride == 1:
         return list(range(1, length + 1))
     first = min(FIRST, length)
-    begins = range(first, length + 1, stride)
-    ends = [begin + int(stride * (place * _GOLDEN % 1)) for place, begin in enumerate(begins)]
-    return [end for end in ends if end <= length]
+    ends = [
+        int(first + stride * (place + place * _GOLDEN % 1))
+        for place in range(math.ceil((length + 1 - first) / stride))
+    ]
+    return [end for end in dict.fromkeys(ends) if end <= length]
 
 
-def sample_states(layer: GroupedLayer, parts: GroupedParts, stride: int) -> Iterator[StateSample]:
+def sample_states(layer: GroupedLayer, parts: GroupedParts, stride: float) -> Iterator[StateSample]:
     """Yield the states at every so many steps; the scan runs once, piece by piece."""
     scan, g = parts.scan, layer.g
     length, h, start = scan.x.shape[1], scan.start(), 0

@@ -22,6 +22,7 @@ GRAVE = (
     "lower-rate",
     "unknown-labels",
     "unstable",
+    "few-samples",
     "below-floor",
     "direct-part-lost",
     "not-measured",

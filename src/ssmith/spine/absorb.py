@@ -18,9 +18,10 @@ from ssmith.calibrate.sites import engaged
 from ssmith.core.rows import Rows
 from ssmith.core.running import evaluating
 from ssmith.core.selective import Statistics
+from ssmith.criteria.outputs import best_change, share_that_holds
 from ssmith.families import chain_of
 from ssmith.families.parts.convolving import at_least_float32
-from ssmith.spine.output_maps import best_change, lacking_sums
+from ssmith.spine.output_maps import lacking_sums
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,16 +59,20 @@ class Absorber:
             return None
         path, scale = found
         linear: Any = work.get_submodule(path)
-        sums: Statistics | None = None
-        for items in self.rows.ranges(self.batch_size):
-            (wanted,) = self._called(self.dense, items, [behind])
-            own, stream = self._called(work, items, [path, before])
-            valid = valid_of(self.rows.batch(items).valid, before, [stream])[0]
-            lacking = (_output(wanted) - _output(stream)) / scale
-            sums = added(sums, lacking_sums(at_least_float32(own.given), lacking, valid))
-        assert sums is not None
-        change = best_change(sums["gram"], sums["lacking"])
-        old = linear.weight.data
+        middle, halves = len(self.rows) // 2, list[tuple[Tensor, Tensor]]()
+        for half in (range(middle), range(middle, len(self.rows))):
+            sums: Statistics | None = None
+            for items in self.rows.ranges(self.batch_size, half):
+                (wanted,) = self._called(self.dense, items, [behind])
+                own, stream = self._called(work, items, [path, before])
+                valid = valid_of(self.rows.batch(items).valid, before, [stream])[0]
+                lacking = (_output(wanted) - _output(stream)) / scale
+                sums = added(sums, lacking_sums(at_least_float32(own.given), lacking, valid))
+            if sums is not None:
+                halves.append((sums["gram"], sums["lacking"]))
+        gram, lacking = (torch.stack(items).sum(0) for items in zip(*halves, strict=True))
+        share = share_that_holds(halves if len(halves) > 1 else [])
+        change, old = share * best_change(gram, lacking), linear.weight.data
         linear.weight.data = (old.double() + change.to(old.device)).to(old.dtype)
         return linear, old
 

@@ -15,7 +15,7 @@ from ssmith.core.budget import Budget
 from ssmith.core.errors import InputError
 from ssmith.core.pattern import keep_largest
 from ssmith.core.selective import BlockRecord, Statistics, Totals
-from ssmith.criteria.outputs import OutputCriterion, OutputUnits, lost, made_up
+from ssmith.criteria.outputs import HELD, OutputCriterion, OutputUnits, lost, made_up
 from ssmith.families import Site
 from ssmith.spine.compensate import stability_of
 from ssmith.spine.layered import LayerCut, read_cut
@@ -66,17 +66,21 @@ def neuron_stages(
             return scores.flatten(), keep_largest(scores, removed).flatten()
 
         keep = chosen(totals.sums)[1].view(experts, each)
-        errors = {"before": 0.0, "after": 0.0}
+        errors, shares = {"before": 0.0, "after": 0.0}, []
         for number, (gram, own, stays) in enumerate(
             zip(totals.sums["gram"], old, keep, strict=True)
         ):
-            new = made_up(gram, own, stays) if cut.refits else own * stays
+            new = own * stays
+            if cut.refits:
+                halves = [half["gram"][number] for half in totals.halves or ()]
+                new, share = made_up(gram, own, stays, halves)
+                shares.append(share)
             errors["before"] += lost(gram, own, own * stays)
             errors["after"] += lost(gram, own, new)
             weight[number] = new.to(weight)
         facts = {
             "before": table.count, "after": int(keep.sum()), "error": errors,
-            "stability": stability_of(totals, chosen),
+            "stability": stability_of(totals, chosen), HELD: min(shares, default=None),
         }  # fmt: skip
         replace(site, module=view.module).cut_(table, keep, "shrink")
         return BlockRecord(layer=site.name, stage=unit, keep={unit: keep}, facts=facts)

@@ -24,7 +24,7 @@ from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
 from ssmith.spine.compensate import stability_of
 from ssmith.spine.layered import LayerCut, read_cut
 from ssmith.spine.output_maps import output_stage, stream_stage
-from ssmith.spine.reading import can_refit_reading, reading_stage
+from ssmith.spine.reading import bars_reading, reading_stage
 from ssmith.surgery.projection import cut_states_, project_
 
 OF_GROUPS = (STATE,)
@@ -50,7 +50,7 @@ def choose_cut(budget: Budget) -> LayerCut[GroupCriterion]:
 
 def for_layers(cut: LayerCut[GroupCriterion], layers: Iterable[Any]) -> LayerCut[GroupCriterion]:
     """Return a cut without a refit of reading rows that nobody named and one of the layers bars."""
-    if cut.budget.compensate == AUTO and not all(map(can_refit_reading, layers)):
+    if cut.budget.compensate == AUTO and any(map(bars_reading, layers)):
         return replace(cut, terms=cut.terms.replace("C", ""))
     return cut
 

@@ -6,12 +6,12 @@ import copy
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ssmith.calibrate import Stage
 from ssmith.core.selective import BlockRecord, Statistics, Totals
-from ssmith.criteria.outputs import with_ridge
+from ssmith.criteria.outputs import HELD, best_change, share_that_holds
 from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
 from ssmith.families.parts.convolving import at_least_float32
 from ssmith.spine.compensate import RECOVERY
@@ -74,20 +74,17 @@ def _fit_(view: Any, totals: Totals, terms: str) -> BlockRecord:
     there = free.to(sums["gram"].device)
     gram, lacking = sums["gram"][there][:, there], sums["lacking"][:, there]
     energy = float(sums["energy"])
-    change = best_change(gram, lacking)
+    halves = totals.halves or ()
+    share = share_that_holds(
+        [(half["gram"][there][:, there], half["lacking"][:, there]) for half in halves]
+    )
+    change = share * best_change(gram, lacking)
     after = energy - 2 * float((change * lacking).sum()) + float(((change @ gram) * change).sum())
     weight[:, free] = (weight[:, free].double() + change.to(weight.device)).to(weight.dtype)
-    facts = {"terms": terms, "error": {"before": energy, "after": max(after, 0.0)}}
+    error = {"before": energy, "after": max(after, 0.0)}
+    facts = {"terms": terms, "error": error, HELD: share}
     return BlockRecord(layer=view.name, stage=RECOVERY, facts=facts)
 
 
 def _through(layer: GroupedLayer, features: Float[Tensor, "b l e"]) -> Float[Tensor, "b l m"]:
     return features @ layer.output_map.weight.to(features.dtype).mT
-
-
-def best_change(
-    gram: Float64[Tensor, "e e"], lacking: Float64[Tensor, "m e"]
-) -> Float64[Tensor, "m e"]:
-    """Return the change of an output map that gives most of what is lacking."""
-    change: Tensor = torch.linalg.solve(with_ridge(gram), lacking.mT).mT
-    return change

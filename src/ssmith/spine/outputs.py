@@ -20,7 +20,7 @@ from ssmith.core.progress import Progress
 from ssmith.core.rows import Rows
 from ssmith.core.selective import BlockRecord, Statistics, Totals
 from ssmith.core.unit import Coupling
-from ssmith.criteria.outputs import OutputCriterion, OutputUnits, lost, made_up
+from ssmith.criteria.outputs import HELD, OutputCriterion, OutputUnits, lost, made_up
 from ssmith.families import Site
 from ssmith.families.mamba2.grouped import GroupedLayer
 from ssmith.families.parts.convolving import at_least_float32
@@ -150,12 +150,15 @@ def _cut_(
     keep = chosen(totals.sums)[1]
     stays = torch.ones(weight.shape[1], dtype=torch.bool, device=weight.device)
     stays[columns[~keep].flatten()] = False
-    new = made_up(gram, weight, stays) if cut.refits else weight * stays
+    new, share = weight * stays, None
+    if cut.refits:
+        halves = [half["gram"] for half in totals.halves or ()]
+        new, share = made_up(gram, weight, stays, halves)
     grid = keep.view(table.grid).cpu()
     facts = {
         "before": table.count, "after": int(keep.sum()),
         "error": {"before": lost(gram, weight, weight * stays), "after": lost(gram, weight, new)},
-        "stability": stability_of(totals, chosen),
+        "stability": stability_of(totals, chosen), HELD: share,
     }  # fmt: skip
     linear.weight.copy_(new)
     if whole:

@@ -13,6 +13,7 @@ from torch import nn
 from ssmith.calibrate import PassConfig
 from ssmith.core.budget import AUTO, Budget, Target
 from ssmith.core.errors import InputError, UnsupportedError
+from ssmith.core.findings import Finding
 from ssmith.core.names import spelled
 from ssmith.core.plan import Plan
 from ssmith.core.progress import Progress, silent
@@ -37,7 +38,7 @@ from ssmith.spine.lti import StatePlanner, method_of
 from ssmith.spine.outputs import choose_output_cut, plan_outputs
 from ssmith.spine.passes import plan_sites
 from ssmith.spine.reach import share_that_reaches
-from ssmith.spine.selective import can_refit, plan_selective
+from ssmith.spine.selective import STABILITY, STAGES, can_refit, plan_selective
 from ssmith.spine.tables import METHODS, plan_by_table
 from ssmith.surgery import prune_
 from ssmith.units import unit_named
@@ -182,7 +183,12 @@ def _joined(found: Sequence[Plan], made: nn.Module, across: Sequence[Any]) -> Pl
     facts: dict[str, Any] = {"across": list(across)} if across else {}
     for part in found:
         values |= part.values
+        # Of stages each cut has its own; of the stability of a unit's choice the last cut tells.
+        stages = [*facts.get(STAGES, ()), *part.facts.get(STAGES, ())]
+        stability = {**facts.get(STABILITY, {}), **part.facts.get(STABILITY, {})}
         facts |= part.facts
+        facts |= {STAGES: stages} if stages else {}
+        facts |= {STABILITY: stability} if stability else {}
     if len(found) > 1:
         sizes = {name: value.shape for name, value in made.state_dict().items()}
         for name in [name for name in values if values[name].shape != sizes.get(name)]:
@@ -247,6 +253,17 @@ def _measured_cut(kind: str, budget: Budget, there: Mapping[str, Site]) -> Layer
     return for_layers(cut, [site.view() for site in there.values()]) if kind == GROUPED else cut
 
 
+def _tested(cut: LayerCut[Any], rows: Rows) -> tuple[LayerCut[Any], tuple[Finding, ...]]:
+    """Return a cut without refits that nobody named where no second row can test them."""
+    if not cut.terms or cut.budget.compensate != AUTO or len(rows) > 1:
+        return cut, ()
+    message = (
+        f"{cut.budget.unit}: nothing is refitted, as there is a single row and no other to test "
+        "a refit on; give more samples"
+    )
+    return replace(cut, terms=""), (Finding(layer="", kind="few-samples", message=message),)
+
+
 def _by_table(kind: str, budget: Budget, rows: Rows | None) -> bool:
     """Return whether a table alone decides: by name, or as no method is named and no data given."""
     unseen = rows is None and spelled(budget.method) == AUTO
@@ -280,7 +297,9 @@ def _decide(
                 f"{budget.unit} is cut by {budget.method} on data, and there is none",
                 allowed=f"data, or the methods {' and '.join(METHODS)}",
             )
-        return _MEASURED[kind][1](model, there, cut, rows, config=config, progress=progress)
+        cut, untested = _tested(cut, rows)
+        made = _MEASURED[kind][1](model, there, cut, rows, config=config, progress=progress)
+        return replace(made, findings=(*untested, *made.findings))
     if kind == MIXER:
         if rows is None:
             raise InputError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,22 +18,29 @@ from ssmith.core.grouped import StateSample
 from ssmith.core.selective import BlockRecord, Statistics, Totals
 from ssmith.families.mamba2.forward import split
 from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
+from ssmith.families.parts.convolving import follows_silu
 from ssmith.families.parts.hooks import MAPS
 from ssmith.spine.compensate import COMPENSATION
 from ssmith.surgery.reading import Reading, ReadingSamples, refit_reading
 
 _ROW = "row"
 LOOKED = 8192
-"""Steps that rows are fitted to at most, of all the data: each is held by itself."""
+"""Steps that rows are fitted to, of all the data if it has more: each is held by itself."""
 _PARTS = ("own", "wanted", "whole", "given")
 _FOURTH = 4
 """Every so many rows of the data one is held out: on it, too, the error must fall."""
 
 
-def can_refit_reading(layer: GroupedLayer) -> bool:
-    """Return whether what reads a layer's states is a filter with a bias, and nothing else."""
+def bars_reading(layer: GroupedLayer) -> str:
+    """Return why what reads a layer's states cannot be refitted; empty if it can."""
     mixer = layer.mixer
-    return mixer._buffers.get(MAPS[0]) is None and mixer.conv1d.bias is not None
+    if mixer._buffers.get(MAPS[0]) is not None:
+        return "its states are projected"
+    if mixer.conv1d.bias is None:
+        return "its convolution has no bias"
+    if not follows_silu(mixer):
+        return f"its convolution is followed by {mixer.activation}, no SiLU"
+    return ""
 
 
 def numbers_looked_at(layer: GroupedLayer, k: int) -> int:
@@ -50,16 +56,17 @@ def reading_stage(
 ) -> Stage:
     """Return the stage that fits the reading rows of states that stay to all of them.
 
-    Of all ``steps`` of the data at most `LOOKED` are looked at, evenly; each is held by itself, as
-    no sums say what the SiLU does.
+    Of all ``steps`` of the data about `LOOKED` are looked at, evenly, and one of each row at least;
+    each is held by itself, as no sums say what the SiLU does.
     """
     dense = GroupedLayer(layer.name, copy.deepcopy(layer.mixer))
     mixer = dense.mixer
-    if not can_refit_reading(dense):
+    barred = bars_reading(dense)
+    if barred:
         raise UnsupportedError(
-            f"{layer.name}: reading rows are not refitted where states are projected or the "
-            "convolution has no bias",
-            allowed="compensate auto, none or O",
+            f"{layer.name}: reading rows are not refitted, as {barred}",
+            allowed="compensate auto, none, O or S",
+            next_step="leave compensate out: what can be refitted is",
         )
 
     def collect(cut: GroupedLayer, parts: GroupedParts) -> Statistics:
@@ -70,7 +77,7 @@ def reading_stage(
         stays = [keep.nonzero().flatten() for keep in keeps]
         given = split(mixer, parts.hidden)[1][..., -dense.g * dense.n :]
         given = functional.pad(given.unflatten(-1, (dense.g, -1)), (0, 0, 0, 0, width - 1, 0))
-        stride = math.ceil(steps() / LOOKED)
+        stride = max(1.0, steps() / LOOKED)
         ends = sampled(given.shape[1] - width + 1, stride)
         for end, sample in zip(ends, sample_states(dense, own, stride), strict=True):
             rows = sample.valid.nonzero().flatten()
@@ -122,7 +129,8 @@ def _costs(
     # Most often all rows count, and nothing need be copied.
     whole = len(rows) == len(sample.valid)
     states, C, gain = (item if whole else item[rows] for item in own)
-    stays, read = states.index_select(-1, places), states @ C.unsqueeze(-1)
+    stays = states.index_select(-1, places)
+    read = states @ C.to(states.dtype).unsqueeze(-1)
     weighted = (stays * gain.unsqueeze(-1)).mT
     return {
         "own": weighted @ stays,
@@ -132,14 +140,16 @@ def _costs(
 
 
 def held_out_of(begins: Float64[Tensor, "t"]) -> Bool[Tensor, "t"]:
-    """Return which steps are held out: all of every fourth row, or every fourth of few rows.
+    """Return which steps are held out: all of every fourth row, of fewer than four the last.
 
-    ``begins`` is 1 at the first step of each row, else 0.
+    Of a single row, the last fourth of its steps. ``begins`` is 1 at the first step of each row,
+    else 0.
     """
     number = begins.cumsum(0)
-    if not len(number) or number[-1] < _FOURTH:
-        number = torch.arange(1, len(number) + 1)
-    return number % _FOURTH == 0
+    rows = int(number[-1]) if len(number) else 0
+    if rows == 1:
+        return torch.arange(len(number)) >= len(number) - len(number) // _FOURTH
+    return number % min(rows, _FOURTH) == 0
 
 
 def _places(layer: GroupedLayer, group: int) -> slice:

@@ -22,6 +22,7 @@ from ssmith.core.progress import Progress
 from ssmith.core.rows import Rows
 from ssmith.core.selective import ENTRY, BlockRecord
 from ssmith.core.tokens import TokenWindows
+from ssmith.criteria.outputs import HELD
 from ssmith.criteria.selective.refit import LARGEST_STATE
 from ssmith.families import model_digest
 from ssmith.families.mamba.selective import SelectiveLayer
@@ -37,6 +38,10 @@ from ssmith.spine.weights import WEIGHT
 from ssmith.surgery import new_values
 
 COUNTS = "counts.json"
+STAGES, STABILITY = "stages", "stability"
+"""What a plan's facts tell of a pass: what each stage found, and the least stable choices."""
+_LEAST = 0.25
+"""Share of a fit below which a user is told that there are too few rows for it."""
 """What surveys gave each layer, in a working directory, so that they are not run again."""
 
 
@@ -188,13 +193,13 @@ def facts_of(records: Sequence[BlockRecord]) -> dict[str, Any]:
     """Return what was measured in a pass, JSON-ready: by stage, and the least stable layer."""
     stability = {}
     for stage in (STATE, ENTRY):
-        measured = [item for item in records if item.stage == stage and item.facts.get("stability")]
+        measured = [item for item in records if item.stage == stage and item.facts.get(STABILITY)]
         if measured:
-            worst = min(measured, key=lambda item: item.facts["stability"]["rank_correlation"])
+            worst = min(measured, key=lambda item: item.facts[STABILITY]["rank_correlation"])
             stability[stage] = {"worst_layer": worst.layer, **worst.facts["stability"]}
     return {
-        "stages": [{"name": item.layer, "stage": item.stage, **item.facts} for item in records],
-        "stability": stability,
+        STAGES: [{"name": item.layer, "stage": item.stage, **item.facts} for item in records],
+        STABILITY: stability,
     }
 
 
@@ -205,6 +210,14 @@ def findings_of(records: Sequence[BlockRecord]) -> tuple[Finding, ...]:
         for item in records
         for name, why in item.facts.get("whole", {}).items()
     )
+    shares = {item.layer: item.facts[HELD] for item in records if item.facts.get(HELD) is not None}
+    least = min(shares, key=lambda name: shares[name], default="")
+    if shares and shares[least] < _LEAST:
+        message = (
+            f"{least}: of what refits its output map only {shares[least]:.0%} holds on other rows, "
+            "least of all layers, and no more is made of it; give more samples"
+        )
+        whole += (Finding(layer=least, kind="few-samples", message=message),)
     return whole + tuple(
         Finding(
             layer=item.layer,
@@ -217,5 +230,5 @@ def findings_of(records: Sequence[BlockRecord]) -> tuple[Finding, ...]:
             ),
         )
         for item in records
-        if (facts := item.facts.get("stability")) and not facts["stable"]
+        if (facts := item.facts.get(STABILITY)) and not facts["stable"]
     )

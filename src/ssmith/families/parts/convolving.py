@@ -11,10 +11,15 @@ from torch.nn import functional
 from ssmith.ops.causal_conv import causal_conv
 
 
+def follows_silu(mixer: Any) -> bool:
+    """Return whether SiLU follows a mixer's convolution."""
+    named = getattr(mixer, "activation", "silu")
+    return isinstance(named, str) and named in ("silu", "swish")
+
+
 def convolve(mixer: Any, x: Tensor, state: Tensor | None) -> Tensor:
     """Return the mixer's convolution of ``x``, activated."""
-    named = getattr(mixer, "activation", "silu")
-    silu = named in ("silu", "swish") if isinstance(named, str) else False
+    named, silu = getattr(mixer, "activation", "silu"), follows_silu(mixer)
     act = named if callable(named) else getattr(mixer, "act", functional.silu)
     conv = mixer.conv1d
     if type(conv) is not nn.Conv1d:
