@@ -13,7 +13,7 @@ does when nobody names rate or optimiser; ``auto`` also chooses the method, one 
 a quarter of the base's numbers or any. Nothing is chosen on the
 test split. Longer runs (``--steps``) are of the methods that lead, with tables of their own, and
 judge what they write for DART. What is stored is not measured again, a run that is stopped goes on
-row by row; ``--render`` shows what there is. ``--costs times`` and
+row by row, elsewhere after ``--part``; ``--render`` shows what there is. ``--costs times`` and
 ``--costs peaks`` measure steps of each method instead; run the first on an idle machine. Quick: a
 smaller base, 4 steps, two methods, one rate.
 """
@@ -27,6 +27,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -216,13 +217,13 @@ class TimeUpError(Exception):
 class Store:
     """Rows measured so far of one base and number of steps; each new one is written at once.
 
-    Each task has a file of its own, so that processes can share the tasks; ``stored`` is a result
-    that holds rows of all of them.
+    Each task has a file of its own, so that processes can share the tasks; ``stored`` are results
+    that hold rows of all of them.
     """
 
-    def __init__(self, place: Path, base: str, steps: int, stored: Path) -> None:
+    def __init__(self, place: Path, base: str, steps: int, stored: Sequence[Path]) -> None:
         self.place, self.of = place, {"base": base, "steps": steps}
-        rows = read_json(stored)["rows"] if stored.is_file() else []
+        rows = [row for path in stored if path.is_file() for row in read_json(path)["rows"]]
         for path in sorted(place.glob("*.json")) if place.is_dir() else ():
             rows += read_json(path)
         own = [row for row in rows if row.items() >= self.of.items()]
@@ -364,6 +365,9 @@ def main() -> None:
         "--costs", choices=("times", "peaks"), help="measure step times or peak memory only"
     )
     parser.add_argument("--render", action="store_true", help="show what is measured so far")
+    parser.add_argument(
+        "--part", action="store_true", help="store what is measured so far, to go on elsewhere"
+    )
     parser.add_argument("--peak-of", choices=tuple(METHODS))
     options = parser.parse_args()
     tune_allocator_()
@@ -384,8 +388,12 @@ def main() -> None:
     if options.quick:
         shutil.rmtree(place, ignore_errors=True)
     name = "tuning" if steps <= STEPS else f"tuning_{steps}"
-    stored = RESULTS / (f"{name}.json" if not options.quick else "none")
+    part = RESULTS / f"{name}_part.json"
+    stored = [] if options.quick else [RESULTS / f"{name}.json", part]
     store = Store(place, base_digest(api.load(model)), steps, stored)
+    if options.part:
+        write_json(part, {"about": "rows of a table that is not complete", "rows": store.rows})
+        return
     if not options.render:
         until = time.perf_counter() + options.seconds
         try:
@@ -399,6 +407,7 @@ def main() -> None:
     with_dart = options.dart is not None or store.find(task="dart") is not None
     about = about_run(model, store, with_dart=with_dart)
     if not options.quick:
+        part.unlink(missing_ok=True)
         write_text(RESULTS / f"{name}.md", page(store.rows, costs, about))
         plot(store.rows, RESULTS, name)
     raw = {"about": about, "rows": store.rows, "costs": costs}
