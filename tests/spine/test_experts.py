@@ -133,6 +133,7 @@ def neurons_by_hand(layer, router, tokens):
     return [torch.stack(item) if item else empty for item in given]
 
 
+@pytest.mark.usefixtures("all_of_a_fit")
 @pytest.mark.parametrize("method", ["obs", "output-energy"])
 @pytest.mark.parametrize("name", MODELS)
 def test_each_expert_loses_the_neurons_that_its_own_tokens_miss_least(name, method, rows):

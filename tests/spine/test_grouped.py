@@ -158,6 +158,7 @@ def test_a_model_with_other_cuts_is_projected_saved_and_opened(tmp_path):
 
 
 @torch.no_grad()
+@pytest.mark.usefixtures("all_of_a_fit")
 def test_an_output_map_is_fitted_to_what_the_layer_gave():
     dense = build("mamba2")
     rows = windows_of(2, 20)

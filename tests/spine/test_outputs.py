@@ -46,6 +46,7 @@ def test_the_units_that_are_known_are_those_of_the_tables():
     assert {unit for _, unit in FORMS} == set(OUTPUT_UNITS)
 
 
+@pytest.mark.usefixtures("all_of_a_fit")
 @pytest.mark.parametrize(("name", "unit"), FORMS)
 def test_a_plan_is_complete_and_better_than_by_energy_alone(name, unit, rows):
     dense, error = build(name), {}
@@ -61,6 +62,7 @@ def test_a_plan_is_complete_and_better_than_by_energy_alone(name, unit, rows):
     assert error["obs"] < error["output-energy"]
 
 
+@pytest.mark.usefixtures("all_of_a_fit")
 @pytest.mark.parametrize("unit", OUTPUT_UNITS)
 def test_a_refit_lowers_the_error_of_any_choice(unit, rows):
     dense = build("bamba")
@@ -73,6 +75,7 @@ def test_a_refit_lowers_the_error_of_any_choice(unit, rows):
         assert errors[1] < errors[0], method
 
 
+@pytest.mark.usefixtures("all_of_a_fit")
 @pytest.mark.parametrize("name", ["bamba", "nemotron_h"])
 def test_values_are_the_output_map_on_what_the_pass_saw(name, rows):
     """The first layer that is cut sees dense inputs: its new columns are least squares there."""
