@@ -5,8 +5,8 @@ Mamba-2 of two layers (width 64, 4 heads of 32, 64 states) is trained here on as
 alone: up to 20 random keys with their values, then 8 of the keys, each of which its value must
 follow. Then half, three quarters and seven eighths of its states go, by every method, calibrated on
 texts of the task with several seeds; measured is the share of values given right, on texts that
-neither saw. The model lies in ``bases``; one of other steps is trained and kept in ``.cache``. Quick:
-few training steps and two methods.
+neither saw. The model lies in ``bases``; one of other steps is trained and kept in ``.cache``.
+Quick: few training steps and two methods.
 """
 
 from __future__ import annotations

@@ -109,7 +109,9 @@ def test_of_a_fit_to_few_steps_only_what_holds_on_others_is_made():
             found.append(share)
             if steps == 80:
                 # The second moment of steps of the kind is the identity.
-                errors += torch.stack([(part * change - true).square().sum() for part in (share, 1.0)])
+                errors += torch.stack(
+                    [(part * change - true).square().sum() for part in (share, 1.0)]
+                )
                 best.append(float((change * true).sum() / change.square().sum()))
     assert errors[0] < 0.7 * errors[1]
     assert abs(sum(shares[80]) / 30 - sum(best) / 30) < 0.15

@@ -157,10 +157,11 @@ def share_that_holds(
 ) -> float:
     """Return the share of a change fitted to all data that is to be made: 1 without halves.
 
-    Each of the two halves of the data, Gram and what is lacking, is judged on the other. With g what
-    their changes give of what is lacking there, ``s = tr Δ G Δᵀ`` what they do there in all, s − g
-    is what they owe to chance. Of the change fitted to all data, twice as many, half of that is
-    chance, and ``g / (g + (s − g) / 2)`` of it errs least on data of the kind. 0 if nothing holds.
+    Each of the two halves of the data, Gram and what is lacking, is judged on the other. With g
+    what their changes give of what is lacking there, ``s = tr Δ G Δᵀ`` what they do there in all,
+    s − g is what they owe to chance. Of the change fitted to all data, twice as many, half of that
+    is chance, and ``g / (g + (s − g) / 2)`` of it errs least on data of the kind. 0 if nothing
+    holds.
 
     Source: least squares; the shrinkage that errs least, as of James and Stein, estimated by
         cross-fitting two halves.

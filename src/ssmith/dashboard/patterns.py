@@ -181,9 +181,7 @@ SAID = (
         "{layer}: of what refits its output map only {share} holds on other rows, least of all "
         "layers, and no more is made of it"
     ),
-    mark(
-        "{unit}: nothing is refitted, as there is a single row and no other to test a refit on"
-    ),
+    mark("{unit}: nothing is refitted, as there is a single row and no other to test a refit on"),
     mark("{unit} is cut by magnitude, a baseline: nothing was measured on data"),
     mark(
         "{count} tensors got no gradient in the proof, first {tensor}: the base model's "

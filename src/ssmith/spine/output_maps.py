@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
