@@ -44,7 +44,7 @@ LARGE = Mamba2Size(width=768, layers=24)
 """The blocks of mamba2-130m; its tokens are bytes."""
 SHARE = 0.75
 CUTS: dict[str, dict[str, Any]] = {
-    "columns": {},
+    "columns": {"compensate": ("O",)},
     "projected": {"method": "balanced"},
 }
 STEPS = (8, 32)
