@@ -143,18 +143,22 @@ def test_what_tuning_gives_back_is_rendered_from_what_is_stored(benchmark):
     own, other = recovery.TEXTS
     # What the page says in words.
     offsets = found["columns: state offsets"]
-    assert offsets[own][0] > found[lora][own][0]
-    assert abs(offsets[other][0] - found[lora][other][0]) < found[lora][other][1]
+    assert all(
+        abs(offsets[text][0] - found[lora][text][0]) < found[lora][text][1] for text in (own, other)
+    )
     before, pilot = found["columns: nothing"], found["columns: state offsets, as a pilot does"]
+    given = [f"{1 - pilot[text][0] / before[text][0]:.2f}" for text in (own, other)]
+    said = " ".join((ROOT / "docs" / "evidence.md").read_text().split())
+    assert f"{given[0]} of the loss on Python and {given[1]} on prose" in said
     for text in recovery.TEXTS:
-        assert pilot[text][0] < 0.5 * before[text][0]
-        assert abs(pilot[text][0] - found[lora][text][0]) < found[lora][text][1]
+        assert pilot[text][0] < found[lora][text][0] < pilot[text][0] + 2 * found[lora][text][1]
     shares = [
         row["shares"]
         for row in raw["rows"]
         if row["method"].startswith("columns") and "shares" in row
     ]
-    assert shares == [[1, 1 / 8]] * 3
+    assert all(share[:2] == [1, 1 / 8] for share in shares)
+    assert len(shares) == 3
 
 
 def test_the_speed_of_cut_mamba2_is_rendered_from_what_is_stored(benchmark):
