@@ -147,7 +147,14 @@ def best_change(
     gram: Float64[Tensor, "e e"], lacking: Float64[Tensor, "m e"]
 ) -> Float64[Tensor, "m e"]:
     """Return the change of an output map that gives most of what is lacking."""
-    change: Tensor = torch.linalg.solve(with_ridge(gram), lacking.mT).mT
+    return _solved(with_ridge(gram), lacking)
+
+
+def _solved(
+    gram: Float64[Tensor, "e e"], lacking: Float64[Tensor, "m e"]
+) -> Float64[Tensor, "m e"]:
+    """Return the change that gives most of what is lacking; the Gram has its ridge."""
+    change: Tensor = torch.linalg.solve(gram, lacking.mT).mT
     return change
 
 
@@ -192,13 +199,12 @@ def made_up(
         full = with_ridge(of)
         return full[stays][:, stays], weight[:, ~stays] @ full[~stays][:, stays]
 
-    def solved(own: Tensor, lacking: Tensor) -> Tensor:
-        change: Tensor = torch.linalg.solve(own, lacking.mT).mT
-        return change
-
-    share = 1.0 if bool(stays.all()) else share_that_holds([parts(half) for half in halves], solved)
+    # The ridge is that of the whole map, what goes included, and in the parts already.
+    share = 1.0
+    if not bool(stays.all()):
+        share = share_that_holds([parts(half) for half in halves], _solved)
     found = torch.zeros_like(weight)
-    found[:, stays] = weight[:, stays] + share * solved(*parts(gram))
+    found[:, stays] = weight[:, stays] + share * _solved(*parts(gram))
     return found, share
 
 

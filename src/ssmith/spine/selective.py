@@ -210,15 +210,7 @@ def findings_of(records: Sequence[BlockRecord]) -> tuple[Finding, ...]:
         for item in records
         for name, why in item.facts.get("whole", {}).items()
     )
-    shares = {item.layer: item.facts[HELD] for item in records if item.facts.get(HELD) is not None}
-    least = min(shares, key=lambda name: shares[name], default="")
-    if shares and shares[least] < _LEAST:
-        message = (
-            f"{least}: of what refits its output map only {shares[least]:.0%} holds on other rows, "
-            "least of all layers, and no more is made of it; give more samples"
-        )
-        whole += (Finding(layer=least, kind="few-samples", message=message),)
-    return whole + tuple(
+    unstable = tuple(
         Finding(
             layer=item.layer,
             kind="unstable",
@@ -232,3 +224,17 @@ def findings_of(records: Sequence[BlockRecord]) -> tuple[Finding, ...]:
         for item in records
         if (facts := item.facts.get(STABILITY)) and not facts["stable"]
     )
+    return (*whole, *_weakly_refitted(records), *unstable)
+
+
+def _weakly_refitted(records: Sequence[BlockRecord]) -> tuple[Finding, ...]:
+    """Return that of the layer whose output map's refit holds least, if that is little."""
+    shares = {item.layer: item.facts[HELD] for item in records if item.facts.get(HELD) is not None}
+    least = min(shares, key=lambda name: shares[name], default="")
+    if not shares or shares[least] >= _LEAST:
+        return ()
+    message = (
+        f"{least}: of what refits its output map only {shares[least]:.0%} holds on other rows, "
+        "least of all layers, and no more is made of it; give more samples"
+    )
+    return (Finding(layer=least, kind="few-samples", message=message),)

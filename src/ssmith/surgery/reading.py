@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _RIDGE, _FLOOR = 1e-3, 1e-9
-PARTS = (1.0, 0.5, 0.25, 0.1)
+_PARTS = (1.0, 0.5, 0.25, 0.1)
 """Of a step: the first is taken, if any, that helps where the step was not fitted, too."""
 SWEEPS = 2
 
@@ -73,7 +73,7 @@ def refit_reading(samples: ReadingSamples, start: Reading, sweeps: int = SWEEPS)
             if not float(extra.min()) > 0:
                 continue
             step = torch.linalg.solve(normal + extra.diag(), moved.mT @ (fitted * residual * slope))
-            for part in PARTS:
+            for part in _PARTS:
                 row, tap = mixing[k] + part * step[:n], taps[k] + part * step[n:-1]
                 offset = bias[k] + part * step[-1]
                 new = functional.silu(samples.given @ row @ tap + offset)
