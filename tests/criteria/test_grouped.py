@@ -1,13 +1,14 @@
 """Criteria for the states of Mamba-2's groups, against sums over steps and channels."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 
 from helpers.every_unit import build
 from helpers.grouped import FAMILIES, by_steps, gain_of
-from ssmith.calibrate.grouped import FIRST, sample_states, sampled
+from ssmith.calibrate.grouped import FIRST, sample_reads, sample_states, sampled
 from ssmith.calibrate.shards import added
 from ssmith.criteria import by_name
 from ssmith.criteria.grouped import GHOST, BalancedGroups, GroupEnergy, GroupGreedy, UniQL
@@ -69,6 +70,29 @@ def test_steps_that_are_looked_at_are_there():
         assert 1 <= ends[0] <= FIRST
         assert ends == sorted(set(ends))
         assert ends[-1] <= length
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("stride", [1, 5])
+@torch.no_grad()
+def test_some_states_and_what_is_read_of_all_are_those_of_whole_samples(name, stride):
+    layer = layer_of(name)
+    hidden, draw = inputs(layer), torch.Generator().manual_seed(5)
+    valid = torch.arange(LENGTH) < torch.tensor([[LENGTH], [14], [9]])
+    parts = layer.parts(hidden, valid)
+    h = torch.randn(parts.scan.start().shape, generator=draw, dtype=torch.float64)
+    # Where a scan begins, and what is added to what is read, come from adapters.
+    vars(parts)["scan"] = replace(parts.scan, h0=h, h_offset=h[0] / 3)
+    places = torch.stack([torch.randperm(layer.n, generator=draw)[:3] for _ in range(layer.g)])
+    found = list(sample_reads(layer, parts, stride, places))
+    samples = list(sample_states(layer, parts, stride))
+    for few, whole in zip(found, samples, strict=True):
+        for group, own in enumerate(places):
+            torch.testing.assert_close(few.states[:, group], whole.states[:, group, :, own])
+        read = torch.einsum("bgcn,bgn->bgc", whole.states, whole.C)
+        torch.testing.assert_close(few.read, read)
+        torch.testing.assert_close(few.gain, whole.gain)
+        assert torch.equal(few.valid, whole.valid)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

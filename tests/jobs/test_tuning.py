@@ -152,6 +152,13 @@ def test_a_method_goes_on_after_a_kill(place, method):
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_auto_knows_what_a_new_head_for_series_reads(place):
+    training = {**TRAINING, "rate": None}
+    done = fine_tune("mamba", config(["auto"], "embedded:vowels", training=training))
+    assert not any(trial.failed for trial in done.choice.trials)
+    assert adapters.attach_(done.model, StateOffset(), name="more").proof
+
+
 def test_a_core_spends_a_share_of_its_steps_on_its_basis_and_stores_it(place):
     methods = [{"method": "core", "rank": 3, "warmup_share": 0.5}]
     done = fine_tune("mamba", config(methods, "pairs.jsonl"), out=place / "t")

@@ -180,7 +180,8 @@ class PartRun:
         for name, stage in stages.items():
             view, kept = views[name], held.get(name)
             if isinstance(view, SelectiveLayer) and kept is not None:
-                yield name, self._with_residual(view.parts_of(kept.branches, kept.valid), batch)
+                own = view.parts_of(kept.branches, kept.valid)
+                yield name, self._with_residual(own, batch, own.x.shape[:2])
             for flow in flows.get(name, ()):
                 if isinstance(view, LTIView):
                     yield name, flow.recording()
@@ -189,7 +190,7 @@ class PartRun:
                     parts = self._parts(view, stage, flow.sorted(), batch.name if once else "")
                     if stage.behind:
                         parts = self._with_lacking(view, parts, flow, batch)
-                    yield name, self._with_residual(parts, batch)
+                    yield name, self._with_residual(parts, batch, flow.given.shape[:2])
 
     def _parts(self, layer: Mixer, stage: Stage, flow: Flow, key: str) -> Parts:
         """Return what flows through a mixer, and keep what is not to be computed again."""
@@ -200,12 +201,12 @@ class PartRun:
             self.kept.offer(layer.name, key, Held(branches, flow.valid))
         return replace(layer.parts_of(branches, flow.valid), hidden=flow.given)
 
-    def _with_residual(self, parts: Parts, batch: RowBatch) -> Parts:
-        """Return the parts of a site with what its block is given, if that is such a stream."""
+    def _with_residual(self, parts: Parts, batch: RowBatch, shape: torch.Size) -> Parts:
+        """Return the parts of a site with what its block is given, if that is a stream so long."""
         if not self.passage.streams or self.part.name in self.part.sites:
             return parts
         residual = self._flowing(batch, "")[0]
-        alike = residual.ndim == 3 and residual.shape[:2] == parts.x.shape[:2]
+        alike = residual.ndim == 3 and residual.shape[:2] == shape
         return replace(parts, residual=residual) if alike else parts
 
     def _with_lacking(self, view: Any, parts: Any, flow: Flow, batch: RowBatch) -> Parts:

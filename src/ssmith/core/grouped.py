@@ -27,3 +27,20 @@ class StateSample:
     steps: Float[Tensor, "b g q"]
     gain: Float[Tensor, "b g c"]
     valid: Bool[Tensor, "b"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadSample:
+    """Some states of some rows, by group, and what is read of all of them at one step.
+
+    Args:
+        states: H, of all c channels of a group's heads, k of its states.
+        read: H C, of all states.
+        gain: what an error of each channel's output adds to the energy of the layer's output.
+        valid: which rows have such a step.
+    """
+
+    states: Float[Tensor, "b g c k"]
+    read: Float[Tensor, "b g c"]
+    gain: Float[Tensor, "b g c"]
+    valid: Bool[Tensor, "b"]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ssmith.core.errors import InputError
 from ssmith.core.seeds import generator
+from ssmith.families.heads import answers_of
 from ssmith.families.sequence import SequenceModel
 
 _ROWS, _STEPS = 2, 16
@@ -18,21 +19,20 @@ def example_batch(model: nn.Module, seed: int = 0) -> dict[str, Tensor]:
     """Return arguments of a model's forward: two random sequences of 16 steps."""
     draw = generator(seed, "example batch")
     device = next(model.parameters()).device
-    if isinstance(model, SequenceModel):
-        if model.config.vocabulary is not None:
-            x = torch.randint(model.config.vocabulary, (_ROWS, _STEPS), generator=draw)
-            return {"x": x.to(device)}
-        size = (_ROWS, _STEPS, model.config.channels or 1)
-        x = torch.randn(size, generator=draw, dtype=torch.float64)
-        return {"x": x.to(device=device, dtype=next(model.parameters()).dtype)}
-    vocabulary = getattr(getattr(model, "config", None), "vocab_size", None)
+    asked = answers_of(model)
+    if asked is not None and asked.vocabulary is None:
+        size = (_ROWS, _STEPS, asked.channels or 1)
+        series = torch.randn(size, generator=draw, dtype=torch.float64)
+        return {"x": series.to(device=device, dtype=next(model.parameters()).dtype)}
+    own = getattr(getattr(model, "config", None), "vocab_size", None)
+    vocabulary = own if asked is None else asked.vocabulary
     if not isinstance(vocabulary, int):
         raise InputError(
             f"it is not known what {type(model).__name__} takes",
             next_step="give a batch: keyword arguments of its forward",
         )
     ids = torch.randint(vocabulary, (_ROWS, _STEPS), generator=draw).to(device)
-    return {"input_ids": ids}
+    return {"x" if isinstance(model, SequenceModel) else "input_ids": ids}
 
 
 def main_output(returned: Any) -> Tensor:

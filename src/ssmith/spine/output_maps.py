@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -27,7 +28,7 @@ def output_stage(layer: GroupedLayer) -> Stage:
         # Products in the data's own precision, sums in float64: exactness costs as much as a pass.
         own = at_least_float32(cut.features(parts))
         old = at_least_float32(dense.features(dense.parts(parts.hidden, parts.valid)))
-        return lacking_sums(own, _through(dense, old) - _through(cut, own), parts.valid)
+        return lacking_sums(own, _lost((dense, old), (cut, own)), parts.valid)
 
     return Stage(
         name=RECOVERY, collect=collect, apply=lambda view, totals: _fit_(view, totals, "O")
@@ -85,5 +86,13 @@ def _fit_(view: Any, totals: Totals, terms: str) -> BlockRecord:
     return BlockRecord(layer=view.name, stage=RECOVERY, facts=facts)
 
 
-def _through(layer: GroupedLayer, features: Float[Tensor, "b l e"]) -> Float[Tensor, "b l m"]:
-    return features @ layer.output_map.weight.to(features.dtype).mT
+def _lost(
+    before: tuple[GroupedLayer, Float[Tensor, "b l e"]],
+    after: tuple[GroupedLayer, Float[Tensor, "b l e"]],
+) -> Float[Tensor, "b l m"]:
+    """Return by what the outputs of two layers differ, each with what its map is given."""
+    (dense, old), (cut, own) = before, after
+    maps = [layer.output_map.weight.to(own.dtype) for layer in (dense, cut)]
+    if torch.equal(*maps):
+        return (old - own) @ maps[0].mT
+    return old @ maps[0].mT - own @ maps[1].mT

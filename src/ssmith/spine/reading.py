@@ -12,11 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssmith.calibrate import Stage
-from ssmith.calibrate.grouped import sample_states, sampled
+from ssmith.calibrate.grouped import sample_reads, sampled
 from ssmith.core.errors import UnsupportedError
-from ssmith.core.grouped import StateSample
+from ssmith.core.grouped import ReadSample
 from ssmith.core.selective import BlockRecord, Statistics, Totals
-from ssmith.families.mamba2.forward import split
 from ssmith.families.mamba2.grouped import GroupedLayer, GroupedParts
 from ssmith.families.parts.convolving import follows_silu
 from ssmith.families.parts.hooks import MAPS
@@ -74,17 +73,17 @@ def reading_stage(
         found: dict[str, list[Tensor]] = {}
         own = dense.parts(parts.hidden, parts.valid)
         width, keeps = mixer.conv1d.weight.shape[-1], kept().to(parts.hidden.device)
-        stays = [keep.nonzero().flatten() for keep in keeps]
-        given = split(mixer, parts.hidden)[1][..., -dense.g * dense.n :]
+        stays = torch.stack([keep.nonzero().flatten() for keep in keeps])
+        given = own.raw[..., -dense.g * dense.n :]
         given = functional.pad(given.unflatten(-1, (dense.g, -1)), (0, 0, 0, 0, width - 1, 0))
         stride = max(1.0, steps() / LOOKED)
         ends = sampled(given.shape[1] - width + 1, stride)
-        for end, sample in zip(ends, sample_states(dense, own, stride), strict=True):
+        for end, sample in zip(ends, sample_reads(dense, own, stride, stays), strict=True):
             rows = sample.valid.nonzero().flatten()
             found.setdefault(_ROW, []).append(rows)
             windows = given[rows, end - 1 : end - 1 + width]
-            for group, places in enumerate(stays):
-                values = _costs(sample, rows, group, places)
+            for group in range(dense.g):
+                values = _costs(sample, rows, group)
                 values["given"] = windows[:, :, group]
                 for name, value in values.items():
                     found.setdefault(f"{name} {group}", []).append(value)
@@ -118,24 +117,21 @@ def reading_stage(
     return Stage(name=COMPENSATION, collect=collect, apply=apply, samples=True)
 
 
-def _costs(
-    sample: StateSample, rows: Int64[Tensor, "r"], group: int, places: Int64[Tensor, "k"]
-) -> Statistics:
+def _costs(sample: ReadSample, rows: Int64[Tensor, "r"], group: int) -> Statistics:
     """Return what an error in reading costs at one step of some rows (see `ReadingSamples`).
 
     Products in the data's own precision: exactness would cost as much as all the rest.
     """
-    own = (item[:, group] for item in (sample.states, sample.C, sample.gain))
+    own = (item[:, group] for item in (sample.states, sample.read, sample.gain))
     # Most often all rows count, and nothing need be copied.
     whole = len(rows) == len(sample.valid)
-    states, C, gain = (item if whole else item[rows] for item in own)
-    stays = states.index_select(-1, places)
-    read = states @ C.to(states.dtype).unsqueeze(-1)
-    weighted = (stays * gain.unsqueeze(-1)).mT
+    states, read, gain = (item if whole else item[rows] for item in own)
+    read = read.to(states.dtype)
+    weighted = (states * gain.unsqueeze(-1)).mT
     return {
-        "own": weighted @ stays,
-        "wanted": (weighted @ read).squeeze(-1),
-        "whole": (gain * read.squeeze(-1).square()).sum(-1),
+        "own": weighted @ states,
+        "wanted": (weighted @ read.unsqueeze(-1)).squeeze(-1),
+        "whole": (gain * read.square()).sum(-1),
     }
 
 

@@ -73,14 +73,15 @@ def refit_reading(samples: ReadingSamples, start: Reading, sweeps: int = SWEEPS)
             if not float(extra.min()) > 0:
                 continue
             step = torch.linalg.solve(normal + extra.diag(), moved.mT @ (fitted * residual * slope))
+            turned = samples.given @ step[:n]
             for part in _PARTS:
-                row, tap = mixing[k] + part * step[:n], taps[k] + part * step[n:-1]
-                offset = bias[k] + part * step[-1]
-                new = functional.silu(samples.given @ row @ tap + offset)
+                tap, offset = taps[k] + part * step[n:-1], bias[k] + part * step[-1]
+                new = functional.silu((window + part * turned) @ tap + offset)
                 change = new - read[:, k]
                 rise = weight * change.square() - 2 * residual * change
                 if all(float(rise[own].sum()) < 0 for own in (~samples.held, samples.held)):
-                    mixing[k], taps[k], bias[k], read[:, k] = row, tap, offset, new
+                    mixing[k] += part * step[:n]
+                    taps[k], bias[k], read[:, k] = tap, offset, new
                     break
         errors.append(_error(samples, read))
     return Reading(mixing=mixing, taps=taps, bias=bias, errors=tuple(errors))

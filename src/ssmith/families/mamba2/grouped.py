@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from jaxtyping import Bool, Float
@@ -18,27 +19,46 @@ from ssmith.ops.ssd import SSDInputs, ssd
 
 @dataclass(frozen=True, kw_only=True)
 class GroupedParts:
-    """What flows through one mixer on one batch: its input, its gate, what the scan takes.
+    """What flows through one mixer on one batch: what it is given, and what it makes of it.
 
-    ``residual`` is the stream the layer adds to, None outside a block; ``lacking`` what it lacks
-    behind the block, where that is asked for, as an output of the layer.
+    The latter when it is asked for first, and once. ``residual`` is the stream the layer adds to,
+    None outside a block; ``lacking`` what it lacks behind the block, where that is asked for, as an
+    output of the layer.
     """
 
+    mixer: Any
     hidden: Float[Tensor, "b l m"]
-    gate: Float[Tensor, "b l e"]
-    scan: SSDInputs
+    valid: Bool[Tensor, "b l"] | None = None
     residual: Float[Tensor, "b l m"] | None = None
     lacking: Float[Tensor, "b l m"] | None = None
+
+    @cached_property
+    def _projected(self) -> tuple[Tensor, Tensor, Tensor]:
+        return split(self.mixer, self.hidden)
+
+    @property
+    def gate(self) -> Float[Tensor, "b l e"]:
+        """What gates the outputs of the scan."""
+        return self._projected[0]
+
+    @property
+    def raw(self) -> Float[Tensor, "b l f"]:
+        """What the convolution is given: x, B and C, side by side."""
+        return self._projected[1]
+
+    @cached_property
+    def scan(self) -> SSDInputs:
+        """What the scan takes."""
+        _, raw, dt = self._projected
+        hooks = hooks_of(self.mixer)
+        start = hooks.initial_state
+        h0 = None if start is None else expanded(start, self.hidden.shape[0], 3)
+        return scan_inputs(self.mixer, hooks, (raw, dt), Carried(recurrent=h0), self.valid)
 
     @property
     def x(self) -> Float[Tensor, "b l h p"]:
         """The inputs of the scan."""
         return self.scan.x
-
-    @property
-    def valid(self) -> Bool[Tensor, "b l"] | None:
-        """Which steps count; None: all do."""
-        return self.scan.valid
 
 
 @dataclass(frozen=True)
@@ -79,13 +99,8 @@ class GroupedLayer:
     def parts(
         self, hidden: Float[Tensor, "b l m"], valid: Bool[Tensor, "b l"] | None = None
     ) -> GroupedParts:
-        """Rebuild everything that flows through the mixer up to the scan."""
-        gate, raw, dt = split(self.mixer, hidden)
-        hooks = hooks_of(self.mixer)
-        start = hooks.initial_state
-        h0 = None if start is None else expanded(start, hidden.shape[0], 3)
-        scan = scan_inputs(self.mixer, hooks, (raw, dt), Carried(recurrent=h0), valid)
-        return GroupedParts(hidden=hidden, gate=gate, scan=scan)
+        """Return what flows through the mixer up to the scan."""
+        return GroupedParts(mixer=self.mixer, hidden=hidden, valid=valid)
 
     def features(self, parts: GroupedParts) -> Float[Tensor, "b l e"]:
         """Return what ``out_proj`` is given."""
@@ -94,7 +109,7 @@ class GroupedLayer:
 
     def activations(self, parts: GroupedParts) -> Float[Tensor, "b l e"]:
         """Return what ``in_proj`` gives the channels of the heads, before the convolution."""
-        return split(self.mixer, parts.hidden)[1][..., : self.e]
+        return parts.raw[..., : self.e]
 
     def outward(self) -> Float[Tensor, "e"]:
         """Return the energy that each channel of what ``out_proj`` is given has behind it."""
