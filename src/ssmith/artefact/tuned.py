@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ssmith.artefact.adapter_config import CONFIG, AdapterConfig
 from ssmith.artefact.adapters import base_digest, load_adapter_
@@ -17,8 +17,7 @@ from ssmith.artefact.locate import locate
 from ssmith.core.errors import ArtefactError, InputError
 from ssmith.core.settings import typed
 from ssmith.families import SequenceModel
-from ssmith.families.examples import example_batch
-from ssmith.families.heads import HeadConfig, TaskModel, renew_head_, with_head
+from ssmith.families.heads import HeadConfig, renew_head_, with_head
 
 NAME = "default"
 BASE = "base"
@@ -132,7 +131,7 @@ def build(base: nn.Module, directory: Path) -> nn.Module:
     head = head_of(directory)
     digest = base_digest(base)
     model = base if head is None else _headed(base, head)
-    load_adapter_(model, directory, name=NAME, digest=digest, batch=_batch(model))
+    load_adapter_(model, directory, name=NAME, digest=digest)
     return model
 
 
@@ -142,13 +141,3 @@ def _headed(base: nn.Module, head: HeadConfig) -> nn.Module:
         renew_head_(base, head)
         return base
     return with_head(base, head)
-
-
-def _batch(model: nn.Module) -> dict[str, Tensor] | None:
-    """Return what to prove an adapter on where it is not plain tokens."""
-    if not isinstance(model, TaskModel) or model.head_config.channels is None:
-        return None
-    ids = example_batch(model)["input_ids"]
-    like = model.score.weight
-    x = ids[..., None].expand(-1, -1, model.head_config.channels).to(like)
-    return {"x": x / max(1, int(ids.max()))}

@@ -88,7 +88,7 @@ def _fit_(view: Any, totals: Totals, terms: str) -> BlockRecord:
 
 def _lost(
     before: tuple[GroupedLayer, Float[Tensor, "b l e"]],
-    after: tuple[GroupedLayer, Float[Tensor, "b l e"]],
+    after: tuple[GroupedLayer, Float[Tensor, "b l f"]],
 ) -> Float[Tensor, "b l m"]:
     """Return by what the outputs of two layers differ, each with what its map is given."""
     (dense, old), (cut, own) = before, after
