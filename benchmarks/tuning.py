@@ -7,8 +7,9 @@ headers of the Python that runs (another language than the base was trained on),
 classification of real series (embedded:vowels) with a new head and encoder.
 
 Every method gets the same steps and the same search for its learning rate, on the validation split
-with the first seed: from 5e-3 on, the neighbours of the best rate so far, a factor of five apart,
-are tried until both are worse. Then all seeds at its best rate, and once more as ``ssmith tune``
+with the first seed: from 5e-3 on, or from the best rate of fewer
+steps, the neighbours of the best rate so far, a factor of five apart, are tried until both are
+worse. Then all seeds at its best rate, and once more as ``ssmith tune``
 does when nobody names rate or optimiser; ``auto`` also chooses the method, one that stores at most
 a quarter of the base's numbers or any. Nothing is chosen on the
 test split. Longer runs (``--steps``) are of the methods that lead, with tables of their own, and
@@ -88,13 +89,8 @@ METHODS: dict[str, list[Any]] = {
     AUTO_ANY: [{"method": "auto", "size": 1}],
 }
 LONG = (
-    "state-offset (h)",
     "state-offset (h), Muon",
-    "state-offset (h), rank 8, Muon",
-    "LoRA out_proj",
     "LoRA out_proj, Muon",
-    "core",
-    "core, Muon",
     "core, as many numbers as LoRA all, Muon",
     "LoRA all",
     "LoRA all, Muon",
@@ -102,12 +98,14 @@ LONG = (
     AUTO,
     AUTO_ANY,
 )
-"""What leads, for runs of more steps."""
+"""What leads at its size, for runs of more steps."""
 MUON = tuple(name for name in METHODS if name.endswith("Muon"))
 RATES = (4e-5, 2e-4, 1e-3, 5e-3, 2.5e-2, 0.125, 0.625)
 FIRST_RATE = 5e-3
 SEEDS = (0, 1, 2)
-STEPS, BATCH = 48, 8
+STEPS = 48
+LENGTHS = (STEPS, 200, 1000)
+BATCH = 8
 ROUNDS = 7
 ROWS = {"train": 1600, "validation": 64, "test": 120}
 CACHE = KEPT.parent / "tuning"
@@ -226,7 +224,9 @@ class Store:
         rows = [row for path in stored if path.is_file() for row in read_json(path)["rows"]]
         for path in sorted(place.glob("*.json")) if place.is_dir() else ():
             rows += read_json(path)
-        own = [row for row in rows if row.items() >= self.of.items()]
+        alike = [row for row in rows if row["base"] == base]
+        self.shorter = [row for row in alike if row["steps"] < steps]
+        own = [row for row in alike if row["steps"] == steps]
         self.rows: list[dict[str, Any]] = [*{self.key(row): row for row in own}.values()]
 
     @staticmethod
@@ -244,10 +244,16 @@ class Store:
         return self.rows[-1]
 
 
+def first_rate(store: Store, task: str, method: str) -> float:
+    """Return the best rate of the most steps below these, where there is one."""
+    of = {"task": task, "method": method, "seed": SEEDS[0]}
+    named = [row for row in store.shorter if row.items() >= of.items() and row["rate"]]
+    most = max((row["steps"] for row in named), default=0)
+    return best_rate({row["rate"]: row for row in named if row["steps"] == most}) or FIRST_RATE
+
+
 def next_rate(tried: dict[float, dict[str, Any]]) -> float | None:
     """Return the rate to try after those tried; None once the best lies between worse ones."""
-    if not tried:
-        return FIRST_RATE
     best = best_rate(tried)
     # Where every run failed, the rate was too high.
     place = RATES.index(min(tried) if best is None else best)
@@ -280,7 +286,7 @@ def fill(model: str, chosen: dict[str, Any], store: Store, *, quick: bool, until
     for task in chosen:
         for method in searched(task, store.of["steps"], quick=quick):
             tried: dict[float, dict[str, Any]] = {}
-            rate = next_rate(tried)
+            rate: float | None = first_rate(store, task, method)
             while rate is not None:
                 tried[rate] = once(task, method, rate, SEEDS[0])
                 rate = None if quick else next_rate(tried)
@@ -358,7 +364,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--model", help="another byte-level Mamba as the base")
     parser.add_argument("--dart", type=Path, help="converted DART file; left out if not given")
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--steps", type=int, choices=LENGTHS, default=STEPS)
     parser.add_argument("--task", action="append", help="measure this one only; may be repeated")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after a while")
     parser.add_argument(
@@ -387,10 +393,9 @@ def main() -> None:
     place = CACHE / ("rows-quick" if options.quick else f"rows-{steps}")
     if options.quick:
         shutil.rmtree(place, ignore_errors=True)
-    name = "tuning" if steps <= STEPS else f"tuning_{steps}"
+    name = stored_as(steps)
     part = RESULTS / f"{name}_part.json"
-    stored = [] if options.quick else [RESULTS / f"{name}.json", part]
-    store = Store(place, base_digest(api.load(model)), steps, stored)
+    store = Store(place, base_digest(api.load(model)), steps, [] if options.quick else results())
     if options.part:
         write_json(part, {"about": "rows of a table that is not complete", "rows": store.rows})
         return
@@ -412,6 +417,17 @@ def main() -> None:
         plot(store.rows, RESULTS, name)
     raw = {"about": about, "rows": store.rows, "costs": costs}
     record(name, raw, summary(store.rows), quick=options.quick)
+
+
+def stored_as(steps: int) -> str:
+    """Return the name of the results of runs of so many steps."""
+    return "tuning" if steps <= STEPS else f"tuning_{steps}"
+
+
+def results() -> list[Path]:
+    """Return where rows are stored, whole tables and parts."""
+    names = map(stored_as, LENGTHS)
+    return [RESULTS / f"{name}{end}.json" for name in names for end in ("", "_part")]
 
 
 def base_model(*, quick: bool) -> str:
