@@ -82,16 +82,16 @@ def scan_inputs(
     return SSDInputs(
         x=x.unflatten(-1, (mixer.num_heads, mixer.head_dim)), dt=dt,
         A=-at_least_float32(hooks.tensor(mixer, "A_log")).exp(),
-        B=_mapped(mixer, "state_map_B", B.unflatten(-1, groups)),
-        C=_mapped(mixer, "state_map_C", C.unflatten(-1, groups)),
+        B=mapped(mixer, "state_map_B", B.unflatten(-1, groups)),
+        C=mapped(mixer, "state_map_C", C.unflatten(-1, groups)),
         D=hooks.tensor(mixer, "D"), dt_bias=hooks.tensor(mixer, "dt_bias"),
         dt_softplus=True, dt_limit=tuple(mixer.time_step_limit), h0=carried.recurrent,
         h_offset=shared_offset(hooks, axes=3), valid=valid,
     )  # fmt: skip
 
 
-def _mapped(mixer: Any, name: str, rows: Tensor) -> Tensor:
-    """Return rows of B or C in the basis of the states, where these were projected."""
+def mapped(mixer: Any, name: str, rows: Tensor) -> Tensor:
+    """Return rows of B or C in the basis of the states, where maps of that name project them."""
     found = mixer._buffers.get(name)
     if found is None:
         return rows
