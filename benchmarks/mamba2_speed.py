@@ -1,25 +1,16 @@
-"""What cutting the states of Mamba-2 costs and gains in time, at a shape of the published models.
+"""What cutting the states of Mamba-2 gains in time, at a shape of the published models.
 
 Four layers of width 768 with 24 heads of 64 channels and 128 states, random weights. A quarter of
 the states stays, as columns that stock code reads, or projected by two small maps (balanced
 truncation). Timed in turns against the dense model: a batch, its scans alone, a step of 8 and of 32
 sequences; the projected model against the columns, and the two maps against a layer that has them.
-Statistics and refits, as by default, are told in forward passes of the rows they were measured on.
-``--large`` cuts a model with the blocks of mamba2-130m on 64 × 1,024 tokens in a process of its
-own, and names its peak memory. Quick: two layers of width 256, short times.
+Quick: two layers of width 256, short times.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import resource
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,29 +33,15 @@ from ssmith.surgery import prune_
 
 SIZE = Mamba2Size(width=768, layers=4)
 QUICK = Mamba2Size(width=256, layers=2)
-LARGE = Mamba2Size(width=768, layers=24)
-"""The blocks of mamba2-130m; its tokens are bytes."""
 SHARE = 0.75
 CUTS: dict[str, dict[str, Any]] = {
-    "columns": {},
+    "columns": {"compensate": "none"},
     "projected": {"method": "balanced"},
 }
 STEPS = (8, 32)
-GOALS = {"scan": 0.35, "step of 8": 0.7, "step of 32": 0.7, "maps": 0.02, "planning": 1.5}
+GOALS = {"scan": 0.35, "step of 8": 0.7, "step of 32": 0.7, "maps": 0.02}
 ROWS = {"batch": (4, 1024), **{f"step of {count}": (count, 1) for count in STEPS}}
 """Sequences and steps of what is timed."""
-
-
-def seconds_of(run: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    run()
-    return time.perf_counter() - begin
-
-
-def forward(model: nn.Module, windows: Any) -> None:
-    with engine(model), torch.no_grad():
-        for start in range(0, len(windows), 8):
-            model(input_ids=windows.ids[start : start + 8], use_cache=False)
 
 
 def scans(size: Mamba2Size, seconds: float) -> Timing:
@@ -118,54 +95,21 @@ def sections(found: dict[str, Timing]) -> dict[str, Any]:
     return {key: to_mapping(item.section()) for key, item in found.items()}
 
 
-def measure(size: Mamba2Size, seconds: float, samples: int) -> dict[str, Any]:
-    """Return times of each cut against the dense model, and what planning costs."""
+def measure(size: Mamba2Size, seconds: float) -> dict[str, Any]:
+    """Return times of each cut against the dense model."""
     dense = new_language_model(size, seed=0).eval()
-    windows = api.load_text("stdlib:", dense).sample(samples, 1024)
-    forward(dense, windows)
-    passes = [seconds_of(lambda: forward(dense, windows)) for _ in range(3)]
-    cut, planning = {}, {}
+    windows = api.load_text("stdlib:", dense).sample(8, 1024)
+    cut = {name: copy.deepcopy(dense) for name in CUTS}
     for name, how in CUTS.items():
-        plans: list[Any] = []
-        budget = Budget("state", SHARE, **how)
-        # The machine is the same for both: passes before and after, and their median.
-        took = seconds_of(lambda p=plans, b=budget: p.append(spine.plan(dense, b, windows)))
-        passes.append(seconds_of(lambda: forward(dense, windows)))
-        planning[name] = took
-        cut[name] = copy.deepcopy(dense)
-        prune_(cut[name], plans[0])
+        prune_(cut[name], spine.plan(dense, Budget("state", SHARE, **how), windows))
     times = {name: timed(dense, model, windows, seconds) for name, model in cut.items()}
     against = timed(cut["columns"], cut["projected"], windows, seconds)
     mapping = {name: maps(cut["projected"], rows, seconds) for name, rows in ROWS.items()}
-    usual = sorted(passes)[len(passes) // 2]
     return {
         "times": {name: sections(found) for name, found in times.items()},
         "scan": to_mapping(scans(size, seconds).section()),
         "projected against columns": sections(against),
         "maps": sections(mapping),
-        "forward_seconds": passes,
-        "planning_seconds": planning,
-        "planning_in_forward_passes": {name: took / usual for name, took in planning.items()},
-    }  # fmt: skip
-
-
-def large(samples: int) -> dict[str, Any]:
-    """Cut a model of the shape of mamba2-130m by the command line; return seconds and the peak."""
-    with tempfile.TemporaryDirectory() as place:
-        model = new_language_model(LARGE, seed=0)
-        parameters = sum(item.numel() for item in model.parameters())
-        api.save(model, Path(place) / "model")
-        del model
-        command = [
-            sys.executable, "-m", "ssmith", "prune", f"{place}/model", "--cut", f"state={SHARE}",
-            "--data", "stdlib:", "--samples", str(samples), "--length", "1024",
-            "--out", f"{place}/small",
-        ]  # fmt: skip
-        seconds = seconds_of(lambda: subprocess.run(command, check=True, capture_output=True))
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    return {
-        "parameters": parameters, "tokens": samples * 1024, "seconds": seconds, "peak_bytes": peak,
-        "weights_bytes": 4 * parameters,
     }  # fmt: skip
 
 
@@ -185,8 +129,7 @@ def summed(raw: dict[str, Any]) -> dict[str, float]:
     found["projected against columns, batch"] = round(
         ratio(raw["projected against columns"]["batch"]), 3
     )
-    planned = raw["planning_in_forward_passes"]
-    return found | {f"planning, {name}": round(value, 2) for name, value in planned.items()}
+    return found
 
 
 def table(raw: dict[str, Any]) -> str:
@@ -211,20 +154,6 @@ def table(raw: dict[str, Any]) -> str:
         lines.append(f"| the two maps in a layer, {key} | | {found[f'maps, {key}']:.3f} | {goal}")
     beside = found["projected against columns, batch"]
     lines.append(f"| projected against columns, batch | | {beside:.2f} | – |")
-    cells = [f"{found[f'planning, {name}']:.1f}" for name in CUTS]
-    rows = f"{raw['samples']} × 1,024 tokens"
-    goal = f"{GOALS['planning']} |"
-    lines.append(f"| planning, in forward passes of its {rows} | {' | '.join(cells)} | {goal}")
-    if raw.get("large"):
-        big = raw["large"]
-        lines += [
-            "",
-            f"`ssmith prune --cut state={SHARE}` of {big['parameters'] / 1e6:.0f} M parameters in "
-            "the blocks of mamba2-130m (random weights, bytes as tokens) on "
-            f"{big['tokens']:,} tokens: {big['seconds']:.0f} seconds, peak of the process "
-            f"{big['peak_bytes'] / 2**20:,.0f} MiB, of which the weights are "
-            f"{big['weights_bytes'] / 2**20:,.0f}.",
-        ]
     return "\n".join(lines) + "\n"
 
 
@@ -232,17 +161,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--large", action="store_true", help="also one like mamba2-130m")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     tune_allocator_()
     size = QUICK if options.quick else SIZE
-    samples = 4 if options.quick else 64
-    raw = measure(size, 0.5 if options.quick else 4.0, samples)
-    raw["samples"] = samples
+    raw = measure(size, 0.5 if options.quick else 4.0)
     raw["size"] = {name: getattr(size, name) for name in ("width", "layers", "states")}
     raw["threads"] = options.threads
-    raw["large"] = large(64) if options.large else None
     record("mamba2_speed", raw, summed(raw), quick=options.quick)
     if not options.quick:
         write_text(RESULTS / "mamba2_speed.md", table(read_json(RESULTS / "mamba2_speed.json")))

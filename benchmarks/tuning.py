@@ -1,4 +1,4 @@
-"""What each tuning method gains: real tasks, one budget for all, several seeds; and what it costs.
+"""What each tuning method gains: real tasks, one budget for all, several seeds.
 
 The base is a byte-level Mamba (width 128, 4 layers, 16 states) that is trained here on the sources
 of Python's standard library and lies in ``bases``; ``--model`` takes another. Tasks: sentences
@@ -7,15 +7,13 @@ headers of the Python that runs (another language than the base was trained on),
 classification of real series (embedded:vowels) with a new head and encoder.
 
 Every method gets the same steps and the same search for its learning rate, on the validation split
-with the first seed: from 5e-3 on, or from the best rate of fewer
-steps, the neighbours of the best rate so far, a factor of five apart, are tried until both are
-worse. Then all seeds at its best rate, and once more as ``ssmith tune``
-does when nobody names rate or optimiser; ``auto`` also chooses the method, one that stores at most
-a quarter of the base's numbers or any. Nothing is chosen on the
-test split. Longer runs (``--steps``) are of the methods that lead, with tables of their own, and
-judge what they write for DART. What is stored is not measured again, a run that is stopped goes on
-row by row, elsewhere after ``--part``; ``--render`` shows what there is. ``--costs times`` and
-``--costs peaks`` measure steps of each method instead; run the first on an idle machine. Quick: a
+with the first seed: from 5e-3 on, or from the best rate of fewer steps, the neighbours of the best
+rate so far, a factor of five apart, are tried until both are worse. Then all seeds at its best
+rate, and once more as ``ssmith tune`` does when nobody names rate or optimiser; ``auto`` also
+chooses the method, one that stores at most a quarter of the base's numbers or any. Nothing is
+chosen on the test split. Longer runs (``--steps``) are of the methods that lead, with tables of
+their own, and judge what they write for DART. What is stored is not measured again, a run that is
+stopped goes on row by row, elsewhere after ``--part``; ``--render`` shows what there is. Quick: a
 smaller base, 4 steps, two methods, one rate.
 """
 
@@ -24,7 +22,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import sysconfig
 import time
@@ -47,10 +44,8 @@ from ssmith.families.hf.create import MambaSize
 from ssmith.families.hf.engine import accelerate_
 from ssmith.jobs.tuning import TuneConfig, fine_tune
 from ssmith.ops.native.allocator import tune_allocator_
-from ssmith.tune.adapters import attach_, from_plain
 from trained import BASES
 from trained import CACHE as KEPT
-from tune import peak_of, ratio, stepper, timed
 from tuning_table import AUTO, AUTO_ANY, page, plot, summary
 
 LORA_OFFICIAL = {"method": "lora", "targets": ["dt_proj", "x_proj"], "rank": 8}
@@ -106,7 +101,6 @@ SEEDS = (0, 1, 2)
 STEPS = 48
 LENGTHS = (STEPS, 200, 1000)
 BATCH = 8
-ROUNDS = 7
 ROWS = {"train": 1600, "validation": 64, "test": 120}
 CACHE = KEPT.parent / "tuning"
 BASE, BASE_STEPS = BASES / "python-128", 1200
@@ -315,50 +309,6 @@ def searched(task: str, steps: int, *, quick: bool) -> list[str]:
     return [name for name in methods_for(task, steps, quick=quick) if name not in (AUTO, AUTO_ANY)]
 
 
-def adapted(model: str, name: str) -> nn.Module:
-    loaded = api.load(model)
-    attach_(loaded, [from_plain(item) for item in METHODS[name]])
-    return loaded
-
-
-def step_costs(model: str) -> dict[str, Any]:
-    """Return each method's step times; all take turns, so that a drifting machine is fair."""
-    names = searched("language", STEPS, quick=False)
-    steps = {name: stepper(adapted(model, name), batch=BATCH, length=256) for name in names}
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(ROUNDS):
-        for name, step in steps.items():
-            times[name].append(timed(step))
-    return {"seconds": times}
-
-
-def peak_costs(model: str) -> dict[str, Any]:
-    """Return the peak memory of each method's steps, each in a process of its own."""
-    peaks = {}
-    for name in searched("language", STEPS, quick=False):
-        command = [sys.executable, __file__, "--model", model, "--peak-of", name]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        peaks[name] = int(done.stdout.splitlines()[-1])
-    return {"bytes": peaks}
-
-
-def with_ratios(costs: dict[str, Any]) -> dict[str, Any]:
-    """Return measured costs with their ratios to LoRA; nothing if a part is missing."""
-    if not {"seconds", "bytes"} <= set(costs):
-        return {}
-    times, peaks = costs["seconds"], costs["bytes"]
-    against = "LoRA dt_proj, x_proj"
-    return {
-        **costs,
-        "note": f"As a multiple of {against}; {BATCH} rows of 256 bytes, median of "
-        f"{len(times[against])} rounds, models in turn.",
-        "rows": {
-            name: {"time": ratio(times, name, against), "peak": peaks[name] / peaks[against]}
-            for name in times
-        },
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
@@ -367,27 +317,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, choices=LENGTHS, default=STEPS)
     parser.add_argument("--task", action="append", help="measure this one only; may be repeated")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after a while")
-    parser.add_argument(
-        "--costs", choices=("times", "peaks"), help="measure step times or peak memory only"
-    )
     parser.add_argument("--render", action="store_true", help="show what is measured so far")
     parser.add_argument(
         "--part", action="store_true", help="store what is measured so far, to go on elsewhere"
     )
-    parser.add_argument("--peak-of", choices=tuple(METHODS))
     options = parser.parse_args()
     tune_allocator_()
     model = options.model or base_model(quick=options.quick)
-    if options.peak_of:
-        step = stepper(adapted(model, options.peak_of), batch=8, length=256)
-        print(peak_of(step))
-        return
-    known = CACHE / "costs.json"
-    costs = read_json(known) if known.exists() else {}
-    if options.costs:
-        measured = {"times": step_costs, "peaks": peak_costs}[options.costs](model)
-        write_json(known, {**costs, **measured})
-        return
     torch.set_num_threads(1)
     steps = 4 if options.quick else options.steps
     place = CACHE / ("rows-quick" if options.quick else f"rows-{steps}")
@@ -408,14 +344,13 @@ def main() -> None:
         except TimeUpError:
             print("time is up; start again to go on", file=sys.stderr)
             return
-    costs = with_ratios(costs)
     with_dart = options.dart is not None or store.find(task="dart") is not None
     about = about_run(model, store, with_dart=with_dart)
     if not options.quick:
         part.unlink(missing_ok=True)
-        write_text(RESULTS / f"{name}.md", page(store.rows, costs, about))
+        write_text(RESULTS / f"{name}.md", page(store.rows, about))
         plot(store.rows, RESULTS, name)
-    raw = {"about": about, "rows": store.rows, "costs": costs}
+    raw = {"about": about, "rows": store.rows}
     record(name, raw, summary(store.rows), quick=options.quick)
 
 

@@ -139,12 +139,11 @@ def behind(table: Table) -> dict[str, float]:
     return found
 
 
-def page(rows: list[Row], costs: dict[str, Any], about: dict[str, Any]) -> str:
+def page(rows: list[Row], about: dict[str, Any]) -> str:
     """Return all tables as Markdown.
 
     Args:
         rows: all runs.
-        costs: step time and memory, empty if they were not measured.
         about: facts on base, budget and seeds.
 
     Returns:
@@ -185,13 +184,6 @@ def page(rows: list[Row], costs: dict[str, Any], about: dict[str, Any]) -> str:
         if table.untuned is not None:
             lines.append(f"| *untuned* | 0 | 0 | – | {table.untuned:.3f} | – | – |")
         lines += answers(table)
-    if costs:
-        lines += ["", "### What a step costs", "", costs["note"], ""]
-        lines += ["| method | time | peak memory |", "|---|---|---|"]
-        lines += [
-            f"| {name} | {row['time']:.3f} | {row['peak']:.3f} |"
-            for name, row in costs["rows"].items()
-        ]
     return "\n".join(lines) + "\n"
 
 

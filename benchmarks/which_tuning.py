@@ -50,14 +50,19 @@ class Run:
 
 
 def runs() -> dict[str, list[Run]]:
-    """Return the methods of every task, at the rate that validated best."""
+    """Return the methods of every task by its title, at the rate that validated best."""
     found = {}
-    for table in tuning_table.tables(read_json(RESULTS / "tuning.json")["rows"]):
-        found[table.task] = [
-            Run(method=item.method, numbers=item.row["parameters"], values=item.values,
-                higher=table.higher, digits=1 if table.higher else 3)
-            for item in table.results
-        ]  # fmt: skip
+    for file in map(RESULTS.joinpath, ("tuning.json", "tuning_200.json", "tuning_1000.json")):
+        stored = read_json(file) if file.is_file() else {"rows": []}
+        for table in tuning_table.tables(stored["rows"]):
+            title = f"{TITLES[table.task]}, {stored['about']['steps']:,} steps"
+            found[title] = [
+                Run(method=item.method, numbers=item.row["parameters"], values=item.values,
+                    higher=table.higher, digits=1 if table.higher else 3)
+                for item in table.results
+                # What chooses among the others is none of its own.
+                if item.tried
+            ]  # fmt: skip
     rows = read_json(RESULTS / "domains.json")["rows"]
     for task in domain_table.tasks(rows):
         error = task in domain_table.ERRORS
@@ -67,7 +72,7 @@ def runs() -> dict[str, list[Run]]:
             for method, tries in domain_table.final(rows, task).items()
         ]  # fmt: skip
         if own:
-            found[task] = own
+            found[TITLES[task]] = own
     return found
 
 
@@ -108,7 +113,7 @@ def page() -> str:
         "| state offset (numbers trained) | LoRA (numbers trained) | on | ahead |",
         "|---|---|---|---|",
         *(
-            f"| {run.said} | {rival.said} | {TITLES[task]} | {ahead} |"
+            f"| {run.said} | {rival.said} | {task} | {ahead} |"
             for task, run, rival, ahead in duels(found)
         ),
         "", "The best of all methods that train at most so many numbers:", "",
@@ -118,7 +123,7 @@ def page() -> str:
     for task, own in found.items():
         cells = [best(own, most) for most in BUDGETS]
         shown = " | ".join("–" if run is None else run.said for run in cells)
-        lines.append(f"| {TITLES[task]} | {shown} |")
+        lines.append(f"| {task} | {shown} |")
     return "\n".join(lines) + "\n"
 
 

@@ -179,11 +179,29 @@ def test_what_was_measured_outside_of_text_is_rendered_from_what_is_stored(bench
         assert all(len({row["seed"] for row in run}) == len(run) == 3 for run in runs)
 
 
+@pytest.mark.parametrize("name", ["tuning", "tuning_200", "tuning_1000"])
+def test_what_tuning_gains_is_rendered_from_what_is_stored(benchmark, name):
+    if not (RESULTS / f"{name}.json").is_file():
+        assert not (RESULTS / f"{name}.md").exists()
+        return
+    raw = stored(name)
+    assert benchmark("tuning_table").page(raw["rows"], raw["about"]) == page(name)
+    for task, methods in raw["about"]["methods"].items():
+        # Nothing is chosen that was not tried, and whole seeds are compared.
+        own = [row for row in raw["rows"] if row["task"] == task]
+        assert {row["method"] for row in own} == set(methods)
+        assert {row["seed"] for row in own} == set(range(raw["about"]["seeds"]))
+
+
+def test_what_tuning_costs_is_rendered_from_what_is_stored(benchmark):
+    assert benchmark("tuning_costs").table(stored("tuning_costs")) == page("tuning_costs")
+
+
 def test_which_tuning_method_when_is_rendered_from_what_is_stored(benchmark):
     which = benchmark("which_tuning")
     assert which.page() == page("which_tuning")
     # What the page says in words: offsets lose on text, and lead where few numbers are trained.
-    told = {(which.TITLES[task], ahead) for task, _, _, ahead in which.duels(which.runs())}
+    told = {(task, ahead) for task, _, _, ahead in which.duels(which.runs())}
     assert {ahead for task, ahead in told if task.startswith("text")} == {"LoRA"}
     assert "offset" not in {ahead for _, ahead in told}
     small = [which.best(own, 500) for own in which.runs().values()]
