@@ -28,7 +28,8 @@ def test_it_tunes_says_what_it_did_and_leaves_an_adapter(place, ssmith):
     assert (ended.code, ended.err) == (0, "")
     assert "ssm 2/2" in ended.out
     assert "tensors act and learn" in ended.out
-    assert "rate of lora: 0.01 with muon (given)" in ended.out
+    assert "rate of state-offset-h: 0.01 with muon (given)" in ended.out
+    assert "rate of lora: 0.01 with adamw (given)" in ended.out
     assert "best step" in ended.out
     assert (place / "tuned" / "adapter_model.safetensors").is_file()
     assert ssmith("inspect", "tuned").code == 0

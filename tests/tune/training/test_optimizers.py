@@ -91,7 +91,15 @@ def rates_of(method, **settings):
 
 
 def test_auto_takes_muon_where_it_was_measured_to_help():
-    model, (found, rates) = rates_of("dora")
+    kinds = {"offset-h": "muon", "core-seeded": "muon", "lora": "adamw", "initial-state": "adamw"}
+    for method, optimizer in kinds.items():
+        _, (found, rates) = rates_of(method)
+        assert {group.optimizer for group in found} == {optimizer}
+        assert {rate.optimizer for rate in rates.values()} == {optimizer}
+
+
+def test_muon_steps_the_matrices_of_a_group_alone():
+    model, (found, rates) = rates_of("dora", optimizer="muon")
     assert {group.name: group.optimizer for group in found} == {
         "dora": "muon", "dora-vectors": "adamw",
     }  # fmt: skip
@@ -99,9 +107,7 @@ def test_auto_takes_muon_where_it_was_measured_to_help():
     trained = {name for group in found for name in group.parameters}
     assert trained == set(adapters.trainable(model))
     assert rates["dora"].optimizer == "muon"
-    _, (found, _) = rates_of("initial-state")
-    assert [group.optimizer for group in found] == ["adamw"]
-    _, (found, _) = rates_of("lora", optimizer="adamw")
+    _, (found, _) = rates_of("core-seeded", optimizer="adamw")
     assert [group.optimizer for group in found] == ["adamw"]
 
 
