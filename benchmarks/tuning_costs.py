@@ -22,6 +22,7 @@ from record import RESULTS, record
 from ssmith import api
 from ssmith.core.files import read_json, write_text
 from ssmith.core.words import number_of
+from ssmith.families.hf.engine import accelerate_
 from ssmith.ops.native.allocator import tune_allocator_
 from ssmith.tune.adapters import attach_, from_plain, recounted, select_, warming
 from ssmith.tune.adapters.merge import MERGES, unmergeable
@@ -82,9 +83,11 @@ def in_turns(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list
 def measure(model: str, *, quick: bool) -> dict[str, Any]:
     """Return times, peaks and facts of every method."""
     own, rounds = names(quick=quick), 3 if quick else 9
+    base = api.load(model)
+    accelerate_(base)
     models = {name: adapted(model, name, warmed=True) for name in own}
     decoders = {name: decoder(found) for name, (found, _) in models.items()}
-    plain = in_turns({BASE: decoder(api.load(model)), **decoders}, rounds)
+    plain = in_turns({BASE: decoder(base), **decoders}, rounds)
     steps = {
         name: stepper(found, batch=BATCH, length=LENGTH) for name, (found, _) in models.items()
     }
@@ -118,9 +121,10 @@ def table(raw: dict[str, Any]) -> str:
     found = raw["summary"]["ratios"]
     lines = [
         f"Training steps and their peaks of memory as multiples of {AGAINST}, decoded steps of "
-        f"{BATCH} sequences as multiples of the base without an adapter; medians of "
-        f"{len(raw['decode_seconds'][BASE])} rounds in turns, {number_of(raw['threads'], 'thread')}"
-        f", {raw['versions']['machine']}. What is merged costs nothing more when it runs.",
+        f"{BATCH} sequences as multiples of the base without an adapter, all on the engine; "
+        f"medians of {len(raw['decode_seconds'][BASE])} rounds in turns, "
+        f"{number_of(raw['threads'], 'thread')}, {raw['versions']['machine']}. What is merged into "
+        "weights costs nothing more when it runs.",
         "",
         "| method | trained | stored | training step | peak memory | decoded step | merged into |",
         "|---" * 7 + "|",

@@ -193,6 +193,27 @@ def test_what_tuning_gains_is_rendered_from_what_is_stored(benchmark, name):
         assert {row["seed"] for row in own} == set(range(raw["about"]["seeds"]))
 
 
+@pytest.mark.parametrize("task", ["C headers", "dart"])
+def test_what_the_pages_say_of_tuning_on_text_is_what_was_measured(benchmark, task):
+    table = benchmark("tuning_table")
+    found = {item.task: item for item in table.tables(stored("tuning")["rows"])}[task]
+    means = {item.method: item.mean for item in found.results}
+    values = {item.method: item.values for item in found.results}
+    assert min(means, key=means.get) in ("full", table.AUTO_ANY)
+    large = values["core, as many numbers as LoRA all, Muon"]
+    for rival in ("LoRA all", "LoRA all, Muon"):
+        assert max(large) < min(values[rival])
+    for end in ("", ", Muon"):
+        assert means[f"core{end}"] < means[f"LoRA out_proj{end}"]
+    gain = 1 - means["state-offset (h), Muon"] / means["state-offset (h)"]
+    assert 0.02 <= gain < 0.03
+    assert means["LoRA out_proj, Muon"] < means["state-offset (h), Muon"]
+    assert means["state-offset (h) + LoRA out_proj"] < means["LoRA out_proj"]
+    lost = table.behind(found)
+    missed = {name for name, behind in lost.items() if behind > 2}
+    assert missed <= {"initial state", table.AUTO_ANY}
+
+
 def test_what_tuning_costs_is_rendered_from_what_is_stored(benchmark):
     assert benchmark("tuning_costs").table(stored("tuning_costs")) == page("tuning_costs")
 
