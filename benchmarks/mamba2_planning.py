@@ -15,8 +15,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from ssmith.core.words import number_of
 from ssmith.families.hf import engine, new_language_model
 from ssmith.families.hf.create import Mamba2Size
 from ssmith.ops.native.allocator import tune_allocator_
+from tune import timed
 
 SIZE = Mamba2Size(width=768, layers=2)
 QUICK = Mamba2Size(width=256, layers=1)
@@ -45,12 +44,6 @@ CUTS: dict[str, dict[str, Any]] = {
 }
 
 
-def seconds_of(run: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    run()
-    return time.perf_counter() - begin
-
-
 def forward(model: nn.Module, windows: Any) -> None:
     with engine(model), torch.no_grad():
         for start in range(0, len(windows), 8):
@@ -62,11 +55,11 @@ def measure(size: Mamba2Size, samples: int) -> dict[str, Any]:
     dense = new_language_model(size, seed=0).eval()
     windows = api.load_text("stdlib:", dense).sample(samples, LENGTH)
     forward(dense, windows.first(8))
-    passes, plans = [seconds_of(lambda: forward(dense, windows))], {}
+    passes, plans = [timed(lambda: forward(dense, windows))], {}
     for name, how in CUTS.items():
         budget = Budget("state", SHARE, **how)
-        plans[name] = seconds_of(lambda b=budget: spine.plan(dense, b, windows))
-        passes.append(seconds_of(lambda: forward(dense, windows)))
+        plans[name] = timed(lambda b=budget: spine.plan(dense, b, windows))
+        passes.append(timed(lambda: forward(dense, windows)))
     return {"forward_seconds": passes, "planning_seconds": plans}
 
 
@@ -82,7 +75,7 @@ def large(samples: int) -> dict[str, Any]:
             "--data", "stdlib:", "--samples", str(samples), "--length", str(LENGTH),
             "--out", f"{place}/small",
         ]  # fmt: skip
-        seconds = seconds_of(lambda: subprocess.run(command, check=True, capture_output=True))
+        seconds = timed(lambda: subprocess.run(command, check=True, capture_output=True))
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     return {
         "parameters": parameters, "tokens": samples * LENGTH, "seconds": seconds,

@@ -118,18 +118,21 @@ def timed(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def in_turns(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of calls that take turns, there and back, after one of each."""
+    for call in calls.values():
+        call()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds):
+        for name in list(calls)[:: 1 if number % 2 else -1]:
+            times[name].append(timed(calls[name]))
+    return times
+
+
 def step_times(sizes: Sizes) -> dict[str, list[float]]:
     """Return the seconds of every step; all but the stock model take turns."""
     names = [name for name in BUILDERS if name != "stock-lora"]
-    steps = {name: stepper_of(name, sizes) for name in names}
-    for step in steps.values():
-        step()
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(sizes.rounds):
-        order = names if number % 2 else names[::-1]
-        for name in order:
-            times[name].append(timed(steps[name]))
-    return times
+    return in_turns({name: stepper_of(name, sizes) for name in names}, sizes.rounds)
 
 
 def stock_times(sizes: Sizes) -> list[float]:
@@ -137,26 +140,28 @@ def stock_times(sizes: Sizes) -> list[float]:
     return [timed(step) for _ in range(sizes.stock_rounds)]
 
 
+def decoder(model: Any, *, batch: int, steps: int) -> Callable[[], None]:
+    """Return what decodes some steps of several sequences."""
+    model.eval()
+    ids = torch.zeros(batch, 1, dtype=torch.long)
+
+    @torch.no_grad()
+    def decode() -> None:
+        carried = model(ids, use_cache=True).cache_params
+        for _ in range(steps):
+            carried = model(ids, cache_params=carried, use_cache=True).cache_params
+
+    return decode
+
+
 def decode_times(sizes: Sizes) -> dict[str, list[float]]:
     """Return the seconds of decoding some tokens, with an offset and without, in turns."""
     models = {"base": base(sizes), "state-offset-h": with_adapter(sizes, StateOffset())}
     accelerate_(models["base"])
-    ids = torch.zeros(1, 1, dtype=torch.long)
-
-    @torch.no_grad()
-    def decode(model: Any) -> None:
-        carried = model(ids, use_cache=True).cache_params
-        for _ in range(sizes.decoded):
-            carried = model(ids, cache_params=carried, use_cache=True).cache_params
-
-    for model in models.values():
-        model.eval()
-        decode(model)
-    times: dict[str, list[float]] = {name: [] for name in models}
-    for number in range(sizes.decode_rounds):
-        for name in list(models)[:: 1 if number % 2 else -1]:
-            times[name].append(timed(lambda name=name: decode(models[name])))
-    return times
+    calls: dict[str, Callable[[], Any]] = {
+        name: decoder(model, batch=1, steps=sizes.decoded) for name, model in models.items()
+    }
+    return in_turns(calls, sizes.decode_rounds)
 
 
 def stepper_of(name: str, sizes: Sizes) -> Callable[[], float]:

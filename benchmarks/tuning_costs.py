@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from ssmith.families.hf.engine import accelerate_
 from ssmith.ops.native.allocator import tune_allocator_
 from ssmith.tune.adapters import attach_, from_plain, recounted, select_, warming
 from ssmith.tune.adapters.merge import MERGES, unmergeable
-from tune import peak_of, ratio, stepper, timed
+from tune import decoder, in_turns, peak_of, ratio, stepper
 from tuning import BATCH, METHODS, MUON, STEPS, base_model, searched
 
 AGAINST = "LoRA dt_proj, x_proj"
@@ -56,38 +55,15 @@ def adapted(model: str, name: str, *, warmed: bool) -> tuple[nn.Module, dict[str
     return loaded, {"trained": report.parameters, "stored": report.stored, "merges": merges}
 
 
-def decoder(model: nn.Module) -> Callable[[], None]:
-    """Return what writes some steps of several sequences."""
-    model.eval()
-    ids = torch.zeros(BATCH, 1, dtype=torch.long)
-
-    @torch.no_grad()
-    def decode() -> None:
-        carried = model(ids, use_cache=True).cache_params
-        for _ in range(DECODED):
-            carried = model(ids, cache_params=carried, use_cache=True).cache_params
-
-    return decode
-
-
-def in_turns(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    for call in calls.values():
-        call()
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds):
-        for name in list(calls)[:: 1 if number % 2 else -1]:
-            times[name].append(timed(calls[name]))
-    return times
-
-
 def measure(model: str, *, quick: bool) -> dict[str, Any]:
     """Return times, peaks and facts of every method."""
     own, rounds = names(quick=quick), 3 if quick else 9
     base = api.load(model)
     accelerate_(base)
     models = {name: adapted(model, name, warmed=True) for name in own}
-    decoders = {name: decoder(found) for name, (found, _) in models.items()}
-    plain = in_turns({BASE: decoder(base), **decoders}, rounds)
+    size = {"batch": BATCH, "steps": DECODED}
+    decoders = {name: decoder(found, **size) for name, (found, _) in models.items()}
+    plain = in_turns({BASE: decoder(base, **size), **decoders}, rounds)
     steps = {
         name: stepper(found, batch=BATCH, length=LENGTH) for name, (found, _) in models.items()
     }

@@ -9,6 +9,7 @@ import domain_table
 import tuning_table
 from record import RESULTS
 from ssmith.core.files import read_json, write_text
+from tuning import LENGTHS, stored_as
 
 OURS, RIVAL = "state-offset", "LoRA"
 BUDGETS = (500, 5_000, 20_000, None)
@@ -52,10 +53,11 @@ class Run:
 def runs() -> dict[str, list[Run]]:
     """Return the methods of every task by its title, at the rate that validated best."""
     found = {}
-    for file in map(RESULTS.joinpath, ("tuning.json", "tuning_200.json", "tuning_1000.json")):
+    for steps in LENGTHS:
+        file = RESULTS / f"{stored_as(steps)}.json"
         stored = read_json(file) if file.is_file() else {"rows": []}
         for table in tuning_table.tables(stored["rows"]):
-            title = f"{TITLES[table.task]}, {stored['about']['steps']:,} steps"
+            title = f"{TITLES[table.task]}, {steps:,} steps"
             found[title] = [
                 Run(method=item.method, numbers=item.row["parameters"], values=item.values,
                     higher=table.higher, digits=1 if table.higher else 3)
