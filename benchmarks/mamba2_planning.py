@@ -11,6 +11,7 @@ Quick: one layer of width 256, four rows.
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
@@ -79,15 +80,16 @@ def large(samples: int) -> dict[str, Any]:
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     return {
         "parameters": parameters, "tokens": samples * LENGTH, "seconds": seconds,
-        "peak_bytes": peak, "weights_bytes": 4 * parameters,
+        "peak_bytes": peak, "weights_bytes": 4 * parameters, "cores": os.cpu_count(),
     }  # fmt: skip
 
 
 def summed(raw: dict[str, Any]) -> dict[str, float]:
     """Return each plan's time as a multiple of the mean of the passes before and after it."""
-    passes = raw["forward_seconds"]
-    pairs = zip(raw["planning_seconds"].items(), passes, passes[1:], strict=False)
-    return {name: round(2 * took / (before + after), 2) for (name, took), before, after in pairs}
+    passes, took = raw["forward_seconds"], raw["planning_seconds"]
+    # In the order they ran in, which stored results do not keep.
+    beside = zip(CUTS, passes, passes[1:], strict=False)
+    return {name: round(2 * took[name] / (before + after), 2) for name, before, after in beside}
 
 
 def table(raw: dict[str, Any]) -> str:
@@ -109,8 +111,9 @@ def table(raw: dict[str, Any]) -> str:
             "",
             f"`ssmith prune --cut state={SHARE}` of {big['parameters'] / 1e6:.0f} M parameters in "
             "the blocks of mamba2-130m (random weights, bytes as tokens) on "
-            f"{big['tokens']:,} tokens, as it comes: {big['seconds']:.0f} seconds, peak of the "
-            f"process {big['peak_bytes'] / 2**20:,.0f} MiB, of which the weights are "
+            f"{big['tokens']:,} tokens, as it comes: {big['seconds'] / 60:.0f} minutes on "
+            f"{number_of(big['cores'], 'core')}, peak of the process "
+            f"{big['peak_bytes'] / 2**20:,.0f} MiB, of which the weights are "
             f"{big['weights_bytes'] / 2**20:,.0f}.",
         ]
     return "\n".join(lines) + "\n"

@@ -26,7 +26,7 @@ from ssmith.ops.native.allocator import tune_allocator_
 from ssmith.tune.adapters import attach_, from_plain, recounted, select_, warming
 from ssmith.tune.adapters.merge import MERGES, unmergeable
 from tune import decoder, in_turns, peak_of, ratio, stepper
-from tuning import BATCH, METHODS, MUON, STEPS, base_model, searched
+from tuning_setup import BATCH, METHODS, MUON, base_model, methods_for, searched
 
 AGAINST = "LoRA dt_proj, x_proj"
 BASE = "no adapter"
@@ -37,7 +37,7 @@ MERGED = {"stock": "weights", "ssmith": "state that ssmith reads", "": "stays be
 
 def names(*, quick: bool) -> list[str]:
     """Return the methods; the optimiser changes a step by less than it varies."""
-    own = [name for name in searched("language", STEPS, quick=False) if name not in MUON]
+    own = [name for name in searched(methods_for("language", leading=False)) if name not in MUON]
     return list(QUICK) if quick else own
 
 

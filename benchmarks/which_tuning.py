@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import domain_table
 import tuning_table
 from record import RESULTS
 from ssmith.core.files import read_json, write_text
-from tuning import LENGTHS, stored_as
+from tuning import LENGTHS, OTHERS, stored_as
 
 OURS, RIVAL = "state-offset", "LoRA"
 BUDGETS = (500, 5_000, 20_000, None)
@@ -53,11 +54,12 @@ class Run:
 def runs() -> dict[str, list[Run]]:
     """Return the methods of every task by its title, at the rate that validated best."""
     found = {}
-    for steps in LENGTHS:
-        file = RESULTS / f"{stored_as(steps)}.json"
+    for other, steps in itertools.product(("", *OTHERS), LENGTHS):
+        file = RESULTS / f"{stored_as(steps, other)}.json"
         stored = read_json(file) if file.is_file() else {"rows": []}
+        on = f", on {other}" if other else ""
         for table in tuning_table.tables(stored["rows"]):
-            title = f"{TITLES[table.task]}, {steps:,} steps"
+            title = f"{TITLES[table.task]}, {steps:,} steps{on}"
             found[title] = [
                 Run(method=item.method, numbers=item.row["parameters"], values=item.values,
                     higher=table.higher, digits=1 if table.higher else 3)

@@ -16,7 +16,8 @@ from ssmith.tune.adapters.survey import Survey
 
 _NAME = "trial"
 _FIRST = 16
-_FEWEST = 8
+_FEWEST = 12
+"""Of 8 and 16 steps a core led that full tuning overtakes by 48."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +49,10 @@ def choose(
     """Put the best candidate in the place of `Auto`, if it is among an adapter's methods.
 
     Each round gives every candidate a whole run of its own, warm-up and falling rate included: a
-    sixteenth of the budget first, twice as much for the better half, until one is left. Trials
-    compare on the validation split, with the starting rate of each method, and go on after a kill
-    where there are checkpoints. The model is as before afterwards. Raises `InputError` if no
-    candidate can be trained on it.
+    sixteenth of the budget first, at least 12 steps, twice as much for the better half, until one
+    is left. Trials compare on the validation split, with the starting rate of each method, and go
+    on after a kill where there are checkpoints. The model is as before afterwards. Raises
+    `InputError` if no candidate can be trained on it.
 
     Source: successive halving (arXiv 1502.07943) over methods in place of settings.
     """
