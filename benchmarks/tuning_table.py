@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
+from ssmith.core.files import write_text
+from ssmith.report.plot import ACCENT, INK, MUTED, SOFT, canvas, render, table_csv
 
 Row = dict[str, Any]
 OURS, AUTO, AUTO_ANY = "state-offset", "auto", "auto, any size"
@@ -176,7 +177,7 @@ def page(rows: list[Row], about: dict[str, Any]) -> str:
         for item in table.results:
             row = item.row
             usual = f"{statistics.mean(item.usual):.3f}" if item.usual else "–"
-            lag = f"{lost[item.method]:.1f} %" if item.method in lost else "–"
+            lag = f"{round(lost[item.method], 1) + 0.0:.1f} %" if item.method in lost else "–"
             lines.append(
                 f"| {_named(item)} | {row['parameters']:,} | {row['stored']:,} | {item.rate} | "
                 f"{item.spread} | {usual} | {lag} |"
@@ -251,23 +252,38 @@ def summary(rows: list[Row]) -> dict[str, Any]:
 
 
 def plot(rows: list[Row], directory: Path, start: str) -> None:
-    """Draw one file per task: the metric against how many numbers are trained."""
+    """Draw one file per task, its data beside it: the metric of every method, the best on top."""
     for table in tables(rows):
-        figure = Figure(figsize=(7.5, 4.6), layout="constrained")
-        axes = figure.add_subplot()
-        for item in table.results:
-            x, color = item.row["parameters"], "C3" if item.method.startswith(OURS) else "C0"
-            axes.plot([x, x], [min(item.values), max(item.values)], color=color, lw=1)
-            axes.plot(x, item.mean, "o", color=color, ms=4)
-            axes.annotate(
-                item.method, (x, item.mean), xytext=(4, 2), textcoords="offset points", fontsize=6
-            )
-        if table.untuned is not None:
-            axes.axhline(table.untuned, color="0.6", lw=0.8, ls="--")
-            axes.annotate("untuned", (axes.get_xlim()[0], table.untuned), fontsize=6)
-        axes.set_xscale("log")
-        axes.set_xlabel("numbers trained")
-        axes.set_ylabel(table.metric)
-        axes.set_title(table.task)
-        name = table.task.lower().replace(" ", "-")
-        figure.savefig(directory / f"{start}-{name}.svg", metadata={"Date": None})
+        found = table.results[::-1]
+        with canvas(860, 90 + 19 * len(found)) as figure:
+            axes = figure.add_subplot()
+            for place, item in enumerate(found):
+                color = ACCENT if item.method.startswith(OURS) else MUTED
+                axes.plot([min(item.values), max(item.values)], [place, place], color=color, lw=1.6)
+                axes.plot(item.mean, place, "o", color=color, ms=5)
+            if table.untuned is not None:
+                axes.axvline(table.untuned, color=SOFT, ls="--", label="untuned")
+                axes.legend(frameon=False, loc="lower left")
+            shown = [f"{item.method}: {item.row['parameters']:,}" for item in found]
+            axes.set_yticks(range(len(found)), shown)
+            axes.set_xlabel(f"{table.metric}; dots: mean of seeds, lines: all of them")
+            axes.set_title(f"{table.task}: method and numbers trained", fontsize=12, color=INK)
+            figure.tight_layout()
+            name = f"{start}-{table.task.lower().replace(' ', '-')}"
+            drawn = render(
+                figure, name=name, data=_data(table),
+                alt=f"{table.metric} of every method on {table.task}; the data are beside it.",
+            )  # fmt: skip
+        write_text(directory / f"{name}.svg", drawn.svg)
+        write_text(directory / f"{name}.csv", drawn.csv)
+
+
+def _data(table: Table) -> str:
+    columns = ["method", "numbers trained", "mean", "lowest", "highest"]
+    return table_csv(
+        columns,
+        [
+            [item.method, item.row["parameters"], item.mean, min(item.values), max(item.values)]
+            for item in table.results
+        ],
+    )
