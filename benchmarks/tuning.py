@@ -256,7 +256,8 @@ def results(other: str = "") -> list[Path]:
 
 def about_run(model: str, store: Store, *, leading: bool, with_dart: bool) -> dict[str, Any]:
     """Return what a reader must know of all runs."""
-    shape = api.load(model).config
+    loaded: Any = api.load(model)
+    shape = loaded.config
     names = ["dart"] * with_dart + ["C headers", "vowels"]
     kind = {"mamba": "Mamba", "mamba2": "Mamba-2"}[shape.model_type]
     return {
