@@ -75,7 +75,6 @@ LONG = (
 """What leads at its size, for runs of more steps and larger bases."""
 MUON = tuple(name for name in METHODS if name.endswith("Muon"))
 STEPS = 48
-LENGTHS = (STEPS, 200, 1000)
 BATCH = 8
 ROWS = {"train": 1600, "validation": 64, "test": 120}
 CACHE = KEPT.parent / "tuning"
@@ -154,7 +153,6 @@ def named(model: str) -> str:
 
 def fitted(model: str) -> dict[str, list[Any]]:
     """Return all methods, with a core that trains as many numbers as LoRA does on this base."""
-
     survey = Survey.of(api.load(model))
 
     def stored(method: dict[str, Any]) -> int:
